@@ -1,0 +1,1 @@
+"""In what order, where and when: no logic."""

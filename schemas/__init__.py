@@ -1,0 +1,1 @@
+"""What data is: every boundary between stages, and nothing else."""

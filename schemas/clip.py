@@ -1,0 +1,32 @@
+"""A clip: a segment as media on disk, with the facts its header states."""
+
+import pyarrow as pa
+
+from schemas.manifest import ROW_FIELDS
+
+CLIPS = pa.schema(
+    [
+        *ROW_FIELDS,
+        ("video_id", pa.string()),
+        ("path", pa.string()),  # relative to the root
+        ("size_bytes", pa.int64()),
+        ("sha256", pa.string()),
+        # Where the segment begins inside the file, on the presentation clock that a decoder reports.
+        ("begins_s", pa.float64()),
+        ("length_s", pa.float64()),  # of the segment
+        ("covered_s", pa.float64()),  # how much of the segment the file's longest stream covers
+        ("container", pa.string()),
+        ("has_video", pa.bool_()),
+        ("has_audio", pa.bool_()),
+        ("video_codec", pa.string()),
+        ("width_px", pa.int32()),
+        ("height_px", pa.int32()),
+        ("frame_rate_hz", pa.float64()),
+        ("audio_codec", pa.string()),
+        ("sample_rate_hz", pa.int32()),
+        ("channels", pa.int32()),
+        ("source", pa.string()),
+        ("attempts", pa.int32()),
+        ("next_attempt_at", pa.string()),  # ISO time; a part is due when a row is due
+    ]
+)

@@ -1,0 +1,48 @@
+"""A feature: a model-ready array or encoded file made from a clip; and the profile that says which."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from schemas.manifest import ROW_FIELDS
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What every sample of a dataset version holds: exactly `num_frames` frames, exactly `num_samples`."""
+
+    name: str = "small"
+    length_ms: int = 10_000
+    frame_rate_hz: float = 1.0
+    frame_short_side_px: int = 128
+    jpeg_quality: int = 85  # 39.9 dB on natural frames; 90 adds 20 % bytes for 1.3 dB
+    sample_rate_hz: int = 16_000
+
+    @property
+    def num_frames(self) -> int:
+        """Frame k stands at (k + 0.5) / frame_rate_hz seconds from the segment's start."""
+        return round(self.length_ms * self.frame_rate_hz / 1000)
+
+    @property
+    def num_samples(self) -> int:
+        """Audio samples of one sample of the dataset."""
+        return self.length_ms * self.sample_rate_hz // 1000
+
+
+# Measured in extraction's one pass over the clip; the suite `features` judges them.
+FEATURES = pa.schema(
+    [
+        *ROW_FIELDS,
+        ("valid_ms", pa.int64()),  # where the content ends; beyond it frames and audio are padding
+        ("num_frames", pa.int32()),
+        ("num_samples", pa.int64()),
+        ("rms_db", pa.float64()),  # of the valid audio, in dB below full scale
+        ("peak", pa.float64()),  # 0 to 1
+        ("clipped_share", pa.float64()),  # of samples at full scale
+        ("luma_max", pa.float64()),  # 0 to 255: the brightest pixel of any frame, averaged over 8x8 blocks
+        ("frozen_share", pa.float64()),  # of neighbouring frames that do not differ
+        ("start_skew_ms", pa.float64()),  # first sound minus first picture
+        ("audio_short_ms", pa.float64()),  # how much earlier than the segment its sound ends, zero-padded
+        ("decoder", pa.string()),  # pyav, or ffmpeg where PyAV could not read the file
+    ]
+)

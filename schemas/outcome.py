@@ -1,0 +1,63 @@
+"""What became of an item: `ok`, or why not; and the errors that decide it.
+
+ItemError   this item is lost, parked or rejected: it becomes a row, its part goes on
+Transient   the world is broken, not the item: retried in place, then a row to try again later
+(others)    a bug or a broken machine: stops the stage, loudly
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+
+
+class Outcome(StrEnum):
+    """The five fates of a segment; `reason` beside it names the class or the expectation."""
+
+    OK = "ok"
+    WAITING = "waiting"  # failed, and to be tried again: not confirmed yet, or not its own fault
+    UNAVAILABLE = "unavailable"  # the source has lost it, or never had all of it
+    QUARANTINED = "quarantined"  # an expectation rejects it; comes back when the rule changes
+    FORGOTTEN = "forgotten"  # taken down on request
+
+
+class ItemError(Exception):
+    """This item ends as a row with `outcome`, `reason` (a class or an expectation) and `detail`."""
+
+    def __init__(self, outcome: Outcome, reason: str, detail: str = "") -> None:
+        super().__init__(outcome, reason, detail)
+        self.outcome, self.reason, self.detail = outcome, reason, detail
+
+    def __str__(self) -> str:
+        return f"{self.outcome.value} ({self.reason}): {self.detail}"
+
+
+class Transient(Exception):  # noqa: N818  (the design's word)
+    """Passing trouble with the world around an item; `reason` is its class, as `network`."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+
+def funnel(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The law every run obeys: segments = in shards + the four kinds of loss, each by its reason.
+
+    Takes one row a segment with `outcome` and `reason`, each the latest that any stage said of it.
+    """
+    counts = Counter((row["outcome"], row["reason"]) for row in rows)
+
+    def by_reason(outcome: Outcome) -> dict[str, int]:
+        return {reason: n for (kind, reason), n in sorted(counts.items()) if kind == outcome}
+
+    return {
+        "segments": sum(counts.values()),
+        "in_shards": sum(by_reason(Outcome.OK).values()),
+        "quarantined": by_reason(Outcome.QUARANTINED),
+        "unavailable": by_reason(Outcome.UNAVAILABLE),
+        "waiting": by_reason(Outcome.WAITING),
+        "forgotten": sum(by_reason(Outcome.FORGOTTEN).values()),
+    }

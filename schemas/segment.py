@@ -1,0 +1,27 @@
+"""A segment: one AudioSet row with its slot, and the key that names it everywhere."""
+
+import re
+
+import pyarrow as pa
+
+SPLITS = ("train", "val", "eval")
+# A video id becomes part of file names and URLs: letters, digits, `-` and `_` only, and so never a dot.
+VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+SEGMENTS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("video_id", pa.string()),
+        ("start_ms", pa.int64()),
+        ("end_ms", pa.int64()),
+        ("labels", pa.list_(pa.string())),  # machine ids, as /m/09x0r
+        ("split", pa.string()),
+        ("row", pa.int32()),  # its slot is (part, row); the part is the file it stands in
+        ("csv", pa.string()),  # the name of the list it came from
+    ]
+)
+
+
+def segment_key(video_id: str, start_ms: int, end_ms: int) -> str:
+    """`{video_id}_{start_ms}_{end_ms}`: never a dot in it, because webdataset splits names at the first."""
+    return f"{video_id}_{start_ms}_{end_ms}"

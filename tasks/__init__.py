@@ -1,0 +1,1 @@
+"""How data changes: plain functions that can be pickled, tested and run without Prefect."""

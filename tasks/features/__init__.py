@@ -1,0 +1,1 @@
+"""One file a feature; the file name is its name."""

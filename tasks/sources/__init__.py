@@ -1,0 +1,1 @@
+"""One file a source of media; the file name is its name."""

@@ -1,0 +1,1 @@
+"""How the model learns: knows shards and arrays, not how they came to be."""

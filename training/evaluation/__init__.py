@@ -1,0 +1,1 @@
+"""One file a question that an evaluation answers."""

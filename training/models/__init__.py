@@ -1,0 +1,1 @@
+"""One file a model; the file name is its name."""
