@@ -4,13 +4,15 @@ import re
 
 import pyarrow as pa
 
+from schemas.manifest import ROW_FIELDS
+
 SPLITS = ("train", "val", "eval")
 # A video id becomes part of file names and URLs: letters, digits, `-` and `_` only, and so never a dot.
 VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 SEGMENTS = pa.schema(
     [
-        ("key", pa.string()),
+        *ROW_FIELDS,  # the digest is the list of labels: all that is not in the key
         ("video_id", pa.string()),
         ("start_ms", pa.int64()),
         ("end_ms", pa.int64()),

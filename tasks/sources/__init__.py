@@ -1,1 +1,27 @@
-"""One file a source of media; the file name is its name."""
+"""One file a source of media; the file name is its name, and the part of `--source` before the colon.
+
+A source module has `open_source(spec, state)`, a context manager that yields `fetch(video_id, folder)`: the
+whole video as a file, in `folder` or (a source that owns its files) elsewhere. `fetch` is called from several
+threads. It raises ItemError for what is wrong with the video, Transient for what is wrong with the world.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+Fetch = Callable[[str, Path], Path]
+
+
+def open_source(spec: str, state: Path) -> AbstractContextManager[Fetch]:
+    """The source that `spec` names: `youtube`, `studio`, `folder:PATH` or a URL with `{video_id}` in it."""
+    name = spec.split(":", 1)[0].replace("https", "http")
+    if name not in names():
+        raise ValueError(f"unknown source {spec!r}: use one of {', '.join(names())} (http: a URL template)")
+    return importlib.import_module(f"tasks.sources.{name}").open_source(spec, state)
+
+
+def names() -> list[str]:
+    """The names of all sources."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)

@@ -1,0 +1,251 @@
+"""Index: segment lists in AudioSet's CSV format -> the segments manifest, where every segment has its slot.
+
+Slots are append-only: a segment that is known keeps its slot, those that arrive later are ordered among
+themselves and open new parts.
+"""
+
+# pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
+# pyright: reportAttributeAccessIssue=false
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import csv
+
+from schemas.manifest import PartHeader, part_numbers, part_path, sha256_of_file, write_table, write_text
+from schemas.segment import SEGMENTS, SPLITS, VIDEO_ID
+
+log = logging.getLogger(__name__)
+
+FOLDER = "segments"
+LISTS = "lists.json"  # which lists were read, with their digests
+HEADER = re.compile(r"#\s*num_ytids=(\d+),\s*num_segs=(\d+)")
+# YTID, start_seconds, end_seconds, "labels": spaces after commas are the published form, and optional.
+SECONDS = r"\d{1,6}(\.\d{1,6})?"
+LABELS = r"/[a-z]/[0-9a-z_]+(,/[a-z]/[0-9a-z_]+)*"
+LINE = re.compile(r'([^,"]*),([^,"]*),([^,"]*),"([^"]*)"')
+_TEXTS = ("video_id", "start", "end", "labels")
+_READ = pa.schema(
+    [SEGMENTS.field(name) for name in ("key", "video_id", "start_ms", "end_ms", "labels", "csv")]
+    + [pa.field("is_eval", pa.bool_())]
+)
+
+
+@dataclass(frozen=True)
+class IndexConfig:
+    """How segments are dealt into parts."""
+
+    part_size: int = 512  # a shard of about 100 to 250 MB
+    eval_part_size: int = 128  # so that 64 loader workers all get an eval shard of AudioSet
+    val_share: float = 0.02  # of the training videos, by the hash of the video id
+
+
+@dataclass(frozen=True)
+class SegmentList:
+    """One list as read: its segments, and what was wrong with it."""
+
+    name: str
+    sha256: str
+    table: pa.Table
+    malformed: list[str]  # "file:line: reason"
+
+
+@dataclass(frozen=True)
+class NewPart:
+    """A part that the lists open: its number and its table (schema SEGMENTS)."""
+
+    part: int
+    table: pa.Table
+
+
+def index(root: Path, paths: Sequence[Path], config: IndexConfig, *, strict: bool = False) -> dict[str, int]:
+    """Reads the lists that are new to this root and opens parts for their new segments; returns counts.
+
+    Raises ValueError at a malformed line if `strict`, otherwise counts and reports them.
+    """
+    known = recorded_lists(root)
+    lists = [read_list(path) for path in paths if sha256_of_file(path) not in known]
+    malformed = [line for one in lists for line in one.malformed]
+    if strict and malformed:
+        raise ValueError(f"{len(malformed)} malformed line(s); the first: {malformed[0]}")
+    for line in malformed[:10]:
+        log.warning("skipped %s", line)
+    parts = deal(root, lists, config)
+    for part in parts:
+        header = PartHeader("index", "", {})
+        write_table(part_path(root / FOLDER, part.part), part.table, header)
+    if lists:
+        known |= {one.sha256: {"file": one.name, "malformed": one.malformed} for one in lists}
+        write_text(root / FOLDER / LISTS, json.dumps(known, indent=1, sort_keys=True) + "\n")
+    new = sum(part.table.num_rows for part in parts)
+    return {"lists": len(lists), "segments": new, "parts": len(parts), "malformed": len(malformed)}
+
+
+def recorded_lists(root: Path) -> dict[str, dict]:
+    """The lists that were read into this root: sha256 -> file name and malformed lines."""
+    path = root / FOLDER / LISTS
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def read_list(path: Path) -> SegmentList:
+    """Reads one list; malformed lines are left out and told with file, line number and reason."""
+    text = path.read_text(encoding="utf-8", errors="replace").replace(", ", ",")
+    texts, malformed = _parse_whole(text), []
+    if texts is None:  # something in it is malformed: line by line, to say what and where
+        texts, malformed = _parse_lines(text, path.name)
+    header = HEADER.search(text.replace(",", ", "))
+    if header and int(header[2]) != texts.num_rows + len(malformed):
+        promised, found = int(header[2]), texts.num_rows + len(malformed)
+        log.warning("%s: its header promises %d segments, it has %d", path.name, promised, found)
+    return SegmentList(path.name, sha256_of_file(path), _typed(texts, path.name), malformed)
+
+
+def _parse_whole(text: str) -> pa.Table | None:
+    """The texts of a list without a single malformed line; None for any other (much faster than by line)."""
+    body = re.sub(r"\A(#[^\n]*\n)*", "", text).encode()
+    types = csv.ConvertOptions(column_types=dict.fromkeys(_TEXTS, pa.string()), strings_can_be_null=False)
+    names = csv.ReadOptions(column_names=list(_TEXTS))
+    try:
+        table = csv.read_csv(pa.BufferReader(body), read_options=names, convert_options=types)
+    except pa.ArrowInvalid:
+        return None
+    patterns = (VIDEO_ID.pattern, SECONDS, SECONDS, LABELS)
+    whole = (
+        pc.all(pc.match_substring_regex(table[name], f"^({pattern})$")).as_py() is not False
+        for name, pattern in zip(_TEXTS, patterns, strict=True)
+    )
+    if not all(whole) or pc.any(pc.less_equal(_ms(table["end"]), _ms(table["start"]))).as_py():
+        return None
+    return table
+
+
+def _parse_lines(text: str, name: str) -> tuple[pa.Table, list[str]]:
+    rows, malformed = [], []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith("#") or not line.strip():
+            continue
+        match, reason = LINE.fullmatch(line.strip()), _fault(line.strip())
+        if match is None or reason:
+            malformed.append(f"{name}:{number}: {reason}")
+        else:
+            rows.append(dict(zip(_TEXTS, match.groups(), strict=True)))
+    return pa.Table.from_pylist(rows, pa.schema([(column, pa.string()) for column in _TEXTS])), malformed
+
+
+def _fault(line: str) -> str:
+    """Why a line is malformed; empty for a good one."""
+    match = LINE.fullmatch(line)
+    if match is None:
+        return f'not of the form `id, start, end, "labels"`: {line[:80]!r}'
+    video_id, start, end, labels = match.groups()
+    if VIDEO_ID.fullmatch(video_id) is None:
+        return f"unsafe video id {video_id[:80]!r}"
+    if not (re.fullmatch(SECONDS, start) and re.fullmatch(SECONDS, end)):
+        return f"not seconds: {start[:20]!r}, {end[:20]!r}"
+    if float(end) <= float(start):
+        return f"it ends at {end} s, not after its start at {start} s"
+    if re.fullmatch(LABELS, labels) is None:
+        return f"malformed labels {labels[:80]!r}"
+    return ""
+
+
+def _typed(texts: pa.Table, name: str) -> pa.Table:
+    start_ms, end_ms = _ms(texts["start"]), _ms(texts["end"])
+    stamps = (pc.cast(start_ms, pa.string()), pc.cast(end_ms, pa.string()))
+    columns = {
+        "key": pc.binary_join_element_wise(texts["video_id"], *stamps, "_"),
+        "video_id": texts["video_id"],
+        "start_ms": start_ms,
+        "end_ms": end_ms,
+        "labels": pc.split_pattern(texts["labels"], ","),
+        "csv": pa.repeat(name, texts.num_rows),
+        # The published eval list stays untouched; it is known by its name, eval_segments.csv.
+        "is_eval": pa.repeat(name.startswith("eval"), texts.num_rows),
+    }
+    return pa.table(columns).cast(_READ)
+
+
+def _ms(seconds: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.cast(pc.round(pc.multiply(pc.cast(seconds, pa.float64()), 1000.0)), pa.int64())
+
+
+def deal(root: Path, lists: Sequence[SegmentList], config: IndexConfig) -> list[NewPart]:
+    """The parts that the new segments of `lists` open under `root`; nothing is written."""
+    table = pa.concat_tables([_READ.empty_table(), *(one.table for one in lists)])
+    table = _in_slot_order(_with_splits(*_unknown(root, table), config))
+    first = max(part_numbers(root / FOLDER), default=-1) + 1
+    return [NewPart(first + n, part) for n, part in enumerate(_cut(table, config))]
+
+
+def _unknown(root: Path, table: pa.Table) -> tuple[pa.Table, dict[str, str]]:
+    """The first row of every key that has no slot yet; and the split of every video that has one."""
+    known, splits = _known(root)
+    fresh = table.filter(pc.invert(pc.is_in(table["key"], known))) if len(known) else table
+    codes = fresh["key"].combine_chunks().dictionary_encode().indices.to_numpy()
+    _, first = np.unique(codes, return_index=True)
+    return (fresh if len(first) == fresh.num_rows else fresh.take(np.sort(first))), splits
+
+
+def _known(root: Path) -> tuple[pa.Array, dict[str, str]]:
+    parts = (pq.ParquetFile(part_path(root / FOLDER, n)) for n in part_numbers(root / FOLDER))
+    tables = [part.read(columns=["key", "video_id", "split"]) for part in parts]
+    if not tables:
+        return pa.array([], pa.string()), {}
+    table = pa.concat_tables(tables)
+    return table["key"].combine_chunks(), dict(
+        zip(*(table[c].to_pylist() for c in ("video_id", "split")), strict=True)
+    )
+
+
+def _with_splits(table: pa.Table, splits: dict[str, str], config: IndexConfig) -> pa.Table:
+    """Adds each row's split and the hash that orders it. All segments of one video are in one split."""
+    videos = table["video_id"].combine_chunks().dictionary_encode()
+    names = videos.dictionary.to_pylist()
+    hashes = [hashlib.sha1(name.encode(), usedforsecurity=False).digest()[:8] for name in names]
+    # Where two lists disagree about a video, the eval set stays whole.
+    of_eval = set(table.filter(table["is_eval"])["video_id"].to_pylist())
+    split = [
+        splits.get(name) or ("eval" if name in of_eval else _train_or_val(digest, config.val_share))
+        for name, digest in zip(names, hashes, strict=True)
+    ]
+    order = np.frombuffer(b"".join(hashes), ">u8").astype(np.uint64)
+    columns = {"split": pa.array(split, pa.string()), "order": pa.array(order)}
+    for name, column in columns.items():
+        table = table.append_column(name, column.take(videos.indices))
+    return table
+
+
+def _train_or_val(digest: bytes, val_share: float) -> str:
+    # The last bytes: the first ones order the slots, and val must not be one end of that order.
+    return "val" if int.from_bytes(digest[4:], "big") < val_share * 2**32 else "train"
+
+
+def _in_slot_order(table: pa.Table) -> pa.Table:
+    rank = pc.index_in(table["split"], pa.array(SPLITS))
+    table = table.append_column("rank", rank)
+    keys = [(name, "ascending") for name in ("rank", "order", "video_id", "start_ms", "end_ms")]
+    return table.take(pc.sort_indices(table, sort_keys=keys))
+
+
+def _cut(table: pa.Table, config: IndexConfig) -> Iterator[pa.Table]:
+    """Parts of fixed size, each of one split."""
+    for split in SPLITS:
+        of_split = table.filter(pc.equal(table["split"], split))
+        size = config.part_size if split == "train" else config.eval_part_size
+        for start in range(0, of_split.num_rows, size):
+            part = of_split.slice(start, size)
+            constant = {"outcome": "ok", "reason": "", "detail": "", "fingerprint": ""}
+            columns = {name: pa.repeat(value, part.num_rows) for name, value in constant.items()}
+            columns["row"] = pa.array(range(part.num_rows), pa.int32())
+            columns["digest"] = pc.binary_join(part["labels"], ",")
+            whole = pa.table({**columns, **{name: part[name] for name in part.column_names}})
+            yield whole.select(SEGMENTS.names).cast(SEGMENTS)

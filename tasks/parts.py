@@ -1,0 +1,175 @@
+"""Make for parts: what is up to date, what can be copied, and how a part is committed.
+
+A part is up to date if and only if its fingerprint is the one a run would give it now and the files that
+belong to it are there with their sizes. Prefect's retries, a new run and the command line all ask here.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from schemas.manifest import (
+    PartHeader,
+    Row,
+    digest_of,
+    digest_of_rows,
+    part_numbers,
+    part_path,
+    read_header,
+    read_part,
+    write_part,
+)
+from schemas.outcome import Outcome
+
+State = Literal["done", "stale", "failed", "missing"]
+Only = Literal["failed", "stale", "all"]
+INPUT_COLUMNS = ("key", "outcome", "digest")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage over one root: manifest -> manifest. `settings` is all that its output depends on."""
+
+    name: str
+    version: int
+    root: Path
+    reads: str
+    writes: str
+    schema: pa.Schema
+    settings: Any = None
+    joins: tuple[str, ...] = ()  # manifests with the same parts and keys, read beside `reads`
+
+    @property
+    def source(self) -> Path:
+        """The folder of the manifest it reads."""
+        return self.root / self.reads
+
+    @property
+    def target(self) -> Path:
+        """The folder of the manifest it writes."""
+        return self.root / self.writes
+
+    def part_fingerprint(self, inputs: Iterable[Row]) -> str:
+        """What a run would write now into a part made from `inputs`."""
+        return digest_of(self.name, self.version, self.settings, digest_of_rows(inputs))
+
+    def row_fingerprint(self, row: Row) -> str:
+        """Equal for two input rows that this stage turns into the same output."""
+        return digest_of(self.name, self.version, self.settings, row["key"], row["outcome"], row["digest"])
+
+
+@dataclass(frozen=True)
+class PartPlan:
+    """What a run would do with one part, and why."""
+
+    part: int
+    state: State
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do with every part of one stage."""
+
+    stage: str
+    parts: list[PartPlan] = field(default_factory=list)
+
+    def counts(self) -> dict[str, int]:
+        """How many parts are done, stale, failed and missing."""
+        counted = Counter(plan.state for plan in self.parts)
+        return {state: counted[state] for state in ("done", "stale", "failed", "missing")}
+
+    def due(self, only: Only = "all", parts: Sequence[int] | None = None) -> list[int]:
+        """The parts to run: `only` narrows the kind (missing counts as stale), `parts` the numbers."""
+        states = {"failed": {"failed"}, "stale": {"stale", "missing"}, "all": {"failed", "stale", "missing"}}
+        return [
+            plan.part
+            for plan in self.parts
+            if plan.state in states[only] and (parts is None or plan.part in parts)
+        ]
+
+
+def plan_stage(stage: Stage, upstream: Plan | None = None) -> Plan:
+    """What a run would do with every part of `stage`, given what the stage before it is about to do."""
+    parts = upstream.parts if upstream else []
+    pending: dict[int, State] = {p.part: p.state for p in parts if p.state != "done"}
+    numbers = sorted({*part_numbers(stage.source), *pending})
+    return Plan(stage.name, [_plan_part(stage, part, pending.get(part)) for part in numbers])
+
+
+def _plan_part(stage: Stage, part: int, pending: State | None) -> PartPlan:
+    header = read_header(part_path(stage.target, part))
+    if header is None:
+        return PartPlan(part, "missing", "never built")
+    if pending:
+        return PartPlan(part, "stale", f"the stage before it is {pending}")
+    if header.fingerprint != stage.part_fingerprint(read_inputs(stage, part, INPUT_COLUMNS)):
+        return PartPlan(part, "stale", "its input, configuration or code changed")
+    lost = lost_files(stage.root, header.files)
+    return PartPlan(part, "stale", f"{len(lost)} file(s) lost: {lost[0]}") if lost else PartPlan(part, "done")
+
+
+def lost_files(root: Path, files: dict[str, int]) -> list[str]:
+    """Those of `files` (path under the root -> bytes) that are not there with their size."""
+    return [name for name, size in files.items() if not is_whole(root / name, size)]
+
+
+def is_whole(path: Path, size_bytes: int) -> bool:
+    """Whether `path` is there with that size."""
+    try:
+        return path.stat().st_size == size_bytes
+    except FileNotFoundError:
+        return False
+
+
+def read_inputs(stage: Stage, part: int, columns: Sequence[str] | None = None) -> list[Row]:
+    """The rows that `stage` reads for one part; what it joins stands under `joined`, by manifest.
+
+    The digest of a row covers what is joined to it.
+    """
+    rows = read_part(part_path(stage.source, part), columns)
+    joined = {name: read_part(part_path(stage.root / name, part), columns) for name in stage.joins}
+    for n, row in enumerate(rows if joined else ()):
+        row["joined"] = {name: others[n] for name, others in joined.items()}
+        row["digest"] = digest_of(row["digest"], *(other["digest"] for other in row["joined"].values()))
+    return rows
+
+
+def reusable_rows(stage: Stage, part: int) -> dict[str, Row]:
+    """The rows of an earlier build, by fingerprint: to be copied where it is equal."""
+    path = part_path(stage.target, part)
+    header = read_header(path)
+    if header is None or lost_files(stage.root, header.files):
+        return {}
+    return {row["fingerprint"]: row for row in read_part(path)}
+
+
+def carried(stage: Stage, row: Row) -> Row:
+    """An input row that already failed, as this stage's row: the first verdict stays."""
+    kept = {name: row[name] for name in ("key", "outcome", "reason", "detail")}
+    return {**kept, "digest": "", "fingerprint": stage.row_fingerprint(row)}
+
+
+def rejected(stage: Stage, row: Row, outcome: Outcome, why: tuple[str, str]) -> Row:
+    """An input row that fails here, with (reason, detail)."""
+    return {
+        "key": row["key"],
+        "outcome": outcome.value,
+        "reason": why[0],
+        "detail": why[1],
+        "digest": "",
+        "fingerprint": stage.row_fingerprint(row),
+    }
+
+
+def commit_part(
+    stage: Stage, part: int, inputs: Sequence[Row], rows: Sequence[Row], files: Iterable[Path] = ()
+) -> None:
+    """Writes the part last, after its files: from here on it is up to date."""
+    sizes = {str(path.relative_to(stage.root)): path.stat().st_size for path in files}
+    header = PartHeader(stage.name, stage.part_fingerprint(inputs), sizes)
+    write_part(part_path(stage.target, part), rows, stage.schema, header)

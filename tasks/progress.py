@@ -1,0 +1,21 @@
+"""Progress of long work: a plain line every few seconds, on a terminal and in a log alike."""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+EVERY_S = 5.0
+
+
+def tracked(items: Iterable[T], total: int, what: str, log: logging.Logger) -> Iterator[T]:
+    """The items as they come, with a line like `extract: 120 of 360 clips, 14/s, 17 s left` now and then."""
+    began = spoke = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        now = time.monotonic()
+        if now - spoke >= EVERY_S:
+            rate = done / (now - began)
+            log.info("%s: %d of %d, %.1f/s, %.0f s left", what, done, total, rate, (total - done) / rate)
+            spoke = now
