@@ -33,6 +33,7 @@ class Profile:
 FEATURES = pa.schema(
     [
         *ROW_FIELDS,
+        ("length_s", pa.float64()),  # of the segment
         ("valid_ms", pa.int64()),  # where the content ends; beyond it frames and audio are padding
         ("num_frames", pa.int32()),
         ("num_samples", pa.int64()),

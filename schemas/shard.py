@@ -24,6 +24,9 @@ JSON_SUFFIX = "json"
 SHARDS = pa.schema(
     [
         *ROW_FIELDS,
+        ("shard", pa.string()),  # the stem of its tar
+        ("shard_sha256", pa.string()),
+        ("shard_size_bytes", pa.int64()),
         ("video_id", pa.string()),
         ("labels", pa.list_(pa.string())),
         ("split", pa.string()),

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import av
 import av.error
@@ -41,17 +42,17 @@ class _Pictures:
 
     wanted_s: list[float]
     short_side_px: int
+    aspect: float = 1.0  # of a pixel
     taken: list[np.ndarray] = field(default_factory=list)
     shown: av.VideoFrame | None = None
     first_s: float | None = None
     ends_s: float = 0.0
 
-    def see(self, frame: av.VideoFrame, begins_s: float, length_s: float) -> None:
-        """One frame on; `frame.time` must not be None."""
-        time_s = frame.time - begins_s
+    def see(self, frame: av.VideoFrame, time_s: float, length_s: float) -> None:
+        """One frame on, shown from `time_s` after the segment's start."""
         if time_s < length_s:
             self.first_s = time_s if self.first_s is None else self.first_s
-            self.ends_s = time_s + float(frame.duration * frame.time_base if frame.duration else 0)
+            self.ends_s = time_s + float((frame.duration or 0) * (frame.time_base or 0))
         self._take(time_s)
         # A first picture that comes late is shown from the start: nothing else was on display.
         if self.shown is None or time_s < length_s:
@@ -59,7 +60,7 @@ class _Pictures:
 
     def _take(self, before_s: float) -> None:
         while self.shown is not None and self._next_s() < before_s:
-            self.taken.append(_scaled(self.shown, self.short_side_px))
+            self.taken.append(_scaled(self.shown, self.short_side_px, self.aspect))
 
     def _next_s(self) -> float:
         return self.wanted_s[len(self.taken)] if len(self.taken) < len(self.wanted_s) else np.inf
@@ -137,9 +138,10 @@ def _decode(path: Path, begins_s: float, length_s: float, profile: Profile) -> D
     wanted = [(k + 0.5) / profile.frame_rate_hz for k in range(profile.num_frames)]
     pictures = _Pictures(wanted, profile.frame_short_side_px)
     sound: _Sound | None = None
-    for frame in _frames(path, begins_s + length_s):
+    for stream, frame in _frames(path, begins_s + length_s):
         if isinstance(frame, av.VideoFrame):
-            pictures.see(frame, begins_s, length_s)
+            pictures.aspect = float(stream.sample_aspect_ratio or 1)
+            pictures.see(frame, frame.time - begins_s, length_s)
         else:
             sound = sound or _Sound(frame.sample_rate)
             sound.hear(_mono(frame), frame.time - begins_s, length_s)
@@ -160,8 +162,8 @@ def _decoded(pictures: _Pictures, sound: _Sound, length_s: float, profile: Profi
     return Decoded(pictures.all(), wave, int(ends_s * 1000), skew_s * 1000, short_s * 1000)
 
 
-def _frames(path: Path, ends_s: float) -> Iterator[av.VideoFrame | av.AudioFrame]:
-    """The frames of both streams up to `ends_s`, each stream's in presentation order."""
+def _frames(path: Path, ends_s: float) -> Iterator[tuple[Any, Any]]:
+    """(stream, frame) of both streams up to `ends_s`, each stream's in presentation order."""
     with open_media(path) as container:
         streams = [s for s in (video_stream(container), audio_stream(container)) if s is not None]
         for stream in streams:
@@ -169,11 +171,12 @@ def _frames(path: Path, ends_s: float) -> Iterator[av.VideoFrame | av.AudioFrame
         ended: set[int] = set()
         for packet in container.demux(streams):
             for frame in packet.decode():
-                if frame.time is None:
+                time_s = getattr(frame, "time", None)
+                if time_s is None:
                     continue
-                if frame.time >= ends_s:
+                if time_s >= ends_s:
                     ended.add(packet.stream.index)
-                yield frame
+                yield packet.stream, frame
             if len(ended) == len(streams):
                 return
 
@@ -185,17 +188,16 @@ def _mono(frame: av.AudioFrame) -> np.ndarray:
         samples = samples.reshape(-1, frame.layout.nb_channels).T
     if samples.dtype == np.uint8:
         samples = samples.astype(np.float32) / 128.0 - 1.0
-    elif np.issubdtype(samples.dtype, np.integer):
-        samples = samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
+    elif samples.dtype.kind == "i":
+        samples = samples.astype(np.float32) / 2.0 ** (8 * samples.dtype.itemsize - 1)
     return samples.mean(axis=0, dtype=np.float64).astype(np.float32)
 
 
-def _scaled(frame: av.VideoFrame, short_side_px: int) -> np.ndarray:
+def _scaled(frame: av.VideoFrame, short_side_px: int, aspect: float) -> np.ndarray:
     """uint8 (height, width, 3): upright, with square pixels, the short side as asked."""
-    aspect = frame.sample_aspect_ratio if hasattr(frame, "sample_aspect_ratio") else None
-    width = frame.width * float(aspect or 1)
+    width = frame.width * aspect
     scale = short_side_px / min(width, frame.height)
     size = [max(EVEN, round(side * scale / EVEN) * EVEN) for side in (width, frame.height)]
     picture = frame.to_ndarray(width=size[0], height=size[1], format="rgb24", interpolation="AREA")
-    turns = round((getattr(frame, "rotation", 0) or 0) / 90) % 4
+    turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(picture, turns))

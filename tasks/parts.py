@@ -23,7 +23,6 @@ from schemas.manifest import (
     read_part,
     write_part,
 )
-from schemas.outcome import Outcome
 
 State = Literal["done", "stale", "failed", "missing"]
 Only = Literal["failed", "stale", "all"]
@@ -152,18 +151,6 @@ def carried(stage: Stage, row: Row) -> Row:
     """An input row that already failed, as this stage's row: the first verdict stays."""
     kept = {name: row[name] for name in ("key", "outcome", "reason", "detail")}
     return {**kept, "digest": "", "fingerprint": stage.row_fingerprint(row)}
-
-
-def rejected(stage: Stage, row: Row, outcome: Outcome, why: tuple[str, str]) -> Row:
-    """An input row that fails here, with (reason, detail)."""
-    return {
-        "key": row["key"],
-        "outcome": outcome.value,
-        "reason": why[0],
-        "detail": why[1],
-        "digest": "",
-        "fingerprint": stage.row_fingerprint(row),
-    }
 
 
 def commit_part(

@@ -100,7 +100,7 @@ class Downloader:
                 "retries": 2,
                 "outtmpl": {"default": "media.%(ext)s"},  # never a name that the server chose
             }
-            self._threads.pair = yt_dlp.YoutubeDL({**shared, **self._options}), log
+            self._threads.pair = yt_dlp.YoutubeDL({**shared, **self._options}), log  # pyright: ignore[reportArgumentType]
         downloader, log = self._threads.pair
         downloader.params["paths"], log.last = {"home": str(folder)}, ""
         return downloader, log

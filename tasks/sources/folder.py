@@ -1,4 +1,4 @@
-"""Media that are already on disk: `folder:PATH`, files named by video id or listed in a CSV `video_id,file`."""
+"""Media on disk: `folder:PATH`, files named by video id or listed in a CSV `video_id,file`."""
 
 import csv
 from collections.abc import Iterator

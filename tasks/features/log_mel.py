@@ -1,0 +1,20 @@
+"""`log_mel.npy`: float16 (mels, frames), see `schemas.signal.log_mel`."""
+
+import io
+
+import numpy as np
+
+from schemas.feature import Profile
+from schemas.shard import LOG_MEL_SUFFIX
+from schemas.signal import log_mel
+from tasks.decode import Decoded
+
+VERSION = 1
+
+
+def members(decoded: Decoded, profile: Profile) -> dict[str, bytes]:
+    """One member: the log-mel of the whole sound."""
+    del profile
+    buffer = io.BytesIO()
+    np.save(buffer, log_mel(decoded.wave), allow_pickle=False)
+    return {LOG_MEL_SUFFIX: buffer.getvalue()}

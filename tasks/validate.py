@@ -1,0 +1,115 @@
+"""Validate: a manifest -> the same manifest `checked`, where what an expectation rejects is quarantined.
+
+A rule that changes makes the parts stale, so rows come back by themselves. A rate that a whole manifest
+breaks stops the flow: then the run is suspect, not the rows.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import pandas as pd
+
+from schemas.clip import CLIPS
+from schemas.feature import FEATURES, Profile
+from schemas.manifest import Row, read_manifest, write_text
+from schemas.outcome import Outcome
+from schemas.rules import Rules
+from schemas.segment import SEGMENTS
+from schemas.shard import SHARDS
+from tasks.parts import Stage, carried, commit_part, read_inputs
+
+if TYPE_CHECKING:
+    from schemas.expectations import Finding
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+SCHEMAS = {"segments": SEGMENTS, "clips": CLIPS, "features": FEATURES, "shards": SHARDS}
+EXAMPLES = 20  # rejected rows that a report shows of each expectation
+
+
+class GateError(RuntimeError):
+    """Expectations that a whole manifest breaks: the flow stops here."""
+
+
+def stage(root: Path, manifest: str, rules: Rules, profile: Profile) -> Stage:
+    """The stage `validate-{manifest}` over `root`."""
+    settings = [getattr(rules, manifest, None), profile]
+    schema = SCHEMAS[manifest]
+    return Stage(f"validate-{manifest}", VERSION, root, manifest, f"{manifest}/checked", schema, settings)
+
+
+def run(stage: Stage, parts: Sequence[int], rules: Rules, profile: Profile) -> None:
+    """Checks the whole manifest, writes the verdicts of `parts` and the reports. Raises GateError."""
+    findings = judge(stage.root, stage.reads, rules, profile)
+    for part in parts:
+        inputs = read_inputs(stage, part)
+        commit_part(stage, part, inputs, [_verdict(stage, row, findings) for row in inputs])
+
+
+def judge(root: Path, manifest: str, rules: Rules, profile: Profile) -> list["Finding"]:
+    """What the suite of `manifest` finds in all of it, also as reports. Raises GateError."""
+    from schemas import expectations  # 5 s of Great Expectations, paid where something is to be checked
+
+    rows = [row for _, row in read_manifest(root / manifest) if row["outcome"] == Outcome.OK]
+    suite = expectations.suite(manifest, rules, profile)
+    findings = expectations.check(_frame(manifest, rows), suite, rules) if rows else []
+    write_reports(root / "reports" / "validation", manifest, len(rows), findings)
+    broken = [one for one in findings if one.is_broken]
+    if broken:
+        told = ", ".join(f"{one.name} fails for {len(one.rejected)} of {one.checked} rows" for one in broken)
+        raise GateError(f"validate-{manifest}: {told}; see reports/validation/index.html")
+    rejected = {key for one in findings for key in one.rejected}
+    log.info("validate-%s: %d rows, %d quarantined", manifest, len(rows), len(rejected))
+    return findings
+
+
+def _frame(manifest: str, rows: list[Row]) -> pd.DataFrame:
+    """The columns that the suites judge; GX reads pandas."""
+    derived = {
+        "segments": lambda row: {"length_s": (row["end_ms"] - row["start_ms"]) / 1000},
+        "features": lambda row: {"valid_share": row["valid_ms"] / (row["length_s"] * 1000)},
+        "shards": lambda row: {"num_members": len(row["members"] or ())},
+        "clips": lambda row: {},
+    }[manifest]
+    flat = ({name: value for name, value in row.items() if not isinstance(value, list)} for row in rows)
+    return pd.DataFrame([{**kept, **derived(row)} for kept, row in zip(flat, rows, strict=True)])
+
+
+def _verdict(stage: Stage, row: Row, findings: Sequence["Finding"]) -> Row:
+    if row["outcome"] != Outcome.OK:
+        return {**row, **carried(stage, row)}
+    against = [(one.name, one.rejected[row["key"]]) for one in findings if row["key"] in one.rejected]
+    checked = {**row, "fingerprint": stage.row_fingerprint(row)}
+    if not against:
+        return checked
+    detail = "; ".join(f"{name}: observed {_short(value)}" for name, value in against)
+    return {**checked, "outcome": Outcome.QUARANTINED.value, "reason": against[0][0], "detail": detail}
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def write_reports(folder: Path, manifest: str, rows: int, findings: Sequence["Finding"]) -> None:
+    """`{manifest}.json`, and `index.html` over all manifests that have one."""
+    expectations = [
+        {
+            **asdict(one),
+            "rejected": len(one.rejected),
+            "examples": dict(list(one.rejected.items())[:EXAMPLES]),
+        }
+        for one in findings
+    ]
+    report = {"manifest": manifest, "rows": rows, "expectations": expectations}
+    write_text(folder / f"{manifest}.json", json.dumps(report, indent=1, sort_keys=True, default=str) + "\n")
+    paths = [folder / f"{name}.json" for name in SCHEMAS]
+    reports = [json.loads(path.read_text()) for path in paths if path.is_file()]
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    template = jinja2.Environment(loader=loader, autoescape=True).get_template("validation.html")
+    write_text(folder / "index.html", template.render(reports=reports))
