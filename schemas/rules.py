@@ -34,7 +34,7 @@ class FeatureRules:
 
 @dataclass(frozen=True)
 class Rules:
-    """All rules. Where less than `min_pass_share` of a manifest passes one, the run is suspect, not the rows."""
+    """All rules. Where fewer than `min_pass_share` pass one, the run is suspect, not the rows."""
 
     segments: SegmentRules = field(default_factory=SegmentRules)
     clips: ClipRules = field(default_factory=ClipRules)

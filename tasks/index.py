@@ -23,6 +23,7 @@ from pyarrow import csv
 
 from schemas.manifest import PartHeader, part_numbers, part_path, sha256_of_file, write_table, write_text
 from schemas.segment import SEGMENTS, SPLITS, VIDEO_ID
+from tasks.labels import keep_labels
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ def index(root: Path, paths: Sequence[Path], config: IndexConfig, *, strict: boo
     for part in parts:
         header = PartHeader("index", "", {})
         write_table(part_path(root / FOLDER, part.part), part.table, header)
+    keep_labels(root / FOLDER, paths)
     if lists:
         known |= {one.sha256: {"file": one.name, "malformed": one.malformed} for one in lists}
         write_text(root / FOLDER / LISTS, json.dumps(known, indent=1, sort_keys=True) + "\n")

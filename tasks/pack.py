@@ -37,7 +37,8 @@ SOURCE_FACTS = (
     "channels", "sha256",
 )  # fmt: skip
 CHECKS = (
-    "rms_db", "peak", "clipped_share", "luma_max", "frozen_share", "start_skew_ms", "audio_short_ms", "decoder",
+    "rms_db", "peak", "clipped_share", "luma_max", "frozen_share", "start_skew_ms", "audio_short_ms",
+    "decoder",
 )  # fmt: skip
 
 

@@ -1,0 +1,74 @@
+"""Where parts run: in process, on a local Dask cluster, or on a cluster by address."""
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from itertools import islice
+
+import dask
+from distributed import Client, Future, LocalCluster
+from distributed import as_completed as dask_as_completed
+
+Map = Callable[[Callable, Sequence], Iterable]
+WINDOW = 3  # items under way a worker thread: enough that none waits, and memory stays flat
+QUIET = {
+    "distributed.logging.distributed": "warning",  # Prefect turns INFO on
+    "distributed.worker.memory.spill": False,  # results are small rows: nothing to spill
+    "distributed.worker.memory.target": False,
+}
+
+
+@contextmanager
+def open_compute(spec: str) -> Iterator[Map]:
+    """Yields `map(function, items)`, whose results come in the order in which they end.
+
+    `threads` has no crash containment; `local` is a Dask cluster of one process a core on loopback; an
+    address as `tcp://scheduler:8786` is a cluster of yours whose workers have mcgurk installed.
+    """
+    if spec == "threads":
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            yield lambda function, items: _in_threads(pool, function, items)
+    elif spec == "local":
+        with dask.config.set(QUIET), _local_cluster() as cluster, Client(cluster) as client:
+            yield lambda function, items: _on_dask(client, function, items)
+    elif "://" in spec:
+        with dask.config.set(QUIET), Client(spec) as client:
+            yield lambda function, items: _on_dask(client, function, items)
+    else:
+        raise ValueError(
+            f"--compute {spec}: use threads, local or the address of a scheduler (tcp://host:8786)"
+        )
+
+
+def _local_cluster() -> LocalCluster:
+    return LocalCluster(
+        n_workers=os.cpu_count(),
+        threads_per_worker=1,
+        host="127.0.0.1",
+        dashboard_address=None,  # pyright: ignore[reportArgumentType]
+        silence_logs=logging.ERROR,
+    )
+
+
+def _in_threads(pool: ThreadPoolExecutor, function: Callable, items: Sequence) -> Iterator:
+    for future in as_completed([pool.submit(function, item) for item in items]):
+        yield future.result()
+
+
+def _on_dask(client: Client, function: Callable, items: Sequence) -> Iterator:
+    """A sliding window of futures, each released when its result is here."""
+    waiting = iter(items)
+    threads: Mapping[str, int] = client.nthreads()  # pyright: ignore[reportAssignmentType]
+    window = WINDOW * max(1, sum(threads.values()))
+    running = dask_as_completed(_submitted(client, function, islice(waiting, window)))
+    for future in running:
+        yield future.result()
+        future.release()
+        for following in _submitted(client, function, islice(waiting, 1)):
+            running.add(following)
+
+
+def _submitted(client: Client, function: Callable, items: Iterable) -> list[Future]:
+    return [client.submit(function, item, pure=False) for item in items]

@@ -1,0 +1,99 @@
+"""build_dataset: index -> download -> validate -> extract -> validate -> pack -> publish, each gated."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+from prefect.events import emit_event
+
+from flows.compute import Map, open_compute
+from flows.pipeline import BuildOptions, Pipeline, parts_asked, plan_one, plan_publish, resolve, stages_asked
+from schemas.shard import latest_digest
+from tasks import download, extract, index, pack, publish, validate
+from tasks.download import Day
+from tasks.parts import Stage
+from tasks.sources import studio
+from tasks.stages import GROUP, stage_task
+
+log = logging.getLogger(__name__)
+
+NEW_VERSION = "mcgurk.dataset-version.created"
+
+
+@flow(name="build-dataset", persist_result=False)
+def build_dataset(options: BuildOptions) -> str:
+    """Does what is missing, failed or stale, and nothing else; returns the digest of the dataset version."""
+    pipeline = resolve(options)
+    before = latest_digest(pipeline.root)
+    with open_compute(options.compute) as map_items:
+        for name in stages_asked(options):
+            if name == "index":
+                _index(pipeline, map_items)
+            elif name == "publish":
+                _publish(pipeline)
+            else:
+                _run_stage(pipeline, name, map_items)
+    digest = latest_digest(pipeline.root) or ""
+    _show_funnel(pipeline)
+    if digest != before:
+        resource = {"prefect.resource.id": f"mcgurk.dataset.{digest}", "prefect.resource.name": digest[:12]}
+        emit_event(NEW_VERSION, resource=resource, payload={"digest": digest, "root": str(pipeline.root)})
+    return digest
+
+
+def _index(pipeline: Pipeline, map_items: Map) -> None:
+    if pipeline.is_studio and not pipeline.options.segments:
+        stage_task("studio", studio.render)(pipeline.state, pipeline.config.corpus, map_items)
+    counts = stage_task("index", index.index)(
+        pipeline.root, pipeline.lists, pipeline.config.index, strict=pipeline.options.strict
+    )
+    log.info("index: %(segments)d new segments in %(parts)d new parts, %(malformed)d malformed lines", counts)
+
+
+def _run_stage(pipeline: Pipeline, name: str, map_items: Map) -> None:
+    """One stage, as one task run a group of due parts."""
+    stage = pipeline.stage(name)
+    due = plan_one(pipeline, name).due(pipeline.options.only, parts_asked(pipeline.options))
+    if not due:
+        log.info("%s: nothing to do", name)
+    runner = stage_task(name, _runner(pipeline, name, map_items))
+    for group in _groups(name, due):
+        runner(stage, group)
+
+
+def _runner(pipeline: Pipeline, name: str, map_items: Map) -> Callable[[Stage, Sequence[int]], object]:
+    config, day = pipeline.config, Day(pipeline.now, pipeline.state)
+    if name.startswith("validate-"):
+        return lambda stage, parts: validate.run(stage, parts, config.rules, config.profile)
+    return {
+        "download": lambda stage, parts: download.run(stage, parts, config.download, day),
+        "extract": lambda stage, parts: extract.run(stage, parts, config.profile, map_items),
+        "pack": lambda stage, parts: pack.run(stage, parts, pipeline.pack_config),
+    }[name]
+
+
+def _groups(name: str, parts: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Validation reads the whole manifest anyway, so it is one task run."""
+    size = len(parts) if name.startswith("validate-") else GROUP
+    for start in range(0, len(parts), max(size, 1)):
+        yield parts[start : start + size]
+
+
+def _publish(pipeline: Pipeline) -> None:
+    if not plan_publish(pipeline, plan_one(pipeline, "pack")).due():
+        log.info("publish: nothing to do")
+        return
+    runner = stage_task("publish", publish.publish)
+    runner(pipeline.root, pipeline.config.profile, pipeline.config.rules, pipeline.labels)
+
+
+def _show_funnel(pipeline: Pipeline) -> None:
+    counts = publish.measure_funnel(pipeline.root)
+    rows = [
+        {"fate": fate, "reason": reason, "segments": n}
+        for fate in ("quarantined", "unavailable", "waiting")
+        for reason, n in counts[fate].items()
+    ]
+    rows.insert(0, {"fate": "in shards", "reason": "", "segments": counts["in_shards"]})
+    create_table_artifact(rows, key="funnel", description="What became of every segment")

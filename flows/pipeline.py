@@ -1,0 +1,165 @@
+"""The dataset build as data: what was asked for, its stages in order, and what a run would do."""
+
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from flows.presets import PipelineConfig, load_preset
+from schemas.manifest import part_numbers
+from schemas.shard import latest_digest, make_version
+from tasks import download, extract, index, pack, validate
+from tasks.labels import find_labels
+from tasks.pack import PackConfig, packed
+from tasks.parts import Only, PartPlan, Plan, Stage, plan_stage
+from tasks.sources import studio
+
+STAGES = (
+    "index", "validate-segments", "download", "validate-clips", "extract", "validate-features", "pack",
+    "publish",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What a user asks of a build; `parts` as `3,7-9`."""
+
+    root: str
+    preset: str = "standard"
+    segments: tuple[str, ...] = ()
+    source: str | None = None
+    from_stage: str | None = None
+    only: Only = "all"
+    parts: str | None = None
+    compute: str = "local"
+    state: str | None = None
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A build that is about to run or to be planned."""
+
+    options: BuildOptions
+    config: PipelineConfig
+    root: Path
+    state: Path
+    now: datetime
+
+    @property
+    def is_studio(self) -> bool:
+        """Whether the media are generated."""
+        return self.config.download.source == "studio"
+
+    @cached_property
+    def lists(self) -> list[Path]:
+        """The segment lists that were asked for, or that the studio wrote."""
+        if self.is_studio and not self.options.segments:
+            return sorted(studio.folder_of(self.state).glob("*_segments.csv"))
+        return [Path(path) for path in self.options.segments]
+
+    @property
+    def labels(self) -> dict[str, tuple[int, str]]:
+        """Machine id -> index and display name."""
+        return find_labels(self.root / index.FOLDER, self.lists)
+
+    @property
+    def pack_config(self) -> PackConfig:
+        """What pack writes into a sample's JSON."""
+        return PackConfig(self.config.profile, self.labels)
+
+    def stage(self, name: str) -> Stage:
+        """The stage `name` of STAGES as a part maker (all but index and publish)."""
+        if name.startswith("validate-"):
+            manifest = name.removeprefix("validate-")
+            return validate.stage(self.root, manifest, self.config.rules, self.config.profile)
+        return {
+            "download": lambda: download.stage(self.root, self.config.download),
+            "extract": lambda: extract.stage(self.root, self.config.profile),
+            "pack": lambda: pack.stage(self.root, self.pack_config),
+        }[name]()
+
+
+def resolve(options: BuildOptions) -> Pipeline:
+    """The pipeline that `options` ask for. Raises ValueError for what they can't."""
+    config = load_preset(options.preset)
+    if options.source:
+        config = replace(config, download=replace(config.download, source=options.source))
+    if options.from_stage and options.from_stage not in STAGES:
+        raise ValueError(f"unknown stage {options.from_stage!r}: use one of {', '.join(STAGES)}")
+    missing = [path for path in options.segments if not Path(path).is_file()]
+    if missing:
+        raise ValueError(f"--segments {missing[0]}: no such file")
+    root = Path(options.root).expanduser().absolute()
+    state = Path(options.state).expanduser().absolute() if options.state else root / "state"
+    pipeline = Pipeline(options, config, root, state, datetime.now(UTC))
+    if not pipeline.is_studio and not options.segments and not part_numbers(root / index.FOLDER):
+        raise ValueError(f"{root} has no segments yet: name a list in AudioSet's format by --segments")
+    return pipeline
+
+
+def stages_asked(options: BuildOptions) -> tuple[str, ...]:
+    """The stages from `--from` on."""
+    return STAGES[STAGES.index(options.from_stage or STAGES[0]) :]
+
+
+def parts_asked(options: BuildOptions) -> Sequence[int] | None:
+    """The numbers in `--parts 3,7-9`; None for all. Raises ValueError."""
+    if not options.parts:
+        return None
+    numbers: list[int] = []
+    for piece in options.parts.split(","):
+        first, _, last = piece.partition("-")
+        if not first.isdigit() or not (last or first).isdigit():
+            raise ValueError(f"--parts {options.parts}: write numbers and ranges as 3,7-9")
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers
+
+
+def plan_all(pipeline: Pipeline) -> dict[str, Plan]:
+    """What a run would do, stage by stage, without doing it."""
+    with _planned_lists(pipeline) as lists:
+        plans = {"index": plan_index(pipeline, lists)}
+    before = plans["index"]
+    for name in STAGES[1:-1]:
+        before = plans[name] = plan_one(pipeline, name, before)
+    return {**plans, "publish": plan_publish(pipeline, before)}
+
+
+def plan_one(pipeline: Pipeline, name: str, before: Plan | None = None) -> Plan:
+    """What a run would do with the parts of one stage, given the plan of the stage before it."""
+    stage = pipeline.stage(name)
+    return download.plan(stage, before, pipeline.now) if name == "download" else plan_stage(stage, before)
+
+
+def plan_index(pipeline: Pipeline, lists: Sequence[Path]) -> Plan:
+    """The parts that stand, and those that new lists would open."""
+    known = index.recorded_lists(pipeline.root)
+    read = [index.read_list(path) for path in lists]
+    fresh = index.deal(pipeline.root, [one for one in read if one.sha256 not in known], pipeline.config.index)
+    done = [PartPlan(part, "done") for part in part_numbers(pipeline.root / index.FOLDER)]
+    return Plan("index", done + [PartPlan(new.part, "missing", "new segments") for new in fresh])
+
+
+@contextmanager
+def _planned_lists(pipeline: Pipeline):
+    """The lists; the studio's as it would write them."""
+    if not pipeline.is_studio or pipeline.options.segments:
+        yield pipeline.lists
+        return
+    with TemporaryDirectory(prefix="mcgurk-") as folder:
+        yield studio.lists(Path(folder), pipeline.config.corpus)
+
+
+def plan_publish(pipeline: Pipeline, before: Plan) -> Plan:
+    """Whether the shards that stand are the latest version."""
+    digest = latest_digest(pipeline.root)
+    pending = [plan for plan in before.parts if plan.state != "done"]
+    if digest is None:
+        return Plan("publish", [PartPlan(0, "missing", "no version yet")])
+    if pending or make_version(pipeline.config.profile, packed(pipeline.root)).digest != digest:
+        return Plan("publish", [PartPlan(0, "stale", "the shards change")])
+    return Plan("publish", [PartPlan(0, "done")])

@@ -1,0 +1,71 @@
+"""Presets: complete configurations; each one's docstring states command, cost and result."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tasks.sources.scenes.corpus import CorpusConfig
+
+from schemas.feature import Profile
+from schemas.rules import Rules
+from tasks.download import DownloadConfig
+from tasks.index import IndexConfig
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How an experiment trains: a model of `training/models`, and for how long."""
+
+    model: str = "contrastive"
+    seconds: float = 600.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """All that a run depends on; what a command's options can change is changed on a copy of this."""
+
+    profile: Profile = field(default_factory=Profile)
+    index: IndexConfig = field(default_factory=IndexConfig)
+    download: DownloadConfig = field(default_factory=DownloadConfig)
+    rules: Rules = field(default_factory=Rules)
+    train: TrainSettings = field(default_factory=TrainSettings)
+    corpus: CorpusConfig = field(default_factory=CorpusConfig)  # of the source `studio`
+
+
+def demo() -> PipelineConfig:
+    """The whole job on generated scenes: `mcgurk demo`.
+
+    360 scenes of 24 families; on 2 cores under 7 minutes, 2 of them training, and 250 MB of disk. Ends with a
+    model that tells matched from mismatched pairs well above chance.
+    """
+    return PipelineConfig(
+        index=IndexConfig(part_size=48, eval_part_size=48, val_share=0.15),
+        download=DownloadConfig(source="studio", lanes=2),
+        train=TrainSettings(seconds=120.0),
+    )
+
+
+def small() -> PipelineConfig:
+    """128 px frames at 1 frame/s and 16 kHz audio: `mcgurk build --preset small --segments LIST --source S`.
+
+    About 0.45 MB a clip; what the models for CPUs and for quick looks are trained on.
+    """
+    return PipelineConfig(index=IndexConfig(part_size=128))
+
+
+def standard() -> PipelineConfig:
+    """256 px frames at 1 frame/s and 16 kHz audio: `mcgurk build --segments LIST --source S`.
+
+    About 0.6 MB a clip, 1.1 TB for all of AudioSet that can still be had.
+    """
+    return PipelineConfig(profile=Profile("standard", frame_short_side_px=256))
+
+
+PRESETS: dict[str, Callable[[], PipelineConfig]] = {"demo": demo, "small": small, "standard": standard}
+
+
+def load_preset(name: str) -> PipelineConfig:
+    """The configuration named `name`. Raises ValueError with the choices."""
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}: use one of {', '.join(PRESETS)}")
+    return PRESETS[name]()

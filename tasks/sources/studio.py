@@ -1,0 +1,97 @@
+"""The embedded default: generated scenes, served by a loopback HTTP host and downloaded as from any other.
+
+The corpus (media, lists, ground truth) lies in the state folder; `render` makes what of it is missing.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pyarrow.parquet as pq
+
+from schemas.manifest import canonical_json, write_text
+from tasks.progress import tracked
+from tasks.sources import Fetch, http
+from tasks.sources.scenes.corpus import CorpusConfig, render_scene, scene_ids, write_lists, write_truth
+
+log = logging.getLogger(__name__)
+
+CONFIG = "corpus.json"
+Map = Callable[[Callable, Sequence], Iterable]
+
+
+def folder_of(state: Path) -> Path:
+    """Where the corpus lies."""
+    return state / "studio"
+
+
+def truth_of(state: Path) -> Path:
+    """The ground truth, keyed by video id; it never travels inside the media."""
+    return folder_of(state) / "truth.parquet"
+
+
+def render(state: Path, config: CorpusConfig, map_items: Map) -> list[Path]:
+    """Renders the scenes that are missing, writes lists and truth; returns the lists for the index."""
+    folder = folder_of(state)
+    known = _known_truth(state, config)
+    missing = [
+        n for n, video in enumerate(scene_ids(config)) if video not in known or not _media(folder, video)
+    ]
+    if missing:
+        rendered = map_items(partial(render_scene, folder, config), missing)
+        rows = list(tracked(rendered, len(missing), "studio", log))
+        write_truth(folder, [*known.values(), *rows])
+        write_text(folder / CONFIG, canonical_json(config))
+    return lists(folder, config)
+
+
+def lists(folder: Path, config: CorpusConfig) -> list[Path]:
+    """Writes the segment lists (and, beside them, the label table) into `folder`."""
+    return [path for path in write_lists(folder, config) if path.stem.endswith("segments")]
+
+
+def _known_truth(state: Path, config: CorpusConfig) -> dict[str, dict]:
+    """The rows of scenes that were rendered with this configuration."""
+    stored, path = folder_of(state) / CONFIG, truth_of(state)
+    if not path.is_file() or not stored.is_file() or stored.read_text() != canonical_json(config):
+        return {}
+    return {row["video_id"]: row for row in pq.read_table(path).to_pylist()}
+
+
+def _media(folder: Path, video_id: str) -> bool:
+    return (folder / "media" / f"{video_id}.mp4").is_file()
+
+
+@contextmanager
+def open_source(spec: str, state: Path) -> Iterator[Fetch]:
+    """Yields `fetch` for scenes that `render` has made, through a loopback HTTP host."""
+    media = folder_of(state) / "media"
+    if not media.is_dir():
+        raise ValueError(f"--source {spec}: no scenes in {folder_of(state)}; the preset `demo` renders them")
+    with serving(media) as address, http.open_source(f"{address}/{{video_id}}.mp4", state) as fetch:
+        yield fetch
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """The files of `folder` over HTTP on a free loopback port; yields the address."""
+    host = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
+    thread = Thread(target=host.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{host.server_port}"
+    finally:
+        host.shutdown()
+        host.server_close()
+        thread.join()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, format: str, *args) -> None:
+        log.debug(format, *args)
