@@ -17,7 +17,7 @@ GOP_S = 2  # a seek costs at most two seconds of decoding
 X264 = {
     "preset": "veryfast",
     "crf": "23",
-    "x264-params": f"keyint={GOP_S * FRAME_RATE_HZ}:scenecut=0:open-gop=0:bframes=0:threads=1:lookahead-threads=1",
+    "x264-params": f"keyint={GOP_S * FRAME_RATE_HZ}:scenecut=0:open-gop=0:bframes=0:threads=1",
 }
 AUDIO_BIT_RATE = 64_000  # transparent to log-mels of a mono wave
 BITEXACT = {"fflags": "+bitexact"}  # no encoder's name, no date

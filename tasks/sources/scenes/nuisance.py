@@ -15,9 +15,7 @@ from tasks.sources.scenes.synth import SAMPLE_RATE_HZ
 # Half of the scenes have a silent thing that moves, half have a sound from off screen: often enough to be
 # met, rare enough that the cause stays the best explanation.
 DISTRACTOR_SHARE = OFF_SCREEN_SHARE = 0.5
-DISTRACTOR_UNIT_PX = (
-    80.0  # a third of the stage: the largest silent thing is about as large as the smallest heard
-)
+DISTRACTOR_UNIT_PX = 80.0  # a third of the stage: a silent thing is at most as large as the smallest heard
 X_JITTER_PX, Y_JITTER_PX = 24.0, 5.0  # what a centre crop of 112 of 128 px still shows whole
 BACKGROUND_CELLS = (5, 7)  # of low-frequency texture, smoothly joined
 BACKGROUND_RELIEF = 26.0  # standard deviation of its brightness, of 255
@@ -126,9 +124,8 @@ def _texture(color: Color, rng: np.random.Generator) -> np.ndarray:
     rows, columns = BACKGROUND_CELLS
     cells = rng.normal(0.0, BACKGROUND_RELIEF, (rows, columns))
     # Not `@`: BLAS would wake a thread for each core, and its sums depend on the machine.
-    relief = np.einsum(
-        "hr,rc,wc->hw", _smooth(HEIGHT_PX, rows), cells, _smooth(WIDTH_PX, columns), optimize=False
-    )
+    tall = np.einsum("hr,rc->hc", _smooth(HEIGHT_PX, rows), cells)
+    relief = np.einsum("hc,wc->hw", tall, _smooth(WIDTH_PX, columns))
     return np.clip(np.asarray(color) + relief[..., None], 0.0, 255.0).astype(np.float32)
 
 

@@ -14,6 +14,7 @@ from tasks.sources.scenes.synth import SAMPLE_RATE_HZ
 NUM_FRAMES = round(LENGTH_S * FRAME_RATE_HZ)
 CAUSE, PICTURE, SOUND, OTHER = range(4)  # independent streams of one scene's seed
 DELAYS_S = (0.1, 0.5)  # of thunder over flash: 34 to 170 m away; within the second that a model hears
+CAUSE_NAMES = ("size", "rate_hz", "material", "count", "delay_s")
 LEAST_CHANGE = 1.0 / 3.0  # of size's range in a changed cause: an octave, and told apart in one frame
 Box = tuple[float, float, float, float]
 Shown = tuple[Cause, Place]
@@ -121,7 +122,10 @@ def render_frames(scene: Scene) -> tuple[np.ndarray, list[Box]]:
     shown = [*_distractors(setting, rng), (scene.seen, setting.place)]
     still = nuisance.draw_room(setting)
     frames = np.empty((NUM_FRAMES, HEIGHT_PX, WIDTH_PX, 3), np.uint8)
-    boxes = [_paint_frame(frames[k], still, shown, setting.palette, k) for k in range(NUM_FRAMES)]
+    boxes = []
+    for index in range(NUM_FRAMES):
+        frames[index], box = _painted(still, shown, setting.palette, index)  # a canvas stays in 0 to 255
+        boxes.append(box)
     return frames, boxes
 
 
@@ -145,17 +149,16 @@ def _distractors(setting: nuisance.Setting, rng: np.random.Generator) -> list[Sh
     return [(draw_cause(str(rng.choice(TRAINED)), rng), setting.distractor_place)]
 
 
-def _paint_frame(
-    frame: np.ndarray, still: np.ndarray, moving: Sequence[Shown], palette: Palette, index: int
-) -> Box:
-    """Paints frame `index`; the box is that of the last of `moving`, the thing that sounds."""
+def _painted(
+    still: np.ndarray, shown: Sequence[Shown], palette: Palette, index: int
+) -> tuple[np.ndarray, Box]:
+    """Frame `index` as a canvas, and the box of the last of `shown`: the thing that sounds."""
     canvas, box = still.copy(), (0.0, 0.0, 0.0, 0.0)
-    for cause, place in moving:
+    for cause, place in shown:
         stage = Stage(canvas, place, palette)
         FAMILIES[cause.family].figure(stage, cause, cause.beats.exposed(index / FRAME_RATE_HZ))
         box = stage.box()
-    frame[...] = canvas  # the canvas stays within 0 to 255
-    return box
+    return canvas, box
 
 
 def _between(limits: tuple[float, float], share: float) -> float:

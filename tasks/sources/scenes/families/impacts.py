@@ -45,7 +45,7 @@ def _block(stage: Stage, cause: Cause, top: float) -> None:
 
 
 def _footsteps(stage: Stage, cause: Cause, now: Moment) -> None:
-    """Two feet by turns, the one that lands on the next beat in the air, on ground that shows its material."""
+    """Two feet by turns, the next to land in the air, on ground that shows its material."""
     for column in range(-2, 3):
         skin(stage, (0.2 * column, FLOOR + 0.045), (0.09, 0.045), cause.material)
     for foot, side in enumerate((-1.0, 1.0)):

@@ -30,10 +30,9 @@ def _bird(stage: Stage, cause: Cause, now: Moment) -> None:
                   palette.accent)  # fmt: skip
     stage.ellipse((0.0, 0.12 * e), (0.42 * e, 0.3 * e), palette.body)
     stage.ellipse((-0.08 * e, 0.13 * e - open_e * 0.3), (0.26 * e, 0.15 * e), palette.accent)
-    stage.polygon(
-        [(0.42 * e, -0.32 * e), (0.74 * e, -0.22 * e - open_e), (0.42 * e, -0.2 * e)], palette.light
-    )
-    stage.polygon([(0.42 * e, -0.2 * e), (0.7 * e, -0.18 * e + open_e), (0.4 * e, -0.1 * e)], palette.light)
+    upper, lower = (0.74 * e, -0.22 * e - open_e), (0.7 * e, -0.18 * e + open_e)
+    stage.polygon([(0.42 * e, -0.32 * e), upper, (0.42 * e, -0.2 * e)], palette.light)
+    stage.polygon([(0.42 * e, -0.2 * e), lower, (0.4 * e, -0.1 * e)], palette.light)
     stage.disc((0.26 * e, -0.22 * e), 0.25 * e, palette.body)
     stage.disc((0.34 * e, -0.28 * e), 0.055 * e, palette.dark)
 

@@ -8,7 +8,7 @@ import numpy as np
 from tasks.sources.scenes import synth
 from tasks.sources.scenes.family import Family
 from tasks.sources.scenes.laws import Cause, Moment
-from tasks.sources.scenes.paint import FLOOR, Point, Stage, turned
+from tasks.sources.scenes.paint import FLOOR, Point, Stage
 
 SPOKES = 4
 PUFF_S = 0.25  # of smoke that leaves at a beat
@@ -37,10 +37,8 @@ def _engine(stage: Stage, cause: Cause, now: Moment) -> None:
     """One cylinder: the piston is at its top, and fires, on the beat."""
     palette, e = stage.palette, cause.extent
     hub: Point = (0.24 * e, 0.1 * e)
-    crank = (
-        hub[0] - 0.2 * e * np.cos(2.0 * np.pi * now.turns),
-        hub[1] - 0.2 * e * np.sin(2.0 * np.pi * now.turns),
-    )
+    angle = 2.0 * np.pi * now.turns
+    crank = (hub[0] - 0.2 * e * float(np.cos(angle)), hub[1] - 0.2 * e * float(np.sin(angle)))
     piston = crank[0] - 0.5 * e
     stage.box_shape((-0.75 * e, 0.0), (-0.2 * e, 0.2 * e), palette.body)
     for fin in range(4):
@@ -72,9 +70,8 @@ def _siren(stage: Stage, cause: Cause, now: Moment) -> None:
     facing = float(np.cos(np.pi * now.turns))
     spread = 0.14 + 0.2 * (1.0 - abs(facing))
     far = 0.75 * facing
-    stage.polygon(
-        [(0.0, -0.14 * e), (far, -0.14 * e - spread), (far, -0.14 * e + spread)], palette.light, 0.6
-    )
+    y = -0.14 * e
+    stage.polygon([(0.0, y), (far, y - spread), (far, y + spread)], palette.light, 0.6)
     stage.box_shape((-0.4 * e, 0.28 * e), (0.4 * e, 0.5 * e), palette.dark)
     stage.disc((0.0, -0.12 * e), 0.32 * e, palette.body)
     stage.box_shape((-0.32 * e, -0.12 * e), (0.32 * e, 0.28 * e), palette.body)

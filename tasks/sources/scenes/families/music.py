@@ -56,7 +56,7 @@ def _marimba(stage: Stage, cause: Cause, now: Moment) -> None:
 
 
 def _bar(stage: Stage, e: float, color: Color, now: Moment) -> None:
-    """A bar as long as the thing is large, and a mallet that rises before a blow as far as it will be hard."""
+    """A bar as long as the thing is large; its mallet rises as far as the next blow will be hard."""
     palette = stage.palette
     for x in (-0.5 * e, 0.5 * e):
         stage.line((x, 0.22), (x * 1.2, FLOOR), 0.035, palette.dark)
@@ -80,9 +80,9 @@ def _guitar(stage: Stage, cause: Cause, now: Moment) -> None:
     stage.disc((0.2 * e, 0.0), 0.12 * e, palette.dark)
     for string in range(STRINGS):
         _string(stage, e, (string - 1) * 0.045 * e, now)
-    reach = (
-        (0.3 + 0.3 * now.next_force) * e * (1.0 - 2.0 * now.phase if now.index % 2 else 2.0 * now.phase - 1.0)
-    )
+    # The hand crosses the strings on the beat, down and up by turns, and swings past them between.
+    side = 1.0 if now.index % 2 else -1.0
+    reach = side * (0.3 + 0.3 * now.next_force) * e * float(np.sin(np.pi * now.phase))
     stage.line((0.3 * e, reach), (0.48 * e, reach + 0.3 * e), 0.13 * e, palette.accent)
     stage.disc((0.3 * e, reach), 0.08 * e, palette.accent)
 
@@ -205,9 +205,7 @@ def _tubes(cause: Cause, pitch_hz: float) -> np.ndarray:
     steps = (0.0, 2.0, 4.0, 7.0, 9.0)
     grains = [synth.struck(pitch_hz * 2.0 ** (step / 12.0), "metal") for step in steps]
     blows = volley(cause)
-    return synth.placed(
-        (time_s, loud, grains[blow % len(grains)]) for blow, (time_s, loud) in enumerate(blows)
-    )
+    return synth.placed((time_s, loud, grains[n % len(grains)]) for n, (time_s, loud) in enumerate(blows))
 
 
 FAMILIES = (

@@ -7,7 +7,7 @@ import numpy as np
 
 from tasks.sources.scenes import synth
 from tasks.sources.scenes.family import Family
-from tasks.sources.scenes.laws import Cause, Moment, volley
+from tasks.sources.scenes.laws import VOLLEY_SHARE, Cause, Moment, volley
 from tasks.sources.scenes.paint import FLOOR, Stage
 
 GOLDEN = 0.618034  # multiples of it, modulo 1, spread evenly however many there are
@@ -22,11 +22,11 @@ def _bubbles(pitch_hz: float) -> list[np.ndarray]:
 
 
 def _rain(stage: Stage, cause: Cause, now: Moment) -> None:
-    """As many drops as sound at a beat; a drop is as long as it is large. All of them land from the beat on."""
+    """As many drops as sound at a beat; they land one after the other from the beat on."""
     palette, e, number = stage.palette, cause.extent, cause.num_things
     for drop in range(number):
         x = 0.8 * ((drop * GOLDEN) % 1.0 - 0.5)
-        fall = (now.phase - 0.45 * drop / number) % 1.0
+        fall = (now.phase - VOLLEY_SHARE * drop / number) % 1.0
         y = -0.3 + (FLOOR + 0.3) * fall
         stage.line((x, y - 0.28 * e), (x, y), 0.09 * e, palette.light)
         if fall < 0.3:
@@ -55,8 +55,8 @@ def _drip(stage: Stage, cause: Cause, now: Moment) -> None:
     stage.box_shape((-0.3 * e, mouth - 0.42 * e), (0.0, mouth - 0.34 * e), palette.accent)
     y = mouth + (FLOOR - 0.06 - mouth) * now.phase**2
     stage.disc((0.0, y), radius, palette.light)
-    stage.polygon([(-0.8 * radius, y - 0.6 * radius), (0.8 * radius, y - 0.6 * radius), (0.0, y - 2.0 * radius)],
-                  palette.light)  # fmt: skip
+    half, neck = 0.8 * radius, y - 0.6 * radius
+    stage.polygon([(-half, neck), (half, neck), (0.0, y - 2.0 * radius)], palette.light)
     spread = (0.25 + 1.2 * now.since_s) * e
     stage.ring((0.0, FLOOR), (spread, 0.25 * spread), 0.025, palette.light, now.fading(RIPPLE_S))
     if now.phase == 0.0:
@@ -68,7 +68,7 @@ def _plinks(cause: Cause, pitch_hz: float) -> np.ndarray:
 
 
 def _boiling(stage: Stage, cause: Cause, now: Moment) -> None:
-    """A glass pot: as many bubbles as sound at a beat, one after the other at the surface from the beat on."""
+    """A glass pot: as many bubbles as sound at a beat, one after the other at the surface."""
     palette, e, number = stage.palette, cause.extent, cause.num_things
     surface = 0.36 - 0.75 * e
     for flame in range(-2, 3):
@@ -79,7 +79,7 @@ def _boiling(stage: Stage, cause: Cause, now: Moment) -> None:
         stage.line((side * 0.6 * e, surface), (side * 0.8 * e, surface), 0.06 * e, palette.dark)
     stage.line((-0.57 * e, 0.36), (0.57 * e, 0.36), 0.05 * e, palette.dark)
     for bubble in range(number):
-        rise = (now.phase - 0.45 * bubble / number) % 1.0
+        rise = (now.phase - VOLLEY_SHARE * bubble / number) % 1.0
         x = 0.95 * e * ((bubble * GOLDEN) % 1.0 - 0.5)
         y = 0.34 - (0.34 - surface) * rise
         stage.ring((x, y), (0.09 * e, 0.09 * e), 0.035 * e, palette.light)
