@@ -1,0 +1,52 @@
+"""Frames and a wave as one mp4, H.264 and AAC: the same settings for every scene, and nothing written down.
+
+The same frames and wave give the same bytes on one build of the codecs.
+"""
+
+from pathlib import Path
+
+import av
+import numpy as np
+from av.codec.context import Flags
+
+from tasks.sources.scenes.laws import FRAME_RATE_HZ
+from tasks.sources.scenes.synth import SAMPLE_RATE_HZ
+
+GOP_S = 2  # a seek costs at most two seconds of decoding
+# One thread, so that bytes do not depend on the machine; no B-frames, so that the picture starts at 0.
+X264 = {
+    "preset": "veryfast",
+    "crf": "23",
+    "x264-params": f"keyint={GOP_S * FRAME_RATE_HZ}:scenecut=0:open-gop=0:bframes=0:threads=1",
+}
+AUDIO_BIT_RATE = 64_000  # transparent to log-mels of a mono wave
+BITEXACT = {"fflags": "+bitexact"}  # no encoder's name, no date
+
+
+def write_media(path: Path, frames: np.ndarray, wave: np.ndarray, container: str = "mp4") -> Path:
+    """Writes frames uint8 (T, H, W, 3) and a mono wave in [-1, 1] to `path`; the caller renames it."""
+    with av.open(str(path), "w", format=container, options=BITEXACT) as output:
+        video = _video_stream(output, *frames.shape[1:3])
+        audio = output.add_stream("aac", rate=SAMPLE_RATE_HZ, layout="mono", bit_rate=AUDIO_BIT_RATE)
+        audio.codec_context.flags |= Flags.bitexact
+        for index, frame in enumerate(frames):
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            picture.pts = index
+            output.mux(video.encode(picture))
+        output.mux(video.encode(None))
+        output.mux(audio.encode(_audio_frame(wave)))
+        output.mux(audio.encode(None))
+    return path
+
+
+def _video_stream(output: av.container.OutputContainer, height_px: int, width_px: int) -> av.VideoStream:
+    video = output.add_stream("libx264", rate=FRAME_RATE_HZ, options=X264)
+    video.height, video.width, video.pix_fmt = height_px, width_px, "yuv420p"
+    video.codec_context.flags |= Flags.bitexact
+    return video
+
+
+def _audio_frame(wave: np.ndarray) -> av.AudioFrame:
+    frame = av.AudioFrame.from_ndarray(wave[None].astype(np.float32), format="fltp", layout="mono")
+    frame.sample_rate, frame.pts = SAMPLE_RATE_HZ, 0
+    return frame
