@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tasks.sources.scenes.corpus import CorpusConfig
-
 from schemas.feature import Profile
 from schemas.rules import Rules
 from tasks.download import DownloadConfig
 from tasks.index import IndexConfig
+from tasks.sources.scenes.corpus import CorpusConfig
 
 
 @dataclass(frozen=True)

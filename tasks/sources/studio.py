@@ -10,6 +10,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -79,7 +80,7 @@ def open_source(spec: str, state: Path) -> Iterator[Fetch]:
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:
     """The files of `folder` over HTTP on a free loopback port; yields the address."""
-    host = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
+    host = _Host(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
     thread = Thread(target=host.serve_forever, daemon=True)
     thread.start()
     try:
@@ -88,6 +89,13 @@ def serving(folder: Path) -> Iterator[str]:
         host.shutdown()
         host.server_close()
         thread.join()
+
+
+class _Host(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        log.debug("a client left early", exc_info=True)  # yt-dlp reads the head of a file, then comes again
 
 
 class _Quiet(SimpleHTTPRequestHandler):

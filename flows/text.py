@@ -1,0 +1,55 @@
+"""What the commands print: plans, funnels and status as text."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from schemas.manifest import part_numbers, part_path, read_part
+from schemas.shard import latest_digest
+from tasks.parts import Plan
+from tasks.publish import measure_funnel
+
+REASONS = 3  # of a stage's parts that a plan shows
+
+
+def plan_text(plans: Mapping[str, Plan]) -> str:
+    """A table of done, stale, failed and missing parts by stage, with the first reasons."""
+    lines = [f"{'stage':<18}{'done':>7}{'stale':>7}{'failed':>7}{'missing':>8}  why"]
+    for name, plan in plans.items():
+        counts = plan.counts()
+        reasons = list(dict.fromkeys(one.reason for one in plan.parts if one.reason))
+        numbers = f"{counts['done']:>7}{counts['stale']:>7}{counts['failed']:>7}{counts['missing']:>8}"
+        lines.append(f"{name:<18}{numbers}  {'; '.join(reasons[:REASONS])}".rstrip())
+    if not any(plan.due() for plan in plans.values()):
+        lines.append("nothing to do")
+    return "\n".join(lines)
+
+
+def funnel_text(counts: Mapping[str, Any]) -> str:
+    """The funnel, whose lines add up to the number of segments."""
+    lines = [f"{counts['segments']:>9,} segments", f"{counts['in_shards']:>9,} in shards"]
+    for fate in ("quarantined", "unavailable", "waiting"):
+        reasons = ", ".join(f"{reason} {n:,}" for reason, n in counts[fate].items())
+        lines.append(f"{sum(counts[fate].values()):>9,} {fate}" + (f": {reasons}" if reasons else ""))
+    lines.append(f"{counts['forgotten']:>9,} forgotten")
+    return "\n".join(lines)
+
+
+def status_of(root: Path) -> dict[str, Any]:
+    """The funnel, the latest version and when something is due again. Raises ValueError for no root."""
+    if not part_numbers(root / "segments"):
+        raise ValueError(
+            f"{root} has no segments: build a dataset there first (mcgurk build --root {root} ...)"
+        )
+    clips = root / "clips"
+    due = [
+        row["next_attempt_at"]
+        for part in part_numbers(clips)
+        for row in read_part(part_path(clips, part), ("next_attempt_at",))
+        if row["next_attempt_at"]
+    ]
+    return {
+        **measure_funnel(root),
+        "dataset_version": latest_digest(root),
+        "next_attempt_at": min(due, default=None),
+    }
