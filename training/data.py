@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import simplejpeg
 
@@ -160,7 +161,7 @@ def default_groups(dataset: Dataset) -> dict[str, str]:
 
 def _clip_table(path: Path, shard: int, fields: list[str]) -> ClipTable:
     table = pq.ParquetFile(path).read(columns=COLUMNS)
-    table = table.filter(pa.compute.equal(table["outcome"], Outcome.OK.value)).combine_chunks()
+    table = table.filter(pc.equal(table["outcome"], Outcome.OK.value)).combine_chunks()
     members = table["members"].combine_chunks().flatten()
     suffixes = members.field("suffix").to_numpy(zero_copy_only=False).astype(np.str_)
     if len(suffixes) != len(table) * len(fields):

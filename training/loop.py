@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from schemas.signal import HOP_MS
 from training import losses, statistics
 from training.augment import Augmentation, augment_images, augment_log_mel, generator_for
 from training.checkpoint import num_parameters, save_checkpoint
@@ -23,7 +24,7 @@ from training.embeddings import Embeddings, embed, pictures
 from training.models import AvcModel, configure, load
 from training.optimizer import Average, learning_rate, parameter_groups
 from training.precision import autocast, has_fast_bf16, pick_device
-from training.sampling import Batch, Plan, Sampling, load_batch, training_plans, usable, window_start
+from training.sampling import Batch, Plan, Sampling, load_batch, training_plans, usable
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class TrainConfig:
     ema_decay: float = 0.99
     num_validations: int = 10
     validation_steps: int = 3  # per clip
-    validation_clips: int = 256  # of each side of the train-dev gap: all-pairs validation stays cheap
+    validation_clips: int = 128  # of each side of the train-dev gap: all-pairs validation stays cheap
     seed: int = 0
     device: str = "auto"
     num_threads: int | None = None  # of torch on CPU; None leaves the process's setting
@@ -193,7 +194,7 @@ class Trainer:
             "loss": loss.item(),
             "chance_loss": losses.chance(batch.videos),
             "grad_norm": float(grad_norm),
-            "temperature": float(self.model.temperature),
+            "temperature": self.model.temperature.item(),
         }
 
     def _validate(self) -> dict[str, float]:
@@ -243,7 +244,7 @@ def _pairs(model: AvcModel, encoded: Embeddings) -> tuple[Tensor, Tensor, Tensor
 def _learn_mel_statistics(model: AvcModel, dataset: Dataset, num_clips: int = 256) -> None:
     """Mean and deviation of each mel bin over the valid sound of some clips, as the model's buffers."""
     rows = np.linspace(0, len(dataset) - 1, min(num_clips, len(dataset))).astype(int)
-    ends = [window_start(dataset.profile, 0, int(dataset.clips.valid_ms[row])) for row in rows]
+    ends = (dataset.clips.valid_ms[rows] // HOP_MS).tolist()
     sounds = [dataset.log_mel(row)[:, :end].astype(np.float32) for row, end in zip(rows, ends, strict=True)]
     joined = np.concatenate(sounds, axis=1)
     model.audio_mean.copy_(torch.from_numpy(joined.mean(1, keepdims=True)))
