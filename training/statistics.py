@@ -31,10 +31,16 @@ def bootstrap(
 
     Rows of one video are no independent observations: intervals over pairs would be too narrow.
     """
-    rows_of = [np.flatnonzero(clusters == cluster) for cluster in np.unique(clusters)]
+    _, sizes = np.unique(clusters, return_counts=True)
+    order, starts = np.argsort(clusters, kind="stable"), np.cumsum(sizes) - sizes
     rng = np.random.default_rng(seed)
-    drawn = rng.integers(len(rows_of), size=(NUM_RESAMPLES, len(rows_of)))
-    values = [statistic(np.concatenate([rows_of[c] for c in draw])) for draw in drawn]
+    values = []
+    for _ in range(NUM_RESAMPLES):
+        draw = rng.integers(len(sizes), size=len(sizes))
+        # All rows of the drawn clusters at once: place 0, 1, ... within each, added to where it starts.
+        firsts = np.cumsum(sizes[draw]) - sizes[draw]
+        places = np.arange(sizes[draw].sum()) - np.repeat(firsts, sizes[draw])
+        values.append(statistic(order[np.repeat(starts[draw], sizes[draw]) + places]))
     tail = (1 - LEVEL) / 2
     low, high = np.nanquantile(values, [tail, 1 - tail])
     return Estimate(float(statistic(np.arange(len(clusters)))), float(low), float(high), chance)

@@ -106,9 +106,9 @@ def derangement(videos: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
     Each clip is given once: positives and negatives have the same sounds.
     """
-    ids, counts = np.unique(videos, return_counts=True)
+    ids, number, counts = np.unique(videos, return_inverse=True, return_counts=True)
     partner = np.full(len(videos), -1)
-    rows = np.concatenate([np.flatnonzero(videos == v) for v in rng.permutation(ids)]) if len(ids) else partner
+    rows = np.argsort(rng.permutation(len(ids))[number], kind="stable")
     # A video with more than half of the clips can't be deranged whole: its surplus is left out.
     surplus = int(max(2 * counts.max(initial=0) - len(videos), 0))
     if surplus:
