@@ -109,7 +109,7 @@ class Dataset:
         return replace(self, clips=self.clips.take(rows))
 
     def frame(self, row: int, index: int, min_side_px: int = 0) -> np.ndarray:
-        """Frame `index` of a clip: uint8 RGB (height, width, 3), decoded at the smallest size >= min_side_px."""
+        """Frame `index` of a clip: uint8 RGB (height, width, 3), at the smallest size >= min_side_px."""
         jpeg = self._member(row, frame_suffix(index))
         smallest = {"min_height": min_side_px, "min_width": min_side_px} if min_side_px else {}
         return simplejpeg.decode_jpeg(jpeg, "RGB", **smallest)
@@ -165,7 +165,9 @@ def _clip_table(path: Path, shard: int, fields: list[str]) -> ClipTable:
     members = table["members"].combine_chunks().flatten()
     suffixes = members.field("suffix").to_numpy(zero_copy_only=False).astype(np.str_)
     if len(suffixes) != len(table) * len(fields):
-        raise ValueError(f"{path} lists {len(suffixes)} members for {len(table)} clips of {len(fields)} fields")
+        raise ValueError(
+            f"{path} lists {len(suffixes)} members for {len(table)} clips of {len(fields)} fields"
+        )
     suffixes = suffixes.reshape(len(table), len(fields))
     order = np.argsort(suffixes, axis=1)
     if not (np.take_along_axis(suffixes, order, axis=1) == np.asarray(fields)).all():

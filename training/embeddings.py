@@ -50,7 +50,9 @@ def embed(model: AvcModel, dataset: Dataset, num_steps: int, *, is_bf16: bool = 
     model.train(was_training)
     shape = (len(dataset), num_steps, -1)
     image, audio = torch.cat(images).reshape(shape), torch.cat(sounds).reshape(shape)
-    return Embeddings(image, audio, np.arange(len(dataset)), dataset.videos, np.concatenate(frames).reshape(shape[:2]))
+    return Embeddings(
+        image, audio, np.arange(len(dataset)), dataset.videos, np.concatenate(frames).reshape(shape[:2])
+    )
 
 
 def pictures(frames_BCHW: Tensor) -> Tensor:

@@ -126,7 +126,9 @@ class Trainer:
     def run(self) -> Iterator[dict[str, float]]:
         """Trains until the budget is spent; validates evenly along it and at its end."""
         clock, validations, losses_seen = Clock(self.config), 0, []
-        log.info("%s: %d parameters, %d clips", self.model_name, num_parameters(self.model), len(self.train_clips))
+        log.info(
+            "%s: %d parameters, %d clips", self.model_name, num_parameters(self.model), len(self.train_clips)
+        )
         for epoch, plan, index in self._plans():
             metrics = self._timed_step(plan, epoch, index, clock)
             losses_seen.append(metrics["loss"] / metrics["chance_loss"])

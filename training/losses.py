@@ -1,8 +1,8 @@
 """Losses over the full combination of a batch: every picture against every sound."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 
 def contrastive(similarity_NN: Tensor, temperature: Tensor, videos_N: Tensor) -> Tensor:
@@ -13,7 +13,9 @@ def contrastive(similarity_NN: Tensor, temperature: Tensor, videos_N: Tensor) ->
     """
     logits_NN = masked(similarity_NN.float() / temperature, videos_N)
     targets_N = torch.arange(len(logits_NN), device=logits_NN.device)
-    return (F.cross_entropy(logits_NN, targets_N) + F.cross_entropy(logits_NN.T, targets_N)) / 2
+    return (
+        functional.cross_entropy(logits_NN, targets_N) + functional.cross_entropy(logits_NN.T, targets_N)
+    ) / 2
 
 
 def masked(logits_NN: Tensor, videos_N: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 
 from schemas.feature import Profile
 from schemas.signal import FRAMES_PER_S, HOP_MS, N_MELS
@@ -143,7 +143,7 @@ def _scaled(frame: np.ndarray, side_px: int) -> np.ndarray:
         raise ValueError(f"a frame of {width}x{height} px is too small for a crop out of {side_px} px")
     image = torch.from_numpy(frame).permute(2, 0, 1)[None]
     size = (max(side_px, round(height * factor)), max(side_px, round(width * factor)))
-    return F.interpolate(image, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
+    return functional.interpolate(image, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
 
 
 def _cropped(frame: np.ndarray, size_px: int, corner: np.ndarray) -> np.ndarray:

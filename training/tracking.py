@@ -61,7 +61,9 @@ class Store:
     @property
     def artifacts(self) -> str | None:
         """Where artifacts go; None leaves it to the server."""
-        return None if self.uri or self.root is None else (self.root / "mlruns" / "artifacts").resolve().as_uri()
+        return (
+            None if self.uri or self.root is None else (self.root / "mlruns" / "artifacts").resolve().as_uri()
+        )
 
 
 class Run:
@@ -233,7 +235,9 @@ def compare(new: Mapping[str, str], champion: Mapping[str, str] | None) -> Verdi
         )
     if score > float(champion[SCORE]):
         return Verdict(True, f"promoted: {score:.4f} beats the champion's {float(champion[SCORE]):.4f}")
-    return Verdict(False, f"not promoted: {score:.4f} does not beat the champion's {float(champion[SCORE]):.4f}")
+    return Verdict(
+        False, f"not promoted: {score:.4f} does not beat the champion's {float(champion[SCORE]):.4f}"
+    )
 
 
 def champion_uri(store: Store, model_name: str) -> str | None:
@@ -281,6 +285,8 @@ def _flat(values: Any, prefix: str = "") -> dict[str, float]:
 
 def _flat_params(values: Any, prefix: str = "") -> dict[str, str]:
     if isinstance(values, Mapping):
-        nested = (_flat_params(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in values.items())
+        nested = (
+            _flat_params(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in values.items()
+        )
         return {key: value for part in nested for key, value in part.items()}
     return {prefix: str(values)}

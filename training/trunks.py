@@ -31,7 +31,7 @@ class BasicBlock(nn.Module):
 
 
 def resnet(channels_in: int, width: int, blocks: tuple[int, ...], stem_stride: int) -> nn.Sequential:
-    """ResNet's map of an input, `channels(width, blocks)` deep; (2, 2, 2, 2) blocks of width 64 are ResNet-18.
+    """ResNet's map of an input, `channels(width, blocks)` deep; blocks (2, 2, 2, 2), width 64: ResNet-18.
 
     The stem reduces by `stem_stride` in one convolution instead of convolution and pooling: on CPU that pair
     is bound by memory and costs more than any stage. Every stage after the first halves the size.

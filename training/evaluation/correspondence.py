@@ -220,5 +220,13 @@ def _digest(clips: Dataset, encoded: Embeddings, lists: list[Pairs]) -> str:
         for image, audio, step, label in zip(
             pairs.image_rows, pairs.audio_rows, pairs.steps, pairs.labels, strict=True
         ):
-            rows.append([str(keys[image]), int(frames[image, step]), str(keys[audio]), int(frames[audio, step]), bool(label)])
+            rows.append(
+                [
+                    str(keys[image]),
+                    int(frames[image, step]),
+                    str(keys[audio]),
+                    int(frames[audio, step]),
+                    bool(label),
+                ]
+            )
     return digest_of(rows)

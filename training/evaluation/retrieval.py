@@ -69,7 +69,9 @@ def recalls(scores: np.ndarray, videos: np.ndarray, allowed: np.ndarray | None =
     for k in CUTOFFS:
         chance = float(np.minimum(k / count, 1.0).mean())
         hits = rank <= k
-        result[f"recall_at_{k}"] = dict(vars(bootstrap(lambda at, hits=hits: hits[at].mean(), clusters, chance)))
+        result[f"recall_at_{k}"] = dict(
+            vars(bootstrap(lambda at, hits=hits: hits[at].mean(), clusters, chance))
+        )
     chance = float(np.median((count + 1) / 2))
     result["median_rank"] = dict(vars(bootstrap(lambda at: float(np.median(rank[at])), clusters, chance)))
     return result

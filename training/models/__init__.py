@@ -49,7 +49,9 @@ class Needs:
         if lacking := self.lacking(profile):
             enough = next((p.name for p in PROFILES if not self.lacking(p)), None)
             remedy = f"build a version with profile {enough!r}" if enough else "no stock profile has that"
-            raise ValueError(f"{model} needs more than profile {profile.name!r}: {'; '.join(lacking)}; {remedy}")
+            raise ValueError(
+                f"{model} needs more than profile {profile.name!r}: {'; '.join(lacking)}; {remedy}"
+            )
 
 
 class AvcModel(nn.Module):
@@ -101,7 +103,7 @@ def load(name: str) -> ModuleType:
 
 
 def configure(name: str, config: Any = None) -> Any:
-    """The model's Config from one, from a mapping of its fields (as a checkpoint stores it), or its defaults."""
+    """The model's Config: as given, from a mapping of its fields (as checkpoints store it), or the default."""
     kind = load(name).Config
     if config is None or isinstance(config, kind):
         return config or kind()

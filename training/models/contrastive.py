@@ -10,8 +10,8 @@ B batch, C channels, D embedding, H height, W width, M mel bins, F frequency, T 
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from schemas.signal import N_MELS
 from training.models import AvcModel, Needs
@@ -117,7 +117,7 @@ def _pooled(map_BDHW: Tensor) -> dict[str, Tensor]:
     map_BDHW = map_BDHW.float()  # norms of bfloat16 vectors are off by a percent
     mean_BD = map_BDHW.mean((2, 3))
     norm_B = mean_BD.norm(dim=1).clamp_min(1e-6)
-    return {"vector": F.normalize(mean_BD, dim=1), "map": map_BDHW / norm_B[:, None, None, None]}
+    return {"vector": functional.normalize(mean_BD, dim=1), "map": map_BDHW / norm_B[:, None, None, None]}
 
 
 def _frequency_rows(config: Config) -> int:

@@ -10,18 +10,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import simplejpeg
 
-import pyarrow as pa
 from schemas.feature import Profile
 from schemas.segment import segment_key
 from schemas.shard import SHARDS, Shard, Version, frame_suffix, make_version, shard_name, write_version
 from schemas.signal import log_mel
+from training.augment import Augmentation
+from training.data import Dataset, open_dataset
+from training.loop import TrainConfig, train
+from training.models.contrastive import Config
+from training.sampling import Sampling
 
 PROFILE = Profile()
 LENGTH_S = PROFILE.length_ms / 1000
 WIDTH_PX = 160  # wider than high, as most videos are
+TINY = Config(width=8, blocks=(1, 1), embedding=32, hidden=64, frame_px=112)
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ def disc(radius_px: float, colour: Iterable[float], seed: int) -> np.ndarray:
 def corresponding(
     num_videos: dict[str, int], num_kinds: int = 6, *, is_shuffled: bool = False
 ) -> list[SyntheticClip]:
-    """Clips in which a large bluish disc sounds low and a small reddish one high, or in which nothing fits."""
+    """Clips in which a large bluish disc sounds low and a small reddish one high, or nothing fits."""
     rng, clips = np.random.default_rng(7), []
     for split, count in num_videos.items():
         for number in range(count):
@@ -145,3 +151,21 @@ def _row(clip: SyntheticClip, entries: dict[str, tarfile.TarInfo]) -> dict:
     }  # fmt: skip
 
 
+def written(root: Path, clips: list[SyntheticClip]) -> Dataset:
+    return open_dataset(root, write_dataset(root, clips))
+
+
+def tiny_run(dataset: Dataset, folder: Path, num_steps: int = 60) -> Path:
+    """The best checkpoint of a training of seconds."""
+    config = TrainConfig(
+        steps=num_steps,
+        seconds=None,
+        sampling=Sampling(clips_per_batch=16, steps_per_clip=2),
+        augmentation=Augmentation(saturation=0.2),
+        learning_rate=4e-3,
+        num_validations=4,
+        ema_decay=0.9,
+    )
+    for _ in train(dataset, "contrastive", TINY, config, folder):
+        pass
+    return folder / "best.pt"
