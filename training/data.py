@@ -111,8 +111,7 @@ class Dataset:
     def frame(self, row: int, index: int, min_side_px: int = 0) -> np.ndarray:
         """Frame `index` of a clip: uint8 RGB (height, width, 3), at the smallest size >= min_side_px."""
         jpeg = self._member(row, frame_suffix(index))
-        smallest = {"min_height": min_side_px, "min_width": min_side_px} if min_side_px else {}
-        return simplejpeg.decode_jpeg(jpeg, "RGB", **smallest)
+        return simplejpeg.decode_jpeg(jpeg, "RGB", min_height=min_side_px, min_width=min_side_px)
 
     def log_mel(self, row: int) -> np.ndarray:
         """The stored log-mel of a clip: float16 (mels, frames), a view of the map."""
@@ -161,7 +160,7 @@ def default_groups(dataset: Dataset) -> dict[str, str]:
 
 def _clip_table(path: Path, shard: int, fields: list[str]) -> ClipTable:
     table = pq.ParquetFile(path).read(columns=COLUMNS)
-    table = table.filter(pc.equal(table["outcome"], Outcome.OK.value)).combine_chunks()
+    table = table.filter(pc.field("outcome") == Outcome.OK.value).combine_chunks()
     members = table["members"].combine_chunks().flatten()
     suffixes = members.field("suffix").to_numpy(zero_copy_only=False).astype(np.str_)
     if len(suffixes) != len(table) * len(fields):

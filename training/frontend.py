@@ -45,7 +45,7 @@ class Scorer(nn.Module):
         self.model, self.log_mel = model, LogMel()
 
     def forward(self, frames: Tensor, audio: Tensor) -> Tensor:
-        """Logits (B,) of uint8 frames (B, px, px, 3) and float32 waves (B, 16000): 1 s at 16 kHz in [-1, 1]."""
+        """Logits (B,) of uint8 frames (B, px, px, 3) and waves in [-1, 1] of 1 s, float32 (B, 16000)."""
         images_BCHW = frames.permute(0, 3, 1, 2).float() / 255
         V = self.model.encode_image(images_BCHW)["vector"]
         A = self.model.encode_audio(self.log_mel(audio))["vector"]

@@ -118,7 +118,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.model: AvcModel = module.build(self.model_config)
         _learn_mel_statistics(self.model, self.train_clips)
-        self.model.to(self.device, memory_format=torch.channels_last)
+        self.model.to(self.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.average = Average(self.model, config.ema_decay)
         groups = parameter_groups(self.model, config.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate)
@@ -186,7 +186,7 @@ class Trainer:
         with autocast(self.device, self.is_bf16):
             V = self.model.encode_image(images)["vector"]
             A = self.model.encode_audio(log_mel)["vector"]
-        loss = losses.contrastive(self.model.similarity(V, A), self.model.temperature, batch.videos)
+        loss = self.model.loss(V, A, batch.videos)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.max_grad_norm)
@@ -194,10 +194,9 @@ class Trainer:
         self.average.update(self.model)
         return {
             "loss": loss.item(),
-            "chance_loss": losses.chance(batch.videos),
+            "chance_loss": self.model.chance_loss(batch.videos),
             "grad_norm": float(grad_norm),
-            "temperature": self.model.temperature.item(),
-        }
+        } | self.model.watched()
 
     def _validate(self) -> dict[str, float]:
         """The averaged weights' numbers on as many clips of each side; fits their calibration on `val`."""
@@ -215,13 +214,12 @@ class Trainer:
 def all_pairs(model: AvcModel, encoded: Embeddings) -> dict[str, float]:
     """Loss, AUC and balanced accuracy over every step of every clip against every other video's."""
     similarity, matches, videos = _pairs(model, encoded)
-    loss = losses.contrastive(similarity, model.temperature.cpu(), videos)
     counted = torch.isfinite(losses.masked(similarity, videos))
     scale, bias = model.calibration.tolist()
     logits = (scale * similarity + bias)[counted].numpy()
     labels = matches[counted].numpy()
     return {
-        "loss": float(loss),
+        "loss": _loss(model, encoded),
         "auc": statistics.auc(logits, labels),
         "accuracy": statistics.balanced_accuracy(logits, labels),
     }
@@ -232,6 +230,14 @@ def fit_calibration(model: AvcModel, encoded: Embeddings) -> tuple[float, float]
     similarity, matches, videos = _pairs(model, encoded)
     counted = torch.isfinite(losses.masked(similarity, videos))
     return statistics.platt(similarity[counted].double().numpy(), matches[counted].numpy())
+
+
+@torch.no_grad()
+def _loss(model: AvcModel, encoded: Embeddings) -> float:
+    device = model.calibration.device
+    V, A = encoded.image.flatten(0, 1).to(device), encoded.audio.flatten(0, 1).to(device)
+    videos = torch.from_numpy(encoded.videos).repeat_interleave(encoded.num_steps).to(device)
+    return float(model.loss(V, A, videos))
 
 
 @torch.no_grad()

@@ -19,9 +19,9 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is
 os.environ.setdefault("DO_NOT_TRACK", "true")
 
 import mlflow
-import mlflow.pytorch
 import numpy as np
 import torch
+from mlflow import pytorch as mlflow_pytorch
 from mlflow.data.dataset import Dataset as MlflowDataset
 from mlflow.data.dataset_source import DatasetSource
 from mlflow.entities import Metric
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 EXPERIMENT = "mcgurk"
 CHAMPION, CHALLENGER = "champion", "challenger"
+MAX_DIGEST = 36  # characters that MLflow takes; the tag `dataset_version` has all of them
 MAX_BATCH = 1000  # metrics in one request, by MLflow's REST limit
 EXAMPLE_BATCH = 2  # torch.export takes a dimension of size 1 for a constant
 EVALUATION_DIGEST, SCORE = "evaluation_digest", "score"  # tags of a model version that the gate compares
@@ -146,7 +147,6 @@ def experiment_run(
     with mlflow.start_run(run_name=name, log_system_metrics=False) as active:
         run = Run(MlflowClient(), active.info.run_id)
         mlflow.log_params({key: value for key, value in _flat_params(params).items()})
-        # MLflow takes digests of at most 36 characters; the tag has all of it.
         mlflow.log_input(_VersionDataset(dataset), context="training")
         run.set_tags({"dataset_version": dataset.digest, **tags})
         try:
@@ -157,10 +157,11 @@ def experiment_run(
 
 class _VersionDataset(MlflowDataset):
     def __init__(self, source: VersionSource) -> None:
-        super().__init__(source=source, name="mcgurk", digest=source.digest[:36])
+        self._version = source.digest
+        super().__init__(source=source, name="mcgurk")
 
     def _compute_digest(self) -> str:
-        return self.source.digest[:36]
+        return self._version[:MAX_DIGEST]
 
 
 def register(run: Run, model: AvcModel, model_name: str, *, score: float, evaluation_digest: str) -> str:
@@ -173,7 +174,7 @@ def register(run: Run, model: AvcModel, model_name: str, *, score: float, evalua
         parameter.requires_grad_(False)
     pixels = np.zeros((EXAMPLE_BATCH, model.frame_px, model.frame_px, 3), np.uint8)
     wave = np.zeros((EXAMPLE_BATCH, signal.SAMPLE_RATE_HZ), np.float32)
-    logged = mlflow.pytorch.log_model(
+    logged = mlflow_pytorch.log_model(
         scorer,
         name="model",
         input_example=(pixels, wave),
@@ -250,7 +251,7 @@ def champion_uri(store: Store, model_name: str) -> str | None:
 def load_scorer(store: Store, uri: str) -> torch.nn.Module:
     """A registered program: `forward(frames, audio)` as `training.frontend.Scorer` has it."""
     _connect(store)
-    return mlflow.pytorch.load_model(uri)
+    return mlflow_pytorch.load_model(uri)
 
 
 def _connect(store: Store) -> None:

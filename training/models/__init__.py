@@ -85,6 +85,18 @@ class AvcModel(nn.Module):
         """How well each picture vector fits each sound vector, uncalibrated: (Nv, Na)."""
         raise NotImplementedError
 
+    def loss(self, V: Tensor, A: Tensor, videos_N: Tensor) -> Tensor:
+        """The objective over the full combination of N steps, of which row n of V and of A is one."""
+        raise NotImplementedError
+
+    def chance_loss(self, videos_N: Tensor) -> float:
+        """What `loss` is for a model that knows nothing."""
+        raise NotImplementedError
+
+    def watched(self) -> dict[str, float]:
+        """Learnt scalars that a person should see during training, by name."""
+        return {}
+
     def score(self, V: Tensor, A: Tensor) -> Tensor:
         """Logits that each picture belongs to each sound, from their `vector`s: (Nv, Na)."""
         return self.calibration[0] * self.similarity(V, A) + self.calibration[1]
@@ -103,7 +115,7 @@ def load(name: str) -> ModuleType:
 
 
 def configure(name: str, config: Any = None) -> Any:
-    """The model's Config: as given, from a mapping of its fields (as checkpoints store it), or the default."""
+    """The model's Config: as given, from a mapping of its fields (as in checkpoints), or the default."""
     kind = load(name).Config
     if config is None or isinstance(config, kind):
         return config or kind()

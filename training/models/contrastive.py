@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from schemas.signal import N_MELS
+from training import losses
 from training.models import AvcModel, Needs
 from training.trunks import channels, resnet
 
@@ -96,6 +97,18 @@ class Contrastive(AvcModel):
     def similarity(self, V: Tensor, A: Tensor) -> Tensor:
         """Cosines: (Nv, Na)."""
         return V @ A.T
+
+    def loss(self, V: Tensor, A: Tensor, videos_N: Tensor) -> Tensor:
+        """Symmetric InfoNCE against all steps of other videos."""
+        return losses.contrastive(self.similarity(V, A), self.temperature, videos_N)
+
+    def chance_loss(self, videos_N: Tensor) -> float:
+        """The mean log of the number of candidates."""
+        return losses.chance(videos_N)
+
+    def watched(self) -> dict[str, float]:
+        """The temperature, which falls as the model becomes sure."""
+        return {"temperature": self.temperature.item()}
 
 
 def heat_map(image_map_BDHW: Tensor, audio_vector_BD: Tensor) -> Tensor:
