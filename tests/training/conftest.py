@@ -1,0 +1,36 @@
+"""What the training tests share: one small version, written once, and one tiny trained model."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))  # the fixture module beside the tests
+
+import avc_fixtures as shards
+from avc_fixtures import tiny_run, written
+
+from training.data import Dataset
+
+NUM_VIDEOS = {"train": 48, "val": 18, "eval": 24}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_threads():
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory) -> Dataset:
+    return written(tmp_path_factory.mktemp("fitting"), shards.corresponding(NUM_VIDEOS))
+
+
+@pytest.fixture(scope="session")
+def shuffled(tmp_path_factory) -> Dataset:
+    return written(tmp_path_factory.mktemp("shuffled"), shards.corresponding(NUM_VIDEOS, is_shuffled=True))
+
+
+@pytest.fixture(scope="session")
+def trained(dataset, tmp_path_factory) -> Path:
+    return tiny_run(dataset, tmp_path_factory.mktemp("run"))

@@ -1,0 +1,77 @@
+"""Reading a version: the right bytes of the right clip."""
+
+import avc_fixtures as shards
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from schemas.signal import log_mel
+from training.data import default_groups, open_dataset
+
+
+@pytest.fixture(scope="module")
+def clips():
+    return [
+        shards.coded_by_time("a"),
+        shards.SyntheticClip("gone", "train", [], np.zeros((0,)), np.zeros(0), outcome="quarantined"),
+        *shards.corresponding({"train": 3, "val": 1}),
+    ]
+
+
+def test_a_clip_is_read_back_as_it_was_written(tmp_path, clips):
+    dataset = open_dataset(tmp_path, shards.write_dataset(tmp_path, clips, clips_per_shard=2))
+
+    row = dataset.keys.index(clips[3].key)
+    np.testing.assert_array_equal(dataset.wave(row), clips[3].wave)
+    np.testing.assert_array_equal(dataset.log_mel(row), log_mel(clips[3].wave))
+    for index, frame in enumerate(clips[3].frames):
+        assert np.abs(dataset.frame(row, index).astype(int) - frame).mean() < 6
+    assert dataset.labels(row) == clips[3].labels
+
+
+def test_lost_clips_and_excluded_clips_are_not_there(tmp_path, clips):
+    version = shards.write_dataset(tmp_path, clips)
+
+    dataset = open_dataset(tmp_path, version, exclude={clips[2].key})
+
+    assert set(dataset.keys) == {
+        clip.key for clip in clips if clip.video_id not in ("gone", clips[2].video_id)
+    }
+    assert dataset.lineage != open_dataset(tmp_path, version).lineage
+
+
+def test_splits_are_disjoint_and_whole(tmp_path, clips):
+    dataset = open_dataset(tmp_path, shards.write_dataset(tmp_path, clips))
+
+    train, val = dataset.split("train"), dataset.split("val")
+
+    assert set(val.video_ids) == {"val0000"}
+    assert sorted([*train.keys, *val.keys]) == sorted(dataset.keys)
+    assert len(dataset.split("eval")) == 0
+
+
+def test_a_frame_is_decoded_no_larger_than_needed(tmp_path, clips):
+    dataset = open_dataset(tmp_path, shards.write_dataset(tmp_path, clips))
+
+    assert dataset.frame(0, 0).shape == (128, shards.WIDTH_PX, 3)
+    assert dataset.frame(0, 0, 60).shape == (64, shards.WIDTH_PX // 2, 3)
+
+
+def test_a_sidecar_with_other_members_is_refused(tmp_path, clips):
+    version = shards.write_dataset(tmp_path, clips)
+    path = tmp_path / "shards" / f"{version.shards[0].name}.parquet"
+    rows = pq.read_table(path).to_pylist()
+    rows[0]["members"][0]["suffix"] = "flac"
+    pq.write_table(pa.Table.from_pylist(rows, schema=shards.SHARDS), path)
+
+    with pytest.raises(ValueError, match="other members"):
+        open_dataset(tmp_path, version)
+
+
+def test_a_video_without_labels_has_an_empty_group(tmp_path):
+    clip = shards.coded_by_time("plain")
+    bare = shards.SyntheticClip("bare", "train", [], clip.frames, clip.wave)
+    dataset = open_dataset(tmp_path, shards.write_dataset(tmp_path, [clip, bare]))
+
+    assert default_groups(dataset) == {"plain": "/time", "bare": ""}

@@ -1,0 +1,50 @@
+"""The contrastive loss and its masks."""
+
+import math
+
+import pytest
+import torch
+
+from training import losses
+
+VIDEOS = torch.tensor([0, 0, 1, 1, 2, 2])
+
+
+def test_perfect_embeddings_cost_nothing():
+    similarity = torch.where(VIDEOS[:, None] == VIDEOS[None], 1.0, -1.0)
+
+    assert losses.contrastive(similarity, torch.tensor(0.05), VIDEOS) < 1e-6
+
+
+def test_a_model_that_knows_nothing_pays_the_chance_loss():
+    loss = losses.contrastive(torch.zeros(6, 6), torch.tensor(0.07), VIDEOS)
+
+    assert loss.item() == pytest.approx(losses.chance(VIDEOS))
+    assert losses.chance(VIDEOS) == pytest.approx(math.log(5))  # four steps of other videos and its own
+
+
+def test_other_steps_of_the_same_video_are_no_negatives():
+    similarity = torch.randn(6, 6, generator=torch.Generator().manual_seed(0))
+    changed = similarity.clone()
+    changed[0, 1] = 50.0
+    changed[3, 2] = -50.0
+
+    temperature = torch.tensor(0.5)
+    assert losses.contrastive(similarity, temperature, VIDEOS) == losses.contrastive(
+        changed, temperature, VIDEOS
+    )
+    changed[0, 2] += 1.0
+    assert losses.contrastive(similarity, temperature, VIDEOS) < losses.contrastive(
+        changed, temperature, VIDEOS
+    )
+
+
+def test_the_loss_is_symmetric_and_wants_the_diagonal():
+    similarity = torch.randn(6, 6, generator=torch.Generator().manual_seed(1), requires_grad=True)
+
+    loss = losses.contrastive(similarity, torch.tensor(0.5), VIDEOS)
+    loss.backward()
+
+    assert loss.item() == pytest.approx(losses.contrastive(similarity.T, torch.tensor(0.5), VIDEOS).item())
+    assert (similarity.grad.diagonal() < 0).all()
+    assert (similarity.grad - similarity.grad.diag().diag() >= 0).all()

@@ -1,0 +1,69 @@
+"""Augmentation on the device the model runs on; random numbers are keyed by what they are for.
+
+Loudness, brightness and the like identify a video without saying what it shows: varied at random, they are no
+shortcut (strengths as in the L3-Net family: brightness 32/255, saturation 0.5 to 1.5).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far inputs may be moved; zeros leave them as they are."""
+
+    flip: bool = True
+    brightness: float = 32 / 255
+    contrast: float = 0.3
+    saturation: float = 0.5
+    gain_db: float = 6.0
+    mask_mels: int = 8  # mild SpecAugment (Park et al. 2019): at most an eighth of the bins
+    mask_frames: int = 10  # and a tenth of the time
+
+
+def generator_for(seed: int, epoch: int, step: int) -> torch.Generator:
+    """Random numbers of one training step: the same on any device, whatever ran before."""
+    state = int(np.random.SeedSequence([seed, epoch, step]).generate_state(1, np.uint64)[0])
+    return torch.Generator().manual_seed(state & (2**63 - 1))
+
+
+def augment_images(images_BCHW: Tensor, strength: Augmentation, generator: torch.Generator) -> Tensor:
+    """Pictures in [0, 1], each flipped or not, brighter or darker, paler or more colourful."""
+    uniform = _uniform(4, len(images_BCHW), generator, images_BCHW.device)
+    if strength.flip:
+        images_BCHW = torch.where(uniform[0] < 0.0, images_BCHW.flip(-1), images_BCHW)
+    luma = torch.tensor(LUMA, device=images_BCHW.device).view(1, 3, 1, 1)
+    grey_B1HW = (images_BCHW * luma).sum(1, keepdim=True)
+    images_BCHW = grey_B1HW + (1 + strength.saturation * uniform[1]) * (images_BCHW - grey_B1HW)
+    mean_B111 = grey_B1HW.mean((2, 3), keepdim=True)
+    images_BCHW = mean_B111 + (1 + strength.contrast * uniform[2]) * (images_BCHW - mean_B111)
+    return (images_BCHW + strength.brightness * uniform[3]).clamp(0.0, 1.0)
+
+
+def augment_log_mel(log_mel_BMT: Tensor, strength: Augmentation, generator: torch.Generator) -> Tensor:
+    """Log-mels, each louder or softer, with a band and a moment covered by its mean."""
+    uniform = _uniform(1, len(log_mel_BMT), generator, log_mel_BMT.device)[0, :, 0]
+    log_mel_BMT = log_mel_BMT + strength.gain_db / 10 * uniform  # a gain is a constant in log10 power
+    fill_B11 = log_mel_BMT.mean((1, 2), keepdim=True)
+    mels_BM1 = _covered(log_mel_BMT.shape[1], strength.mask_mels, len(log_mel_BMT), generator)[:, :, None]
+    frames_B1T = _covered(log_mel_BMT.shape[2], strength.mask_frames, len(log_mel_BMT), generator)[:, None]
+    covered_BMT = (mels_BM1 | frames_B1T).to(log_mel_BMT.device)
+    return torch.where(covered_BMT, fill_B11, log_mel_BMT)
+
+
+def _uniform(kinds: int, count: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Numbers in [-1, 1): (kinds, count, 1, 1, 1)."""
+    return (2 * torch.rand(kinds, count, 1, 1, 1, generator=generator) - 1).to(device)
+
+
+def _covered(length: int, most: int, count: int, generator: torch.Generator) -> Tensor:
+    """A run of at most `most` places in each of `count` rows: bool (count, length)."""
+    width = (torch.rand(count, 1, generator=generator) * (most + 1)).floor()
+    start = (torch.rand(count, 1, generator=generator) * (length - width + 1)).floor()
+    place = torch.arange(length)[None]
+    return (place >= start) & (place < start + width)

@@ -1,0 +1,232 @@
+"""Does this second of sound belong to this picture? The AVC decision on held-out videos.
+
+Pairs are fixed by a seed before any model is asked. Every picture and every sound of the list stands in
+exactly as many matching as other pairs, so neither alone says anything about the answer; the probes check it.
+The threshold is the model's own calibration, fitted on the validation split.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from schemas.manifest import digest_of
+from training import statistics
+from training.data import Dataset, default_groups
+from training.embeddings import Embeddings, embed
+from training.models import AvcModel
+from training.sampling import usable
+from training.statistics import Estimate, bootstrap
+
+CHANCE = 0.5
+SPLIT = "eval"
+
+
+@dataclass(frozen=True)
+class PairConfig:
+    """Which pairs are asked: `num_steps` seconds of each clip, each once with its own sound and once not."""
+
+    num_steps: int = 5
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A balanced list of pairs, by row of the embeddings; all int64 (pairs,), but `labels`."""
+
+    image_rows: np.ndarray
+    audio_rows: np.ndarray
+    steps: np.ndarray  # index among the clip's evaluated steps, the same for picture and sound
+    labels: np.ndarray  # bool: whether the sound is the picture's own
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def evaluate(
+    model: AvcModel,
+    dataset: Dataset,
+    groups: Mapping[str, str] | None = None,
+    *,
+    held_out: frozenset[str] = frozenset(),
+    config: PairConfig | None = None,
+) -> dict[str, Any]:
+    """AVC on split `eval`, against sounds of any other video and of the same group: JSON-able.
+
+    `groups` maps video ids to the group that counts as the same kind (default: the first label); `held_out`
+    names groups that training never saw, which are reported apart.
+    """
+    config = config or PairConfig()
+    clips = usable(dataset.split(SPLIT))
+    group_of = _groups(clips, groups)
+    random_pairs = make_pairs(clips.videos, np.zeros(len(clips)), config)
+    alike_pairs = make_pairs(clips.videos, np.unique(group_of, return_inverse=True)[1], config)
+    encoded = embed(model, clips, config.num_steps)
+    result: dict[str, Any] = {
+        "question": "correspondence",
+        "num_clips": len(clips),
+        "num_videos": len(np.unique(clips.videos)),
+        "num_pairs": len(random_pairs),
+        "evaluation_digest": digest_of(dataset.lineage, _digest(clips, encoded, [random_pairs, alike_pairs])),
+        "pairs_digest": _digest(clips, encoded, [random_pairs]),
+        "calibration": [float(value) for value in model.calibration],
+        "random": judge(model, encoded, random_pairs),
+        "same_group": judge(model, encoded, alike_pairs),
+        "probes": shortcut_probes(encoded, random_pairs),
+        "per_group": _per_group(model, encoded, random_pairs, group_of),
+    }
+    if held_out:
+        result["held_out"] = _held_out(model, encoded, clips, group_of, (held_out, config))
+    return result
+
+
+def make_pairs(videos: np.ndarray, kinds: np.ndarray, config: PairConfig) -> Pairs:
+    """Each step of each clip once with its own sound and once with that of another video of its kind.
+
+    Clips whose kind has no second video are left out, of both classes. `videos`, `kinds`: (clips,).
+    """
+    own, other = [], []
+    for kind in np.unique(kinds):
+        rows = np.flatnonzero(kinds == kind)
+        partner = derangement(videos[rows], np.random.default_rng([config.seed, len(own)]))
+        has_partner = partner >= 0
+        own.append(rows[has_partner])
+        other.append(rows[partner[has_partner]])
+    own_rows, other_rows = (np.concatenate(rows) if rows else np.zeros(0, np.int64) for rows in (own, other))
+    image_rows = np.repeat(np.concatenate([own_rows, own_rows]), config.num_steps)
+    audio_rows = np.repeat(np.concatenate([own_rows, other_rows]), config.num_steps)
+    steps = np.tile(np.arange(config.num_steps), 2 * len(own_rows))
+    return Pairs(image_rows, audio_rows, steps, np.arange(len(steps)) < len(steps) // 2)
+
+
+def derangement(videos: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A random permutation that gives every clip one of another video: int64 (clips,), -1 where none can be.
+
+    Each clip is given once: positives and negatives have the same sounds.
+    """
+    ids, number, counts = np.unique(videos, return_inverse=True, return_counts=True)
+    partner = np.full(len(videos), -1)
+    rows = np.argsort(rng.permutation(len(ids))[number], kind="stable")
+    # A video with more than half of the clips can't be deranged whole: its surplus is left out.
+    surplus = int(max(2 * counts.max(initial=0) - len(videos), 0))
+    if surplus:
+        largest = np.flatnonzero(videos == ids[counts.argmax()])
+        rows = rows[~np.isin(rows, largest[:surplus])]
+    if len(rows):
+        # Clips of one video stand together, so a turn by the longest run leaves none on its own video.
+        partner[rows] = np.roll(rows, -int(np.unique(videos[rows], return_counts=True)[1].max()))
+    return partner
+
+
+def judge(model: AvcModel, encoded: Embeddings, pairs: Pairs) -> dict[str, Any]:
+    """Accuracies and AUC of the model's logits on `pairs`, by pair and by clip; None without pairs."""
+    if not len(pairs):
+        return {"num_clips": 0}
+    logits = score_pairs(model, encoded, pairs)
+    clip_logits = np.array([logits[at].mean() for at in _clip_blocks(pairs)])
+    clip_labels = np.array([pairs.labels[at][0] for at in _clip_blocks(pairs)])
+    clip_videos = encoded.videos[[pairs.image_rows[at][0] for at in _clip_blocks(pairs)]]
+    videos = encoded.videos[pairs.image_rows]
+    return {
+        "num_clips": len(np.unique(pairs.image_rows)),
+        "accuracy": _estimate(statistics.accuracy, logits, pairs.labels, videos),
+        "balanced_accuracy": _estimate(statistics.balanced_accuracy, logits, pairs.labels, videos),
+        "auc": _estimate(statistics.auc, logits, pairs.labels, videos),
+        "clip_accuracy": _estimate(statistics.accuracy, clip_logits, clip_labels, clip_videos),
+        "clip_auc": _estimate(statistics.auc, clip_logits, clip_labels, clip_videos),
+    }
+
+
+@torch.inference_mode()
+def score_pairs(model: AvcModel, encoded: Embeddings, pairs: Pairs) -> np.ndarray:
+    """The model's logits of `pairs`: (pairs,)."""
+    logits = np.empty(len(pairs))
+    device = model.calibration.device
+    for step in range(encoded.num_steps):
+        V, A = encoded.image[:, step].to(device), encoded.audio[:, step].to(device)
+        here = pairs.steps == step
+        scores = model.score(V, A).cpu().numpy()
+        logits[here] = scores[pairs.image_rows[here], pairs.audio_rows[here]]
+    return logits
+
+
+def shortcut_probes(encoded: Embeddings, pairs: Pairs) -> dict[str, Any]:
+    """What the answer is worth to somebody who only sees, or only hears: 0.5 unless the pairs leak."""
+    probes = {}
+    sides = {
+        "frame_only": (encoded.image, pairs.image_rows),
+        "audio_only": (encoded.audio, pairs.audio_rows),
+    }
+    for name, (vectors, rows) in sides.items():
+        inputs = vectors.numpy()[rows, pairs.steps]
+        videos = encoded.videos[rows]
+        logits = statistics.probe(inputs, pairs.labels, videos)
+        probes[name] = _estimate(statistics.balanced_accuracy, logits, pairs.labels, videos)
+    return probes
+
+
+def _estimate(statistic: Any, logits: np.ndarray, labels: np.ndarray, videos: np.ndarray) -> dict[str, float]:
+    estimate: Estimate = bootstrap(lambda at: statistic(logits[at], labels[at]), videos, CHANCE)
+    return dict(vars(estimate))
+
+
+def _clip_blocks(pairs: Pairs) -> list[slice]:
+    num_steps = int(pairs.steps.max()) + 1
+    return [slice(start, start + num_steps) for start in range(0, len(pairs), num_steps)]
+
+
+def _groups(clips: Dataset, groups: Mapping[str, str] | None) -> np.ndarray:
+    groups = default_groups(clips) if groups is None else groups
+    # A clip that nobody has put in a group is of no known kind, and so never "of the same kind" as another.
+    return np.array([groups.get(video, f"(no group: {video})") for video in clips.video_ids], dtype=np.str_)
+
+
+def _per_group(
+    model: AvcModel, encoded: Embeddings, pairs: Pairs, group_of: np.ndarray
+) -> list[dict[str, Any]]:
+    logits = score_pairs(model, encoded, pairs)
+    table = []
+    for group in np.unique(group_of):
+        at = group_of[pairs.image_rows] == group
+        videos = encoded.videos[pairs.image_rows[at]]
+        accuracy = _estimate(statistics.accuracy, logits[at], pairs.labels[at], videos)
+        table.append({"group": str(group), "num_videos": len(np.unique(videos)), "accuracy": accuracy})
+    return table
+
+
+def _held_out(
+    model: AvcModel, encoded: Embeddings, clips: Dataset, group_of: np.ndarray, wanted: tuple
+) -> dict[str, Any]:
+    """Among clips of unseen groups only: sounds of any other such video, and of the same group."""
+    held_out, config = wanted
+    rows = np.flatnonzero(np.isin(group_of, sorted(held_out)))
+    some = Embeddings(
+        encoded.image[rows], encoded.audio[rows], rows, encoded.videos[rows], encoded.frames[rows]
+    )
+    kinds = np.unique(group_of[rows], return_inverse=True)[1]
+    return {
+        "groups": sorted(held_out),
+        "random": judge(model, some, make_pairs(some.videos, np.zeros(len(rows)), config)),
+        "same_group": judge(model, some, make_pairs(some.videos, kinds, config)),
+    }
+
+
+def _digest(clips: Dataset, encoded: Embeddings, lists: list[Pairs]) -> str:
+    keys, frames = np.asarray(clips.keys, np.str_), encoded.frames
+    rows = []
+    for pairs in lists:
+        for image, audio, step, label in zip(
+            pairs.image_rows, pairs.audio_rows, pairs.steps, pairs.labels, strict=True
+        ):
+            rows.append(
+                [
+                    str(keys[image]),
+                    int(frames[image, step]),
+                    str(keys[audio]),
+                    int(frames[audio, step]),
+                    bool(label),
+                ]
+            )
+    return digest_of(rows)

@@ -1,0 +1,35 @@
+"""Where the arithmetic runs: the device, and bfloat16 where the hardware pays for it."""
+
+from pathlib import Path
+
+import torch
+
+CPU_FLAGS = Path("/proc/cpuinfo")
+BF16_FLAGS = {"avx512_bf16", "amx_bf16"}  # without them bfloat16 is emulated, and slower than float32
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device called `name`; `auto` is CUDA where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether `device` multiplies bfloat16 natively."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(BF16_FLAGS & cpu_flags())
+
+
+def cpu_flags() -> set[str]:
+    """The CPU's feature flags; none known where the system doesn't say."""
+    if not CPU_FLAGS.is_file():
+        return set()
+    lines = CPU_FLAGS.read_text().splitlines()
+    return set(next((line for line in lines if line.startswith("flags")), "").split())
+
+
+def autocast(device: torch.device, is_bf16: bool) -> torch.autocast:
+    """The context in which encoders run; losses stay outside it, in float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=is_bf16)

@@ -1,0 +1,116 @@
+"""Numbers that evaluations report: estimates with intervals, calibration, and the probe for shortcuts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+NUM_RESAMPLES = 1000
+LEVEL = 0.95
+NEWTON_STEPS = 50  # logistic regression converges in under 10 where it converges at all
+TOLERANCE = 1e-8
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval over clips, and what a model that knows nothing would get."""
+
+    value: float
+    low: float
+    high: float
+    chance: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] (chance {self.chance:.3f})"
+
+
+def bootstrap(
+    statistic: Callable[[np.ndarray], float], clusters: np.ndarray, chance: float, seed: int = 0
+) -> Estimate:
+    """The percentile bootstrap of `statistic(rows)`, drawing whole clusters (videos) with replacement.
+
+    Rows of one video are no independent observations: intervals over pairs would be too narrow.
+    """
+    _, sizes = np.unique(clusters, return_counts=True)
+    order, starts = np.argsort(clusters, kind="stable"), np.cumsum(sizes) - sizes
+    rng = np.random.default_rng(seed)
+    values = []
+    for _ in range(NUM_RESAMPLES):
+        draw = rng.integers(len(sizes), size=len(sizes))
+        # All rows of the drawn clusters at once: place 0, 1, ... within each, added to where it starts.
+        firsts = np.cumsum(sizes[draw]) - sizes[draw]
+        places = np.arange(sizes[draw].sum()) - np.repeat(firsts, sizes[draw])
+        values.append(statistic(order[np.repeat(starts[draw], sizes[draw]) + places]))
+    tail = (1 - LEVEL) / 2
+    low, high = np.nanquantile(values, [tail, 1 - tail])
+    return Estimate(float(statistic(np.arange(len(clusters)))), float(low), float(high), chance)
+
+
+def auc(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The probability that a positive scores above a negative, ties counting half; nan without both."""
+    positives, negatives = scores[labels], np.sort(scores[~labels])
+    if not len(positives) or not len(negatives):
+        return float("nan")
+    below = np.searchsorted(negatives, positives, "left")
+    not_above = np.searchsorted(negatives, positives, "right")
+    return float((below + not_above).mean() / (2 * len(negatives)))
+
+
+def accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The share of pairs on the right side of logit 0."""
+    return float(((scores > 0) == labels).mean())
+
+
+def balanced_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The mean of the two classes' accuracies at logit 0; nan without both."""
+    if labels.all() or not labels.any():
+        return float("nan")
+    return float(((scores[labels] > 0).mean() + (scores[~labels] <= 0).mean()) / 2)
+
+
+def platt(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Scale and bias that make logits of scores (Platt 1999), both classes weighing the same."""
+    weights = np.where(labels, 0.5 / max(labels.sum(), 1), 0.5 / max((~labels).sum(), 1)) * len(labels)
+    # A touch of ridge keeps separable scores finite; it shrinks the scale by well under a percent otherwise.
+    scale, bias = fit_logistic(scores[:, None], labels, ridge=1e-3, weights=weights)
+    # A model whose scores run the wrong way knows nothing it can use: it may not be turned round.
+    return max(float(scale), 0.0), float(bias)
+
+
+def fit_logistic(
+    inputs: np.ndarray, labels: np.ndarray, *, ridge: float, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Coefficients of a logistic regression by Newton's method, the bias last: (columns + 1,)."""
+    weights = np.ones(len(labels)) if weights is None else weights
+    design = np.column_stack([inputs, np.ones(len(labels))]).astype(np.float64)
+    penalty = np.full(design.shape[1], ridge)
+    penalty[-1] = 1e-9  # the bias is free, but for keeping the system solvable
+    beta = np.zeros(design.shape[1])
+    for _ in range(NEWTON_STEPS):
+        p = 1 / (1 + np.exp(-np.clip(design @ beta, -30, 30)))
+        gradient = design.T @ (weights * (p - labels)) + penalty * beta
+        hessian = (design.T * (weights * p * (1 - p))) @ design + np.diag(penalty)
+        move = np.linalg.solve(hessian, gradient)
+        # Newton overshoots from far away; a move longer than the data's logit range is cut short.
+        reach = np.abs(design @ move).max()
+        beta -= move * min(1.0, 4.0 / max(reach, 1e-12))
+        if reach < TOLERANCE:
+            break
+    return beta
+
+
+def probe(inputs: np.ndarray, labels: np.ndarray, clusters: np.ndarray, *, num_folds: int = 5) -> np.ndarray:
+    """Cross-validated predictions (logits) of `labels` by a logistic regression on `inputs`.
+
+    Whole clusters are left out at a time: a probe that has seen the clip learns the clip.
+    """
+    ids = np.unique(clusters)
+    fold_of = dict(zip(ids.tolist(), np.random.default_rng(0).permutation(len(ids)) % num_folds, strict=True))
+    folds = np.array([fold_of[cluster] for cluster in clusters.tolist()])
+    logits = np.zeros(len(labels))
+    for fold in range(min(num_folds, len(ids))):
+        train, test = folds != fold, folds == fold
+        mean, std = inputs[train].mean(0), inputs[train].std(0) + 1e-6
+        beta = fit_logistic((inputs[train] - mean) / std, labels[train], ridge=1.0)
+        logits[test] = (inputs[test] - mean) / std @ beta[:-1] + beta[-1]
+    return logits

@@ -1,0 +1,293 @@
+"""Runs, registered models and the champion, in MLflow: the only import of it.
+
+The store is a SQLite file with artifacts beside it, or any tracking server by address. What is registered is
+an exported program (pt2): it loads without this repository, and nothing pickled is ever loaded.
+"""
+
+import json
+import logging
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
+os.environ.setdefault("DO_NOT_TRACK", "true")
+
+import mlflow
+import numpy as np
+import torch
+from mlflow import pytorch as mlflow_pytorch
+from mlflow.data.dataset import Dataset as MlflowDataset
+from mlflow.data.dataset_source import DatasetSource
+from mlflow.entities import Metric
+from mlflow.models import ModelSignature
+from mlflow.tracking import MlflowClient
+from mlflow.types import Schema, TensorSpec
+
+from schemas import signal
+from training.frontend import Scorer
+from training.models import AvcModel
+
+log = logging.getLogger(__name__)
+
+EXPERIMENT = "mcgurk"
+CHAMPION, CHALLENGER = "champion", "challenger"
+MAX_DIGEST = 36  # characters that MLflow takes; the tag `dataset_version` has all of them
+MAX_BATCH = 1000  # metrics in one request, by MLflow's REST limit
+EXAMPLE_BATCH = 2  # torch.export takes a dimension of size 1 for a constant
+EVALUATION_DIGEST, SCORE = "evaluation_digest", "score"  # tags of a model version that the gate compares
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where runs are kept: below `root`, or at the tracking server `uri`."""
+
+    root: Path | None = None
+    uri: str | None = None
+
+    @property
+    def tracking_uri(self) -> str:
+        """The address MLflow takes. Raises ValueError where neither is given."""
+        if self.uri:
+            return self.uri
+        if self.root is None:
+            raise ValueError("a Store needs a root or a tracking URI")
+        return f"sqlite:///{(self.root / 'mlruns' / 'mlflow.db').resolve()}"
+
+    @property
+    def artifacts(self) -> str | None:
+        """Where artifacts go; None leaves it to the server."""
+        return (
+            None if self.uri or self.root is None else (self.root / "mlruns" / "artifacts").resolve().as_uri()
+        )
+
+
+class Run:
+    """One open run: takes what the training yields and what the evaluations found."""
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self.client, self.run_id = client, run_id
+        self._waiting: list[Metric] = []
+
+    def log_step(self, metrics: Mapping[str, float]) -> None:
+        """Keeps one step's metrics, and sends them when there are many: a call a metric costs 18 ms."""
+        step, now_ms = int(metrics.get("step", 0)), int(metrics.get("seconds", 0.0) * 1000)
+        self._waiting += [
+            Metric(key, float(value), now_ms, step) for key, value in metrics.items() if math.isfinite(value)
+        ]
+        if len(self._waiting) >= MAX_BATCH:
+            self.flush()
+
+    def log_results(self, results: Mapping[str, Any]) -> None:
+        """The evaluations' numbers as metrics (`correspondence.random.auc.value`), and whole as JSON."""
+        flat = {key: value for key, value in _flat(results).items() if math.isfinite(value)}
+        self._waiting += [Metric(key, value, 0, 0) for key, value in flat.items()]
+        self.flush()
+        self.client.log_text(self.run_id, json.dumps(results, indent=1, sort_keys=True), "results.json")
+
+    def log_artifact(self, path: Path) -> None:
+        """A file beside the run."""
+        self.client.log_artifact(self.run_id, str(path))
+
+    def set_tags(self, tags: Mapping[str, Any]) -> None:
+        """Tags of the run."""
+        for key, value in tags.items():
+            self.client.set_tag(self.run_id, key, str(value))
+
+    def flush(self) -> None:
+        """Sends what waits."""
+        for start in range(0, len(self._waiting), MAX_BATCH):
+            self.client.log_batch(self.run_id, metrics=self._waiting[start : start + MAX_BATCH])
+        self._waiting = []
+
+
+class VersionSource(DatasetSource):
+    """A dataset version as MLflow names it: by digest and root."""
+
+    def __init__(self, digest: str, root: str) -> None:
+        self.digest, self.root = digest, root
+
+    @staticmethod
+    def _get_source_type() -> str:
+        return "mcgurk"
+
+    def load(self, **_: Any) -> str:
+        """Where the version lies."""
+        return self.root
+
+    @staticmethod
+    def _can_resolve(_raw_source: Any) -> bool:
+        return False
+
+    @classmethod
+    def _resolve(cls, raw_source: Any) -> "VersionSource":
+        raise NotImplementedError(f"{raw_source!r} is not resolved to a dataset version")
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is kept of it."""
+        return {"digest": self.digest, "root": self.root}
+
+    @classmethod
+    def from_dict(cls, source_dict: dict[str, Any]) -> "VersionSource":
+        """The source again."""
+        return cls(**source_dict)
+
+
+@contextmanager
+def experiment_run(
+    store: Store, name: str, params: Mapping[str, Any], *, dataset: VersionSource, tags: Mapping[str, Any]
+) -> Iterator[Run]:
+    """An MLflow run with its parameters, its dataset input and its tags; failed where the block raises."""
+    _connect(store)
+    with mlflow.start_run(run_name=name, log_system_metrics=False) as active:
+        run = Run(MlflowClient(), active.info.run_id)
+        mlflow.log_params({key: value for key, value in _flat_params(params).items()})
+        mlflow.log_input(_VersionDataset(dataset), context="training")
+        run.set_tags({"dataset_version": dataset.digest, **tags})
+        try:
+            yield run
+        finally:
+            run.flush()
+
+
+class _VersionDataset(MlflowDataset):
+    def __init__(self, source: VersionSource) -> None:
+        self._version = source.digest
+        super().__init__(source=source, name="mcgurk")
+
+    def _compute_digest(self) -> str:
+        return self._version[:MAX_DIGEST]
+
+
+def register(run: Run, model: AvcModel, model_name: str, *, score: float, evaluation_digest: str) -> str:
+    """Registers the model as an exported program and makes it `@challenger`; returns its version.
+
+    `score` was measured on the pairs that `evaluation_digest` names; the gate compares nothing else.
+    """
+    scorer = Scorer(model).eval()
+    for parameter in scorer.parameters():
+        parameter.requires_grad_(False)
+    pixels = np.zeros((EXAMPLE_BATCH, model.frame_px, model.frame_px, 3), np.uint8)
+    wave = np.zeros((EXAMPLE_BATCH, signal.SAMPLE_RATE_HZ), np.float32)
+    logged = mlflow_pytorch.log_model(
+        scorer,
+        name="model",
+        input_example=(pixels, wave),
+        signature=_signature(model.frame_px),
+        serialization_format="pt2",
+        # Named, because MLflow finds them out by loading the model in a process of its own (30 s).
+        pip_requirements=[f"torch=={installed_version('torch')}", f"mlflow=={installed_version('mlflow')}"],
+        run_id=run.run_id if mlflow.active_run() is None else None,
+    )
+    client = run.client
+    _ensure_registered_model(client, model_name)
+    tags = {EVALUATION_DIGEST: evaluation_digest, SCORE: repr(float(score))}
+    tags |= {key: value for key, value in client.get_run(run.run_id).data.tags.items() if "." not in key}
+    version = client.create_model_version(model_name, logged.model_uri, run.run_id, tags=tags)
+    client.set_registered_model_alias(model_name, CHALLENGER, version.version)
+    return str(version.version)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a version became champion, and why."""
+
+    is_promoted: bool
+    reason: str
+
+
+def promote(store: Store, model_name: str, version: str) -> Verdict:
+    """Makes `version` `@champion` if there is none, or if it scores higher on the same evaluation.
+
+    Not atomic: whoever promotes two versions at once must take turns.
+    """
+    _connect(store)
+    client = MlflowClient()
+    new = client.get_model_version(model_name, version)
+    # Aliases are numbers from SQLite and strings from a server.
+    aliases = {alias: str(v) for alias, v in client.get_registered_model(model_name).aliases.items()}
+    if aliases.get(CHAMPION) == str(version):
+        return Verdict(False, f"version {version} is champion already")
+    current = client.get_model_version(model_name, aliases[CHAMPION]) if CHAMPION in aliases else None
+    verdict = compare(dict(new.tags), dict(current.tags) if current else None)
+    if verdict.is_promoted:
+        client.set_registered_model_alias(model_name, CHAMPION, version)
+    log.info("version %s of %s: %s", version, model_name, verdict.reason)
+    return verdict
+
+
+def compare(new: Mapping[str, str], champion: Mapping[str, str] | None) -> Verdict:
+    """The gate, on the tags of two model versions."""
+    score = float(new[SCORE])
+    if not math.isfinite(score):
+        return Verdict(False, f"refused: its score is {score}")
+    if champion is None:
+        return Verdict(True, f"promoted: the first champion, with {score:.4f}")
+    if new[EVALUATION_DIGEST] != champion[EVALUATION_DIGEST]:
+        return Verdict(
+            False,
+            f"refused: measured on evaluation {new[EVALUATION_DIGEST][:12]}, the champion on "
+            f"{champion[EVALUATION_DIGEST][:12]}; evaluate both on one",
+        )
+    if score > float(champion[SCORE]):
+        return Verdict(True, f"promoted: {score:.4f} beats the champion's {float(champion[SCORE]):.4f}")
+    return Verdict(
+        False, f"not promoted: {score:.4f} does not beat the champion's {float(champion[SCORE]):.4f}"
+    )
+
+
+def champion_uri(store: Store, model_name: str) -> str | None:
+    """The address under which MLflow loads the champion; None where there is none."""
+    _connect(store)
+    found = [m for m in MlflowClient().search_registered_models() if m.name == model_name]
+    return f"models:/{model_name}@{CHAMPION}" if found and CHAMPION in found[0].aliases else None
+
+
+def load_scorer(store: Store, uri: str) -> torch.nn.Module:
+    """A registered program: `forward(frames, audio)` as `training.frontend.Scorer` has it."""
+    _connect(store)
+    return mlflow_pytorch.load_model(uri)
+
+
+def _connect(store: Store) -> None:
+    if store.root is not None and not store.uri:
+        (store.root / "mlruns" / "artifacts").mkdir(parents=True, exist_ok=True)
+    mlflow.set_tracking_uri(store.tracking_uri)
+    mlflow.set_registry_uri(store.tracking_uri)
+    if mlflow.get_experiment_by_name(EXPERIMENT) is None:
+        mlflow.create_experiment(EXPERIMENT, artifact_location=store.artifacts)
+    mlflow.set_experiment(EXPERIMENT)
+
+
+def _signature(frame_px: int) -> ModelSignature:
+    frames = TensorSpec(np.dtype(np.uint8), (-1, frame_px, frame_px, 3), "frames")
+    audio = TensorSpec(np.dtype(np.float32), (-1, signal.SAMPLE_RATE_HZ), "audio")
+    return ModelSignature(Schema([frames, audio]), Schema([TensorSpec(np.dtype(np.float32), (-1,), "logit")]))
+
+
+def _ensure_registered_model(client: MlflowClient, name: str) -> None:
+    if not any(model.name == name for model in client.search_registered_models()):
+        client.create_registered_model(name)
+
+
+def _flat(values: Any, prefix: str = "") -> dict[str, float]:
+    """Numbers of a nest of mappings by their path; lists and words stay in the JSON."""
+    if isinstance(values, Mapping):
+        nested = (_flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in values.items())
+        return {key: value for part in nested for key, value in part.items()}
+    is_number = isinstance(values, int | float) and not isinstance(values, bool)
+    return {prefix: float(values)} if is_number else {}
+
+
+def _flat_params(values: Any, prefix: str = "") -> dict[str, str]:
+    if isinstance(values, Mapping):
+        nested = (
+            _flat_params(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in values.items()
+        )
+        return {key: value for part in nested for key, value in part.items()}
+    return {prefix: str(values)}
