@@ -22,7 +22,9 @@ class Verb:
 
 OPTIONS: dict[str, dict] = {
     "--root": {"required": True, "metavar": "DIR", "help": "where segments, clips, shards and versions lie"},
-    "--preset": {"help": "a complete configuration: demo, small or standard"},
+    "--preset": {
+        "help": "a complete configuration: demo, small or standard; default: what ROOT was last built with"
+    },
     "--segments": {"nargs": "+", "default": (), "metavar": "CSV", "help": "lists in AudioSet's format"},
     "--source": {"metavar": "S", "help": "youtube, http://host/{video_id}.mp4, folder:PATH or studio"},
     "--from": {"dest": "from_stage", "metavar": "STAGE", "help": "start at this stage"},
@@ -103,7 +105,7 @@ def _build_options(options: argparse.Namespace):
 
     return BuildOptions(
         root=options.root,
-        preset=options.preset or "standard",
+        preset=options.preset,
         segments=tuple(options.segments),
         source=options.source,
         from_stage=options.from_stage,
@@ -170,9 +172,21 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from flows.experiment_command import train
+    from flows.pipeline import BuildOptions, resolve
+    from flows.servers import prefect_api
 
-    return train(options)
+    pipeline = resolve(BuildOptions(options.root, options.preset, state=options.state))
+    with prefect_api(pipeline.state):
+        from flows.experiment import ExperimentOptions, run_experiment
+        from flows.text import scores_text
+
+        asked = ExperimentOptions(
+            options.root, preset=options.preset, model=options.model, state=options.state
+        )
+        results = run_experiment(asked)
+    print(f"{scores_text(results)}\n\n{results['reason']}\nreport  {results['report']}")
+    print(f"next: mcgurk serve --root {options.root}")
+    return 0
 
 
 def _demo(options: argparse.Namespace) -> int:

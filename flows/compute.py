@@ -14,7 +14,6 @@ from distributed import as_completed as dask_as_completed
 Map = Callable[[Callable, Sequence], Iterable]
 WINDOW = 3  # items under way a worker thread: enough that none waits, and memory stays flat
 QUIET = {
-    "distributed.logging.distributed": "warning",  # Prefect turns INFO on
     "distributed.worker.memory.spill": False,  # results are small rows: nothing to spill
     "distributed.worker.memory.target": False,
 }
@@ -27,6 +26,7 @@ def open_compute(spec: str) -> Iterator[Map]:
     `threads` has no crash containment; `local` is a Dask cluster of one process a core on loopback; an
     address as `tcp://scheduler:8786` is a cluster of yours whose workers have mcgurk installed.
     """
+    logging.getLogger("distributed").setLevel(logging.WARNING)  # Prefect turns its INFO on
     if spec == "threads":
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             yield lambda function, items: _in_threads(pool, function, items)

@@ -8,7 +8,16 @@ from prefect.artifacts import create_table_artifact
 from prefect.events import emit_event
 
 from flows.compute import Map, open_compute
-from flows.pipeline import BuildOptions, Pipeline, parts_asked, plan_one, plan_publish, resolve, stages_asked
+from flows.pipeline import (
+    BuildOptions,
+    Pipeline,
+    parts_asked,
+    plan_one,
+    plan_publish,
+    remember,
+    resolve,
+    stages_asked,
+)
 from schemas.shard import latest_digest
 from tasks import download, extract, index, pack, publish, validate
 from tasks.download import Day
@@ -26,6 +35,7 @@ def build_dataset(options: BuildOptions) -> str:
     """Does what is missing, failed or stale, and nothing else; returns the digest of the dataset version."""
     pipeline = resolve(options)
     before = latest_digest(pipeline.root)
+    remember(pipeline)
     with open_compute(options.compute) as map_items:
         for name in stages_asked(options):
             if name == "index":

@@ -1,5 +1,6 @@
 """The dataset build as data: what was asked for, its stages in order, and what a run would do."""
 
+import json
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from flows.presets import PipelineConfig, load_preset
-from schemas.manifest import part_numbers
+from schemas.manifest import canonical_json, part_numbers, write_text
 from schemas.shard import latest_digest, make_version
 from tasks import download, extract, index, pack, validate
 from tasks.labels import find_labels
@@ -23,12 +24,15 @@ STAGES = (
 )  # fmt: skip
 
 
+REMEMBERED = "build.json"
+
+
 @dataclass(frozen=True)
 class BuildOptions:
     """What a user asks of a build; `parts` as `3,7-9`."""
 
     root: str
-    preset: str = "standard"
+    preset: str | None = None  # None: what the root was last built with, else standard
     segments: tuple[str, ...] = ()
     source: str | None = None
     from_stage: str | None = None
@@ -85,7 +89,10 @@ class Pipeline:
 
 def resolve(options: BuildOptions) -> Pipeline:
     """The pipeline that `options` ask for. Raises ValueError for what they can't."""
-    config = load_preset(options.preset)
+    root = Path(options.root).expanduser().absolute()
+    state = Path(options.state).expanduser().absolute() if options.state else root / "state"
+    options = _with_remembered(options, state)
+    config = load_preset(options.preset or "standard")
     if options.source:
         config = replace(config, download=replace(config.download, source=options.source))
     if options.from_stage and options.from_stage not in STAGES:
@@ -93,12 +100,26 @@ def resolve(options: BuildOptions) -> Pipeline:
     missing = [path for path in options.segments if not Path(path).is_file()]
     if missing:
         raise ValueError(f"--segments {missing[0]}: no such file")
-    root = Path(options.root).expanduser().absolute()
-    state = Path(options.state).expanduser().absolute() if options.state else root / "state"
     pipeline = Pipeline(options, config, root, state, datetime.now(UTC))
     if not pipeline.is_studio and not options.segments and not part_numbers(root / index.FOLDER):
         raise ValueError(f"{root} has no segments yet: name a list in AudioSet's format by --segments")
     return pipeline
+
+
+def remember(pipeline: Pipeline) -> None:
+    """Keeps preset and source, so that the same root is built with the same ones when none are named."""
+    asked = {"preset": pipeline.options.preset or "standard", "source": pipeline.config.download.source}
+    path = pipeline.state / REMEMBERED
+    if not path.is_file() or path.read_text() != canonical_json(asked):
+        write_text(path, canonical_json(asked))
+
+
+def _with_remembered(options: BuildOptions, state: Path) -> BuildOptions:
+    path = state / REMEMBERED
+    if options.preset or not path.is_file():
+        return options
+    kept = json.loads(path.read_text())
+    return replace(options, preset=kept["preset"], source=options.source or kept["source"])
 
 
 def stages_asked(options: BuildOptions) -> tuple[str, ...]:

@@ -53,3 +53,24 @@ def status_of(root: Path) -> dict[str, Any]:
         "dataset_version": latest_digest(root),
         "next_attempt_at": min(due, default=None),
     }
+
+
+def scores_text(results: Mapping[str, Any]) -> str:
+    """The evaluation's main numbers with their 95 % intervals and chance levels."""
+    asked, found = results["correspondence"], results["retrieval"]
+    rows = [
+        ("accuracy, against the sound of any other video", asked["random"], "accuracy"),
+        ("AUC, the same pairs", asked["random"], "auc"),
+        ("accuracy, against sounds of the same family", asked["same_group"], "accuracy"),
+        ("recall@1, picture -> sound", found["image_to_audio"], "recall_at_1"),
+        ("recall@10, picture -> sound", found["image_to_audio"], "recall_at_10"),
+        ("recall@10, sound -> picture", found["audio_to_image"], "recall_at_10"),
+        ("shortcut probe: picture alone", asked["probes"], "frame_only"),
+        ("shortcut probe: sound alone", asked["probes"], "audio_only"),
+    ]
+    return "\n".join(f"{name:<50}{_interval(table[key])}" for name, table, key in rows if key in table)
+
+
+def _interval(estimate: Mapping[str, float]) -> str:
+    value, low, high, chance = (100 * estimate[name] for name in ("value", "low", "high", "chance"))
+    return f"{value:5.1f} %  ({low:.1f} to {high:.1f}; chance {chance:.1f})"

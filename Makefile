@@ -1,0 +1,45 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help install demo test slow check format lock clean
+help:  ## Show this help
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --editable .
+	@touch $(READY)
+
+install: $(READY)  ## Create .venv with exactly requirements.lock
+
+demo: $(READY)  ## The whole job on generated scenes, offline, about 6 minutes
+	$(BIN)/mcgurk demo
+
+test: $(READY)  ## The tests that every change must pass (under 12 minutes on 2 cores)
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadgroup
+
+slow: $(READY)  ## What takes longer: training goals, gates of the studio (under 30 minutes)
+	$(BIN)/python -m pytest -m slow
+
+check: $(READY)  ## Format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+format: $(READY)  ## Mend format and imports
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock:  ## Renew requirements.lock from pyproject.toml
+	rm -rf $(VENV)-lock
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/pip install --quiet ".[dev]"
+	(echo "# Every package that \`make demo\` and \`make test\` install, exactly. Renew with \`make lock\`."; \
+	 $(VENV)-lock/bin/pip freeze --exclude mcgurk) > requirements.lock
+	rm -rf $(VENV)-lock
+
+clean:  ## Remove .venv
+	rm -rf $(VENV)

@@ -1,0 +1,197 @@
+"""run_experiment: dataset version -> train -> evaluate -> report -> register -> promote, as one MLflow run."""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from prefect import flow
+from training.report import ReportInputs, write_report
+
+from flows.pipeline import BuildOptions, Pipeline, resolve
+from schemas.manifest import write_text
+from schemas.shard import Version, read_version
+from tasks.publish import measure_funnel
+from tasks.sources import studio
+from tasks.stages import stage_task
+from training import tracking
+from training.checkpoint import load_model
+from training.data import Dataset, open_dataset
+from training.evaluation import correspondence, retrieval
+from training.loop import BEST, TrainConfig, train
+
+log = logging.getLogger(__name__)
+
+REGISTERED = "mcgurk-avc"
+EVERY_S = 5.0  # between two lines about a training
+
+
+@dataclass(frozen=True)
+class ExperimentOptions:
+    """What a user asks of an experiment; what is None comes from the root's preset."""
+
+    root: str
+    dataset_version: str | None = None  # None: the latest
+    preset: str | None = None
+    model: str | None = None
+    seconds: float | None = None
+    state: str | None = None
+    with_media: bool | None = None  # None: only what the studio generated goes into pages
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment that is about to run."""
+
+    pipeline: Pipeline
+    version: Version
+    store: tracking.Store
+    with_media: bool
+
+    @property
+    def folder(self) -> Path:
+        """Where checkpoint, results and report go."""
+        return self.pipeline.root / "reports" / self.version.digest[:12]
+
+
+@dataclass(frozen=True)
+class Groups:
+    """What counts as the same kind when a model is evaluated: the studio's families, else the first label."""
+
+    of_video: Mapping[str, str] | None
+    held_out: frozenset[str]
+    names: Mapping[str, str]
+
+
+@flow(name="run-experiment", persist_result=False)
+def run_experiment(options: ExperimentOptions) -> dict[str, Any]:
+    """Trains and evaluates on one dataset version; returns results, report and the gate's verdict."""
+    experiment = prepare(options)
+    settings, version = experiment.pipeline.config.train, experiment.version
+    source = tracking.VersionSource(version.digest, str(experiment.pipeline.root))
+    name = f"{settings.model}-{version.digest[:8]}"
+    with tracking.experiment_run(
+        experiment.store, name, asdict(settings), dataset=source, tags={"model": settings.model}
+    ) as run:
+        history = stage_task("train", _train)(experiment, run)
+        results = stage_task("evaluate", _evaluate)(experiment, history)
+        run.log_results(results)
+        for path in (experiment.folder / "report.html", experiment.folder / BEST):
+            run.log_artifact(path)
+        verdict = stage_task("promote", _promote)(experiment, run, results)
+    return {
+        **results,
+        "report": str(experiment.folder / "report.html"),
+        "run_id": run.run_id,
+        **asdict(verdict),
+    }
+
+
+def prepare(options: ExperimentOptions) -> Experiment:
+    """The experiment that `options` ask for. Raises ValueError for a version or a model that is not there."""
+    pipeline = resolve(BuildOptions(options.root, options.preset, state=options.state))
+    asked = {"model": options.model, "seconds": options.seconds}
+    settings = replace(pipeline.config.train, **{name: value for name, value in asked.items() if value})
+    pipeline = replace(pipeline, config=replace(pipeline.config, train=settings))
+    version = read_version(pipeline.root, options.dataset_version)
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    store = tracking.Store(uri=uri) if uri else tracking.Store(root=pipeline.root)
+    with_media = pipeline.is_studio if options.with_media is None else options.with_media
+    return Experiment(pipeline, version, store, with_media)
+
+
+def _train(experiment: Experiment, run: tracking.Run) -> list[dict[str, float]]:
+    """The metrics of every step; the best weights are in the experiment's folder."""
+    settings = experiment.pipeline.config.train
+    dataset = open_dataset(experiment.pipeline.root, experiment.version)
+    config = TrainConfig(seconds=settings.seconds, seed=settings.seed)
+    steps = train(dataset, settings.model, None, config, experiment.folder)
+    history = []
+    for metrics in _told(steps, settings.seconds):
+        run.log_step(metrics)
+        history.append(metrics)
+    run.flush()
+    return history
+
+
+def _told(steps: Iterator[dict[str, float]], seconds: float) -> Iterator[dict[str, float]]:
+    """The steps, with a line about them every few seconds."""
+    spoke, auc = time.monotonic(), float("nan")
+    for metrics in steps:
+        auc = metrics.get("val_auc", auc)
+        if time.monotonic() - spoke >= EVERY_S:
+            spoke, left = time.monotonic(), max(0.0, seconds - metrics["seconds"])
+            told = "train: step %d, loss %.3f, validation AUC %.3f, %.0f s left"
+            log.info(told, metrics["step"], metrics["loss"], auc, left)
+        yield metrics
+
+
+def _evaluate(experiment: Experiment, history: list[dict[str, float]]) -> dict[str, Any]:
+    """The answers of every evaluation, beside the report that shows them."""
+    dataset, model = (
+        open_dataset(experiment.pipeline.root, experiment.version),
+        load_model(experiment.folder / BEST),
+    )
+    groups = groups_of(experiment.pipeline)
+    log.info("evaluate: correspondence and retrieval on held-out videos")
+    results = {
+        "correspondence": correspondence.evaluate(model, dataset, groups.of_video, held_out=groups.held_out),
+        "retrieval": retrieval.evaluate(model, dataset, groups.of_video),
+    }
+    write_text(experiment.folder / "results.json", json.dumps(results, indent=1, sort_keys=True) + "\n")
+    media = {"model": model, "dataset": dataset} if experiment.with_media else {}
+    page = ReportInputs(
+        **results,
+        history=history,
+        funnel=measure_funnel(experiment.pipeline.root),
+        conditions=_conditions(experiment, dataset, history),
+        with_media=experiment.with_media,
+        groups=groups.of_video,
+        group_names=groups.names,
+        **media,
+    )
+    log.info("report: %s", write_report(experiment.folder / "report.html", page))
+    return results
+
+
+def _conditions(experiment: Experiment, dataset: Dataset, history: list[dict[str, float]]) -> dict[str, Any]:
+    settings = experiment.pipeline.config.train
+    return {
+        "dataset version": experiment.version.digest,
+        "model": settings.model,
+        "training clips": len(dataset.split("train")),
+        "steps": int(history[-1]["step"]),
+        "training seconds": round(history[-1]["seconds"]),
+        "seed": settings.seed,
+        "cores": os.cpu_count(),
+    }
+
+
+def groups_of(pipeline: Pipeline) -> Groups:
+    """The ground truth of the studio's scenes, joined by video id; nothing for other sources."""
+    path = studio.truth_of(pipeline.state)
+    names = {mid: name for mid, (_, name) in pipeline.labels.items()}
+    if not (pipeline.is_studio and path.is_file()):
+        return Groups(None, frozenset(), names)
+    rows = pq.read_table(path, columns=["video_id", "family", "held_out"]).to_pylist()
+    held_out = frozenset(row["family"] for row in rows if row["held_out"])
+    return Groups({row["video_id"]: row["family"] for row in rows}, held_out, {})
+
+
+def _promote(experiment: Experiment, run: tracking.Run, results: dict[str, Any]) -> tracking.Verdict:
+    """Registers the model and lets the gate compare it with the champion on the same evaluation."""
+    asked = results["correspondence"]
+    log.info("register: exporting the model (takes some seconds)")
+    version = tracking.register(
+        run,
+        load_model(experiment.folder / BEST),
+        REGISTERED,
+        score=asked["random"]["auc"]["value"],
+        evaluation_digest=asked["evaluation_digest"],
+    )
+    return tracking.promote(experiment.store, REGISTERED, version)
