@@ -4,6 +4,7 @@ Loudness, brightness and the like identify a video without saying what it shows:
 shortcut (strengths as in the L3-Net family: brightness 32/255, saturation 0.5 to 1.5).
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,11 @@ class Augmentation:
     brightness: float = 32 / 255
     contrast: float = 0.3
     saturation: float = 0.5
+    # Any hue, and often none: colour tells videos apart long before it tells what sounds.
+    hue_turns: float = 0.5
+    grey_share: float = 0.2
     gain_db: float = 6.0
+    tilt_db: float = 6.0  # of the spectrum's ends against each other: microphones and rooms differ so
     mask_mels: int = 8  # mild SpecAugment (Park et al. 2019): at most an eighth of the bins
     mask_frames: int = 10  # and a tenth of the time
 
@@ -34,12 +39,15 @@ def generator_for(seed: int, epoch: int, step: int) -> torch.Generator:
 
 def augment_images(images_BCHW: Tensor, strength: Augmentation, generator: torch.Generator) -> Tensor:
     """Pictures in [0, 1], each flipped or not, brighter or darker, paler or more colourful."""
-    uniform = _uniform(4, len(images_BCHW), generator, images_BCHW.device)
+    uniform = _uniform(6, len(images_BCHW), generator, images_BCHW.device)
     if strength.flip:
         images_BCHW = torch.where(uniform[0] < 0.0, images_BCHW.flip(-1), images_BCHW)
     luma = torch.tensor(LUMA, device=images_BCHW.device).view(1, 3, 1, 1)
     grey_B1HW = (images_BCHW * luma).sum(1, keepdim=True)
-    images_BCHW = grey_B1HW + (1 + strength.saturation * uniform[1]) * (images_BCHW - grey_B1HW)
+    colour_B111 = (1 + strength.saturation * uniform[1]) * (uniform[5] >= 2 * strength.grey_share - 1)
+    turn_B33 = _hue_turn(2 * math.pi * strength.hue_turns * uniform[4, :, 0, 0, 0])
+    chroma_BCHW = torch.einsum("bij,bjhw->bihw", turn_B33, images_BCHW - grey_B1HW)
+    images_BCHW = grey_B1HW + colour_B111 * chroma_BCHW
     mean_B111 = grey_B1HW.mean((2, 3), keepdim=True)
     images_BCHW = mean_B111 + (1 + strength.contrast * uniform[2]) * (images_BCHW - mean_B111)
     return (images_BCHW + strength.brightness * uniform[3]).clamp(0.0, 1.0)
@@ -47,13 +55,25 @@ def augment_images(images_BCHW: Tensor, strength: Augmentation, generator: torch
 
 def augment_log_mel(log_mel_BMT: Tensor, strength: Augmentation, generator: torch.Generator) -> Tensor:
     """Log-mels, each louder or softer, with a band and a moment covered by its mean."""
-    uniform = _uniform(1, len(log_mel_BMT), generator, log_mel_BMT.device)[0, :, 0]
-    log_mel_BMT = log_mel_BMT + strength.gain_db / 10 * uniform  # a gain is a constant in log10 power
+    uniform = _uniform(2, len(log_mel_BMT), generator, log_mel_BMT.device)[:, :, 0]
+    slope_M1 = torch.linspace(-0.5, 0.5, log_mel_BMT.shape[1], device=log_mel_BMT.device)[:, None]
+    # A gain is a constant in log10 power.
+    log_mel_BMT = (
+        log_mel_BMT + (strength.gain_db * uniform[0] + strength.tilt_db * uniform[1] * slope_M1) / 10
+    )
     fill_B11 = log_mel_BMT.mean((1, 2), keepdim=True)
     mels_BM1 = _covered(log_mel_BMT.shape[1], strength.mask_mels, len(log_mel_BMT), generator)[:, :, None]
     frames_B1T = _covered(log_mel_BMT.shape[2], strength.mask_frames, len(log_mel_BMT), generator)[:, None]
     covered_BMT = (mels_BM1 | frames_B1T).to(log_mel_BMT.device)
     return torch.where(covered_BMT, fill_B11, log_mel_BMT)
+
+
+def _hue_turn(angle_B: Tensor) -> Tensor:
+    """Rotations of colour about the grey axis: (B, 3, 3)."""
+    cos, sin = angle_B.cos()[:, None, None], angle_B.sin()[:, None, None]
+    mean_33 = torch.full((3, 3), 1 / 3, device=angle_B.device)
+    cross_33 = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=angle_B.device) / math.sqrt(3)
+    return cos * torch.eye(3, device=angle_B.device) + (1 - cos) * mean_33 + sin * cross_33
 
 
 def _uniform(kinds: int, count: int, generator: torch.Generator, device: torch.device) -> Tensor:

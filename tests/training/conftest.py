@@ -17,8 +17,8 @@ NUM_VIDEOS = {"train": 48, "val": 18, "eval": 24}
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _few_threads():
-    torch.set_num_threads(2)
+def _one_thread():
+    torch.set_num_threads(1)  # two fight each other wherever another job wants the second core
 
 
 @pytest.fixture(scope="session")

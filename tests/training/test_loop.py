@@ -1,0 +1,175 @@
+"""Training: learns what can be learnt, nothing where there is nothing, and says how it went."""
+
+import logging
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from avc_fixtures import TINY, tiny_run
+
+from training.checkpoint import load_model, read_checkpoint
+from training.embeddings import embed
+from training.evaluation import correspondence
+from training.loop import TrainConfig, _is_plateau, all_pairs, fit_calibration, train
+from training.optimizer import Average, learning_rate, parameter_groups
+from training.sampling import Sampling
+
+SHORT = TrainConfig(steps=4, seconds=None, sampling=Sampling(8, 2), num_validations=2)
+
+
+def test_a_tiny_model_learns_a_correspondence(dataset, trained):
+    facts = read_checkpoint(trained)["facts"]
+
+    assert facts["metrics"]["val_auc"] > 0.8
+    assert facts["metrics"]["val_loss"] < 0.85 * math.log(3 * 17)  # 17 other clips of 3 steps to choose from
+    result = correspondence.evaluate(load_model(trained), dataset)
+    assert result["random"]["auc"]["low"] > 0.6
+
+
+def test_pairs_without_law_stay_at_chance(shuffled, tmp_path):
+    model = load_model(tiny_run(shuffled, tmp_path, num_steps=30))
+
+    auc = correspondence.evaluate(model, shuffled)["random"]["auc"]
+
+    assert auc["low"] < 0.5 < auc["high"]
+
+
+def test_every_step_says_what_it_did(dataset, tmp_path):
+    told = list(train(dataset, "contrastive", TINY, SHORT, tmp_path))
+
+    assert [m["step"] for m in told] == [1, 2, 3, 4]
+    needed = {
+        "epoch",
+        "loss",
+        "learning_rate",
+        "temperature",
+        "grad_norm",
+        "samples_per_s",
+        "data_wait_share",
+    }
+    assert all(needed <= set(m) and all(math.isfinite(v) for v in m.values()) for m in told)
+    validated = [m for m in told if "val_auc" in m]
+    assert [m["step"] for m in validated] == [2, 4]
+    assert all({"train_loss", "val_loss", "train_auc", "val_accuracy"} <= set(m) for m in validated)
+    assert (tmp_path / "best.pt").is_file()
+
+
+def test_the_same_seed_trains_the_same_model(dataset, tmp_path):
+    def losses(seed, folder):
+        told = train(dataset, "contrastive", TINY, replace(SHORT, seed=seed), tmp_path / folder)
+        return [metrics["loss"] for metrics in told]
+
+    first = losses(3, "a")
+    np.testing.assert_allclose(first, losses(3, "b"), rtol=1e-3)
+    assert abs(first[0] - losses(4, "c")[0]) > 1e-3
+
+
+def test_a_budget_in_seconds_ends_with_a_validation(dataset, tmp_path):
+    config = replace(SHORT, steps=None, seconds=1.5)
+
+    told = list(train(dataset, "contrastive", TINY, config, tmp_path))
+
+    assert told[-1]["progress"] == 1.0 and "val_auc" in told[-1]
+    assert told[-2]["seconds"] < 1.5
+    rates = [m["learning_rate"] for m in told]
+    assert max(rates) > rates[-1]
+
+
+def test_the_best_weights_are_kept(dataset, tmp_path):
+    told = list(train(dataset, "contrastive", TINY, SHORT, tmp_path))
+
+    best = max((m for m in told if "val_auc" in m), key=lambda m: m["val_auc"])
+    kept = read_checkpoint(tmp_path / "best.pt")
+    assert kept["facts"]["metrics"]["step"] == best["step"]
+    again = embed(load_model(tmp_path / "best.pt"), dataset.split("val"), SHORT.validation_steps)
+    assert all_pairs(load_model(tmp_path / "best.pt"), again)["auc"] == pytest.approx(
+        best["val_auc"], abs=0.01
+    )
+
+
+def test_validation_does_not_depend_on_order_or_mode(dataset, trained):
+    model, val = load_model(trained), dataset.split("val")
+    backwards = val.take(np.arange(len(val))[::-1])
+
+    here = all_pairs(model, embed(model, val, 3))
+    there = all_pairs(model, embed(model.train(), backwards, 3))
+
+    assert model.training
+    assert here == pytest.approx(there, abs=1e-4)
+
+
+def test_the_calibration_puts_the_threshold_between_the_classes(dataset, trained):
+    model = load_model(trained)
+    encoded = embed(model, dataset.split("val"), 3)
+    own = (encoded.image * encoded.audio).sum(-1).mean().item()
+    other = (encoded.image * encoded.audio.roll(1, 0)).sum(-1).mean().item()
+
+    scale, bias = fit_calibration(model, encoded)
+
+    assert scale > 0
+    assert other < -bias / scale < own
+
+
+def test_splits_without_videos_to_pair_are_refused(tmp_path, dataset):
+    lonely = dataset.take(np.flatnonzero(np.array([s != "val" for s in _splits(dataset)])))
+
+    with pytest.raises(ValueError, match="split 'val' has 0 usable clips"):
+        next(train(lonely, "contrastive", TINY, SHORT, tmp_path))
+
+
+def test_steps_and_seconds_are_one_choice():
+    with pytest.raises(ValueError, match="steps or seconds"):
+        TrainConfig(steps=5, seconds=5.0)
+    with pytest.raises(ValueError, match="steps or seconds"):
+        TrainConfig(steps=None, seconds=None)
+
+
+def test_a_loss_that_stands_at_chance_is_reported(caplog):
+    with caplog.at_level(logging.WARNING):
+        assert _is_plateau([1.001] * 40, 0.6)
+        assert not _is_plateau([1.001] * 40, 0.3)
+        assert not _is_plateau([1.0] * 36 + [0.9] * 4, 0.6)
+
+    assert len(caplog.records) == 1 and "learning rate" in caplog.text
+
+
+def test_the_schedule_warms_up_and_anneals():
+    assert 0 < learning_rate(0.0, 0.1) < learning_rate(0.05, 0.1) < learning_rate(0.1, 0.1) == 1.0
+    assert learning_rate(0.55, 0.1) == pytest.approx(0.5)
+    assert learning_rate(1.0, 0.1) == pytest.approx(0.0)
+
+
+def test_only_weights_decay():
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.BatchNorm1d(2))
+
+    decayed, rest = parameter_groups(model, 0.1)
+
+    assert [p.ndim for p in decayed["params"]] == [2] and decayed["weight_decay"] == 0.1
+    assert len(rest["params"]) == 3 and rest["weight_decay"] == 0.0
+
+
+def test_the_average_follows_weights_and_statistics():
+    model = torch.nn.BatchNorm1d(2)
+    average = Average(model, decay=0.5)
+
+    model.weight.data.fill_(5.0)
+    model(torch.full((4, 2), 7.0) + torch.tensor([[0.0], [1.0], [2.0], [3.0]]))
+    for _ in range(20):
+        average.update(model)
+
+    torch.testing.assert_close(average.model.weight, model.weight, atol=1e-3, rtol=0)
+    torch.testing.assert_close(average.model.running_mean, model.running_mean, atol=1e-3, rtol=0)
+    assert average.model.num_batches_tracked == 1
+
+
+def test_mel_statistics_are_of_the_training_sound(dataset, trained):
+    model, train_clips = load_model(trained), dataset.split("train")
+    joined = np.concatenate([train_clips.log_mel(row) for row in range(len(train_clips))], axis=1)
+
+    np.testing.assert_allclose(model.audio_mean[:, 0], joined.astype(np.float32).mean(1), atol=1e-2)
+
+
+def _splits(dataset):
+    return dataset.clips.names["split"].to_pylist()

@@ -1,0 +1,116 @@
+"""The interface that every model keeps, and what a version must hold for it."""
+
+import pytest
+import torch
+from avc_fixtures import TINY
+
+from schemas.feature import Profile
+from training import models
+from training.models import contrastive
+from training.models.contrastive import TEMPERATURE_RANGE, heat_map
+
+SMALL = {"contrastive": TINY}
+
+
+@pytest.fixture(params=models.names())
+def model(request):
+    torch.manual_seed(0)
+    module = models.load(request.param)
+    return module.build(models.configure(request.param, SMALL.get(request.param))).eval()
+
+
+def inputs(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(count)
+    return torch.rand(count, 3, 112, 112, generator=random), torch.randn(count, 64, 100, generator=random) - 2
+
+
+@torch.inference_mode()
+def test_every_model_scores_all_combinations(model):
+    images, sounds = inputs(3)
+
+    V, A = model.encode_image(images), model.encode_audio(sounds)
+    scores = model.score(V["vector"], A["vector"][:2])
+
+    assert scores.shape == (3, 2)
+    assert {"vector", "map"} <= set(V) and {"vector", "map"} <= set(A)
+    one = model.score(V["vector"][2:], A["vector"][1:2])
+    torch.testing.assert_close(scores[2:, 1:2], one)
+
+
+@torch.inference_mode()
+def test_an_encoding_does_not_depend_on_its_batch(model):
+    images, sounds = inputs(4)
+
+    for encode, batch in ((model.encode_image, images), (model.encode_audio, sounds)):
+        torch.testing.assert_close(encode(batch)["vector"][1], encode(batch[1:2])["vector"][0])
+
+
+@torch.inference_mode()
+def test_the_calibration_is_an_affine_of_the_similarity(model):
+    V, A = (torch.eye(3, contrastive.Config().embedding)[:, : TINY.embedding] for _ in range(2))
+    model.calibration.copy_(torch.tensor([4.0, -1.0]))
+
+    torch.testing.assert_close(model.score(V, A), 4 * model.similarity(V, A) - 1)
+
+
+@torch.inference_mode()
+def test_contrastive_vectors_have_norm_one_row_by_row():
+    model = contrastive.build(TINY).eval()
+    images, sounds = inputs(5)
+
+    for vectors in (model.encode_image(images)["vector"], model.encode_audio(sounds)["vector"]):
+        torch.testing.assert_close(vectors.norm(dim=1), torch.ones(5))
+
+
+@torch.inference_mode()
+def test_the_heat_map_is_the_score_taken_apart():
+    torch.manual_seed(0)
+    model = contrastive.build(TINY).eval()
+    images, sounds = inputs(4)
+
+    V, A = model.encode_image(images), model.encode_audio(sounds)
+    where = heat_map(V["map"], A["vector"])
+
+    assert where.shape == (4, 14, 14)
+    torch.testing.assert_close(where.mean((1, 2)), model.similarity(V["vector"], A["vector"]).diagonal())
+    when = torch.einsum("bdt,bd->bt", A["map"], V["vector"])
+    torch.testing.assert_close(when.mean(1), model.similarity(V["vector"], A["vector"]).diagonal())
+
+
+@torch.inference_mode()
+def test_a_higher_pitch_is_another_sound():
+    """Where energy stands in the spectrum must reach the vector: a plain convolution can't tell."""
+    torch.manual_seed(0)
+    model = contrastive.build(TINY).eval()
+    log_mel = torch.full((2, 64, 100), -5.0)
+    log_mel[0, 10:14] = log_mel[1, 42:46] = 1.0
+
+    low, high = model.encode_audio(log_mel)["vector"]
+
+    assert low @ high < 0.98
+
+
+def test_the_temperature_stays_in_its_range():
+    model = contrastive.build(TINY)
+
+    for value in (-100.0, 100.0):
+        model.log_temperature.data.fill_(value)
+        assert TEMPERATURE_RANGE[0] <= model.temperature.item() <= TEMPERATURE_RANGE[1] + 1e-6
+
+
+def test_a_profile_that_lacks_something_is_refused_with_the_one_to_build():
+    needs = contrastive.needs(contrastive.Config(frame_px=224))
+
+    with pytest.raises(ValueError, match=r"frame_short_side_px 128 < 224.*profile 'standard'"):
+        needs.check(Profile(), "contrastive")
+    needs.check(Profile("standard", frame_short_side_px=256), "contrastive")
+    with pytest.raises(ValueError, match="sample_rate_hz 48000 instead of 16000"):
+        needs.check(Profile("seed", frame_short_side_px=256, sample_rate_hz=48_000), "contrastive")
+
+
+def test_unknown_models_and_settings_are_refused():
+    with pytest.raises(ValueError, match=r"no model 'resent'.*contrastive"):
+        models.load("resent")
+    with pytest.raises(ValueError, match="no setting breadth"):
+        models.configure("contrastive", {"breadth": 3})
+    assert models.configure("contrastive", {"blocks": [1, 1]}).blocks == (1, 1)
