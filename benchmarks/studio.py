@@ -43,7 +43,9 @@ def main() -> None:
     print(f"| CPU s a scene: draw | {draw_s:.3f} |")
     print(f"| CPU s a scene: synth | {synth_s:.3f} |")
     print(f"| CPU s a scene: encode | {encode_s:.3f} |")
-    print(f"| CPU s a scene: all | {draw_s + synth_s + encode_s:.3f} |")
+    total_s = draw_s + synth_s + encode_s
+    print(f"| CPU s a scene: all | {total_s:.3f} |")
+    print(f"| scenes/s on {NUM_PROCESSES} free cores, by CPU | {NUM_PROCESSES / total_s:.2f} |")
     print(f"| kB a scene (mean, largest) | {statistics.mean(sizes) / 1000:.0f}, {max(sizes) / 1000:.0f} |")
 
 

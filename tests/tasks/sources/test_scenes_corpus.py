@@ -113,7 +113,7 @@ def test_labels_are_audiosets():
     with Path(PUBLISHED_LABELS).open() as file:
         published = {row["mid"]: row["display_name"] for row in csv.DictReader(file)}
 
-    assert LABELS == {mid: published.get(mid) for mid in LABELS}
+    assert {mid: published.get(mid) for mid in LABELS} == LABELS
 
 
 def test_the_same_seed_gives_the_same_bytes_and_truth(small, tmp_path):
