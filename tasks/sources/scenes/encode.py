@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.codec.context import Flags
+from av.container import OutputContainer
 
 from tasks.sources.scenes.laws import FRAME_RATE_HZ
 from tasks.sources.scenes.synth import SAMPLE_RATE_HZ
@@ -39,7 +40,7 @@ def write_media(path: Path, frames: np.ndarray, wave: np.ndarray, container: str
     return path
 
 
-def _video_stream(output: av.container.OutputContainer, height_px: int, width_px: int) -> av.VideoStream:
+def _video_stream(output: OutputContainer, height_px: int, width_px: int) -> av.VideoStream:
     video = output.add_stream("libx264", rate=FRAME_RATE_HZ, options=X264)
     video.height, video.width, video.pix_fmt = height_px, width_px, "yuv420p"
     video.codec_context.flags |= Flags.bitexact

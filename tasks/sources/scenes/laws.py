@@ -168,8 +168,8 @@ def volley(cause: Cause) -> list[tuple[float, float]]:
 
 def draw_beats(rate_hz: float, rng: np.random.Generator) -> Beats:
     """Beats at about `rate_hz` with a uniform start phase and forces of their own."""
+    first_s = -MARGIN_S - rng.uniform() / rate_hz
     number = int((LENGTH_S + 2.0 * MARGIN_S) * rate_hz / SLOWEST_SHARE) + 2
     periods_s = rng.uniform(SLOWEST_SHARE, FASTEST_SHARE, number) / rate_hz
-    first_s = -MARGIN_S - rng.uniform() / rate_hz
     times_s = first_s + np.concatenate([[0.0], np.cumsum(periods_s)])
     return Beats(tuple(times_s.tolist()), tuple(rng.uniform(size=number + 1).tolist()))

@@ -92,7 +92,8 @@ def mixed(wave: np.ndarray, other: np.ndarray, other_db: float) -> np.ndarray:
 def recorded(wave: np.ndarray, acoustics: Acoustics, rng: np.random.Generator) -> np.ndarray:
     """`wave` in its room, through its microphone, over noise, at its loudness: float32 in [-1, 1]."""
     in_room = _with_room(wave, acoustics, rng)
-    dark_noise = scipy.signal.lfilter([1.0], [1.0, -acoustics.noise_color], rng.standard_normal(len(wave)))
+    white = rng.standard_normal(len(wave))
+    dark_noise = np.asarray(scipy.signal.lfilter([1.0], [1.0, -acoustics.noise_color], white))
     noisy = mixed(_tilted(in_room, acoustics.tilt_db), dark_noise, acoustics.noise_db)
     return _levelled(noisy, acoustics.loudness_db).astype(np.float32)
 

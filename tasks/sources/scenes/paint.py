@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -142,10 +143,17 @@ class Stage:
         xs, ys = window
         top, left = int(ys[0, 0]), int(xs[0, 0])
         region = self.canvas[top : top + ys.size, left : left + xs.size]
-        cover = np.clip(np.float32(0.5) - distance_px, 0.0, 1.0).astype(np.float32)
-        light = np.linspace(1.0 + SHADE, 1.0 - SHADE, ys.size, dtype=np.float32)[:, None, None]
-        shaded = np.minimum(np.asarray(color, np.float32) * light, np.float32(255.0))
+        cover = np.minimum(np.maximum(np.float32(0.5) - distance_px.astype(np.float32), 0.0), 1.0)
+        shaded = np.minimum(np.asarray(color, np.float32) * _light(ys.size), np.float32(255.0))
         region += (shaded - region) * (cover * np.float32(alpha))[..., None]
+
+
+@cache
+def _light(num_rows: int) -> np.ndarray:
+    """The brightness of each row of a shape, (rows, 1, 1)."""
+    light = np.linspace(1.0 + SHADE, 1.0 - SHADE, num_rows, dtype=np.float32)[:, None, None]
+    light.flags.writeable = False
+    return light
 
 
 def turned(points: Sequence[Point], pivot: Point, angle: float) -> list[Point]:

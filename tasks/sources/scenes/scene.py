@@ -115,16 +115,16 @@ def render(scene: Scene) -> tuple[np.ndarray, np.ndarray, Truth]:
     return frames, render_wave(scene), truth
 
 
-def render_frames(scene: Scene) -> tuple[np.ndarray, list[Box]]:
-    """The picture of what is seen, with the sounding thing's box in each frame."""
+def render_frames(scene: Scene, indices: Sequence[int] = range(NUM_FRAMES)) -> tuple[np.ndarray, list[Box]]:
+    """The frames at `indices` of what is seen, with the sounding thing's box in each."""
     rng = np.random.default_rng(scene.picture_seed)
     setting = nuisance.draw_setting(rng)
     shown = [*_distractors(setting, rng), (scene.seen, setting.place)]
     still = nuisance.draw_room(setting)
-    frames = np.empty((NUM_FRAMES, HEIGHT_PX, WIDTH_PX, 3), np.uint8)
+    frames = np.empty((len(indices), HEIGHT_PX, WIDTH_PX, 3), np.uint8)
     boxes = []
-    for index in range(NUM_FRAMES):
-        frames[index], box = _painted(still, shown, setting.palette, index)  # a canvas stays in 0 to 255
+    for row, index in enumerate(indices):
+        frames[row], box = _painted(still, shown, setting.palette, index)  # a canvas stays in 0 to 255
         boxes.append(box)
     return frames, boxes
 

@@ -48,7 +48,7 @@ def _calls(cause: Cause, pitch_hz: float) -> np.ndarray:
 # First two formants of five vowels of an adult (Peterson & Barney 1952); a smaller head has higher ones.
 VOWELS_HZ = ((730.0, 1090.0), (530.0, 1840.0), (270.0, 2290.0), (570.0, 840.0), (300.0, 870.0))
 SHUT, WIDE = 250.0, 750.0  # first formants of a nearly shut and of an open mouth
-FORMANT_OCTAVES = 1.0  # smallest to largest head; pitch spans three
+FORMANT_OCTAVES = 1.5  # smallest to largest head: wider than people are, so that log-mels tell them apart
 MEDIUM_SIZE = 0.5
 
 

@@ -188,13 +188,14 @@ def _wind_chime(stage: Stage, cause: Cause, now: Moment) -> None:
     """As many tubes as will sound at each beat, which all sway from the clapper's blow."""
     palette, e, number = stage.palette, cause.extent, cause.num_things
     top = -0.38
-    stage.ellipse((0.0, top), (0.4, 0.06), palette.dark)
+    width = 0.25 + 0.75 * e
+    stage.ellipse((0.0, top), (0.55 * width, 0.06), palette.dark)
     sway = 0.05 * now.fading(RINGING_S) * float(np.cos(2.0 * np.pi * now.phase * 2.0))
     for tube in range(number):
-        x = 0.72 * ((tube + 0.5) / number - 0.5)
+        x = width * ((tube + 0.5) / number - 0.5)
         foot = (x + sway * (1.0 if tube % 2 else -1.0), top + 0.12 + e * (1.0 - 0.2 * tube / number))
         stage.line((x, top), (x, top + 0.12), 0.008, palette.dark)
-        stage.line((x, top + 0.12), foot, 0.045, palette.light)
+        stage.line((x, top + 0.12), foot, min(0.05, 0.6 * width / number), palette.light)
     swing = _swing(now)
     stage.line((0.0, top), (0.16 * swing, 0.12 * e), 0.01, palette.dark)
     stage.disc((0.16 * swing, 0.12 * e), 0.075, palette.accent)
@@ -210,7 +211,7 @@ def _tubes(cause: Cause, pitch_hz: float) -> np.ndarray:
 
 FAMILIES = (
     Family("bell", "/m/03w41f", "Church bell", 180.0, _bell, _struck, ("bronze",), (1.2, 3.0)),
-    Family("glockenspiel", "/m/0dwtp", "Glockenspiel", 450.0, _glockenspiel, _struck, ("metal",)),
+    Family("glockenspiel", "/m/0dwtp", "Glockenspiel", 350.0, _glockenspiel, _struck, ("metal",)),
     Family("marimba", "/m/0dwsp", "Marimba, xylophone", 130.0, _marimba, _struck, ("wood",)),
     Family("guitar", "/m/0342h", "Guitar", 82.0, _guitar, _struck, ("string",)),
     Family("drum_kit", "/m/02hnl", "Drum kit", 60.0, _drum_kit, _kit, ("skin",)),

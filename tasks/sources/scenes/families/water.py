@@ -25,14 +25,14 @@ def _rain(stage: Stage, cause: Cause, now: Moment) -> None:
     """As many drops as sound at a beat; they land one after the other from the beat on."""
     palette, e, number = stage.palette, cause.extent, cause.num_things
     for drop in range(number):
-        x = 0.8 * ((drop * GOLDEN) % 1.0 - 0.5)
+        x = 1.3 * e * ((drop * GOLDEN) % 1.0 - 0.5)
         fall = (now.phase - VOLLEY_SHARE * drop / number) % 1.0
         y = -0.3 + (FLOOR + 0.3) * fall
         stage.line((x, y - 0.28 * e), (x, y), 0.09 * e, palette.light)
         if fall < 0.3:
             stage.ring((x, FLOOR), (0.35 * e * (0.2 + fall), 0.1 * e * (0.2 + fall)), 0.02, palette.light)
-    for x, radius in ((-0.26, 0.12), (0.0, 0.17), (0.26, 0.13)):
-        stage.ellipse((x, -0.36), (radius * 1.3, radius * 0.75), palette.body)
+    for x, radius in ((-0.45, 0.24), (0.0, 0.34), (0.45, 0.26)):
+        stage.ellipse((x * e, -0.32), (radius * 1.3 * e, radius * 0.75 * e), palette.body)
 
 
 def _drops(cause: Cause, pitch_hz: float) -> np.ndarray:
@@ -100,7 +100,7 @@ ROCKET_S = 0.5  # before it bursts, a shell is seen to rise
 def _fireworks(stage: Stage, cause: Cause, now: Moment) -> None:
     """Bursts are seen on the beat, and heard `delay_s` later."""
     palette, e = stage.palette, cause.extent
-    center, open_share = (0.0, -0.08), 1.0 - 0.7 * now.fading(BURST_S)
+    center, open_share = (0.0, -0.08), 1.0 - 0.4 * now.fading(BURST_S)
     glow, fall = max(now.fading(GLOW_S), 0.15), 0.05 * now.since_s
     for ray in range(RAYS):
         angle = 2.0 * np.pi * ray / RAYS
