@@ -11,7 +11,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 from prefect import flow
-from training.report import ReportInputs, write_report
 
 from flows.pipeline import BuildOptions, Pipeline, resolve
 from schemas.manifest import write_text
@@ -24,6 +23,7 @@ from training.checkpoint import load_model
 from training.data import Dataset, open_dataset
 from training.evaluation import correspondence, retrieval
 from training.loop import BEST, TrainConfig, train
+from training.report import ReportInputs, write_report
 
 log = logging.getLogger(__name__)
 

@@ -18,9 +18,8 @@ import soxr
 
 from schemas.feature import Profile
 from schemas.outcome import ItemError, Outcome
-from tasks.media import AUDIO_LEAD_S, audio_stream, open_media, run_ffmpeg, video_stream
+from tasks.media import AUDIO_LEAD_S, JITTER_S, media_streams, open_media, run_ffmpeg
 
-JITTER_S = 0.03  # Matroska rounds time stamps to 1 ms, some encoders are off by a packet: only more is a gap
 EVEN = 2  # swscale's chroma wants even sizes
 
 
@@ -165,7 +164,7 @@ def _decoded(pictures: _Pictures, sound: _Sound, length_s: float, profile: Profi
 def _frames(path: Path, ends_s: float) -> Iterator[tuple[Any, Any]]:
     """(stream, frame) of both streams up to `ends_s`, each stream's in presentation order."""
     with open_media(path) as container:
-        streams = [s for s in (video_stream(container), audio_stream(container)) if s is not None]
+        streams = media_streams(container)
         for stream in streams:
             stream.codec_context.thread_count = 1  # workers x threads = cores
         ended: set[int] = set()

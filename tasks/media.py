@@ -8,7 +8,6 @@ import os
 import resource
 import shutil
 import subprocess
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import av.error
 import av.stream
 import ffmpeg
 import imageio_ffmpeg
+import numpy as np
 
 from schemas.outcome import ItemError, Outcome
 
@@ -38,6 +38,9 @@ FFMPEG_TIMEOUT_S = 120
 SEEK_FROM_S = 10.0  # key frames lie up to about this far apart; an earlier start only costs reading
 MEMORY_BYTES = 4 << 30  # address space of a media process
 TAIL_BYTES = 32  # repackaging rewrites the head of a packet (start codes, ADTS), never its end
+COMPARED_PACKETS = 128  # of both streams: about 2 s
+ROUNDING_S = 0.002  # between the shifts of two packets: Matroska stores milliseconds
+JITTER_S = 0.03  # containers round time stamps, some encoders are off by a packet
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def cut(source: Path, facts: Probe, segment_s: tuple[float, float], target: Path
     for lead_s in (AUDIO_LEAD_S + MARGIN_S, 5.0, start_s):
         from_s = max(0.0, start_s - lead_s)
         _copy_streams(source, from_s, end_s + MARGIN_S - from_s, target)
-        shift_s = _shift(source, target, begins_s)
+        shift_s = _shift(source, target, facts.start_s + from_s)
         if from_s == 0.0 or _first_time(target) + shift_s <= begins_s - AUDIO_LEAD_S:
             break
     return Cut(target, begins_s - shift_s)
@@ -138,47 +141,57 @@ def cut(source: Path, facts: Probe, segment_s: tuple[float, float], target: Path
 
 def _copy_streams(source: Path, from_s: float, length_s: float, target: Path) -> None:
     seek = {"ss": from_s} if from_s else {}  # a seek to 0 would lose Vorbis's first packet
-    stream = ffmpeg.input(f"file:{source}", **seek, t=length_s, protocol_whitelist="file")
+    stream = ffmpeg.input(f"file:{source}", **seek, t=length_s, fflags="+genpts", protocol_whitelist="file")
     options = {"c": "copy", "map_metadata": -1, "map_chapters": -1, "fflags": "+bitexact"}
     output = ffmpeg.output(stream["V:0?"], stream["a:0?"], f"file:{target}", **options)
     run_ffmpeg(output)
 
 
-def _shift(source: Path, target: Path, begins_s: float) -> float:
-    """Source time minus cut time, from packets that both files hold.
+def _shift(source: Path, target: Path, sought_s: float) -> float:
+    """Source time minus cut time, from packets of both streams that both files hold.
 
     Measured, not assumed: muxers move time stamps by edit lists, B frames and encoder delay. Still pictures
-    and silence repeat packets, so the shift on which most packets agree wins.
+    and silence repeat packets, so the shift on which most packets agree wins, and among equals the one whose
+    cut begins last at or before the time that was sought.
     """
-    first: dict[bytes, list[float]] = {}
-    for tail, time_s in islice(_packets(target, 0.0), 16):
-        first.setdefault(tail, []).append(time_s)
-    votes = Counter(
-        round(time_s - cut_s, 3)
-        for tail, time_s in takewhile(lambda packet: packet[1] <= begins_s + 1.0, _packets(source, begins_s))
-        for cut_s in first.get(tail, ())
-    )
-    if not votes:
+    cut_packets = list(islice(_packets(target, 0.0), COMPARED_PACKETS))
+    times: dict[bytes, list[float]] = {}
+    for tail, time_s in cut_packets:
+        times.setdefault(tail, []).append(time_s)
+    read = takewhile(lambda packet: packet[1] <= sought_s + SEEK_FROM_S, _packets(source, sought_s))
+    shifts = np.sort([time_s - cut_s for tail, time_s in read for cut_s in times.get(tail, ())])
+    if not len(shifts):
         raise ItemError(Outcome.QUARANTINED, "decodable", "its cut holds none of its packets")
-    return votes.most_common(1)[0][0]
+    agreeing = np.searchsorted(shifts, shifts + ROUNDING_S, "right") - np.arange(len(shifts))
+    first_s = min(time_s for _, time_s in cut_packets)
+
+    def preference(at: int) -> tuple[bool, float]:
+        begins_s = first_s + shifts[at]
+        return begins_s > sought_s + JITTER_S, abs(begins_s - sought_s)
+
+    best = min(np.flatnonzero(agreeing == agreeing.max()), key=preference)
+    return float(np.median(shifts[best : best + agreeing[best]]))
 
 
 def _packets(path: Path, time_s: float) -> Iterator[tuple[bytes, float]]:
-    """(tail, presentation time) of the first stream's packets, from a key frame before `time_s`."""
+    """(tail, presentation time) of both streams' packets, from a key frame before `time_s`."""
     with open_media(path) as container:
-        stream = video_stream(container) or audio_stream(container)
         if time_s > SEEK_FROM_S:
             container.seek(int((time_s - SEEK_FROM_S) * av.time_base))
-        for packet in container.demux(stream):
+        for packet in container.demux(media_streams(container)):
             if packet.pts is not None and packet.size:
                 yield bytes(packet)[-TAIL_BYTES:], float(packet.pts * packet.time_base)
+
+
+def media_streams(container: av.container.InputContainer) -> list[av.stream.Stream]:
+    """The two streams that count, or the one there is."""
+    return [stream for stream in (video_stream(container), audio_stream(container)) if stream is not None]
 
 
 def _first_time(path: Path) -> float:
     """When the later of the two streams starts."""
     with open_media(path) as container:
-        streams = [s for s in (video_stream(container), audio_stream(container)) if s is not None]
-        starts = {}
+        streams, starts = media_streams(container), {}
         for packet in container.demux(streams):
             if packet.pts is not None:
                 starts.setdefault(packet.stream_index, float(packet.pts * packet.time_base))
