@@ -183,7 +183,10 @@ def _ms(seconds: pa.ChunkedArray) -> pa.ChunkedArray:
 def deal(root: Path, lists: Sequence[SegmentList], config: IndexConfig) -> list[NewPart]:
     """The parts that the new segments of `lists` open under `root`; nothing is written."""
     table = pa.concat_tables([_READ.empty_table(), *(one.table for one in lists)])
-    table = _in_slot_order(_with_splits(*_unknown(root, table), config))
+    # Where two lists disagree about a video, the eval set stays whole.
+    of_eval = set(table.filter(table["is_eval"])["video_id"].to_pylist())
+    fresh, splits = _unknown(root, table)
+    table = _in_slot_order(_with_splits(fresh, dict.fromkeys(of_eval, "eval") | splits, config))
     first = max(part_numbers(root / FOLDER), default=-1) + 1
     return [NewPart(first + n, part) for n, part in enumerate(_cut(table, config))]
 
@@ -209,14 +212,12 @@ def _known(root: Path) -> tuple[pa.Array, dict[str, str]]:
 
 
 def _with_splits(table: pa.Table, splits: dict[str, str], config: IndexConfig) -> pa.Table:
-    """Adds each row's split and the hash that orders it. All segments of one video are in one split."""
+    """Adds each row's split (by `splits` where the video is in it) and the hash that orders it."""
     videos = table["video_id"].combine_chunks().dictionary_encode()
     names = videos.dictionary.to_pylist()
     hashes = [hashlib.sha1(name.encode(), usedforsecurity=False).digest()[:8] for name in names]
-    # Where two lists disagree about a video, the eval set stays whole.
-    of_eval = set(table.filter(table["is_eval"])["video_id"].to_pylist())
     split = [
-        splits.get(name) or ("eval" if name in of_eval else _train_or_val(digest, config.val_share))
+        splits.get(name) or _train_or_val(digest, config.val_share)
         for name, digest in zip(names, hashes, strict=True)
     ]
     order = np.frombuffer(b"".join(hashes), ">u8").astype(np.uint64)
