@@ -239,3 +239,7 @@ VERBS: dict[str, Verb] = {
         _serve,
     ),
 }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

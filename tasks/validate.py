@@ -39,7 +39,7 @@ class GateError(RuntimeError):
 
 def stage(root: Path, manifest: str, rules: Rules, profile: Profile) -> Stage:
     """The stage `validate-{manifest}` over `root`."""
-    settings = [getattr(rules, manifest, None), profile]
+    settings = [getattr(rules, manifest), profile if manifest == "features" else None]
     schema = SCHEMAS[manifest]
     return Stage(f"validate-{manifest}", VERSION, root, manifest, f"{manifest}/checked", schema, settings)
 

@@ -1,0 +1,75 @@
+"""What tests of flows drive: the command line as a user runs it, a host of media, a root seen as files."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+DATA_FOLDERS = ("segments", "clips", "features", "shards", "versions")
+
+
+def run_mcgurk(*arguments: str, code: int = 0) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "flows.cli", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def snapshot(root: Path) -> dict[str, tuple[int, int]]:
+    """Every file under the data folders of a root: name -> (size, when it was written in ns)."""
+    files = (path for folder in DATA_FOLDERS for path in (root / folder).rglob("*") if path.is_file())
+    return {str(p.relative_to(root)): (p.stat().st_size, p.stat().st_mtime_ns) for p in files}
+
+
+@dataclass
+class Host:
+    """An HTTP host that serves files by video id, and counts who asked for what."""
+
+    address: str = ""
+    files: dict[str, Path] = field(default_factory=dict)
+    asked: Counter = field(default_factory=Counter)
+
+
+@contextmanager
+def hosting(files: dict[str, Path]) -> Iterator[Host]:
+    host = Host(files=files)
+    server = _Server(("127.0.0.1", 0), partial(_Handler, host))
+    host.address = f"http://127.0.0.1:{server.server_port}"
+    thread = Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield host
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        """yt-dlp reads the head of a file, closes, and comes again."""
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    def __init__(self, host: Host, *arguments) -> None:
+        self.host = host
+        super().__init__(*arguments)
+
+    def translate_path(self, path: str) -> str:
+        video_id = path.strip("/").split(".")[0]
+        self.host.asked[video_id] += 1
+        return str(self.host.files.get(video_id, "/nonexistent"))
+
+    def log_message(self, *arguments) -> None:
+        pass
