@@ -129,6 +129,13 @@ def test_correspondence_reports_every_number_with_interval_and_chance(dataset, t
     assert result["same_group"]["auc"]["low"] < 0.55 < result["random"]["auc"]["low"]
 
 
+def test_an_evaluation_of_nothing_is_refused(dataset, trained):
+    everything = frozenset(f"/kind/{k}" for k in range(6))
+
+    with pytest.raises(ValueError, match="split 'eval' has 0 usable clips of seen groups"):
+        correspondence.evaluate(load_model(trained), dataset, held_out=everything)
+
+
 def test_the_evaluation_digest_names_pairs_and_data(dataset, trained, tmp_path):
     model = load_model(trained)
 

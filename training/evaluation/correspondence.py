@@ -21,6 +21,7 @@ from training.sampling import usable
 from training.statistics import Estimate, bootstrap
 
 CHANCE = 0.5
+MIN_VIDEOS = 3  # to pair and to leave some out of a probe's training
 PAIR_LISTS = ("random", "same_group")
 SPLIT = "eval"
 
@@ -57,13 +58,18 @@ def evaluate(
     """AVC on split `eval`, against sounds of any other video and of the same group: JSON-able.
 
     `groups` maps video ids to the group that counts as the same kind (default: the first label); `held_out`
-    names groups that training never saw, which are reported apart and in no other number.
+    names groups that training never saw, which are reported apart and in no other number. Raises ValueError
+    where fewer than MIN_VIDEOS are left.
     """
     config = config or PairConfig()
     clips = usable(dataset.split(SPLIT))
     group_of = _groups(clips, groups)
-    encoded = embed(model, clips, config.num_steps)
     is_known = ~np.isin(group_of, sorted(held_out))
+    if len(np.unique(clips.videos[is_known])) < MIN_VIDEOS:
+        raise ValueError(
+            f"split {SPLIT!r} has {is_known.sum()} usable clips of seen groups: too few to judge by"
+        )
+    encoded = embed(model, clips, config.num_steps)
     random_pairs, alike_pairs = _pair_lists(encoded, group_of, is_known, config)
     result: dict[str, Any] = {
         "question": "correspondence",
