@@ -115,10 +115,10 @@ def similarity_matrix(scores: np.ndarray, bounds: Sequence[int]) -> str:
     low, high = np.quantile(scores, [0.02, 0.98]) if n else (0.0, 1.0)
     uri = png_uri(coloured((scores - low) / max(high - low, 1e-6), SCORES))
     lines = "".join(f'<path d="M{b} 0V{n}M0 {b}H{n}"/>' for b in bounds)
-    return (
-        f'<svg viewBox="0 0 {n} {n}" class="matrix" role="img" aria-label="similarity of every picture with every '
-        f'sound"><image href="{uri}" width="{n}" height="{n}"/>{lines}</svg>'
+    head = (
+        f'<svg viewBox="0 0 {n} {n}" class="matrix" role="img" aria-label="every picture with every sound">'
     )
+    return f'{head}<image href="{uri}" width="{n}" height="{n}"/>{lines}</svg>'
 
 
 def _enlarged(values: np.ndarray, size: int) -> np.ndarray:

@@ -86,6 +86,10 @@ class Shelf:
         self.encoded: Embeddings = embed(model, self.clips, NUM_STEPS)
         self.scores = clip_scores(model, self.encoded)
 
+    def logit(self, image: int, audio: int) -> float:
+        """The mean logit of one clip's pictures with one clip's sounds."""
+        return float(self.scores[image, audio])
+
     def item(self, row: int, *, parts: str, asked: int | None = None, logit: float = 0.0) -> Item:
         """Clip `row` with the wanted `parts`: any of frame, film, sound, excerpt."""
         clips, middle = self.clips, int(self.encoded.frames[row, SHOWN_STEP])
@@ -132,7 +136,7 @@ def show(
     spread = np.unique(np.linspace(0, n - 1, NUM_EXAMPLES + 2).astype(int)[1:-1])
     return Gallery(
         examples=[
-            shelf.item(row, parts="film sound", logit=shelf.scores[row, row]) for row in spread.tolist()
+            shelf.item(row, parts="film sound", logit=shelf.logit(row, row)) for row in spread.tolist()
         ],
         heat_maps=_heat_maps(shelf),
         by_image=_queries(shelf, shelf.scores, ("frame", "excerpt")),
@@ -150,7 +154,7 @@ def _queries(shelf: Shelf, scores: np.ndarray, parts: tuple[str, str]) -> list[Q
     queries = []
     for row in chosen.tolist():
         first = np.argsort(-scores[row], kind="stable")[:NUM_FOUND].tolist()
-        found = [shelf.item(k, parts=parts[1], asked=row, logit=scores[row, k]) for k in first]
+        found = [shelf.item(k, parts=parts[1], asked=row, logit=float(scores[row, k])) for k in first]
         queries.append(Query(shelf.item(row, parts=parts[0]), found, float(rank[row])))
     return queries
 
@@ -174,8 +178,8 @@ def _heat_maps(shelf: Shelf) -> list[HeatMap]:
         pixels = frame.permute(1, 2, 0).numpy()
         shown.append(
             HeatMap(
-                shelf.item(row, parts="", logit=shelf.scores[row, row]),
-                shelf.item(other, parts="", logit=shelf.scores[row, other]),
+                shelf.item(row, parts="", logit=shelf.logit(row, row)),
+                shelf.item(other, parts="", logit=shelf.logit(row, other)),
                 figures.jpeg_uri(pixels),
                 figures.jpeg_uri(figures.heat_over(pixels, own, low, high)),
                 figures.jpeg_uri(figures.heat_over(pixels, strange, low, high)),

@@ -44,7 +44,7 @@ class TrainConfig:
     seconds: float | None = 120.0
     sampling: Sampling = field(default_factory=Sampling)
     augmentation: Augmentation = field(default_factory=Augmentation)
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3  # 1e-3 after as many steps on generated scenes: AUC 0.68 instead of 0.74
     weight_decay: float = 0.05
     warmup_share: float = 0.05
     max_grad_norm: float = 1.0

@@ -96,24 +96,24 @@ def answer(result: Mapping[str, Any]) -> str:
 
 def correspondence_scores(result: Mapping[str, Any]) -> list[Score]:
     """The rows about matching and other pairs, probes last."""
-    sets = [("random", "any other video's sound", result["random"])]
-    sets.append(("same group", "sound of the same kind of thing", result["same_group"]))
+    sets = [("random", "against any other video's sound", result["random"])]
+    sets.append(("same group", "against another of the same kind", result["same_group"]))
     held_out = result.get("held_out", {})
-    sets.append(("unseen groups", "kinds that training never saw", held_out.get("random", {})))
-    sets.append(("unseen, same group", "and of one kind", held_out.get("same_group", {})))
+    sets.append(("unseen groups", "on kinds that training never saw", held_out.get("random", {})))
+    sets.append(("unseen, same group", "those, against the same kind", held_out.get("same_group", {})))
     rows = []
     for name, meaning, scores in sets:
         if "auc" not in scores:
             continue
-        rows.append(Score(f"Accuracy, {name}", scores["accuracy"], f"against {meaning}"))
-        rows.append(Score(f"AUC, {name}", scores["auc"], "a matching pair scores above another one"))
+        rows.append(Score(f"Accuracy, {name}", scores["accuracy"], meaning))
+        rows.append(Score(f"AUC, {name}", scores["auc"], "a matching pair scores higher"))
         if name == "random":
             rows.append(
                 Score("Accuracy by clip", scores["clip_accuracy"], "over all seconds of a clip together")
             )
     for name, estimate in result["probes"].items():
         side = name.replace("_", " ").replace("frame", "picture").replace("audio", "sound")
-        rows.append(Score(f"Probe: {side}", estimate, "must stand at chance, or the pairs give it away"))
+        rows.append(Score(f"Probe: {side}", estimate, "away from chance, the pairs leak"))
     return rows
 
 

@@ -78,7 +78,9 @@ class Run:
         """Keeps one step's metrics, and sends them when there are many: a call a metric costs 18 ms."""
         step, now_ms = int(metrics.get("step", 0)), int(metrics.get("seconds", 0.0) * 1000)
         self._waiting += [
-            Metric(key, float(value), now_ms, step) for key, value in metrics.items() if math.isfinite(value)
+            Metric(key, float(value), now_ms, step)
+            for key, value in metrics.items()
+            if key != "step" and math.isfinite(value)
         ]
         if len(self._waiting) >= MAX_BATCH:
             self.flush()

@@ -27,6 +27,7 @@ from training.sampling import Sampling
 PROFILE = Profile()
 LENGTH_S = PROFILE.length_ms / 1000
 WIDTH_PX = 160  # wider than high, as most videos are
+SHORT_RUN = TrainConfig(steps=4, seconds=None, sampling=Sampling(8, 2), num_validations=2)
 TINY = Config(width=8, blocks=(1, 1), embedding=32, hidden=64, frame_px=112)
 
 

@@ -7,16 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from avc_fixtures import TINY, tiny_run
+from avc_fixtures import SHORT_RUN, TINY, tiny_run
 
 from training.checkpoint import load_model, read_checkpoint
 from training.embeddings import embed
 from training.evaluation import correspondence
 from training.loop import TrainConfig, _is_plateau, all_pairs, fit_calibration, train
 from training.optimizer import Average, learning_rate, parameter_groups
-from training.sampling import Sampling
-
-SHORT = TrainConfig(steps=4, seconds=None, sampling=Sampling(8, 2), num_validations=2)
 
 
 def test_a_tiny_model_learns_a_correspondence(dataset, trained):
@@ -37,7 +34,7 @@ def test_pairs_without_law_stay_at_chance(shuffled, tmp_path):
 
 
 def test_every_step_says_what_it_did(dataset, tmp_path):
-    told = list(train(dataset, "contrastive", TINY, SHORT, tmp_path))
+    told = list(train(dataset, "contrastive", TINY, SHORT_RUN, tmp_path))
 
     assert [m["step"] for m in told] == [1, 2, 3, 4]
     needed = {
@@ -58,7 +55,7 @@ def test_every_step_says_what_it_did(dataset, tmp_path):
 
 def test_the_same_seed_trains_the_same_model(dataset, tmp_path):
     def losses(seed, folder):
-        told = train(dataset, "contrastive", TINY, replace(SHORT, seed=seed), tmp_path / folder)
+        told = train(dataset, "contrastive", TINY, replace(SHORT_RUN, seed=seed), tmp_path / folder)
         return [metrics["loss"] for metrics in told]
 
     first = losses(3, "a")
@@ -67,23 +64,22 @@ def test_the_same_seed_trains_the_same_model(dataset, tmp_path):
 
 
 def test_a_budget_in_seconds_ends_with_a_validation(dataset, tmp_path):
-    config = replace(SHORT, steps=None, seconds=1.5)
+    config = replace(SHORT_RUN, steps=None, seconds=1.5)
 
     told = list(train(dataset, "contrastive", TINY, config, tmp_path))
 
     assert told[-1]["progress"] == 1.0 and "val_auc" in told[-1]
-    assert told[-2]["seconds"] < 1.5
-    rates = [m["learning_rate"] for m in told]
-    assert max(rates) > rates[-1]
+    assert all(metrics["progress"] < 1.0 for metrics in told[:-1])
+    assert told[-1]["seconds"] >= 1.5
 
 
 def test_the_best_weights_are_kept(dataset, tmp_path):
-    told = list(train(dataset, "contrastive", TINY, SHORT, tmp_path))
+    told = list(train(dataset, "contrastive", TINY, SHORT_RUN, tmp_path))
 
     best = max((m for m in told if "val_auc" in m), key=lambda m: m["val_auc"])
     kept = read_checkpoint(tmp_path / "best.pt")
     assert kept["facts"]["metrics"]["step"] == best["step"]
-    again = embed(load_model(tmp_path / "best.pt"), dataset.split("val"), SHORT.validation_steps)
+    again = embed(load_model(tmp_path / "best.pt"), dataset.split("val"), SHORT_RUN.validation_steps)
     assert all_pairs(load_model(tmp_path / "best.pt"), again)["auc"] == pytest.approx(
         best["val_auc"], abs=0.01
     )
@@ -116,7 +112,7 @@ def test_splits_without_videos_to_pair_are_refused(tmp_path, dataset):
     lonely = dataset.take(np.flatnonzero(np.array([s != "val" for s in _splits(dataset)])))
 
     with pytest.raises(ValueError, match="split 'val' has 0 usable clips"):
-        next(train(lonely, "contrastive", TINY, SHORT, tmp_path))
+        next(train(lonely, "contrastive", TINY, SHORT_RUN, tmp_path))
 
 
 def test_steps_and_seconds_are_one_choice():

@@ -6,7 +6,7 @@ The threshold is the model's own calibration, fitted on the validation split.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from training.sampling import usable
 from training.statistics import Estimate, bootstrap
 
 CHANCE = 0.5
+MIN_VIDEOS = 3  # to pair and to leave some out of a probe's training
+PAIR_LISTS = ("random", "same_group")
 SPLIT = "eval"
 
 
@@ -56,18 +58,23 @@ def evaluate(
     """AVC on split `eval`, against sounds of any other video and of the same group: JSON-able.
 
     `groups` maps video ids to the group that counts as the same kind (default: the first label); `held_out`
-    names groups that training never saw, which are reported apart.
+    names groups that training never saw, which are reported apart and in no other number. Raises ValueError
+    where fewer than MIN_VIDEOS are left.
     """
     config = config or PairConfig()
     clips = usable(dataset.split(SPLIT))
     group_of = _groups(clips, groups)
-    random_pairs = make_pairs(clips.videos, np.zeros(len(clips)), config)
-    alike_pairs = make_pairs(clips.videos, np.unique(group_of, return_inverse=True)[1], config)
+    is_known = ~np.isin(group_of, sorted(held_out))
+    if len(np.unique(clips.videos[is_known])) < MIN_VIDEOS:
+        raise ValueError(
+            f"split {SPLIT!r} has {is_known.sum()} usable clips of seen groups: too few to judge by"
+        )
     encoded = embed(model, clips, config.num_steps)
+    random_pairs, alike_pairs = _pair_lists(encoded, group_of, is_known, config)
     result: dict[str, Any] = {
         "question": "correspondence",
-        "num_clips": len(clips),
-        "num_videos": len(np.unique(clips.videos)),
+        "num_clips": int(is_known.sum()),
+        "num_videos": len(np.unique(clips.videos[is_known])),
         "num_pairs": len(random_pairs),
         "evaluation_digest": digest_of(dataset.lineage, _digest(clips, encoded, [random_pairs, alike_pairs])),
         "pairs_digest": _digest(clips, encoded, [random_pairs]),
@@ -78,8 +85,21 @@ def evaluate(
         "per_group": _per_group(model, encoded, random_pairs, group_of),
     }
     if held_out:
-        result["held_out"] = _held_out(model, encoded, clips, group_of, (held_out, config))
+        lists = _pair_lists(encoded, group_of, ~is_known, config)
+        scores = {name: judge(model, encoded, pairs) for name, pairs in zip(PAIR_LISTS, lists, strict=True)}
+        result["held_out"] = {"groups": sorted(held_out), **scores}
     return result
+
+
+def _pair_lists(
+    encoded: Embeddings, group_of: np.ndarray, chosen: np.ndarray, config: PairConfig
+) -> tuple[Pairs, Pairs]:
+    """The chosen clips against any other of them, and against others of their group."""
+    rows = np.flatnonzero(chosen)
+    kinds = np.unique(group_of[rows], return_inverse=True)[1]
+    lists = (make_pairs(encoded.videos[rows], kind, config) for kind in (np.zeros(len(rows)), kinds))
+    first, second = (replace(p, image_rows=rows[p.image_rows], audio_rows=rows[p.audio_rows]) for p in lists)
+    return first, second
 
 
 def make_pairs(videos: np.ndarray, kinds: np.ndarray, config: PairConfig) -> Pairs:
@@ -188,29 +208,12 @@ def _per_group(
 ) -> list[dict[str, Any]]:
     logits = score_pairs(model, encoded, pairs)
     table = []
-    for group in np.unique(group_of):
+    for group in np.unique(group_of[pairs.image_rows]):
         at = group_of[pairs.image_rows] == group
         videos = encoded.videos[pairs.image_rows[at]]
         accuracy = _estimate(statistics.accuracy, logits[at], pairs.labels[at], videos)
         table.append({"group": str(group), "num_videos": len(np.unique(videos)), "accuracy": accuracy})
     return table
-
-
-def _held_out(
-    model: AvcModel, encoded: Embeddings, clips: Dataset, group_of: np.ndarray, wanted: tuple
-) -> dict[str, Any]:
-    """Among clips of unseen groups only: sounds of any other such video, and of the same group."""
-    held_out, config = wanted
-    rows = np.flatnonzero(np.isin(group_of, sorted(held_out)))
-    some = Embeddings(
-        encoded.image[rows], encoded.audio[rows], rows, encoded.videos[rows], encoded.frames[rows]
-    )
-    kinds = np.unique(group_of[rows], return_inverse=True)[1]
-    return {
-        "groups": sorted(held_out),
-        "random": judge(model, some, make_pairs(some.videos, np.zeros(len(rows)), config)),
-        "same_group": judge(model, some, make_pairs(some.videos, kinds, config)),
-    }
 
 
 def _digest(clips: Dataset, encoded: Embeddings, lists: list[Pairs]) -> str:

@@ -1,0 +1,67 @@
+"""Checkpoints: whole or absent, without pickles, and true to their front end."""
+
+import pickle
+from dataclasses import asdict
+
+import pytest
+import torch
+from avc_fixtures import TINY
+
+from schemas import signal
+from training.checkpoint import load_model, read_checkpoint, save_checkpoint
+from training.models import contrastive
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model = contrastive.build(TINY)
+    model.calibration.copy_(torch.tensor([3.0, -2.0]))
+    save_checkpoint(tmp_path / "a" / "best.pt", "contrastive", TINY, model.state_dict(), {"why": "test"})
+    return tmp_path / "a" / "best.pt", model.eval()
+
+
+def test_a_model_comes_back_as_it_was(saved):
+    path, model = saved
+
+    loaded = load_model(path)
+
+    images = torch.rand(2, 3, 112, 112)
+    assert not loaded.training
+    torch.testing.assert_close(loaded.encode_image(images)["vector"], model.encode_image(images)["vector"])
+    assert loaded.calibration.tolist() == [3.0, -2.0]
+    assert read_checkpoint(path)["config"] == asdict(TINY)
+
+
+def test_another_front_end_is_refused_with_both_values(saved, monkeypatch):
+    monkeypatch.setattr(signal, "N_FFT", 1024)
+
+    with pytest.raises(ValueError, match=r"N_FFT: 512.0 there, 1024.0 here"):
+        load_model(saved[0])
+
+
+def test_a_failed_save_leaves_the_old_checkpoint(saved):
+    path, model = saved
+
+    class Unsaveable:
+        def __reduce__(self):
+            raise OSError("no")
+
+    with pytest.raises(OSError, match="no"):
+        save_checkpoint(path, "contrastive", TINY, model.state_dict(), {"bad": Unsaveable()})
+
+    assert read_checkpoint(path)["facts"] == {"why": "test"}
+    assert [p.name for p in path.parent.iterdir()] == ["best.pt"]
+
+
+def test_nothing_pickled_is_loaded(tmp_path):
+    ran = []
+    torch.save({"format": 1, "evil": _Evil()}, tmp_path / "evil.pt")
+
+    with pytest.raises(pickle.UnpicklingError):
+        read_checkpoint(tmp_path / "evil.pt")
+    assert not ran
+
+
+class _Evil:
+    def __reduce__(self):
+        return (print, ("this should never be printed",))

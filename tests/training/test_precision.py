@@ -1,0 +1,26 @@
+"""bfloat16 only where the hardware pays for it."""
+
+import torch
+
+from training import precision
+
+
+def test_bf16_follows_the_cpus_flags(tmp_path, monkeypatch):
+    flags = tmp_path / "cpuinfo"
+    monkeypatch.setattr(precision, "CPU_FLAGS", flags)
+    cpu = torch.device("cpu")
+
+    assert not precision.has_fast_bf16(cpu)  # no such file: not Linux
+    flags.write_text("model name\t: old\nflags\t\t: fpu avx2 avx512f\n")
+    assert not precision.has_fast_bf16(cpu)
+    flags.write_text("model name\t: new\nflags\t\t: fpu avx2 avx512_bf16\n")
+    assert precision.has_fast_bf16(cpu)
+
+
+def test_autocast_is_bfloat16_or_nothing():
+    product = torch.ones(2, 2)
+
+    with precision.autocast(torch.device("cpu"), True):
+        assert (product @ product).dtype == torch.bfloat16
+    with precision.autocast(torch.device("cpu"), False):
+        assert (product @ product).dtype == torch.float32

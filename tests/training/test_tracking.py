@@ -1,0 +1,154 @@
+"""Tracking: what a run keeps, programs that load anywhere, and the gate to champion."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from avc_fixtures import tone
+
+from schemas.signal import INT16_SCALE
+from training import tracking
+from training.checkpoint import load_model
+from training.frontend import Scorer
+from training.tracking import Store, VersionSource, champion_uri, compare, experiment_run, promote, register
+
+NAME = "mcgurk-test"
+# Loads by the address that the registry gives, in a Python that sees neither this repository nor its paths.
+LOADER = """
+import json, os, sys
+os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
+import mlflow.pytorch, numpy, torch
+mlflow.set_tracking_uri(sys.argv[1])
+program = mlflow.pytorch.load_model(sys.argv[2])
+inputs = numpy.load(sys.argv[3])
+logits = program(torch.from_numpy(inputs["frames"]), torch.from_numpy(inputs["audio"]))
+assert not any(name.split(".")[0] in ("training", "schemas") for name in sys.modules)
+print(json.dumps(logits.tolist()))
+"""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def model(trained):
+    return load_model(trained)
+
+
+@pytest.fixture(scope="module")
+def registered(store, model):
+    """(run id, version): one run with everything a run has, and its model."""
+    source = VersionSource("d" * 64, "/somewhere")
+    params = {"train": {"seed": 3}, "model": "contrastive"}
+    with experiment_run(store, "first", params, dataset=source, tags={"lineage": "l"}) as run:
+        for step in range(1, 6):
+            run.log_step({"step": step, "seconds": step / 10, "loss": 5.0 / step, "broken": float("nan")})
+        run.log_results({"correspondence": {"random": {"auc": {"value": 0.7}}, "per_group": [1]}})
+        version = register(run, model, NAME, score=0.7, evaluation_digest="e1")
+    return run.run_id, version
+
+
+def test_a_run_keeps_parameters_metrics_dataset_and_tags(store, registered):
+    client = tracking.MlflowClient(store.tracking_uri)
+
+    run = client.get_run(registered[0])
+
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"train.seed": "3", "model": "contrastive"}
+    assert [m.value for m in client.get_metric_history(registered[0], "loss")] == [
+        5.0 / k for k in range(1, 6)
+    ]
+    assert run.data.metrics["correspondence.random.auc.value"] == 0.7
+    assert "broken" not in run.data.metrics
+    assert run.inputs.dataset_inputs[0].dataset.digest == "d" * 36
+    assert run.data.tags["dataset_version"] == "d" * 64
+    assert [a.path for a in client.list_artifacts(registered[0])] == ["results.json"]
+
+
+def test_everything_lies_below_the_root(store, registered):
+    names = {path.relative_to(store.root).as_posix() for path in store.root.rglob("*") if path.is_file()}
+
+    assert "mlruns/mlflow.db" in names
+    assert all(name.startswith(("mlruns/artifacts/", "mlruns/mlflow.db")) for name in names)
+    assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pth"))]
+
+
+def test_a_run_that_breaks_is_marked_failed_and_keeps_its_metrics(store):
+    with (
+        pytest.raises(RuntimeError, match="broke"),
+        experiment_run(store, "bad", {}, dataset=VersionSource("d", ""), tags={}) as run,
+    ):
+        run.log_step({"step": 1, "loss": 2.0})
+        raise RuntimeError("broke")
+
+    kept = tracking.MlflowClient(store.tracking_uri).get_run(run.run_id)
+    assert kept.info.status == "FAILED" and kept.data.metrics == {"loss": 2.0}
+
+
+def test_a_registered_model_loads_without_this_repository(store, registered, model, tmp_path):
+    random = np.random.default_rng(0)
+    frames = random.integers(0, 255, (3, 112, 112, 3)).astype(np.uint8)
+    waves = np.stack([tone(pitch, 1)[:16_000] for pitch in (200, 800, 2000)]).astype(np.float32) / INT16_SCALE
+    np.savez(tmp_path / "inputs.npz", frames=frames, audio=waves)
+    address = f"models:/{NAME}/{registered[1]}"
+
+    command = [sys.executable, "-I", "-c", LOADER, store.tracking_uri, address, str(tmp_path / "inputs.npz")]
+    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert told.returncode == 0, told.stderr
+    with torch.inference_mode():
+        expected = Scorer(model)(torch.from_numpy(frames), torch.from_numpy(waves))
+    np.testing.assert_allclose(json.loads(told.stdout.splitlines()[-1]), expected.numpy(), atol=1e-3)
+
+
+def test_the_program_scores_stored_clips_as_the_model_does(model, dataset):
+    """Wave in, against the stored log-mel: equal but for the window's ends, which saw their neighbours."""
+    clips = dataset.split("eval")
+    frames = torch.from_numpy(np.stack([clips.frame(row, 4)[8:120, 24:136] for row in range(8)]))
+    waves = np.stack([clips.wave(row)[64_000:80_000] for row in range(8)]).astype(np.float32) / INT16_SCALE
+    log_mel = torch.from_numpy(
+        np.stack([clips.log_mel(row)[:, 400:500] for row in range(8)]).astype(np.float32)
+    )
+
+    with torch.inference_mode():
+        logits = Scorer(model)(frames, torch.from_numpy(waves))
+        V = model.encode_image(frames.permute(0, 3, 1, 2).float() / 255)["vector"]
+        stored = model.score(V, model.encode_audio(log_mel)["vector"]).diagonal()
+
+    torch.testing.assert_close(logits, stored, atol=0.25, rtol=0)
+
+
+def test_the_gate_of_the_registry(store, registered, model):
+    def challenge(score, digest):
+        source = VersionSource("d" * 64, "")
+        with experiment_run(store, "next", {}, dataset=source, tags={}) as run:
+            version = register(run, model, NAME, score=score, evaluation_digest=digest)
+        return version, promote(store, NAME, version)
+
+    assert champion_uri(store, NAME) is None
+    first = promote(store, NAME, registered[1])
+    assert first.is_promoted and "first" in first.reason
+    version, better = challenge(0.8, "e1")
+    assert better.is_promoted and "beats" in better.reason
+    assert champion_uri(store, NAME) == f"models:/{NAME}@champion"
+    aliases = tracking.MlflowClient(store.tracking_uri).get_registered_model(NAME).aliases
+    assert {alias: str(v) for alias, v in aliases.items()} == {"champion": version, "challenger": version}
+    assert "already" in promote(store, NAME, version).reason
+
+
+def test_the_gate_compares_only_what_can_be_compared():
+    def tags(score, digest="e1"):
+        return {"score": repr(score), "evaluation_digest": digest}
+
+    assert compare(tags(0.5), None).is_promoted
+    assert compare(tags(0.8), tags(0.7)).is_promoted
+    assert not compare(tags(0.7), tags(0.7)).is_promoted
+    assert not compare(tags(0.6), tags(0.7)).is_promoted
+    other = compare(tags(0.9, "e2"), tags(0.7))
+    assert not other.is_promoted and "refused" in other.reason
+    assert not compare(tags(float("nan")), None).is_promoted
