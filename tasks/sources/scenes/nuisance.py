@@ -16,9 +16,21 @@ from tasks.sources.scenes.synth import SAMPLE_RATE_HZ
 # met, rare enough that the cause stays the best explanation.
 DISTRACTOR_SHARE = OFF_SCREEN_SHARE = 0.5
 DISTRACTOR_UNIT_PX = 80.0  # a third of the stage: a silent thing is at most as large as the smallest heard
+CORNER_X_PX, CORNER_Y_PX = (100.0, 130.0), (40.0, 75.0)  # how far from the middle it is: beside the stage
 X_JITTER_PX, Y_JITTER_PX = 24.0, 5.0  # what a centre crop of 112 of 128 px still shows whole
 BACKGROUND_CELLS = (5, 7)  # of low-frequency texture, smoothly joined
 BACKGROUND_RELIEF = 26.0  # standard deviation of its brightness, of 255
+
+# Uniform limits of what a sound meets. A room and a microphone colour a sound but leave its pitch readable;
+# noise and off-screen sounds stay under the sound itself.
+NOISE_DB = (-45.0, -28.0)
+NOISE_COLOR = (0.0, 0.95)  # the pole of a one-pole filter: white to dark
+TILT_DB = (-4.0, 4.0)
+TILT_HZ = 1000.0  # the middle of what log-mels show
+ROOM_S = (0.03, 0.15)  # shorter than the time from one beat to the next
+ROOM_GAIN = (0.05, 0.3)
+ROOM_DECAYS = 4.0  # the tail is cut 35 dB down
+OFF_SCREEN_DB = (-20.0, -12.0)
 
 LOUDNESS_DB = -26.0  # RMS below full scale: leaves room for the peaks of single blows
 LOUDNESS_JITTER_DB = 4.0  # uniform, either way
@@ -74,12 +86,12 @@ def draw_acoustics(rng: np.random.Generator) -> Acoustics:
     """A room, a microphone, a level, and whether something sounds off screen."""
     return Acoustics(
         loudness_db=LOUDNESS_DB + rng.uniform(-LOUDNESS_JITTER_DB, LOUDNESS_JITTER_DB),
-        noise_db=rng.uniform(-45.0, -28.0),
-        noise_color=rng.uniform(0.0, 0.95),
-        tilt_db=rng.uniform(-4.0, 4.0),
-        room_s=rng.uniform(0.03, 0.15),
-        room_gain=rng.uniform(0.05, 0.3),
-        off_screen_db=rng.uniform(-20.0, -12.0),
+        noise_db=rng.uniform(*NOISE_DB),
+        noise_color=rng.uniform(*NOISE_COLOR),
+        tilt_db=rng.uniform(*TILT_DB),
+        room_s=rng.uniform(*ROOM_S),
+        room_gain=rng.uniform(*ROOM_GAIN),
+        off_screen_db=rng.uniform(*OFF_SCREEN_DB),
         has_off_screen=bool(rng.uniform() < OFF_SCREEN_SHARE),
     )
 
@@ -149,8 +161,8 @@ def _corner(rng: np.random.Generator) -> Place:
     """Beside the stage, in the upper or lower half."""
     side, half = rng.choice([-1.0, 1.0], size=2)
     return Place(
-        x_px=WIDTH_PX / 2 + side * rng.uniform(100.0, 130.0),
-        y_px=HEIGHT_PX / 2 + half * rng.uniform(40.0, 75.0),
+        x_px=WIDTH_PX / 2 + side * rng.uniform(*CORNER_X_PX),
+        y_px=HEIGHT_PX / 2 + half * rng.uniform(*CORNER_Y_PX),
         unit_px=DISTRACTOR_UNIT_PX,
         is_mirrored=bool(rng.uniform() < 0.5),
     )
@@ -159,14 +171,14 @@ def _corner(rng: np.random.Generator) -> Place:
 def _with_room(wave: np.ndarray, acoustics: Acoustics, rng: np.random.Generator) -> np.ndarray:
     """`wave` with a dense, dying tail: noise under an exponential, as a diffuse field is."""
     number = round(acoustics.room_s * SAMPLE_RATE_HZ)
-    tail = rng.standard_normal(number) * np.exp(-4.0 * np.arange(number) / number)
+    tail = rng.standard_normal(number) * np.exp(-ROOM_DECAYS * np.arange(number) / number)
     tail *= acoustics.room_gain / np.linalg.norm(tail)
     return wave + scipy.signal.oaconvolve(wave, tail)[: len(wave)]
 
 
 def _tilted(wave: np.ndarray, tilt_db: float) -> np.ndarray:
-    """`wave` with its treble (above about 1 kHz) `tilt_db` louder."""
-    pole = float(np.exp(-2.0 * np.pi * 1000.0 / SAMPLE_RATE_HZ))
+    """`wave` with its treble (above TILT_HZ) `tilt_db` louder."""
+    pole = float(np.exp(-2.0 * np.pi * TILT_HZ / SAMPLE_RATE_HZ))
     bass = scipy.signal.lfilter([1.0 - pole], [1.0, -pole], wave)
     return bass + (wave - bass) * 10.0 ** (tilt_db / 20.0)
 

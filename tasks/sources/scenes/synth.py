@@ -17,13 +17,9 @@ ATTACK_S = 0.002  # a click-free start that is still instantaneous against a fra
 LEAST = 1e-6  # the smallest grain that is still scaled to 1
 
 
+@cache
 def clock_s() -> np.ndarray:
     """The time of every sample in seconds of the scene: from -MARGIN_S."""
-    return _clock_s()
-
-
-@cache
-def _clock_s() -> np.ndarray:
     clock = np.arange(NUM_SAMPLES) / SAMPLE_RATE_HZ - MARGIN_S
     clock.flags.writeable = False
     return clock

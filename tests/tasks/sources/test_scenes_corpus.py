@@ -1,8 +1,11 @@
 """A corpus of scenes: lists in AudioSet's format, media that say nothing, truth beside them."""
 
 import csv
+import multiprocessing
 import os
 import re
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import av
@@ -38,6 +41,7 @@ def read_segments(path):
     return lines[:3], list(csv.reader(lines[3:], skipinitialspace=True))
 
 
+@settings(deadline=None)
 @given(configs)
 def test_families_are_balanced_and_held_out_ones_are_never_trained_on(config):
     families, splits = corpus.scene_families(config), corpus.scene_splits(config)
@@ -50,7 +54,7 @@ def test_families_are_balanced_and_held_out_ones_are_never_trained_on(config):
         assert num_eval == round(share * families.count(name))
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(configs)
 def test_ids_look_like_any_and_are_unique(config):
     ids = corpus.scene_ids(config)
@@ -124,6 +128,18 @@ def test_the_same_seed_gives_the_same_bytes_and_truth(small, tmp_path):
     name = f"media/{rows[2]['video_id']}.mp4"
     assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
     assert [path.name for path in (tmp_path / "media").iterdir()] == [Path(name).name]
+
+
+@pytest.mark.slow
+def test_scenes_made_in_two_processes_are_those_made_in_one(small, tmp_path):
+    folder, config, rows = small
+
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        made = list(pool.map(partial(render_scene, tmp_path, config), range(len(rows))))
+
+    assert made == rows
+    for path in (tmp_path / "media").iterdir():
+        assert path.read_bytes() == (folder / "media" / path.name).read_bytes()
 
 
 def test_another_seed_gives_other_media(small, tmp_path):

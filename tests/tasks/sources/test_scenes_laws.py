@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.sources.scenes import laws
@@ -18,6 +18,7 @@ def test_the_largest_sounds_three_octaves_below_the_smallest():
     assert laws.pitch_hz(0.0, 100.0) == 800.0
 
 
+@settings(deadline=None)
 @given(shares, shares)
 def test_larger_is_lower_and_looks_larger(one, other):
     small, large = sorted((one, other))
@@ -26,6 +27,7 @@ def test_larger_is_lower_and_looks_larger(one, other):
     assert laws.extent(small) <= laws.extent(large)
 
 
+@settings(deadline=None)
 @given(shares, shares)
 def test_a_harder_blow_is_louder_and_more_things_are_more_sounds(one, other):
     less, more = sorted((one, other))
@@ -41,6 +43,7 @@ def test_metal_rings_longer_than_wood_and_high_partials_die_first():
     assert laws.decay_s(metal, 2000.0) < laws.decay_s(metal, 500.0)
 
 
+@settings(deadline=None)
 @given(seeds, st.floats(1.0, 5.0))
 def test_beats_cover_the_scene_with_its_margins_at_the_rate(seed, rate_hz):
     beats = laws.draw_beats(rate_hz, np.random.default_rng(seed))
@@ -52,6 +55,7 @@ def test_beats_cover_the_scene_with_its_margins_at_the_rate(seed, rate_hz):
     assert periods.max() < laws.FASTEST_SHARE + 1e-9
 
 
+@settings(deadline=None)
 @given(seeds, st.floats(1.0, 4.5))
 def test_the_frame_open_at_an_onset_shows_the_contact(seed, rate_hz):
     beats = laws.draw_beats(rate_hz, np.random.default_rng(seed))
@@ -110,6 +114,7 @@ def test_a_cause_is_seen_in_one_frame_or_only_in_time(name):
     assert abs(np.corrcoef(sizes, rates_hz)[0, 1]) < 0.4
 
 
+@settings(deadline=None)
 @given(seeds, st.sampled_from(list(FAMILIES)))
 def test_a_changed_cause_is_an_octave_away(seed, name):
     rng = np.random.default_rng(seed)
