@@ -34,12 +34,13 @@ class PipelineConfig:
 def demo() -> PipelineConfig:
     """The whole job on generated scenes: `mcgurk demo`.
 
-    360 scenes of 24 families; on 2 cores under 7 minutes, 2 of them training, and 250 MB of disk. Ends with a
+    480 scenes of 24 families; on 2 cores under 7 minutes, 2 of them training, and 250 MB of disk. Ends with a
     model that tells matched from mismatched pairs well above chance.
     """
     return PipelineConfig(
-        index=IndexConfig(part_size=48, eval_part_size=48, val_share=0.15),
+        index=IndexConfig(part_size=48, eval_part_size=48, val_share=0.12),
         download=DownloadConfig(source="studio", lanes=2),
+        corpus=CorpusConfig(num_scenes=480, eval_share=0.2),
         train=TrainSettings(seconds=120.0),
     )
 
