@@ -23,6 +23,7 @@ QUIET = {
     "PREFECT_CLI_PROMPT": "false",
     "DO_NOT_TRACK": "true",  # MLflow takes only this spelling
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
 
 
@@ -56,9 +57,21 @@ def prefect_api(state: Path, port: int | None = None) -> Iterator[str]:
     try:
         with running(command, state / "logs" / "prefect.log", f"{address}/health"):
             yield address
+            _send_what_waits()
     finally:
         for name in ours:
             os.environ.pop(name, None)
+
+
+def _send_what_waits() -> None:
+    """Log lines and events that Prefect still holds: at exit it would ask a stopped server for 75 s."""
+    if "prefect" not in sys.modules:
+        return
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for service in (APILogWorker, EventsWorker):
+        service.drain_all(timeout=STOP_S)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 Each expectation has a name, which becomes the reason of the rows it rejects, and a sentence for the report.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -108,6 +109,8 @@ def _shards(profile: Profile) -> list[Named]:
 
 def check(frame: pd.DataFrame, expectations: ExpectationSuite, rules: Rules) -> list[Finding]:
     """Runs a suite over a whole manifest (a frame with `key`). Raises RuntimeError if GX itself fails."""
+    for noisy in ("data_context.types.base", "datasource.fluent.config"):
+        logging.getLogger(f"great_expectations.{noisy}").setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}  # pyright: ignore[reportAttributeAccessIssue]
     asset = context.data_sources.add_pandas("mcgurk").add_dataframe_asset(expectations.name)
