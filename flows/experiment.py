@@ -28,6 +28,8 @@ from training.report import ReportInputs, write_report
 log = logging.getLogger(__name__)
 
 REGISTERED = "mcgurk-avc"
+REPORT = "report.html"
+RUN_NAME = 12  # characters of the run's id
 EVERY_S = 5.0  # between two lines about a training
 
 
@@ -53,10 +55,9 @@ class Experiment:
     store: tracking.Store
     with_media: bool
 
-    @property
-    def folder(self) -> Path:
-        """Where checkpoint, results and report go."""
-        return self.pipeline.root / "reports" / self.version.digest[:12]
+    def folder(self, run: tracking.Run) -> Path:
+        """Where checkpoint, results and report of one run go."""
+        return self.pipeline.root / "reports" / run.run_id[:RUN_NAME]
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,14 @@ def run_experiment(options: ExperimentOptions) -> dict[str, Any]:
         experiment.store, name, asdict(settings), dataset=source, tags={"model": settings.model}
     ) as run:
         history = stage_task("train", _train)(experiment, run)
-        results = stage_task("evaluate", _evaluate)(experiment, history)
+        results = stage_task("evaluate", _evaluate)(experiment, run, history)
         run.log_results(results)
-        for path in (experiment.folder / "report.html", experiment.folder / BEST):
-            run.log_artifact(path)
+        for name in (REPORT, BEST):
+            run.log_artifact(experiment.folder(run) / name)
         verdict = stage_task("promote", _promote)(experiment, run, results)
     return {
         **results,
-        "report": str(experiment.folder / "report.html"),
+        "report": str(experiment.folder(run) / REPORT),
         "run_id": run.run_id,
         **asdict(verdict),
     }
@@ -110,7 +111,7 @@ def _train(experiment: Experiment, run: tracking.Run) -> list[dict[str, float]]:
     settings = experiment.pipeline.config.train
     dataset = open_dataset(experiment.pipeline.root, experiment.version)
     config = TrainConfig(seconds=settings.seconds, seed=settings.seed)
-    steps = train(dataset, settings.model, None, config, experiment.folder)
+    steps = train(dataset, settings.model, None, config, experiment.folder(run))
     history = []
     for metrics in _told(steps, settings.seconds):
         run.log_step(metrics)
@@ -131,11 +132,11 @@ def _told(steps: Iterator[dict[str, float]], seconds: float) -> Iterator[dict[st
         yield metrics
 
 
-def _evaluate(experiment: Experiment, history: list[dict[str, float]]) -> dict[str, Any]:
+def _evaluate(experiment: Experiment, run: tracking.Run, history: list[dict[str, float]]) -> dict[str, Any]:
     """The answers of every evaluation, beside the report that shows them."""
     dataset, model = (
         open_dataset(experiment.pipeline.root, experiment.version),
-        load_model(experiment.folder / BEST),
+        load_model(experiment.folder(run) / BEST),
     )
     groups = groups_of(experiment.pipeline)
     log.info("evaluate: correspondence and retrieval on held-out videos")
@@ -143,7 +144,7 @@ def _evaluate(experiment: Experiment, history: list[dict[str, float]]) -> dict[s
         "correspondence": correspondence.evaluate(model, dataset, groups.of_video, held_out=groups.held_out),
         "retrieval": retrieval.evaluate(model, dataset, groups.of_video),
     }
-    write_text(experiment.folder / "results.json", json.dumps(results, indent=1, sort_keys=True) + "\n")
+    write_text(experiment.folder(run) / "results.json", json.dumps(results, indent=1, sort_keys=True) + "\n")
     media = {"model": model, "dataset": dataset} if experiment.with_media else {}
     page = ReportInputs(
         **results,
@@ -155,7 +156,7 @@ def _evaluate(experiment: Experiment, history: list[dict[str, float]]) -> dict[s
         group_names=groups.names,
         **media,
     )
-    log.info("report: %s", write_report(experiment.folder / "report.html", page))
+    log.info("report: %s", write_report(experiment.folder(run) / REPORT, page))
     return results
 
 
@@ -189,7 +190,7 @@ def _promote(experiment: Experiment, run: tracking.Run, results: dict[str, Any])
     log.info("register: exporting the model (takes some seconds)")
     version = tracking.register(
         run,
-        load_model(experiment.folder / BEST),
+        load_model(experiment.folder(run) / BEST),
         REGISTERED,
         score=asked["random"]["auc"]["value"],
         evaluation_digest=asked["evaluation_digest"],

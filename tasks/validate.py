@@ -55,6 +55,7 @@ def run(stage: Stage, parts: Sequence[int], rules: Rules, profile: Profile) -> N
 def judge(root: Path, manifest: str, rules: Rules, profile: Profile) -> list["Finding"]:
     """What the suite of `manifest` finds in all of it, also as reports. Raises GateError."""
     from schemas import expectations  # 5 s of Great Expectations, paid where something is to be checked
+
     rows = [row for _, row in read_manifest(root / manifest) if row["outcome"] == Outcome.OK]
     suite = expectations.suite(manifest, rules, profile)
     findings = expectations.check(_frame(manifest, rows), suite, rules) if rows else []
