@@ -1,0 +1,79 @@
+"""The command line: few verbs, few options, each explained, none of it slow to start."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from real_servers import REPOSITORY
+
+from flows.cli import VERBS, parser
+from flows.pipeline import BuildOptions, parts_asked, resolve, stages_asked
+
+BUILD = {
+    "--root", "--preset", "--segments", "--source", "--from", "--only", "--parts", "--compute", "--state", "--strict",
+}  # fmt: skip
+# Frozen: hyper-parameters live in presets. A new option is a decision, so it is made here too.
+OPTIONS = {
+    "demo": {"--root"},
+    "build": BUILD,
+    "plan": BUILD | {"--json"},
+    "train": {"--root", "--preset", "--model", "--state"},
+    "status": {"--root", "--json"},
+    "serve": {"--root", "--state"},
+}
+
+
+def test_verbs_and_options_are_frozen():
+    assert {name: set(verb.options) for name, verb in VERBS.items()} == OPTIONS
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself_with_an_example(verb, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        parser().parse_args([verb, "--help"])
+
+    assert f"example:\n  mcgurk {verb}" in capsys.readouterr().out
+
+
+def test_help_pays_for_no_heavy_import():
+    heavy = ("torch", "mlflow", "great_expectations", "prefect", "distributed", "pandas", "scipy")
+    code = (
+        "import sys, contextlib\nfrom flows.cli import main\n"
+        "with contextlib.suppress(SystemExit): main(['--help'])\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+
+    assert done.stdout.strip().endswith("[]"), done.stdout + done.stderr
+
+
+def test_a_dask_worker_pays_for_no_heavy_import():
+    code = (
+        "import sys, tasks.extract, tasks.sources.scenes.corpus\n"
+        "print([n for n in ('torch', 'mlflow', 'great_expectations', 'prefect') if n in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_parts_are_numbers_and_ranges():
+    assert parts_asked(BuildOptions("r")) is None
+    assert parts_asked(BuildOptions("r", parts="3,7-9")) == [3, 7, 8, 9]
+    with pytest.raises(ValueError, match="write numbers and ranges as 3,7-9"):
+        parts_asked(BuildOptions("r", parts="three"))
+
+
+def test_from_starts_at_a_stage_and_an_unknown_one_names_the_choices(tmp_path):
+    assert stages_asked(BuildOptions("r", from_stage="validate-features")) == (
+        "validate-features",
+        "pack",
+        "publish",
+    )
+    with pytest.raises(ValueError, match="use one of index, validate-segments, download"):
+        resolve(BuildOptions(str(tmp_path), from_stage="shard"))

@@ -1,0 +1,66 @@
+"""Where parts run changes neither results nor errors."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from distributed import LocalCluster
+
+from flows.compute import open_compute
+
+pytestmark = pytest.mark.xdist_group("flows")
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def fail(number: int) -> int:
+    raise OSError(f"no space left for {number}")
+
+
+@contextmanager
+def place(name: str) -> Iterator[str]:
+    """What --compute says; `address` stands for a cluster of somebody else's."""
+    if name != "address":
+        yield name
+        return
+    options = {"processes": False, "dashboard_address": None, "host": "127.0.0.1"}
+    with LocalCluster(n_workers=1, threads_per_worker=2, **options) as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.mark.parametrize("name", ["threads", "local", "address"])
+def test_every_item_comes_back_once(name):
+    with place(name) as spec, open_compute(spec) as map_items:
+        assert sorted(map_items(square, range(40))) == [n * n for n in range(40)]
+
+
+@pytest.mark.parametrize("name", ["threads", "local", "address"])
+def test_an_error_of_an_item_stops_the_caller(name):
+    with place(name) as spec, open_compute(spec) as map_items, pytest.raises(OSError, match="no space left"):
+        list(map_items(fail, range(4)))
+
+
+def test_few_items_are_under_way_at_once():
+    """The window slides: items are taken as results come, so memory stays flat."""
+    taken = []
+
+    def items():
+        for number in range(50):
+            taken.append(number)
+            yield number
+
+    with place("address") as spec, open_compute(spec) as map_items:
+        results = iter(map_items(square, items()))
+        next(results)
+        under_way = len(taken)
+        rest = list(results)
+
+    assert under_way <= 8  # three a thread, and those that followed the first result
+    assert len(rest) == 49
+
+
+def test_an_unknown_place_names_the_choices():
+    with pytest.raises(ValueError, match="use threads, local or the address"), open_compute("moon"):
+        pass
