@@ -12,6 +12,7 @@ from distributed import Client, Future, LocalCluster
 from distributed import as_completed as dask_as_completed
 
 Map = Callable[[Callable, Sequence], Iterable]
+PAGES = "127.0.0.1:0"  # Dask's pages: None would mean every interface
 WINDOW = 3  # items under way a worker thread: enough that none waits, and memory stays flat
 QUIET = {
     "distributed.worker.memory.spill": False,  # results are small rows: nothing to spill
@@ -47,7 +48,8 @@ def _local_cluster() -> LocalCluster:
         n_workers=os.cpu_count(),
         threads_per_worker=1,
         host="127.0.0.1",
-        dashboard_address=None,  # pyright: ignore[reportArgumentType]
+        dashboard_address=PAGES,
+        worker_dashboard_address=PAGES,
         silence_logs=logging.ERROR,
     )
 

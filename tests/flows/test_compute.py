@@ -3,12 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psutil
 import pytest
 from distributed import LocalCluster
 
-from flows.compute import open_compute
+from flows.compute import PAGES, open_compute
 
-pytestmark = pytest.mark.xdist_group("flows")
+pytestmark = [
+    pytest.mark.xdist_group("flows"),
+    # Dask leaves a socket to the garbage collector for every cluster.
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 def square(number: int) -> int:
@@ -25,7 +30,7 @@ def place(name: str) -> Iterator[str]:
     if name != "address":
         yield name
         return
-    options = {"processes": False, "dashboard_address": None, "host": "127.0.0.1"}
+    options = {"processes": False, "dashboard_address": PAGES, "host": "127.0.0.1", "protocol": "tcp"}
     with LocalCluster(n_workers=1, threads_per_worker=2, **options) as cluster:
         yield cluster.scheduler_address
 
@@ -64,3 +69,14 @@ def test_few_items_are_under_way_at_once():
 def test_an_unknown_place_names_the_choices():
     with pytest.raises(ValueError, match="use threads, local or the address"), open_compute("moon"):
         pass
+
+
+def test_a_cluster_of_ours_listens_on_loopback_only():
+    with open_compute("local") as map_items:
+        list(map_items(square, range(4)))
+        ours = psutil.Process()
+        processes = [ours, *ours.children(recursive=True)]
+        listening = [c.laddr for p in processes for c in p.net_connections("inet") if c.status == "LISTEN"]
+
+    assert listening
+    assert {address.ip for address in listening} == {"127.0.0.1"}
