@@ -110,25 +110,26 @@ def _train(experiment: Experiment, run: tracking.Run) -> list[dict[str, float]]:
     """The metrics of every step; the best weights are in the experiment's folder."""
     settings = experiment.pipeline.config.train
     dataset = open_dataset(experiment.pipeline.root, experiment.version)
-    config = TrainConfig(seconds=settings.seconds, seed=settings.seed)
+    seconds = None if settings.steps else settings.seconds
+    config = TrainConfig(steps=settings.steps, seconds=seconds, seed=settings.seed)
     steps = train(dataset, settings.model, None, config, experiment.folder(run))
     history = []
-    for metrics in _told(steps, settings.seconds):
+    for metrics in _told(steps):
         run.log_step(metrics)
         history.append(metrics)
     run.flush()
     return history
 
 
-def _told(steps: Iterator[dict[str, float]], seconds: float) -> Iterator[dict[str, float]]:
+def _told(steps: Iterator[dict[str, float]]) -> Iterator[dict[str, float]]:
     """The steps, with a line about them every few seconds."""
     spoke, auc = time.monotonic(), float("nan")
     for metrics in steps:
         auc = metrics.get("val_auc", auc)
         if time.monotonic() - spoke >= EVERY_S:
-            spoke, left = time.monotonic(), max(0.0, seconds - metrics["seconds"])
-            told = "train: step %d, loss %.3f, validation AUC %.3f, %.0f s left"
-            log.info(told, metrics["step"], metrics["loss"], auc, left)
+            spoke, share = time.monotonic(), 100 * metrics["progress"]
+            told = "train: step %d (%.0f %%), loss %.3f, validation AUC %.3f"
+            log.info(told, metrics["step"], share, metrics["loss"], auc)
         yield metrics
 
 

@@ -16,6 +16,7 @@ class TrainSettings:
 
     model: str = "contrastive"
     seconds: float = 600.0
+    steps: int | None = None  # instead of seconds, where the result must not depend on the machine's speed
     seed: int = 0
 
 
