@@ -13,12 +13,15 @@ from av.container import OutputContainer
 from tasks.sources.scenes.laws import FRAME_RATE_HZ
 from tasks.sources.scenes.synth import SAMPLE_RATE_HZ
 
+PIXELS = "yuv420p"
 GOP_S = 2  # a seek costs at most two seconds of decoding
-# One thread, so that bytes do not depend on the machine; no B-frames, so that the picture starts at 0.
+# One thread, so that bytes do not depend on the machine; no B-frames, so that the picture starts at 0. No
+# macroblock tree: x264's reads memory that it has not written, and now and then gives other bytes for it.
 X264 = {
     "preset": "veryfast",
-    "crf": "23",
-    "x264-params": f"keyint={GOP_S * FRAME_RATE_HZ}:scenecut=0:open-gop=0:bframes=0:threads=1",
+    "crf": "26",
+    "x264-params": f"keyint={GOP_S * FRAME_RATE_HZ}:scenecut=0:open-gop=0:bframes=0:threads=1:"
+    "mbtree=0:rc-lookahead=0",
 }
 AUDIO_BIT_RATE = 64_000  # transparent to log-mels of a mono wave
 BITEXACT = {"fflags": "+bitexact"}  # no encoder's name, no date
@@ -31,7 +34,7 @@ def write_media(path: Path, frames: np.ndarray, wave: np.ndarray, container: str
         audio = output.add_stream("aac", rate=SAMPLE_RATE_HZ, layout="mono", bit_rate=AUDIO_BIT_RATE)
         audio.codec_context.flags |= Flags.bitexact
         for index, frame in enumerate(frames):
-            picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format=PIXELS, threads=1)
             picture.pts = index
             output.mux(video.encode(picture))
         output.mux(video.encode(None))
@@ -42,7 +45,7 @@ def write_media(path: Path, frames: np.ndarray, wave: np.ndarray, container: str
 
 def _video_stream(output: OutputContainer, height_px: int, width_px: int) -> av.VideoStream:
     video = output.add_stream("libx264", rate=FRAME_RATE_HZ, options=X264)
-    video.height, video.width, video.pix_fmt = height_px, width_px, "yuv420p"
+    video.height, video.width, video.pix_fmt = height_px, width_px, PIXELS
     video.codec_context.flags |= Flags.bitexact
     return video
 

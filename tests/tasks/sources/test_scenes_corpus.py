@@ -4,6 +4,8 @@ import csv
 import multiprocessing
 import os
 import re
+import subprocess
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -128,6 +130,22 @@ def test_the_same_seed_gives_the_same_bytes_and_truth(small, tmp_path):
     name = f"media/{rows[2]['video_id']}.mp4"
     assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
     assert [path.name for path in (tmp_path / "media").iterdir()] == [Path(name).name]
+
+
+@pytest.mark.parametrize("filling", ["1", "165"])
+def test_bytes_do_not_depend_on_what_memory_held_before(small, tmp_path, filling):
+    """x264's macroblock tree did; glibc fills fresh memory with a pattern when asked to."""
+    folder, config, rows = small
+    call = (
+        "import sys; from pathlib import Path; from tasks.sources.scenes import corpus; corpus.render_scene("
+        f"Path(sys.argv[1]), corpus.CorpusConfig({config.num_scenes}, {config.seed}), 0)"
+    )
+
+    environment = {**os.environ, "MALLOC_PERTURB_": filling, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", call, str(tmp_path)], env=environment, check=True, timeout=120)
+
+    name = f"media/{rows[0]['video_id']}.mp4"
+    assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
 
 @pytest.mark.slow
