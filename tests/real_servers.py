@@ -45,7 +45,7 @@ def hosting(files: dict[str, Path]) -> Iterator[Host]:
     host = Host(files=files)
     server = _Server(("127.0.0.1", 0), partial(_Handler, host))
     host.address = f"http://127.0.0.1:{server.server_port}"
-    thread = Thread(target=server.serve_forever, daemon=True)
+    thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield host
