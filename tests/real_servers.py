@@ -36,6 +36,7 @@ class Host:
 
     address: str = ""
     files: dict[str, Path] = field(default_factory=dict)
+    statuses: dict[str, int] = field(default_factory=dict)  # what it answers instead of a file
     asked: Counter = field(default_factory=Counter)
 
 
@@ -44,7 +45,7 @@ def hosting(files: dict[str, Path]) -> Iterator[Host]:
     host = Host(files=files)
     server = _Server(("127.0.0.1", 0), partial(_Handler, host))
     host.address = f"http://127.0.0.1:{server.server_port}"
-    thread = Thread(target=server.serve_forever, daemon=True)
+    thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield host
@@ -65,6 +66,13 @@ class _Handler(SimpleHTTPRequestHandler):
     def __init__(self, host: Host, *arguments) -> None:
         self.host = host
         super().__init__(*arguments)
+
+    def send_head(self):
+        """The head of a file, or the error that this video id is given."""
+        status = self.host.statuses.get(self.path.strip("/").split(".")[0])
+        if status is None:
+            return super().send_head()
+        return self.send_error(status)
 
     def translate_path(self, path: str) -> str:
         video_id = path.strip("/").split(".")[0]

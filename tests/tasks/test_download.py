@@ -1,206 +1,267 @@
-"""Downloading loses nothing: failures wait with their evidence, and a kill costs one video."""
+"""Downloading: one bad video is a row, a bad world is an error, and nothing is fetched twice."""
 
-from datetime import timedelta
-from pathlib import Path
+import struct
+from datetime import datetime, timedelta
 
 import pytest
 import timecode
 from real_servers import hosting
-from roots import MONDAY, Root, write_clips
+from small_roots import NOW, RECIPE, clip_rows, day, fetch, indexed, key_of, media
 from timecode import Recipe
 
-from schemas.manifest import read_manifest
-from tasks import ledger
-from tasks.download import CONFIRMATIONS
+from schemas.manifest import part_path, read_header
+from tasks import download, ledger
+from tasks.download import CONFIRMATIONS, LADDER_DAYS, DownloadConfig
+from tasks.media import probe
 
-IDS = ["-dash000001", "_under00001", "plain000001", "plain000002"]
-
-
-def clips(root: Root) -> dict[str, dict]:
-    return {
-        row["video_id"] or row["key"].rsplit("_", 2)[0]: row for _, row in read_manifest(root.path / "clips")
-    }
+TEMPLATE = "/{video_id}.mp4"
 
 
-def downloaded(root: Root) -> dict[str, dict]:
-    from tasks import index
-
-    index.index(root.path, root.lists, root.config)
-    root.run("validate-segments")
-    root.run("download")
-    return clips(root)
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """One clip, which every test serves by any name."""
+    return timecode.write(tmp_path_factory.mktemp("clip") / "clip.mp4", RECIPE)
 
 
-@pytest.fixture
-def folder(tmp_path) -> Path:
-    write_clips(tmp_path / "videos", IDS)
-    return tmp_path / "videos"
+def box(name: bytes, content: bytes = b"") -> bytes:
+    return struct.pack(">I4s", 8 + len(content), name) + content
 
 
-def root_over(folder: Path, source: str | None = None) -> Root:
-    return Root(folder.parent / "root", source or f"folder:{folder}", [folder / "list.csv"])
+def verdicts(root):
+    return {video: (row["outcome"], row["reason"]) for video, row in clip_rows(root).items()}
 
 
-def test_ids_that_begin_with_a_dash_are_files_like_others(folder):
-    rows = downloaded(root_over(folder))
+def test_a_clip_says_what_its_file_is(tmp_path, clip):
+    root = indexed(tmp_path / "root", ["clip"])
 
-    assert {video: row["outcome"] for video, row in rows.items()} == dict.fromkeys(IDS, "ok")
-    assert all((folder.parent / "root" / row["path"]).is_file() for row in rows.values())
+    fetch(root, f"folder:{clip.parent}")
 
-
-def test_the_users_own_folder_is_never_written_to(folder):
-    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-
-    downloaded(root_over(folder))
-
-    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    row = clip_rows(root)["clip"]
+    assert (row["outcome"], row["reason"], row["attempts"], row["next_attempt_at"]) == ("ok", "", 0, None)
+    assert row["path"] == f"clips/media/000000/{key_of('clip')}.mp4"
+    assert (row["width_px"], row["height_px"], row["sample_rate_hz"]) == (384, 256, 16_000)
+    assert (root / row["path"]).stat().st_size == row["size_bytes"]
+    assert row["length_s"] == 2.0 and row["covered_s"] == pytest.approx(2.0, abs=0.05)
 
 
-def test_what_is_gone_is_confirmed_on_other_days_before_it_counts(folder):
-    (folder / "plain000001.mp4").unlink()
-    root, told = root_over(folder), []
+def test_what_is_gone_waits_until_it_is_confirmed_on_other_days(tmp_path):
+    root = indexed(tmp_path, ["gone"])
+    seen, days = [], 0.0
 
-    for day in (0, 0, 1, 1, 8):
-        root.now = MONDAY + timedelta(days=day)
-        row = downloaded(root)["plain000001"]
-        told.append((row["outcome"], row["attempts"]))
+    with hosting({}) as host:
+        for _ in range(CONFIRMATIONS):
+            assert fetch(root, host.address + TEMPLATE, days) == 1
+            row = clip_rows(root)["gone"]
+            seen.append((row["outcome"], row["reason"], row["attempts"]))
+            days = (datetime.fromisoformat(row["next_attempt_at"]) - NOW) / timedelta(days=1)
 
-    assert CONFIRMATIONS == 3
-    assert told == [("waiting", 1), ("waiting", 1), ("waiting", 2), ("waiting", 2), ("unavailable", 3)]
-    assert row["reason"] == "removed"
-    assert row["next_attempt_at"] == (root.now + timedelta(days=30)).isoformat()
-
-
-def test_a_video_that_comes_back_fills_its_slot(folder):
-    content = (folder / "plain000001.mp4").read_bytes()
-    (folder / "plain000001.mp4").unlink()
-    root = root_over(folder)
-    downloaded(root)
-    (folder / "plain000001.mp4").write_bytes(content)
-
-    too_early = downloaded(root)["plain000001"]["outcome"]
-    root.now += timedelta(days=1)
-
-    assert too_early == "waiting"
-    assert downloaded(root)["plain000001"]["outcome"] == "ok"
+    assert seen == [("waiting", "removed", 1), ("waiting", "removed", 2), ("unavailable", "removed", 3)]
+    assert row["detail"] == "HTTP 404"
 
 
-def test_a_vanished_clip_is_fetched_again(folder):
-    root = root_over(folder)
-    path = root.path / downloaded(root)["plain000002"]["path"]
-    content = path.read_bytes()
-    path.unlink()
+def test_each_failed_attempt_is_followed_by_a_longer_pause(tmp_path):
+    root = indexed(tmp_path / "root", ["gone"])
+    folder, pauses, days = media(tmp_path / "media", {}), [], 0.0
 
-    downloaded(root)
+    for _ in range(len(LADDER_DAYS) + 1):
+        fetch(root, f"folder:{folder}", days)
+        again = datetime.fromisoformat(clip_rows(root)["gone"]["next_attempt_at"])
+        pauses.append((again - NOW).days - days)
+        days += pauses[-1]
 
-    assert path.read_bytes() == content
-
-
-def test_the_rows_of_a_killed_run_are_adopted_and_nothing_is_fetched_twice(folder):
-    root = root_over(folder)
-    rows = downloaded(root)
-    for part in (root.path / "clips").glob("*.parquet"):
-        part.unlink()  # killed after the ledger, before the part
-    for video in IDS:
-        (folder / f"{video}.mp4").unlink()
-
-    assert downloaded(root) == rows
+    assert pauses == [*LADDER_DAYS, LADDER_DAYS[-1]]
 
 
-def test_a_segment_past_the_end_is_too_short_at_once(folder):
-    (folder / "list.csv").write_text('plain000001, 50.000, 60.000, "/m/09x0r"\n')
+def test_nothing_is_asked_again_before_it_is_due(tmp_path):
+    root = indexed(tmp_path, ["gone"])
+    config = DownloadConfig()
+    stage = download.stage(root, config)
 
-    row = downloaded(root_over(folder))["plain000001"]
+    with hosting({}) as host:
+        fetch(root, host.address + TEMPLATE)
+        asked = host.asked["gone"]
 
-    assert (row["outcome"], row["reason"], row["next_attempt_at"]) == ("unavailable", "too_short", None)
-    assert row["detail"] == "the video ends at 2.20 s, the segment is 50 to 60 s"
-
-
-def test_two_segments_of_one_video_are_cut_from_one_fetch(tmp_path):
-    folder = tmp_path / "videos"
-    write_clips(folder, ["plain000001"], Recipe(seconds=6, frame_rate=10))
-    lines = [f'plain000001, {start}.000, {start + 2}.000, "/m/09x0r"\n' for start in (0, 2, 4)]
-    (folder / "list.csv").write_text("".join(lines))
-
-    with hosting({"plain000001": folder / "plain000001.mp4"}) as host:
-        root = root_over(folder, f"{host.address}/{{video_id}}")
-        downloaded(root)
-
-    rows = [row for _, row in read_manifest(root.path / "clips")]
-    assert [row["outcome"] for row in rows] == ["ok"] * 3
-    assert host.asked["plain000001"] == 2  # the head of the answer, then the whole of it
+        assert fetch(root, host.address + TEMPLATE, 0.99) == 0
+        assert host.asked["gone"] == asked
+    (due,) = download.plan(stage, None, day(root, 1.0).now).parts
+    assert (due.state, due.reason) == ("failed", "1 segment(s) due again")
 
 
-@pytest.mark.parametrize(
-    ("content", "outcome", "reason"),
-    [
-        (b"<!doctype html><html><body>Sorry</body></html>", "waiting", "not_media"),
-        (b"", "waiting", "unknown"),
-        (bytes(range(256)) * 400, "quarantined", "decodable"),
-    ],
-)
-def test_what_is_no_media_never_counts_as_a_clip(tmp_path, content, outcome, reason):
-    folder = tmp_path / "videos"
-    write_clips(folder, ["plain000001"])
-    (folder / "answer").write_bytes(content)
+def test_a_video_that_comes_back_is_taken(tmp_path, clip):
+    root = indexed(tmp_path, ["lost"])
 
-    with hosting({"plain000001": folder / "answer"}) as host:
-        row = downloaded(root_over(folder, f"{host.address}/{{video_id}}"))["plain000001"]
+    with hosting({}) as host:
+        fetch(root, host.address + TEMPLATE)
+        host.files["lost"] = clip
+        fetch(root, host.address + TEMPLATE, 1.0)
 
-    assert (row["outcome"], row["reason"]) == (outcome, reason), row["detail"]
+    row = clip_rows(root)["lost"]
+    assert (row["outcome"], row["attempts"], row["next_attempt_at"]) == ("ok", 1, None)
 
 
-def test_an_mp4_without_streams_is_not_believed(tmp_path):
-    folder = tmp_path / "videos"
-    write_clips(folder, ["plain000001"])
-    # What yt-dlp leaves and calls a success when there was nothing to cut: boxes, no streams.
-    header = (
-        b"\x00\x00\x00\x14ftypisom\x00\x00\x02\x00isom" + b"\x00\x00\x00\x08free" + b"\x00\x00\x00\x08mdat"
-    )
-    mvhd = b"\x00\x00\x00\x6cmvhd" + bytes(12) + b"\x00\x00\x03\xe8" + bytes(84)
-    (folder / "plain000001.mp4").write_bytes(header + b"\x00\x00\x00\x74moov" + mvhd)
+def test_a_page_is_not_media(tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text("<!doctype html><html><body><video src='/clip.mp4'></video></body></html>")
+    root = indexed(tmp_path / "root", ["page"])
 
-    row = downloaded(root_over(folder))["plain000001"]
+    with hosting({"page": page}) as host:
+        fetch(root, f"{host.address}/{{video_id}}")
 
-    assert row["outcome"] != "ok"
-    assert row["reason"] in ("empty", "decodable")
+    assert verdicts(root) == {"page": ("unavailable", "not_media")}
+    assert host.asked.keys() == {"page"}  # what it links to is left alone
 
 
-def test_a_broken_world_stops_the_stage_after_the_rows_are_written(tmp_path):
-    ids = [f"plain{n:06d}" for n in range(9)]
-    folder = tmp_path / "videos"
-    folder.mkdir()
-    (folder / "list.csv").write_text("".join(f'{video}, 0.000, 2.000, "/m/1"\n' for video in ids))
-    root = root_over(folder, "http://127.0.0.1:9/{video_id}")  # nobody listens on the discard port
+def test_a_file_without_streams_is_empty_and_confirmed_later(tmp_path):
+    mvhd = struct.pack(">5I", 0, 0, 0, 1000, 1000) + bytes(80)
+    bare = tmp_path / "bare.mp4"
+    bare.write_bytes(box(b"ftyp", b"isom\0\0\2\0isom") + box(b"moov", box(b"mvhd", mvhd)) + box(b"mdat"))
+    root = indexed(tmp_path / "root", ["bare"])
 
-    with pytest.raises(RuntimeError, match="for no fault of their own"):
-        downloaded(root)
+    with hosting({"bare": bare}) as host:
+        fetch(root, host.address + TEMPLATE)
 
-    rows = clips(root)
-    assert {(row["outcome"], row["reason"], row["attempts"]) for row in rows.values()} == {
-        ("waiting", "network", 0)
-    }
-    assert {row["next_attempt_at"] for row in rows.values()} == {MONDAY.isoformat()}  # due at once
+    assert verdicts(root) == {"bare": ("waiting", "empty")}
 
 
-def test_a_torn_line_spoils_only_itself(tmp_path):
-    ledger.append(tmp_path, 0, [{"key": "a", "n": 1}])
-    path = tmp_path / "attempts" / "000000.jsonl"
-    path.write_bytes(path.read_bytes() + b'{"key": "b", "n"')  # a kill in the middle of a write
-    ledger.append(tmp_path, 0, [{"key": "c", "n": 3}, {"key": "a", "n": 4}])
+def test_noise_named_as_media_is_quarantined_and_never_due(tmp_path):
+    (tmp_path / "noise.mp4").write_bytes(bytes(range(256)) * 64)
+    root = indexed(tmp_path / "root", ["noise"])
 
-    assert ledger.latest(tmp_path, 0) == {"a": {"key": "a", "n": 4}, "c": {"key": "c", "n": 3}}
+    fetch(root, f"folder:{tmp_path}")
+
+    assert verdicts(root) == {"noise": ("quarantined", "decodable")}
+    assert clip_rows(root)["noise"]["next_attempt_at"] is None
 
 
-def test_a_clip_states_what_its_header_says(tmp_path):
-    folder = tmp_path / "videos"
-    write_clips(folder, ["plain000001"], Recipe(seconds=2, frame_rate=10, has_audio=False))
+def test_trouble_of_the_world_is_due_again_at_once(tmp_path, clip):
+    reasons = {"503": "network", "500": "network", "429": "rate_limited", "403": "forbidden"}
+    root = indexed(tmp_path, reasons)
 
-    row = downloaded(root_over(folder))["plain000001"]
+    with hosting(dict.fromkeys(reasons, clip)) as host:
+        host.statuses |= {status: int(status) for status in reasons}
+        fetch(root, host.address + TEMPLATE)
+        rows = clip_rows(root)
+        host.statuses.clear()
+        fetch(root, host.address + TEMPLATE)
 
-    assert (row["has_video"], row["has_audio"], row["video_codec"]) == (True, False, "h264")
-    assert (row["width_px"], row["height_px"], row["frame_rate_hz"]) == (
-        timecode.WIDTH,
-        timecode.HEIGHT,
-        10.0,
-    )
+    assert {status: row["reason"] for status, row in rows.items()} == reasons
+    assert {(row["outcome"], row["attempts"]) for row in rows.values()} == {("waiting", 0)}
+    assert {row["next_attempt_at"] for row in rows.values()} == {NOW.isoformat()}
+    assert set(verdicts(root).values()) == {("ok", "")}
+
+
+def test_a_broken_world_stops_the_stage_after_its_rows_are_written(tmp_path, clip):
+    ids = [f"video{n}" for n in range(9)]
+    root = indexed(tmp_path, ids)
+
+    with hosting(dict.fromkeys(ids, clip)) as host:
+        host.statuses |= dict.fromkeys(ids[:5], 503)
+        with pytest.raises(RuntimeError, match="5 of 9 videos failed for no fault of their own"):
+            fetch(root, host.address + TEMPLATE)
+
+    assert [verdicts(root)[video][0] for video in ids] == ["waiting"] * 5 + ["ok"] * 4
+
+
+def test_many_lost_videos_are_no_broken_world(tmp_path):
+    root = indexed(tmp_path / "root", [f"video{n}" for n in range(9)])
+
+    fetch(root, f"folder:{media(tmp_path / 'empty', {})}")
+
+    assert set(verdicts(root).values()) == {("waiting", "removed")}
+
+
+def test_what_a_killed_run_fetched_is_adopted(tmp_path, clip):
+    root = indexed(tmp_path, ["first", "later"])
+
+    with hosting({"first": clip, "later": clip}) as host:
+        fetch(root, host.address + TEMPLATE)
+        (root / "clips" / "000000.parquet").unlink()  # killed before it wrote its part
+        asked = sum(host.asked.values())
+        again = fetch(root, host.address + TEMPLATE)
+
+    assert again == 0
+    assert sum(host.asked.values()) == asked
+    assert set(verdicts(root).values()) == {("ok", "")}
+
+
+def test_a_kill_loses_one_video_only(tmp_path, clip):
+    root = indexed(tmp_path, ["first", "later"])
+
+    with hosting({"first": clip, "later": clip}) as host:
+        fetch(root, host.address + TEMPLATE, lanes=1)
+        path = root / "state" / "attempts" / "000000.jsonl"
+        path.write_bytes(path.read_bytes()[:-20])  # torn in the last line
+        (root / "clips" / "000000.parquet").unlink()
+        again = fetch(root, host.address + TEMPLATE)
+
+    assert again == 1
+    assert {row["outcome"] for row in ledger.latest(root / "state", 0).values()} == {"ok"}
+    assert set(verdicts(root).values()) == {("ok", "")}
+
+
+def test_a_clip_that_vanished_is_fetched_again_alone(tmp_path, clip):
+    root = indexed(tmp_path, ["first", "later"])
+    with hosting({"first": clip, "later": clip}) as host:
+        fetch(root, host.address + TEMPLATE)
+        before = clip_rows(root)
+        (root / before["later"]["path"]).unlink()
+        host.asked.clear()
+
+        again = fetch(root, host.address + TEMPLATE)
+
+    assert again == 1
+    assert host.asked.keys() == {"later"}
+    assert clip_rows(root) == before
+
+
+def test_ids_may_begin_with_a_dash_or_an_underscore(tmp_path, clip):
+    ids = ["-dash", "--help", "_under"]
+    root = indexed(tmp_path / "root", ids)
+
+    with hosting(dict.fromkeys(ids, clip)) as host:
+        fetch(root, host.address + TEMPLATE)
+
+    assert verdicts(root) == dict.fromkeys(ids, ("ok", ""))
+    assert {probe(root / row["path"]).width_px for row in clip_rows(root).values()} == {384}
+
+
+def test_a_users_folder_is_never_written_to(tmp_path):
+    folder = media(tmp_path / "mine", {"good": RECIPE, "mute": Recipe(seconds=2, has_audio=False)})
+    (folder / "noise.mp4").write_bytes(bytes(range(256)) * 64)
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+    root = indexed(tmp_path / "root", ["good", "mute", "noise", "gone"])
+
+    fetch(root, f"folder:{folder}")
+
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()} == before
+    assert [verdicts(root)[video][0] for video in ("good", "mute", "noise", "gone")] == [
+        "ok",
+        "ok",
+        "quarantined",
+        "waiting",
+    ]
+
+
+def test_nothing_but_clips_is_left_behind(tmp_path, clip):
+    cut_short = tmp_path / "short.mp4"
+    cut_short.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    root = indexed(tmp_path / "root", ["clip", "short", "gone"])
+
+    with hosting({"clip": clip, "short": cut_short}) as host:
+        fetch(root, host.address + TEMPLATE)
+
+    files = {str(path.relative_to(root)) for path in (root / "clips").rglob("*") if path.is_file()}
+    assert files == {"clips/000000.parquet", clip_rows(root)["clip"]["path"]}
+    assert not list((root / "state" / "scratch").iterdir())
+
+
+def test_a_video_is_fetched_once_for_its_segments_in_all_parts(tmp_path, clip):
+    root = tmp_path / "root"
+    for seconds in (1.0, 2.0):
+        indexed(root, ["clip"], part_size=1, seconds=seconds)
+
+    with hosting({"clip": clip}) as host:
+        videos = fetch(root, host.address + TEMPLATE)
+
+    assert videos == 1
+    assert {part: len(read_header(part_path(root / "clips", part)).files) for part in (0, 1)} == {0: 1, 1: 1}

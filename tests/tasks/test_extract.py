@@ -1,0 +1,270 @@
+"""Extraction decodes what changed and nothing else; a clip that cannot be decoded is a row."""
+
+import io
+import wave
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import simplejpeg
+import timecode
+from small_roots import (
+    PROFILE,
+    RECIPE,
+    SECONDS,
+    clip_rows,
+    extract_all,
+    fetch,
+    indexed,
+    key_of,
+    media,
+    passed,
+)
+
+from schemas.feature import Profile
+from schemas.manifest import part_numbers, read_manifest
+from schemas.shard import JSON_SUFFIX, member_suffixes
+from schemas.signal import N_MELS, num_frames
+from tasks import extract, features
+from tasks.decode import decode
+from tasks.extract import feature_path, measured, read_members
+from tasks.parts import plan_stage
+
+IDS = ["first", "second", "third"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    recipes = {video: replace(RECIPE, seconds=2.0 + n / 10) for n, video in enumerate(IDS)}
+    return media(tmp_path_factory.mktemp("media"), recipes)
+
+
+@pytest.fixture
+def root(tmp_path, folder):
+    """A root whose three clips are there and passed."""
+    indexed(tmp_path, IDS)
+    fetch(tmp_path, f"folder:{folder}")
+    passed(tmp_path, "clips")
+    return tmp_path
+
+
+def rows_of(root):
+    return {row["key"]: row for _, row in read_manifest(root / "features")}
+
+
+def members_of(root, feature):
+    table = read_members(feature_path(root, feature, 0)).to_pylist()
+    return {(row["key"], row["suffix"]): row["data"] for row in table}
+
+
+def replace_clip(root, video_id, recipe):
+    """Another file for one clip, as a later download would leave it."""
+    source = media(root / "other", {video_id: recipe})
+    (root / clip_rows(root)[video_id]["path"]).unlink()
+    fetch(root, f"folder:{source}")
+    passed(root, "clips")
+
+
+@pytest.fixture(scope="module")
+def decoded(folder):
+    return decode(folder / "first.mp4", 0.0, SECONDS, PROFILE)
+
+
+@pytest.mark.parametrize("name", features.modules())
+def test_every_feature_has_a_version_and_gives_members(name, decoded):
+    module = features.modules()[name]
+
+    members, again = (module.members(decoded, PROFILE) for _ in range(2))
+
+    assert isinstance(module.VERSION, int) and module.VERSION >= 1
+    assert members and set(members) <= set(member_suffixes(PROFILE)) - {JSON_SUFFIX}
+    assert all(isinstance(content, bytes) and content for content in members.values())
+    assert members == again
+
+
+def test_all_features_together_are_what_a_sample_holds(decoded):
+    made = [suffix for module in features.modules().values() for suffix in module.members(decoded, PROFILE)]
+
+    assert sorted([*made, JSON_SUFFIX]) == member_suffixes(PROFILE)
+
+
+def test_the_members_of_a_clip_have_exactly_the_profiles_sizes(root):
+    extract_all(root)
+
+    key = key_of("second")
+    frames = [data for (of, _), data in members_of(root, "frames").items() if of == key]
+    with wave.open(io.BytesIO(members_of(root, "audio")[key, "wav"])) as sound:
+        assert (sound.getframerate(), sound.getnframes()) == (PROFILE.sample_rate_hz, PROFILE.num_samples)
+    mel = np.load(io.BytesIO(members_of(root, "log_mel")[key, "log_mel.npy"]))
+    assert (mel.dtype, mel.shape) == (np.float16, (N_MELS, num_frames(PROFILE.num_samples)))
+    assert {simplejpeg.decode_jpeg_header(data)[:2] for data in frames} == {(64, 96)}
+    assert len(frames) == PROFILE.num_frames
+
+
+def test_a_second_run_decodes_nothing_and_writes_the_same(root):
+    assert extract_all(root) == len(IDS)
+    before = {path: path.read_bytes() for path in (root / "features").rglob("*.*")}
+
+    assert extract_all(root) == 0
+    assert {path: path.read_bytes() for path in (root / "features").rglob("*.*")} == before
+
+
+def test_a_changed_clip_is_decoded_alone_and_the_others_are_copied(root):
+    extract_all(root)
+    before = {name: members_of(root, name) for name in features.modules()}
+    for video in ("first", "third"):  # no longer media, and never read
+        path = root / clip_rows(root)[video]["path"]
+        path.write_bytes(bytes(path.stat().st_size))
+    replace_clip(root, "second", replace(RECIPE, is_black=True))
+
+    decoded = extract_all(root)
+
+    assert decoded == 1
+    for name, members in before.items():
+        after = members_of(root, name)
+        assert list(after) == list(members)
+        changed = {key for (key, suffix), data in after.items() if members[key, suffix] != data}
+        assert changed <= {key_of("second")}
+    assert (
+        members_of(root, "frames")[key_of("second"), "000.jpg"]
+        != before["frames"][key_of("second"), "000.jpg"]
+    )
+
+
+def test_an_undecodable_clip_is_a_row_and_its_part_goes_on(root):
+    path = root / clip_rows(root)["second"]["path"]
+    content = path.read_bytes()
+    path.write_bytes(content[:64] + bytes(len(content) - 64))
+
+    extract_all(root)
+
+    rows = rows_of(root)
+    assert {key: (row["outcome"], row["reason"]) for key, row in rows.items()} == {
+        key_of("first"): ("ok", ""),
+        key_of("second"): ("quarantined", "decodable"),
+        key_of("third"): ("ok", ""),
+    }
+    assert rows[key_of("second")]["detail"]
+    assert {key for key, _ in members_of(root, "frames")} == {key_of("first"), key_of("third")}
+
+
+def test_what_failed_before_is_carried_and_not_decoded(tmp_path, folder):
+    root = indexed(tmp_path, ["first", "gone"])
+    fetch(root, f"folder:{folder}")
+    passed(root, "clips")
+
+    assert extract_all(root) == 1
+    gone = rows_of(root)[key_of("gone")]
+    assert (gone["outcome"], gone["reason"], gone["num_frames"]) == ("waiting", "removed", None)
+
+
+def test_a_part_without_a_single_clip_is_done(tmp_path, folder):
+    root = indexed(tmp_path, ["gone"])
+    fetch(root, f"folder:{folder}")
+    passed(root, "clips")
+
+    assert extract_all(root) == 0
+    assert plan_stage(extract.stage(root, PROFILE)).counts()["done"] == 1
+
+
+def test_fragments_of_a_killed_run_are_removed(root):
+    def killed(function, batches):
+        for batch in batches:
+            function(batch)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract.run(extract.stage(root, PROFILE), [0], PROFILE, killed)
+    left = list((root / "features").glob("*/.*"))
+    left[0].with_name(".000000-000009.arrow").write_bytes(b"torn")
+
+    extract_all(root)
+
+    assert len(left) == len(features.modules())
+    assert not list((root / "features").glob("*/.*"))
+    assert {row["outcome"] for row in rows_of(root).values()} == {"ok"}
+
+
+def test_a_lost_feature_file_is_made_anew(root):
+    extract_all(root)
+    before = members_of(root, "audio")
+    feature_path(root, "audio", 0).unlink()
+
+    (plan,) = plan_stage(extract.stage(root, PROFILE)).parts
+    extract_all(root)
+
+    assert (plan.state, plan.reason) == ("stale", "1 file(s) lost: features/audio/000000.arrow")
+    assert members_of(root, "audio") == before
+
+
+def test_the_order_in_which_batches_end_does_not_matter(root, monkeypatch):
+    monkeypatch.setattr(extract, "BATCH", 1)
+    stage = extract.stage(root, PROFILE)
+    extract.run(stage, [0], PROFILE, lambda f, batches: [f(one) for one in reversed(batches)])
+    backwards = {path.name: path.read_bytes() for path in (root / "features").rglob("*.arrow")}
+    for path in (root / "features").rglob("*.arrow"):
+        path.unlink()
+
+    extract_all(root)
+
+    assert {path.name: path.read_bytes() for path in (root / "features").rglob("*.arrow")} == backwards
+
+
+def seen(tmp_path, profile=PROFILE, **changes):
+    clip = timecode.write(tmp_path / "clip.mp4", replace(RECIPE, **changes))
+    return measured(decode(clip, 0.0, SECONDS, profile), profile)
+
+
+def test_an_ordinary_clip_is_loud_bright_and_moving(tmp_path):
+    row = seen(tmp_path)
+
+    # A sine of amplitude 0.5 has a power of 1/8: -9.03 dB.
+    assert row["rms_db"] == pytest.approx(-9.03, abs=0.3)
+    assert row["peak"] == pytest.approx(0.5, abs=0.1)
+    assert (row["clipped_share"], row["frozen_share"], row["decoder"]) == (0.0, 0.0, "pyav")
+    assert row["luma_max"] > 180
+    assert row["valid_ms"] == pytest.approx(2000, abs=70)
+    assert row["start_skew_ms"] == pytest.approx(0, abs=70)
+
+
+def test_silence_is_measured_as_silence(tmp_path):
+    row = seen(tmp_path, is_silent=True)
+
+    assert row["rms_db"] < -90
+    assert (row["clipped_share"], row["audio_short_ms"]) == (0.0, pytest.approx(0, abs=70))
+
+
+def test_a_black_picture_is_measured_as_black(tmp_path):
+    row = seen(tmp_path, is_black=True)
+
+    assert row["luma_max"] < 5
+    assert row["frozen_share"] == 1.0
+
+
+def test_a_still_picture_is_measured_as_frozen(tmp_path):
+    row = seen(tmp_path, is_frozen=True)
+
+    assert row["frozen_share"] == 1.0
+    assert row["luma_max"] > 30
+
+
+def test_one_frame_alone_is_never_frozen(tmp_path):
+    profile = Profile("one", length_ms=2000, frame_rate_hz=0.5, frame_short_side_px=64)
+
+    assert seen(tmp_path, profile, is_frozen=True)["frozen_share"] == 0.0
+
+
+def test_what_is_padding_is_not_measured(tmp_path):
+    row = seen(tmp_path, seconds=1.0)
+
+    assert row["valid_ms"] == pytest.approx(1000, abs=70)
+    assert row["rms_db"] == pytest.approx(-9.03, abs=0.3)  # the silence behind it would halve the power
+    assert row["audio_short_ms"] == pytest.approx(1000, abs=70)
+    assert row["num_samples"] == PROFILE.num_samples
+
+
+def test_a_clip_without_sound_has_silence_of_full_length(tmp_path):
+    row = seen(tmp_path, has_audio=False)
+
+    assert (row["rms_db"], row["peak"], row["valid_ms"]) == (pytest.approx(-120), 0.0, 0)
+    assert (row["num_samples"], row["audio_short_ms"]) == (PROFILE.num_samples, 2000.0)
