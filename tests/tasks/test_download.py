@@ -107,7 +107,7 @@ def test_a_page_is_not_media(tmp_path):
     with hosting({"page": page}) as host:
         fetch(root, f"{host.address}/{{video_id}}")
 
-    assert verdicts(root) == {"page": ("unavailable", "not_media")}
+    assert verdicts(root) == {"page": ("waiting", "not_media")}
     assert host.asked.keys() == {"page"}  # what it links to is left alone
 
 

@@ -130,7 +130,11 @@ def test_segments_of_a_part_that_is_new_are_counted_before_anything_is_built(roo
 
     counts = measure_funnel(root)
 
-    assert (counts["segments"], counts["in_shards"], counts["waiting"]) == (6, 3, {"removed": 1, "pending": 2})
+    assert (counts["segments"], counts["in_shards"], counts["waiting"]) == (
+        6,
+        3,
+        {"removed": 1, "pending": 2},
+    )
     shutil.rmtree(root / "segments" / "checked")
     let_pass(root, "segments")
     assert measure_funnel(root) == counts
