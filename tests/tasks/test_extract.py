@@ -22,7 +22,7 @@ from small_roots import (
 )
 
 from schemas.feature import Profile
-from schemas.manifest import part_numbers, read_manifest
+from schemas.manifest import read_manifest
 from schemas.shard import JSON_SUFFIX, member_suffixes
 from schemas.signal import N_MELS, num_frames
 from tasks import extract, features
