@@ -100,7 +100,7 @@ def recorded_lists(root: Path) -> dict[str, dict]:
 
 def read_list(path: Path) -> SegmentList:
     """Reads one list; malformed lines are left out and told with file, line number and reason."""
-    text = path.read_text(encoding="utf-8", errors="replace").replace(", ", ",")
+    text = path.read_text(encoding="utf-8-sig", errors="replace").replace(", ", ",")
     texts, malformed = _parse_whole(text), []
     if texts is None:  # something in it is malformed: line by line, to say what and where
         texts, malformed = _parse_lines(text, path.name)

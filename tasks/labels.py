@@ -31,8 +31,15 @@ def _find(kept: Path, lists: Iterable[Path]) -> Path | None:
 
 def read_labels(path: Path) -> dict[str, tuple[int, str]]:
     """The table in `path`. Raises ValueError if it is none."""
-    with path.open(newline="", encoding="utf-8") as lines:
+    with path.open(newline="", encoding="utf-8-sig") as lines:
         rows = csv.DictReader(lines)
         if not set(rows.fieldnames or ()) >= COLUMNS:
             raise ValueError(f"{path}: its first line must name the columns index,mid,display_name")
-        return {row["mid"]: (int(row["index"]), row["display_name"]) for row in rows}
+        return dict(_label(row, f"{path}:{rows.line_num}") for row in rows)
+
+
+def _label(row: dict[str, str | None], where: str) -> tuple[str, tuple[int, str]]:
+    index, mid, name = row["index"], row["mid"], row["display_name"]
+    if not (index and index.isdecimal() and mid and name):
+        raise ValueError(f"{where}: not of the form index,mid,display_name")
+    return mid, (int(index), name)

@@ -25,7 +25,8 @@ def append(state: Path, part: int, rows: Iterable[Row]) -> None:
 def latest(state: Path, part: int) -> dict[str, Row]:
     """What the ledger last said of each segment of a part, by key; torn lines are passed over."""
     path, rows = _path(state, part), {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    for line in text.splitlines():
         try:
             row = json.loads(line)
         except json.JSONDecodeError:

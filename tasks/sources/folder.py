@@ -9,13 +9,21 @@ from schemas.outcome import ItemError, Outcome
 from tasks.sources import Fetch
 
 LIST = "videos.csv"
+# Beside a video lie thumbnails, subtitles and descriptions of the same name.
+MEDIA_SUFFIXES = {
+    ".mp4", ".m4v", ".m4a", ".mov", ".3gp", ".mkv", ".mka", ".webm", ".mpg", ".mpeg", ".m2v", ".ts", ".m2ts", ".mts",
+    ".vob", ".avi", ".flv", ".ogg", ".ogv", ".oga", ".opus", ".wmv", ".wma", ".asf", ".wav", ".mp3", ".aac", ".h264",
+}  # fmt: skip
 
 
 @contextmanager
 def open_source(spec: str, state: Path) -> Iterator[Fetch]:
     """Yields `fetch` over the files under PATH, or listed in PATH itself or in PATH/videos.csv."""
     del state
-    files = _files(Path(spec.split(":", 1)[1]).expanduser())
+    _, _, path = spec.partition(":")
+    if not path:
+        raise ValueError(f"--source {spec}: name the folder as folder:PATH")
+    files = _files(Path(path).expanduser())
 
     def fetch(video_id: str, folder: Path) -> Path:
         del folder  # the files are the user's own: read where they lie
@@ -29,11 +37,21 @@ def open_source(spec: str, state: Path) -> Iterator[Fetch]:
 def _files(path: Path) -> dict[str, Path]:
     listing = path if path.is_file() else path / LIST
     if listing.is_file():
-        with listing.open(newline="", encoding="utf-8") as lines:
-            rows = csv.DictReader(lines)
-            if not {"video_id", "file"} <= set(rows.fieldnames or ()):
-                raise ValueError(f"{listing}: its first line must name the columns video_id,file")
-            return {row["video_id"]: listing.parent / row["file"] for row in rows}
+        return _listed(listing)
     if not path.is_dir():
         raise ValueError(f"--source folder:{path}: no such folder")
-    return {file.stem: file for file in sorted(path.iterdir()) if file.is_file()}
+    found = (file for file in sorted(path.iterdir()) if file.suffix.lower() in MEDIA_SUFFIXES)
+    return {file.stem: file for file in found if file.is_file()}
+
+
+def _listed(listing: Path) -> dict[str, Path]:
+    files = {}
+    with listing.open(newline="", encoding="utf-8-sig") as lines:
+        rows = csv.DictReader(lines)
+        if not {"video_id", "file"} <= set(rows.fieldnames or ()):
+            raise ValueError(f"{listing}: its first line must name the columns video_id,file")
+        for row in rows:
+            if not row["file"]:
+                raise ValueError(f"{listing}:{rows.line_num}: {row['video_id']!r} has no file")
+            files[row["video_id"]] = listing.parent / row["file"]
+    return files

@@ -16,7 +16,8 @@ from tasks.ytdlp import Downloader
 def open_source(spec: str, state: Path) -> Iterator[Fetch]:
     """Yields `fetch` for the URL template `spec`. Raises ValueError for one that is none."""
     del state
-    if urlsplit(spec).scheme not in ("http", "https") or "{video_id}" not in spec:
+    url = urlsplit(spec)
+    if url.scheme not in ("http", "https") or not url.netloc or "{video_id}" not in spec:
         raise ValueError(f"--source {spec}: a URL template is http(s)://... with {{video_id}} in it")
     downloader = Downloader({"allowed_extractors": ["generic"]}, direct_only=True)
 

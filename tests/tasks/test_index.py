@@ -57,6 +57,15 @@ def test_a_malformed_line_gives_file_line_and_reason(tmp_path):
     assert reasons[3].startswith("not of the form")
 
 
+def test_a_byte_order_mark_is_no_part_of_a_list(tmp_path):
+    path = write_list(tmp_path, "list.csv", videos(3), header=False)
+    path.write_text("\ufeff" + path.read_text(), encoding="utf-8")
+
+    found = read_list(path)
+
+    assert (found.table.num_rows, found.malformed) == (3, [])
+
+
 def test_malformed_lines_are_counted_and_stop_a_strict_build(tmp_path):
     path = write_list(tmp_path, "list.csv", videos(3))
     path.write_text(path.read_text() + "nonsense\n")

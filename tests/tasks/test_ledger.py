@@ -1,0 +1,62 @@
+"""The ledger keeps what was said last of every segment, whatever a kill tore."""
+
+import json
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks import ledger
+
+TEXTS = st.text(max_size=12)
+ROWS = st.lists(st.fixed_dictionaries({"key": st.sampled_from("abc"), "detail": TEXTS, "n": st.integers()}))
+
+
+def test_the_last_word_on_a_segment_counts(tmp_path):
+    ledger.append(tmp_path, 0, [{"key": "a", "n": 1}, {"key": "b", "n": 1}])
+    ledger.append(tmp_path, 0, [{"key": "a", "n": 2}])
+
+    assert ledger.latest(tmp_path, 0) == {"a": {"key": "a", "n": 2}, "b": {"key": "b", "n": 1}}
+
+
+def test_each_part_has_a_ledger_of_its_own(tmp_path):
+    ledger.append(tmp_path, 3, [{"key": "a"}])
+
+    assert ledger.latest(tmp_path, 3) == {"a": {"key": "a"}}
+    assert ledger.latest(tmp_path, 0) == {}
+    assert [path.name for path in (tmp_path / "attempts").iterdir()] == ["000003.jsonl"]
+
+
+def test_what_is_written_is_only_ever_added_to(tmp_path):
+    ledger.append(tmp_path, 0, [{"key": "a", "n": 1}])
+    before = (tmp_path / "attempts" / "000000.jsonl").read_bytes()
+
+    ledger.append(tmp_path, 0, [{"key": "a", "n": 2}])
+
+    after = (tmp_path / "attempts" / "000000.jsonl").read_bytes()
+    assert after.startswith(before)
+    assert [json.loads(line)["n"] for line in after.splitlines()] == [1, 2]
+
+
+@given(ROWS, st.data())
+@settings(max_examples=50, deadline=None)
+def test_a_kill_loses_the_line_that_it_tore_and_no_other(tmp_path_factory, rows, data):
+    state = tmp_path_factory.mktemp("state")
+    ledger.append(state, 0, [*rows, {"key": "torn", "n": 0}])
+    path = state / "attempts" / "000000.jsonl"
+    last = path.read_bytes().rstrip(b"\n").rfind(b"\n") + 1
+    path.write_bytes(path.read_bytes()[: data.draw(st.integers(last, path.stat().st_size - 3))])
+
+    ledger.append(state, 0, [{"key": "after", "n": 1}])
+
+    kept = {row["key"]: row for row in rows}
+    assert ledger.latest(state, 0) == {**kept, "after": {"key": "after", "n": 1}}
+
+
+def test_bytes_that_a_crash_left_are_passed_over(tmp_path):
+    ledger.append(tmp_path, 0, [{"key": "a"}])
+    path = tmp_path / "attempts" / "000000.jsonl"
+    path.write_bytes(path.read_bytes() + bytes(16) + b"\xff\xfe7\n")
+
+    ledger.append(tmp_path, 0, [{"key": "b"}])
+
+    assert set(ledger.latest(tmp_path, 0)) == {"a", "b"}

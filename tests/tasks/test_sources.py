@@ -1,0 +1,183 @@
+"""A source says what is wrong with what it was given, and what an answer of the world means."""
+
+import pytest
+import yt_dlp.networking.exceptions as network
+import yt_dlp.utils
+
+from schemas.outcome import ItemError, Outcome, Transient
+from tasks import sources
+from tasks.ytdlp import by_message, classified
+
+
+def opened(spec, state):
+    with sources.open_source(spec, state) as fetch:
+        return fetch
+
+
+def test_the_sources_are_the_files_of_the_folder():
+    assert sources.names() == ["folder", "http", "studio", "youtube"]
+
+
+@pytest.mark.parametrize("spec", ["vimeo", "", "ftp://host/{video_id}", "scenes", "../youtube", "Folder:/x"])
+def test_an_unknown_source_is_told_with_the_choices(tmp_path, spec):
+    with pytest.raises(ValueError, match="unknown source .*: use one of folder, http, studio, youtube"):
+        opened(spec, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "spec", ["http://host/video.mp4", "https://host/{id}.mp4", "http:{video_id}", "http"]
+)
+def test_a_template_without_its_parts_is_refused(tmp_path, spec):
+    with pytest.raises(ValueError, match=r"a URL template is http\(s\)://... with \{video_id\} in it"):
+        opened(spec, tmp_path)
+
+
+@pytest.mark.parametrize("spec", ["folder", "folder:"])
+def test_a_folder_without_a_path_is_refused(tmp_path, spec):
+    with pytest.raises(ValueError, match="folder:PATH"):
+        opened(spec, tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ValueError, match="/nowhere: no such folder"):
+        opened(f"folder:{tmp_path}/nowhere", tmp_path)
+
+
+@pytest.mark.parametrize("header", ["", "id,file\n", "video_id\n"])
+def test_a_list_without_its_columns_is_refused(tmp_path, header):
+    (tmp_path / "videos.csv").write_text(header + "a,b.mp4\n")
+
+    with pytest.raises(ValueError, match="its first line must name the columns video_id,file"):
+        opened(f"folder:{tmp_path}", tmp_path)
+
+
+def test_a_line_without_a_file_is_named(tmp_path):
+    (tmp_path / "videos.csv").write_text("video_id,file\na,a.mp4\nb\n")
+
+    with pytest.raises(ValueError, match=r"videos.csv:3: .*no file"):
+        opened(f"folder:{tmp_path}", tmp_path)
+
+
+def test_a_list_says_where_files_lie_beside_it(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "x.mp4").write_bytes(b"x")
+    listing = tmp_path / "mine.csv"
+    listing.write_text("\ufeffvideo_id,file\na,deep/x.mp4\ngone,deep/y.mp4\n", encoding="utf-8")
+
+    fetch = opened(f"folder:{listing}", tmp_path)
+
+    assert fetch("a", tmp_path) == tmp_path / "deep" / "x.mp4"
+    for video_id in ("gone", "unlisted"):
+        with pytest.raises(ItemError, match=f"no file for {video_id}"):
+            fetch(video_id, tmp_path)
+
+
+def test_what_lies_beside_a_video_is_not_taken_for_it(tmp_path):
+    for name in ("a.webp", "a.txt", "a.json", "a.mkv", "b.description"):
+        (tmp_path / name).write_bytes(b"x")
+
+    fetch = opened(f"folder:{tmp_path}", tmp_path)
+
+    assert fetch("a", tmp_path) == tmp_path / "a.mkv"
+    with pytest.raises(ItemError, match="no file for b"):
+        fetch("b", tmp_path)
+
+
+def test_the_studio_without_scenes_says_who_renders_them(tmp_path):
+    with pytest.raises(ValueError, match="the preset `demo` renders them"):
+        opened("studio", tmp_path)
+
+
+@pytest.mark.parametrize("video_id", ["short", "-seven-", "twelve_chars"])
+def test_what_cannot_be_a_youtube_id_is_never_asked_for(tmp_path, video_id):
+    with pytest.raises(ItemError) as raised:
+        opened("youtube", tmp_path)(video_id, tmp_path)
+
+    assert (raised.value.outcome, raised.value.reason) == (Outcome.UNAVAILABLE, "not_media")
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("Sign in to confirm your age. This video may be inappropriate for some users.", "age_gated"),
+        ("The uploader has not made this video available in your country", "geo_blocked"),
+        ("Private video. Sign in if you've been granted access to this video", "private"),
+        (
+            "Video unavailable. This video is no longer available because the YouTube account associated "
+            "with this video has been terminated.",
+            "terminated",
+        ),
+        ("Video unavailable. This video has been removed by the uploader", "removed"),
+        ("This video is no longer available due to a copyright claim by A", "copyright"),
+        ("Join this channel to get access to members-only content like this video", "members_only"),
+        ("This video is DRM protected", "drm"),
+        ("Video unavailable", "unavailable_ambiguous"),
+        ("File is larger than max-filesize (5 bytes > 4 bytes)", "too_large"),
+        ("Unsupported URL: http://host/page", "not_media"),
+    ],
+)
+def test_what_is_wrong_with_a_video_is_its_own_fault(message, reason):
+    error = by_message(message)
+
+    assert isinstance(error, ItemError)
+    assert (error.outcome, error.reason, error.detail) == (Outcome.UNAVAILABLE, reason, message)
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("Sign in to confirm you're not a bot. Use --cookies", "bot_check"),
+        ("Sign in to confirm you’re not a bot. Use --cookies", "bot_check"),
+        ("Video unavailable. This content isn't available, try again later.", "rate_limited"),
+        ("The current session has been rate-limited by YouTube", "rate_limited"),
+        ("1000 bytes read, 500 more expected", "network"),
+        ("The read operation timed out", "network"),
+        ("something that nobody has seen", "unknown"),
+    ],
+)
+def test_what_is_wrong_with_the_world_is_no_fault_of_a_video(message, reason):
+    error = by_message(message)
+
+    assert isinstance(error, Transient)
+    assert (error.reason, error.detail) == (reason, message)
+
+
+class Response:
+    """What yt-dlp's HTTPError asks of an answer."""
+
+    reason, headers, closed, close = "why", {}, True, staticmethod(lambda: None)
+
+    def __init__(self, status):
+        self.status = status
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "reason"),
+    [
+        (404, ItemError, "removed"),
+        (410, ItemError, "removed"),
+        (451, ItemError, "copyright"),
+        (402, Transient, "rate_limited"),
+        (429, Transient, "rate_limited"),
+        (403, Transient, "forbidden"),
+        (500, Transient, "network"),
+        (503, Transient, "network"),
+    ],
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_status_means_the_same_however_deep_it_lies(status, kind, reason, wrapped):
+    error = cause = network.HTTPError(Response(status))
+    if wrapped:
+        extractor = yt_dlp.utils.ExtractorError("failed", cause=cause)
+        error = yt_dlp.utils.DownloadError("failed", (type(extractor), extractor, None))
+
+    found = classified(error)
+
+    assert (type(found), found.reason, found.detail) == (kind, reason, f"HTTP {status}")
+
+
+def test_a_broken_connection_is_the_network():
+    error = classified(network.TransportError("connection reset"))
+
+    assert isinstance(error, Transient)
+    assert (error.reason, error.detail) == ("network", "connection reset")
