@@ -27,7 +27,7 @@ slow: $(READY)  ## What takes longer: training goals, gates of the studio (under
 check: $(READY)  ## Format, lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: $(READY)  ## Mend format and imports
 	$(BIN)/ruff check --fix .

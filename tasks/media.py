@@ -73,11 +73,14 @@ class Probe:
 def open_media(path: Path) -> Iterator[av.container.InputContainer]:
     """A media file opened for reading, local files of known formats only.
 
-    Raises ItemError (quarantined, `decodable`) where it is none of them or is damaged.
+    Raises ItemError (quarantined, `decodable`) where it is none of them or is damaged, OSError where it is not
+    there to be read.
     """
     try:
         with av.open(str(path), options=OPEN_OPTIONS, metadata_errors="replace") as container:
             yield container
+    except (FileNotFoundError, PermissionError):
+        raise  # PyAV's own errors for these are both: a lost file says nothing about its content
     except av.error.FFmpegError as error:
         raise ItemError(
             Outcome.QUARANTINED, "decodable", f"{type(error).__name__}: {error.strerror}"

@@ -75,7 +75,7 @@ def write_card(root: Path, version: Version, labels: dict[str, tuple[int, str]])
     per_split: Counter = Counter()
     for shard in version.shards:
         per_split[shard.split] += shard.num_samples
-    named = {_cell(labels.get(mid, (0, mid))[1]): n for mid, n in _label_counts(root).most_common()}
+    named = [(_cell(labels.get(mid, (0, mid))[1]), n) for mid, n in _label_counts(root).most_common()]
     environment = jinja2.Environment(trim_blocks=True)  # noqa: S701  (Markdown: foreign text goes by _cell)
     template = environment.from_string((Path(__file__).parent / "card.md").read_text())
     funnel_lines = list(_funnel_lines(stored["facts"]["funnel"]))

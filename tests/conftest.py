@@ -5,6 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("mcgurk", deadline=None)  # a shared machine's pauses are no failures
+settings.load_profile("mcgurk")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
