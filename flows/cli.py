@@ -118,11 +118,12 @@ def _build_options(options: argparse.Namespace):
 
 
 def _build(options: argparse.Namespace) -> int:
-    from flows.pipeline import plan_all, resolve
+    from flows.pipeline import check_source, plan_all, resolve
     from flows.text import funnel_text, plan_text
 
     asked = _build_options(options)
     pipeline = resolve(asked)
+    check_source(pipeline)
     print(plan_text(plan_all(pipeline)), flush=True)
     from flows.servers import prefect_api
 

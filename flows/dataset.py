@@ -35,6 +35,7 @@ def build_dataset(options: BuildOptions) -> str:
     """Does what is missing, failed or stale, and nothing else; returns the digest of the dataset version."""
     pipeline = resolve(options)
     before = latest_digest(pipeline.root)
+    check_source(pipeline)
     remember(pipeline)
     with open_compute(options.compute) as map_items:
         for name in stages_asked(options):

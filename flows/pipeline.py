@@ -1,6 +1,7 @@
 """The dataset build as data: what was asked for, its stages in order, and what a run would do."""
 
 import json
+import re
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from tasks import download, extract, index, pack, validate
 from tasks.labels import find_labels
 from tasks.pack import PackConfig, packed
 from tasks.parts import Only, PartPlan, Plan, Stage, plan_stage
-from tasks.sources import studio
+from tasks.sources import open_source, studio
 
 STAGES = (
     "index", "validate-segments", "download", "validate-clips", "extract", "validate-features", "pack",
@@ -106,6 +107,13 @@ def resolve(options: BuildOptions) -> Pipeline:
     return pipeline
 
 
+def check_source(pipeline: Pipeline) -> None:
+    """Raises ValueError for a source that cannot be opened, before anything starts."""
+    if not pipeline.is_studio:
+        with open_source(pipeline.config.download.source, pipeline.state):
+            pass
+
+
 def remember(pipeline: Pipeline) -> None:
     """Keeps preset and source, so that the same root is built with the same ones when none are named."""
     asked = {"preset": pipeline.options.preset or "standard", "source": pipeline.config.download.source}
@@ -133,10 +141,11 @@ def parts_asked(options: BuildOptions) -> Sequence[int] | None:
         return None
     numbers: list[int] = []
     for piece in options.parts.split(","):
-        first, _, last = piece.partition("-")
-        if not first.isdigit() or not (last or first).isdigit():
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", piece.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if last < first:
             raise ValueError(f"--parts {options.parts}: write numbers and ranges as 3,7-9")
-        numbers += range(int(first), int(last or first) + 1)
+        numbers += range(first, last + 1)
     return numbers
 
 

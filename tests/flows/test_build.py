@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import subprocess
 import wave
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from schemas.shard import read_version
 from tasks.publish import fates
 
 pytestmark = pytest.mark.xdist_group("flows")
+
+BROWSER = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
 
 IN_SHARDS = {
     "Chop_wood01_0_8000",
@@ -205,13 +208,19 @@ def test_hugging_face_datasets_reads_the_shards(built):
     assert {row["__key__"] for row in rows} == IN_SHARDS
 
 
-def test_the_pages_of_a_build_work_offline(built):
+def test_the_pages_of_a_build_work_offline(built, chromium, tmp_path):
     root, *_ = built
+    page = root / "reports" / "validation" / "index.html"
 
-    page = (root / "reports" / "validation" / "index.html").read_text()
+    shown = subprocess.run(
+        [chromium, *BROWSER, f"--user-data-dir={tmp_path}", "--dump-dom", page.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    ).stdout
 
-    assert "has_audio" in page and "-NoSoundT04_0_5750" in page
-    assert "http://" not in page and "https://" not in page
+    assert "<code>has_audio</code>" in shown and "-NoSoundT04_0_5750" in shown
+    assert "http://" not in page.read_text() and "https://" not in page.read_text()
 
 
 def test_bad_input_is_named_with_its_remedy(tmp_path, mcgurk):
@@ -220,5 +229,11 @@ def test_bad_input_is_named_with_its_remedy(tmp_path, mcgurk):
     assert "no such file" in mcgurk("build", "--root", root, "--segments", "nothing.csv", code=2)
     assert "name a list" in mcgurk("build", "--root", root, code=2)
     assert "use one of demo, small, standard" in mcgurk("plan", "--root", root, "--preset", "x", code=2)
+    segments = str(tmp_path / "list.csv")
+    Path(segments).write_text('abc, 0.000, 2.000, "/m/1"\n')
+    build = ("build", "--root", root, "--segments", segments, "--source")
+    assert "no such folder" in mcgurk(*build, f"folder:{tmp_path}/nowhere", code=2)
+    assert "unknown source" in mcgurk(*build, "ftp://host/{video_id}", code=2)
+    assert "with {video_id} in it" in mcgurk(*build, "http://host/video.mp4", code=2)
     assert "build a dataset there first" in mcgurk("status", "--root", root, code=2)
     assert not Path(root).exists()

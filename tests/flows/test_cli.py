@@ -65,8 +65,12 @@ def test_a_dask_worker_pays_for_no_heavy_import():
 def test_parts_are_numbers_and_ranges():
     assert parts_asked(BuildOptions("r")) is None
     assert parts_asked(BuildOptions("r", parts="3,7-9")) == [3, 7, 8, 9]
+
+
+@pytest.mark.parametrize("parts", ["three", "9-7", "7-", "-7", "1,,2"])
+def test_malformed_parts_are_refused(parts):
     with pytest.raises(ValueError, match="write numbers and ranges as 3,7-9"):
-        parts_asked(BuildOptions("r", parts="three"))
+        parts_asked(BuildOptions("r", parts=parts))
 
 
 def test_from_starts_at_a_stage_and_an_unknown_one_names_the_choices(tmp_path):
