@@ -11,6 +11,7 @@ from flows.compute import Map, open_compute
 from flows.pipeline import (
     BuildOptions,
     Pipeline,
+    check_source,
     parts_asked,
     plan_one,
     plan_publish,
