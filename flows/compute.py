@@ -47,7 +47,8 @@ def _local_cluster() -> LocalCluster:
         n_workers=os.cpu_count(),
         threads_per_worker=1,
         host="127.0.0.1",
-        dashboard_address=None,  # pyright: ignore[reportArgumentType]
+        dashboard_address="127.0.0.1:0",  # None takes port 8787, and warns where another cluster has it
+        scheduler_kwargs={"dashboard": False},
         silence_logs=logging.ERROR,
     )
 
