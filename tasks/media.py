@@ -4,6 +4,7 @@ Times are seconds on the presentation clock of the file. Everywhere the first vi
 attached picture and the first audio stream are taken.
 """
 
+import errno
 import os
 import resource
 import shutil
@@ -217,7 +218,7 @@ def ffmpeg_path() -> str:
 def run_ffmpeg(output: Any) -> None:
     """Runs an ffmpeg-python output in a process without credentials, within limits of time and memory.
 
-    Raises ItemError (quarantined, `decodable`) with the end of what it said.
+    Raises ItemError (quarantined, `decodable`) with the end of what it said, OSError where the disk is full.
     """
     quiet = output.global_args("-nostdin", "-loglevel", "error", "-threads", "1").overwrite_output()
     environment = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
@@ -235,4 +236,6 @@ def run_ffmpeg(output: Any) -> None:
             ) from None
     if process.returncode != 0:
         message = said.decode(errors="replace").strip()[-500:]
+        if os.strerror(errno.ENOSPC) in message:
+            raise OSError(errno.ENOSPC, message)
         raise ItemError(Outcome.QUARANTINED, "decodable", f"ffmpeg failed: {message}")
