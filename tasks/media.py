@@ -125,10 +125,19 @@ def cut(source: Path, facts: Probe, segment_s: tuple[float, float], target: Path
     """Copies the segment (start, end), counted from the presentation start of `source`, without re-encoding.
 
     The copy starts at the key frame before the start and at least AUDIO_LEAD_S of sound before it; `target`
-    gets the suffix .mp4 where its codecs allow it, else .mkv. Raises ItemError.
+    gets the suffix .mp4 where its codecs allow it, else .mkv. Raises ItemError, and leaves no file then.
     """
     fits_mp4 = facts.video_codec in MP4_VIDEO | {None} and facts.audio_codec in MP4_AUDIO | {None}
     target = target.with_suffix(".mp4" if fits_mp4 else ".mkv")
+    try:
+        return Cut(target, _cut(source, facts, segment_s, target))
+    except (ItemError, OSError):
+        target.unlink(missing_ok=True)
+        raise
+
+
+def _cut(source: Path, facts: Probe, segment_s: tuple[float, float], target: Path) -> float:
+    """Writes `target`; returns where the segment begins in it."""
     start_s, end_s = segment_s
     begins_s = facts.start_s + start_s
     for lead_s in (AUDIO_LEAD_S + MARGIN_S, 5.0, start_s):
@@ -137,7 +146,7 @@ def cut(source: Path, facts: Probe, segment_s: tuple[float, float], target: Path
         shift_s = _shift(source, target, facts.start_s + from_s)
         if from_s == 0.0 or _first_time(target) + shift_s <= begins_s - AUDIO_LEAD_S:
             break
-    return Cut(target, begins_s - shift_s)
+    return begins_s - shift_s
 
 
 def _copy_streams(source: Path, from_s: float, length_s: float, target: Path) -> None:
