@@ -179,7 +179,7 @@ def _shift(source: Path, target: Path, sought_s: float) -> float:
         begins_s = first_s + shifts[at]
         return begins_s > sought_s + JITTER_S, abs(begins_s - sought_s)
 
-    best = min(np.flatnonzero(agreeing == agreeing.max()), key=preference)
+    best = min(np.flatnonzero(agreeing == agreeing.max()).tolist(), key=preference)
     return float(np.median(shifts[best : best + agreeing[best]]))
 
 
