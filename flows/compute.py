@@ -55,8 +55,13 @@ def _local_cluster() -> LocalCluster:
 
 
 def _in_threads(pool: ThreadPoolExecutor, function: Callable, items: Sequence) -> Iterator:
-    for future in as_completed([pool.submit(function, item) for item in items]):
-        yield future.result()
+    futures = [pool.submit(function, item) for item in items]
+    try:
+        for future in as_completed(futures):
+            yield future.result()
+    finally:
+        for future in futures:
+            future.cancel()  # what was not begun, where one has failed
 
 
 def _on_dask(client: Client, function: Callable, items: Sequence) -> Iterator:

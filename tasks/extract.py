@@ -181,7 +181,12 @@ def extract_batch(batch: Batch) -> tuple[int, list[Row]]:
 
 
 def extract_clip(root: Path, clip: Row, profile: Profile) -> tuple[Row, dict[str, dict[str, bytes]]]:
-    """One clip's row of the manifest and its members by feature. Raises ItemError."""
+    """One clip's row of the manifest and its members by feature. Raises ItemError.
+
+    Raises FileNotFoundError for a clip that is not there: no fault of its own, and no verdict on it.
+    """
+    if not (root / clip["path"]).is_file():
+        raise FileNotFoundError(f"{root / clip['path']} is gone: build --from download fetches it again")
     length_s = min(clip["length_s"], profile.length_ms / 1000)
     decoded = decode(root / clip["path"], clip["begins_s"], length_s, profile)
     members = {name: module.members(decoded, profile) for name, module in features.modules().items()}

@@ -4,6 +4,7 @@ Times are seconds on the presentation clock of the file. Everywhere the first vi
 attached picture and the first audio stream are taken.
 """
 
+import errno
 import os
 import resource
 import shutil
@@ -127,10 +128,19 @@ def cut(source: Path, facts: Probe, segment_s: tuple[float, float], target: Path
     """Copies the segment (start, end), counted from the presentation start of `source`, without re-encoding.
 
     The copy starts at the key frame before the start and at least AUDIO_LEAD_S of sound before it; `target`
-    gets the suffix .mp4 where its codecs allow it, else .mkv. Raises ItemError.
+    gets the suffix .mp4 where its codecs allow it, else .mkv. Raises ItemError, and leaves no file then.
     """
     fits_mp4 = facts.video_codec in MP4_VIDEO | {None} and facts.audio_codec in MP4_AUDIO | {None}
     target = target.with_suffix(".mp4" if fits_mp4 else ".mkv")
+    try:
+        return Cut(target, _cut(source, facts, segment_s, target))
+    except (ItemError, OSError):
+        target.unlink(missing_ok=True)
+        raise
+
+
+def _cut(source: Path, facts: Probe, segment_s: tuple[float, float], target: Path) -> float:
+    """Writes `target`; returns where the segment begins in it."""
     start_s, end_s = segment_s
     begins_s = facts.start_s + start_s
     for lead_s in (AUDIO_LEAD_S + MARGIN_S, 5.0, start_s):
@@ -139,7 +149,7 @@ def cut(source: Path, facts: Probe, segment_s: tuple[float, float], target: Path
         shift_s = _shift(source, target, facts.start_s + from_s)
         if from_s == 0.0 or _first_time(target) + shift_s <= begins_s - AUDIO_LEAD_S:
             break
-    return Cut(target, begins_s - shift_s)
+    return begins_s - shift_s
 
 
 def _copy_streams(source: Path, from_s: float, length_s: float, target: Path) -> None:
@@ -220,7 +230,7 @@ def ffmpeg_path() -> str:
 def run_ffmpeg(output: Any) -> None:
     """Runs an ffmpeg-python output in a process without credentials, within limits of time and memory.
 
-    Raises ItemError (quarantined, `decodable`) with the end of what it said.
+    Raises ItemError (quarantined, `decodable`) with the end of what it said, OSError where the disk is full.
     """
     quiet = output.global_args("-nostdin", "-loglevel", "error", "-threads", "1").overwrite_output()
     environment = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
@@ -238,4 +248,6 @@ def run_ffmpeg(output: Any) -> None:
             ) from None
     if process.returncode != 0:
         message = said.decode(errors="replace").strip()[-500:]
+        if os.strerror(errno.ENOSPC) in message:
+            raise OSError(errno.ENOSPC, message)
         raise ItemError(Outcome.QUARANTINED, "decodable", f"ffmpeg failed: {message}")

@@ -196,7 +196,8 @@ def test_plain_webdataset_reads_the_shards(built):
         assert np.load(io.BytesIO(sample["log_mel.npy"])).shape == (64, 1000)
 
 
-def test_hugging_face_datasets_reads_the_shards(built):
+def test_hugging_face_datasets_reads_the_shards(built, system_ffmpeg):
+    """Its audio column needs torchcodec, which needs the system's ffmpeg libraries."""
     from datasets import Audio, load_dataset
 
     root, *_ = built

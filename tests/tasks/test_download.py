@@ -12,7 +12,7 @@ from timecode import Recipe
 from schemas.manifest import part_path, read_header
 from tasks import download, ledger
 from tasks.download import CONFIRMATIONS, LADDER_DAYS, DownloadConfig
-from tasks.media import probe
+from tasks.media import ffmpeg, probe, run_ffmpeg
 
 TEMPLATE = "/{video_id}.mp4"
 
@@ -253,6 +253,20 @@ def test_nothing_but_clips_is_left_behind(tmp_path, clip):
     files = {str(path.relative_to(root)) for path in (root / "clips").rglob("*") if path.is_file()}
     assert files == {"clips/000000.parquet", clip_rows(root)["clip"]["path"]}
     assert not list((root / "state" / "scratch").iterdir())
+
+
+def test_a_cut_that_fails_leaves_no_file_behind(tmp_path, clip):
+    hollow = tmp_path / "hollow.mp4"
+    first = ffmpeg.input(f"file:{clip}").output(f"file:{hollow}", c="copy", movflags="+faststart")
+    run_ffmpeg(first)  # its header stands before what it describes
+    hollow.write_bytes(hollow.read_bytes().partition(b"mdat")[0] + b"mdat")
+    root = indexed(tmp_path / "root", ["hollow"])
+
+    fetch(root, f"folder:{tmp_path}")
+
+    row = clip_rows(root)["hollow"]
+    assert (row["reason"], row["detail"]) == ("decodable", "its cut holds none of its packets")
+    assert [path.name for path in (root / "clips").rglob("*") if path.is_file()] == ["000000.parquet"]
 
 
 def test_a_video_is_fetched_once_for_its_segments_in_all_parts(tmp_path, clip):

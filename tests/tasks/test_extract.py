@@ -148,6 +148,15 @@ def test_an_undecodable_clip_is_a_row_and_its_part_goes_on(root):
     assert {key for key, _ in members_of(root, "frames")} == {key_of("first"), key_of("third")}
 
 
+def test_a_clip_that_is_not_there_stops_the_stage_and_is_no_verdict(root):
+    (root / clip_rows(root)["second"]["path"]).unlink()
+
+    with pytest.raises(FileNotFoundError, match="second_0_2000.mp4 .*--from download"):
+        extract_all(root)
+
+    assert plan_stage(extract.stage(root, PROFILE)).counts()["missing"] == 1
+
+
 def test_what_failed_before_is_carried_and_not_decoded(tmp_path, folder):
     root = indexed(tmp_path, ["first", "gone"])
     fetch(root, f"folder:{folder}")

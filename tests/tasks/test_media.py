@@ -173,3 +173,13 @@ def test_ffmpeg_gets_no_credentials(monkeypatch, tmp_path):
     media.run_ffmpeg(media.ffmpeg.input("file:a").output("file:b"))
 
     assert "secret" not in (tmp_path / "environment").read_text()
+
+
+def test_a_full_disk_is_no_fault_of_a_clip(monkeypatch, tmp_path):
+    script = tmp_path / "ffmpeg"
+    script.write_text("#!/bin/sh\necho 'Error writing trailer: No space left on device' >&2\nexit 228\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(media, "ffmpeg_path", lambda: str(script))
+
+    with pytest.raises(OSError, match="No space left on device"):
+        media.run_ffmpeg(media.ffmpeg.input("file:a").output("file:b"))
