@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, FileNotFoundError) as error:  # what the user asked for cannot be done
         print(f"mcgurk {options.verb}: {error}", file=sys.stderr)
         return 2
-    except RuntimeError as error:  # a stage, a gate or a server stopped
+    except (RuntimeError, OSError) as error:  # a stage, a gate, a server or the machine stopped
         print(f"mcgurk {options.verb}: stopped: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -19,6 +19,8 @@ def open_source(spec: str, state: Path) -> Iterator[Fetch]:
     url = urlsplit(spec)
     if url.scheme not in ("http", "https") or not url.netloc or "{video_id}" not in spec:
         raise ValueError(f"--source {spec}: a URL template is http(s)://... with {{video_id}} in it")
+    if urlsplit(spec).username or urlsplit(spec).password:
+        raise ValueError("--source: a URL with credentials would stand in logs and rows; name one without")
     downloader = Downloader({"allowed_extractors": ["generic"]}, direct_only=True)
 
     def fetch(video_id: str, folder: Path) -> Path:

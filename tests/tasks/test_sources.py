@@ -181,3 +181,13 @@ def test_a_broken_connection_is_the_network():
 
     assert isinstance(error, Transient)
     assert (error.reason, error.detail) == ("network", "connection reset")
+
+
+def test_a_template_with_credentials_is_refused_without_repeating_them(tmp_path):
+    with (
+        pytest.raises(ValueError, match="a URL with credentials") as raised,
+        open_source("https://me:secret@host/{video_id}", tmp_path),
+    ):
+        pass
+
+    assert "secret" not in str(raised.value)

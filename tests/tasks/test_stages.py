@@ -289,3 +289,10 @@ def test_a_plan_names_the_parts_that_were_asked_for():
     assert plan.counts() == {"done": 1, "stale": 1, "failed": 1, "missing": 1}
     assert (plan.due(), plan.due("failed"), plan.due("stale")) == ([1, 2, 3], [2], [1, 3])
     assert plan.due(parts=[0, 3]) == [3]
+
+
+def test_a_log_mel_at_another_rate_is_refused(built):
+    clip = next(iter(rows(built, "clips").values()))
+
+    with pytest.raises(ValueError, match="log_mel is defined at 16000 Hz, the profile says 48000"):
+        extract_clip(built.path, clip, replace(PROFILE, sample_rate_hz=48_000))
