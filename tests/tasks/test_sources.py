@@ -186,7 +186,7 @@ def test_a_broken_connection_is_the_network():
 def test_a_template_with_credentials_is_refused_without_repeating_them(tmp_path):
     with (
         pytest.raises(ValueError, match="a URL with credentials") as raised,
-        open_source("https://me:secret@host/{video_id}", tmp_path),
+        sources.open_source("https://me:secret@host/{video_id}", tmp_path),
     ):
         pass
 
