@@ -5,7 +5,7 @@ belong to it are there with their sizes. Prefect's retries, a new run and the co
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -92,11 +92,15 @@ class Plan:
         ]
 
 
-def plan_stage(stage: Stage, upstream: Plan | None = None) -> Plan:
-    """What a run would do with every part of `stage`, given what the stage before it is about to do."""
+def plan_stage(stage: Stage, upstream: Plan | None = None, only: Collection[int] | None = None) -> Plan:
+    """What a run would do with the parts of `stage`, given what the stage before it is about to do.
+
+    `only` looks at some parts, where all would take long.
+    """
     parts = upstream.parts if upstream else []
     pending: dict[int, State] = {p.part: p.state for p in parts if p.state != "done"}
     numbers = sorted({*part_numbers(stage.source), *pending})
+    numbers = [part for part in numbers if only is None or part in only]
     return Plan(stage.name, [_plan_part(stage, part, pending.get(part)) for part in numbers])
 
 

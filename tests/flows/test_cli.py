@@ -20,6 +20,8 @@ OPTIONS = {
     "plan": BUILD | {"--json"},
     "train": {"--root", "--preset", "--model", "--state"},
     "status": {"--root", "--json"},
+    "verify": {"--root", "--state", "--rebuild", "--compute", "--json"},
+    "prune": {"--root", "--state"},
     "serve": {"--root", "--state"},
 }
 
