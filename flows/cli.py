@@ -23,6 +23,7 @@ class Verb:
 
 
 OPTIONS: dict[str, dict] = {
+    "video_ids": {"nargs": "+", "metavar": "VIDEO_ID", "help": "may begin with a dash, as some do"},
     "--root": {"required": True, "metavar": "DIR", "help": "where segments, clips, shards and versions lie"},
     "--preset": {
         "help": "a complete configuration: demo, small or standard; default: what ROOT was last built with"
@@ -54,7 +55,8 @@ BUILD_OPTIONS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; returns 0 only if it did what was asked."""
-    options = parser().parse_args(arguments)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser().parse_args(ids_apart(arguments) if arguments[:1] == ["forget"] else arguments)
     _log_plainly()
     try:
         return VERBS[options.verb].run(options)
@@ -90,6 +92,25 @@ def parser() -> argparse.ArgumentParser:
                 settings = {**settings, "required": False, "default": "demo"}
             one.add_argument(option, **settings)
     return top
+
+
+def ids_apart(arguments: Sequence[str]) -> list[str]:
+    """The arguments of `forget` with its ids behind `--`: to argparse, `-NoSoundT04` would be an option."""
+    named = [option for option in VERBS["forget"].options if option.startswith("--")]
+    verb, *waiting = arguments
+    options, ids = [verb], []
+    while waiting:
+        one = waiting.pop(0)
+        if one == "--":
+            ids, waiting = [*ids, *waiting], []
+        elif one in named:
+            options += [one, *waiting[:1]]
+            waiting = waiting[1:]
+        elif one in ("-h", "--help") or one.startswith(tuple(f"{name}=" for name in named)):
+            options.append(one)
+        else:
+            ids.append(one)
+    return [*options, "--", *ids]
 
 
 def _log_plainly() -> None:
@@ -148,6 +169,12 @@ VERBS: dict[str, Verb] = {
         "mcgurk prune --root data",
         ("--root", "--state"),
         verbs.prune,
+    ),
+    "forget": Verb(
+        "take-down: media, rows, shards, pages and artefacts of videos; tags the models that saw them",
+        "mcgurk forget dQw4w9WgXcQ -NoSoundT04 --root data",
+        ("video_ids", "--root", "--state"),
+        verbs.forget,
     ),
     "serve": Verb(
         "Prefect with our deployments, a worker and MLflow, for one machine",

@@ -8,6 +8,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.events import emit_event
 
 from flows.compute import Map, open_compute
+from flows.forget import finish_takedowns
 from flows.pipeline import (
     BuildOptions,
     Pipeline,
@@ -46,6 +47,7 @@ def build_dataset(options: BuildOptions) -> str:
     before = latest_digest(pipeline.root)
     check_source(pipeline)
     remember(pipeline)
+    finish_takedowns(pipeline)
     with open_compute(options.compute) as map_items:
         for name in stages_asked(options):
             if name == "index":

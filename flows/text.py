@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flows.forget import Forgotten
 from schemas.manifest import part_numbers, part_path, read_part
 from schemas.shard import latest_digest
 from tasks.parts import Plan
@@ -105,4 +106,20 @@ def pruned_text(pruned: Pruned) -> str:
     lines += [f"removed  {name}  {size / MB:,.1f} MB" for name, size in pruned.removed.items()]
     size = sum(pruned.removed.values())
     lines.append(f"{len(pruned.removed):,} file(s) removed, {size / MB:,.1f} MB ({size:,} bytes)")
+    return "\n".join(lines)
+
+
+def forgotten_text(done: Forgotten) -> str:
+    """What a take-down removed, rewrote and tagged."""
+    lines = [f"segment   {key}: forgotten" for key in done.keys]
+    lines += [f"removed   {name}  ({size:,} bytes)" for name, size in done.removed.items()]
+    lines += [f"shard     {old} -> {new or 'none: no sample is left'}" for old, new in done.shards.items()]
+    lines += [f"version   {old[:12]} -> {new[:12]}" for old, new in done.versions.items()]
+    lines += [f"page      {name}: cleaned" for name in done.pages]
+    lines += [f"artefact  {name}: cleaned" for name in done.artifacts]
+    lines += [f"model     {name}" for name in done.models]
+    if not (done.removed or done.shards or done.versions or done.pages or done.artifacts):
+        lines.append("nothing of them was left to remove")
+    if not done.models:
+        lines.append("no registered model was trained on a version that held them")
     return "\n".join(lines)

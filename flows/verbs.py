@@ -152,3 +152,15 @@ def prune(options: argparse.Namespace) -> int:
     pipeline = _standing(options)
     print(pruned_text(prune_root(pipeline.root, pipeline.state)))
     return 0
+
+
+def forget(options: argparse.Namespace) -> int:
+    """Takes videos down, everywhere, and says what was done."""
+    from flows.forget import forget as forget_videos
+    from flows.text import forgotten_text
+
+    pipeline = _standing(options)
+    print(f"taking down {', '.join(options.video_ids)} under {pipeline.root}", flush=True)
+    print(forgotten_text(forget_videos(pipeline, options.video_ids)))
+    print(f"next: mcgurk verify --root {options.root}")
+    return 0

@@ -62,7 +62,7 @@ def run(stage: Stage, parts: Sequence[int], config: PackConfig) -> None:
     for part in parts:
         inputs = read_inputs(stage, part)
         rows = [_row(stage, row) for row in inputs]
-        files = _write_shard(stage, part, _samples(stage.root, part, inputs, config), rows)
+        files = write_shard(stage.target, part, _samples(stage.root, part, inputs, config), rows)
         commit_part(stage, part, inputs, rows, files)
         log.info(
             "pack: part %d, %d of %d samples", part, sum(r["outcome"] == Outcome.OK for r in rows), len(rows)
@@ -136,13 +136,13 @@ class _Hashed(io.RawIOBase):
         return self._file.write(data)
 
 
-def _write_shard(
-    stage: Stage, part: int, samples: Iterator[tuple[str, dict[str, bytes]]], rows: Sequence[Row]
+def write_shard(
+    folder: Path, part: int, samples: Iterator[tuple[str, dict[str, bytes]]], rows: Sequence[Row]
 ) -> list[Path]:
     """Writes tar and sidecar, fills `members` and sizes into `rows`; no files where no sample is ok."""
     by_key = {row["key"]: row for row in rows}
-    stage.target.mkdir(parents=True, exist_ok=True)
-    temporary = stage.target / f".{part:06d}.{os.getpid()}.tmp"
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{part:06d}.{os.getpid()}.tmp"
     try:
         with temporary.open("wb") as raw, _Hashed(raw) as file:
             with tarfile.open(fileobj=file, mode="w|", format=tarfile.USTAR_FORMAT) as tar:
@@ -153,12 +153,12 @@ def _write_shard(
         if not any(row["outcome"] == Outcome.OK for row in rows):
             return []
         name = shard_name(rows[0]["split"], part, sha256)
-        target = temporary.replace(stage.target / f"{name}.tar")
+        target = temporary.replace(folder / f"{name}.tar")
     finally:
         temporary.unlink(missing_ok=True)
     for row in rows:
         row |= {"shard": name, "shard_sha256": sha256, "shard_size_bytes": size}
-    sidecar = stage.target / f"{name}.parquet"
+    sidecar = folder / f"{name}.parquet"
     write_part(sidecar, rows, SHARDS, PartHeader("pack", sha256, {}))
     return [target, sidecar]
 
