@@ -40,6 +40,7 @@ OPTIONS: dict[str, dict] = {
     },
     "--state": {"metavar": "DIR", "help": "ledgers, logs and databases; default ROOT/state"},
     "--strict": {"action": "store_true", "help": "stop at a malformed line of a list"},
+    "--with-media": {"action": "store_true", "help": "embed some frames and sounds in the data card"},
     "--model": {"metavar": "M", "help": "a model of training/models, default contrastive"},
     "--rebuild": {
         "action": "store_true",
@@ -49,7 +50,7 @@ OPTIONS: dict[str, dict] = {
 }
 BUILD_OPTIONS = (
     "--root", "--preset", "--segments", "--source", "--from", "--only", "--parts", "--compute", "--state",
-    "--strict",
+    "--strict", "--with-media",
 )  # fmt: skip
 
 

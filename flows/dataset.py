@@ -20,8 +20,9 @@ from flows.pipeline import (
     resolve,
     stages_asked,
 )
-from schemas.shard import latest_digest
+from schemas.shard import latest_digest, read_version
 from tasks import download, extract, index, pack, publish, validate
+from tasks.card import has_media, write_card
 from tasks.download import Day
 from tasks.leases import lease
 from tasks.parts import Stage
@@ -113,9 +114,18 @@ def _publish(pipeline: Pipeline) -> None:
     with lease(pipeline.state, "features"):
         if not plan_publish(pipeline, plan_one(pipeline, "pack")).due():
             log.info("publish: nothing to do")
+            _show_media(pipeline)
             return
-        runner = stage_task("publish", publish.publish)
-        runner(pipeline.root, pipeline.config.profile, pipeline.config.rules, pipeline.labels)
+        config, runner = pipeline.config, stage_task("publish", publish.publish)
+        media = pipeline.with_media
+        runner(pipeline.root, config.profile, config.rules, pipeline.labels, with_media=media)
+
+
+def _show_media(pipeline: Pipeline) -> None:
+    """Writes the latest version's card with media, where they are allowed and not in it yet."""
+    version = read_version(pipeline.root)
+    if pipeline.with_media and version.shards and not has_media(pipeline.root, version.digest):
+        log.info("%s", write_card(pipeline.root, version, pipeline.labels, with_media=True))
 
 
 def _show_funnel(pipeline: Pipeline) -> None:

@@ -42,6 +42,7 @@ class BuildOptions:
     compute: str = "local"
     state: str | None = None
     strict: bool = False
+    with_media: bool = False  # into the data card; the studio's always
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class Pipeline:
     def is_studio(self) -> bool:
         """Whether the media are generated."""
         return self.config.download.source == "studio"
+
+    @property
+    def with_media(self) -> bool:
+        """Whether the data card may embed frames and sounds: third parties' on request only."""
+        return self.is_studio or self.options.with_media
 
     @cached_property
     def lists(self) -> list[Path]:

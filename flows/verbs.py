@@ -22,6 +22,7 @@ def _build_options(options: argparse.Namespace):
         compute=options.compute,
         state=options.state,
         strict=options.strict,
+        with_media=options.with_media,
     )
 
 
@@ -43,7 +44,8 @@ def build(options: argparse.Namespace) -> int:
     from tasks.publish import measure_funnel
 
     print(funnel_text(measure_funnel(pipeline.root)))
-    print(f"\ndataset version {digest}\nnext: mcgurk train --root {options.root}")
+    print(f"\ndataset version {digest}\ncard {pipeline.root / 'versions' / digest}.html")
+    print(f"next: mcgurk train --root {options.root}")
     return 0
 
 

@@ -27,10 +27,10 @@ from schemas.segment import SEGMENTS
 from schemas.shard import Shard, published, read_superseded, read_version
 from tasks import ledger
 from tasks.extract import read_members, writing_members
-from tasks.pack import write_shard
+from tasks.pack import feature_files, write_shard
 from tasks.parts import Stage, carried, read_inputs
 from tasks.tombstones import MARK, obeyed
-from tasks.verify import feature_files, read_samples
+from tasks.verify import read_samples
 
 log = logging.getLogger(__name__)
 

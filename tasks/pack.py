@@ -92,6 +92,12 @@ def _samples(
             yield row["key"], {**members, JSON_SUFFIX: describe(row, config).encode()}
 
 
+def feature_files(root: Path, part: int) -> list[Path]:
+    """The feature files of a part that are there."""
+    folders = sorted(path.name for path in (root / "features").glob("*") if path.is_dir())
+    return [path for name in folders if (path := feature_path(root, name, part)).is_file()]
+
+
 def describe(row: Row, config: PackConfig) -> str:
     """The JSON of a sample, without wall-clock values. `text` and `tag` are what CLAP's readers look for."""
     segment, clip = row["joined"]["segments/checked"], row["joined"]["clips/checked"]

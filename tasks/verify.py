@@ -21,7 +21,8 @@ from schemas.shard import (
     shard_name,
     tar_path,
 )
-from tasks.extract import feature_path, read_members
+from tasks.extract import read_members
+from tasks.pack import feature_files
 from tasks.parts import lost_files
 from tasks.progress import tracked
 from tasks.publish import MANIFESTS
@@ -29,7 +30,6 @@ from tasks.publish import MANIFESTS
 log = logging.getLogger(__name__)
 
 Map = Callable[[Callable, Sequence], Iterable]
-FEATURES = "features"
 
 
 @dataclass(frozen=True)
@@ -186,12 +186,6 @@ def _not_as_extracted(root: Path, part: int, key: str, members: Members) -> list
     if len(different) == count:  # nothing there, or extracted anew by another profile
         return [""]
     return different or [JSON_SUFFIX]  # all is as extracted but what pack writes itself
-
-
-def feature_files(root: Path, part: int) -> list[Path]:
-    """The feature files of a part that are there."""
-    folders = sorted(path.name for path in (root / FEATURES).glob("*") if path.is_dir())
-    return [path for name in folders if (path := feature_path(root, name, part)).is_file()]
 
 
 def check_part(root: Path, item: tuple[str, int]) -> Findings:

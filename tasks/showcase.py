@@ -1,0 +1,121 @@
+"""Clips of a version to look at and listen to: a seeded sample, and some of each quarantine reason."""
+
+import base64
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from markupsafe import Markup
+
+from schemas.manifest import Row, read_manifest, read_part
+from schemas.outcome import Outcome
+from schemas.shard import AUDIO_SUFFIX, Version, frame_suffix, index_path, tar_path
+from tasks.charts import waveform
+from tasks.extract import read_members
+from tasks.pack import feature_files
+
+NUM_CLIPS = 8
+PER_REASON = 2
+FRAMES = 4
+WAV_HEADER_BYTES = 44
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A clip as a page shows it: media as data URIs, empty where there are none."""
+
+    key: str
+    caption: str
+    detail: str
+    frames: tuple[str, ...] = ()
+    sound: str = ""
+    wave: Markup = Markup("")
+
+
+def sample_clips(root: Path, version: Version, rows: list[Row], names: Mapping[str, str]) -> list[Shown]:
+    """NUM_CLIPS clips out of `rows` (the samples of the version), the same ones each time."""
+    chosen = random.Random(version.digest).sample(rows, min(NUM_CLIPS, len(rows)))
+    shards = {shard.name: shard for shard in version.shards}
+    shown = []
+    for row in sorted(chosen, key=lambda row: row["key"]):
+        tar = tar_path(root, shards[row["shard"]])
+        members = _members(tar, index_path(root, shards[row["shard"]]), row["key"])
+        detail = f"{row['split']} · {row['valid_ms'] / 1000:g} s"
+        shown.append(_shown(row["key"], named(row["labels"], names), detail, members))
+    return shown
+
+
+def quarantined_clips(root: Path, names: Mapping[str, str], *, with_media: bool) -> dict[str, list[Shown]]:
+    """Some clips of each expectation that rejected any; media where they had been extracted."""
+    segments = {row["key"]: row["labels"] for _, row in read_manifest(root / "segments", ("key", "labels"))}
+    found: dict[str, list[Shown]] = {}
+    for manifest in ("segments", "clips", "features"):
+        columns = ("key", "outcome", "reason", "detail", "fingerprint")
+        before = _rejected(root, manifest, columns)
+        for part, row in read_manifest(root / manifest / "checked", columns):
+            of_reason = found.setdefault(row["reason"], [])
+            if row["outcome"] != Outcome.QUARANTINED or row["key"] in before or len(of_reason) >= PER_REASON:
+                continue
+            members = _extracted(root, part, row["key"]) if with_media and manifest == "features" else {}
+            of_reason.append(_shown(row["key"], named(segments[row["key"]], names), row["detail"], members))
+    return {reason: clips for reason, clips in sorted(found.items()) if clips}
+
+
+def _rejected(root: Path, manifest: str, columns: tuple[str, ...]) -> set[str]:
+    """The keys that had been rejected before this manifest was judged: each is shown where it fell."""
+    return {
+        row["key"]
+        for _, row in read_manifest(root / manifest, columns)
+        if row["outcome"] == Outcome.QUARANTINED
+    }
+
+
+def named(labels: Iterable[str], names: Mapping[str, str]) -> str:
+    """The labels as a person calls them."""
+    return ", ".join(names.get(label, label) for label in labels)
+
+
+def _shown(key: str, caption: str, detail: str, members: Mapping[str, bytes]) -> Shown:
+    frames = sorted(suffix for suffix in members if suffix.endswith(".jpg"))
+    chosen = (
+        [frames[k] for k in np.unique(np.linspace(0, len(frames) - 1, FRAMES).astype(int))] if frames else []
+    )
+    sound = members.get(AUDIO_SUFFIX, b"")
+    drawn = waveform(np.frombuffer(sound, "<i2", offset=WAV_HEADER_BYTES)) if sound else ""
+    return Shown(
+        key,
+        caption,
+        detail,
+        tuple(_uri("image/jpeg", members[suffix]) for suffix in chosen),
+        _uri("audio/wav", sound) if sound else "",
+        Markup(drawn),  # noqa: S704  (numbers only)
+    )
+
+
+def _members(tar: Path, sidecar: Path, key: str) -> dict[str, bytes]:
+    """The members of one sample, by its index."""
+    row = next(row for row in read_part(sidecar, ("key", "members")) if row["key"] == key)
+    with tar.open("rb") as file:
+        found = {}
+        for one in row["members"]:
+            if one["suffix"] == AUDIO_SUFFIX or one["suffix"].endswith(frame_suffix(0)[3:]):
+                file.seek(one["offset"])
+                found[one["suffix"]] = file.read(one["size_bytes"])
+    return found
+
+
+def _extracted(root: Path, part: int, key: str) -> dict[str, bytes]:
+    """The members of a clip that was extracted and then rejected."""
+    found = {}
+    for path in feature_files(root, part):
+        table = read_members(path)
+        for n, one in enumerate(table["key"].to_pylist()):
+            if one == key:
+                found[table["suffix"][n].as_py()] = table["data"][n].as_py()
+    return found
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
