@@ -5,6 +5,7 @@ repository shows, and what tells `datasets` which tars are which split.
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ def charts(root: Path, version: Version, rows: list[Row]) -> list[Chart]:
     keys = {row["key"] for row in rows}
     measured = read_manifest(root / "features" / "checked", ("key", "rms_db"))
     loud = [row["rms_db"] for _, row in measured if row["key"] in keys and row["rms_db"] is not None]
-    most = max(sizes, default=1.0)
+    most = 100 * math.ceil(max(sizes, default=1.0) / 100)
     full = sum(one >= length_s for one in valid)
     drawn = [
         (
@@ -157,7 +158,8 @@ def _checks(root: Path) -> list[dict[str, Any]]:
 def has_media(root: Path, digest: str) -> bool:
     """Whether the page of a version embeds frames and sounds."""
     path = root / "versions" / f"{digest}.html"
-    return path.is_file() and "data:audio/" in path.read_text()
+    text = path.read_text() if path.is_file() else ""
+    return any(f"data:{kind}/" in text for kind in ("audio", "image", "video"))
 
 
 def _markdown() -> jinja2.Template:
@@ -169,8 +171,18 @@ def _page() -> jinja2.Template:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     # Labels and keys come from strangers: everything is escaped that is not made here.
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["number"] = lambda value: f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"  # noqa: PLR2004
+    environment.filters |= {"number": _number, "time": _time}
     return environment.get_template("card.html")
+
+
+def _number(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"  # noqa: PLR2004
+
+
+def _time(hours: float) -> str:
+    """Hours as a person says them: `12.3 h`, below one as `5 min`."""
+    return f"{_number(hours)} h" if hours >= 1 else f"{60 * hours:,.2g} min"
 
 
 def _write_readme(path: Path, version: Version, card: str) -> None:

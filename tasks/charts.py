@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-WIDTH, HEIGHT = 520, 170
-LEFT, BOTTOM, TOP = 8, 26, 18
+WIDTH, HEIGHT = 320, 150
+LEFT, BOTTOM, TOP = 4, 24, 18
 GAP = 2  # between two bars
 
 
@@ -26,7 +26,7 @@ def histogram(values: Sequence[float], low: float, high: float, *, bins: int, un
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         anchor = "start" if share == 0 else "end" if share == 1 else "middle"
         x = LEFT + share * (WIDTH - 2 * LEFT)
-        label = f"{low + share * (high - low):.4g}" + (f" {unit}" if share == 1 else "")
+        label = f"{low + share * (high - low):.3g}" + (f" {unit}" if share == 1 else "")
         parts.append(f'<text x="{x:.0f}" y="{HEIGHT - 8}" text-anchor="{anchor}">{label}</text>')
     parts.append(f'<text x="{WIDTH - LEFT}" y="12" text-anchor="end">fullest bar {top:,}</text>')
     return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" class="histogram" role="img">{"".join(parts)}</svg>'

@@ -3,7 +3,7 @@
 import base64
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,8 @@ NUM_CLIPS = 8
 PER_REASON = 2
 FRAMES = 4
 WAV_HEADER_BYTES = 44
+PLAYABLE = {".mp4": "video/mp4", ".webm": "video/webm", ".mkv": "video/webm"}  # Matroska: by most browsers
+MOST_VIDEO_BYTES = 3_000_000  # of a clip in a page
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Shown:
     frames: tuple[str, ...] = ()
     sound: str = ""
     wave: Markup = Markup("")
+    video: str = ""  # the clip itself, where there are no frames of it
 
 
 def sample_clips(root: Path, version: Version, rows: list[Row], names: Mapping[str, str]) -> list[Shown]:
@@ -52,24 +55,31 @@ def quarantined_clips(root: Path, names: Mapping[str, str], *, with_media: bool)
     segments = {row["key"]: row["labels"] for _, row in read_manifest(root / "segments", ("key", "labels"))}
     found: dict[str, list[Shown]] = {}
     for manifest in ("segments", "clips", "features"):
-        columns = ("key", "outcome", "reason", "detail", "fingerprint")
-        before = _rejected(root, manifest, columns)
+        columns = ("key", "outcome", "reason", "detail", *(("path",) if manifest == "clips" else ()))
+        before = _rejected(root, manifest)
         for part, row in read_manifest(root / manifest / "checked", columns):
             of_reason = found.setdefault(row["reason"], [])
             if row["outcome"] != Outcome.QUARANTINED or row["key"] in before or len(of_reason) >= PER_REASON:
                 continue
             members = _extracted(root, part, row["key"]) if with_media and manifest == "features" else {}
-            of_reason.append(_shown(row["key"], named(segments[row["key"]], names), row["detail"], members))
+            video = _video(root / row["path"]) if with_media and row.get("path") else ""
+            one = _shown(row["key"], named(segments[row["key"]], names), row["detail"], members)
+            of_reason.append(replace(one, video=video))
     return {reason: clips for reason, clips in sorted(found.items()) if clips}
 
 
-def _rejected(root: Path, manifest: str, columns: tuple[str, ...]) -> set[str]:
+def _rejected(root: Path, manifest: str) -> set[str]:
     """The keys that had been rejected before this manifest was judged: each is shown where it fell."""
-    return {
-        row["key"]
-        for _, row in read_manifest(root / manifest, columns)
-        if row["outcome"] == Outcome.QUARANTINED
-    }
+    rows = read_manifest(root / manifest, ("key", "outcome"))
+    return {row["key"] for _, row in rows if row["outcome"] == Outcome.QUARANTINED}
+
+
+def _video(clip: Path) -> str:
+    """A clip that was rejected before it was extracted, as it is; empty where a browser cannot play it."""
+    kind = PLAYABLE.get(clip.suffix)
+    if kind is None or not clip.is_file() or clip.stat().st_size > MOST_VIDEO_BYTES:
+        return ""
+    return _uri(kind, clip.read_bytes())
 
 
 def named(labels: Iterable[str], names: Mapping[str, str]) -> str:
