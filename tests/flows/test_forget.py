@@ -1,5 +1,6 @@
 """A take-down reaches everything that shows, holds or was made from a video, and later builds obey it."""
 
+import base64
 import json
 import os
 import shutil
@@ -56,7 +57,8 @@ def original(prefect_server, tmp_path_factory):
     timecode.write(folder / "media" / f"{VIDEO}.mp4", Recipe(seconds=2.2, sample_rate=22_050))
     for path, preset in ((first, "standard"), (second, "standard"), (second, "demo")):
         options = ["--preset", preset, "--source", f"folder:{folder / 'media'}", "--compute", "threads"]
-        run_mcgurk("build", "--root", str(folder / "root"), "--segments", str(path), *options)
+        options += ["--segments", str(path), "--with-media"]
+        run_mcgurk("build", "--root", str(folder / "root"), *options)
     return folder / "root"
 
 
@@ -104,11 +106,16 @@ def assert_complete(root):
 def test_nothing_of_it_is_left_on_disk(root):
     traces = [sample(root, digest) for digest in published(root)]
     clip = next((root / "clips" / "media").glob(f"*/{KEY}.*")).read_bytes()
+    cards = [root / "versions" / f"{digest}.html" for digest in published(root)]
+    assert all(KEY in card.read_text() for card in cards)  # three or four clips: all are drawn
 
     forgotten(root)
 
     assert_complete(root)
+    cards = [root / "versions" / f"{digest}.html" for digest in published(root)]
+    assert all("data:audio" in card.read_text() for card in cards)  # of the others
     secrets = [clip, *(content for members in traces for content in members.values())]
+    secrets += [base64.b64encode(secret) for secret in secrets]
     assert len(secrets) > 20 and all(len(secret) > 300 for secret in secrets)
     for path, content in everything(root).items():
         assert not [True for secret in secrets if secret in content], path
