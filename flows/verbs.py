@@ -113,6 +113,16 @@ def serve(options: argparse.Namespace) -> int:
     return run_servers(options.root, options.state)
 
 
+def _indexed(options: argparse.Namespace):
+    """The pipeline of a root that has segments, published or not. Raises ValueError for any other."""
+    from flows.pipeline import BuildOptions, resolve
+    from schemas.manifest import part_numbers
+
+    if not part_numbers(Path(options.root).expanduser().absolute() / "segments"):
+        raise ValueError(f"{options.root} has no segments: nothing was changed")
+    return resolve(BuildOptions(options.root, state=options.state))
+
+
 def _standing(options: argparse.Namespace):
     """The pipeline of a root that has a version. Raises ValueError for any other."""
     from flows.pipeline import BuildOptions, resolve
@@ -161,7 +171,7 @@ def forget(options: argparse.Namespace) -> int:
     from flows.forget import forget as forget_videos
     from flows.text import forgotten_text
 
-    pipeline = _standing(options)
+    pipeline = _indexed(options)
     print(f"taking down {', '.join(options.video_ids)} under {pipeline.root}", flush=True)
     print(forgotten_text(forget_videos(pipeline, options.video_ids)))
     print(f"next: mcgurk verify --root {options.root}")

@@ -255,6 +255,18 @@ def test_a_segment_that_never_came_is_forgotten_too(original, tmp_path, prefect_
     assert_complete(root)
 
 
+def test_a_video_is_forgotten_before_anything_was_published(root):
+    for name in ("features", "shards", "versions"):
+        shutil.rmtree(root / name)
+
+    told = run_mcgurk("forget", VIDEO, "--root", str(root))
+
+    assert f"segment   {KEY}: forgotten" in told
+    assert rows(root, "clips/checked")[KEY]["outcome"] == "forgotten"
+    assert not list((root / "clips" / "media").glob(f"*/{KEY}.*"))
+    assert "nothing was changed" in run_mcgurk("forget", VIDEO, "--root", str(root / "no"), code=2)
+
+
 def test_pages_that_name_or_show_it_are_cleaned(root):
     media = 'src="data:audio/wav;base64,AAAA"'
     held = latest_digest(root)
