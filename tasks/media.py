@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import islice, takewhile
 from pathlib import Path
@@ -116,6 +116,11 @@ def probe(path: Path) -> Probe:
         return Probe(container.format.name, (container.start_time or 0) / av.time_base, duration, **facts)
 
 
+def answer_probe(path: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """`probe`, as `tasks.isolation` calls it."""
+    return asdict(probe(Path(path))), {}
+
+
 @dataclass(frozen=True)
 class Cut:
     """A cut file, and where the segment truly begins inside it (presentation clock of the cut)."""
@@ -137,6 +142,14 @@ def cut(source: Path, facts: Probe, segment_s: tuple[float, float], target: Path
     except (ItemError, OSError):
         target.unlink(missing_ok=True)
         raise
+
+
+def answer_cut(
+    source: str, facts: dict[str, Any], segment_s: tuple[float, float], target: str
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """`cut`, as `tasks.isolation` calls it."""
+    made = cut(Path(source), Probe(**facts), segment_s, Path(target))
+    return {"path": str(made.path), "begins_s": made.begins_s}, {}
 
 
 def _cut(source: Path, facts: Probe, segment_s: tuple[float, float], target: Path) -> float:

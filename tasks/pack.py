@@ -6,11 +6,12 @@ The bytes depend on the samples only: members sorted, mtime 0, no owner, no wall
 import hashlib
 import io
 import logging
-import os
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from schemas.feature import Profile
 from schemas.manifest import (
@@ -24,9 +25,10 @@ from schemas.manifest import (
 )
 from schemas.outcome import Outcome
 from schemas.shard import JSON_SUFFIX, SHARDS, Shard, shard_name
+from schemas.storage import place, scratch_beside
 from tasks import features
-from tasks.extract import feature_path, read_members
-from tasks.parts import Stage, carried, commit_part, read_inputs
+from tasks.members import feature_path, members_by_key, open_members, read_sample
+from tasks.parts import Inputs, Stage, carried, commit_part, read_inputs
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +63,9 @@ def run(stage: Stage, parts: Sequence[int], config: PackConfig) -> None:
     """Writes the tars of `parts`, their indexes and their rows of the manifest `shards`."""
     for part in parts:
         inputs = read_inputs(stage, part)
-        rows = [_row(stage, row) for row in inputs]
-        files = _write_shard(stage, part, _samples(stage.root, part, inputs, config), rows)
-        commit_part(stage, part, inputs, rows, files)
+        rows = [_row(stage, row) for row in inputs.rows]
+        files = _write_shard(stage, _samples(stage.root, inputs, config), rows, part)
+        commit_part(stage, inputs, rows, files)
         log.info(
             "pack: part %d, %d of %d samples", part, sum(r["outcome"] == Outcome.OK for r in rows), len(rows)
         )
@@ -75,21 +77,18 @@ def _row(stage: Stage, row: Row) -> Row:
     return {**carried(stage, row), **facts, "valid_ms": row.get("valid_ms")}
 
 
-def _samples(
-    root: Path, part: int, inputs: Sequence[Row], config: PackConfig
-) -> Iterator[tuple[str, dict[str, bytes]]]:
+def _samples(root: Path, inputs: Inputs, config: PackConfig) -> Iterator[tuple[str, dict[str, bytes]]]:
     """(key, members by suffix) of every sample of a part, in slot order."""
-    tables = [read_members(feature_path(root, name, part)) for name in features.modules()]
-    at: dict[str, list[tuple[int, int]]] = {}
-    for t, table in enumerate(tables):
-        for n, key in enumerate(table["key"].to_pylist()):
-            at.setdefault(key, []).append((t, n))
-    for row in inputs:
-        if row["outcome"] == Outcome.OK:
-            members = {
-                tables[t]["suffix"][n].as_py(): tables[t]["data"][n].as_py() for t, n in at[row["key"]]
-            }
-            yield row["key"], {**members, JSON_SUFFIX: describe(row, config).encode()}
+    names = features.of_profile(config.profile)
+    with ExitStack() as stack:
+        tables = [stack.enter_context(open_members(feature_path(root, name, inputs.part))) for name in names]
+        places = [members_by_key(table) for table in tables]
+        for row in inputs.rows:
+            if row["outcome"] == Outcome.OK:
+                members = {JSON_SUFFIX: describe(row, config).encode()}
+                for table, at in zip(tables, places, strict=True):
+                    members |= read_sample(table, at[row["key"]])
+                yield row["key"], members
 
 
 def describe(row: Row, config: PackConfig) -> str:
@@ -137,30 +136,30 @@ class _Hashed(io.RawIOBase):
 
 
 def _write_shard(
-    stage: Stage, part: int, samples: Iterator[tuple[str, dict[str, bytes]]], rows: Sequence[Row]
-) -> list[Path]:
+    stage: Stage, samples: Iterator[tuple[str, dict[str, bytes]]], rows: Sequence[Row], part: int
+) -> dict[Path, int]:
     """Writes tar and sidecar, fills `members` and sizes into `rows`; no files where no sample is ok."""
     by_key = {row["key"]: row for row in rows}
-    stage.target.mkdir(parents=True, exist_ok=True)
-    temporary = stage.target / f".{part:06d}.{os.getpid()}.tmp"
-    try:
-        with temporary.open("wb") as raw, _Hashed(raw) as file:
-            with tarfile.open(fileobj=file, mode="w|", format=tarfile.USTAR_FORMAT) as tar:
-                for key, members in samples:
-                    by_key[key] |= _add_sample(tar, key, members)
-            os.fsync(raw.fileno())
+    with TemporaryDirectory(prefix=".mcgurk-", dir=scratch_beside(stage.target)) as folder:
+        temporary = Path(folder) / "shard.tar"
+        with (
+            temporary.open("wb") as raw,
+            _Hashed(raw) as file,
+            tarfile.open(fileobj=file, mode="w|", format=tarfile.USTAR_FORMAT) as tar,
+        ):
+            for key, members in samples:
+                by_key[key] |= _add_sample(tar, key, members)
         sha256, size = file.sha256.hexdigest(), file.size
         if not any(row["outcome"] == Outcome.OK for row in rows):
-            return []
+            return {}
         name = shard_name(rows[0]["split"], part, sha256)
-        target = temporary.replace(stage.target / f"{name}.tar")
-    finally:
-        temporary.unlink(missing_ok=True)
+        target = stage.target / f"{name}.tar"
+        place(temporary, target)
     for row in rows:
         row |= {"shard": name, "shard_sha256": sha256, "shard_size_bytes": size}
     sidecar = stage.target / f"{name}.parquet"
     write_part(sidecar, rows, SHARDS, PartHeader("pack", sha256, {}))
-    return [target, sidecar]
+    return {target: size, sidecar: sidecar.stat().st_size}
 
 
 def _add_sample(tar: tarfile.TarFile, key: str, members: dict[str, bytes]) -> Row:
