@@ -99,7 +99,7 @@ def test_one_changed_clip_is_decoded_alone(tmp_path, caplog):
 
     extract.run(stage, plan.due(), PROFILE, lambda f, batches: map(f, decoded.extend(batches) or batches))
 
-    assert [clip["key"] for batch in decoded for clip in batch.clips] == [row["key"]]
+    assert [clip["key"] for batch in decoded for clip, _ in batch.clips] == [row["key"]]
 
 
 def test_a_lost_feature_file_is_made_again(tmp_path):
