@@ -28,6 +28,7 @@ ONLY_IN = {
     "ffmpeg": {"tasks/media.py", "tasks/decode.py"},
     "av": {"tasks/media.py", "tasks/decode.py", "tasks/sources/scenes/encode.py"},
     "torch": {"training/"},
+    "webdataset": {"training/streaming.py"},
     "torchaudio": {"training/"},
 }
 

@@ -57,11 +57,17 @@ class _NoRanges(_Ranges):
     has_ranges = False
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256  # with 5, as by default, some of many requests at once wait for seconds
+
+    def handle_error(self, request, client_address):
+        """A reader that has what it needs hangs up."""
+
+
 @contextmanager
 def serving(folder: Path, handler: type[_Ranges]) -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder)))
-    server.daemon_threads = True
-    server.handle_error = lambda *_: None  # a reader that has what it needs hangs up
+    server = _Server(("127.0.0.1", 0), partial(handler, directory=str(folder)))
     thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
