@@ -35,6 +35,7 @@ ONLY_IN = {
         "tasks/sources/scenes/encode.py",
     },
     "torch": {"training/"},
+    "webdataset": {"training/streaming.py"},
     "torchaudio": {"training/"},
 }
 
