@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from flows import verbs
+
 log = logging.getLogger("flows.cli")
 
 
@@ -21,6 +23,7 @@ class Verb:
 
 
 OPTIONS: dict[str, dict] = {
+    "video_ids": {"nargs": "+", "metavar": "VIDEO_ID", "help": "may begin with a dash, as some do"},
     "--root": {"required": True, "metavar": "DIR", "help": "where segments, clips, shards and versions lie"},
     "--preset": {
         "help": "a complete configuration: demo, small or standard; default: what ROOT was last built with"
@@ -38,6 +41,10 @@ OPTIONS: dict[str, dict] = {
     "--state": {"metavar": "DIR", "help": "ledgers, logs and databases; default ROOT/state"},
     "--strict": {"action": "store_true", "help": "stop at a malformed line of a list"},
     "--model": {"metavar": "M", "help": "a model of training/models, default contrastive"},
+    "--rebuild": {
+        "action": "store_true",
+        "help": "also extract and pack everything anew from the clips, beside what stands, and compare",
+    },
     "--json": {"action": "store_true", "help": "machine-readable"},
 }
 BUILD_OPTIONS = (
@@ -48,7 +55,8 @@ BUILD_OPTIONS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; returns 0 only if it did what was asked."""
-    options = parser().parse_args(arguments)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    options = parser().parse_args(ids_apart(arguments) if arguments[:1] == ["forget"] else arguments)
     _log_plainly()
     try:
         return VERBS[options.verb].run(options)
@@ -86,6 +94,25 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def ids_apart(arguments: Sequence[str]) -> list[str]:
+    """The arguments of `forget` with its ids behind `--`: to argparse, `-NoSoundT04` would be an option."""
+    named = [option for option in VERBS["forget"].options if option.startswith("--")]
+    verb, *waiting = arguments
+    options, ids = [verb], []
+    while waiting:
+        one = waiting.pop(0)
+        if one == "--":
+            ids, waiting = [*ids, *waiting], []
+        elif one in named:
+            options += [one, *waiting[:1]]
+            waiting = waiting[1:]
+        elif one in ("-h", "--help") or one.startswith(tuple(f"{name}=" for name in named)):
+            options.append(one)
+        else:
+            ids.append(one)
+    return [*options, "--", *ids]
+
+
 def _log_plainly() -> None:
     """Our own lines on the console, one a message; other libraries only when they warn."""
     console = logging.StreamHandler()
@@ -100,144 +127,60 @@ def _log_plainly() -> None:
     warnings.simplefilter("ignore")  # third parties' deprecations are not the user's business
 
 
-def _build_options(options: argparse.Namespace):
-    from flows.pipeline import BuildOptions
-
-    return BuildOptions(
-        root=options.root,
-        preset=options.preset,
-        segments=tuple(options.segments),
-        source=options.source,
-        from_stage=options.from_stage,
-        only=options.only,
-        parts=options.parts,
-        compute=options.compute,
-        state=options.state,
-        strict=options.strict,
-    )
-
-
-def _build(options: argparse.Namespace) -> int:
-    from flows.pipeline import check_source, plan_all, resolve
-    from flows.text import funnel_text, plan_text
-
-    asked = _build_options(options)
-    pipeline = resolve(asked)
-    check_source(pipeline)
-    print(plan_text(plan_all(pipeline)), flush=True)
-    from flows.servers import prefect_api
-
-    with prefect_api(pipeline.state):
-        from flows.dataset import build_dataset
-
-        digest = build_dataset(asked)
-    from tasks.publish import measure_funnel
-
-    print(funnel_text(measure_funnel(pipeline.root)))
-    print(f"\ndataset version {digest}\nnext: mcgurk train --root {options.root}")
-    return 0
-
-
-def _plan(options: argparse.Namespace) -> int:
-    import json
-
-    from flows.pipeline import plan_all, resolve
-    from flows.text import plan_text
-
-    plans = plan_all(resolve(_build_options(options)))
-    if options.json:
-        print(json.dumps({name: plan.counts() for name, plan in plans.items()}))
-    else:
-        print(plan_text(plans))
-        print("\nnext: mcgurk build with the same options")
-    return 0
-
-
-def _status(options: argparse.Namespace) -> int:
-    import json
-    from pathlib import Path
-
-    from flows.text import funnel_text, status_of
-
-    status = status_of(Path(options.root).expanduser().absolute())
-    if options.json:
-        print(json.dumps(status))
-        return 0
-    print(funnel_text(status))
-    print(f"\ndataset version {status['dataset_version'] or 'none yet'}")
-    if status["next_attempt_at"]:
-        print(
-            f"next attempt due {status['next_attempt_at']}: mcgurk build --root {options.root} --from download"
-        )
-    return 0
-
-
-def _train(options: argparse.Namespace) -> int:
-    from flows.pipeline import BuildOptions, resolve
-    from flows.servers import prefect_api
-
-    pipeline = resolve(BuildOptions(options.root, options.preset, state=options.state))
-    with prefect_api(pipeline.state):
-        from flows.experiment import ExperimentOptions, run_experiment
-        from flows.text import scores_text
-
-        asked = ExperimentOptions(
-            options.root, preset=options.preset, model=options.model, state=options.state
-        )
-        results = run_experiment(asked)
-    print(f"{scores_text(results)}\n\n{results['reason']}\nreport  {results['report']}")
-    print(f"next: mcgurk serve --root {options.root}")
-    return 0
-
-
-def _demo(options: argparse.Namespace) -> int:
-    from flows.demo import demo
-
-    return demo(options.root)
-
-
-def _serve(options: argparse.Namespace) -> int:
-    from flows.serve import serve
-
-    return serve(options.root, options.state)
-
-
 VERBS: dict[str, Verb] = {
     "demo": Verb(
         "the whole job on generated scenes, offline, in minutes",
         "mcgurk demo",
         ("--root",),
-        _demo,
+        verbs.demo,
     ),
     "build": Verb(
         "segments -> clips -> features -> shards: does what is missing, failed or stale",
         "mcgurk build --root data --preset small --segments eval_segments.csv --source folder:videos",
         BUILD_OPTIONS,
-        _build,
+        verbs.build,
     ),
     "plan": Verb(
         "what build would do, and why, without doing it",
         "mcgurk plan --root data",
         (*BUILD_OPTIONS, "--json"),
-        _plan,
+        verbs.plan,
     ),
     "train": Verb(
         "trains, evaluates and offers for promotion, as one MLflow run",
         "mcgurk train --root data --model contrastive",
         ("--root", "--preset", "--model", "--state"),
-        _train,
+        verbs.train,
     ),
     "status": Verb(
         "what became of every segment, and what is due when",
         "mcgurk status --root data",
         ("--root", "--json"),
-        _status,
+        verbs.status,
+    ),
+    "verify": Verb(
+        "every digest anew from the bytes on disk; exit 1 names what differs",
+        "mcgurk verify --root data --rebuild",
+        ("--root", "--state", "--rebuild", "--compute", "--json"),
+        verbs.verify,
+    ),
+    "prune": Verb(
+        "removes the shards that no kept version, no running training and no manifest names",
+        "mcgurk prune --root data",
+        ("--root", "--state"),
+        verbs.prune,
+    ),
+    "forget": Verb(
+        "take-down: media, rows, shards, pages and artefacts of videos; tags the models that saw them",
+        "mcgurk forget dQw4w9WgXcQ -NoSoundT04 --root data",
+        ("video_ids", "--root", "--state"),
+        verbs.forget,
     ),
     "serve": Verb(
         "Prefect with our deployments, a worker and MLflow, for one machine",
         "mcgurk serve --root data",
         ("--root", "--state"),
-        _serve,
+        verbs.serve,
     ),
 }
 

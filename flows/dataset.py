@@ -8,6 +8,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.events import emit_event
 
 from flows.compute import Map, open_compute
+from flows.forget import finish_takedowns
 from flows.pipeline import (
     BuildOptions,
     Pipeline,
@@ -22,6 +23,7 @@ from flows.pipeline import (
 from schemas.shard import latest_digest
 from tasks import download, extract, index, pack, publish, validate
 from tasks.download import Day
+from tasks.leases import lease
 from tasks.parts import Stage
 from tasks.sources import studio
 from tasks.stages import GROUP, stage_task
@@ -29,6 +31,13 @@ from tasks.stages import GROUP, stage_task
 log = logging.getLogger(__name__)
 
 NEW_VERSION = "mcgurk.dataset-version.created"
+# Who builds the same root waits for a group of parts at most; those after `clips` change the same files.
+LEASES = {
+    "index": "segments",
+    "validate-segments": "segments",
+    "download": "clips",
+    "validate-clips": "clips",
+}
 
 
 @flow(name="build-dataset", persist_result=False)
@@ -38,6 +47,7 @@ def build_dataset(options: BuildOptions) -> str:
     before = latest_digest(pipeline.root)
     check_source(pipeline)
     remember(pipeline)
+    finish_takedowns(pipeline)
     with open_compute(options.compute) as map_items:
         for name in stages_asked(options):
             if name == "index":
@@ -55,23 +65,30 @@ def build_dataset(options: BuildOptions) -> str:
 
 
 def _index(pipeline: Pipeline, map_items: Map) -> None:
-    if pipeline.is_studio and not pipeline.options.segments:
-        stage_task("studio", studio.render)(pipeline.state, pipeline.config.corpus, map_items)
-    counts = stage_task("index", index.index)(
-        pipeline.root, pipeline.lists, pipeline.config.index, strict=pipeline.options.strict
-    )
+    with lease(pipeline.state, LEASES["index"]):
+        if pipeline.is_studio and not pipeline.options.segments:
+            stage_task("studio", studio.render)(pipeline.state, pipeline.config.corpus, map_items)
+        counts = stage_task("index", index.index)(
+            pipeline.root, pipeline.lists, pipeline.config.index, strict=pipeline.options.strict
+        )
     log.info("index: %(segments)d new segments in %(parts)d new parts, %(malformed)d malformed lines", counts)
 
 
 def _run_stage(pipeline: Pipeline, name: str, map_items: Map) -> None:
     """One stage, as one task run a group of due parts."""
-    stage = pipeline.stage(name)
-    due = plan_one(pipeline, name).due(pipeline.options.only, parts_asked(pipeline.options))
+    stage, only = pipeline.stage(name), pipeline.options.only
+    due = plan_one(pipeline, name).due(only, parts_asked(pipeline.options))
     if not due:
         log.info("%s: nothing to do", name)
     runner = stage_task(name, _runner(pipeline, name, map_items))
     for group in _groups(name, due):
-        runner(stage, group)
+        with lease(pipeline.state, LEASES.get(name, "features")):
+            # Another build may have done it while this one waited.
+            left = plan_one(pipeline, name, only=group).due(only, group)
+            if left:
+                runner(stage, left)
+            else:
+                log.info("%s: another build has done parts %d to %d", name, group[0], group[-1])
 
 
 def _runner(pipeline: Pipeline, name: str, map_items: Map) -> Callable[[Stage, Sequence[int]], object]:
@@ -93,11 +110,12 @@ def _groups(name: str, parts: Sequence[int]) -> Iterator[Sequence[int]]:
 
 
 def _publish(pipeline: Pipeline) -> None:
-    if not plan_publish(pipeline, plan_one(pipeline, "pack")).due():
-        log.info("publish: nothing to do")
-        return
-    runner = stage_task("publish", publish.publish)
-    runner(pipeline.root, pipeline.config.profile, pipeline.config.rules, pipeline.labels)
+    with lease(pipeline.state, "features"):
+        if not plan_publish(pipeline, plan_one(pipeline, "pack")).due():
+            log.info("publish: nothing to do")
+            return
+        runner = stage_task("publish", publish.publish)
+        runner(pipeline.root, pipeline.config.profile, pipeline.config.rules, pipeline.labels)
 
 
 def _show_funnel(pipeline: Pipeline) -> None:

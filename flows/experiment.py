@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +15,8 @@ from prefect import flow
 
 from flows.pipeline import BuildOptions, Pipeline, resolve
 from schemas.manifest import write_text
-from schemas.shard import Version, read_version
+from schemas.shard import Version, published, read_version
+from tasks.leases import lease, training_mark
 from tasks.publish import measure_funnel
 from tasks.sources import studio
 from tasks.stages import stage_task
@@ -73,6 +75,13 @@ class Groups:
 def run_experiment(options: ExperimentOptions) -> dict[str, Any]:
     """Trains and evaluates on one dataset version; returns results, report and the gate's verdict."""
     experiment = prepare(options)
+    # Marked, so that `prune` leaves the version alone; the mark ends with this process.
+    with training_mark(experiment.pipeline.state, experiment.version.digest):
+        read_version(experiment.pipeline.root, experiment.version.digest)
+        return _run(experiment)
+
+
+def _run(experiment: Experiment) -> dict[str, Any]:
     settings, version = experiment.pipeline.config.train, experiment.version
     source = tracking.VersionSource(version.digest, str(experiment.pipeline.root))
     name = f"{settings.model}-{version.digest[:8]}"
@@ -81,16 +90,27 @@ def run_experiment(options: ExperimentOptions) -> dict[str, Any]:
     ) as run:
         history = stage_task("train", _train)(experiment, run)
         results = stage_task("evaluate", _evaluate)(experiment, run, history)
-        run.log_results(results)
-        for name in (REPORT, BEST):
-            run.log_artifact(experiment.folder(run) / name)
-        verdict = stage_task("promote", _promote)(experiment, run, results)
+        # What `forget` must find of this run is there before it looks, or is never made.
+        with lease(experiment.pipeline.state, "pages"):
+            _require_version(experiment, run)
+            run.log_results(results)
+            for name in (REPORT, BEST):
+                run.log_artifact(experiment.folder(run) / name)
+            verdict = stage_task("promote", _promote)(experiment, run, results)
     return {
         **results,
         "report": str(experiment.folder(run) / REPORT),
         "run_id": run.run_id,
         **asdict(verdict),
     }
+
+
+def _require_version(experiment: Experiment, run: tracking.Run) -> None:
+    """Raises RuntimeError, and leaves nothing of the run, where its version was taken down meanwhile."""
+    root, digest = experiment.pipeline.root, experiment.version.digest
+    if digest not in published(root):
+        shutil.rmtree(experiment.folder(run), ignore_errors=True)
+        raise RuntimeError(f"version {digest[:12]} was taken down while it was trained on: train again")
 
 
 def prepare(options: ExperimentOptions) -> Experiment:

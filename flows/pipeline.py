@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -174,10 +174,14 @@ def plan_all(pipeline: Pipeline) -> dict[str, Plan]:
     return {**plans, "publish": plan_publish(pipeline, before)}
 
 
-def plan_one(pipeline: Pipeline, name: str, before: Plan | None = None) -> Plan:
+def plan_one(
+    pipeline: Pipeline, name: str, before: Plan | None = None, *, only: Collection[int] | None = None
+) -> Plan:
     """What a run would do with the parts of one stage, given the plan of the stage before it."""
     stage = pipeline.stage(name)
-    return download.plan(stage, before, pipeline.now) if name == "download" else plan_stage(stage, before)
+    if name == "download":
+        return download.plan(stage, before, pipeline.now, only)
+    return plan_stage(stage, before, only)
 
 
 def plan_index(pipeline: Pipeline, lists: Sequence[Path]) -> Plan:

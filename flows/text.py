@@ -4,11 +4,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flows.forget import Forgotten
 from schemas.manifest import part_numbers, part_path, read_part
 from schemas.shard import latest_digest
 from tasks.parts import Plan
+from tasks.prune import Pruned
 from tasks.publish import measure_funnel
+from tasks.verify import Findings
 
+MB = 1e6
+MOST_DIFFERENCES = 50  # that are printed
 REASONS = 3  # of a stage's parts that a plan shows
 
 
@@ -74,3 +79,47 @@ def scores_text(results: Mapping[str, Any]) -> str:
 def _interval(estimate: Mapping[str, float]) -> str:
     value, low, high, chance = (100 * estimate[name] for name in ("value", "low", "high", "chance"))
     return f"{value:5.1f} %  ({low:.1f} to {high:.1f}; chance {chance:.1f})"
+
+
+def verify_text(found: Findings) -> str:
+    """What was proved, or what differs."""
+    counts = found.checked
+    kinds = ("versions", "shards", "samples", "members", "features", "parts", "clips", "rebuilt")
+    proved = ", ".join(f"{counts[kind]:,} {kind}" for kind in kinds if counts[kind])
+    lines = [f"looked at {proved} ({counts['bytes'] / MB:,.1f} MB of shards)"]
+    if not found.differences:
+        again = "; every shard made again from its clips is the same" if counts["rebuilt"] else ""
+        return "\n".join([*lines, f"every byte is what was recorded{again}"])
+    lines += [f"  {one}" for one in found.differences[:MOST_DIFFERENCES]]
+    if len(found.differences) > MOST_DIFFERENCES:
+        lines.append(f"  and {len(found.differences) - MOST_DIFFERENCES:,} more: --json has them all")
+    lines.append(
+        f"{len(found.differences):,} difference(s)\nnext: mcgurk plan, which names what a build mends"
+    )
+    return "\n".join(lines)
+
+
+def pruned_text(pruned: Pruned) -> str:
+    """What was removed and what was kept, and why."""
+    lines = [f"kept  {digest[:12]}  {why}" for digest, why in pruned.kept.items()]
+    lines += [f"retired  {digest[:12]}" for digest in pruned.retired]
+    lines += [f"removed  {name}  {size / MB:,.1f} MB" for name, size in pruned.removed.items()]
+    size = sum(pruned.removed.values())
+    lines.append(f"{len(pruned.removed):,} file(s) removed, {size / MB:,.1f} MB ({size:,} bytes)")
+    return "\n".join(lines)
+
+
+def forgotten_text(done: Forgotten) -> str:
+    """What a take-down removed, rewrote and tagged."""
+    lines = [f"segment   {key}: forgotten" for key in done.keys]
+    lines += [f"removed   {name}  ({size:,} bytes)" for name, size in done.removed.items()]
+    lines += [f"shard     {old} -> {new or 'none: no sample is left'}" for old, new in done.shards.items()]
+    lines += [f"version   {old[:12]} -> {new[:12]}" for old, new in done.versions.items()]
+    lines += [f"page      {name}: cleaned" for name in done.pages]
+    lines += [f"artefact  {name}: cleaned" for name in done.artifacts]
+    lines += [f"model     {name}" for name in done.models]
+    if not (done.removed or done.shards or done.versions or done.pages or done.artifacts):
+        lines.append("nothing of them was left to remove")
+    if not done.models:
+        lines.append("no registered model was trained on a version that held them")
+    return "\n".join(lines)

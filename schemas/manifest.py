@@ -23,6 +23,7 @@ ROW_FIELDS: list[tuple[str, pa.DataType]] = [
     ("digest", pa.string()),  # of the item's content: what the next stage depends on
     ("fingerprint", pa.string()),  # of the stage and of this row's input: equal means it can be copied
 ]
+CONTENT_COLUMNS = ("key", "outcome", "digest")  # what a part says to whatever reads it
 PART_NAME = re.compile(r"(\d{6})\.parquet")
 METADATA_KEY = b"mcgurk"
 
@@ -103,7 +104,7 @@ def digest_of(*values: Any) -> str:
 
 def digest_of_table(table: pa.Table) -> str:
     """The content digest of a part: each row's key, outcome and digest; never attempts, messages or dates."""
-    columns = [pc.fill_null(table[name].cast(pa.string()), "") for name in ("key", "outcome", "digest")]
+    columns = [pc.fill_null(table[name].cast(pa.string()), "") for name in CONTENT_COLUMNS]
     lines = pc.binary_join_element_wise(*columns, "|")  # pyright: ignore[reportAttributeAccessIssue]
     return hashlib.sha256("\n".join(lines.to_pylist()).encode()).hexdigest()
 

@@ -8,6 +8,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ VIDEO_SUFFIX = "mp4"
 AUDIO_SUFFIX = "wav"
 LOG_MEL_SUFFIX = "log_mel.npy"
 JSON_SUFFIX = "json"
+HISTORY = "history.jsonl"  # in versions/: what was published when
+SUPERSEDED = "superseded"  # in versions/: the records of versions that were pruned or replaced
 
 # The sidecar of a tar, and the rows of the manifest `shards`: one row a slot; members only where it is ok.
 SHARDS = pa.schema(
@@ -105,19 +108,29 @@ def index_path(root: Path, shard: Shard) -> Path:
     return root / "shards" / f"{shard.name}.parquet"
 
 
-def write_version(root: Path, version: Version, facts: dict[str, Any]) -> Path:
-    """Writes `versions/{digest}.json`, its list of tars, and points `latest.*` at them; returns the JSON.
+def write_version(
+    root: Path, version: Version, facts: dict[str, Any], *, replaces: str | None = None
+) -> Path:
+    """Writes `versions/{digest}.json`, its list of tars and its line of the history; returns the JSON.
 
-    `facts` stand beside the version for people (counts, funnel); they are no part of the digest.
+    `latest.*` point at it, unless it `replaces` a version that was not the latest. `facts` stand beside the
+    version for people (counts, funnel); they are no part of the digest.
     """
     path = root / "versions" / f"{version.digest}.json"
     listing = "".join(f"../shards/{shard.name}.tar\n" for shard in version.shards)
-    if not path.exists():
+    if not path.is_file():
         write_text(path.with_suffix(".txt"), listing)
         write_text(path, canonical_json({**asdict(version), "facts": facts}) + "\n")
-    write_text(root / "versions" / "latest.txt", listing)
-    write_text(root / "versions" / "latest.json", canonical_json({"digest": version.digest}) + "\n")
+    _record(root, version.digest, replaces)
+    if replaces in (None, latest_digest(root)):
+        write_text(root / "versions" / "latest.txt", listing)
+        write_text(root / "versions" / "latest.json", canonical_json({"digest": version.digest}) + "\n")
     return path
+
+
+def read_facts(root: Path, digest: str) -> dict[str, Any]:
+    """What stands beside a version for people, as `write_version` was given it."""
+    return json.loads((root / "versions" / f"{digest}.json").read_text())["facts"]
 
 
 def read_version(root: Path, digest: str | None = None) -> Version:
@@ -126,11 +139,14 @@ def read_version(root: Path, digest: str | None = None) -> Version:
     digest = digest or latest_digest(root)
     path = folder / f"{digest}.json"
     if digest is None or not path.is_file():
-        known = sorted(p.stem for p in folder.glob("*.json") if p.stem != "latest")
         raise ValueError(
-            f"no dataset version {digest or ''} under {root} (there: {', '.join(known) or 'none'}); "
+            f"no dataset version {digest or ''} under {root} (there: {', '.join(published(root)) or 'none'}); "
             f"build one with `mcgurk build --root {root}`"
         )
+    return _parsed(path)
+
+
+def _parsed(path: Path) -> Version:
     stored = json.loads(path.read_text())
     profile, shards = Profile(**stored["profile"]), [Shard(**shard) for shard in stored["shards"]]
     return Version(stored["digest"], profile, stored["fields"], shards)
@@ -140,3 +156,59 @@ def latest_digest(root: Path) -> str | None:
     """The digest of the newest version under `root`, or None."""
     path = root / "versions" / "latest.json"
     return json.loads(path.read_text())["digest"] if path.is_file() else None
+
+
+def published(root: Path) -> list[str]:
+    """The digests of the versions that stand, from the one published longest ago to the latest.
+
+    A version that was built again counts by the last time; one that replaced another has its place.
+    """
+    order: list[str] = []
+    for line in read_history(root):
+        digest, replaced = line["digest"], line["replaces"]
+        if replaced is None:
+            order = [*(one for one in order if one != digest), digest]
+        elif digest in order:
+            order = [one for one in order if one != replaced]
+        else:
+            order = [digest if one == replaced else one for one in order]
+    standing = {path.stem for path in (root / "versions").glob("*.json")} - {"latest"}
+    unrecorded = sorted(standing - set(order))  # of a time before the history
+    return [*unrecorded, *(digest for digest in order if digest in standing)]
+
+
+def read_history(root: Path) -> list[dict[str, Any]]:
+    """Every publication in its order: digest, when, and the version that it replaced (None as a rule)."""
+    path = root / "versions" / HISTORY
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def _record(root: Path, digest: str, replaces: str | None) -> None:
+    """Adds a line to the history, unless it says so already: dates are no part of an immutable version."""
+    lines = read_history(root)
+    is_known = lines and lines[-1]["digest"] == digest
+    if replaces is not None:
+        is_known = any((line["digest"], line["replaces"]) == (digest, replaces) for line in lines)
+    if is_known:
+        return
+    line = {"digest": digest, "published_at": datetime.now(UTC).isoformat(), "replaces": replaces}
+    text = "".join(canonical_json(one) + "\n" for one in [*lines, line])
+    write_text(root / "versions" / HISTORY, text)
+
+
+def retire(root: Path, digest: str) -> None:
+    """Takes a version off the list: its JSON moves to `versions/superseded/`, its pages go.
+
+    What is left says which shards a model was trained on; it names no sample.
+    """
+    path = root / "versions" / f"{digest}.json"
+    for suffix in (".txt", ".md", ".html"):
+        path.with_suffix(suffix).unlink(missing_ok=True)
+    if path.is_file():
+        write_text(root / "versions" / SUPERSEDED / path.name, path.read_text())
+        path.unlink()
+
+
+def read_superseded(root: Path) -> list[Version]:
+    """The versions that were retired; their tars may be gone."""
+    return [_parsed(path) for path in sorted((root / "versions" / SUPERSEDED).glob("*.json"))]

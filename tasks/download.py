@@ -5,7 +5,7 @@ The one stage whose result depends on the day: rows keep their attempts and when
 
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -69,9 +69,10 @@ def stage(root: Path, config: DownloadConfig) -> Stage:
     return Stage("download", VERSION, root, "segments/checked", "clips", CLIPS, settings)
 
 
-def plan(stage: Stage, upstream: Plan | None, now: datetime) -> Plan:
+def plan(stage: Stage, upstream: Plan | None, now: datetime, only: Collection[int] | None = None) -> Plan:
     """As every stage's plan; besides, a part is `failed` when one of its rows is due again."""
-    return Plan(stage.name, [_with_due(stage, part, now) for part in plan_stage(stage, upstream).parts])
+    parts = plan_stage(stage, upstream, only).parts
+    return Plan(stage.name, [_with_due(stage, part, now) for part in parts])
 
 
 def _with_due(stage: Stage, planned: PartPlan, now: datetime) -> PartPlan:

@@ -25,6 +25,7 @@ from schemas.manifest import PartHeader, part_numbers, part_path, sha256_of_file
 from schemas.segment import SEGMENTS, SPLITS, VIDEO_ID
 from schemas.storage import readable
 from tasks.labels import keep_labels
+from tasks.tombstones import obeyed, read_tombstones
 
 log = logging.getLogger(__name__)
 
@@ -84,13 +85,23 @@ def index(root: Path, paths: Sequence[Path], config: IndexConfig, *, strict: boo
     parts = deal(root, lists, config)
     for part in parts:
         header = PartHeader("index", "", {})
-        write_table(part_path(root / FOLDER, part.part), part.table, header)
+        write_table(part_path(root / FOLDER, part.part), _without_forgotten(root, part.table), header)
     keep_labels(root / FOLDER, paths)
     if lists:
         known |= {one.sha256: {"file": one.name, "malformed": one.malformed} for one in lists}
         write_text(root / FOLDER / LISTS, json.dumps(known, indent=1, sort_keys=True) + "\n")
     new = sum(part.table.num_rows for part in parts)
     return {"lists": len(lists), "segments": new, "parts": len(parts), "malformed": len(malformed)}
+
+
+def _without_forgotten(root: Path, table: pa.Table) -> pa.Table:
+    """New slots of videos that were taken down before are `forgotten` from the start."""
+    videos = pa.array(read_tombstones(root), pa.string())
+    if not pc.any(pc.is_in(table["video_id"], videos)).as_py():
+        return table
+    forgotten = set(videos.to_pylist())
+    rows = [obeyed(row) if row["video_id"] in forgotten else row for row in table.to_pylist()]
+    return pa.Table.from_pylist(rows, SEGMENTS)
 
 
 def recorded_lists(root: Path) -> dict[str, dict]:

@@ -2,10 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from schemas.manifest import Row
+from schemas.manifest import Row, write_text
 
 
 def append(state: Path, part: int, rows: Iterable[Row]) -> None:
@@ -33,6 +33,20 @@ def latest(state: Path, part: int) -> dict[str, Row]:
             continue
         rows[row["key"]] = row
     return rows
+
+
+def remove(state: Path, part: int, keys: Collection[str]) -> None:
+    """Rewrites the ledger of a part without the segments `keys`, and without lines that a kill tore."""
+    rows = []
+    path = _path(state, part)
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    kept = [row for row in rows if row["key"] not in keys]
+    if len(kept) < len(rows):
+        write_text(path, "".join(json.dumps(row, sort_keys=True) + "\n" for row in kept))
 
 
 def _path(state: Path, part: int) -> Path:

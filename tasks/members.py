@@ -1,6 +1,6 @@
 """A feature file: one Arrow file a part and feature, one row a member; the members of a key stand together."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -74,6 +74,12 @@ def join_members(target: Path, fragments: Sequence[Path], keys: Sequence[str]) -
         for table in tables:
             found = {**{key: (table, place) for key, place in members_by_key(table).items()}, **found}
         return _write(target, (table.slice(*place) for table, place in map(found.__getitem__, keys)))
+
+
+def drop_members(path: Path, keys: Collection[str]) -> int:
+    """Writes a feature file without `keys`; returns its size in bytes."""
+    kept = [key for key in _keys_of(path) or () if key not in keys]
+    return join_members(path, [], kept)
 
 
 def _keys_of(path: Path) -> list[str] | None:

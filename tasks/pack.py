@@ -64,7 +64,7 @@ def run(stage: Stage, parts: Sequence[int], config: PackConfig) -> None:
     for part in parts:
         inputs = read_inputs(stage, part)
         rows = [_row(stage, row) for row in inputs.rows]
-        files = _write_shard(stage, _samples(stage.root, inputs, config), rows, part)
+        files = write_shard(stage.target, part, _samples(stage.root, inputs, config), rows)
         commit_part(stage, inputs, rows, files)
         log.info(
             "pack: part %d, %d of %d samples", part, sum(r["outcome"] == Outcome.OK for r in rows), len(rows)
@@ -135,13 +135,16 @@ class _Hashed(io.RawIOBase):
         return self._file.write(data)
 
 
-def _write_shard(
-    stage: Stage, samples: Iterator[tuple[str, dict[str, bytes]]], rows: Sequence[Row], part: int
+def write_shard(
+    folder: Path, part: int, samples: Iterator[tuple[str, dict[str, bytes]]], rows: Sequence[Row]
 ) -> dict[Path, int]:
-    """Writes tar and sidecar, fills `members` and sizes into `rows`; no files where no sample is ok."""
+    """Writes tar and sidecar, fills `members` and sizes into `rows`; no files where no sample is ok.
+
+    Returns the size of each file in bytes.
+    """
     by_key = {row["key"]: row for row in rows}
-    with TemporaryDirectory(prefix=".mcgurk-", dir=scratch_beside(stage.target)) as folder:
-        temporary = Path(folder) / "shard.tar"
+    with TemporaryDirectory(prefix=".mcgurk-", dir=scratch_beside(folder)) as scratch:
+        temporary = Path(scratch) / "shard.tar"
         with (
             temporary.open("wb") as raw,
             _Hashed(raw) as file,
@@ -153,11 +156,11 @@ def _write_shard(
         if not any(row["outcome"] == Outcome.OK for row in rows):
             return {}
         name = shard_name(rows[0]["split"], part, sha256)
-        target = stage.target / f"{name}.tar"
+        target = folder / f"{name}.tar"
         place(temporary, target)
     for row in rows:
         row |= {"shard": name, "shard_sha256": sha256, "shard_size_bytes": size}
-    sidecar = stage.target / f"{name}.parquet"
+    sidecar = folder / f"{name}.parquet"
     write_part(sidecar, rows, SHARDS, PartHeader("pack", sha256, {}))
     return {target: size, sidecar: sidecar.stat().st_size}
 

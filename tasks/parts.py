@@ -5,7 +5,7 @@ belong to it are there with their sizes. Prefect's retries, a new run and the co
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -54,8 +54,11 @@ class Stage:
     def part_fingerprint(self, part: int) -> str:
         """What a run would write into part number `part` now, by the content of what it reads."""
         headers = [read_header(part_path(self.root / name, part)) for name in (self.reads, *self.joins)]
-        content = [header.content if header else None for header in headers]
-        return digest_of(self.name, self.version, self.settings, content)
+        return self.fingerprint_of([header.content if header else None for header in headers])
+
+    def fingerprint_of(self, contents: Sequence[str | None]) -> str:
+        """The same, for inputs with these content digests (of `reads`, then of `joins`)."""
+        return digest_of(self.name, self.version, self.settings, list(contents))
 
     def row_fingerprint(self, row: Row) -> str:
         """Equal for two input rows that this stage turns into the same output."""
@@ -93,11 +96,15 @@ class Plan:
         ]
 
 
-def plan_stage(stage: Stage, upstream: Plan | None = None) -> Plan:
-    """What a run would do with every part of `stage`, given what the stage before it is about to do."""
+def plan_stage(stage: Stage, upstream: Plan | None = None, only: Collection[int] | None = None) -> Plan:
+    """What a run would do with the parts of `stage`, given what the stage before it is about to do.
+
+    `only` looks at some parts, where all would take long.
+    """
     parts = upstream.parts if upstream else []
     pending: dict[int, State] = {p.part: p.state for p in parts if p.state != "done"}
     numbers = sorted({*part_numbers(stage.source), *pending})
+    numbers = [part for part in numbers if only is None or part in only]
     return Plan(stage.name, [_plan_part(stage, part, pending.get(part)) for part in numbers])
 
 

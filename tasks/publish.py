@@ -1,19 +1,16 @@
 """Publish: the shards that stand -> a dataset version with its funnel and its data card."""
 
-import json
 import logging
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import jinja2
-
 from schemas.feature import Profile
-from schemas.manifest import Row, part_numbers, part_path, read_part, write_text
+from schemas.manifest import Row, part_numbers, part_path, read_part
 from schemas.outcome import Outcome, funnel
 from schemas.rules import Rules
 from schemas.shard import Version, make_version, write_version
+from tasks.card import Labels, write_card
 from tasks.pack import packed
 from tasks.validate import judge
 
@@ -26,8 +23,10 @@ MANIFESTS = (
 VERDICT = ("key", "outcome", "reason")
 
 
-def publish(root: Path, profile: Profile, rules: Rules, labels: dict[str, tuple[int, str]]) -> Version:
-    """Checks the shards, writes the version that they make and points `latest` at it.
+def publish(
+    root: Path, profile: Profile, rules: Rules, labels: Labels, *, with_media: bool = False
+) -> Version:
+    """Checks the shards, writes the version that they make and its card, and points `latest` at it.
 
     Raises GateError if a shard lacks anything, RuntimeError if a segment is lost or counted twice.
     """
@@ -36,12 +35,11 @@ def publish(root: Path, profile: Profile, rules: Rules, labels: dict[str, tuple[
     samples = sum(shard.num_samples for shard in version.shards)
     if samples != counts["in_shards"]:
         raise RuntimeError(f"{samples} samples in shards, but the funnel counts {counts['in_shards']}")
-    path = write_version(root, version, {"funnel": counts})
-    card = write_card(root, version, labels)
+    write_version(root, version, {"funnel": counts})
+    card = write_card(root, version, labels, with_media=with_media)
     log.info(
         "version %s: %d samples in %d shards (%s)", version.digest[:12], samples, len(version.shards), card
     )
-    log.debug("%s", path)
     return version
 
 
@@ -67,40 +65,3 @@ def fates(root: Path) -> Iterator[Row]:
 
 def _indexed(root: Path) -> Sequence[int]:
     return part_numbers(root / "segments")
-
-
-def write_card(root: Path, version: Version, labels: dict[str, tuple[int, str]]) -> Path:
-    """The data card of a version: what it holds, how it came to be, and how to read it."""
-    stored = json.loads((root / "versions" / f"{version.digest}.json").read_text())
-    per_split: Counter = Counter()
-    for shard in version.shards:
-        per_split[shard.split] += shard.num_samples
-    named = [(_cell(labels.get(mid, (0, mid))[1]), n) for mid, n in _label_counts(root).most_common()]
-    environment = jinja2.Environment(trim_blocks=True)  # noqa: S701  (Markdown: foreign text goes by _cell)
-    template = environment.from_string((Path(__file__).parent / "card.md").read_text())
-    funnel_lines = list(_funnel_lines(stored["facts"]["funnel"]))
-    card = template.render(version=version, per_split=per_split, labels=named, funnel=funnel_lines)
-    path = root / "versions" / f"{version.digest}.md"
-    write_text(path, card)
-    return path
-
-
-def _funnel_lines(counts: dict) -> Iterator[str]:
-    yield f"{counts['segments']} segments = {counts['in_shards']} in shards"
-    for fate in ("quarantined", "unavailable", "waiting"):
-        told = ", ".join(f"{reason} {n}" for reason, n in counts[fate].items())
-        yield f"+ {sum(counts[fate].values())} {fate}" + (f" ({told})" if told else "")
-    yield f"+ {counts['forgotten']} forgotten"
-
-
-def _label_counts(root: Path) -> Counter:
-    counts: Counter = Counter()
-    for part in part_numbers(root / "shards"):
-        for row in read_part(part_path(root / "shards", part), ("outcome", "labels")):
-            if row["outcome"] == Outcome.OK:
-                counts.update(row["labels"])
-    return counts
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")  # a label is foreign text

@@ -6,7 +6,7 @@ breaks stops the flow: then the run is suspect, not the rows.
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,6 +108,28 @@ def write_reports(folder: Path, manifest: str, rows: int, findings: Sequence["Fi
     ]
     report = {"manifest": manifest, "rows": rows, "expectations": expectations}
     write_text(folder / f"{manifest}.json", json.dumps(report, indent=1, sort_keys=True, default=str) + "\n")
+    _write_page(folder)
+
+
+def forget_examples(folder: Path, keys: Collection[str]) -> list[Path]:
+    """Takes `keys` out of the reports' examples; returns the reports that had one."""
+    changed = []
+    for path in [path for name in SCHEMAS if (path := folder / f"{name}.json").is_file()]:
+        report, found = json.loads(path.read_text()), False
+        for one in report["expectations"]:
+            found |= bool(one["examples"].keys() & set(keys))
+            one["examples"] = {key: value for key, value in one["examples"].items() if key not in keys}
+        if found:
+            write_text(path, json.dumps(report, indent=1, sort_keys=True) + "\n")
+            changed.append(path)
+    page = folder / "index.html"
+    if page.is_file() and any(key in page.read_text() for key in keys):
+        _write_page(folder)
+        changed.append(page)
+    return changed
+
+
+def _write_page(folder: Path) -> None:
     paths = [folder / f"{name}.json" for name in SCHEMAS]
     reports = [json.loads(path.read_text()) for path in paths if path.is_file()]
     loader = jinja2.FileSystemLoader(Path(__file__).parent)

@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
@@ -22,15 +22,17 @@ import mlflow
 import numpy as np
 import torch
 from mlflow import pytorch as mlflow_pytorch
+from mlflow.artifacts import load_text
 from mlflow.data.dataset import Dataset as MlflowDataset
 from mlflow.data.dataset_source import DatasetSource
-from mlflow.entities import Metric
+from mlflow.entities import Metric, ViewType
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 
 from schemas import signal
 from training.frontend import Scorer
+from training.gate import EVALUATION_DIGEST, SCORE, Verdict, compare
 from training.models import AvcModel
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,8 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 MAX_DIGEST = 36  # characters that MLflow takes; the tag `dataset_version` has all of them
 MAX_BATCH = 1000  # metrics in one request, by MLflow's REST limit
 EXAMPLE_BATCH = 2  # torch.export takes a dimension of size 1 for a constant
-EVALUATION_DIGEST, SCORE = "evaluation_digest", "score"  # tags of a model version that the gate compares
+FORGOTTEN = "trained_on_forgotten"  # tag of a model version: `yes`, or `possibly` where its shards are gone
+TEXTS = (".html", ".json", ".txt", ".csv", ".md")  # artefacts that may name or show a clip
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,7 @@ class Run:
 
     def log_results(self, results: Mapping[str, Any]) -> None:
         """The evaluations' numbers as metrics (`correspondence.random.auc.value`), and whole as JSON."""
-        flat = {key: value for key, value in _flat(results).items() if math.isfinite(value)}
-        self._waiting += [Metric(key, value, 0, 0) for key, value in flat.items()]
+        self._waiting += [Metric(key, value, 0, 0) for key, value in _numbers(results).items()]
         self.flush()
         self.client.log_text(self.run_id, json.dumps(results, indent=1, sort_keys=True), "results.json")
 
@@ -148,7 +150,7 @@ def experiment_run(
     _connect(store)
     with mlflow.start_run(run_name=name, log_system_metrics=False) as active:
         run = Run(MlflowClient(), active.info.run_id)
-        mlflow.log_params({key: value for key, value in _flat_params(params).items()})
+        mlflow.log_params({key: str(value) for key, value in _leaves(params).items()})
         mlflow.log_input(_VersionDataset(dataset), context="training")
         run.set_tags({"dataset_version": dataset.digest, **tags})
         try:
@@ -195,14 +197,6 @@ def register(run: Run, model: AvcModel, model_name: str, *, score: float, evalua
     return str(version.version)
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Whether a version became champion, and why."""
-
-    is_promoted: bool
-    reason: str
-
-
 def promote(store: Store, model_name: str, version: str) -> Verdict:
     """Makes `version` `@champion` if there is none, or if it scores higher on the same evaluation.
 
@@ -223,26 +217,6 @@ def promote(store: Store, model_name: str, version: str) -> Verdict:
     return verdict
 
 
-def compare(new: Mapping[str, str], champion: Mapping[str, str] | None) -> Verdict:
-    """The gate, on the tags of two model versions."""
-    score = float(new[SCORE])
-    if not math.isfinite(score):
-        return Verdict(False, f"refused: its score is {score}")
-    if champion is None:
-        return Verdict(True, f"promoted: the first champion, with {score:.4f}")
-    if new[EVALUATION_DIGEST] != champion[EVALUATION_DIGEST]:
-        return Verdict(
-            False,
-            f"refused: measured on evaluation {new[EVALUATION_DIGEST][:12]}, the champion on "
-            f"{champion[EVALUATION_DIGEST][:12]}; evaluate both on one",
-        )
-    if score > float(champion[SCORE]):
-        return Verdict(True, f"promoted: {score:.4f} beats the champion's {float(champion[SCORE]):.4f}")
-    return Verdict(
-        False, f"not promoted: {score:.4f} does not beat the champion's {float(champion[SCORE]):.4f}"
-    )
-
-
 def champion_uri(store: Store, model_name: str) -> str | None:
     """The address under which MLflow loads the champion; None where there is none."""
     _connect(store)
@@ -254,6 +228,39 @@ def load_scorer(store: Store, uri: str) -> torch.nn.Module:
     """A registered program: `forward(frames, audio)` as `training.frontend.Scorer` has it."""
     _connect(store)
     return mlflow_pytorch.load_model(uri)
+
+
+def clean_artifacts(store: Store, digests: Collection[str], clean: Callable[[str], str]) -> list[str]:
+    """Text artefacts of runs on the versions `digests`, rewritten by `clean`; those that it changed."""
+    _connect(store)
+    client, changed = MlflowClient(), []
+    for run_id in sorted(run for digest in digests for run in _runs_on(client, digest)):
+        for path in [one.path for one in client.list_artifacts(run_id) if one.path.endswith(TEXTS)]:
+            before = load_text(f"runs:/{run_id}/{path}")
+            after = clean(before)
+            if after != before:
+                client.log_text(run_id, after, path)
+                changed.append(f"{run_id}/{path}")
+    return changed
+
+
+def _runs_on(client: MlflowClient, digest: str) -> list[str]:
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    found = client.search_runs(experiments, f"tags.dataset_version = '{digest}'", ViewType.ALL)
+    return [run.info.run_id for run in found]
+
+
+def tag_forgotten(store: Store, held: Mapping[str, bool]) -> list[str]:
+    """Tags the model versions trained on the versions `held` (digest -> for certain); says which they are."""
+    _connect(store)
+    client, told = MlflowClient(), []
+    for model in client.search_model_versions():
+        is_sure = held.get(model.tags.get("dataset_version", ""))
+        if is_sure is not None:
+            value = "yes" if is_sure or model.tags.get(FORGOTTEN) == "yes" else "possibly"
+            client.set_model_version_tag(model.name, str(model.version), FORGOTTEN, value)
+            told.append(f"{model.name} version {model.version}: {FORGOTTEN} = {value}")
+    return sorted(told)
 
 
 def _connect(store: Store) -> None:
@@ -277,19 +284,16 @@ def _ensure_registered_model(client: MlflowClient, name: str) -> None:
         client.create_registered_model(name)
 
 
-def _flat(values: Any, prefix: str = "") -> dict[str, float]:
-    """Numbers of a nest of mappings by their path; lists and words stay in the JSON."""
-    if isinstance(values, Mapping):
-        nested = (_flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in values.items())
-        return {key: value for part in nested for key, value in part.items()}
-    is_number = isinstance(values, int | float) and not isinstance(values, bool)
-    return {prefix: float(values)} if is_number else {}
+def _leaves(values: Any, prefix: str = "") -> dict[str, Any]:
+    """What a nest of mappings holds, by its path."""
+    if not isinstance(values, Mapping):
+        return {prefix: values}
+    nested = (_leaves(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in values.items())
+    return {key: value for part in nested for key, value in part.items()}
 
 
-def _flat_params(values: Any, prefix: str = "") -> dict[str, str]:
-    if isinstance(values, Mapping):
-        nested = (
-            _flat_params(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in values.items()
-        )
-        return {key: value for part in nested for key, value in part.items()}
-    return {prefix: str(values)}
+def _numbers(values: Any) -> dict[str, float]:
+    """Finite numbers by their path; lists and words stay in the JSON."""
+    leaves = _leaves(values).items()
+    numbers = {k: float(v) for k, v in leaves if isinstance(v, int | float) and not isinstance(v, bool)}
+    return {key: value for key, value in numbers.items() if math.isfinite(value)}

@@ -7,7 +7,7 @@ import sys
 import pytest
 from real_servers import REPOSITORY
 
-from flows.cli import VERBS, parser
+from flows.cli import VERBS, ids_apart, parser
 from flows.pipeline import BuildOptions, parts_asked, resolve, stages_asked
 
 BUILD = {
@@ -20,6 +20,9 @@ OPTIONS = {
     "plan": BUILD | {"--json"},
     "train": {"--root", "--preset", "--model", "--state"},
     "status": {"--root", "--json"},
+    "verify": {"--root", "--state", "--rebuild", "--compute", "--json"},
+    "prune": {"--root", "--state"},
+    "forget": {"video_ids", "--root", "--state"},
     "serve": {"--root", "--state"},
 }
 
@@ -34,6 +37,21 @@ def test_every_verb_explains_itself_with_an_example(verb, capsys):
         parser().parse_args([verb, "--help"])
 
     assert f"example:\n  mcgurk {verb}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["-NoSoundT04", "--two", "plain", "--root", "r"],
+        ["--root", "r", "-NoSoundT04", "--two", "plain"],
+        ["--root=r", "--", "-NoSoundT04", "--two", "plain"],
+        ["-NoSoundT04", "--root", "r", "--", "--two", "plain"],
+    ],
+)
+def test_ids_may_begin_with_a_dash(arguments):
+    options = parser().parse_args(ids_apart(["forget", *arguments]))
+
+    assert (options.root, options.video_ids) == ("r", ["-NoSoundT04", "--two", "plain"])
 
 
 def test_help_pays_for_no_heavy_import():

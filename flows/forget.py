@@ -1,0 +1,151 @@
+"""Take-down: the tombstone first, then everything that shows or holds a video, and what was made from it.
+
+Each step looks at what is there: after a kill, the same command (or the next build) does the rest.
+"""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from flows.pipeline import STAGES, Pipeline
+from schemas.manifest import write_text
+from schemas.shard import (
+    Shard,
+    Version,
+    latest_digest,
+    make_version,
+    published,
+    read_facts,
+    read_version,
+    retire,
+    write_version,
+)
+from schemas.storage import path_under
+from tasks import forget as erase
+from tasks.card import has_media, write_card
+from tasks.leases import NAMES, lease
+from tasks.publish import measure_funnel
+from tasks.tombstones import bury, read_tombstones
+from tasks.validate import forget_examples
+
+log = logging.getLogger(__name__)
+
+PAGES = (".html", ".json", ".md", ".txt")
+
+
+@dataclass
+class Forgotten:
+    """What a take-down did."""
+
+    keys: list[str] = field(default_factory=list)
+    removed: dict[str, int] = field(default_factory=dict)  # file -> bytes
+    shards: dict[str, str | None] = field(default_factory=dict)  # shard -> its successor
+    versions: dict[str, str] = field(default_factory=dict)  # version -> its successor
+    pages: list[str] = field(default_factory=list)
+    artifacts: list[str] = field(default_factory=list)  # of MLflow runs
+    models: list[str] = field(default_factory=list)  # that were trained on a version that held it
+
+
+def finish_takedowns(pipeline: Pipeline) -> None:
+    """Does the rest of take-downs that were interrupted, before anything is built on what they left."""
+    unfinished = [video_id for video_id, one in read_tombstones(pipeline.root).items() if not one.is_done]
+    if unfinished:
+        log.info("forget: an earlier take-down of %s was interrupted", ", ".join(unfinished))
+        forget(pipeline, unfinished)
+
+
+def forget(pipeline: Pipeline, video_ids: Sequence[str]) -> Forgotten:
+    """Takes the videos down. Raises ValueError, and changes nothing, where one is unknown."""
+    root, state, done = pipeline.root, pipeline.state, Forgotten()
+    slots = erase.slots_of(root, video_ids)
+    bury(root, video_ids, erase.versions_that_held(root, slots), is_done=False)
+    with lease(state, *NAMES):
+        # Again: a build may have published meanwhile.
+        bury(root, video_ids, erase.versions_that_held(root, slots), is_done=False)
+        stones = read_tombstones(root)
+        held = {d: sure for v in video_ids for d, sure in sorted(stones[v].versions.items())}
+        stages = [pipeline.stage(name) for name in STAGES[1:-1]]
+        written = erase.write_without(root, stages[-1], slots)
+        erase.mark_manifests(stages, slots, written)
+        done.keys = sorted(key for keys in slots.values() for key in keys)
+        done.shards = {old: new and new.name for old, new in written.items()}
+        done.versions = _succeed(pipeline, written)
+        done.removed = erase.remove_files(root, state, slots, written)
+        done.pages = _clean_pages(pipeline, video_ids, held, done)
+        _clean_tracking(root, video_ids, held, done)
+        bury(root, video_ids, {}, is_done=True)
+    return done
+
+
+def _succeed(pipeline: Pipeline, written: Mapping[str, Shard | None]) -> dict[str, str]:
+    """Gives every version that names an old shard a successor without it: old -> new."""
+    root, made = pipeline.root, {}
+    for digest in published(root):
+        version = read_version(root, digest)
+        if not any(shard.name in written for shard in version.shards):
+            continue
+        shards = [written.get(shard.name, shard) for shard in version.shards]
+        successor = make_version(version.profile, [shard for shard in shards if shard])
+        with_media = has_media(root, digest)
+        write_version(root, successor, _facts(root, version, successor), replaces=digest)
+        write_card(root, successor, pipeline.labels, with_media=with_media)
+        retire(root, digest)
+        made[digest] = successor.digest
+    return made
+
+
+def _facts(root: Path, version: Version, successor: Version) -> dict[str, Any]:
+    """The facts of a version as they are without its forgotten samples."""
+    facts = read_facts(root, version.digest)
+    left, before = (sum(shard.num_samples for shard in one.shards) for one in (successor, version))
+    if latest_digest(root) == version.digest and measure_funnel(root)["in_shards"] == left:
+        return {**facts, "funnel": measure_funnel(root)}
+    funnel = facts["funnel"]
+    moved = {"in_shards": left, "forgotten": funnel["forgotten"] + before - left}
+    return {**facts, "funnel": {**funnel, **moved}}
+
+
+def _clean_pages(
+    pipeline: Pipeline, video_ids: Sequence[str], held: Mapping[str, bool], done: Forgotten
+) -> list[str]:
+    """Cards, validation reports and reports of experiments that name or may show the videos."""
+    from training.takedown import without_media, without_videos
+
+    root = pipeline.root
+    changed = forget_examples(root / "reports" / "validation", done.keys)
+    for digest in published(root):
+        cards = [root / "versions" / f"{digest}.{kind}" for kind in ("html", "md")]
+        texts = "".join(path.read_text() for path in cards if path.is_file())
+        if without_videos(texts, video_ids) != texts:
+            changed.append(
+                write_card(
+                    root, read_version(root, digest), pipeline.labels, with_media=has_media(root, digest)
+                )
+            )
+    for path in sorted((root / "reports").glob("*/*")):
+        if path.suffix in PAGES and path.parent.name != "validation":
+            before = path.read_text()
+            # The page of a run on a version that held it may show it without saying so.
+            is_held = any(digest in before for digest in held)
+            after = (without_media if is_held else without_videos)(before, video_ids)
+            if after != before:
+                write_text(path, after)
+                changed.append(path)
+    return [path_under(root, path) for path in changed]
+
+
+def _clean_tracking(root: Path, video_ids: Sequence[str], held: Mapping[str, bool], done: Forgotten) -> None:
+    """The artefacts of runs on the versions that held the videos, and the models trained there."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    if not (held and (uri or (root / "mlruns" / "mlflow.db").is_file())):
+        return
+    from training import tracking
+    from training.takedown import without_media
+
+    store = tracking.Store(uri=uri) if uri else tracking.Store(root=root)
+    done.artifacts = tracking.clean_artifacts(store, held, partial(without_media, video_ids=video_ids))
+    done.models = tracking.tag_forgotten(store, held)

@@ -1,0 +1,78 @@
+"""`mcgurk verify --rebuild`: extracts and packs everything anew from the clips, and compares the bytes."""
+
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from flows.compute import Map
+from flows.pipeline import Pipeline
+from schemas.manifest import part_numbers
+from schemas.shard import Shard, read_version, tar_path
+from tasks import extract, pack, validate
+from tasks.pack import packed
+from tasks.verify import Difference, Findings, compare_tars
+
+log = logging.getLogger(__name__)
+
+SCRATCH = "rebuild-"  # in the state folder
+GROUP = 16  # parts that are rebuilt before they are removed again: what a rebuild needs of the disk
+MADE = ("features", "shards")
+
+
+def rebuild(pipeline: Pipeline, map_items: Map) -> Findings:
+    """Every shard of the latest version from the clips that stand now, in a root of its own.
+
+    With the version's own profile; rules, labels and tools are those of today.
+    """
+    version, found = read_version(pipeline.root), Findings()
+    listed = {shard.part: shard for shard in version.shards}
+    # A rate that a whole manifest breaks would be no news here: the version stands.
+    rules = replace(pipeline.config.rules, min_pass_share=0.0)
+    again = replace(pipeline, config=replace(pipeline.config, profile=version.profile, rules=rules))
+    parts = part_numbers(pipeline.root / "clips" / "checked")
+    with linked_root(pipeline.root, pipeline.state) as scratch:
+        for start in range(0, len(parts), GROUP):
+            group = parts[start : start + GROUP]
+            _make(replace(again, root=scratch), group, map_items)
+            found += _compare(pipeline.root, scratch, {part: listed.get(part) for part in group})
+            log.info("rebuilt %d of %d parts", start + len(group), len(parts))
+            for name in MADE:
+                shutil.rmtree(scratch / name, ignore_errors=True)
+    return found
+
+
+@contextmanager
+def linked_root(root: Path, state: Path) -> Iterator[Path]:
+    """A root in the state folder with the segments and clips of `root`, removed after the block."""
+    state.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=SCRATCH, dir=state) as folder:
+        for name in ("segments", "clips"):
+            (Path(folder) / name).symlink_to(root / name, target_is_directory=True)
+        yield Path(folder)
+
+
+def _make(pipeline: Pipeline, parts: Sequence[int], map_items: Map) -> None:
+    profile, rules = pipeline.config.profile, pipeline.config.rules
+    extract.run(pipeline.stage("extract"), parts, profile, map_items)
+    validate.run(pipeline.stage("validate-features"), parts, rules, profile)
+    pack.run(pipeline.stage("pack"), parts, pipeline.pack_config)
+
+
+def _compare(root: Path, scratch: Path, listed: dict[int, Shard | None]) -> Findings:
+    rebuilt, found = {shard.part: shard for shard in packed(scratch)}, Findings()
+    for part, shard in listed.items():
+        made = rebuilt.get(part)
+        found.checked["rebuilt"] += made is not None
+        if (made and made.sha256) == (shard and shard.sha256):
+            continue
+        if made is None or shard is None:
+            names = (f"shards/{shard.name}.tar", "is not rebuilt: no sample is ok") if shard else None
+            new = (f"shards/{part:06d}.parquet", "its rebuilt shard is in no version")
+            found.differences.append(Difference(*(names or new)))
+        elif tar_path(root, shard).is_file():
+            found.differences += compare_tars(root, shard, tar_path(scratch, made))
+    return found

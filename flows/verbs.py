@@ -1,0 +1,166 @@
+"""What each verb does: from the options of the command line to its exit code, printing what a person needs.
+
+Imports stand inside, so that `mcgurk --help` and each verb pay for what they need only.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+
+def _build_options(options: argparse.Namespace):
+    from flows.pipeline import BuildOptions
+
+    return BuildOptions(
+        root=options.root,
+        preset=options.preset,
+        segments=tuple(options.segments),
+        source=options.source,
+        from_stage=options.from_stage,
+        only=options.only,
+        parts=options.parts,
+        compute=options.compute,
+        state=options.state,
+        strict=options.strict,
+    )
+
+
+def build(options: argparse.Namespace) -> int:
+    """Does what is missing, failed or stale."""
+    from flows.pipeline import check_source, plan_all, resolve
+    from flows.text import funnel_text, plan_text
+
+    asked = _build_options(options)
+    pipeline = resolve(asked)
+    check_source(pipeline)
+    print(plan_text(plan_all(pipeline)), flush=True)
+    from flows.servers import prefect_api
+
+    with prefect_api(pipeline.state):
+        from flows.dataset import build_dataset
+
+        digest = build_dataset(asked)
+    from tasks.publish import measure_funnel
+
+    print(funnel_text(measure_funnel(pipeline.root)))
+    print(f"\ndataset version {digest}\nnext: mcgurk train --root {options.root}")
+    return 0
+
+
+def plan(options: argparse.Namespace) -> int:
+    """Says what build would do."""
+    from flows.pipeline import plan_all, resolve
+    from flows.text import plan_text
+
+    plans = plan_all(resolve(_build_options(options)))
+    if options.json:
+        print(json.dumps({name: plan.counts() for name, plan in plans.items()}))
+    else:
+        print(plan_text(plans))
+        print("\nnext: mcgurk build with the same options")
+    return 0
+
+
+def status(options: argparse.Namespace) -> int:
+    """What became of every segment."""
+    from flows.text import funnel_text, status_of
+
+    status = status_of(Path(options.root).expanduser().absolute())
+    if options.json:
+        print(json.dumps(status))
+        return 0
+    print(funnel_text(status))
+    print(f"\ndataset version {status['dataset_version'] or 'none yet'}")
+    if status["next_attempt_at"]:
+        print(
+            f"next attempt due {status['next_attempt_at']}: mcgurk build --root {options.root} --from download"
+        )
+    return 0
+
+
+def train(options: argparse.Namespace) -> int:
+    """Trains, evaluates and offers for promotion."""
+    from flows.pipeline import BuildOptions, resolve
+    from flows.servers import prefect_api
+
+    pipeline = resolve(BuildOptions(options.root, options.preset, state=options.state))
+    with prefect_api(pipeline.state):
+        from flows.experiment import ExperimentOptions, run_experiment
+        from flows.text import scores_text
+
+        asked = ExperimentOptions(
+            options.root, preset=options.preset, model=options.model, state=options.state
+        )
+        results = run_experiment(asked)
+    print(f"{scores_text(results)}\n\n{results['reason']}\nreport  {results['report']}")
+    print(f"next: mcgurk serve --root {options.root}")
+    return 0
+
+
+def demo(options: argparse.Namespace) -> int:
+    """The whole job on generated scenes."""
+    from flows.demo import demo as run_demo
+
+    return run_demo(options.root)
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Serves until it is interrupted."""
+    from flows.serve import serve as run_servers
+
+    return run_servers(options.root, options.state)
+
+
+def _standing(options: argparse.Namespace):
+    """The pipeline of a root that has a version. Raises ValueError for any other."""
+    from flows.pipeline import BuildOptions, resolve
+    from schemas.shard import read_version
+
+    read_version(Path(options.root).expanduser().absolute())
+    return resolve(BuildOptions(options.root, state=options.state))
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Every digest anew from the bytes on disk; 1 where something differs."""
+    from flows.compute import open_compute
+    from flows.text import verify_text
+    from tasks.leases import lease
+    from tasks.verify import verify as verify_root
+
+    pipeline = _standing(options)
+    with lease(pipeline.state, "tars"):
+        with open_compute("threads") as map_items:
+            found = verify_root(pipeline.root, map_items)
+        if options.rebuild:
+            from flows.rebuild import rebuild
+
+            with open_compute(options.compute) as map_items:
+                found += rebuild(pipeline, map_items)
+    if options.json:
+        told = [vars(one) for one in found.differences]
+        print(json.dumps({"checked": dict(found.checked), "differences": told}))
+    else:
+        print(verify_text(found))
+    return 1 if found.differences else 0
+
+
+def prune(options: argparse.Namespace) -> int:
+    """Removes what no kept version, no running training and no manifest names."""
+    from flows.text import pruned_text
+    from tasks.prune import prune as prune_root
+
+    pipeline = _standing(options)
+    print(pruned_text(prune_root(pipeline.root, pipeline.state)))
+    return 0
+
+
+def forget(options: argparse.Namespace) -> int:
+    """Takes videos down, everywhere, and says what was done."""
+    from flows.forget import forget as forget_videos
+    from flows.text import forgotten_text
+
+    pipeline = _standing(options)
+    print(f"taking down {', '.join(options.video_ids)} under {pipeline.root}", flush=True)
+    print(forgotten_text(forget_videos(pipeline, options.video_ids)))
+    print(f"next: mcgurk verify --root {options.root}")
+    return 0

@@ -1,0 +1,79 @@
+"""Prune: removes the shards that nothing names any more, and takes their versions off the list."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from schemas.manifest import PART_NAME, part_numbers, part_path, read_header
+from schemas.shard import index_path, latest_digest, published, read_version, retire, tar_path
+from schemas.storage import path_under
+from tasks.leases import lease, unread
+
+log = logging.getLogger(__name__)
+
+KEEP = 2  # versions: the latest, and the one to go back to
+
+
+@dataclass
+class Pruned:
+    """Which versions stand and why, which were retired, and the files removed with their sizes."""
+
+    kept: dict[str, str] = field(default_factory=dict)
+    retired: list[str] = field(default_factory=list)
+    removed: dict[str, int] = field(default_factory=dict)
+
+
+def prune(root: Path, state: Path, keep: int = KEEP) -> Pruned:
+    """Removes what neither the last `keep` versions, a running training nor a manifest names.
+
+    Waits for a build that packs just now. Raises ValueError where there is no version.
+    """
+    read_version(root)
+    pruned = Pruned()
+    with lease(state, "features", "tars"), ExitStack() as until_removed:
+        order = published(root)
+        for digest in order:
+            if digest == latest_digest(root):
+                pruned.kept[digest] = "the latest version"
+            elif digest in order[-keep:]:
+                pruned.kept[digest] = f"one of the last {keep} versions"
+            # Held until all is removed: a training that begins meanwhile finds its version or does not.
+            elif not until_removed.enter_context(unread(state, digest)):
+                pruned.kept[digest] = "a training reads it"
+            else:
+                pruned.retired.append(digest)
+        named = set(_named(root, pruned.kept))
+        for digest in pruned.retired:
+            retire(root, digest)  # first: a version that is listed has its tars
+        for path in _shard_files(root):
+            if path not in named:
+                pruned.removed[path_under(root, path)] = path.stat().st_size
+                path.unlink()
+    log.info("prune: %d versions kept, %d retired", len(pruned.kept), len(pruned.retired))
+    return pruned
+
+
+def _named(root: Path, kept: dict[str, str]) -> Iterator[Path]:
+    """The tars and sidecars that the kept versions and the manifest `shards` name."""
+    for digest in kept:
+        for shard in read_version(root, digest).shards:
+            yield from (tar_path(root, shard), index_path(root, shard))
+    for part in part_numbers(root / "shards"):
+        header = read_header(part_path(root / "shards", part))
+        if header is None:
+            raise RuntimeError(f"shards/{part:06d}.parquet is not readable: build first, then prune")
+        yield from (root / name for name in header.files)
+
+
+def _shard_files(root: Path) -> list[Path]:
+    """Tars and sidecars, named by anybody or not."""
+    paths = sorted((root / "shards").glob("*-*.*"))
+    return [
+        path
+        for path in paths
+        if path.suffix in (".tar", ".parquet")
+        and not path.name.startswith(".")
+        and not PART_NAME.fullmatch(path.name)
+    ]

@@ -1,0 +1,46 @@
+"""Tombstones: the videos that were taken down, which every later build leaves out; `segments/forgotten.json`."""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from schemas.manifest import Row, write_text
+from schemas.outcome import Outcome
+
+FILE = "forgotten.json"
+REASON = "taken_down"
+MARK: Row = {"outcome": Outcome.FORGOTTEN.value, "reason": REASON, "detail": "", "digest": ""}
+
+
+@dataclass(frozen=True)
+class Tombstone:
+    """When a video was taken down, which versions held it, and whether everything of it is gone."""
+
+    forgotten_at: str
+    versions: dict[str, bool] = field(default_factory=dict)  # digest -> whether it did for certain
+    is_done: bool = False
+
+
+def read_tombstones(root: Path) -> dict[str, Tombstone]:
+    """Every video that was taken down."""
+    path = root / "segments" / FILE
+    stored = json.loads(path.read_text()) if path.is_file() else {}
+    return {video_id: Tombstone(**one) for video_id, one in stored.items()}
+
+
+def bury(root: Path, video_ids: Collection[str], versions: Mapping[str, bool], *, is_done: bool) -> None:
+    """Writes tombstones; what an earlier run knew of the versions stays."""
+    known = read_tombstones(root)
+    for video_id in video_ids:
+        before = known.get(video_id, Tombstone(datetime.now(UTC).isoformat()))
+        held = {**versions, **{digest: sure for digest, sure in before.versions.items() if sure}}
+        known[video_id] = Tombstone(before.forgotten_at, {**before.versions, **held}, is_done)
+    stored = {video_id: asdict(one) for video_id, one in known.items()}
+    write_text(root / "segments" / FILE, json.dumps(stored, indent=1, sort_keys=True) + "\n")
+
+
+def obeyed(segment: Row) -> Row:
+    """A row of `segments` as that of a video that was taken down: it keeps its slot, and says no more."""
+    return {**segment, **MARK, "labels": []}

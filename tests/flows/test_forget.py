@@ -1,0 +1,324 @@
+"""A take-down reaches everything that shows, holds or was made from a video, and later builds obey it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import timecode
+from real_servers import REPOSITORY, run_mcgurk, snapshot
+from roots import write_clips
+from timecode import Recipe
+
+from flows.forget import Forgotten, forget
+from flows.pipeline import BuildOptions, plan_all, resolve
+from schemas.manifest import read_manifest, write_text
+from schemas.shard import latest_digest, published, read_superseded, read_version, tar_path
+from tasks.ledger import latest
+from tasks.prune import prune
+from tasks.publish import MANIFESTS, measure_funnel
+from tasks.tombstones import FILE, bury, read_tombstones
+from tasks.verify import read_samples, verify
+
+pytestmark = pytest.mark.xdist_group("flows")
+
+VIDEO = "-dash_and"
+KEY = f"{VIDEO}_0_2000"
+KILLER = """
+import os, sys
+from pathlib import Path
+from flows.forget import forget
+from flows.pipeline import BuildOptions, resolve
+left = int(sys.argv[2])
+def count(event, arguments):
+    global left
+    if event in ("os.rename", "os.remove") and sys.argv[1] in str(arguments[0]):
+        left -= 1
+        if left < 0:
+            os._exit(9)
+pipeline = resolve(BuildOptions(sys.argv[1]))
+sys.addaudithook(count)
+forget(pipeline, [sys.argv[3]])
+"""
+
+
+@pytest.fixture(scope="module")
+def original(prefect_server, tmp_path_factory):
+    """Two versions of two parts, built through the command line; VIDEO is in part 0 of both."""
+    folder = tmp_path_factory.mktemp("original")
+    (first,) = write_clips(folder / "media", [VIDEO, "plain", "-dash"])
+    (second,) = write_clips(folder / "more", ["other", "later"])
+    second.write_text(second.read_text().splitlines()[1] + "\n")
+    shutil.copy(folder / "more" / "later.mp4", folder / "media")
+    # Time-code clips show the same; what is searched for must be in one of them only.
+    timecode.write(folder / "media" / f"{VIDEO}.mp4", Recipe(seconds=2.2, sample_rate=22_050))
+    for path, preset in ((first, "standard"), (second, "standard"), (second, "demo")):
+        options = ["--preset", preset, "--source", f"folder:{folder / 'media'}", "--compute", "threads"]
+        run_mcgurk("build", "--root", str(folder / "root"), "--segments", str(path), *options)
+    return folder / "root"
+
+
+@pytest.fixture
+def root(original, tmp_path):
+    return shutil.copytree(original, tmp_path / "root")
+
+
+def pipeline_of(root):
+    return resolve(BuildOptions(str(root)))
+
+
+def forgotten(root, *video_ids) -> Forgotten:
+    return forget(pipeline_of(root), list(video_ids) or [VIDEO])
+
+
+def sample(root, digest=None):
+    """The members of KEY in a version."""
+    for shard in read_version(root, digest).shards:
+        samples = read_samples(tar_path(root, shard))
+        if KEY in samples:
+            return {suffix: content for suffix, (_, content) in samples[KEY].items()}
+    return {}
+
+
+def everything(root):
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def rows(root, manifest):
+    return {row["key"]: row for _, row in read_manifest(root / manifest)}
+
+
+def assert_complete(root):
+    """Nothing of it is anywhere, what stands is whole, and a build has nothing to do."""
+    assert verify(root, map).differences == []
+    assert all(one.is_done for one in read_tombstones(root).values())
+    assert {row[KEY]["outcome"] for row in (rows(root, name) for name in MANIFESTS)} == {"forgotten"}
+    assert not any(plan.due() for plan in plan_all(pipeline_of(root)).values())
+    assert measure_funnel(root)["forgotten"] == 1
+    names = [str(path.relative_to(root)) for path in root.rglob("*") if KEY in path.name]
+    assert names == []
+
+
+def test_nothing_of_it_is_left_on_disk(root):
+    traces = [sample(root, digest) for digest in published(root)]
+    clip = next((root / "clips" / "media").glob(f"*/{KEY}.*")).read_bytes()
+
+    forgotten(root)
+
+    assert_complete(root)
+    secrets = [clip, *(content for members in traces for content in members.values())]
+    assert len(secrets) > 20 and all(len(secret) > 300 for secret in secrets)
+    for path, content in everything(root).items():
+        assert not [True for secret in secrets if secret in content], path
+
+
+def test_its_rows_keep_the_slot_and_say_no_more(root):
+    before = rows(root, "segments")
+
+    forgotten(root)
+
+    after = rows(root, "segments")
+    assert list(after) == list(before)
+    slot = {
+        name: before[KEY][name] for name in ("key", "video_id", "start_ms", "end_ms", "split", "row", "csv")
+    }
+    marks = {"outcome": "forgotten", "reason": "taken_down", "detail": "", "digest": "", "labels": []}
+    assert after[KEY] == {**before[KEY], **slot, **marks}
+    clip = rows(root, "clips")[KEY]
+    assert {name for name, value in clip.items() if value} == {"key", "outcome", "reason", "fingerprint"}
+    assert KEY not in latest(root / "state", 0)
+
+
+def test_every_kept_version_has_a_successor_without_it(root):
+    old = published(root)
+    latest_before = latest_digest(root)
+
+    done = forgotten(root)
+
+    held = [digest for digest in old if digest in done.versions]
+    assert held == old
+    assert published(root) == [done.versions.get(digest, digest) for digest in old]
+    assert latest_digest(root) == done.versions[latest_before]
+    for digest, successor in done.versions.items():
+        assert not list((root / "versions").glob(f"{digest}.*"))
+        assert sample(root, successor) == {}
+    assert {version.digest for version in read_superseded(root)} == set(held)
+    facts = json.loads((root / "versions" / f"{latest_digest(root)}.json").read_text())["facts"]
+    assert facts["funnel"] == measure_funnel(root)
+
+
+def test_other_parts_are_not_touched(root):
+    before = snapshot(root)
+
+    forgotten(root)
+
+    after = snapshot(root)
+    other = {name: facts for name, facts in before.items() if "000001" in name}
+    assert len(other) > 10
+    assert {name: after[name] for name in other} == other
+
+
+def test_parts_end_as_a_build_would_write_them(root):
+    """Rebuilt from the tombstone alone, with every derived manifest gone: the same rows, the same version."""
+    forgotten(root)
+    done, digest = {name: rows(root, name) for name in MANIFESTS}, latest_digest(root)
+    for name in ("segments/checked", "clips/checked", "features", "shards"):
+        shutil.rmtree(root / name)
+
+    run_mcgurk("build", "--root", str(root), "--compute", "threads")
+
+    assert {name: rows(root, name) for name in MANIFESTS} == done
+    assert latest_digest(root) == digest
+
+
+def test_a_build_never_fetches_it_again_whatever_list_names_it(root, original, tmp_path):
+    forgotten(root)
+    path = tmp_path / "new.csv"
+    path.write_text(f'{VIDEO}, 0.500, 1.500, "/m/09x0r"\nplain, 0.500, 1.500, "/m/09x0r"\n')
+
+    run_mcgurk("build", "--root", str(root), "--segments", str(path), "--compute", "threads")
+
+    new = rows(root, "shards")[f"{VIDEO}_500_1500"]
+    assert (new["outcome"], new["labels"]) == ("forgotten", [])
+    assert rows(root, "shards")["plain_500_1500"]["outcome"] == "ok"
+    assert measure_funnel(root)["forgotten"] == 2
+    assert not [path for path in root.rglob("*") if path.name.startswith(VIDEO)]
+
+
+def test_an_unknown_video_changes_nothing(root):
+    before = everything(root)
+
+    with pytest.raises(ValueError, match="no segment of nowhere under"):
+        forgotten(root, VIDEO, "nowhere")
+
+    assert everything(root) == before
+
+
+def test_forgetting_twice_changes_nothing_more(root):
+    forgotten(root)
+    before = {path: content for path, content in everything(root).items() if "leases" not in path.parts}
+
+    done = forgotten(root)
+
+    assert (done.keys, done.removed, done.shards, done.versions) == ([KEY], {}, {}, {})
+    after = {path: content for path, content in everything(root).items() if "leases" not in path.parts}
+    assert after == before
+
+
+@pytest.mark.parametrize("operations", [1, 2, 4, 7, 9, 11, 14, 17, 20, 23, 26, 30])
+def test_a_kill_in_the_middle_is_completed_by_the_same_command(root, original, tmp_path, operations):
+    command = [sys.executable, "-c", KILLER, str(root), str(operations), VIDEO]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+
+    killed = subprocess.run(command, env=environment, capture_output=True, text=True)
+    forgotten(root)
+
+    assert killed.returncode == 9, killed.stderr
+    assert_complete(root)
+    whole = shutil.copytree(original, tmp_path / "whole")
+    forgotten(whole)
+    assert published(root) == published(whole)
+    stones, of_whole = (read_tombstones(one)[VIDEO] for one in (root, whole))
+    assert stones.versions == of_whole.versions
+
+
+def test_a_build_completes_a_take_down_that_was_interrupted(root):
+    bury(root, [VIDEO], {}, is_done=False)
+
+    run_mcgurk("build", "--root", str(root), "--from", "publish", "--compute", "threads")
+
+    assert_complete(root)
+
+
+def test_a_segment_that_never_came_is_forgotten_too(original, tmp_path, prefect_server):
+    root = tmp_path / "root"
+    (tmp_path / "media").mkdir()
+    (path,) = write_clips(tmp_path / "media", [VIDEO, "plain"])
+    (tmp_path / "media" / f"{VIDEO}.mp4").unlink()
+    source = ["--source", f"folder:{tmp_path / 'media'}", "--compute", "threads"]
+    run_mcgurk("build", "--root", str(root), "--preset", "demo", "--segments", str(path), *source)
+    digest = latest_digest(root)
+
+    told = run_mcgurk("forget", VIDEO, "--root", str(root))
+
+    assert "no registered model" in told
+    assert latest_digest(root) == digest  # no shard held it
+    assert_complete(root)
+
+
+def test_pages_that_name_or_show_it_are_cleaned(root):
+    media = 'src="data:audio/wav;base64,AAAA"'
+    held = latest_digest(root)
+    reports = root / "reports"
+    write_text(reports / "a" / "report.html", f"<h1>t</h1><audio controls {media}></audio>{held}")
+    write_text(reports / "b" / "report.html", f"<h1>t</h1>other {media} {KEY} and -dash_0_2000")
+    write_text(reports / "c" / "report.html", f"<h1>t</h1>other {media}")
+    report = json.loads((reports / "validation" / "clips.json").read_text())
+    report["expectations"][0]["examples"] = {KEY: 1, "plain_0_2000": 2}
+    write_text(reports / "validation" / "clips.json", json.dumps(report))
+
+    done = forgotten(root)
+
+    texts = {name: (reports / name / "report.html").read_text() for name in "abc"}
+    assert "data:audio" not in texts["a"] and "media of this page were removed" in texts["a"]
+    assert texts["b"] == f"<h1>t</h1>other {media} [taken down] and -dash_0_2000"
+    assert texts["c"] == f"<h1>t</h1>other {media}"
+    report = json.loads((reports / "validation" / "clips.json").read_text())
+    assert report["expectations"][0]["examples"] == {"plain_0_2000": 2}
+    assert KEY not in (reports / "validation" / "index.html").read_text()
+    assert {"reports/a/report.html", "reports/b/report.html", "reports/validation/clips.json"} <= set(
+        done.pages
+    )
+
+
+def test_models_and_artefacts_of_a_version_that_held_it_are_found(root):
+    from training.tracking import MlflowClient, Store, VersionSource, experiment_run
+
+    held, page = latest_digest(root), '<h1>t</h1><img src="data:image/jpeg;base64,AAAA">'
+    store, runs = Store(root), []
+    for digest in (held, "f" * 64):
+        source = VersionSource(digest, str(root))
+        with experiment_run(store, "run", {}, dataset=source, tags={}) as run:
+            run.client.log_text(run.run_id, page, "report.html")
+        runs.append(run)
+    client = MlflowClient(store.tracking_uri)
+    client.create_registered_model("m")
+    for run, digest in zip(runs, (held, "f" * 64), strict=True):
+        client.create_model_version("m", "file:///nowhere", run.run_id, tags={"dataset_version": digest})
+
+    done = forgotten(root)
+
+    assert done.models == ["m version 1: trained_on_forgotten = yes"]
+    assert client.get_model_version("m", "1").tags["trained_on_forgotten"] == "yes"
+    assert "trained_on_forgotten" not in client.get_model_version("m", "2").tags
+    assert done.artifacts == [f"{runs[0].run_id}/report.html"]
+    folder = root / "mlruns" / "artifacts"
+    pages = {path.parts[-3]: path.read_text() for path in folder.rglob("report.html")}
+    assert "base64" not in pages[runs[0].run_id] and pages[runs[1].run_id] == page
+
+
+def test_a_model_of_a_version_that_was_pruned_is_tagged_as_possible(root):
+    *gone, kept = published(root)
+    prune(root, root / "state", keep=1)
+
+    forgotten(root)
+
+    assert read_tombstones(root)[VIDEO].versions == {kept: True, **dict.fromkeys(gone, False)}
+
+
+def test_the_command_says_what_it_did(root):
+    told = run_mcgurk("forget", VIDEO, "--root", str(root))
+
+    assert f"segment   {KEY}: forgotten" in told
+    assert f"removed   clips/media/000000/{KEY}." in told
+    assert "next: mcgurk verify" in told
+    assert "nothing was changed" in run_mcgurk("forget", "--nobody", "--root", str(root), code=2)
+
+
+def test_tombstones_name_what_must_stay_away(root):
+    forgotten(root)
+
+    stored = json.loads((root / "segments" / FILE).read_text())
+    assert set(stored) == {VIDEO} and stored[VIDEO]["is_done"]
