@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 import weakref
 from collections.abc import Mapping
 from contextlib import suppress
@@ -36,6 +37,8 @@ EVIDENCE_BYTES = 500
 CHUNK_BYTES = 1 << 20
 MAX_ANSWER_BYTES = 1 << 30
 PR_SET_PDEATHSIG = 1
+READY = b"ready"
+START_S = 60.0  # it takes half a second
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def call(name: str, arguments: Mapping[str, Any], limits: Limits = LIMITS) -> tu
     """
     evidence = ""
     for _ in range(TRIES):
-        process = _process(limits)
+        process = _process(name, limits)
         try:
             return process.call(name, arguments)
         except _DiedError as died:
@@ -76,11 +79,11 @@ def close() -> None:
         _OF_THREAD.process = None
 
 
-def _process(limits: Limits) -> "MediaProcess":
+def _process(name: str, limits: Limits) -> "MediaProcess":
     process = getattr(_OF_THREAD, "process", None)
     if process is None or process.limits != limits:
         close()
-        process = _OF_THREAD.process = MediaProcess(limits)
+        process = _OF_THREAD.process = MediaProcess(name, limits)
     return process
 
 
@@ -89,21 +92,25 @@ class _DiedError(Exception):
 
 
 class MediaProcess:
-    """One media process and the pipe to it; not thread-safe."""
+    """One media process and the pipe to it; not thread-safe. Its start is not on the first call's time."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, name: str, limits: Limits) -> None:
         self.limits = limits
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the process)
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         here = {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
         self._process = subprocess.Popen(  # noqa: S603  (our own command)
-            [sys.executable, "-m", "tasks.isolation", str(limits.memory_bytes), str(limits.file_bytes)],
+            [sys.executable, "-m", "tasks.isolation", str(limits.memory_bytes), str(limits.file_bytes), name],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
             env={**environment, **ONE_THREAD, **here},
         )
         self._end = weakref.finalize(self, _ended, self._process, self._said)  # also when its thread ends
+        try:
+            self._read(len(READY), time.monotonic() + START_S)
+        except _DiedError as died:
+            raise RuntimeError(f"no media process starts on this machine: it {died}") from None
 
     def call(self, name: str, arguments: Mapping[str, Any]) -> tuple[Any, dict[str, bytes]]:
         """One call and its answer. Raises _DiedError if there is none in time."""
@@ -173,12 +180,15 @@ def _raised(error: Mapping[str, Any]) -> Exception:
 
 def main() -> None:
     """Answers calls until the parent closes the pipe."""
-    memory_bytes, file_bytes = (int(argument) for argument in sys.argv[1:])
+    memory_bytes, file_bytes, name = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     for limit, value in (("AS", memory_bytes), ("FSIZE", file_bytes), ("CORE", 0)):
         resource.setrlimit(getattr(resource, f"RLIMIT_{limit}"), (value, value))
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not stand between answers
+    importlib.import_module(CALLS[name])
+    answers.write(READY)
+    answers.flush()
     for line in sys.stdin.buffer:
         header, members = _answered(json.loads(line))
         said = json.dumps({**header, "members": {name: len(data) for name, data in members.items()}}).encode()
@@ -200,6 +210,13 @@ def _answered(asked: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
         return {"error": {"kind": "item", **why}}, {}
     except OSError as error:
         return {"error": {"kind": "os", "errno": error.errno or errno.EIO, "detail": str(error)}}, {}
+    except (
+        AttributeError,
+        AssertionError,
+        LookupError,
+        TypeError,
+    ):  # of our own making: no verdict on a file
+        return {"error": {"kind": "bug", "detail": traceback.format_exc()[-EVIDENCE_BYTES:]}}, {}
     return {"result": result}, members
 
 

@@ -77,14 +77,14 @@ def open_media(path: Path) -> Iterator[av.container.InputContainer]:
     Raises ItemError (quarantined, `decodable`) where it is none of them or is damaged, OSError where it is not
     there to be read.
     """
+    with path.open("rb"):  # a lost file says nothing about its content, and libav's own errors look alike
+        pass
     try:
         with av.open(str(path), options=OPEN_OPTIONS, metadata_errors="replace") as container:
             yield container
-    except (FileNotFoundError, PermissionError):
-        raise  # PyAV's own errors for these are both: a lost file says nothing about its content
-    except av.error.FFmpegError as error:
+    except (av.error.FFmpegError, ValueError, OverflowError) as error:
         raise ItemError(
-            Outcome.QUARANTINED, "decodable", f"{type(error).__name__}: {error.strerror}"
+            Outcome.QUARANTINED, "decodable", f"{type(error).__name__}: {str(error)[:200]}"
         ) from error
 
 
@@ -251,7 +251,9 @@ def run_ffmpeg(output: Any) -> None:
     with subprocess.Popen(  # noqa: S603  (a list of arguments, files named as file:...)
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as process:
-        resource.prlimit(process.pid, resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        _, most = resource.getrlimit(resource.RLIMIT_AS)  # a media process has one already, and hands it on
+        if most == resource.RLIM_INFINITY:
+            resource.prlimit(process.pid, resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         try:
             _, said = process.communicate(timeout=FFMPEG_TIMEOUT_S)
         except subprocess.TimeoutExpired:
