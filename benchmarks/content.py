@@ -25,27 +25,25 @@ from schemas.shard import (
 )
 from schemas.signal import log_mel
 
-PROFILE = Profile("standard", frame_short_side_px=256)
 NUM_SHARDS, CLIPS_PER_SHARD = 4, 64  # 150 MB: in the page cache of any machine
-WIDTH_PX = 340  # 4:3
+ASPECT = 4 / 3
 
 
-def write_content(root: Path) -> Version:
+def write_content(root: Path, profile: Profile) -> Version:
     """A version of pictures and sound with the spectra of natural ones: JPEG costs what it costs in life."""
-    rng = np.random.default_rng(0)
-    shards = [write_shard(root, part, rng) for part in range(NUM_SHARDS)]
-    version = make_version(PROFILE, shards)
+    shards = [write_shard(root, profile, part) for part in range(NUM_SHARDS)]
+    version = make_version(profile, shards)
     write_version(root, version, {})
     return version
 
 
-def write_shard(root: Path, part: int, rng: np.random.Generator) -> Shard:
+def write_shard(root: Path, profile: Profile, part: int) -> Shard:
     """One tar with its sidecar."""
-    content, rows = io.BytesIO(), []
+    content, rows, rng = io.BytesIO(), [], np.random.default_rng(part)
     with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for n in range(CLIPS_PER_SHARD):
-            key, placed = f"clip{part}{n:03d}_0_{PROFILE.length_ms}", []
-            for suffix, data in sorted(members(rng, key).items()):
+            key, placed = f"clip{part}{n:03d}_0_{profile.length_ms}", []
+            for suffix, data in sorted(members(rng, profile, key).items()):
                 info = tarfile.TarInfo(f"{key}.{suffix}")
                 info.size = len(data)
                 offset = tar.offset + tarfile.BLOCKSIZE
@@ -58,7 +56,7 @@ def write_shard(root: Path, part: int, rng: np.random.Generator) -> Shard:
                 "split": "train",
                 "labels": [],
             }
-            rows.append({**facts, "valid_ms": PROFILE.length_ms, "members": placed})
+            rows.append({**facts, "valid_ms": profile.length_ms, "members": placed})
     sha256 = hashlib.sha256(content.getvalue()).hexdigest()
     shard = Shard(shard_name("train", part, sha256), "train", part, sha256, content.tell(), CLIPS_PER_SHARD)
     tar_path(root, shard).parent.mkdir(parents=True, exist_ok=True)
@@ -67,27 +65,27 @@ def write_shard(root: Path, part: int, rng: np.random.Generator) -> Shard:
     return shard
 
 
-def members(rng: np.random.Generator, key: str) -> dict[str, bytes]:
+def members(rng: np.random.Generator, profile: Profile, key: str) -> dict[str, bytes]:
     """The members of one clip."""
-    sound = (8000 * pink(rng, (PROFILE.num_samples,))).clip(-32768, 32767).astype(np.int16)
+    sound = (8000 * pink(rng, (profile.num_samples,))).clip(-32768, 32767).astype(np.int16)
     wav, mel = io.BytesIO(), io.BytesIO()
     with wave.open(wav, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
-        file.setframerate(PROFILE.sample_rate_hz)
+        file.setframerate(profile.sample_rate_hz)
         file.writeframes(sound.tobytes())
     np.save(mel, log_mel(sound))
     frames = {
-        frame_suffix(k): simplejpeg.encode_jpeg(picture(rng), PROFILE.jpeg_quality, "RGB", "420")
-        for k in range(PROFILE.num_frames)
+        frame_suffix(k): simplejpeg.encode_jpeg(picture(rng, profile), profile.jpeg_quality, "RGB", "420")
+        for k in range(profile.num_frames)
     }
     facts = json.dumps({"key": key, "labels": []}).encode()
     return {**frames, "wav": wav.getvalue(), "log_mel.npy": mel.getvalue(), "json": facts}
 
 
-def picture(rng: np.random.Generator) -> np.ndarray:
-    """uint8 RGB noise that costs as a JPEG what frames of AudioSet do (17 kB): little colour, soft detail."""
-    shape = (PROFILE.frame_short_side_px, WIDTH_PX)
+def picture(rng: np.random.Generator, profile: Profile) -> np.ndarray:
+    """uint8 RGB noise that costs as a JPEG what frames of AudioSet do (17 kB at 256 px): little colour, soft detail."""
+    shape = (profile.frame_short_side_px, round(ASPECT * profile.frame_short_side_px))
     light = 128 + 45 * pink(rng, shape, 1.55)
     colour = [20 * pink(rng, shape, 1.8) for _ in range(3)]
     return np.stack([light + tint for tint in colour], axis=2).clip(0, 255).astype(np.uint8)

@@ -18,6 +18,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,14 +29,17 @@ import simplejpeg
 import soundfile
 from webdataset.compat import WebDataset
 
-from benchmarks.content import CLIPS_PER_SHARD, NUM_SHARDS, PROFILE, write_content
+from benchmarks.content import CLIPS_PER_SHARD, NUM_SHARDS, write_content
+from schemas.feature import Profile
 from schemas.shard import Version, frame_suffix, tar_path
 from training.data import Dataset, open_dataset
 from training.sampling import CROP_SHARE, Epoch, Sampling
 from training.streaming import batches
 
+PROFILES = (Profile(), Profile("standard", frame_short_side_px=256))
+NUM_FRAMES, NUM_SAMPLES = PROFILES[0].num_frames, PROFILES[0].num_samples  # the same in both
 ROUNDS = 5
-SECOND = PROFILE.sample_rate_hz
+SECOND = PROFILES[0].sample_rate_hz
 WAV_HEADER_BYTES = 44
 SIDE_PX = round(112 / CROP_SHARE)  # what the default model crops from: decoders may stop at half of 256 px
 GOALS = {"usual": 40.0, "fast": 3.0, "best": 1.3}
@@ -60,29 +64,39 @@ def main() -> None:
         "--peers", help="python of an environment with mosaicml-streaming, litdata, simplejpeg"
     )
     peers = parser.parse_args().peers
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder) / "root"
-        version = write_content(root)
-        readers = our_readers(root, version) | foreign_readers(root, version, Path(folder))
-        measures = {name: lambda reader=reader: timed(reader) for name, reader in readers.items()}
-        if peers:
-            measures |= peer_measures(peers, root, Path(folder))
-        for measure in measures.values():
-            measure()  # opens files, fills caches
-        rounds = [{name: measure() for name, measure in measures.items()} for _ in range(ROUNDS)]
+    for profile in PROFILES:
+        with tempfile.TemporaryDirectory() as folder:
+            version = write_content(Path(folder), profile)
+            rounds = measure(Path(folder), version, peers)
         size = sum(shard.size_bytes for shard in version.shards) / NUM_SHARDS / CLIPS_PER_SHARD
+        print(
+            f"Profile {profile.name}: {NUM_SHARDS * CLIPS_PER_SHARD} clips of {NUM_FRAMES} frames of "
+            f"{profile.frame_short_side_px} px and 10 s of sound, {size / 1000:.0f} kB a clip, in the page cache. "
+            f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; one thread, {ROUNDS} "
+            "rounds in turn, medians\n"
+        )
+        print_table(rounds)
     print(
-        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {ROUNDS} rounds in turn, one "
-        f"thread, page cache; {NUM_SHARDS * CLIPS_PER_SHARD} clips of 10 frames of {PROFILE.frame_short_side_px} px "
-        f"and 10 s of sound, {size / 1000:.0f} kB a clip\n"
+        f"Goals: usual >= {GOALS['usual']:g}, fast decoder >= {GOALS['fast']:g}, others >= {GOALS['best']:g}."
     )
-    print_table(rounds)
     if not peers:
-        print("\nMosaicML streaming and LitData were NOT measured: give --peers PYTHON (see --help).")
+        print("MosaicML streaming and LitData were NOT measured: give --peers PYTHON (see --help).")
+
+
+def measure(root: Path, version: Version, peers: str | None) -> list[dict[str, Pass]]:
+    """Every reader once a round."""
+    readers = our_readers(root, version) | foreign_readers(root, version)
+    measures = {name: lambda reader=reader: timed(reader) for name, reader in readers.items()}
+    with ExitStack() as stack:
+        if peers:
+            measures |= peer_measures(peers, root, stack)
+        for one in measures.values():
+            one()  # opens files, fills caches
+        return [{name: one() for name, one in measures.items()} for _ in range(ROUNDS)]
 
 
 def print_table(rounds: list[dict[str, Pass]]) -> None:
-    """Medians over the rounds; the ratios are of CPU time, which neighbours on the machine disturb least."""
+    """The medians; neighbours on the machine disturb the ratio of CPU times least."""
     names = list(rounds[0])
     cpu_ms = {name: statistics.median(r[name].cpu_ms for r in rounds) for name in names}
     per_s = {name: statistics.median(r[name].samples_per_s for r in rounds) for name in names}
@@ -93,9 +107,7 @@ def print_table(rounds: list[dict[str, Pass]]) -> None:
     for name in names:
         wall = per_s["mcgurk, mapped"] / per_s[name]
         print(f"| {name} | {per_s[name]:.0f} | {cpu_ms[name]:.3f} | {cpu_ms[name] / ours:.1f} | {wall:.1f} |")
-    print(
-        f"\nGoals: usual >= {GOALS['usual']:g}, fast decoder >= {GOALS['fast']:g}, best other >= {GOALS['best']:g}."
-    )
+    print()
 
 
 def timed(reader: Reader) -> Pass:
@@ -128,15 +140,15 @@ def read_mapped(dataset: Dataset) -> int:
     return len(dataset)
 
 
-def foreign_readers(root: Path, version: Version, folder: Path) -> dict[str, Reader]:
+def foreign_readers(root: Path, version: Version) -> dict[str, Reader]:
     """The readers that share mcgurk's environment."""
     tars = [str(tar_path(root, shard)) for shard in version.shards]
-    columns = [*(frame_suffix(k) for k in range(PROFILE.num_frames)), "wav"]
+    columns = [*(frame_suffix(k) for k in range(NUM_FRAMES)), "wav"]
     plain = [{name: sample[name] for name in columns} for sample in WebDataset(tars, shardshuffle=False)]
     datasets.disable_progress_bars()
-    datasets.Dataset.from_list(plain).save_to_disk(folder / "arrow")
-    table = datasets.Dataset.load_from_disk(str(folder / "arrow"))
-    views = [table.select_columns([frame_suffix(k), "wav"]) for k in range(PROFILE.num_frames)]
+    datasets.Dataset.from_list(plain).save_to_disk(root / "arrow")
+    table = datasets.Dataset.load_from_disk(str(root / "arrow"))
+    views = [table.select_columns([frame_suffix(k), "wav"]) for k in range(NUM_FRAMES)]
     return {
         "webdataset, usual (every member decoded: PIL, soundfile)": lambda: read_usual(tars),
         "webdataset, fast decoder (simplejpeg, one frame; int16)": lambda: read_fast(tars),
@@ -182,7 +194,7 @@ def read_arrow(views: list[datasets.Dataset]) -> int:
 
 def draw(rng: np.random.Generator) -> tuple[int, int]:
     """A frame and where a second of sound begins."""
-    return int(rng.integers(PROFILE.num_frames)), int(rng.integers(PROFILE.num_samples - SECOND))
+    return int(rng.integers(NUM_FRAMES)), int(rng.integers(NUM_SAMPLES - SECOND))
 
 
 def take(sample: dict[str, bytes], rng: np.random.Generator) -> None:
@@ -192,16 +204,17 @@ def take(sample: dict[str, bytes], rng: np.random.Generator) -> None:
     np.frombuffer(sample["wav"], "<i2", SECOND, WAV_HEADER_BYTES + 2 * start).copy()
 
 
-def peer_measures(python: str, root: Path, folder: Path) -> dict[str, Callable[[], Pass]]:
+def peer_measures(python: str, root: Path, stack: ExitStack) -> dict[str, Callable[[], Pass]]:
     """MosaicML streaming and LitData, converted by the documented recipes, each in a process that waits its turn."""
     here = Path(__file__).resolve().parents[1]
     measures = {}
     for kind, name in (("mds", "MosaicML streaming (MDS)"), ("litdata", "LitData")):
-        target = str(folder / kind)
+        target = str(root / kind)
         recipe = str(here / "docs" / "recipes" / f"to_{kind}.py")
         subprocess.run([python, recipe, str(root), target], check=True, capture_output=True)
         command = [python, str(here / "benchmarks" / "read_peer.py"), kind, target]
         peer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        stack.enter_context(peer)
         measures[name] = lambda peer=peer: ask(peer)
     return measures
 
