@@ -105,6 +105,7 @@ class MediaProcess:
             stdout=subprocess.PIPE,
             stderr=self._said,
             env={**environment, **ONE_THREAD, **here},
+            start_new_session=True,  # so that an ffmpeg that it runs can be ended with it
         )
         self._end = weakref.finalize(self, _ended, self._process, self._said)  # also when its thread ends
         try:
@@ -163,7 +164,8 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
 
 
 def _ended(process: subprocess.Popen, said: IO[bytes]) -> None:
-    process.kill()
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     for stream in (process.stdin, process.stdout, said):
         with suppress(BrokenPipeError):  # what was not sent is of no use to a dead process
