@@ -59,7 +59,7 @@ class Experiment:
 
     def folder(self, run: tracking.Run) -> Path:
         """Where checkpoint, results and report of one run go."""
-        return self.pipeline.root / "reports" / run.run_id[:RUN_NAME]
+        return self.pipeline.here / "reports" / run.run_id[:RUN_NAME]
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def prepare(options: ExperimentOptions) -> Experiment:
     pipeline = replace(pipeline, config=replace(pipeline.config, train=settings))
     version = read_version(pipeline.root, options.dataset_version)
     uri = os.environ.get("MLFLOW_TRACKING_URI")
-    store = tracking.Store(uri=uri) if uri else tracking.Store(root=pipeline.root)
+    store = tracking.Store(uri=uri) if uri else tracking.Store(root=pipeline.here)
     with_media = pipeline.is_studio if options.with_media is None else options.with_media
     return Experiment(pipeline, version, store, with_media)
 

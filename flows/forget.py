@@ -24,6 +24,7 @@ from schemas.shard import (
     retire,
     write_version,
 )
+from schemas.storage import path_under
 from tasks import forget as erase
 from tasks.card import has_media, write_card
 from tasks.leases import NAMES, lease
@@ -134,7 +135,7 @@ def _clean_pages(
             if after != before:
                 write_text(path, after)
                 changed.append(path)
-    return [str(path.relative_to(root)) for path in changed]
+    return [path_under(root, path) for path in changed]
 
 
 def _clean_tracking(root: Path, video_ids: Sequence[str], held: Mapping[str, bool], done: Forgotten) -> None:

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from flows.presets import PipelineConfig, load_preset
 from schemas.manifest import canonical_json, part_numbers, write_text
 from schemas.shard import latest_digest, make_version
+from schemas.storage import is_local, open_root
 from tasks import download, extract, index, pack, validate
 from tasks.labels import find_labels
 from tasks.pack import PackConfig, packed
@@ -56,6 +57,11 @@ class Pipeline:
     now: datetime
 
     @property
+    def here(self) -> Path:
+        """Where reports and runs of experiments go: the root, or for one on a store the state folder."""
+        return self.root if is_local(self.root) else self.state
+
+    @property
     def is_studio(self) -> bool:
         """Whether the media are generated."""
         return self.config.download.source == "studio"
@@ -96,8 +102,8 @@ class Pipeline:
 
 def resolve(options: BuildOptions) -> Pipeline:
     """The pipeline that `options` ask for. Raises ValueError for what they can't."""
-    root = Path(options.root).expanduser().absolute()
-    state = Path(options.state).expanduser().absolute() if options.state else root / "state"
+    root = open_root(options.root)
+    state = state_folder(root, options.state)
     options = _with_remembered(options, state)
     config = load_preset(options.preset or "standard")
     if options.source:
@@ -111,6 +117,15 @@ def resolve(options: BuildOptions) -> Pipeline:
     if not pipeline.is_studio and not options.segments and not part_numbers(root / index.FOLDER):
         raise ValueError(f"{root} has no segments yet: name a list in AudioSet's format by --segments")
     return pipeline
+
+
+def state_folder(root: Path, asked: str | None) -> Path:
+    """Where ledgers, logs and databases lie: always on this machine. Raises ValueError."""
+    if asked:
+        return Path(asked).expanduser().absolute()
+    if not is_local(root):
+        raise ValueError(f"--root {root}: a root on a store needs a folder here for its state: --state DIR")
+    return root / "state"
 
 
 def check_source(pipeline: Pipeline) -> None:

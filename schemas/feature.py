@@ -1,9 +1,11 @@
 """A feature: a model-ready array or encoded file made from a clip; and the profile that says which."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import pyarrow as pa
 
+from schemas import signal
 from schemas.manifest import ROW_FIELDS
 
 
@@ -15,8 +17,11 @@ class Profile:
     length_ms: int = 10_000
     frame_rate_hz: float = 1.0
     frame_short_side_px: int = 128
+    picture: Literal["jpeg", "h264"] = "jpeg"  # a JPEG a frame, or one H.264 file with a key frame a second
     jpeg_quality: int = 85  # 39.9 dB on natural frames; 90 adds 20 % bytes for 1.3 dB
+    sound: Literal["wav", "flac"] = "wav"  # wav can be memory-mapped, FLAC is 40 % smaller
     sample_rate_hz: int = 16_000
+    channels: int = 1
 
     @property
     def num_frames(self) -> int:
@@ -25,8 +30,13 @@ class Profile:
 
     @property
     def num_samples(self) -> int:
-        """Audio samples of one sample of the dataset."""
+        """Audio samples of one sample of the dataset, of each channel."""
         return self.length_ms * self.sample_rate_hz // 1000
+
+    @property
+    def has_log_mel(self) -> bool:
+        """The log-mel is defined for mono sound at its own rate; other front ends start from the wave."""
+        return self.channels == 1 and self.sample_rate_hz == signal.SAMPLE_RATE_HZ
 
 
 # Measured in extraction's one pass over the clip; the suite `features` judges them.
@@ -44,6 +54,14 @@ FEATURES = pa.schema(
         ("frozen_share", pa.float64()),  # of neighbouring frames that do not differ
         ("start_skew_ms", pa.float64()),  # first sound minus first picture
         ("audio_short_ms", pa.float64()),  # how much earlier than the segment its sound ends, zero-padded
+        ("speech_share", pa.float64()),  # of the valid audio, by WebRTC's voice activity detector
         ("decoder", pa.string()),  # pyav, or ffmpeg where PyAV could not read the file
+        # Each feature's own fingerprint (equal means: not to be made again) and the digest of its members.
+        (
+            "features",
+            pa.list_(
+                pa.struct([("name", pa.string()), ("fingerprint", pa.string()), ("digest", pa.string())])
+            ),
+        ),
     ]
 )

@@ -2,16 +2,17 @@
 
 import hashlib
 import json
-import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from schemas.storage import readable, replacing
 
 # Every row of every manifest after the first says which segment it is and what became of it.
 ROW_FIELDS: list[tuple[str, pa.DataType]] = [
@@ -22,6 +23,7 @@ ROW_FIELDS: list[tuple[str, pa.DataType]] = [
     ("digest", pa.string()),  # of the item's content: what the next stage depends on
     ("fingerprint", pa.string()),  # of the stage and of this row's input: equal means it can be copied
 ]
+CONTENT_COLUMNS = ("key", "outcome", "digest")  # what a part says to whatever reads it
 PART_NAME = re.compile(r"(\d{6})\.parquet")
 METADATA_KEY = b"mcgurk"
 
@@ -30,11 +32,15 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class PartHeader:
-    """What a part says of itself: who made it from what, and which files belong to it with their sizes."""
+    """What a part says of itself: who made it from what, what it holds, and which files belong to it.
+
+    `content` is the digest of its rows: the input digest of whatever reads this part.
+    """
 
     stage: str
     fingerprint: str
-    files: dict[str, int]
+    files: dict[str, int]  # path under the root -> bytes
+    content: str = ""
 
 
 def part_path(folder: Path, part: int) -> Path:
@@ -57,7 +63,8 @@ def write_part(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema,
 
 
 def write_table(path: Path, table: pa.Table, header: PartHeader) -> None:
-    """Writes `table` as a part whole or not at all, with `header` in its Parquet metadata."""
+    """Writes `table` as a part whole or not at all, with `header` and its content digest in its metadata."""
+    header = replace(header, content=digest_of_table(table))
     metadata = {METADATA_KEY: json.dumps(asdict(header), sort_keys=True).encode()}
     with replacing(path) as temporary:
         pq.write_table(table.replace_schema_metadata(metadata), temporary, compression="zstd")
@@ -65,13 +72,13 @@ def write_table(path: Path, table: pa.Table, header: PartHeader) -> None:
 
 def read_part(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
     """The rows of a part, in slot order."""
-    return pq.ParquetFile(path).read(columns=list(columns) if columns else None).to_pylist()
+    return pq.ParquetFile(readable(path)).read(columns=list(columns) if columns else None).to_pylist()
 
 
 def read_header(path: Path) -> PartHeader | None:
     """What the part at `path` says of itself; None where there is no such part or it is not readable."""
     try:
-        metadata = pq.read_schema(path).metadata or {}
+        metadata = pq.read_schema(readable(path)).metadata or {}
         return PartHeader(**json.loads(metadata[METADATA_KEY]))
     except (OSError, KeyError, ValueError, TypeError):  # pyarrow's ArrowInvalid is a ValueError
         return None
@@ -82,20 +89,6 @@ def read_manifest(folder: Path, columns: Sequence[str] | None = None) -> Iterato
     for part in part_numbers(folder):
         for row in read_part(part_path(folder, part), columns):
             yield part, row
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path that takes the place of `path` when the block ends well, and goes if it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -109,12 +102,11 @@ def digest_of(*values: Any) -> str:
     return hashlib.sha256(canonical_json(values).encode()).hexdigest()
 
 
-def digest_of_rows(rows: Iterable[Mapping[str, Any]]) -> str:
-    """The input digest of a part: each row's key, outcome and content; never attempts, messages or dates."""
-    digest = hashlib.sha256()
-    for row in rows:
-        digest.update(f"{row['key']}|{row['outcome']}|{row['digest']}\n".encode())
-    return digest.hexdigest()
+def digest_of_table(table: pa.Table) -> str:
+    """The content digest of a part: each row's key, outcome and digest; never attempts, messages or dates."""
+    columns = [pc.fill_null(table[name].cast(pa.string()), "") for name in CONTENT_COLUMNS]
+    lines = pc.binary_join_element_wise(*columns, "|")  # pyright: ignore[reportAttributeAccessIssue]
+    return hashlib.sha256("\n".join(lines.to_pylist()).encode()).hexdigest()
 
 
 def canonical_json(value: Any) -> str:

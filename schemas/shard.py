@@ -1,8 +1,8 @@
 """A shard, its offset index and the dataset version that lists them.
 
-{key}.000.jpg ... {key}.0NN.jpg   frames
-{key}.wav                         mono s16 at the profile's rate, 44-byte header
-{key}.log_mel.npy                 float16 (mels, frames)
+{key}.000.jpg ... {key}.0NN.jpg   frames; or {key}.mp4, one H.264 file with a key frame a second
+{key}.wav or {key}.flac           s16 at the profile's rate; wav has a 44-byte header
+{key}.log_mel.npy                 float16 (mels, frames), where the sound is mono at 16 kHz
 {key}.json                        labels, times, valid_ms, provenance, checks
 """
 
@@ -17,6 +17,7 @@ import pyarrow as pa
 from schemas.feature import Profile
 from schemas.manifest import ROW_FIELDS, canonical_json, digest_of, write_text
 
+VIDEO_SUFFIX = "mp4"
 AUDIO_SUFFIX = "wav"
 LOG_MEL_SUFFIX = "log_mel.npy"
 JSON_SUFFIX = "json"
@@ -54,7 +55,9 @@ def frame_suffix(index: int) -> str:
 def member_suffixes(profile: Profile) -> list[str]:
     """The suffixes of every sample of a version with `profile`, sorted as they stand in the tar."""
     frames = [frame_suffix(k) for k in range(profile.num_frames)]
-    return sorted([*frames, JSON_SUFFIX, LOG_MEL_SUFFIX, AUDIO_SUFFIX])
+    pictures = frames if profile.picture == "jpeg" else [VIDEO_SUFFIX]
+    log_mel = [LOG_MEL_SUFFIX] if profile.has_log_mel else []
+    return sorted([*pictures, JSON_SUFFIX, *log_mel, profile.sound])
 
 
 def shard_name(split: str, part: int, sha256: str) -> str:

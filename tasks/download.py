@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,9 +16,10 @@ from typing import Any
 from schemas.clip import CLIPS
 from schemas.manifest import Row, digest_of, part_path, read_header, read_part, sha256_of_file
 from schemas.outcome import ItemError, Outcome, Transient
-from tasks import ledger
-from tasks.media import Probe, cut, probe
-from tasks.parts import PartPlan, Plan, Stage, carried, commit_part, is_whole, plan_stage, read_inputs
+from schemas.storage import is_whole, path_under, place
+from tasks import isolation, ledger
+from tasks.media import Probe
+from tasks.parts import Inputs, PartPlan, Plan, Stage, carried, commit_part, plan_stage, read_inputs
 from tasks.progress import tracked
 from tasks.sources import Fetch, open_source
 
@@ -57,8 +58,7 @@ class Day:
 class _Work:
     """One part under way: its input, the rows that stand, and the segments to fetch."""
 
-    part: int
-    inputs: list[Row]
+    inputs: Inputs
     rows: dict[str, Row]
     due: list[Row]
 
@@ -96,8 +96,8 @@ def run(stage: Stage, parts: Sequence[int], config: DownloadConfig, day: Day) ->
     videos: dict[str, list[tuple[int, Row]]] = {}
     for work in works:
         for segment in work.due:
-            videos.setdefault(segment["video_id"], []).append((work.part, segment))
-    by_part = {work.part: work for work in works}
+            videos.setdefault(segment["video_id"], []).append((work.inputs.part, segment))
+    by_part = {work.inputs.part: work for work in works}
     transient = 0
     for part_rows in _fetched(stage, videos, config, day):
         transient += any(_is_due(row, day.now) for _, row in part_rows)
@@ -117,8 +117,8 @@ def _work(stage: Stage, part: int, day: Day) -> _Work:
     path = part_path(stage.target, part)
     before = {row["key"]: row for row in read_part(path)} if read_header(path) else {}
     before |= ledger.latest(day.state, part)  # it is never older than the part
-    work = _Work(part, inputs, {}, [])
-    for segment in inputs:
+    work = _Work(inputs, {}, [])
+    for segment in inputs.rows:
         row = before.get(segment["key"])
         if segment["outcome"] != Outcome.OK:
             work.rows[segment["key"]] = carried(stage, segment)
@@ -136,13 +136,10 @@ def _stands(stage: Stage, segment: Row, row: Row, now: datetime) -> bool:
 
 
 def _commit(stage: Stage, work: _Work) -> None:
-    rows = [work.rows[segment["key"]] for segment in work.inputs]
-    commit_part(
-        stage, work.part, work.inputs, rows, [stage.root / row["path"] for row in rows if row.get("path")]
-    )
-    log.info(
-        "download: part %d, %d of %d clips", work.part, sum(bool(r.get("path")) for r in rows), len(rows)
-    )
+    rows = [work.rows[segment["key"]] for segment in work.inputs.rows]
+    files = {stage.root / row["path"]: row["size_bytes"] for row in rows if row.get("path")}
+    commit_part(stage, work.inputs, rows, files)
+    log.info("download: part %d, %d of %d clips", work.inputs.part, len(files), len(rows))
 
 
 def _fetched(
@@ -170,13 +167,14 @@ class _Lane:
         with TemporaryDirectory(dir=self.day.state / "scratch") as scratch:
             try:
                 source = self._fetch(segments[0][1]["video_id"], Path(scratch))
-                facts = probe(source)
+                facts = Probe(**isolation.call("probe", {"path": str(source)})[0])
                 if not (facts.has_video or facts.has_audio):
                     raise ItemError(Outcome.UNAVAILABLE, "empty", "the file holds neither picture nor sound")
             except (ItemError, Transient) as error:
                 made = [(part, self._failed(segment, error)) for part, segment in segments]
             else:
-                made = [(part, self._segment(part, segment, source, facts)) for part, segment in segments]
+                cuts = _Cuts(source, facts, Path(scratch))
+                made = [(part, self._segment(part, segment, cuts)) for part, segment in segments]
         for part in {part for part, _ in made}:
             ledger.append(self.day.state, part, [row for of_part, row in made if of_part == part])
         return made
@@ -191,28 +189,28 @@ class _Lane:
                 threading.Event().wait(FIRST_WAIT_S * 2**attempt)
         raise AssertionError("unreachable")
 
-    def _segment(self, part: int, segment: Row, source: Path, facts: Probe) -> Row:
+    def _segment(self, part: int, segment: Row, cuts: "_Cuts") -> Row:
         try:
-            return self._clip(part, segment, source, facts)
+            return self._clip(part, segment, cuts)
         except ItemError as error:
             return self._failed(segment, error)
 
-    def _clip(self, part: int, segment: Row, source: Path, facts: Probe) -> Row:
+    def _clip(self, part: int, segment: Row, cuts: "_Cuts") -> Row:
         start_s, end_s = segment["start_ms"] / 1000, segment["end_ms"] / 1000
-        covered_s = min(end_s, facts.duration_s or end_s) - start_s
+        duration_s = cuts.facts.duration_s
+        covered_s = min(end_s, duration_s or end_s) - start_s
         if covered_s < self.config.min_covered_share * (end_s - start_s):
-            detail = f"the video ends at {facts.duration_s:.2f} s, the segment is {start_s:g} to {end_s:g} s"
+            detail = f"the video ends at {duration_s:.2f} s, the segment is {start_s:g} to {end_s:g} s"
             raise ItemError(Outcome.UNAVAILABLE, "too_short", detail)
-        folder = self.stage.root / MEDIA / f"{part:06d}"
-        folder.mkdir(parents=True, exist_ok=True)
-        made = cut(source, facts, (start_s, end_s), folder / f".{segment['key']}")
-        target = folder / f"{segment['key']}{made.path.suffix}"
-        sha256 = sha256_of_file(made.path)
-        made.path.replace(target)
-        row = self._row(segment, Outcome.OK, digest=digest_of(sha256, made.begins_s, segment["key"]))
-        row |= {"path": str(target.relative_to(self.stage.root)), "size_bytes": target.stat().st_size}
-        row |= {"sha256": sha256, "begins_s": made.begins_s, "length_s": end_s - start_s}
-        return {**row, "covered_s": covered_s, **_header_facts(facts)}
+        file, begins_s = cuts.cut(segment["key"], (start_s, end_s))
+        root = self.stage.root
+        target = root / MEDIA / f"{part:06d}" / f"{segment['key']}{file.suffix}"
+        sha256, size = sha256_of_file(file), file.stat().st_size
+        place(file, target)
+        row = self._row(segment, Outcome.OK, digest=digest_of(sha256, begins_s, segment["key"]))
+        row |= {"path": path_under(root, target), "size_bytes": size, "sha256": sha256}
+        row |= {"begins_s": begins_s, "length_s": end_s - start_s, "covered_s": covered_s}
+        return {**row, **_header_facts(cuts.facts)}
 
     def _failed(self, segment: Row, error: ItemError | Transient) -> Row:
         """The row of a failure: what is not definite waits, to be confirmed on other days."""
@@ -244,6 +242,22 @@ class _Lane:
             "attempts": segment["attempts"],
             "source": self.config.source.split("{")[0],
         }
+
+
+@dataclass(frozen=True)
+class _Cuts:
+    """A fetched video, and the folder where its segments are cut out of it."""
+
+    source: Path
+    facts: Probe
+    scratch: Path
+
+    def cut(self, key: str, segment_s: tuple[float, float]) -> tuple[Path, float]:
+        """The file of one segment, and where in it the segment begins. Raises ItemError."""
+        target = self.scratch / f"cut-{key}"
+        asked = {"source": str(self.source), "facts": asdict(self.facts), "segment_s": segment_s}
+        made, _ = isolation.call("cut", {**asked, "target": str(target)})
+        return Path(made["path"]), made["begins_s"]
 
 
 def _header_facts(facts: Probe) -> Row:

@@ -1,63 +1,76 @@
 """Extract: clips -> features. Each clip is decoded once for all features, in micro-batches of clips.
 
-One file a part and feature, `features/{feature}/{part:06d}.arrow`, one row a member (key, suffix, data).
+A clip is decoded in a media process (`tasks.isolation`); what it does to that process costs this one clip. A
+feature whose own settings did not change is not encoded again, whatever else did.
 """
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-
-import numpy as np
-import pyarrow as pa
+from typing import Any
 
 from schemas.feature import FEATURES, Profile
-from schemas.manifest import Row, digest_of, replacing
+from schemas.manifest import Row, digest_of
 from schemas.outcome import ItemError, Outcome
-from schemas.signal import INT16_SCALE
-from tasks import features
-from tasks.decode import Decoded, decode
-from tasks.parts import Stage, carried, commit_part, read_inputs, reusable_rows
+from schemas.shard import member_suffixes
+from schemas.storage import as_local
+from tasks import features, isolation
+from tasks.decode import decode
+from tasks.measure import measured
+from tasks.members import feature_path, fragment_path, fragment_paths, join_members, write_fragment
+from tasks.parts import Inputs, Stage, carried, commit_part, read_inputs, reusable_rows
 from tasks.progress import tracked
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 BATCH = 8  # clips a Dask task: a lost worker costs these, and 2 ms of scheduling are 2 % of their decode
-TOOLS = ("av", "numpy", "scipy", "simplejpeg", "soxr")  # whose versions may change bytes
-MEMBERS = pa.schema([("key", pa.string()), ("suffix", pa.string()), ("data", pa.large_binary())])
-BLOCK_PX = 8  # pictures are judged by block means, below compression noise
-STILL_LUMA = 1.5  # block means of a still picture differ by less after lossy coding
+TOOLS = ("av", "numpy", "scipy", "simplejpeg", "soxr", "webrtcvad-wheels")  # whose versions may change bytes
 
 Map = Callable[[Callable, Sequence], Iterable]
+Members = dict[str, bytes]  # by suffix
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some clips of one part, and the folder where their features go as a fragment."""
+    """Some clips of one part, and the features to make of each."""
 
     root: Path
     part: int
     number: int
-    rows: list[Row]
+    clips: list[tuple[Row, list[str]]]
     profile: Profile
+    limits: isolation.Limits = isolation.LIMITS
 
 
 @dataclass
 class _Work:
-    part: int
-    inputs: list[Row]
-    rows: dict[str, Row]
+    inputs: Inputs
+    rows: dict[str, Row]  # by key; of clips under way the fingerprints only
+    num_due: int = 0
 
 
 def stage(root: Path, profile: Profile) -> Stage:
     """The stage `extract` over `root`."""
-    versions = {name: module.VERSION for name, module in features.modules().items()}
-    settings = [profile, versions, {tool: version(tool) for tool in TOOLS}]
+    held = {**asdict(profile), "name": ""}  # a profile is what it holds
+    settings = [held, {name: feature_settings(name, profile) for name in features.of_profile(profile)}]
     return Stage("extract", VERSION, root, "clips/checked", "features", FEATURES, settings)
+
+
+def feature_settings(name: str, profile: Profile) -> list:
+    """All that the bytes of one feature depend on, besides the clip."""
+    module = features.modules()[name]
+    return [VERSION, name, module.VERSION, module.settings(profile), _tools()]
+
+
+@cache
+def _tools() -> dict[str, str]:
+    return {tool: version(tool) for tool in TOOLS}
 
 
 def run(stage: Stage, parts: Sequence[int], profile: Profile, map_batches: Map) -> int:
@@ -67,18 +80,20 @@ def run(stage: Stage, parts: Sequence[int], profile: Profile, map_batches: Map) 
     """
     works, batches = {}, []
     for part in parts:
-        works[part], due = _work(stage, part)
+        work, due = _work(stage, part, profile)
+        works[part] = work
         if not due:
-            _commit(stage, works[part])
+            _commit(stage, work, profile)
         starts = range(0, len(due), BATCH)
         batches += [Batch(stage.root, part, n, due[n : n + BATCH], profile) for n in starts]
-    clips = sum(len(batch.rows) for batch in batches)
+    clips = sum(len(batch.clips) for batch in batches)
     results = ((part, row) for part, rows in _ended(map_batches, batches) for row in rows)
     for part, row in tracked(results, clips, "extract", log):
         work = works[part]
-        work.rows[row["key"]] = {**row, "fingerprint": work.rows[row["key"]]["fingerprint"]}
-        if all("outcome" in made for made in work.rows.values()):
-            _commit(stage, work)
+        work.rows[row["key"]] = _with_kept(row, work.rows[row["key"]])
+        work.num_due -= 1
+        if not work.num_due:
+            _commit(stage, work, profile)
     return clips
 
 
@@ -87,149 +102,144 @@ def _ended(map_batches: Map, batches: Sequence[Batch]) -> Iterator[tuple[int, li
         yield from map_batches(extract_batch, batches)
 
 
-def _work(stage: Stage, part: int) -> tuple[_Work, list[Row]]:
-    """One part under way and the clips to decode; their rows hold nothing but the fingerprint as yet."""
-    inputs, old = read_inputs(stage, part), reusable_rows(stage, part)
-    work, due = _Work(part, inputs, {}), []
-    for row in inputs:
-        fingerprint = stage.row_fingerprint(row)
+def _work(stage: Stage, part: int, profile: Profile) -> tuple[_Work, list[tuple[Row, list[str]]]]:
+    """One part under way, and the clips to decode with the features to make of each."""
+    inputs, old = read_inputs(stage, part), {row["key"]: row for row in reusable_rows(stage, part).values()}
+    work, due = _Work(inputs, {}), []
+    for row in inputs.rows:
+        key, fingerprint = row["key"], stage.row_fingerprint(row)
+        before = old.get(key)
         if row["outcome"] != Outcome.OK:
-            work.rows[row["key"]] = carried(stage, row)
-        elif fingerprint in old:
-            work.rows[row["key"]] = old[fingerprint]
+            work.rows[key] = carried(stage, row)
+        elif before and before["fingerprint"] == fingerprint:
+            work.rows[key] = before
         else:
-            work.rows[row["key"]] = {"fingerprint": fingerprint}
-            due.append(row)
-    for fragment in _fragments(stage.root, part):
-        fragment.unlink()  # of a run that was killed
+            kept = _kept_features(before, row, profile)
+            work.rows[key] = {"fingerprint": fingerprint, "features": kept}
+            due.append((row, [name for name in features.of_profile(profile) if name not in kept]))
+    work.num_due = len(due)
+    for name in features.modules():
+        for fragment in fragment_paths(stage.root, name, part):
+            fragment.unlink()  # of a run that was killed
     return work, due
 
 
-def _commit(stage: Stage, work: _Work) -> None:
-    rows = [work.rows[row["key"]] for row in work.inputs]
-    order = {row["key"]: n for n, row in enumerate(rows) if row["outcome"] == Outcome.OK}
-    files = [_join(stage.root, name, work.part, order) for name in features.modules()]
-    commit_part(stage, work.part, work.inputs, rows, files)
-    for fragment in _fragments(stage.root, work.part):
-        fragment.unlink()
-    log.info("extract: part %d, %d of %d clips", work.part, len(order), len(rows))
+def _kept_features(before: Row | None, row: Row, profile: Profile) -> dict[str, dict[str, str]]:
+    """The features of an earlier build that are what they would be now: name -> its entry in the row."""
+    if before is None or before["outcome"] != Outcome.OK:
+        return {}
+    return {
+        made["name"]: made
+        for made in before["features"] or ()
+        if made["name"] in features.of_profile(profile)
+        and made["fingerprint"] == _feature_fingerprint(made["name"], row, profile)
+    }
 
 
-def _join(root: Path, name: str, part: int, order: dict[str, int]) -> Path:
-    """The feature file of a part, in slot order: from new fragments, else from the file that stands."""
-    target = feature_path(root, name, part)
-    sources = [*sorted(target.parent.glob(f".{part:06d}-*.arrow")), *([target] if target.is_file() else [])]
-    found: dict[str, list[tuple[pa.Table, int]]] = {}
-    for source in sources:
-        table = read_members(source)
-        at: dict[str, list[tuple[pa.Table, int]]] = {}
-        for n, key in enumerate(table["key"].to_pylist()):
-            at.setdefault(key, []).append((table, n))
-        found = {**at, **found}
-    with writing_members(target) as writer:
-        for key in sorted(order, key=order.__getitem__):
-            table, first = found[key][0]
-            writer.write_table(table.slice(first, len(found[key])))
-    return target
+def _feature_fingerprint(name: str, row: Row, profile: Profile) -> str:
+    return digest_of(feature_settings(name, profile), row["key"], row["digest"])
 
 
-@contextmanager
-def writing_members(path: Path) -> Iterator[pa.ipc.RecordBatchFileWriter]:
-    """A writer of a feature file that is there whole or not at all."""
-    with (
-        replacing(path) as temporary,
-        pa.OSFile(str(temporary), "wb") as sink,
-        pa.ipc.new_file(sink, MEMBERS) as writer,
-    ):
-        yield writer
+def _with_kept(row: Row, waiting: Row) -> Row:
+    """A new row together with what was kept of an earlier build."""
+    made = {**waiting["features"], **{one["name"]: one for one in row.get("features") or ()}}
+    if row["outcome"] != Outcome.OK:
+        return {**row, "fingerprint": waiting["fingerprint"]}
+    digest = digest_of({name: one["digest"] for name, one in made.items()}, row["valid_ms"])
+    entries = [made[name] for name in sorted(made)]
+    return {**row, "fingerprint": waiting["fingerprint"], "digest": digest, "features": entries}
 
 
-def read_members(path: Path) -> pa.Table:
-    """A feature file, memory-mapped: key, suffix, data; the members of a key stand together."""
-    with pa.memory_map(str(path)) as source:
-        return pa.ipc.open_file(source).read_all()
-
-
-def feature_path(root: Path, name: str, part: int) -> Path:
-    """Where a feature of a part lies."""
-    return root / "features" / name / f"{part:06d}.arrow"
-
-
-def _fragments(root: Path, part: int) -> list[Path]:
-    return sorted((root / "features").glob(f"*/.{part:06d}-*.arrow"))
+def _commit(stage: Stage, work: _Work, profile: Profile) -> None:
+    rows, part = [work.rows[row["key"]] for row in work.inputs.rows], work.inputs.part
+    keys = [row["key"] for row in rows if row["outcome"] == Outcome.OK]
+    sizes, fragments = {}, {}
+    for name in features.of_profile(profile):
+        fragments[name] = fragment_paths(stage.root, name, part)
+        target = feature_path(stage.root, name, part)
+        sizes[target] = join_members(target, fragments[name], keys)
+    commit_part(stage, work.inputs, rows, sizes)
+    for name in features.modules():
+        for fragment in fragments.get(name, ()):
+            fragment.unlink()
+        if name not in fragments:
+            feature_path(stage.root, name, part).unlink(missing_ok=True)  # of another profile
+    log.info("extract: part %d, %d of %d clips", part, len(keys), len(rows))
 
 
 def extract_batch(batch: Batch) -> tuple[int, list[Row]]:
     """Decodes the clips of a batch and writes their features as fragments: (part, a row a clip)."""
-    rows, made = [], {name: [] for name in features.modules()}
-    for clip in batch.rows:
+    rows, made = [], defaultdict(dict)
+    for clip, names in batch.clips:
         try:
-            row, members = extract_clip(batch.root, clip, batch.profile)
+            row, members = extract_clip(batch, clip, names)
         except ItemError as error:
             rows.append(_failed(clip, error))
             continue
         rows.append(row)
         for name, of_feature in members.items():
-            made[name] += [
-                {"key": clip["key"], "suffix": s, "data": of_feature[s]} for s in sorted(of_feature)
-            ]
-    for name, members in made.items():
-        path = feature_path(batch.root, name, batch.part)
-        with writing_members(path.with_name(f".{batch.part:06d}-{batch.number:06d}.arrow")) as writer:
-            writer.write_table(pa.Table.from_pylist(members, MEMBERS))
+            made[name][clip["key"]] = of_feature
+    for name, samples in made.items():
+        write_fragment(fragment_path(batch.root, name, batch.part, batch.number), samples)
     return batch.part, rows
 
 
-def extract_clip(root: Path, clip: Row, profile: Profile) -> tuple[Row, dict[str, dict[str, bytes]]]:
-    """One clip's row of the manifest and its members by feature. Raises ItemError.
+def extract_clip(batch: Batch, clip: Row, names: Sequence[str]) -> tuple[Row, dict[str, Members]]:
+    """One clip's row of the manifest and its members by feature, from the media process. Raises ItemError.
 
     Raises FileNotFoundError for a clip that is not there: no fault of its own, and no verdict on it.
     """
-    if not (root / clip["path"]).is_file():
-        raise FileNotFoundError(f"{root / clip['path']} is gone: build --from download fetches it again")
+    profile, path = batch.profile, batch.root / clip["path"]
     length_s = min(clip["length_s"], profile.length_ms / 1000)
-    decoded = decode(root / clip["path"], clip["begins_s"], length_s, profile)
-    members = {name: module.members(decoded, profile) for name, module in features.modules().items()}
-    hashes = {
-        suffix: hashlib.sha256(data).hexdigest()
-        for of_feature in members.values()
-        for suffix, data in of_feature.items()
+    asked = {
+        "begins_s": clip["begins_s"],
+        "length_s": length_s,
+        "profile": asdict(profile),
+        "names": list(names),
     }
+    try:
+        with as_local(path) as local:
+            local.stat()
+            facts, answered = isolation.call("extract", {"path": str(local), **asked}, batch.limits)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} is gone: build --from download fetches it again") from None
+    members = _by_feature(answered, profile)
+    entries = [_entry(name, members[name], _feature_fingerprint(name, clip, profile)) for name in names]
     row = {"key": clip["key"], "outcome": Outcome.OK.value, "reason": "", "detail": ""}
-    row |= {"digest": digest_of(hashes, decoded.valid_ms), "length_s": length_s}
-    return {**row, **measured(decoded, profile)}, members
+    return {**row, "length_s": length_s, **facts, "features": entries}, members
 
 
-def measured(decoded: Decoded, profile: Profile) -> Row:
-    """What a decoded clip shows up to `valid_ms`, padding left out; the suite `features` judges it."""
-    valid_s = decoded.valid_ms / 1000
-    wave = decoded.wave[: round(valid_s * profile.sample_rate_hz)]
-    heard = np.abs(wave.astype(np.float64)) / INT16_SCALE
-    power = float(np.mean(heard**2)) if len(heard) else 0.0
-    num_valid = max(1, round(valid_s * profile.frame_rate_hz))
-    blocks = np.stack([_block_means(frame) for frame in decoded.frames[:num_valid]])
-    # One frame alone cannot be frozen.
-    change = np.abs(np.diff(blocks, axis=0)).max(axis=(1, 2)) if num_valid > 1 else np.full(1, np.inf)
-    return {
-        "valid_ms": decoded.valid_ms,
-        "num_frames": len(decoded.frames),
-        "num_samples": len(decoded.wave),
-        "rms_db": 10 * np.log10(power + 1e-12),
-        "peak": float(heard.max(initial=0.0)),
-        "clipped_share": float(np.mean(heard >= 1 - 1 / INT16_SCALE)) if len(heard) else 0.0,
-        "luma_max": float(blocks.max()),
-        "frozen_share": float(np.mean(change < STILL_LUMA)),
-        "start_skew_ms": decoded.start_skew_ms,
-        "audio_short_ms": decoded.audio_short_ms,
-        "decoder": decoded.decoder,
+def _by_feature(answered: Mapping[str, bytes], profile: Profile) -> dict[str, Members]:
+    """Members named `feature/suffix`; a media process that names others is not believed."""
+    members: dict[str, Members] = {name: {} for name in features.of_profile(profile)}
+    suffixes = set(member_suffixes(profile))
+    for place, data in answered.items():
+        name, _, suffix = place.partition("/")
+        if name not in members or suffix not in suffixes:
+            raise ItemError(
+                Outcome.QUARANTINED, "decodable", f"the media process answered with {place[:80]!r}"
+            )
+        members[name][suffix] = data
+    return members
+
+
+def _entry(name: str, members: Members, fingerprint: str) -> dict[str, str]:
+    hashes = {suffix: hashlib.sha256(data).hexdigest() for suffix, data in members.items()}
+    return {"name": name, "fingerprint": fingerprint, "digest": digest_of(hashes)}
+
+
+def answer_extract(
+    path: str, begins_s: float, length_s: float, profile: dict[str, Any], names: list[str]
+) -> tuple[Row, dict[str, bytes]]:
+    """Decodes one clip: what was measured, and the members of the features `names` as `feature/suffix`."""
+    of = Profile(**profile)
+    decoded = decode(Path(path), begins_s, length_s, of)
+    members = {
+        f"{name}/{suffix}": data
+        for name in names
+        for suffix, data in features.modules()[name].members(decoded, of).items()
     }
-
-
-def _block_means(frame: np.ndarray) -> np.ndarray:
-    """float64 (height / 8, width / 8): mean luma of 8 x 8 blocks."""
-    height, width = (side // BLOCK_PX * BLOCK_PX for side in frame.shape[:2])
-    luma = frame[:height, :width] @ np.array([0.299, 0.587, 0.114])  # BT.601
-    return luma.reshape(height // BLOCK_PX, BLOCK_PX, width // BLOCK_PX, BLOCK_PX).mean(axis=(1, 3))
+    return measured(decoded, of), members
 
 
 def _failed(clip: Row, error: ItemError) -> Row:

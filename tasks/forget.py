@@ -10,12 +10,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from schemas.manifest import (
+    CONTENT_COLUMNS,
     PartHeader,
     Row,
     digest_of,
+    digest_of_table,
     part_path,
     read_header,
     read_manifest,
@@ -25,10 +26,11 @@ from schemas.manifest import (
 from schemas.outcome import Outcome
 from schemas.segment import SEGMENTS
 from schemas.shard import Shard, published, read_superseded, read_version
+from schemas.storage import path_under
 from tasks import ledger
-from tasks.extract import read_members, writing_members
-from tasks.pack import feature_files, write_shard
-from tasks.parts import Stage, carried, read_inputs
+from tasks.members import drop_members, feature_files
+from tasks.pack import write_shard
+from tasks.parts import Stage, carried
 from tasks.tombstones import MARK, obeyed
 from tasks.verify import read_samples
 
@@ -123,18 +125,28 @@ def _mark_part(stage: Stage, part: int, keys: Collection[str], written: Mapping[
     header = read_header(path)
     if header is None:
         return
-    inputs = read_inputs(stage, part)
-    after = [_marked_input(stage, row) if row["key"] in keys else row for row in inputs]
-    is_current = header.fingerprint == stage.part_fingerprint(inputs)
-    fingerprint = stage.part_fingerprint(after) if is_current else header.fingerprint
+    is_current = header.fingerprint == stage.part_fingerprint(part)
+    fingerprint = (
+        stage.fingerprint_of(_contents_after(stage, part, keys)) if is_current else header.fingerprint
+    )
     rows = [_marked(stage, row, keys) for row in read_part(path)]
     files = {name: size for name, size in header.files.items() if Path(name).stem not in keys}  # media
     if stage.name == "extract":
-        made = [_rewrite_features(file, keys) for file in feature_files(stage.root, part)]
-        files = {str(file.relative_to(stage.root)): file.stat().st_size for file in made}
+        made = {file: drop_members(file, keys) for file in feature_files(stage.root, part)}
+        files = {path_under(stage.root, file): size for file, size in made.items()}
     if stage.name == "pack":
         rows, files = _repacked(stage, rows, files, written)
     write_part(path, rows, stage.schema, PartHeader(header.stage, fingerprint, files))
+
+
+def _contents_after(stage: Stage, part: int, keys: Collection[str]) -> list[str]:
+    """The content digests of what the stage reads, when all of it is marked."""
+    tables = []
+    for name in (stage.reads, *stage.joins):
+        rows = read_part(part_path(stage.root / name, part), CONTENT_COLUMNS)
+        marked = [{**row, **MARK} if row["key"] in keys else row for row in rows]
+        tables.append(pa.table({column: [row[column] for row in marked] for column in CONTENT_COLUMNS}))
+    return [digest_of_table(table) for table in tables]
 
 
 def _marked_input(stage: Stage, row: Row) -> Row:
@@ -165,19 +177,8 @@ def _repacked(
     if new is None:
         return [{**row, **dict.fromkeys(SHARD_FACTS)} for row in rows], {}
     made = [stage.target / f"{new.name}.{kind}" for kind in ("tar", "parquet")]
-    sizes = {str(path.relative_to(stage.root)): path.stat().st_size for path in made}
+    sizes = {path_under(stage.root, path): path.stat().st_size for path in made}
     return read_part(made[1]), sizes
-
-
-def _rewrite_features(path: Path, keys: Collection[str]) -> Path:
-    table = read_members(path)
-    is_kept = pc.invert(pc.is_in(table["key"], pa.array(sorted(keys))))  # pyright: ignore[reportAttributeAccessIssue]
-    if not pc.all(is_kept).as_py():  # pyright: ignore[reportAttributeAccessIssue]
-        with writing_members(path) as writer:
-            for batch in table.filter(is_kept).to_batches():
-                if batch.num_rows:
-                    writer.write_batch(batch)
-    return path
 
 
 def remove_files(root: Path, state: Path, slots: Slots, written: Collection[str]) -> dict[str, int]:
@@ -189,7 +190,7 @@ def remove_files(root: Path, state: Path, slots: Slots, written: Collection[str]
         ledger.remove(state, part, keys)
     removed = {}
     for path in [*_files_of(root, slots, written), *_leavings(state)]:
-        removed[str(path.relative_to(root if path.is_relative_to(root) else state))] = path.stat().st_size
+        removed[path_under(root if path.is_relative_to(root) else state, path)] = path.stat().st_size
         path.unlink()
     for folder in _scratch(state):
         shutil.rmtree(folder, ignore_errors=True)
@@ -201,7 +202,6 @@ def _files_of(root: Path, slots: Slots, written: Collection[str]) -> Iterator[Pa
         media = root / "clips" / "media" / f"{part:06d}"
         yield from (path for path in sorted(media.glob("*")) if path.name.lstrip(".").split(".")[0] in keys)
         yield from sorted((root / "features").glob(f"*/.{part:06d}-*.arrow"))  # fragments
-        yield from sorted((root / "shards").glob(f".{part:06d}.*.tmp"))
         for tar in sorted((root / "shards").glob(f"*-{part:06d}-*.tar")):
             if tar.stem in written or _holds(root / "shards", tar.stem, keys):
                 yield tar

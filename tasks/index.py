@@ -23,6 +23,7 @@ from pyarrow import csv
 
 from schemas.manifest import PartHeader, part_numbers, part_path, sha256_of_file, write_table, write_text
 from schemas.segment import SEGMENTS, SPLITS, VIDEO_ID
+from schemas.storage import readable
 from tasks.labels import keep_labels
 from tasks.tombstones import obeyed, read_tombstones
 
@@ -212,7 +213,7 @@ def _unknown(root: Path, table: pa.Table) -> tuple[pa.Table, dict[str, str]]:
 
 
 def _known(root: Path) -> tuple[pa.Array, dict[str, str]]:
-    parts = (pq.ParquetFile(part_path(root / FOLDER, n)) for n in part_numbers(root / FOLDER))
+    parts = (pq.ParquetFile(readable(part_path(root / FOLDER, n))) for n in part_numbers(root / FOLDER))
     tables = [part.read(columns=["key", "video_id", "split"]) for part in parts]
     if not tables:
         return pa.array([], pa.string()), {}

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import islice, takewhile
 from pathlib import Path
@@ -77,14 +77,14 @@ def open_media(path: Path) -> Iterator[av.container.InputContainer]:
     Raises ItemError (quarantined, `decodable`) where it is none of them or is damaged, OSError where it is not
     there to be read.
     """
+    with path.open("rb"):  # a lost file says nothing about its content, and libav's own errors look alike
+        pass
     try:
         with av.open(str(path), options=OPEN_OPTIONS, metadata_errors="replace") as container:
             yield container
-    except (FileNotFoundError, PermissionError):
-        raise  # PyAV's own errors for these are both: a lost file says nothing about its content
-    except av.error.FFmpegError as error:
+    except (av.error.FFmpegError, ValueError, OverflowError) as error:
         raise ItemError(
-            Outcome.QUARANTINED, "decodable", f"{type(error).__name__}: {error.strerror}"
+            Outcome.QUARANTINED, "decodable", f"{type(error).__name__}: {str(error)[:200]}"
         ) from error
 
 
@@ -116,6 +116,11 @@ def probe(path: Path) -> Probe:
         return Probe(container.format.name, (container.start_time or 0) / av.time_base, duration, **facts)
 
 
+def answer_probe(path: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """`probe`, as `tasks.isolation` calls it."""
+    return asdict(probe(Path(path))), {}
+
+
 @dataclass(frozen=True)
 class Cut:
     """A cut file, and where the segment truly begins inside it (presentation clock of the cut)."""
@@ -137,6 +142,14 @@ def cut(source: Path, facts: Probe, segment_s: tuple[float, float], target: Path
     except (ItemError, OSError):
         target.unlink(missing_ok=True)
         raise
+
+
+def answer_cut(
+    source: str, facts: dict[str, Any], segment_s: tuple[float, float], target: str
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """`cut`, as `tasks.isolation` calls it."""
+    made = cut(Path(source), Probe(**facts), segment_s, Path(target))
+    return {"path": str(made.path), "begins_s": made.begins_s}, {}
 
 
 def _cut(source: Path, facts: Probe, segment_s: tuple[float, float], target: Path) -> float:
@@ -238,7 +251,9 @@ def run_ffmpeg(output: Any) -> None:
     with subprocess.Popen(  # noqa: S603  (a list of arguments, files named as file:...)
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as process:
-        resource.prlimit(process.pid, resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        _, most = resource.getrlimit(resource.RLIMIT_AS)  # a media process has one already, and hands it on
+        if most == resource.RLIM_INFINITY:
+            resource.prlimit(process.pid, resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
         try:
             _, said = process.communicate(timeout=FFMPEG_TIMEOUT_S)
         except subprocess.TimeoutExpired:

@@ -6,11 +6,12 @@ The bytes depend on the samples only: members sorted, mtime 0, no owner, no wall
 import hashlib
 import io
 import logging
-import os
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from schemas.feature import Profile
 from schemas.manifest import (
@@ -24,9 +25,10 @@ from schemas.manifest import (
 )
 from schemas.outcome import Outcome
 from schemas.shard import JSON_SUFFIX, SHARDS, Shard, shard_name
+from schemas.storage import place, scratch_beside
 from tasks import features
-from tasks.extract import feature_path, read_members
-from tasks.parts import Stage, carried, commit_part, read_inputs
+from tasks.members import feature_path, members_by_key, open_members, read_sample
+from tasks.parts import Inputs, Stage, carried, commit_part, read_inputs
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +63,9 @@ def run(stage: Stage, parts: Sequence[int], config: PackConfig) -> None:
     """Writes the tars of `parts`, their indexes and their rows of the manifest `shards`."""
     for part in parts:
         inputs = read_inputs(stage, part)
-        rows = [_row(stage, row) for row in inputs]
-        files = write_shard(stage.target, part, _samples(stage.root, part, inputs, config), rows)
-        commit_part(stage, part, inputs, rows, files)
+        rows = [_row(stage, row) for row in inputs.rows]
+        files = write_shard(stage.target, part, _samples(stage.root, inputs, config), rows)
+        commit_part(stage, inputs, rows, files)
         log.info(
             "pack: part %d, %d of %d samples", part, sum(r["outcome"] == Outcome.OK for r in rows), len(rows)
         )
@@ -75,27 +77,18 @@ def _row(stage: Stage, row: Row) -> Row:
     return {**carried(stage, row), **facts, "valid_ms": row.get("valid_ms")}
 
 
-def _samples(
-    root: Path, part: int, inputs: Sequence[Row], config: PackConfig
-) -> Iterator[tuple[str, dict[str, bytes]]]:
+def _samples(root: Path, inputs: Inputs, config: PackConfig) -> Iterator[tuple[str, dict[str, bytes]]]:
     """(key, members by suffix) of every sample of a part, in slot order."""
-    tables = [read_members(feature_path(root, name, part)) for name in features.modules()]
-    at: dict[str, list[tuple[int, int]]] = {}
-    for t, table in enumerate(tables):
-        for n, key in enumerate(table["key"].to_pylist()):
-            at.setdefault(key, []).append((t, n))
-    for row in inputs:
-        if row["outcome"] == Outcome.OK:
-            members = {
-                tables[t]["suffix"][n].as_py(): tables[t]["data"][n].as_py() for t, n in at[row["key"]]
-            }
-            yield row["key"], {**members, JSON_SUFFIX: describe(row, config).encode()}
-
-
-def feature_files(root: Path, part: int) -> list[Path]:
-    """The feature files of a part that are there."""
-    folders = sorted(path.name for path in (root / "features").glob("*") if path.is_dir())
-    return [path for name in folders if (path := feature_path(root, name, part)).is_file()]
+    names = features.of_profile(config.profile)
+    with ExitStack() as stack:
+        tables = [stack.enter_context(open_members(feature_path(root, name, inputs.part))) for name in names]
+        places = [members_by_key(table) for table in tables]
+        for row in inputs.rows:
+            if row["outcome"] == Outcome.OK:
+                members = {JSON_SUFFIX: describe(row, config).encode()}
+                for table, at in zip(tables, places, strict=True):
+                    members |= read_sample(table, at[row["key"]])
+                yield row["key"], members
 
 
 def describe(row: Row, config: PackConfig) -> str:
@@ -144,29 +137,32 @@ class _Hashed(io.RawIOBase):
 
 def write_shard(
     folder: Path, part: int, samples: Iterator[tuple[str, dict[str, bytes]]], rows: Sequence[Row]
-) -> list[Path]:
-    """Writes tar and sidecar, fills `members` and sizes into `rows`; no files where no sample is ok."""
+) -> dict[Path, int]:
+    """Writes tar and sidecar, fills `members` and sizes into `rows`; no files where no sample is ok.
+
+    Returns the size of each file in bytes.
+    """
     by_key = {row["key"]: row for row in rows}
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{part:06d}.{os.getpid()}.tmp"
-    try:
-        with temporary.open("wb") as raw, _Hashed(raw) as file:
-            with tarfile.open(fileobj=file, mode="w|", format=tarfile.USTAR_FORMAT) as tar:
-                for key, members in samples:
-                    by_key[key] |= _add_sample(tar, key, members)
-            os.fsync(raw.fileno())
+    with TemporaryDirectory(prefix=".mcgurk-", dir=scratch_beside(folder)) as scratch:
+        temporary = Path(scratch) / "shard.tar"
+        with (
+            temporary.open("wb") as raw,
+            _Hashed(raw) as file,
+            tarfile.open(fileobj=file, mode="w|", format=tarfile.USTAR_FORMAT) as tar,
+        ):
+            for key, members in samples:
+                by_key[key] |= _add_sample(tar, key, members)
         sha256, size = file.sha256.hexdigest(), file.size
         if not any(row["outcome"] == Outcome.OK for row in rows):
-            return []
+            return {}
         name = shard_name(rows[0]["split"], part, sha256)
-        target = temporary.replace(folder / f"{name}.tar")
-    finally:
-        temporary.unlink(missing_ok=True)
+        target = folder / f"{name}.tar"
+        place(temporary, target)
     for row in rows:
         row |= {"shard": name, "shard_sha256": sha256, "shard_size_bytes": size}
     sidecar = folder / f"{name}.parquet"
     write_part(sidecar, rows, SHARDS, PartHeader("pack", sha256, {}))
-    return [target, sidecar]
+    return {target: size, sidecar: sidecar.stat().st_size}
 
 
 def _add_sample(tar: tarfile.TarFile, key: str, members: dict[str, bytes]) -> Row:

@@ -5,7 +5,7 @@ belong to it are there with their sizes. Prefect's retries, a new run and the co
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -16,17 +16,16 @@ from schemas.manifest import (
     PartHeader,
     Row,
     digest_of,
-    digest_of_rows,
     part_numbers,
     part_path,
     read_header,
     read_part,
     write_part,
 )
+from schemas.storage import is_whole, path_under
 
 State = Literal["done", "stale", "failed", "missing"]
 Only = Literal["failed", "stale", "all"]
-INPUT_COLUMNS = ("key", "outcome", "digest")
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,14 @@ class Stage:
         """The folder of the manifest it writes."""
         return self.root / self.writes
 
-    def part_fingerprint(self, inputs: Iterable[Row]) -> str:
-        """What a run would write now into a part made from `inputs`."""
-        return digest_of(self.name, self.version, self.settings, digest_of_rows(inputs))
+    def part_fingerprint(self, part: int) -> str:
+        """What a run would write into part number `part` now, by the content of what it reads."""
+        headers = [read_header(part_path(self.root / name, part)) for name in (self.reads, *self.joins)]
+        return self.fingerprint_of([header.content if header else None for header in headers])
+
+    def fingerprint_of(self, contents: Sequence[str | None]) -> str:
+        """The same, for inputs with these content digests (of `reads`, then of `joins`)."""
+        return digest_of(self.name, self.version, self.settings, list(contents))
 
     def row_fingerprint(self, row: Row) -> str:
         """Equal for two input rows that this stage turns into the same output."""
@@ -110,7 +114,7 @@ def _plan_part(stage: Stage, part: int, pending: State | None) -> PartPlan:
         return PartPlan(part, "missing", "never built")
     if pending:
         return PartPlan(part, "stale", f"the stage before it is {pending}")
-    if header.fingerprint != stage.part_fingerprint(read_inputs(stage, part, INPUT_COLUMNS)):
+    if header.fingerprint != stage.part_fingerprint(part):
         return PartPlan(part, "stale", "its input, configuration or code changed")
     lost = lost_files(stage.root, header.files)
     return PartPlan(part, "stale", f"{len(lost)} file(s) lost: {lost[0]}") if lost else PartPlan(part, "done")
@@ -121,25 +125,28 @@ def lost_files(root: Path, files: dict[str, int]) -> list[str]:
     return [name for name, size in files.items() if not is_whole(root / name, size)]
 
 
-def is_whole(path: Path, size_bytes: int) -> bool:
-    """Whether `path` is there with that size."""
-    try:
-        return path.stat().st_size == size_bytes
-    except FileNotFoundError:
-        return False
+@dataclass(frozen=True)
+class Inputs:
+    """What a stage reads for one part, and the fingerprint of a part that is made from it."""
+
+    part: int
+    rows: list[Row]
+    fingerprint: str
 
 
-def read_inputs(stage: Stage, part: int, columns: Sequence[str] | None = None) -> list[Row]:
+def read_inputs(stage: Stage, part: int) -> Inputs:
     """The rows that `stage` reads for one part; what it joins stands under `joined`, by manifest.
 
     The digest of a row covers what is joined to it.
     """
-    rows = read_part(part_path(stage.source, part), columns)
-    joined = {name: read_part(part_path(stage.root / name, part), columns) for name in stage.joins}
+    # Taken first: where another run changes the input now, the part will be stale, never wrongly up to date.
+    fingerprint = stage.part_fingerprint(part)
+    rows = read_part(part_path(stage.source, part))
+    joined = {name: read_part(part_path(stage.root / name, part)) for name in stage.joins}
     for n, row in enumerate(rows if joined else ()):
         row["joined"] = {name: others[n] for name, others in joined.items()}
         row["digest"] = digest_of(row["digest"], *(other["digest"] for other in row["joined"].values()))
-    return rows
+    return Inputs(part, rows, fingerprint)
 
 
 def reusable_rows(stage: Stage, part: int) -> dict[str, Row]:
@@ -158,9 +165,9 @@ def carried(stage: Stage, row: Row) -> Row:
 
 
 def commit_part(
-    stage: Stage, part: int, inputs: Sequence[Row], rows: Sequence[Row], files: Iterable[Path] = ()
+    stage: Stage, inputs: Inputs, rows: Sequence[Row], files: Mapping[Path, int] | None = None
 ) -> None:
-    """Writes the part last, after its files: from here on it is up to date."""
-    sizes = {str(path.relative_to(stage.root)): path.stat().st_size for path in files}
-    header = PartHeader(stage.name, stage.part_fingerprint(inputs), sizes)
-    write_part(part_path(stage.target, part), rows, stage.schema, header)
+    """Writes the part last, after its files (path -> bytes): from here on it is up to date."""
+    sizes = {path_under(stage.root, path): size for path, size in (files or {}).items()}
+    header = PartHeader(stage.name, inputs.fingerprint, sizes)
+    write_part(part_path(stage.target, inputs.part), rows, stage.schema, header)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from schemas.manifest import PART_NAME, part_numbers, part_path, read_header
 from schemas.shard import index_path, latest_digest, published, read_version, retire, tar_path
+from schemas.storage import path_under
 from tasks.leases import lease, unread
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ def prune(root: Path, state: Path, keep: int = KEEP) -> Pruned:
             retire(root, digest)  # first: a version that is listed has its tars
         for path in _shard_files(root):
             if path not in named:
-                pruned.removed[str(path.relative_to(root))] = path.stat().st_size
+                pruned.removed[path_under(root, path)] = path.stat().st_size
                 path.unlink()
     log.info("prune: %d versions kept, %d retired", len(pruned.kept), len(pruned.retired))
     return pruned

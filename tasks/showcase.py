@@ -1,7 +1,9 @@
 """Clips of a version to look at and listen to: a seeded sample, and some of each quarantine reason."""
 
 import base64
+import io
 import random
+import wave
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,15 +13,15 @@ from markupsafe import Markup
 
 from schemas.manifest import Row, read_manifest, read_part
 from schemas.outcome import Outcome
-from schemas.shard import AUDIO_SUFFIX, Version, frame_suffix, index_path, tar_path
+from schemas.shard import AUDIO_SUFFIX, VIDEO_SUFFIX, Version, index_path, tar_path
 from tasks.charts import waveform
-from tasks.extract import read_members
-from tasks.pack import feature_files
+from tasks.members import feature_files, members_by_key, open_members, read_sample
 
 NUM_CLIPS = 8
 PER_REASON = 2
 FRAMES = 4
-WAV_HEADER_BYTES = 44
+FRAME_ENDING = ".jpg"
+SOUNDS = {AUDIO_SUFFIX: "audio/wav", "flac": "audio/flac"}
 PLAYABLE = {".mp4": "video/mp4", ".webm": "video/webm", ".mkv": "video/webm"}  # Matroska: by most browsers
 MOST_VIDEO_BYTES = 3_000_000  # of a clip in a page
 
@@ -33,7 +35,7 @@ class Shown:
     detail: str
     frames: tuple[str, ...] = ()
     sound: str = ""
-    wave: Markup = Markup("")
+    drawn: Markup = Markup("")
     video: str = ""  # the clip itself, where there are no frames of it
 
 
@@ -64,7 +66,7 @@ def quarantined_clips(root: Path, names: Mapping[str, str], *, with_media: bool)
             members = _extracted(root, part, row["key"]) if with_media and manifest == "features" else {}
             video = _video(root / row["path"]) if with_media and row.get("path") else ""
             one = _shown(row["key"], named(segments[row["key"]], names), row["detail"], members)
-            of_reason.append(replace(one, video=video))
+            of_reason.append(replace(one, video=one.video or video))
     return {reason: clips for reason, clips in sorted(found.items()) if clips}
 
 
@@ -88,29 +90,36 @@ def named(labels: Iterable[str], names: Mapping[str, str]) -> str:
 
 
 def _shown(key: str, caption: str, detail: str, members: Mapping[str, bytes]) -> Shown:
-    frames = sorted(suffix for suffix in members if suffix.endswith(".jpg"))
-    chosen = (
-        [frames[k] for k in np.unique(np.linspace(0, len(frames) - 1, FRAMES).astype(int))] if frames else []
-    )
-    sound = members.get(AUDIO_SUFFIX, b"")
-    drawn = waveform(np.frombuffer(sound, "<i2", offset=WAV_HEADER_BYTES)) if sound else ""
+    frames = sorted(suffix for suffix in members if suffix.endswith(FRAME_ENDING))
+    places = np.unique(np.linspace(0, len(frames) - 1, FRAMES).astype(int)) if frames else []
+    sounds = [_uri(kind, members[suffix]) for suffix, kind in SOUNDS.items() if suffix in members]
     return Shown(
         key,
         caption,
         detail,
-        tuple(_uri("image/jpeg", members[suffix]) for suffix in chosen),
-        _uri("audio/wav", sound) if sound else "",
-        Markup(drawn),  # noqa: S704  (numbers only)
+        tuple(_uri("image/jpeg", members[frames[place]]) for place in places),
+        next(iter(sounds), ""),
+        _drawn(members.get(AUDIO_SUFFIX)),
+        _uri("video/mp4", members[VIDEO_SUFFIX]) if VIDEO_SUFFIX in members else "",
     )
 
 
+def _drawn(wav: bytes | None) -> Markup:
+    """A wav's first channel as a waveform; FLAC is played only."""
+    if wav is None:
+        return Markup("")
+    with wave.open(io.BytesIO(wav)) as sound:
+        samples = np.frombuffer(sound.readframes(sound.getnframes()), "<i2")[:: sound.getnchannels()]
+    return Markup(waveform(samples))  # noqa: S704  (numbers only)
+
+
 def _members(tar: Path, sidecar: Path, key: str) -> dict[str, bytes]:
-    """The members of one sample, by its index."""
+    """Pictures and sound of one sample, by its index."""
     row = next(row for row in read_part(sidecar, ("key", "members")) if row["key"] == key)
+    found = {}
     with tar.open("rb") as file:
-        found = {}
         for one in row["members"]:
-            if one["suffix"] == AUDIO_SUFFIX or one["suffix"].endswith(frame_suffix(0)[3:]):
+            if one["suffix"] in (*SOUNDS, VIDEO_SUFFIX) or one["suffix"].endswith(FRAME_ENDING):
                 file.seek(one["offset"])
                 found[one["suffix"]] = file.read(one["size_bytes"])
     return found
@@ -118,12 +127,11 @@ def _members(tar: Path, sidecar: Path, key: str) -> dict[str, bytes]:
 
 def _extracted(root: Path, part: int, key: str) -> dict[str, bytes]:
     """The members of a clip that was extracted and then rejected."""
-    found = {}
+    found: dict[str, bytes] = {}
     for path in feature_files(root, part):
-        table = read_members(path)
-        for n, one in enumerate(table["key"].to_pylist()):
-            if one == key:
-                found[table["suffix"][n].as_py()] = table["data"][n].as_py()
+        with open_members(path) as table:
+            place = members_by_key(table).get(key)
+            found |= read_sample(table, place) if place else {}
     return found
 
 

@@ -49,7 +49,7 @@ def run(stage: Stage, parts: Sequence[int], rules: Rules, profile: Profile) -> N
     findings = judge(stage.root, stage.reads, rules, profile)
     for part in parts:
         inputs = read_inputs(stage, part)
-        commit_part(stage, part, inputs, [_verdict(stage, row, findings) for row in inputs])
+        commit_part(stage, inputs, [_verdict(stage, row, findings) for row in inputs.rows])
 
 
 def judge(root: Path, manifest: str, rules: Rules, profile: Profile) -> list["Finding"]:

@@ -21,8 +21,8 @@ from schemas.shard import (
     shard_name,
     tar_path,
 )
-from tasks.extract import read_members
-from tasks.pack import feature_files
+from schemas.storage import path_under
+from tasks.members import feature_files, open_members
 from tasks.parts import lost_files
 from tasks.progress import tracked
 from tasks.publish import MANIFESTS
@@ -177,15 +177,22 @@ def _sample_problems(root: Path, shard: Shard, row: Row, members: Members) -> It
 def _not_as_extracted(root: Path, part: int, key: str, members: Members) -> list[str]:
     """The members that differ from the feature files, [""] where these cannot tell."""
     different, count = [], 0
-    for path in feature_files(root, part):
-        table = read_members(path)
-        for n in (n for n, one in enumerate(table["key"].to_pylist()) if one == key):
-            suffix, count = table["suffix"][n].as_py(), count + 1
-            if suffix in members and members[suffix][1] != table["data"][n].as_py():
+    for _, of_key, suffix, data in _extracted(root, part):
+        if of_key == key:
+            count += 1
+            if suffix in members and members[suffix][1] != data:
                 different.append(suffix)
     if len(different) == count:  # nothing there, or extracted anew by another profile
         return [""]
     return different or [JSON_SUFFIX]  # all is as extracted but what pack writes itself
+
+
+def _extracted(root: Path, part: int) -> Iterator[tuple[Path, str, str, bytes]]:
+    """(file, key, suffix, bytes) of every member in the feature files of a part."""
+    for path in feature_files(root, part):
+        with open_members(path) as table:
+            for n, key in enumerate(table["key"].to_pylist()):
+                yield path, key, table["suffix"][n].as_py(), table["data"][n].as_py()
 
 
 def check_part(root: Path, item: tuple[str, int]) -> Findings:
@@ -224,14 +231,11 @@ def _check_packed(root: Path, part: int, rows: list[Row]) -> Findings:
         problem = f"its rows are not those of shards/{stem}.parquet"
         found.differences.append(Difference(f"shards/{part:06d}.parquet", problem))
     whole = {k: m for k, m in read_samples(tar).items() if k in ok and _digest(m) == ok[k]["digest"]}
-    for path in feature_files(root, part):
-        table, name = read_members(path), str(path.relative_to(root))
-        for n, key in enumerate(table["key"].to_pylist()):
-            suffix = table["suffix"][n].as_py()
-            if suffix not in whole.get(key, {}):
-                continue
+    for path, key, suffix, data in _extracted(root, part):
+        if suffix in whole.get(key, {}):
             found.checked["features"] += 1
-            if whole[key][suffix][1] != table["data"][n].as_py():
+            if whole[key][suffix][1] != data:
+                name = path_under(root, path)
                 found.differences.append(Difference(name, "is not what was packed", key, suffix))
     return found
 

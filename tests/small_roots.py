@@ -40,8 +40,8 @@ def passed(root: Path, manifest: str, parts: Iterable[int] | None = None) -> Non
     stage = validate.stage(root, manifest, Rules(), PROFILE)
     for part in part_numbers(root / manifest) if parts is None else parts:
         inputs = read_inputs(stage, part)
-        rows = [{**row, "fingerprint": stage.row_fingerprint(row)} for row in inputs]
-        commit_part(stage, part, inputs, rows)
+        rows = [{**row, "fingerprint": stage.row_fingerprint(row)} for row in inputs.rows]
+        commit_part(stage, inputs, rows)
 
 
 def day(root: Path, days: float = 0) -> Day:

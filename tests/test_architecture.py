@@ -26,8 +26,16 @@ ONLY_IN = {
     "mlflow": {"training/tracking.py"},
     "yt_dlp": {"tasks/ytdlp.py"},
     "ffmpeg": {"tasks/media.py", "tasks/decode.py"},
-    "av": {"tasks/media.py", "tasks/decode.py", "tasks/sources/scenes/encode.py"},
+    "av": {
+        "tasks/media.py",
+        "tasks/decode.py",
+        "tasks/pictures.py",
+        "tasks/sound.py",
+        "tasks/encode.py",
+        "tasks/sources/scenes/encode.py",
+    },
     "torch": {"training/"},
+    "webdataset": {"training/streaming.py"},
     "torchaudio": {"training/"},
 }
 

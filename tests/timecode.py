@@ -81,8 +81,8 @@ def picture(number: int) -> np.ndarray:
 
 
 def read_number(frame: np.ndarray) -> int:
-    """The number that a picture shows, at any size."""
-    bars = np.array_split(frame.mean(axis=(0, 2)), BITS)
+    """The number that a picture's luma (or any one channel) shows, at any size."""
+    bars = np.array_split(frame.mean(axis=0), BITS)
     middles = [bar[len(bar) // 4 : -len(bar) // 4 or None].mean() for bar in bars]
     return sum(1 << bit for bit, level in zip(reversed(range(BITS)), middles, strict=True) if level > 130)
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from schemas import signal
-from schemas.manifest import replacing
+from schemas.storage import replacing
 from training.models import AvcModel, configure, load
 
 FORMAT = 1

@@ -1,14 +1,15 @@
-"""Reads a dataset version by memory map and offset index: a step touches only the bytes it needs.
+"""Reads a dataset version by its offset index: a step touches only the bytes it needs.
 
 A sequential pass over a tar must read what it skips; the index beside the tar makes one frame and one second
-of sound a slice of a map. Nothing here decides what to read: that is `training/sampling.py`.
+of sound a slice of a map, or a range of a URL. What to read is decided in `training/sampling.py`; epochs of
+remote shards are read from end to end by `training/streaming.py`.
 """
 
-import mmap
-from collections.abc import Collection, Sequence
+import io
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +20,9 @@ import simplejpeg
 from schemas.feature import Profile
 from schemas.manifest import digest_of
 from schemas.outcome import Outcome
-from schemas.shard import AUDIO_SUFFIX, LOG_MEL_SUFFIX, Version, frame_suffix, index_path, tar_path
+from schemas.shard import AUDIO_SUFFIX, LOG_MEL_SUFFIX, Version, frame_suffix
 from schemas.signal import FRAMES_PER_S, N_MELS
+from training.shards import Place, Shards, open_shards
 
 WAV_HEADER_BYTES = 44
 NPY_MAGIC = b"\x93NUMPY"
@@ -44,28 +46,14 @@ class ClipTable:
         return ClipTable(self.names.take(pa.array(rows, pa.int64())), *rest)
 
 
-class MappedShards:
-    """The tars of a version as memory maps, opened on first use and shared by all views of the dataset."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = list(paths)
-        self._maps: dict[int, memoryview] = {}
-
-    def slice(self, shard: int, offset: int, size_bytes: int) -> memoryview:
-        """The bytes `[offset, offset + size_bytes)` of tar number `shard`."""
-        if shard not in self._maps:
-            with self._paths[shard].open("rb") as tar:
-                self._maps[shard] = memoryview(mmap.mmap(tar.fileno(), 0, access=mmap.ACCESS_READ))
-        return self._maps[shard][offset : offset + size_bytes]
-
-
 @dataclass(frozen=True)
 class Dataset:
     """The clips of a version (or of one split of it) with random access to frames, log-mel and wave."""
 
     version: Version
     clips: ClipTable
-    shards: MappedShards
+    videos: np.ndarray  # int64 (clips,): numbers, equal where the video is
+    shards: Shards
     exclude: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
@@ -86,11 +74,6 @@ class Dataset:
         """The clips' video ids, in row order."""
         return self.clips.names["video_id"].to_pylist()
 
-    @cached_property
-    def videos(self) -> np.ndarray:
-        """The clips' videos as numbers, equal where the video is: int64 (clips,)."""
-        return np.unique(np.asarray(self.video_ids, dtype=np.str_), return_inverse=True)[1]
-
     @property
     def lineage(self) -> str:
         """The digest of what these clips are: dataset version and exclusion list."""
@@ -106,7 +89,17 @@ class Dataset:
 
     def take(self, rows: np.ndarray) -> "Dataset":
         """The clips at `rows`, in that order."""
-        return replace(self, clips=self.clips.take(rows))
+        return replace(self, clips=self.clips.take(rows), videos=self.videos[rows])
+
+    def holding(self, members: Iterable[tuple[int, str]]) -> "Dataset":
+        """The same clips with these members (row, suffix) at hand: of remote shards, fetched together."""
+        return replace(self, shards=self.shards.holding(self.place(*member) for member in members))
+
+    def place(self, row: int, suffix: str) -> Place:
+        """Where a member stands."""
+        column = self._columns[suffix]
+        offset, size_bytes = self.clips.offset[row, column], self.clips.size_bytes[row, column]
+        return int(self.clips.shard[row]), int(offset), int(size_bytes)
 
     def frame(self, row: int, index: int, min_side_px: int = 0) -> np.ndarray:
         """Frame `index` of a clip: uint8 RGB (height, width, 3), at the smallest size >= min_side_px."""
@@ -127,27 +120,28 @@ class Dataset:
         return np.frombuffer(self._member(row, AUDIO_SUFFIX), "<i2", offset=WAV_HEADER_BYTES)
 
     def _member(self, row: int, suffix: str) -> memoryview:
-        column = self._columns[suffix]
-        offset, size_bytes = self.clips.offset[row, column], self.clips.size_bytes[row, column]
-        return self.shards.slice(int(self.clips.shard[row]), int(offset), int(size_bytes))
+        return self.shards.slice(self.place(row, suffix))
 
     @cached_property
     def _columns(self) -> dict[str, int]:
         return {suffix: column for column, suffix in enumerate(sorted(self.version.fields))}
 
 
-def open_dataset(root: Path, version: Version, exclude: Collection[str] = frozenset()) -> Dataset:
+def open_dataset(root: Any, version: Version, exclude: Collection[str] = frozenset()) -> Dataset:
     """The clips of `version` under `root`, without the keys in `exclude` (the exclusion lists).
 
-    Raises ValueError where a sidecar's members are not the version's fields.
+    A local Path is mapped; a URL (http, https, s3, file, ...) or a remote UPath is read by ranges, and epochs
+    of it are streamed. Raises ValueError where a sidecar's members are not the version's fields.
     """
-    fields = sorted(version.fields)
-    tables = [_clip_table(index_path(root, s), number, fields) for number, s in enumerate(version.shards)]
+    fields, shards = sorted(version.fields), open_shards(root, version)
+    sidecars = zip(version.shards, shards.sidecars(), strict=True)
+    tables = [_clip_table(table, n, shard.name, fields) for n, (shard, table) in enumerate(sidecars)]
     clips = _concatenate(tables, len(fields))
-    shards = MappedShards([tar_path(root, shard) for shard in version.shards])
+    ranks = pc.rank(clips.names["video_id"], tiebreaker="dense")  # pyright: ignore[reportAttributeAccessIssue]
+    videos = ranks.to_numpy().astype(np.int64)
     excluded = pa.array(sorted(exclude), pa.string())
     kept = ~np.isin(clips.names["key"].to_numpy(), excluded.to_numpy(zero_copy_only=False))
-    return Dataset(version, clips.take(np.flatnonzero(kept)), shards, frozenset(exclude))
+    return Dataset(version, clips, videos, shards, frozenset(exclude)).take(np.flatnonzero(kept))
 
 
 def default_groups(dataset: Dataset) -> dict[str, str]:
@@ -158,22 +152,22 @@ def default_groups(dataset: Dataset) -> dict[str, str]:
     return groups
 
 
-def _clip_table(path: Path, shard: int, fields: list[str]) -> ClipTable:
-    table = pq.ParquetFile(path).read(columns=COLUMNS)
+def _clip_table(sidecar: bytes, shard: int, name: str, fields: list[str]) -> ClipTable:
+    table = pq.ParquetFile(io.BytesIO(sidecar)).read(columns=COLUMNS)
     table = table.filter(pc.field("outcome") == Outcome.OK.value).combine_chunks()
     members = table["members"].combine_chunks().flatten()
     suffixes = members.field("suffix").to_numpy(zero_copy_only=False).astype(np.str_)
     if len(suffixes) != len(table) * len(fields):
         raise ValueError(
-            f"{path} lists {len(suffixes)} members for {len(table)} clips of {len(fields)} fields"
+            f"{name}.parquet lists {len(suffixes)} members for {len(table)} clips of {len(fields)} fields"
         )
     suffixes = suffixes.reshape(len(table), len(fields))
     order = np.argsort(suffixes, axis=1)
     if not (np.take_along_axis(suffixes, order, axis=1) == np.asarray(fields)).all():
-        raise ValueError(f"{path} lists other members than the version's fields {fields}")
+        raise ValueError(f"{name}.parquet lists other members than the version's fields {fields}")
 
-    def placed(name: str) -> np.ndarray:
-        return np.take_along_axis(members.field(name).to_numpy().reshape(order.shape), order, axis=1)
+    def placed(column: str) -> np.ndarray:
+        return np.take_along_axis(members.field(column).to_numpy().reshape(order.shape), order, axis=1)
 
     valid_ms = table["valid_ms"].to_numpy()
     names = table.select(["key", "video_id", "split", "labels"])

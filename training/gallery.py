@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -81,7 +82,9 @@ class Shelf:
         own = [groups.get(video, "") for video in clips.video_ids]
         rows = np.sort(np.random.default_rng(0).permutation(len(clips))[:MOST_CLIPS])
         rows = rows[np.argsort([own[row] for row in rows], kind="stable")]  # groups stand together
-        self.model, self.clips = model, clips.take(rows)
+        clips = clips.take(rows)
+        everything = product(range(len(clips)), clips.version.fields)
+        self.model, self.clips = model, clips.holding(everything)
         self.groups = [names.get(own[row], own[row]) for row in rows]
         self.encoded: Embeddings = embed(model, self.clips, NUM_STEPS)
         self.scores = clip_scores(model, self.encoded)

@@ -7,7 +7,9 @@ so that a slow machine trains less but still anneals.
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from schemas.shard import LOG_MEL_SUFFIX
 from schemas.signal import HOP_MS
 from training import losses, statistics
 from training.augment import Augmentation, augment_images, augment_log_mel, generator_for
@@ -24,7 +27,8 @@ from training.embeddings import Embeddings, embed, pictures
 from training.models import AvcModel, configure, load
 from training.optimizer import Average, learning_rate, parameter_groups
 from training.precision import autocast, has_fast_bf16, pick_device
-from training.sampling import Batch, Plan, Sampling, load_batch, training_plans, usable
+from training.sampling import Batch, Epoch, Sampling, usable
+from training.streaming import batches
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +59,7 @@ class TrainConfig:
     seed: int = 0
     device: str = "auto"
     num_threads: int | None = None  # of torch on CPU; None leaves the process's setting
+    reader_threads: int | None = None  # None: none for mapped shards, some for remote ones
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.seconds is None):
@@ -129,8 +134,7 @@ class Trainer:
         log.info(
             "%s: %d parameters, %d clips", self.model_name, num_parameters(self.model), len(self.train_clips)
         )
-        for epoch, plan, index in self._plans():
-            metrics = self._timed_step(plan, epoch, index, clock)
+        for metrics in self._steps(clock):
             losses_seen.append(metrics["loss"] / metrics["chance_loss"])
             due = int(clock.progress * self.config.num_validations)
             if due > validations:
@@ -151,35 +155,32 @@ class Trainer:
         }
         save_checkpoint(path, self.model_name, self.model_config, self.average.model.state_dict(), facts)
 
-    def _plans(self) -> Iterator[tuple[int, Plan, int]]:
-        epoch = 0
-        while True:
-            plans = training_plans(self.train_clips, self.config.sampling, self.config.seed, epoch)
-            for index, plan in enumerate(plans):
-                yield epoch, plan, index
-            epoch += 1
+    def _steps(self, clock: Clock) -> Iterator[dict[str, float]]:
+        """One optimiser step after the other, without end."""
+        for number in count():
+            epoch = Epoch(self.train_clips, self.config.sampling, self.config.seed, number)
+            begin = time.perf_counter()
+            with closing(batches(epoch, self.model.frame_px, self.config.reader_threads)) as loaded:
+                for index, batch in enumerate(loaded):
+                    waited_s = time.perf_counter() - begin
+                    metrics = self._step(batch, number, index, clock.progress)
+                    clock.step += 1
+                    total_s = time.perf_counter() - begin
+                    yield metrics | {
+                        "step": clock.step,
+                        "epoch": number,
+                        "progress": clock.progress,
+                        "samples_per_s": len(batch.videos) / total_s,
+                        "data_wait_share": waited_s / total_s,
+                    }
+                    begin = time.perf_counter()
 
-    def _timed_step(self, plan: Plan, epoch: int, index: int, clock: Clock) -> dict[str, float]:
-        begin = time.perf_counter()
-        batch = load_batch(self.train_clips, plan, self.model.frame_px).to(self.device)
-        loaded = time.perf_counter()
-        rate = self.config.learning_rate * learning_rate(clock.progress, self.config.warmup_share)
-        metrics = self._step(batch, generator_for(self.config.seed, epoch, index), rate)
-        clock.step += 1
-        total_s = time.perf_counter() - begin
-        return metrics | {
-            "step": clock.step,
-            "epoch": epoch,
-            "progress": clock.progress,
-            "learning_rate": rate,
-            "samples_per_s": len(batch.videos) / total_s,
-            "data_wait_share": (loaded - begin) / total_s,
-        }
-
-    def _step(self, batch: Batch, generator: torch.Generator, rate: float) -> dict[str, float]:
+    def _step(self, batch: Batch, epoch: int, index: int, progress: float) -> dict[str, float]:
+        rate = self.config.learning_rate * learning_rate(progress, self.config.warmup_share)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.model.train()
+        batch, generator = batch.to(self.device), generator_for(self.config.seed, epoch, index)
         strength = self.config.augmentation
         images = augment_images(pictures(batch.frames), strength, generator)
         log_mel = augment_log_mel(batch.log_mel, strength, generator)
@@ -196,6 +197,7 @@ class Trainer:
             "loss": loss.item(),
             "chance_loss": self.model.chance_loss(batch.videos),
             "grad_norm": float(grad_norm),
+            "learning_rate": rate,
         } | self.model.watched()
 
     def _validate(self) -> dict[str, float]:
@@ -252,6 +254,7 @@ def _pairs(model: AvcModel, encoded: Embeddings) -> tuple[Tensor, Tensor, Tensor
 def _learn_mel_statistics(model: AvcModel, dataset: Dataset, num_clips: int = 256) -> None:
     """Mean and deviation of each mel bin over the valid sound of some clips, as the model's buffers."""
     rows = np.linspace(0, len(dataset) - 1, min(num_clips, len(dataset))).astype(int)
+    dataset = dataset.holding((row, LOG_MEL_SUFFIX) for row in rows.tolist())
     ends = (dataset.clips.valid_ms[rows] // HOP_MS).tolist()
     sounds = [dataset.log_mel(row)[:, :end].astype(np.float32) for row, end in zip(rows, ends, strict=True)]
     joined = np.concatenate(sounds, axis=1)

@@ -14,11 +14,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from schemas.feature import Profile
+from schemas.shard import LOG_MEL_SUFFIX, frame_suffix
 from schemas.signal import FRAMES_PER_S, HOP_MS, N_MELS
 from training.data import Dataset
 
 STEP_MS = 1000  # the sound of a step: long enough for a pitch and a rhythm, as in the seed papers
 CROP_SHARE = 0.875  # of the short side, as the seed papers' 224 of 256
+SPREAD_CLIPS = 4400  # how far streamed clips may trade places; half as many wait at any time
 OVERSIZE = 1.25  # a frame more than this larger than needed is scaled down before it is cropped
 
 
@@ -74,14 +76,62 @@ def usable(dataset: Dataset) -> Dataset:
     return dataset.take(np.flatnonzero(dataset.clips.valid_ms >= shortest_ms + STEP_MS / 2))
 
 
-def training_plans(dataset: Dataset, sampling: Sampling, seed: int, epoch: int) -> Iterator[Plan]:
-    """The batches of one epoch, each clip at most once, in the order that (seed, epoch) gives."""
-    order = np.random.default_rng([seed, epoch]).permutation(len(dataset))
-    size = min(sampling.clips_per_batch, len(dataset))
-    for step in range(len(dataset) // size):
-        # Keyed by what is drawn for, not by how often was drawn before: a step can be made again alone.
-        rng = np.random.default_rng([seed, epoch, step])
-        yield _random_plan(dataset, order[step * size : (step + 1) * size], sampling, rng)
+@dataclass(frozen=True)
+class Share:
+    """Which part of an epoch one process reads: its rank's, from a step on."""
+
+    rank: int = 0
+    world_size: int = 1
+    start_step: int = 0
+
+
+class Epoch:
+    """The batches of one epoch, each clip at most once, in the order that (seed, epoch) gives.
+
+    A step depends on seed, epoch, rank and its number only: it can be planned again alone, by any number of
+    threads, and an epoch can be taken up anywhere. All ranks have as many steps, of as many clips; what is
+    left over (fewer clips than a batch, for each rank) comes in another epoch.
+    """
+
+    def __init__(
+        self, dataset: Dataset, sampling: Sampling, seed: int, number: int, share: Share | None = None
+    ) -> None:
+        share = share or Share()
+        self.dataset, self._sampling, self._key = dataset, sampling, (seed, number, share.rank)
+        order = _order(dataset, share, np.random.default_rng([seed, number]))
+        num_clips = _clips_per_rank(len(dataset), sampling, share)
+        num_steps = len(order) // num_clips
+        self.rows = order[: num_steps * num_clips].reshape(num_steps, num_clips)  # of the dataset
+        self.steps = range(share.start_step, num_steps)
+
+    def plan(self, step: int) -> Plan:
+        """The steps of batch number `step`."""
+        seed, number, rank = self._key
+        rng = np.random.default_rng([seed, number, step, rank])
+        return _random_plan(self.dataset, self.rows[step], self._sampling, rng)
+
+    def __iter__(self) -> Iterator[Plan]:
+        return (self.plan(step) for step in self.steps)
+
+
+def _clips_per_rank(num_clips: int, sampling: Sampling, share: Share) -> int:
+    if sampling.clips_per_batch % share.world_size or num_clips < share.world_size:
+        raise ValueError(
+            f"batches of {sampling.clips_per_batch} out of {num_clips} clips can't be shared by "
+            f"{share.world_size} ranks: take a multiple, and at least a clip for each"
+        )
+    return min(sampling.clips_per_batch, num_clips) // share.world_size
+
+
+def _order(dataset: Dataset, share: Share, rng: np.random.Generator) -> np.ndarray:
+    """The rows of one rank. Mapped: any order. Streamed: a run of shuffled shards, every clip moved a bit."""
+    num_rows = len(dataset) // share.world_size
+    if not dataset.shards.is_remote:
+        return rng.permutation(len(dataset))[share.rank :: share.world_size][:num_rows]
+    clips = dataset.clips
+    place = rng.permutation(len(dataset.version.shards))[clips.shard]
+    arriving = np.lexsort((clips.offset[:, 0], place))[share.rank * num_rows :][:num_rows]
+    return arriving[np.argsort(np.arange(num_rows) + rng.uniform(0, SPREAD_CLIPS, num_rows))]
 
 
 def even_plan(dataset: Dataset, rows: np.ndarray, num_steps: int) -> Plan:
@@ -98,6 +148,7 @@ def even_plan(dataset: Dataset, rows: np.ndarray, num_steps: int) -> Plan:
 
 def load_batch(dataset: Dataset, plan: Plan, frame_px: int) -> Batch:
     """Reads and decodes the steps of `plan`."""
+    dataset = dataset.holding(needed(plan))
     num_steps = len(plan.rows)
     frames = np.empty((num_steps, frame_px, frame_px, 3), np.uint8)
     log_mel = np.empty((num_steps, N_MELS, STEP_MS // HOP_MS), np.float32)
@@ -110,6 +161,13 @@ def load_batch(dataset: Dataset, plan: Plan, frame_px: int) -> Batch:
     # Decoders give rows of pixels: seen as (steps, 3, px, px) that is channels_last, without a copy.
     images = torch.from_numpy(frames).permute(0, 3, 1, 2)
     return Batch(images, torch.from_numpy(log_mel), torch.from_numpy(dataset.videos[plan.rows]))
+
+
+def needed(plan: Plan) -> Iterator[tuple[int, str]]:
+    """The members (row, suffix) that the steps of `plan` are made of."""
+    for row, index in zip(plan.rows.tolist(), plan.frames.tolist(), strict=True):
+        yield row, frame_suffix(index)
+        yield row, LOG_MEL_SUFFIX
 
 
 def window_start(profile: Profile, index: int, shift_ms: int = 0) -> int:

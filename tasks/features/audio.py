@@ -1,21 +1,33 @@
-"""`wav`: the sound, mono s16 with the plain 44-byte header, so that it can be memory-mapped."""
+"""`wav` or `flac`: the sound, s16; the wav with the plain 44-byte header, so that it can be memory-mapped."""
 
 import io
 import wave
 
-from schemas.feature import Profile
-from schemas.shard import AUDIO_SUFFIX
-from tasks.decode import Decoded
+import numpy as np
 
-VERSION = 1
+from schemas.feature import Profile
+from tasks.decode import Decoded
+from tasks.encode import encoded_flac
+
+VERSION = 2
+
+
+def settings(profile: Profile) -> object:
+    """Every profile has sound."""
+    return [profile.length_ms, profile.sound, profile.sample_rate_hz, profile.channels]
 
 
 def members(decoded: Decoded, profile: Profile) -> dict[str, bytes]:
     """One member: the whole sound of the segment."""
+    encode = {"wav": _wav, "flac": encoded_flac}[profile.sound]
+    return {profile.sound: encode(decoded.wave, profile.sample_rate_hz)}
+
+
+def _wav(samples: np.ndarray, rate_hz: int) -> bytes:
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(decoded.wave.itemsize)
-        file.setframerate(profile.sample_rate_hz)
-        file.writeframes(decoded.wave.astype("<i2").tobytes())
-    return {AUDIO_SUFFIX: buffer.getvalue()}
+        file.setnchannels(samples.shape[1])
+        file.setsampwidth(samples.itemsize)
+        file.setframerate(rate_hz)
+        file.writeframes(samples.astype("<i2").tobytes())
+    return buffer.getvalue()

@@ -6,14 +6,21 @@ from schemas.feature import Profile
 from schemas.shard import frame_suffix
 from tasks.decode import Decoded
 
-VERSION = 1
+VERSION = 2
+
+
+def settings(profile: Profile) -> object:
+    """None for profiles whose pictures are one video file."""
+    if profile.picture != "jpeg":
+        return None
+    return [profile.length_ms, profile.frame_rate_hz, profile.frame_short_side_px, profile.jpeg_quality]
 
 
 def members(decoded: Decoded, profile: Profile) -> dict[str, bytes]:
-    """One member a frame."""
+    """One member a frame, encoded from the planes: nothing is converted to RGB and back."""
     return {
-        frame_suffix(k): simplejpeg.encode_jpeg(
-            frame, quality=profile.jpeg_quality, colorspace="RGB", colorsubsampling="420", fastdct=False
+        frame_suffix(k): simplejpeg.encode_jpeg_yuv_planes(
+            picture.luma, picture.blue, picture.red, quality=profile.jpeg_quality, fastdct=False
         )
-        for k, frame in enumerate(decoded.frames)
+        for k, picture in enumerate(decoded.pictures)
     }

@@ -6,18 +6,20 @@ import numpy as np
 
 from schemas.feature import Profile
 from schemas.shard import LOG_MEL_SUFFIX
-from schemas.signal import SAMPLE_RATE_HZ, log_mel
+from schemas.signal import log_mel
 from tasks.decode import Decoded
 
 VERSION = 1
 
 
+def settings(profile: Profile) -> object:
+    """None for profiles whose sound is not mono at the log-mel's rate."""
+    return [profile.length_ms] if profile.has_log_mel else None
+
+
 def members(decoded: Decoded, profile: Profile) -> dict[str, bytes]:
     """One member: the log-mel of the whole sound."""
-    if profile.sample_rate_hz != SAMPLE_RATE_HZ:
-        raise ValueError(
-            f"log_mel is defined at {SAMPLE_RATE_HZ} Hz, the profile says {profile.sample_rate_hz}"
-        )
+    del profile
     buffer = io.BytesIO()
-    np.save(buffer, log_mel(decoded.wave), allow_pickle=False)
+    np.save(buffer, log_mel(decoded.wave[:, 0]), allow_pickle=False)
     return {LOG_MEL_SUFFIX: buffer.getvalue()}

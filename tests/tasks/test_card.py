@@ -151,3 +151,19 @@ def test_the_page_shows_in_a_browser(root, chromium, tmp_path):
 
     assert shown.count("<figure>") == 4
     assert "not_frozen: observed 1" in shown
+
+
+def test_a_version_of_video_and_flac_is_shown_as_such(tmp_path):
+    folder = tmp_path / "media"
+    root = Root(tmp_path / "root", f"folder:{folder}", write_clips(folder, ["plain"]))
+    root.profile = replace(PROFILE, picture="h264", sound="flac")
+    root.build()
+
+    page = Page(page_of(root.path, with_media=True))
+
+    (shard,) = read_version(root.path).shards
+    members = read_samples(tar_path(root.path, shard))[segment_key("plain", 0, 2000)]
+    (video,), (sound,) = page.sources("video"), page.sources("audio")
+    assert video.startswith("data:video/mp4;") and sound.startswith("data:audio/flac;")
+    assert base64.b64decode(video.split(",")[1]) == members["mp4"][1]
+    assert base64.b64decode(sound.split(",")[1]) == members["flac"][1]

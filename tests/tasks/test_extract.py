@@ -4,9 +4,11 @@ import io
 import wave
 from dataclasses import replace
 
+import av
 import numpy as np
 import pytest
 import simplejpeg
+import soundfile
 import timecode
 from small_roots import (
     PROFILE,
@@ -20,6 +22,7 @@ from small_roots import (
     media,
     passed,
 )
+from timecode import read_number
 
 from schemas.feature import Profile
 from schemas.manifest import read_manifest
@@ -27,7 +30,8 @@ from schemas.shard import JSON_SUFFIX, member_suffixes
 from schemas.signal import N_MELS, num_frames
 from tasks import extract, features
 from tasks.decode import decode
-from tasks.extract import feature_path, measured, read_members
+from tasks.measure import measured
+from tasks.members import feature_path, open_members
 from tasks.parts import plan_stage
 
 IDS = ["first", "second", "third"]
@@ -53,8 +57,8 @@ def rows_of(root):
 
 
 def members_of(root, feature):
-    table = read_members(feature_path(root, feature, 0)).to_pylist()
-    return {(row["key"], row["suffix"]): row["data"] for row in table}
+    with open_members(feature_path(root, feature, 0)) as table:
+        return {(row["key"], row["suffix"]): row["data"] for row in table.to_pylist()}
 
 
 def replace_clip(root, video_id, recipe):
@@ -70,7 +74,7 @@ def decoded(folder):
     return decode(folder / "first.mp4", 0.0, SECONDS, PROFILE)
 
 
-@pytest.mark.parametrize("name", features.modules())
+@pytest.mark.parametrize("name", features.of_profile(PROFILE))
 def test_every_feature_has_a_version_and_gives_members(name, decoded):
     module = features.modules()[name]
 
@@ -82,10 +86,36 @@ def test_every_feature_has_a_version_and_gives_members(name, decoded):
     assert members == again
 
 
-def test_all_features_together_are_what_a_sample_holds(decoded):
-    made = [suffix for module in features.modules().values() for suffix in module.members(decoded, PROFILE)]
+PROFILES = {
+    "small": PROFILE,
+    "flac": replace(PROFILE, sound="flac"),
+    "seed": replace(PROFILE, sample_rate_hz=48_000),
+    "video": replace(PROFILE, frame_rate_hz=25.0, picture="h264"),
+    "multisensory": replace(PROFILE, frame_rate_hz=29.97, picture="h264", sample_rate_hz=21_000, channels=2),
+}
 
-    assert sorted([*made, JSON_SUFFIX]) == member_suffixes(PROFILE)
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_sample_holds_exactly_what_its_profile_says(folder, name):
+    profile = PROFILES[name]
+    decoded = decode(folder / "first.mp4", 0.0, SECONDS, profile)
+
+    members = {}
+    for module in features.of_profile(profile).values():
+        members |= module.members(decoded, profile)
+
+    assert sorted([*members, JSON_SUFFIX]) == member_suffixes(profile)
+    sound, rate = soundfile.read(io.BytesIO(members[profile.sound]), dtype="int16", always_2d=True)
+    assert (rate, sound.shape) == (profile.sample_rate_hz, (profile.num_samples, profile.channels))
+    assert np.array_equal(sound, decoded.wave)
+    if profile.picture == "h264":
+        with av.open(io.BytesIO(members["mp4"])) as container:
+            frames = list(container.decode(video=0))
+        assert [frame.key_frame for frame in frames[:2]] == [True, False]
+        assert sum(frame.key_frame for frame in frames) == SECONDS
+        shown = [read_number(frame.to_ndarray(format="gray")) for frame in frames]
+        at_s = (np.arange(profile.num_frames) + 0.5) / profile.frame_rate_hz
+        assert shown == [min(int(t * RECIPE.frame_rate), 19) for t in at_s]
 
 
 def test_the_members_of_a_clip_have_exactly_the_profiles_sizes(root):
@@ -111,7 +141,7 @@ def test_a_second_run_decodes_nothing_and_writes_the_same(root):
 
 def test_a_changed_clip_is_decoded_alone_and_the_others_are_copied(root):
     extract_all(root)
-    before = {name: members_of(root, name) for name in features.modules()}
+    before = {name: members_of(root, name) for name in features.of_profile(PROFILE)}
     for video in ("first", "third"):  # no longer media, and never read
         path = root / clip_rows(root)[video]["path"]
         path.write_bytes(bytes(path.stat().st_size))
@@ -189,7 +219,7 @@ def test_fragments_of_a_killed_run_are_removed(root):
 
     extract_all(root)
 
-    assert len(left) == len(features.modules())
+    assert len(left) == len(features.of_profile(PROFILE))
     assert not list((root / "features").glob("*/.*"))
     assert {row["outcome"] for row in rows_of(root).values()} == {"ok"}
 

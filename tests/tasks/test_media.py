@@ -51,14 +51,14 @@ def test_a_cut_shows_and_sounds_the_segments_own_time(clips, suffix, start_s, tm
     decoded = decode(made.path, made.begins_s, 10.0, Profile())
 
     rate = CONTAINERS[suffix].frame_rate
-    shown = np.array([read_number(frame) for frame in decoded.frames])
+    shown = np.array([read_number(picture.luma) for picture in decoded.pictures])
     at_s = start_s + np.arange(10) + 0.5 - first_picture(clips[suffix])
     # AVI stores no presentation times: libav's guess may be a frame late.
     early_s = TOLERANCE_S + (1 / rate if suffix == "avi" else 0.0)
     earliest, latest = (np.floor((at_s + edge) * rate) for edge in (-early_s, TOLERANCE_S))
     assert np.all((earliest <= shown) & (shown <= latest)), (shown / rate, at_s)
     for second in range(10):
-        piece = decoded.wave[second * RATE : (second + 1) * RATE]
+        piece = decoded.wave[second * RATE : (second + 1) * RATE, 0]
         assert read_time(piece, RATE) == pytest.approx(start_s + second + 0.5, abs=0.03)
 
 
@@ -71,7 +71,9 @@ def test_features_of_the_cut_and_of_the_uncut_file_agree(clips, suffix, tmp_path
     uncut = decode(source, media.probe(source).start_s + start_s, 10.0, Profile())
 
     # Matroska notes how colours are coded where MPEG-1 left it open: two grey levels.
-    differences = [np.abs(a.astype(int) - b).max() for a, b in zip(cut.frames, uncut.frames, strict=True)]
+    differences = [
+        np.abs(a.luma.astype(int) - b.luma).max() for a, b in zip(cut.pictures, uncut.pictures, strict=True)
+    ]
     assert max(differences) <= (2 if suffix == "mpg" else 0)
     delays = [read_time(c, RATE) - read_time(u, RATE) for c, u in zip(*_seconds(cut, uncut), strict=True)]
     assert np.abs(delays).max() < TOLERANCE_S
@@ -79,7 +81,7 @@ def test_features_of_the_cut_and_of_the_uncut_file_agree(clips, suffix, tmp_path
 
 
 def _seconds(*decoded):
-    return [np.split(one.wave, 10) for one in decoded]
+    return [np.split(one.wave[:, 0], 10) for one in decoded]
 
 
 def test_nothing_outside_the_segment_enters_a_feature(tmp_path):
@@ -89,7 +91,9 @@ def test_nothing_outside_the_segment_enters_a_feature(tmp_path):
 
     assert decoded.valid_ms == 3000
     assert not decoded.wave[3 * RATE :].any()
-    assert {read_number(frame) for frame in decoded.frames[3:]} == {6 * 25 + 24}  # the last one repeats
+    assert {read_number(picture.luma) for picture in decoded.pictures[3:]} == {
+        6 * 25 + 24
+    }  # the last one repeats
 
 
 def test_a_cut_keeps_a_tenth_of_a_second_of_sound_before_the_segment(clips, tmp_path):
@@ -121,13 +125,13 @@ def test_the_system_ffmpeg_cuts_the_same(clips, system_ffmpeg, tmp_path, monkeyp
     made = cut_of(clips["mp4"], 4.2, 8.2, tmp_path)
 
     decoded = decode(made.path, made.begins_s, 4.0, Profile())
-    assert read_number(decoded.frames[0]) == round(4.7 * 25 - 0.5)
+    assert read_number(decoded.pictures[0].luma) == round(4.7 * 25 - 0.5)
 
 
 def test_a_picture_that_stands_on_its_side_is_turned_upright(tmp_path):
     decoded = decode(timecode.write(tmp_path / "clip.mp4", Recipe(seconds=2)), 0.0, 2.0, Profile())
 
-    assert decoded.frames[0].shape == (128, 192, 3)
+    assert decoded.pictures[0].luma.shape == (128, 192)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +164,7 @@ def test_damaged_sound_is_read_by_ffmpeg_where_pyav_stops(tmp_path):
     decoded = decode(path, 0.0, 4.0, Profile())
 
     assert decoded.decoder == "ffmpeg"
-    assert read_time(decoded.wave[:RATE], RATE) == pytest.approx(0.5, abs=0.03)
+    assert read_time(decoded.wave[:RATE, 0], RATE) == pytest.approx(0.5, abs=0.03)
 
 
 def test_ffmpeg_gets_no_credentials(monkeypatch, tmp_path):

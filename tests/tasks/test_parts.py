@@ -40,8 +40,8 @@ def build(stage, part=0):
     inputs = read_inputs(stage, part)
     path = stage.root / f"{part}.bin"
     path.write_bytes(b"12345")
-    rows = [{**one, "fingerprint": stage.row_fingerprint(one)} for one in inputs]
-    commit_part(stage, part, inputs, rows, [path])
+    rows = [{**one, "fingerprint": stage.row_fingerprint(one)} for one in inputs.rows]
+    commit_part(stage, inputs, rows, {path: 5})
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_joined_manifests_count_as_input(stage):
     write(stage.root, "side", 0, [row("a", digest="x"), row("b", digest="z")])
 
     assert (done, plan_stage(joining).counts()["stale"]) == (1, 1)
-    assert [one["joined"]["side"]["digest"] for one in read_inputs(joining, 0)] == ["x", "z"]
+    assert [one["joined"]["side"]["digest"] for one in read_inputs(joining, 0).rows] == ["x", "z"]
 
 
 def test_only_rows_whose_own_input_changed_lose_their_fingerprint(stage):
@@ -142,7 +142,7 @@ def test_only_rows_whose_own_input_changed_lose_their_fingerprint(stage):
 
     write(stage.root, "in", 0, [row("a"), row("b", digest="other")])
 
-    a, b = (stage.row_fingerprint(one) for one in read_inputs(stage, 0))
+    a, b = (stage.row_fingerprint(one) for one in read_inputs(stage, 0).rows)
     assert a in reusable_rows(stage, 0)
     assert b not in reusable_rows(stage, 0)
 

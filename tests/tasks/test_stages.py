@@ -17,9 +17,7 @@ from timecode import Recipe
 from schemas.manifest import part_path, read_manifest
 from schemas.rules import ClipRules, FeatureRules
 from schemas.shard import member_suffixes, read_version
-from tasks import features
-from tasks.decode import decode
-from tasks.extract import extract_clip, feature_path, read_members
+from tasks.members import feature_path, open_members
 from tasks.pack import PackConfig, describe
 from tasks.parts import PartPlan, Plan, plan_stage
 from tasks.publish import fates, measure_funnel
@@ -101,7 +99,7 @@ def test_one_changed_clip_is_decoded_alone(tmp_path, caplog):
 
     extract.run(stage, plan.due(), PROFILE, lambda f, batches: map(f, decoded.extend(batches) or batches))
 
-    assert [clip["key"] for batch in decoded for clip in batch.rows] == [row["key"]]
+    assert [clip["key"] for batch in decoded for clip, _ in batch.clips] == [row["key"]]
 
 
 def test_a_lost_feature_file_is_made_again(tmp_path):
@@ -242,21 +240,9 @@ def test_labels_have_their_names_and_indices_where_the_table_is_known(built):
     )
 
 
-@pytest.mark.parametrize("name", features.modules())
-def test_every_feature_gives_its_members_and_always_the_same_bytes(built, name):
-    clip = next(iter(rows(built, "clips").values()))
-    decoded = decode(built.path / clip["path"], clip["begins_s"], 2.0, PROFILE)
-    module = features.modules()[name]
-
-    first, second = module.members(decoded, PROFILE), module.members(decoded, PROFILE)
-
-    assert isinstance(module.VERSION, int)
-    assert first == second
-    assert set(first) <= set(member_suffixes(PROFILE))
-
-
 def test_the_members_of_a_feature_file_stand_in_slot_order(built):
-    keys = read_members(feature_path(built.path, "frames", 0))["key"].to_pylist()
+    with open_members(feature_path(built.path, "frames", 0)) as table:
+        keys = table["key"].to_pylist()
 
     slots = [row["key"] for part, row in read_manifest(built.path / "segments") if part == 0]
     assert list(dict.fromkeys(keys)) == slots
@@ -265,11 +251,12 @@ def test_the_members_of_a_feature_file_stand_in_slot_order(built):
 def test_the_stored_log_mel_is_what_the_stored_sound_gives(built):
     from schemas.signal import log_mel
 
-    clip = next(iter(rows(built, "clips").values()))
-    _, members = extract_clip(built.path, clip, PROFILE)
+    with open_members(feature_path(built.path, "audio", 0)) as table:
+        wave = np.frombuffer(table["data"][0].as_py()[44:], "<i2")
+    with open_members(feature_path(built.path, "log_mel", 0)) as table:
+        stored = np.load(io.BytesIO(table["data"][0].as_py()))
 
-    wave = np.frombuffer(members["audio"]["wav"][44:], "<i2")
-    assert np.array_equal(np.load(io.BytesIO(members["log_mel"]["log_mel.npy"])), log_mel(wave))
+    assert np.array_equal(stored, log_mel(wave))
 
 
 def test_what_no_stage_has_reached_waits(tmp_path):
@@ -289,10 +276,3 @@ def test_a_plan_names_the_parts_that_were_asked_for():
     assert plan.counts() == {"done": 1, "stale": 1, "failed": 1, "missing": 1}
     assert (plan.due(), plan.due("failed"), plan.due("stale")) == ([1, 2, 3], [2], [1, 3])
     assert plan.due(parts=[0, 3]) == [3]
-
-
-def test_a_log_mel_at_another_rate_is_refused(built):
-    clip = next(iter(rows(built, "clips").values()))
-
-    with pytest.raises(ValueError, match="log_mel is defined at 16000 Hz, the profile says 48000"):
-        extract_clip(built.path, clip, replace(PROFILE, sample_rate_hz=48_000))

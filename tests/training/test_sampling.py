@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from schemas.feature import Profile
 from training.sampling import (
     STEP_MS,
+    Epoch,
     Sampling,
     even_plan,
     frame_time_ms,
     load_batch,
-    training_plans,
     usable,
     valid_steps,
     window_start,
@@ -37,7 +37,7 @@ def test_every_step_lies_inside_the_content(clocks):
 
     assert "none" not in clips.video_ids
     for epoch in range(20):
-        for plan in training_plans(clips, SAMPLING, 0, epoch):
+        for plan in Epoch(clips, SAMPLING, 0, epoch):
             centre_ms = frame_time_ms(clips.profile, plan.frames)
             start_ms = centre_ms - STEP_MS / 2 + plan.shifts_ms
             assert (start_ms >= 0).all()
@@ -94,7 +94,7 @@ def test_order_depends_on_seed_and_epoch_only(dataset):
     clips = dataset.split("train")
 
     def rows(seed, epoch):
-        plans = list(training_plans(clips, Sampling(8, 2), seed, epoch))
+        plans = list(Epoch(clips, Sampling(8, 2), seed, epoch))
         return np.concatenate([np.stack([p.rows, p.frames, p.shifts_ms]) for p in plans], axis=1)
 
     np.testing.assert_array_equal(rows(1, 2), rows(1, 2))
@@ -105,13 +105,13 @@ def test_order_depends_on_seed_and_epoch_only(dataset):
 def test_an_epoch_shows_each_clip_once(dataset):
     clips = dataset.split("train")
 
-    seen = np.concatenate([plan.rows[::2] for plan in training_plans(clips, Sampling(8, 2), 0, 0)])
+    seen = np.concatenate([plan.rows[::2] for plan in Epoch(clips, Sampling(8, 2), 0, 0)])
 
     assert sorted(seen.tolist()) == list(range(len(clips)))
 
 
 def test_steps_of_a_clip_differ_where_there_are_enough(clocks):
-    plan = next(training_plans(usable(clocks), replace(SAMPLING, clips_per_batch=3), 0, 0))
+    plan = Epoch(usable(clocks), replace(SAMPLING, clips_per_batch=3), 0, 0).plan(0)
 
     full = usable(clocks).video_ids.index("full")
     assert len(set(plan.frames[plan.rows == full])) == SAMPLING.steps_per_clip

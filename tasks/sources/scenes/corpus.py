@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.manifest import replacing, write_text
+from schemas.manifest import write_text
+from schemas.storage import replacing
 from tasks.sources.scenes.encode import write_media
 from tasks.sources.scenes.families import FAMILIES, HELD_OUT, LABELS
 from tasks.sources.scenes.laws import FRAME_RATE_HZ, LENGTH_S

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from schemas.manifest import replacing
+from schemas.storage import replacing
 from tasks.sources.scenes.corpus import CorpusConfig, corpus_scene, media_path
 from tasks.sources.scenes.encode import write_media
 from tasks.sources.scenes.laws import FRAME_RATE_HZ

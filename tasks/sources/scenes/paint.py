@@ -7,6 +7,8 @@ from functools import cache
 import numpy as np
 
 WIDTH_PX, HEIGHT_PX = 320, 240
+_XS = np.arange(WIDTH_PX, dtype=np.float32)[None, :] + np.float32(0.5)
+_YS = np.arange(HEIGHT_PX, dtype=np.float32)[:, None] + np.float32(0.5)
 FLOOR = 0.42  # stage units below the middle: where things of any family stand or fall
 SHADE = 0.22  # light comes from above: a shape is this much brighter at its top, and darker at its bottom
 
@@ -126,9 +128,7 @@ class Stage:
         if right <= left or bottom <= top:
             return None
         self._remember(max(x0, 0.0), max(y0, 0.0), min(x1, WIDTH_PX), min(y1, HEIGHT_PX))
-        xs = np.arange(left, right, dtype=np.float32)[None, :] + np.float32(0.5)
-        ys = np.arange(top, bottom, dtype=np.float32)[:, None] + np.float32(0.5)
-        return xs, ys
+        return _XS[:, left:right], _YS[top:bottom]
 
     def _remember(self, x0: float, y0: float, x1: float, y1: float) -> None:
         if self._box_px is not None:
@@ -142,16 +142,21 @@ class Stage:
         """Lays `color` over the pixels whose signed distance to the shape is below half a pixel."""
         xs, ys = window
         top, left = int(ys[0, 0]), int(xs[0, 0])
-        region = self.canvas[top : top + ys.size, left : left + xs.size]
-        cover = np.minimum(np.maximum(np.float32(0.5) - distance_px.astype(np.float32), 0.0), 1.0)
-        shaded = np.minimum(np.asarray(color, np.float32) * _light(ys.size), np.float32(255.0))
-        region += (shaded - region) * (cover * np.float32(alpha))[..., None]
+        region = self.canvas[:, top : top + ys.size, left : left + xs.size]
+        cover = np.float32(0.5) - distance_px.astype(np.float32, copy=False)
+        np.minimum(np.maximum(cover, 0.0, out=cover), 1.0, out=cover)
+        if alpha != 1.0:
+            cover *= np.float32(alpha)
+        shaded = np.minimum(np.array(color, np.float32)[:, None, None] * _light(ys.size), np.float32(255.0))
+        change = shaded - region
+        change *= cover
+        region += change
 
 
 @cache
 def _light(num_rows: int) -> np.ndarray:
-    """The brightness of each row of a shape, (rows, 1, 1)."""
-    light = np.linspace(1.0 + SHADE, 1.0 - SHADE, num_rows, dtype=np.float32)[:, None, None]
+    """The brightness of each row of a shape, (rows, 1)."""
+    light = np.linspace(1.0 + SHADE, 1.0 - SHADE, num_rows, dtype=np.float32)[:, None]
     light.flags.writeable = False
     return light
 

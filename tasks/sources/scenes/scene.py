@@ -124,7 +124,9 @@ def render_frames(scene: Scene, indices: Sequence[int] = range(NUM_FRAMES)) -> t
     frames = np.empty((len(indices), HEIGHT_PX, WIDTH_PX, 3), np.uint8)
     boxes = []
     for row, index in enumerate(indices):
-        frames[row], box = _painted(still, shown, setting.palette, index)  # a canvas stays in 0 to 255
+        canvas, box = _painted(still, shown, setting.palette, index)
+        for channel, plane in enumerate(canvas.astype(np.uint8)):  # a canvas stays in 0 to 255
+            frames[row, ..., channel] = plane
         boxes.append(box)
     return frames, boxes
 

@@ -1,0 +1,123 @@
+"""Where files lie: local paths, or objects of any store that fsspec knows, behind pathlib's interface.
+
+A root is a `Path`, or for `s3://bucket/folder` and the like a `UPath`, which has the same methods. Files appear
+whole or not at all on both: by rename on a disk, by a single put of a finished local file on a store.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar, cast
+
+T = TypeVar("T")
+TRIES = 5  # of a store's call; the first waits FIRST_WAIT_S, each later one twice as long
+FIRST_WAIT_S = 0.2
+
+
+def open_root(address: str) -> Path:
+    """The folder that `address` names: a path, or a URL with a scheme that fsspec knows."""
+    if "://" not in address:
+        return Path(address).expanduser().absolute()
+    from upath import UPath  # fsspec costs 0.1 s, which local roots do not pay
+
+    # A cached listing would hide what another process has written since.
+    return cast(Path, UPath(address, use_listings_cache=False))
+
+
+def is_local(path: Path) -> bool:
+    """Whether `path` is on this machine's disks, so that it can be mapped, renamed and locked."""
+    return isinstance(path, Path)
+
+
+def path_under(root: Path, path: Path) -> str:
+    """`path` relative to `root`, as manifests name files: `features/audio/000003.arrow`."""
+    return str(path).removeprefix(str(root)).lstrip("/")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A local temporary path that takes the place of `path` when the block ends well, and goes if not."""
+    if not is_local(path):
+        with TemporaryDirectory(prefix="mcgurk-") as folder:
+            temporary = Path(folder) / path.name
+            yield temporary
+            _upload(temporary, path)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def place(file: Path, path: Path) -> None:
+    """Moves a finished local file to `path`, whole or not at all."""
+    with replacing(path) as temporary:
+        shutil.move(file, temporary)
+
+
+def scratch_beside(folder: Path) -> str | None:
+    """Where a large file for `folder` is best made: in it, so that a rename places it; None for a store."""
+    if not is_local(folder):
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(folder)
+
+
+@contextmanager
+def as_local(path: Path) -> Iterator[Path]:
+    """`path` itself, or a local copy of it while the block lasts. Raises FileNotFoundError."""
+    if is_local(path):
+        yield path
+        return
+    with TemporaryDirectory(prefix="mcgurk-") as folder:
+        copy = Path(folder) / path.name
+        retried(lambda: _store(path).get_file(_name(path), str(copy)))
+        yield copy
+
+
+def readable(path: Path) -> Any:
+    """What pyarrow reads `path` from: the path of a local file, an open file of a store."""
+    return str(path) if is_local(path) else retried(lambda: path.open("rb"))
+
+
+def is_whole(path: Path, size_bytes: int) -> bool:
+    """Whether `path` is there with that size."""
+    try:
+        return retried(lambda: path.stat()).st_size == size_bytes
+    except FileNotFoundError:
+        return False
+
+
+def retried(call: Callable[[], T]) -> T:
+    """What `call` returns, tried again where a store or the network fails for a while."""
+    for attempt in range(TRIES):
+        try:
+            return call()
+        except (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError):
+            raise  # an answer, not a failure
+        except (OSError, TimeoutError):
+            if attempt == TRIES - 1:
+                raise
+            time.sleep(FIRST_WAIT_S * 2**attempt)
+    raise AssertionError("unreachable")
+
+
+def _upload(file: Path, path: Path) -> None:
+    retried(lambda: _store(path).put_file(str(file), _name(path)))
+
+
+def _store(path: Path) -> Any:
+    return cast(Any, path).fs
+
+
+def _name(path: Path) -> str:
+    return cast(Any, path).path

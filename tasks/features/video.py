@@ -1,0 +1,20 @@
+"""`mp4`: the frames of the profile as one H.264 file with a key frame a second, without sound."""
+
+from schemas.feature import Profile
+from schemas.shard import VIDEO_SUFFIX
+from tasks.decode import Decoded
+from tasks.encode import encoded_video
+
+VERSION = 1
+
+
+def settings(profile: Profile) -> object:
+    """None for profiles whose pictures are JPEGs."""
+    if profile.picture != "h264":
+        return None
+    return [profile.length_ms, profile.frame_rate_hz, profile.frame_short_side_px]
+
+
+def members(decoded: Decoded, profile: Profile) -> dict[str, bytes]:
+    """One member: frame k of the file is frame k of the profile."""
+    return {VIDEO_SUFFIX: encoded_video(decoded.pictures, profile.frame_rate_hz)}

@@ -1,0 +1,109 @@
+"""A feature file: one Arrow file a part and feature, one row a member; the members of a key stand together."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+
+from schemas.storage import as_local, replacing
+
+MEMBERS = pa.schema([("key", pa.string()), ("suffix", pa.string()), ("data", pa.large_binary())])
+Place = tuple[int, int]  # first row and number of rows of a key
+
+
+def feature_path(root: Path, name: str, part: int) -> Path:
+    """Where a feature of a part lies."""
+    return root / "features" / name / f"{part:06d}.arrow"
+
+
+def feature_files(root: Path, part: int) -> list[Path]:
+    """The feature files of a part that are there."""
+    folders = sorted(path.name for path in (root / "features").glob("*") if path.is_dir())
+    return [path for name in folders if (path := feature_path(root, name, part)).is_file()]
+
+
+def fragment_path(root: Path, name: str, part: int, number: int) -> Path:
+    """Where one batch of clips leaves its members of a feature until the part is joined."""
+    return root / "features" / name / f".{part:06d}-{number:06d}.arrow"
+
+
+def fragment_paths(root: Path, name: str, part: int) -> list[Path]:
+    """The fragments of a part that are there, in order."""
+    folder = root / "features" / name
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in found if path.name.startswith(f".{part:06d}-") and path.suffix == ".arrow")
+
+
+@contextmanager
+def open_members(path: Path) -> Iterator[pa.Table]:
+    """A feature file as a memory-mapped table, valid inside the block."""
+    with as_local(path) as local, pa.memory_map(str(local)) as source:
+        yield pa.ipc.open_file(source).read_all()
+
+
+def members_by_key(table: pa.Table) -> dict[str, Place]:
+    """Where the members of each key stand."""
+    places: dict[str, Place] = {}
+    for row, key in enumerate(table["key"].to_pylist()):
+        first, count = places.get(key, (row, 0))
+        places[key] = first, count + 1
+    return places
+
+
+def read_sample(table: pa.Table, place: Place) -> dict[str, bytes]:
+    """The members of one key by suffix."""
+    rows = table.slice(*place)
+    return dict(zip(rows["suffix"].to_pylist(), rows["data"].to_pylist(), strict=True))
+
+
+def write_fragment(path: Path, samples: Mapping[str, Mapping[str, bytes]]) -> None:
+    """Writes the members of some clips: key -> suffix -> bytes."""
+    rows = [
+        {"key": key, "suffix": suffix, "data": members[suffix]}
+        for key, members in samples.items()
+        for suffix in sorted(members)
+    ]
+    _write(path, [pa.Table.from_pylist(rows, MEMBERS)])
+
+
+def join_members(target: Path, fragments: Sequence[Path], keys: Sequence[str]) -> int:
+    """Writes the members of `keys`, in that order, from new fragments, else from the file that stands.
+
+    Returns the size of the file in bytes; a file that holds just that already is left alone.
+    """
+    if not fragments and _keys_of(target) == list(keys):
+        return target.stat().st_size
+    sources = [*fragments, *([target] if target.is_file() else [])]
+    with _opened(sources) as tables:
+        found: dict[str, tuple[pa.Table, Place]] = {}
+        for table in tables:
+            found = {**{key: (table, place) for key, place in members_by_key(table).items()}, **found}
+        return _write(target, (table.slice(*place) for table, place in map(found.__getitem__, keys)))
+
+
+def drop_members(path: Path, keys: Collection[str]) -> int:
+    """Writes a feature file without `keys`; returns its size in bytes."""
+    kept = [key for key in _keys_of(path) or () if key not in keys]
+    return join_members(path, [], kept)
+
+
+def _keys_of(path: Path) -> list[str] | None:
+    if not path.is_file():
+        return None
+    with open_members(path) as table:
+        return list(members_by_key(table))
+
+
+@contextmanager
+def _opened(paths: Sequence[Path]) -> Iterator[list[pa.Table]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(open_members(path)) for path in paths]
+
+
+def _write(path: Path, tables: Iterable[pa.Table]) -> int:
+    with replacing(path) as temporary:
+        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, MEMBERS) as writer:
+            for table in tables:
+                writer.write_table(table)
+        return temporary.stat().st_size

@@ -1,0 +1,187 @@
+"""What a hostile file does, it does to one media process; it costs that file and nothing else."""
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from threading import Thread
+
+import psutil
+import pytest
+import timecode
+from small_roots import PROFILE, RECIPE, clip_rows, extract_all, fetch, indexed, key_of, media, passed
+
+from schemas.manifest import read_manifest
+from schemas.outcome import ItemError, Outcome
+from tasks import extract, features, isolation
+from tasks.isolation import Limits
+
+NAMES = list(features.of_profile(PROFILE))
+
+
+def asked(path):
+    """The arguments of `extract` for a clip."""
+    return {
+        "path": str(path),
+        "begins_s": 0.0,
+        "length_s": 2.0,
+        "profile": asdict(PROFILE),
+        "names": NAMES,
+    }
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return timecode.write(tmp_path / "clip.mp4", RECIPE)
+
+
+@contextmanager
+def endlessly(path: Path) -> Iterator[None]:
+    os.mkfifo(path)
+    writer = os.open(path, os.O_RDWR)
+    try:
+        yield
+    finally:
+        os.close(writer)
+
+
+@pytest.fixture
+def endless(tmp_path):
+    """A file that never ends, and never goes on either."""
+    path = tmp_path / "endless.mp4"
+    with endlessly(path):
+        yield path
+
+
+@pytest.fixture(autouse=True)
+def ended() -> Iterator[None]:
+    yield
+    isolation.close()
+
+
+def media_processes() -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # a zombie is one, too
+            if "tasks.isolation" in child.cmdline():
+                found.append(child)
+    return found
+
+
+def has_opened(process: psutil.Process, path: Path) -> bool:
+    with suppress(psutil.NoSuchProcess, OSError):
+        return any(link.readlink() == path for link in Path(f"/proc/{process.pid}/fd").iterdir())
+    return False
+
+
+@contextmanager
+def killing(number: int, path: Path) -> Iterator[None]:
+    """Sends every media process that reads `path` inside the block a signal, as a crash would end it."""
+    is_over = []
+
+    def kill() -> None:
+        while not is_over:
+            for process in media_processes():
+                if has_opened(process, path):
+                    with suppress(psutil.NoSuchProcess):
+                        process.send_signal(number)
+
+    thread = Thread(target=kill)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.append(True)
+        thread.join()
+
+
+def test_a_clip_gives_the_same_in_a_process_of_its_own(clip):
+    facts, members = isolation.call("extract", asked(clip))
+
+    assert (facts, members) == extract.answer_extract(**asked(clip))
+
+
+def test_a_process_serves_many_calls(clip):
+    for _ in range(3):
+        isolation.call("probe", {"path": str(clip)})
+
+    assert len(media_processes()) == 1
+
+
+def test_a_file_that_crashes_the_decoder_is_quarantined_with_the_evidence(endless):
+    with killing(signal.SIGSEGV, endless), pytest.raises(ItemError) as raised:
+        isolation.call("extract", asked(endless))
+
+    assert (raised.value.outcome, raised.value.reason) == (Outcome.QUARANTINED, "decodable")
+    assert raised.value.detail == "the media process was killed by SIGSEGV, twice"
+
+
+def test_a_file_that_hangs_the_decoder_is_given_up_in_time(endless):
+    with pytest.raises(ItemError, match="took over 1 s, twice"):
+        isolation.call("extract", asked(endless), Limits(seconds=1.0))
+
+    assert not media_processes()
+
+
+def test_a_file_that_wants_too_much_memory_is_quarantined(tmp_path, monkeypatch):
+    monkeypatch.setattr(timecode, "WIDTH", 12 * 640)
+    monkeypatch.setattr(timecode, "HEIGHT", 4320)
+    vast = timecode.write(tmp_path / "vast.mkv", replace(RECIPE, seconds=0.4, video_codec="mpeg4"))
+
+    with pytest.raises(ItemError) as raised:
+        isolation.call("extract", asked(vast), Limits(memory_bytes=500 << 20))
+
+    assert raised.value.reason == "decodable"
+
+
+def test_the_next_clip_is_served_after_a_crash(clip, endless):
+    with pytest.raises(ItemError):
+        isolation.call("probe", {"path": str(endless)}, Limits(seconds=1.0))
+
+    facts, _ = isolation.call("probe", {"path": str(clip)}, Limits(seconds=1.0))
+
+    assert facts["video_codec"] == "h264"
+
+
+def test_a_media_process_has_no_credentials(clip, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
+    monkeypatch.setenv("MCGURK_TOKEN", "hush")
+
+    isolation.call("probe", {"path": str(clip)})
+
+    (process,) = media_processes()
+    assert "hush" not in str(process.environ())
+    assert set(process.environ()) <= {*isolation.PASSED_ON, *isolation.ONE_THREAD, "PYTHONPATH", "LC_CTYPE"}
+
+
+def test_a_bug_of_ours_is_no_verdict_on_a_clip(clip):
+    with pytest.raises(RuntimeError, match="unexpected keyword argument 'colour'"):
+        isolation.call("probe", {"path": str(clip), "colour": 1})
+
+
+def test_a_poisoned_clip_costs_itself_and_its_part_is_complete(tmp_path):
+    ids = ["first", "second", "third"]
+    folder = media(tmp_path / "media", {video: RECIPE for video in ids})
+    root = indexed(tmp_path / "root", ids)
+    fetch(root, f"folder:{folder}")
+    passed(root, "clips")
+    poisoned = root / clip_rows(root)["second"]["path"]
+    poisoned.unlink()
+
+    def short(function, batches):
+        return map(function, [replace(batch, limits=Limits(seconds=2.0)) for batch in batches])
+
+    with endlessly(poisoned):
+        extract.run(extract.stage(root, PROFILE), [0], PROFILE, short)
+
+    rows = {row["key"]: row for _, row in read_manifest(root / "features")}
+    outcomes = {key: (row["outcome"], row["reason"]) for key, row in rows.items()}
+    assert outcomes == {
+        key_of("first"): ("ok", ""),
+        key_of("second"): ("quarantined", "decodable"),
+        key_of("third"): ("ok", ""),
+    }
+    assert rows[key_of("second")]["detail"] == "the media process took over 2 s, twice"
+    assert extract_all(root) == 0  # the verdict stands
