@@ -156,7 +156,7 @@ def written(root: Path, clips: list[SyntheticClip]) -> Dataset:
     return open_dataset(root, write_dataset(root, clips))
 
 
-def tiny_run(dataset: Dataset, folder: Path, num_steps: int = 60) -> Path:
+def tiny_run(dataset: Dataset, folder: Path, num_steps: int = 120) -> Path:
     """The best checkpoint of a training of seconds."""
     config = TrainConfig(
         steps=num_steps,

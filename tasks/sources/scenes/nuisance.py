@@ -75,11 +75,11 @@ def draw_setting(rng: np.random.Generator) -> Setting:
 
 
 def draw_room(setting: Setting) -> np.ndarray:
-    """The background with a floor, as every family has it: a float32 canvas."""
+    """The background with a floor, as every family has it: float32 (H, W, 3), a view of a canvas."""
     canvas = np.ascontiguousarray(setting.background.transpose(2, 0, 1))
     floor = Stage(canvas, setting.place, setting.palette)
     floor.box_shape((-1.0, FLOOR), (1.0, 1.0), setting.palette.ground)
-    return canvas
+    return canvas.transpose(1, 2, 0)
 
 
 def draw_acoustics(rng: np.random.Generator) -> Acoustics:

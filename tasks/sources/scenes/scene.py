@@ -120,7 +120,7 @@ def render_frames(scene: Scene, indices: Sequence[int] = range(NUM_FRAMES)) -> t
     rng = np.random.default_rng(scene.picture_seed)
     setting = nuisance.draw_setting(rng)
     shown = [*_distractors(setting, rng), (scene.seen, setting.place)]
-    still = nuisance.draw_room(setting)
+    still = nuisance.draw_room(setting).transpose(2, 0, 1)
     frames = np.empty((len(indices), HEIGHT_PX, WIDTH_PX, 3), np.uint8)
     boxes = []
     for row, index in enumerate(indices):
