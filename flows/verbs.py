@@ -5,7 +5,6 @@ Imports stand inside, so that `mcgurk --help` and each verb pay for what they ne
 
 import argparse
 import json
-from pathlib import Path
 
 
 def _build_options(options: argparse.Namespace):
@@ -66,8 +65,9 @@ def plan(options: argparse.Namespace) -> int:
 def status(options: argparse.Namespace) -> int:
     """What became of every segment."""
     from flows.text import funnel_text, status_of
+    from schemas.storage import open_root
 
-    status = status_of(Path(options.root).expanduser().absolute())
+    status = status_of(open_root(options.root))
     if options.json:
         print(json.dumps(status))
         return 0
@@ -117,8 +117,9 @@ def _indexed(options: argparse.Namespace):
     """The pipeline of a root that has segments, published or not. Raises ValueError for any other."""
     from flows.pipeline import BuildOptions, resolve
     from schemas.manifest import part_numbers
+    from schemas.storage import open_root
 
-    if not part_numbers(Path(options.root).expanduser().absolute() / "segments"):
+    if not part_numbers(open_root(options.root) / "segments"):
         raise ValueError(f"{options.root} has no segments: nothing was changed")
     return resolve(BuildOptions(options.root, state=options.state))
 
@@ -127,8 +128,9 @@ def _standing(options: argparse.Namespace):
     """The pipeline of a root that has a version. Raises ValueError for any other."""
     from flows.pipeline import BuildOptions, resolve
     from schemas.shard import read_version
+    from schemas.storage import open_root
 
-    read_version(Path(options.root).expanduser().absolute())
+    read_version(open_root(options.root))
     return resolve(BuildOptions(options.root, state=options.state))
 
 

@@ -22,7 +22,7 @@ def open_root(address: str) -> Path:
     """The folder that `address` names: a path, or a URL with a scheme that fsspec knows."""
     if "://" not in address:
         return Path(address).expanduser().absolute()
-    from upath import UPath  # fsspec costs 0.1 s, which local roots do not pay
+    from upath import UPath  # it costs 0.2 s, which local roots do not pay
 
     # A cached listing would hide what another process has written since.
     return cast(Path, UPath(address, use_listings_cache=False))

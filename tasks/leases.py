@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import IO
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +48,7 @@ def _held(path: Path) -> Iterator[None]:
 @contextmanager
 def training_mark(state: Path, digest: str) -> Iterator[None]:
     """Inside the block, version `digest` is being read: `prune` leaves it alone."""
-    path = state / TRAININGS / digest
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with _open_mark(state, digest) as file:
         fcntl.flock(file, fcntl.LOCK_SH)  # trainings do not exclude each other
         yield
 
@@ -57,10 +56,14 @@ def training_mark(state: Path, digest: str) -> Iterator[None]:
 @contextmanager
 def unread(state: Path, digest: str) -> Iterator[bool]:
     """Yields whether no training reads version `digest`; inside the block, none begins to."""
+    with _open_mark(state, digest) as file:
+        yield _locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _open_mark(state: Path, digest: str) -> IO[str]:
     path = state / TRAININGS / digest
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        yield _locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return path.open("a")
 
 
 def _locks(file, how: int) -> bool:

@@ -6,11 +6,13 @@ profile has no such feature) and `members(decoded, profile) -> {suffix: bytes}`:
 
 import importlib
 import pkgutil
+from functools import cache
 from types import ModuleType
 
 from schemas.feature import Profile
 
 
+@cache  # it lists a folder, and is asked for every clip
 def modules() -> dict[str, ModuleType]:
     """Every feature, by name."""
     names = sorted(module.name for module in pkgutil.iter_modules(__path__))

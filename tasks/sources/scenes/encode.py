@@ -23,7 +23,7 @@ X264 = {
     "x264-params": f"keyint={GOP_S * FRAME_RATE_HZ}:scenecut=0:open-gop=0:bframes=0:threads=1:"
     "mbtree=0:rc-lookahead=0",
 }
-# 64 kbit/s are transparent to log-mels of a mono wave; the thorough coder costs a fifth of a scene's time.
+# 64 kbit/s are transparent to log-mels of a mono wave; the thorough coder costs a quarter of encoding.
 AAC = {"b": "64000", "aac_coder": "fast"}
 BITEXACT = {"fflags": "+bitexact"}  # no encoder's name, no date
 

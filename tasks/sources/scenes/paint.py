@@ -40,7 +40,7 @@ class Place:
 class Stage:
     """A canvas seen through a place: x right, y down, (0, 0) its middle, 1 the height of the frame.
 
-    The canvas is float32 (3, HEIGHT_PX, WIDTH_PX): planes are painted in half the time of pixels.
+    The canvas is float32 (3, HEIGHT_PX, WIDTH_PX): planes are painted 12 to 15 % faster than pixels.
     Remembers the box of all that was painted since it was made.
     """
 
