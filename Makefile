@@ -15,7 +15,7 @@ $(READY): requirements.lock pyproject.toml
 
 install: $(READY)  ## Create .venv with exactly requirements.lock
 
-demo: $(READY)  ## The whole job on generated scenes, offline, about 6 minutes
+demo: $(READY)  ## The whole job on generated scenes, offline, 6 to 8 minutes
 	$(BIN)/mcgurk demo
 
 test: $(READY)  ## The tests that every change must pass (under 12 minutes on 2 cores)

@@ -17,7 +17,7 @@ def demo(root: str) -> int:
     scenes, seconds = pipeline.config.corpus.num_scenes, pipeline.config.train.seconds
     print(
         f"mcgurk demo: {scenes} generated scenes -> loopback host -> yt-dlp -> validate -> extract -> shards -> "
-        f"train ({seconds:g} s) -> evaluate -> MLflow. About 6 minutes on 2 cores, under {pipeline.root}",
+        f"train ({seconds:g} s) -> evaluate -> MLflow. 6 to 8 minutes on 2 cores, under {pipeline.root}",
         flush=True,
     )
     took: dict[str, float] = {}
