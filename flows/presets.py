@@ -38,8 +38,8 @@ class PipelineConfig:
 def demo() -> PipelineConfig:
     """The whole job on generated scenes: `mcgurk demo`.
 
-    480 scenes of 24 families; 444 s on 2 slow cores without AVX-512, 2 minutes of it training, and 250 MB of disk. Ends with a
-    model that tells matched from mismatched pairs well above chance.
+    480 scenes of 24 families; 444 s on 2 slow cores without AVX-512, 2 minutes of it training, and 250 MB of disk.
+    Ends with a model that tells matched from mismatched pairs well above chance.
     """
     return PipelineConfig(
         index=IndexConfig(part_size=48, eval_part_size=48, val_share=0.12),
