@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from flows.pipeline import BuildOptions, resolve
@@ -21,7 +21,9 @@ def demo(root: str) -> int:
         flush=True,
     )
     took: dict[str, float] = {}
-    with _timed(took, "start Prefect"), prefect_api(pipeline.state):
+    with ExitStack() as servers:
+        with _timed(took, "start Prefect"):
+            servers.enter_context(prefect_api(pipeline.state))
         with _timed(took, "dataset"):
             from flows.dataset import build_dataset
 

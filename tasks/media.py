@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 import av.container
@@ -38,6 +38,7 @@ MARGIN_S = 0.5  # packets are stored up to about this far from their presentatio
 FFMPEG_TIMEOUT_S = 120
 SEEK_FROM_S = 10.0  # key frames lie up to about this far apart; an earlier start only costs reading
 MEMORY_BYTES = 4 << 30  # address space of a media process
+Stream = TypeVar("Stream", bound=av.stream.Stream | None)
 TAIL_BYTES = 32  # repackaging rewrites the head of a packet (start codes, ADTS), never its end
 COMPARED_PACKETS = 128  # of both streams: about 2 s
 ROUNDING_S = 0.002  # between the shifts of two packets: Matroska stores milliseconds
@@ -89,14 +90,21 @@ def open_media(path: Path) -> Iterator[av.container.InputContainer]:
 
 
 def video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
-    """The first video stream that is not an attached picture."""
+    """The first video stream that is not an attached picture. Raises ItemError where nothing decodes it."""
     moving = (s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic)
-    return next(moving, None)
+    return _decodable(next(moving, None))
 
 
 def audio_stream(container: av.container.InputContainer) -> av.AudioStream | None:
-    """The first audio stream."""
-    return next(iter(container.streams.audio), None)
+    """The first audio stream. Raises ItemError where nothing decodes it."""
+    return _decodable(next(iter(container.streams.audio), None))
+
+
+def _decodable(stream: Stream) -> Stream:
+    if stream is not None and stream.codec_context is None:
+        detail = f"no decoder for stream {stream.index} ({stream.type})"
+        raise ItemError(Outcome.QUARANTINED, "decodable", detail)
+    return stream
 
 
 def probe(path: Path) -> Probe:

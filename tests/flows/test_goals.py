@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from flows import presets
@@ -11,20 +12,25 @@ from tasks.sources.scenes.corpus import CorpusConfig
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("flows")]
 
 
-def learnt(root, monkeypatch, corpus: CorpusConfig, steps: int) -> dict:
-    """The evaluation of a model that was trained on `corpus`."""
+def learnt(root, monkeypatch, corpus: CorpusConfig, steps: int, seeds=(0,)) -> list[dict]:
+    """The evaluations of models that were trained on `corpus`, one a seed."""
     from flows.dataset import build_dataset
     from flows.experiment import ExperimentOptions, run_experiment
     from flows.pipeline import BuildOptions
 
-    config = dataclasses.replace(presets.demo(), corpus=corpus, train=TrainSettings(steps=steps))
-    monkeypatch.setitem(presets.PRESETS, "goal", lambda: config)
-    build_dataset(BuildOptions(str(root), preset="goal"))
-    return run_experiment(ExperimentOptions(str(root)))["correspondence"]
+    found = []
+    for seed in seeds:
+        config = dataclasses.replace(
+            presets.demo(), corpus=corpus, train=TrainSettings(steps=steps, seed=seed)
+        )
+        monkeypatch.setitem(presets.PRESETS, "goal", lambda config=config: config)
+        build_dataset(BuildOptions(str(root), preset="goal"))  # there is nothing to do after the first
+        found.append(run_experiment(ExperimentOptions(str(root)))["correspondence"])
+    return found
 
 
 def test_a_model_learns_what_causes_the_sound(prefect_server, tmp_path, monkeypatch):
-    found = learnt(tmp_path / "root", monkeypatch, CorpusConfig(480, eval_share=0.2), steps=330)
+    (found,) = learnt(tmp_path / "root", monkeypatch, CorpusConfig(480, eval_share=0.2), steps=330)
 
     assert found["random"]["auc"]["low"] > 0.55
     assert found["random"]["accuracy"]["low"] > 0.5
@@ -32,10 +38,18 @@ def test_a_model_learns_what_causes_the_sound(prefect_server, tmp_path, monkeypa
     assert found["probes"]["audio_only"]["low"] <= 0.5 <= found["probes"]["audio_only"]["high"]
 
 
-def test_a_model_of_scenes_without_cause_stays_at_chance(prefect_server, tmp_path, monkeypatch):
-    corpus = CorpusConfig(312, eval_share=0.3, has_cause=False)
+def test_models_of_scenes_without_cause_stay_at_chance(prefect_server, tmp_path, monkeypatch):
+    """AUC, because a model that gives all pairs one answer has an accuracy of 0.5 whatever leaks.
 
-    found = learnt(tmp_path / "root", monkeypatch, corpus, steps=200)
+    One model's 95 % interval misses chance once in twenty trainings, and there are two lists of pairs. The mean
+    of the models' intervals is at least as wide as the interval of their mean, and as narrow as one of them: what
+    leaks to all of them is found as before.
+    """
+    corpus = CorpusConfig(480, eval_share=0.5, has_cause=False)
+
+    found = learnt(tmp_path / "root", monkeypatch, corpus, steps=110, seeds=(0, 1, 2))
 
     for pairs in ("random", "same_group"):
-        assert found[pairs]["accuracy"]["low"] <= 0.5 <= found[pairs]["accuracy"]["high"], pairs
+        low, high = (float(np.mean([one[pairs]["auc"][end] for one in found])) for end in ("low", "high"))
+        assert low <= 0.5 <= high, (pairs, [one[pairs]["auc"] for one in found])
+        assert high - low < 0.16, f"{pairs}: an interval so wide excludes no leak"

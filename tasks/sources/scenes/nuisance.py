@@ -159,7 +159,7 @@ def _place(rng: np.random.Generator) -> Place:
 
 def _corner(rng: np.random.Generator) -> Place:
     """Beside the stage, in the upper or lower half."""
-    side, half = rng.choice([-1.0, 1.0], size=2)
+    side, half = rng.choice([-1.0, 1.0], size=2).tolist()
     return Place(
         x_px=WIDTH_PX / 2 + side * rng.uniform(*CORNER_X_PX),
         y_px=HEIGHT_PX / 2 + half * rng.uniform(*CORNER_Y_PX),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 
@@ -61,7 +61,7 @@ class Stage:
 
     def ellipse(self, center: Point, radii: Point, color: Color, alpha: float = 1.0) -> None:
         """An upright ellipse."""
-        (x, y), rx, ry = self._pixels(center), radii[0] * self._unit, radii[1] * self._unit
+        (x, y), (rx, ry) = self._pixels(center), self._lengths(*radii)
         window = self._window(x - rx, y - ry, x + rx, y + ry)
         if window is None or min(rx, ry) <= 0:
             return
@@ -71,8 +71,8 @@ class Stage:
 
     def ring(self, center: Point, radii: Point, width: float, color: Color, alpha: float = 1.0) -> None:
         """The outline of an ellipse."""
-        (x, y), rx, ry = self._pixels(center), radii[0] * self._unit, radii[1] * self._unit
-        half = max(width * self._unit / 2, 0.5)
+        (x, y), (rx, ry) = self._pixels(center), self._lengths(*radii)
+        half = max(float(width) * self._unit / 2, 0.5)
         window = self._window(x - rx - half, y - ry - half, x + rx + half, y + ry + half)
         if window is None or min(rx, ry) <= 0:
             return
@@ -83,14 +83,18 @@ class Stage:
     def line(self, start: Point, end: Point, width: float, color: Color, alpha: float = 1.0) -> None:
         """A straight stroke with round ends."""
         (x0, y0), (x1, y1) = self._pixels(start), self._pixels(end)
-        half = max(width * self._unit / 2, 0.5)
+        half = max(float(width) * self._unit / 2, 0.5)
         window = self._window(min(x0, x1) - half, min(y0, y1) - half, max(x0, x1) + half, max(y0, y1) + half)
         if window is None:
             return
         xs, ys = window
-        dx, dy = x1 - x0, y1 - y0
-        along = np.clip(((xs - x0) * dx + (ys - y0) * dy) / max(dx * dx + dy * dy, 1e-9), 0.0, 1.0)
-        distance = np.sqrt((xs - x0 - along * dx) ** 2 + (ys - y0 - along * dy) ** 2)
+        across, down, dx, dy = xs - x0, ys - y0, x1 - x0, y1 - y0
+        squared = max(dx * dx + dy * dy, 1e-9)
+        along = across * (dx / squared) + down * (dy / squared)
+        np.minimum(np.maximum(along, 0.0, out=along), 1.0, out=along)
+        distance = np.square(across - along * dx)
+        distance += np.square(down - along * dy)
+        np.sqrt(distance, out=distance)
         self._fill(window, distance - half, color, alpha)
 
     def polygon(self, points: Sequence[Point], color: Color, alpha: float = 1.0) -> None:
@@ -111,16 +115,27 @@ class Stage:
 
     def box_shape(self, corner: Point, opposite: Point, color: Color, alpha: float = 1.0) -> None:
         """An upright rectangle."""
-        (x0, y0), (x1, y1) = corner, opposite
-        self.polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], color, alpha)
+        (x0, y0), (x1, y1) = self._pixels(corner), self._pixels(opposite)
+        window = self._window(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
+        if window is None:
+            return
+        xs, ys = window
+        beyond_x = np.abs(xs - (x0 + x1) / 2.0) - abs(x1 - x0) / 2.0
+        beyond_y = np.abs(ys - (y0 + y1) / 2.0) - abs(y1 - y0) / 2.0
+        self._fill(window, np.maximum(beyond_x, beyond_y), color, alpha)
 
     @property
     def _unit(self) -> float:
         return self.place.unit_px
 
+    def _lengths(self, *units: float) -> list[float]:
+        return [float(unit) * self._unit for unit in units]
+
     def _pixels(self, point: Point) -> Point:
-        x = -point[0] if self.place.is_mirrored else point[0]
-        return (self.place.x_px + x * self._unit, self.place.y_px + point[1] * self._unit)
+        # Plain floats: a figure's float64 scalars would turn whole windows into float64.
+        x, y = float(point[0]), float(point[1])
+        x = -x if self.place.is_mirrored else x
+        return (self.place.x_px + x * self._unit, self.place.y_px + y * self._unit)
 
     def _window(self, x0: float, y0: float, x1: float, y1: float) -> tuple[np.ndarray, np.ndarray] | None:
         """Pixel centres of the part of the frame that the shape can touch: a row and a column."""
@@ -148,18 +163,20 @@ class Stage:
         np.minimum(np.maximum(cover, 0.0, out=cover), 1.0, out=cover)
         if alpha != 1.0:
             cover *= np.float32(alpha)
-        shaded = np.minimum(np.array(color, np.float32)[:, None, None] * _light(ys.size), np.float32(255.0))
-        change = shaded - region
+        change = _shaded(color, ys.size) - region
         change *= cover
         region += change
 
 
-@cache
-def _light(num_rows: int) -> np.ndarray:
-    """The brightness of each row of a shape, (rows, 1)."""
+@lru_cache(
+    maxsize=4096
+)  # the shapes of a scene share their colours, and keep their heights from frame to frame
+def _shaded(color: Color, num_rows: int) -> np.ndarray:
+    """`color` on each row of a shape, lit from above: (3, rows, 1)."""
     light = np.linspace(1.0 + SHADE, 1.0 - SHADE, num_rows, dtype=np.float32)[:, None]
-    light.flags.writeable = False
-    return light
+    shaded = np.minimum(np.array(color, np.float32)[:, None, None] * light, np.float32(255.0))
+    shaded.flags.writeable = False
+    return shaded
 
 
 def turned(points: Sequence[Point], pivot: Point, angle: float) -> list[Point]:
