@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, cast
@@ -82,6 +82,16 @@ def as_local(path: Path) -> Iterator[Path]:
         copy = Path(folder) / path.name
         retried(lambda: _store(path).get_file(_name(path), str(copy)))
         yield copy
+
+
+def lend(folder: Path, target: Path) -> None:
+    """Puts the files of `folder` to be read at the local `target`: a link to it, or a copy from a store."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if is_local(folder):
+        target.symlink_to(folder, target_is_directory=True)
+        return
+    with suppress(FileNotFoundError):  # a store has no empty folders
+        retried(lambda: _store(folder).get(f"{_name(folder)}/", f"{target}/", recursive=True))
 
 
 def readable(path: Path) -> Any:
