@@ -59,7 +59,7 @@ def run(arguments: Sequence[str], output: Path, environment: Mapping[str, str], 
 
 def _command(arguments: list[str], output: str, environment: dict[str, str], mine: Mine | None) -> None:
     os.environ.update(environment)
-    with open(output, "w") as file:
+    with Path(output).open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     if mine is not None:
