@@ -28,6 +28,7 @@ from schemas.storage import is_local, path_under
 from tasks import forget as erase
 from tasks.card import has_media, write_card
 from tasks.leases import NAMES, lease
+from tasks.leavings import remove_leavings
 from tasks.publish import measure_funnel
 from tasks.tombstones import bury, read_tombstones
 from tasks.validate import forget_examples
@@ -75,6 +76,7 @@ def forget(pipeline: Pipeline, video_ids: Sequence[str]) -> Forgotten:
         done.shards = {old: new and new.name for old, new in written.items()}
         done.versions = _succeed(pipeline, written)
         done.removed = erase.remove_files(root, state, slots, written)
+        remove_leavings(root, *NAMES)
         done.pages = _clean_pages(pipeline, video_ids, held, done)
         _clean_tracking(pipeline.here, video_ids, held, done)
         bury(root, video_ids, {}, is_done=True)

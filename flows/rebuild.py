@@ -53,6 +53,8 @@ def rebuild(pipeline: Pipeline, map_items: Map) -> Findings:
 def linked_root(root: Path, state: Path) -> Iterator[Path]:
     """A root in the state folder with what `root` says of segments and clips, removed after the block."""
     state.mkdir(parents=True, exist_ok=True)
+    for left in state.glob(f"{SCRATCH}*"):
+        shutil.rmtree(left, ignore_errors=True)  # of a run that was killed: one rebuilds at a time
     with TemporaryDirectory(prefix=SCRATCH, dir=state) as folder:
         for name in ("segments", "clips/checked"):
             lend(root / name, Path(folder) / name)

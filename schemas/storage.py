@@ -5,6 +5,7 @@ whole or not at all on both: by rename on a disk, by a single put of a finished 
 """
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ from typing import Any, TypeVar, cast
 T = TypeVar("T")
 TRIES = 5  # of a store's call; the first waits FIRST_WAIT_S, each later one twice as long
 FIRST_WAIT_S = 0.2
+SCRATCH = ".mcgurk-"  # how scratch folders in a root begin
+TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.tmp")  # as `replacing` names files
 
 
 def open_root(address: str) -> Path:
@@ -56,6 +59,20 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Removes what `replacing` and users of `scratch_beside` left in `folder` when they were killed.
+
+    Nobody may write there meanwhile. On a store, files are made elsewhere and nothing is left.
+    """
+    if not (is_local(folder) and folder.is_dir()):
+        return
+    for path in folder.glob(".*"):
+        if TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+        elif path.name.startswith(SCRATCH):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def place(file: Path, path: Path) -> None:
