@@ -96,6 +96,9 @@ def cluster(folder: Path, num_workers: int, mine: Mine | None = None) -> Iterato
 
 
 def _forked(function: Callable, output: Path, mine: Mine | None, *arguments) -> BaseProcess:
+    assert "PREFECT_API_URL" in os.environ, (
+        "Prefect reads its address when it is imported: use prefect_server"
+    )
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, *LOADED])
     process = context.Process(target=_begin, args=(function, str(output), mine, arguments))
