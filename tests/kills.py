@@ -26,6 +26,7 @@ VICTIMS = {
     "scheduler": {0, 1},
 }
 WORKER_EVENTS = 6  # writing the fragments of one batch: three features, renamed and looked after
+POLL_S = 0.02  # a clip is open for longer
 IMPATIENT = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "3s"}  # how long a lost scheduler is waited for
 
 
@@ -123,6 +124,7 @@ def _kill_when(flow: BaseProcess, cluster: Cluster | None, is_due) -> None:
             if is_due(process):
                 process.kill()
                 return
+        flow.join(POLL_S)
     raise AssertionError("the build ended before anything could be killed")
 
 

@@ -78,6 +78,7 @@ def _kill_one_that_decodes(cluster, build) -> bool:
                 worker.wait()
                 psutil.wait_procs(media, timeout=30)
                 return not any(process.is_running() for process in media)
+        build.join(0.02)
     return False
 
 
