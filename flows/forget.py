@@ -24,10 +24,11 @@ from schemas.shard import (
     retire,
     write_version,
 )
-from schemas.storage import path_under
+from schemas.storage import is_local, path_under
 from tasks import forget as erase
 from tasks.card import has_media, write_card
 from tasks.leases import NAMES, lease
+from tasks.leavings import remove_leavings
 from tasks.publish import measure_funnel
 from tasks.tombstones import bury, read_tombstones
 from tasks.validate import forget_examples
@@ -75,8 +76,9 @@ def forget(pipeline: Pipeline, video_ids: Sequence[str]) -> Forgotten:
         done.shards = {old: new and new.name for old, new in written.items()}
         done.versions = _succeed(pipeline, written)
         done.removed = erase.remove_files(root, state, slots, written)
+        remove_leavings(root, *NAMES)
         done.pages = _clean_pages(pipeline, video_ids, held, done)
-        _clean_tracking(root, video_ids, held, done)
+        _clean_tracking(pipeline.here, video_ids, held, done)
         bury(root, video_ids, {}, is_done=True)
     return done
 
@@ -126,7 +128,7 @@ def _clean_pages(
                     root, read_version(root, digest), pipeline.labels, with_media=has_media(root, digest)
                 )
             )
-    for path in sorted((root / "reports").glob("*/*")):
+    for path in sorted((pipeline.here / "reports").glob("*/*")):
         if path.suffix in PAGES and path.parent.name != "validation":
             before = path.read_text()
             # The page of a run on a version that held it may show it without saying so.
@@ -135,17 +137,17 @@ def _clean_pages(
             if after != before:
                 write_text(path, after)
                 changed.append(path)
-    return [path_under(root, path) for path in changed]
+    return [path_under(pipeline.here if is_local(path) else root, path) for path in changed]
 
 
-def _clean_tracking(root: Path, video_ids: Sequence[str], held: Mapping[str, bool], done: Forgotten) -> None:
+def _clean_tracking(here: Path, video_ids: Sequence[str], held: Mapping[str, bool], done: Forgotten) -> None:
     """The artefacts of runs on the versions that held the videos, and the models trained there."""
     uri = os.environ.get("MLFLOW_TRACKING_URI")
-    if not (held and (uri or (root / "mlruns" / "mlflow.db").is_file())):
+    if not (held and (uri or (here / "mlruns" / "mlflow.db").is_file())):
         return
     from training import tracking
     from training.takedown import without_media
 
-    store = tracking.Store(uri=uri) if uri else tracking.Store(root=root)
+    store = tracking.Store(uri=uri) if uri else tracking.Store(root=here)
     done.artifacts = tracking.clean_artifacts(store, held, partial(without_media, video_ids=video_ids))
     done.models = tracking.tag_forgotten(store, held)

@@ -210,11 +210,13 @@ def _planned_lists(pipeline: Pipeline):
 
 
 def plan_publish(pipeline: Pipeline, before: Plan) -> Plan:
-    """Whether the shards that stand are the latest version."""
+    """Whether the shards that stand are the latest version, and its page, which is written last, is there."""
     digest = latest_digest(pipeline.root)
     pending = [plan for plan in before.parts if plan.state != "done"]
     if digest is None:
         return Plan("publish", [PartPlan(0, "missing", "no version yet")])
     if pending or make_version(pipeline.config.profile, packed(pipeline.root)).digest != digest:
         return Plan("publish", [PartPlan(0, "stale", "the shards change")])
+    if not (pipeline.root / "versions" / f"{digest}.html").is_file():
+        return Plan("publish", [PartPlan(0, "stale", "its page is missing")])
     return Plan("publish", [PartPlan(0, "done")])

@@ -8,7 +8,7 @@ import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -46,6 +46,9 @@ class Batch:
     clips: list[tuple[Row, list[str]]]
     profile: Profile
     limits: isolation.Limits = isolation.LIMITS
+    tools: dict[str, str] = field(
+        default_factory=lambda: _tools()
+    )  # of who asks; those of the worker are to be equal
 
 
 @dataclass
@@ -168,7 +171,14 @@ def _commit(stage: Stage, work: _Work, profile: Profile) -> None:
 
 
 def extract_batch(batch: Batch) -> tuple[int, list[Row]]:
-    """Decodes the clips of a batch and writes their features as fragments: (part, a row a clip)."""
+    """Decodes the clips of a batch and writes their features as fragments: (part, a row a clip).
+
+    Raises RuntimeError on a worker whose tools are of other versions: its bytes may differ.
+    """
+    if batch.tools != _tools():
+        raise RuntimeError(
+            f"this worker has {_tools()}, the build has {batch.tools}: install one lock on both"
+        )
     rows, made = [], defaultdict(dict)
     for clip, names in batch.clips:
         try:

@@ -5,12 +5,10 @@ memory, file size and time, and dies with its parent. It answers in JSON and raw
 parent does not trust it either. `python -m tasks.isolation` is that process.
 """
 
-import ctypes
 import errno
 import importlib
 import json
 import os
-import resource
 import select
 import signal
 import subprocess
@@ -27,6 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from schemas.outcome import ItemError, Outcome
+from tasks.limits import end_with_parent, limit
 
 # What may be called, by name: functions of JSON arguments that return (JSON, {name: bytes}).
 CALLS = {"probe": "tasks.media", "cut": "tasks.media", "extract": "tasks.extract"}
@@ -36,7 +35,6 @@ TRIES = 2  # a process that died may have suffered from the file before: the ver
 EVIDENCE_BYTES = 500
 CHUNK_BYTES = 1 << 20
 MAX_ANSWER_BYTES = 1 << 30
-PR_SET_PDEATHSIG = 1
 READY = b"ready"
 START_S = 60.0  # it takes 0.3 to 0.7 s
 
@@ -183,9 +181,9 @@ def _raised(error: Mapping[str, Any]) -> Exception:
 def main() -> None:
     """Answers calls until the parent closes the pipe."""
     memory_bytes, file_bytes, name = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    for limit, value in (("AS", memory_bytes), ("FSIZE", file_bytes), ("CORE", 0)):
-        resource.setrlimit(getattr(resource, f"RLIMIT_{limit}"), (value, value))
+    end_with_parent()
+    for what, value in (("AS", memory_bytes), ("FSIZE", file_bytes), ("CORE", 0)):
+        limit(what, value)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not stand between answers
     importlib.import_module(CALLS[name])
