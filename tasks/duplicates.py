@@ -6,6 +6,7 @@ The list never changes a shard: it stands beside the version, and whoever trains
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from schemas.feature import PICTURE_PRINT, sound_print
 from schemas.manifest import part_path, write_text
 from schemas.outcome import Outcome
-from schemas.shard import DUPLICATES, Version, duplicates_path, exclude_path, index_path
+from schemas.shard import DUPLICATES, Version, duplicates_path, exclude_path, index_path, read_exclusions
 from schemas.storage import readable, replacing
 from tasks.near import MAX_PICTURE_BITS, Prints, search
 
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 NEAR, SAME_SOUND = "sound_and_picture", "sound"  # kinds of pairs
 RANKS = {"eval": 0, "val": 1}  # who stays of a cluster; any other split comes last
+EXAMPLES = 5  # pairs that a card shows
 UNTOUCHED = "eval"  # AudioSet's own: comparable between papers as it is
 
 
@@ -126,3 +128,23 @@ def _excluded(members: dict[str, str]) -> Sequence[str]:
 
     kept, *others = sorted(members, key=order)
     return [key for key in others if members[key] != UNTOUCHED or members[kept] != UNTOUCHED]
+
+
+def summary(root: Path, digest: str) -> dict[str, Any] | None:
+    """Counts of pairs (within and across splits) and clusters, and some examples; None where none was looked for."""
+    path = duplicates_path(root, digest)
+    if not path.is_file():
+        return None
+    pairs = pq.ParquetFile(readable(path)).read()
+    across = pairs["first_split"].to_numpy() != pairs["second_split"].to_numpy()
+    kinds = pairs["kind"].to_numpy()
+    near = pairs.filter(pa.array(kinds == NEAR))
+    return {
+        "pairs": [
+            (kind, int((kinds == kind).sum()), int(((kinds == kind) & across).sum()))
+            for kind in (NEAR, SAME_SOUND)
+        ],
+        "clusters": len(set(near["cluster"].to_pylist())),
+        "excluded": len(read_exclusions(root, digest)),
+        "examples": near.slice(0, EXAMPLES).to_pylist(),
+    }

@@ -20,11 +20,11 @@ MAX_PICTURE_BITS = 20.0  # of 64, on average; the same with a moving camera, shi
 MIN_WORDS = 8  # that both have: 2 s of sound; fewer agree by chance
 MIN_KEYS = 4  # a sound with fewer clear moments is hum or silence, and equals any other such
 REACH = 25  # frames of 20 ms by which one of two copies may be late
-WORD_FRAMES = 8
+WORD_FRAMES, FRAME_MS = 8, 20
 SLICES = 16  # of the keys, one at a time in memory
 ROWS = 1 << 18  # at a time, where keys are made
 PAIRS = 1 << 16  # at a time, where pairs are compared: what a core's cache holds
-BUCKET = 64  # of clips with one key, sorted, each is compared with that many that follow it
+BUCKET = 32  # of clips with one key, sorted, each is compared with that many that follow it
 PIECES = 4  # of a picture's hash
 SLOT_BITS = 4  # of a key's number among its clip's keys
 ROW_BITS = 32
@@ -67,17 +67,14 @@ class _Compared:
 
 def search(prints: Prints) -> pa.Table:
     """PAIRS_FOUND: all pairs that sound the same, sorted; each once, by its best alignment."""
-    found, candidates = [], 0
+    found, compared = [], 0
     for first, second, late in _by_sound(prints):
-        candidates += len(first)
+        compared += len(first)
         found.append(_that_sound_alike(prints, first, second, late))
-    for first, second in _by_picture(prints):
-        candidates += len(first)
-        alike = picture_bits(prints, first, second) <= MAX_PICTURE_BITS
-        first, second = first[alike], second[alike]
-        for words in range(-(REACH // WORD_FRAMES), REACH // WORD_FRAMES + 1):
-            found.append(_that_sound_alike(prints, first, second, np.full(len(first), words)))
-    log.info("duplicates: %d clips, %d pairs compared", len(prints), candidates)
+    first, second = _that_look_alike(prints)
+    for words in range(-(REACH // WORD_FRAMES), REACH // WORD_FRAMES + 1):
+        found.append(_that_sound_alike(prints, first, second, np.full(len(first), words)))
+    log.info("duplicates: %d clips, %d pairs compared", len(prints), compared + len(first))
     return _best(found)
 
 
@@ -89,10 +86,13 @@ def _best(found: list[_Compared]) -> pa.Table:
     pairs = np.stack([all_of["first"][order], all_of["second"][order]])
     kept = order[np.flatnonzero(np.append(True, (np.diff(pairs) != 0).any(axis=0))[: len(order)])]
     columns = {name: all_of[name][kept] for name in names[:-1]}
-    table = pa.table({**columns, "late_ms": all_of["late"][kept] * 20 * WORD_FRAMES})
-    # from_pandas: a mean over no picture is NaN, and means null
-    bits = pa.array(columns["picture_bits"], pa.float64(), from_pandas=True)
-    return table.set_column(3, "picture_bits", bits).cast(PAIRS_FOUND)
+    columns["late_ms"] = all_of["late"][kept] * FRAME_MS * WORD_FRAMES
+    masks = {"picture_bits": np.isnan(columns["picture_bits"])}
+    arrays = [
+        pa.array(columns[field.name].astype(field.type.to_pandas_dtype()), mask=masks.get(field.name))
+        for field in PAIRS_FOUND
+    ]
+    return pa.table(arrays, schema=PAIRS_FOUND)
 
 
 def _that_sound_alike(prints: Prints, first: np.ndarray, second: np.ndarray, late: np.ndarray) -> _Compared:
@@ -180,18 +180,30 @@ def _slice_of(keys: np.ndarray) -> np.ndarray:
     return (keys * np.uint32(2654435761)) >> np.uint32(32 - SLICES.bit_length() + 1)
 
 
-def _by_picture(prints: Prints) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of which a picture at one place agrees in two of its PIECES pieces."""
-    comparable = prints.sounds["num_keys"] >= MIN_KEYS
+def _that_look_alike(prints: Prints) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of which a picture at one place agrees in two of its PIECES pieces, and all do on average."""
+    found = np.zeros(0, np.uint64)
     for at in range(prints.pictures.shape[1]):
-        rows = np.flatnonzero((prints.pictures[:, at] != 0) & comparable).astype(np.uint64)
-        pieces = prints.pictures[rows.astype(np.int64), at, None].view("<u2").astype(np.uint64)
-        for one, other in combinations(range(PIECES), 2):
-            keys = pieces[:, one] << np.uint64(16) | pieces[:, other]
-            for here, there in _neighbours(keys << np.uint64(ROW_BITS) | rows):
-                low, high = (_low(entries) for entries in (here, there))
-                kept = prints.videos[low] != prints.videos[high]
-                yield low[kept], high[kept]
+        alike = [found]
+        for first, second in _by_picture(prints, at):
+            kept = prints.videos[first] != prints.videos[second]
+            kept[kept] = picture_bits(prints, first[kept], second[kept]) <= MAX_PICTURE_BITS
+            alike.append(
+                first[kept].astype(np.uint64) << np.uint64(ROW_BITS) | second[kept].astype(np.uint64)
+            )
+        found = np.unique(np.concatenate(alike))
+    return (found >> np.uint64(ROW_BITS)).astype(np.int64), _low(found)
+
+
+def _by_picture(prints: Prints, at: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs whose pictures number `at` agree in two pieces."""
+    is_seen = (prints.pictures[:, at] != 0) & (prints.sounds["num_keys"] >= MIN_KEYS)
+    rows = np.flatnonzero(is_seen)
+    pieces = prints.pictures[rows, at, None].view("<u2").astype(np.uint64)
+    for one, other in combinations(range(PIECES), 2):
+        keys = pieces[:, one] << np.uint64(16) | pieces[:, other]
+        for here, there in _neighbours(keys << np.uint64(ROW_BITS) | rows.astype(np.uint64)):
+            yield _low(here), _low(there)
 
 
 def _neighbours(entries: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
