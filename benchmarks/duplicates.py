@@ -79,7 +79,7 @@ def invented(num_clips: int, num_planted: int, rng: np.random.Generator) -> tupl
 def _strangers(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Sound prints and picture prints of `count` clips that have nothing to do with each other."""
     made = np.zeros(count, sound_print(Profile()))
-    num_words = made["words"].shape[1]
+    num_words = made["words"][0].size
     fresh = rng.integers(0, 1 << 16, (count, num_words), dtype=np.uint16)
     words, stays = fresh.copy(), rng.integers(0, 1 << 16, (count, num_words), dtype=np.uint16)
     for n in range(1, num_words):  # half of the bits are those of the word before
@@ -99,7 +99,7 @@ def _strangers(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
 def _copied(sounds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The same sounds, encoded anew and SHIFT_FRAMES later."""
     copy, count = sounds.copy(), len(sounds)
-    num_words = sounds["words"].shape[1]
+    num_words = sounds["words"][0].size
     wrong = np.packbits(rng.random((count, num_words, 16)) < WORD_ERROR, axis=2).view("<u2")[..., 0]
     copy["words"][:, SHIFT_WORDS:] = sounds["words"][:, :-SHIFT_WORDS]
     copy["words"] ^= wrong

@@ -8,7 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_roots import extract_all, fetch, passed
+import timecode
+from small_roots import extract_all, fetch, indexed, passed
+from timecode import Recipe
 
 from schemas.feature import PICTURE_PRINT, Profile, sound_print
 from schemas.manifest import read_manifest
@@ -207,6 +209,21 @@ def test_rows_say_how_far_a_container_is_from_what_decodes(published):
     rows = [row for _, row in read_manifest(root / "features")]
 
     assert [abs(row["duration_gap_ms"]) < 100 for row in rows] == [True] * 3
+
+
+def test_a_file_that_holds_less_than_its_header_says_has_a_gap(tmp_path):
+    path = timecode.write(tmp_path / "a.mkv", Recipe(seconds=4, frame_rate=10, sample_rate=16_000))
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    root = indexed(tmp_path / "root", ["a"], seconds=4)
+    fetch(root, f"folder:{tmp_path}")
+    passed(root, "clips")
+
+    extract_all(root, replace(PROFILE, length_ms=4000))
+
+    ((_, row),) = read_manifest(root / "features")
+    assert 1000 < row["duration_gap_ms"] < 3000
+    assert row["duration_gap_ms"] == 4000 - row["valid_ms"]
 
 
 def test_a_version_that_is_retired_takes_its_lists_along(published):
