@@ -56,7 +56,7 @@ class Experiment:
     version: Version
     store: tracking.Store
     with_media: bool
-    exclude: frozenset[str]  # the version's exclusion list
+    exclude: frozenset[str] = frozenset()  # the version's exclusion list
 
     def dataset(self) -> Dataset:
         """The version without what its list excludes."""
