@@ -27,6 +27,7 @@ from schemas.shard import (
 from schemas.storage import is_local, path_under
 from tasks import forget as erase
 from tasks.card import has_media, write_card
+from tasks.duplicates import write_duplicates
 from tasks.leases import NAMES, lease
 from tasks.leavings import remove_leavings
 from tasks.publish import measure_funnel
@@ -93,6 +94,7 @@ def _succeed(pipeline: Pipeline, written: Mapping[str, Shard | None]) -> dict[st
         shards = [written.get(shard.name, shard) for shard in version.shards]
         successor = make_version(version.profile, [shard for shard in shards if shard])
         with_media = has_media(root, digest)
+        write_duplicates(root, successor)
         write_version(root, successor, _facts(root, version, successor), replaces=digest)
         write_card(root, successor, pipeline.labels, with_media=with_media)
         retire(root, digest)
