@@ -84,6 +84,8 @@ def open_media(path: Path) -> Iterator[av.container.InputContainer]:
     try:
         with av.open(str(path), options=OPEN_OPTIONS, metadata_errors="replace") as container:
             yield container
+    except MemoryError:
+        raise  # no damage that ffmpeg could mend
     except (av.error.FFmpegError, ValueError, OverflowError) as error:
         raise ItemError(
             Outcome.QUARANTINED, "decodable", f"{type(error).__name__}: {str(error)[:200]}"
