@@ -24,15 +24,15 @@ PROFILES = {
     "h264": Profile("golden", length_ms=2000, frame_rate_hz=10.0, frame_short_side_px=64, picture="h264"),
 }
 FEATURES = {
-    ("frames", "jpeg"): (2, ""),
-    ("audio", "jpeg"): (2, ""),
-    ("audio", "flac"): (2, ""),
-    ("log_mel", "jpeg"): (1, ""),
-    ("video", "h264"): (1, ""),
+    ("frames", "jpeg"): (2, "bb288c86ce1cd6813f21e5eac9f3a4b50eea8feb0cfefcd2b461533d12818dac"),
+    ("audio", "jpeg"): (2, "d2680fd55c48558415facbf40c7aa55083014477394557c7fe2c364de1bdb1be"),
+    ("audio", "flac"): (2, "d49e7cbef7c8c45607f59360e983cab04d3d1c468f0ab3e87ac7d795f2a6ad98"),
+    ("log_mel", "jpeg"): (1, "c55a7ffd3b79dd0e6b3dc1e9ef2c24b8fa75af9d621b23168e0ab2c2cc98f2ff"),
+    ("video", "h264"): (1, "d98e892160fac68b6b9321bf10ca66b04b8823a0b46c38efd00fd4ebdb179ad1"),
 }
-PRINTS = (3, "")
-SHARD = (1, "")
-SLOTS = ""
+PRINTS = (3, "7c120e492f2b960492e41feea57b4b0349624ef5247be48f00724371dbc599f9")
+SHARD = (1, "8f39a5b9557b3a578a3481f912b38aadcea937d20ed6732fd6cf08b8d71912c4")
+SLOTS = "9fcd1fb2c030e5a8525c8d0a9327f40db0818437e406ea43b30b6c322fdb3e45"
 LIST = "".join(f'video{n:06d}, {n % 7}.000, {n % 7 + 10}.000, "/m/09x0r,/m/04rlf"\n' for n in range(300))
 
 
