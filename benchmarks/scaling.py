@@ -18,9 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import psutil
-from distributed import LocalCluster
 
-from flows.compute import open_compute
+from flows.compute import local_cluster, open_compute
 from flows.presets import standard
 from flows.servers import prefect_api
 from schemas.clip import CLIPS
@@ -129,7 +128,7 @@ def speedup(folder: Path, media: Sequence[Path]) -> Iterator[Row]:
     took = {}
     for num_workers in (1, 2):
         root = write_root(folder / f"workers{num_workers}", media, FOR_SPEED)
-        with cluster(num_workers) as local, open_compute(local.scheduler_address) as map_items:
+        with local_cluster(num_workers) as local, open_compute(local.scheduler_address) as map_items:
             few = list(batches(root, PROFILE))[: 2 * num_workers]
             list(map_items(extract_batch, few))  # processes have started
             stage = extract.stage(root, PROFILE)
@@ -144,7 +143,7 @@ def speedup(folder: Path, media: Sequence[Path]) -> Iterator[Row]:
 def memory(folder: Path, media: Sequence[Path]) -> Iterator[Row]:
     """Resident memory of workers and media processes along FOR_MEMORY clips of one second."""
     root, seen = write_root(folder / "memory", media, FOR_MEMORY), {}
-    with cluster(2) as local, open_compute(local.scheduler_address) as map_items:
+    with local_cluster(2) as local, open_compute(local.scheduler_address) as map_items:
 
         def watched(function: Callable, items: Sequence) -> Iterator:
             for number, result in enumerate(map_items(function, items), start=1):
@@ -157,12 +156,6 @@ def memory(folder: Path, media: Sequence[Path]) -> Iterator[Row]:
         extract.run(extract.stage(root, SHORT), part_numbers(root / "clips/checked"), SHORT, watched)
     for number, size_bytes in seen.items():
         yield f"workers' and media processes' memory after {number:,} clips", f"{size_bytes / 1e6:.0f} MB"
-
-
-def cluster(num_workers: int) -> LocalCluster:
-    """Workers as `--compute local` starts them, but that many."""
-    quiet = {"dashboard_address": "127.0.0.1:0", "worker_dashboard_address": "127.0.0.1:0"}
-    return LocalCluster(n_workers=num_workers, threads_per_worker=1, host="127.0.0.1", **quiet)
 
 
 def scenes(folder: Path) -> list[Path]:

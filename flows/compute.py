@@ -1,13 +1,13 @@
 """Where parts run: in process, on a local Dask cluster, or on a cluster by address."""
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from itertools import islice
 
 import dask
+from dask.system import CPU_COUNT
 from distributed import Client, Future, LocalCluster
 from distributed import as_completed as dask_as_completed
 from distributed.comm import CommClosedError
@@ -34,10 +34,10 @@ def open_compute(spec: str) -> Iterator[Map]:
     """
     logging.getLogger("distributed").setLevel(logging.WARNING)  # Prefect turns its INFO on
     if spec == "threads":
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(CPU_COUNT) as pool:
             yield lambda function, items: _in_threads(pool, function, items)
     elif spec == "local":
-        with dask.config.set(QUIET), _local_cluster() as cluster, Client(cluster) as client:
+        with local_cluster() as cluster, Client(cluster) as client:
             yield lambda function, items: _on_dask(client, function, items)
     elif "://" in spec:
         with dask.config.set(QUIET), _naming_the_lost(spec), Client(spec) as client:
@@ -59,15 +59,20 @@ def _naming_the_lost(address: str) -> Iterator[None]:
         ) from error
 
 
-def _local_cluster() -> LocalCluster:
-    return LocalCluster(
-        n_workers=os.cpu_count(),
-        threads_per_worker=1,
-        host="127.0.0.1",
-        dashboard_address=PAGES,
-        worker_dashboard_address=PAGES,
-        silence_logs=logging.ERROR,
-    )
+@contextmanager
+def local_cluster(num_workers: int = CPU_COUNT) -> Iterator[LocalCluster]:
+    """A Dask cluster on this machine, a process of one thread for each of the cores that we may use."""
+    with dask.config.set(QUIET):
+        cluster = LocalCluster(
+            n_workers=num_workers,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address=PAGES,
+            worker_dashboard_address=PAGES,
+            silence_logs=logging.ERROR,
+        )
+        with cluster:
+            yield cluster
 
 
 def _in_threads(pool: ThreadPoolExecutor, function: Callable, items: Sequence) -> Iterator:
