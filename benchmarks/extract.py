@@ -1,8 +1,15 @@
-"""`python -m benchmarks.extract [FILE ...]`: extraction against decode, ffmpeg and its peers.
+"""`python -m benchmarks.extract [--peer PYTHON] [FILE ...]`: extraction against decode, ffmpeg and video2dataset.
 
 Without files, scenes of the studio and, where they lie beside the checkout, the shared real clips, all as
 10 s of 640x360 H.264 (B-frames, a key frame every 5 s at most) and AAC at 400 to 800 kbit/s. All sides take
 turns within each round, on one core; CPU time is user and system of the process and its children; medians.
+
+video2dataset wants older versions of torch, numpy and pyarrow than mcgurk, and so an environment of its own. It
+runs once a frame rate, with few and with all clips: the difference is free of its start.
+
+    python3 -m venv /tmp/peer
+    /tmp/peer/bin/pip install video2dataset==1.3.0 'pyarrow==17.*' 'pandas<2.3' 'setuptools<81' 'numpy<2'
+    python -m benchmarks.extract --peer /tmp/peer/bin/python
 """
 
 import os
@@ -15,9 +22,10 @@ import platform
 import resource
 import statistics
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import av
@@ -36,18 +44,26 @@ REAL = ("chopping.mp4", "hitting_metal.mp4", "big_buck_bunny_0_30.webm", "bigbuc
 # As a 360p video of the source: main profile, B-frames, two reference pictures, its bit rate.
 X264 = {"c:v": "libx264", "profile:v": "main", "bf": "2", "g": "150", "b:v": "500k", "preset": "medium"}
 ONE, FOUR = (Profile("bench", frame_rate_hz=rate, frame_short_side_px=256) for rate in (1.0, 4.0))
+AS_PEER = {rate: replace(profile, picture="h264", sound="flac") for rate, profile in ((1, ONE), (4, FOUR))}
+FEW = 2  # clips of the peer's run that is taken off
 
 Side = Callable[[Path, Path], None]  # (clip, folder for what it writes)
 
 
 def main() -> None:
     """Prints the conditions and the tables."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("files", nargs="*", type=Path)
+    parser.add_argument("--peer", help="python of an environment with video2dataset")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        clips = parser.parse_args().files or bench_clips(Path(folder))
+        clips = options.files or bench_clips(Path(folder))
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
         costs = measured(clips, Path(folder))
+        if options.peer:
+            costs |= {f"video2dataset {rate}": cost_of_peer(options.peer, clips, rate) for rate in (1, 4)}
     sizes = [path.stat().st_size * 8 / 1000 / LENGTH_S for path in clips if path.is_file()]
     print(
         f"{platform.machine()}, {platform.processor() or 'unknown CPU'}, load {os.getloadavg()[0]:.1f}, "
@@ -77,6 +93,7 @@ def measured(clips: Sequence[Path], folder: Path) -> dict[str, float]:
     }
     for rate, profile in ((1, ONE), (4, FOUR)):
         sides[f"mcgurk {rate}"] = extractor(profile)
+        sides[f"mcgurk, mp4 and FLAC {rate}"] = extractor(AS_PEER[rate])
         sides[f"one ffmpeg a clip {rate}"] = one_ffmpeg(rate)
         sides[f"three ffmpeg calls {rate}"] = three_ffmpegs(rate)
     times: dict[str, list[float]] = {name: [] for name in sides}
@@ -98,6 +115,24 @@ def cpu_of(side: Side, clips: Sequence[Path], folder: Path) -> float:
 def _cpu_s() -> float:
     usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def cost_of_peer(python: str, clips: Sequence[Path], rate: int) -> float:
+    """CPU seconds a clip of video2dataset, its start taken off. Raises RuntimeError where it lost a clip."""
+    costs = []
+    for some in (clips[:FEW], clips):
+        with tempfile.TemporaryDirectory() as folder:
+            script = str(Path(__file__).with_name("extract_peer.py"))
+            command = [python, script, folder, str(rate), *map(str, some)]
+            before = _cpu_s()
+            subprocess.run(command, check=True, capture_output=True)  # noqa: S603  (the peer that was asked for)
+            costs.append(_cpu_s() - before)
+            (shard,) = Path(folder).glob("out/*.tar")
+            with tarfile.open(shard) as tar:
+                made = sum(name.endswith((".mp4", ".flac")) for name in tar.getnames())
+            if made != 2 * len(some):
+                raise RuntimeError(f"video2dataset made {made} files of {len(some)} clips")
+    return (costs[1] - costs[0]) / (len(clips) - FEW)
 
 
 def decode_picture(path: Path, folder: Path) -> None:

@@ -3,13 +3,14 @@
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from itertools import islice
 
 import dask
 from distributed import Client, Future, LocalCluster
 from distributed import as_completed as dask_as_completed
+from distributed.comm import CommClosedError
 
 Map = Callable[[Callable, Sequence], Iterable]
 PAGES = "127.0.0.1:0"  # Dask's pages: None would mean every interface
@@ -28,7 +29,8 @@ def open_compute(spec: str) -> Iterator[Map]:
     """Yields `map(function, items)`, whose results come in the order in which they end.
 
     `threads` has no crash containment; `local` is a Dask cluster of one process a core on loopback; an
-    address as `tcp://scheduler:8786` is a cluster of yours whose workers have mcgurk installed.
+    address as `tcp://scheduler:8786` (or `tls://`, with the certificates that Dask's configuration names) is a
+    cluster of yours whose workers have mcgurk installed.
     """
     logging.getLogger("distributed").setLevel(logging.WARNING)  # Prefect turns its INFO on
     if spec == "threads":
@@ -38,12 +40,23 @@ def open_compute(spec: str) -> Iterator[Map]:
         with dask.config.set(QUIET), _local_cluster() as cluster, Client(cluster) as client:
             yield lambda function, items: _on_dask(client, function, items)
     elif "://" in spec:
-        with dask.config.set(QUIET), Client(spec) as client:
+        with dask.config.set(QUIET), _naming_the_lost(spec), Client(spec) as client:
             yield lambda function, items: _on_dask(client, function, items)
     else:
         raise ValueError(
             f"--compute {spec}: use threads, local or the address of a scheduler (tcp://host:8786)"
         )
+
+
+@contextmanager
+def _naming_the_lost(address: str) -> Iterator[None]:
+    """Raises RuntimeError where a cluster does not answer, or its scheduler is lost on the way."""
+    try:
+        yield
+    except (CommClosedError, CancelledError, TimeoutError) as error:
+        raise RuntimeError(
+            f"--compute {address}: no scheduler answers there ({error}); with one, the same command goes on"
+        ) from error
 
 
 def _local_cluster() -> LocalCluster:

@@ -25,6 +25,7 @@ from tasks import download, extract, index, pack, publish, validate
 from tasks.card import has_media, write_card
 from tasks.download import Day
 from tasks.leases import lease
+from tasks.leavings import remove_leavings
 from tasks.parts import Stage
 from tasks.sources import studio
 from tasks.stages import GROUP, stage_task
@@ -67,6 +68,7 @@ def build_dataset(options: BuildOptions) -> str:
 
 def _index(pipeline: Pipeline, map_items: Map) -> None:
     with lease(pipeline.state, LEASES["index"]):
+        remove_leavings(pipeline.root, LEASES["index"])
         if pipeline.is_studio and not pipeline.options.segments:
             stage_task("studio", studio.render)(pipeline.state, pipeline.config.corpus, map_items)
         counts = stage_task("index", index.index)(
@@ -81,6 +83,8 @@ def _run_stage(pipeline: Pipeline, name: str, map_items: Map) -> None:
     due = plan_one(pipeline, name).due(only, parts_asked(pipeline.options))
     if not due:
         log.info("%s: nothing to do", name)
+    else:
+        _sweep(pipeline, name)
     runner = stage_task(name, _runner(pipeline, name, map_items))
     for group in _groups(name, due):
         with lease(pipeline.state, LEASES.get(name, "features")):
@@ -90,6 +94,13 @@ def _run_stage(pipeline: Pipeline, name: str, map_items: Map) -> None:
                 runner(stage, left)
             else:
                 log.info("%s: another build has done parts %d to %d", name, group[0], group[-1])
+
+
+def _sweep(pipeline: Pipeline, name: str) -> None:
+    """Removes what an earlier run of a stage left when it was killed."""
+    held = LEASES.get(name, "features")
+    with lease(pipeline.state, held):
+        remove_leavings(pipeline.root, held)
 
 
 def _runner(pipeline: Pipeline, name: str, map_items: Map) -> Callable[[Stage, Sequence[int]], object]:
@@ -116,6 +127,7 @@ def _publish(pipeline: Pipeline) -> None:
             log.info("publish: nothing to do")
             _show_media(pipeline)
             return
+        remove_leavings(pipeline.root, "features")
         config, runner = pipeline.config, stage_task("publish", publish.publish)
         media = pipeline.with_media
         runner(pipeline.root, config.profile, config.rules, pipeline.labels, with_media=media)

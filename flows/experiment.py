@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from prefect import flow
 
 from flows.pipeline import BuildOptions, Pipeline, resolve
-from schemas.manifest import write_text
-from schemas.shard import Version, published, read_version
+from schemas.manifest import digest_of, write_text
+from schemas.shard import Version, published, read_exclusions, read_version
 from tasks.leases import lease, training_mark
 from tasks.publish import measure_funnel
 from tasks.sources import studio
@@ -56,6 +56,11 @@ class Experiment:
     version: Version
     store: tracking.Store
     with_media: bool
+    exclude: frozenset[str] = frozenset()  # the version's exclusion list
+
+    def dataset(self) -> Dataset:
+        """The version without what its list excludes."""
+        return open_dataset(self.pipeline.root, self.version, self.exclude)
 
     def folder(self, run: tracking.Run) -> Path:
         """Where checkpoint, results and report of one run go."""
@@ -83,7 +88,8 @@ def run_experiment(options: ExperimentOptions) -> dict[str, Any]:
 
 def _run(experiment: Experiment) -> dict[str, Any]:
     settings, version = experiment.pipeline.config.train, experiment.version
-    source = tracking.VersionSource(version.digest, str(experiment.pipeline.root))
+    exclusions = digest_of(sorted(experiment.exclude))
+    source = tracking.VersionSource(version.digest, str(experiment.pipeline.root), exclusions)
     name = f"{settings.model}-{version.digest[:8]}"
     with tracking.experiment_run(
         experiment.store, name, asdict(settings), dataset=source, tags={"model": settings.model}
@@ -123,13 +129,13 @@ def prepare(options: ExperimentOptions) -> Experiment:
     uri = os.environ.get("MLFLOW_TRACKING_URI")
     store = tracking.Store(uri=uri) if uri else tracking.Store(root=pipeline.here)
     with_media = pipeline.is_studio if options.with_media is None else options.with_media
-    return Experiment(pipeline, version, store, with_media)
+    return Experiment(pipeline, version, store, with_media, read_exclusions(pipeline.root, version.digest))
 
 
 def _train(experiment: Experiment, run: tracking.Run) -> list[dict[str, float]]:
     """The metrics of every step; the best weights are in the experiment's folder."""
     settings = experiment.pipeline.config.train
-    dataset = open_dataset(experiment.pipeline.root, experiment.version)
+    dataset = experiment.dataset()
     seconds = None if settings.steps else settings.seconds
     config = TrainConfig(steps=settings.steps, seconds=seconds, seed=settings.seed)
     steps = train(dataset, settings.model, None, config, experiment.folder(run))
@@ -155,10 +161,7 @@ def _told(steps: Iterator[dict[str, float]]) -> Iterator[dict[str, float]]:
 
 def _evaluate(experiment: Experiment, run: tracking.Run, history: list[dict[str, float]]) -> dict[str, Any]:
     """The answers of every evaluation, beside the report that shows them."""
-    dataset, model = (
-        open_dataset(experiment.pipeline.root, experiment.version),
-        load_model(experiment.folder(run) / BEST),
-    )
+    dataset, model = experiment.dataset(), load_model(experiment.folder(run) / BEST)
     groups = groups_of(experiment.pipeline)
     log.info("evaluate: correspondence and retrieval on held-out videos")
     results = {
@@ -187,6 +190,7 @@ def _conditions(experiment: Experiment, dataset: Dataset, history: list[dict[str
         "dataset version": experiment.version.digest,
         "model": settings.model,
         "training clips": len(dataset.split("train")),
+        "excluded near-duplicates": len(experiment.exclude),
         "steps": int(history[-1]["step"]),
         "training seconds": round(history[-1]["seconds"]),
         "seed": settings.seed,

@@ -24,10 +24,12 @@ from schemas.shard import (
     retire,
     write_version,
 )
-from schemas.storage import path_under
+from schemas.storage import is_local, path_under
 from tasks import forget as erase
 from tasks.card import has_media, write_card
+from tasks.duplicates import write_duplicates
 from tasks.leases import NAMES, lease
+from tasks.leavings import remove_leavings
 from tasks.publish import measure_funnel
 from tasks.tombstones import bury, read_tombstones
 from tasks.validate import forget_examples
@@ -75,8 +77,9 @@ def forget(pipeline: Pipeline, video_ids: Sequence[str]) -> Forgotten:
         done.shards = {old: new and new.name for old, new in written.items()}
         done.versions = _succeed(pipeline, written)
         done.removed = erase.remove_files(root, state, slots, written)
+        remove_leavings(root, *NAMES)
         done.pages = _clean_pages(pipeline, video_ids, held, done)
-        _clean_tracking(root, video_ids, held, done)
+        _clean_tracking(pipeline.here, video_ids, held, done)
         bury(root, video_ids, {}, is_done=True)
     return done
 
@@ -91,6 +94,7 @@ def _succeed(pipeline: Pipeline, written: Mapping[str, Shard | None]) -> dict[st
         shards = [written.get(shard.name, shard) for shard in version.shards]
         successor = make_version(version.profile, [shard for shard in shards if shard])
         with_media = has_media(root, digest)
+        write_duplicates(root, successor)
         write_version(root, successor, _facts(root, version, successor), replaces=digest)
         write_card(root, successor, pipeline.labels, with_media=with_media)
         retire(root, digest)
@@ -126,7 +130,7 @@ def _clean_pages(
                     root, read_version(root, digest), pipeline.labels, with_media=has_media(root, digest)
                 )
             )
-    for path in sorted((root / "reports").glob("*/*")):
+    for path in sorted((pipeline.here / "reports").glob("*/*")):
         if path.suffix in PAGES and path.parent.name != "validation":
             before = path.read_text()
             # The page of a run on a version that held it may show it without saying so.
@@ -135,17 +139,17 @@ def _clean_pages(
             if after != before:
                 write_text(path, after)
                 changed.append(path)
-    return [path_under(root, path) for path in changed]
+    return [path_under(pipeline.here if is_local(path) else root, path) for path in changed]
 
 
-def _clean_tracking(root: Path, video_ids: Sequence[str], held: Mapping[str, bool], done: Forgotten) -> None:
+def _clean_tracking(here: Path, video_ids: Sequence[str], held: Mapping[str, bool], done: Forgotten) -> None:
     """The artefacts of runs on the versions that held the videos, and the models trained there."""
     uri = os.environ.get("MLFLOW_TRACKING_URI")
-    if not (held and (uri or (root / "mlruns" / "mlflow.db").is_file())):
+    if not (held and (uri or (here / "mlruns" / "mlflow.db").is_file())):
         return
     from training import tracking
     from training.takedown import without_media
 
-    store = tracking.Store(uri=uri) if uri else tracking.Store(root=root)
+    store = tracking.Store(uri=uri) if uri else tracking.Store(root=here)
     done.artifacts = tracking.clean_artifacts(store, held, partial(without_media, video_ids=video_ids))
     done.models = tracking.tag_forgotten(store, held)

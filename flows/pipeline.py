@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from flows.presets import PipelineConfig, load_preset
 from schemas.manifest import canonical_json, part_numbers, write_text
-from schemas.shard import latest_digest, make_version
+from schemas.shard import exclude_path, latest_digest, make_version
 from schemas.storage import is_local, open_root
 from tasks import download, extract, index, pack, validate
 from tasks.labels import find_labels
@@ -210,11 +210,15 @@ def _planned_lists(pipeline: Pipeline):
 
 
 def plan_publish(pipeline: Pipeline, before: Plan) -> Plan:
-    """Whether the shards that stand are the latest version."""
+    """Whether the shards that stand are the latest version, and its page, which is written last, is there."""
     digest = latest_digest(pipeline.root)
     pending = [plan for plan in before.parts if plan.state != "done"]
     if digest is None:
         return Plan("publish", [PartPlan(0, "missing", "no version yet")])
     if pending or make_version(pipeline.config.profile, packed(pipeline.root)).digest != digest:
         return Plan("publish", [PartPlan(0, "stale", "the shards change")])
+    if not (pipeline.root / "versions" / f"{digest}.html").is_file():
+        return Plan("publish", [PartPlan(0, "stale", "its page is missing")])
+    if not exclude_path(pipeline.root, digest).is_file():
+        return Plan("publish", [PartPlan(0, "stale", "its duplicates were not looked for")])
     return Plan("publish", [PartPlan(0, "done")])

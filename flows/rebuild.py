@@ -12,7 +12,9 @@ from flows.compute import Map
 from flows.pipeline import Pipeline
 from schemas.manifest import part_numbers
 from schemas.shard import Shard, read_version, tar_path
+from schemas.storage import lend
 from tasks import extract, pack, validate
+from tasks.download import MEDIA
 from tasks.pack import packed
 from tasks.verify import Difference, Findings, compare_tars
 
@@ -20,7 +22,7 @@ log = logging.getLogger(__name__)
 
 SCRATCH = "rebuild-"  # in the state folder
 GROUP = 16  # parts that are rebuilt before they are removed again: what a rebuild needs of the disk
-MADE = ("features", "shards")
+MADE = ("features", "shards", MEDIA)
 
 
 def rebuild(pipeline: Pipeline, map_items: Map) -> Findings:
@@ -37,6 +39,8 @@ def rebuild(pipeline: Pipeline, map_items: Map) -> Findings:
     with linked_root(pipeline.root, pipeline.state) as scratch:
         for start in range(0, len(parts), GROUP):
             group = parts[start : start + GROUP]
+            for name in (f"{MEDIA}/{part:06d}" for part in group):
+                lend(pipeline.root / name, scratch / name)
             _make(replace(again, root=scratch), group, map_items)
             found += _compare(pipeline.root, scratch, {part: listed.get(part) for part in group})
             log.info("rebuilt %d of %d parts", start + len(group), len(parts))
@@ -47,11 +51,13 @@ def rebuild(pipeline: Pipeline, map_items: Map) -> Findings:
 
 @contextmanager
 def linked_root(root: Path, state: Path) -> Iterator[Path]:
-    """A root in the state folder with the segments and clips of `root`, removed after the block."""
+    """A root in the state folder with what `root` says of segments and clips, removed after the block."""
     state.mkdir(parents=True, exist_ok=True)
+    for left in state.glob(f"{SCRATCH}*"):
+        shutil.rmtree(left, ignore_errors=True)  # of a run that was killed: one rebuilds at a time
     with TemporaryDirectory(prefix=SCRATCH, dir=state) as folder:
-        for name in ("segments", "clips"):
-            (Path(folder) / name).symlink_to(root / name, target_is_directory=True)
+        for name in ("segments", "clips/checked"):
+            lend(root / name, Path(folder) / name)
         yield Path(folder)
 
 

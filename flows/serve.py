@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.servers import free_port, mlflow_server, prefect_api, prefect_cli, running
+from schemas.storage import is_local, open_root
 
 REPOSITORY = Path(__file__).parent.parent
 POOL = "mcgurk"
@@ -31,7 +32,9 @@ class Addresses:
 
 def serve(root: str, state: str | None) -> int:
     """Serves until it is interrupted."""
-    folder = Path(root).expanduser().absolute()
+    folder = open_root(root)
+    if not is_local(folder):
+        raise ValueError(f"--root {root}: MLflow's database needs a disk: serve a local folder")
     with serving(
         folder, Path(state) if state else folder / "state", (PREFECT_PORT, MLFLOW_PORT)
     ) as addresses:

@@ -99,6 +99,11 @@ def _features(rules: FeatureRules, profile: Profile) -> list[Named]:
             "the sound is not overdriven",
         ),
         (_between("start_skew_ms", -skew, skew), "starts_together", f"streams start within {skew:g} ms"),
+        (
+            _between("duration_gap_ms", None, rules.max_duration_gap_ms),
+            "true_duration",
+            "as long as its container says",
+        ),
     ]
 
 

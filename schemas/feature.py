@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 
 from schemas import signal
@@ -39,6 +40,32 @@ class Profile:
         return self.channels == 1 and self.sample_rate_hz == signal.SAMPLE_RATE_HZ
 
 
+NUM_KEYS = 16  # of a sound print: with fewer, re-encoded clips that are shifted too are missed
+NUM_PICTURES = 8  # of a picture print, at even distances in the profile's length
+PICTURE_PRINT = np.dtype(("<u8", NUM_PICTURES))  # hashes; 0 where there is nothing to know a picture by
+WORDS_MS = 160  # between the words of a sound print
+REACH_MS = 844  # of sound that one word looks at
+
+
+def num_words(profile: Profile) -> int:
+    """How many words the sound print of a full sample has."""
+    return max((profile.length_ms - REACH_MS) // WORDS_MS + 1, 0)
+
+
+def sound_print(profile: Profile) -> np.dtype:
+    """What a sound is known by: words along its time, and the clearest moments as keys to search by."""
+    return np.dtype(
+        [
+            ("keys", "<u4", NUM_KEYS),
+            ("open_bits", "u1", (NUM_KEYS, 2)),  # of each key, those most likely to be another after encoding
+            ("frames", "<u2", NUM_KEYS),  # of 20 ms: when each key stands
+            ("num_keys", "u1"),
+            ("num_words", "<u2"),
+            ("words", "<u2", num_words(profile)),
+        ]
+    )
+
+
 # Measured in extraction's one pass over the clip; the suite `features` judges them.
 FEATURES = pa.schema(
     [
@@ -55,7 +82,10 @@ FEATURES = pa.schema(
         ("start_skew_ms", pa.float64()),  # first sound minus first picture
         ("audio_short_ms", pa.float64()),  # how much earlier than the segment its sound ends, zero-padded
         ("speech_share", pa.float64()),  # of the valid audio, by WebRTC's voice activity detector
+        ("duration_gap_ms", pa.float64()),  # what the container declared of the segment minus what decoded
         ("decoder", pa.string()),  # pyav, or ffmpeg where PyAV could not read the file
+        ("sound_print", pa.binary()),  # one `sound_print(profile)`
+        ("picture_print", pa.binary()),  # one PICTURE_PRINT
         # Each feature's own fingerprint (equal means: not to be made again) and the digest of its members.
         (
             "features",

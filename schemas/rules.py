@@ -30,6 +30,7 @@ class FeatureRules:
     max_clipped_share: float = 0.2
     max_start_skew_ms: float = 1000.0
     min_valid_share: float = 0.9  # of the segment
+    max_duration_gap_ms: float = 1000.0  # that the container promises and the streams do not hold
 
 
 @dataclass(frozen=True)

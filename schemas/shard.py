@@ -47,6 +47,22 @@ SHARDS = pa.schema(
 )
 
 
+# The near-duplicates of a version: two clips of different videos a row, `first` < `second`.
+DUPLICATES = pa.schema(
+    [
+        ("first", pa.string()),  # key
+        ("second", pa.string()),
+        ("first_split", pa.string()),
+        ("second_split", pa.string()),
+        ("kind", pa.string()),  # `sound_and_picture`, or `sound` where the pictures differ or show nothing
+        ("sound_error", pa.float64()),  # share of differing bits: strangers have 0.39 and more
+        ("picture_bits", pa.float64()),  # of 64, on average over the pictures; null where none shows anything
+        ("late_ms", pa.int64()),  # by how much the second has the same later
+        ("cluster", pa.int64()),  # of all that are near-duplicates by a chain of pairs; null for other kinds
+    ]
+)
+
+
 def frame_suffix(index: int) -> str:
     """The member suffix of frame `index`, as `007.jpg`."""
     return f"{index:03d}.jpg"
@@ -106,6 +122,22 @@ def tar_path(root: Path, shard: Shard) -> Path:
 def index_path(root: Path, shard: Shard) -> Path:
     """Where the sidecar of `shard` lies under `root`."""
     return root / "shards" / f"{shard.name}.parquet"
+
+
+def duplicates_path(root: Path, digest: str) -> Path:
+    """Where the pairs of near-duplicates of a version stand: a Parquet table for people."""
+    return root / "versions" / f"{digest}.duplicates.parquet"
+
+
+def exclude_path(root: Path, digest: str) -> Path:
+    """Where the exclusion list of a version stands: keys not to train on, one a line."""
+    return root / "versions" / f"{digest}.exclude.txt"
+
+
+def read_exclusions(root: Path, digest: str) -> frozenset[str]:
+    """The keys of a version's exclusion list; none where it has no list."""
+    path = exclude_path(root, digest)
+    return frozenset(path.read_text().split()) if path.is_file() else frozenset()
 
 
 def write_version(
@@ -197,13 +229,15 @@ def _record(root: Path, digest: str, replaces: str | None) -> None:
 
 
 def retire(root: Path, digest: str) -> None:
-    """Takes a version off the list: its JSON moves to `versions/superseded/`, its pages go.
+    """Takes a version off the list: its JSON moves to `versions/superseded/`, its pages and lists go.
 
     What is left says which shards a model was trained on; it names no sample.
     """
     path = root / "versions" / f"{digest}.json"
     for suffix in (".txt", ".md", ".html"):
         path.with_suffix(suffix).unlink(missing_ok=True)
+    for listing in (duplicates_path(root, digest), exclude_path(root, digest)):
+        listing.unlink(missing_ok=True)
     if path.is_file():
         write_text(root / "versions" / SUPERSEDED / path.name, path.read_text())
         path.unlink()

@@ -5,10 +5,11 @@ whole or not at all on both: by rename on a disk, by a single put of a finished 
 """
 
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, cast
@@ -16,6 +17,8 @@ from typing import Any, TypeVar, cast
 T = TypeVar("T")
 TRIES = 5  # of a store's call; the first waits FIRST_WAIT_S, each later one twice as long
 FIRST_WAIT_S = 0.2
+SCRATCH = ".mcgurk-"  # how scratch folders in a root begin
+TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.tmp")  # as `replacing` names files
 
 
 def open_root(address: str) -> Path:
@@ -58,6 +61,20 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def sweep(folder: Path) -> None:
+    """Removes what `replacing` and users of `scratch_beside` left in `folder` when they were killed.
+
+    Nobody may write there meanwhile. On a store, files are made elsewhere and nothing is left.
+    """
+    if not (is_local(folder) and folder.is_dir()):
+        return
+    for path in folder.glob(".*"):
+        if TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+        elif path.name.startswith(SCRATCH):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def place(file: Path, path: Path) -> None:
     """Moves a finished local file to `path`, whole or not at all."""
     with replacing(path) as temporary:
@@ -82,6 +99,16 @@ def as_local(path: Path) -> Iterator[Path]:
         copy = Path(folder) / path.name
         retried(lambda: _store(path).get_file(_name(path), str(copy)))
         yield copy
+
+
+def lend(folder: Path, target: Path) -> None:
+    """Puts the files of `folder` to be read at the local `target`: a link to it, or a copy from a store."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if is_local(folder):
+        target.symlink_to(folder, target_is_directory=True)
+        return
+    with suppress(FileNotFoundError):  # a store has no empty folders
+        retried(lambda: _store(folder).get(f"{_name(folder)}/", f"{target}/", recursive=True))
 
 
 def readable(path: Path) -> Any:

@@ -19,6 +19,7 @@ from schemas.manifest import Row, read_manifest, read_part, write_text
 from schemas.outcome import Outcome
 from schemas.shard import Version, index_path, latest_digest, read_facts
 from tasks.charts import histogram
+from tasks.duplicates import summary
 from tasks.showcase import quarantined_clips, sample_clips
 
 Labels = Mapping[str, tuple[int, str]]  # machine id -> index, display name
@@ -51,6 +52,7 @@ def write_card(root: Path, version: Version, labels: Labels, *, with_media: bool
     counts: Counter[str] = Counter(label for row in rows for label in row["labels"])
     splits = split_table(version, rows)
     facts: dict[str, Any] = {"version": version, "splits": splits, "funnel": list(_funnel_lines(funnel))}
+    facts["duplicates"] = summary(root, version.digest)
     cells = [(_cell(names.get(mid, mid)), n) for mid, n in counts.most_common()]
     card = _markdown().render(**facts, labels=cells)
     path = root / "versions" / f"{version.digest}.md"

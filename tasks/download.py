@@ -4,6 +4,7 @@ The one stage whose result depends on the day: rows keep their attempts and when
 """
 
 import logging
+import shutil
 import threading
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -149,7 +150,8 @@ def _fetched(
     if not videos:
         return
     scratch = day.state / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed: one downloads at a time
+    scratch.mkdir(parents=True)
     with open_source(config.source, day.state) as fetch, ThreadPoolExecutor(config.lanes) as lanes:
         lane = _Lane(stage, config, day, fetch)
         yield from tracked(lanes.map(lane.video, videos.values()), len(videos), "download", log)

@@ -8,7 +8,7 @@ import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -24,11 +24,12 @@ from tasks.decode import decode
 from tasks.measure import measured
 from tasks.members import feature_path, fragment_path, fragment_paths, join_members, write_fragment
 from tasks.parts import Inputs, Stage, carried, commit_part, read_inputs, reusable_rows
+from tasks.prints import prints_of
 from tasks.progress import tracked
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 BATCH = 8  # clips a Dask task: a lost worker costs these, and 2 ms of scheduling are 2 % of their decode
 TOOLS = ("av", "numpy", "scipy", "simplejpeg", "soxr", "webrtcvad-wheels")  # whose versions may change bytes
 
@@ -46,6 +47,9 @@ class Batch:
     clips: list[tuple[Row, list[str]]]
     profile: Profile
     limits: isolation.Limits = isolation.LIMITS
+    tools: dict[str, str] = field(
+        default_factory=lambda: _tools()
+    )  # of who asks; those of the worker are to be equal
 
 
 @dataclass
@@ -168,7 +172,14 @@ def _commit(stage: Stage, work: _Work, profile: Profile) -> None:
 
 
 def extract_batch(batch: Batch) -> tuple[int, list[Row]]:
-    """Decodes the clips of a batch and writes their features as fragments: (part, a row a clip)."""
+    """Decodes the clips of a batch and writes their features as fragments: (part, a row a clip).
+
+    Raises RuntimeError on a worker whose tools are of other versions: its bytes may differ.
+    """
+    if batch.tools != _tools():
+        raise RuntimeError(
+            f"this worker has {_tools()}, the build has {batch.tools}: install one lock on both"
+        )
     rows, made = [], defaultdict(dict)
     for clip, names in batch.clips:
         try:
@@ -206,7 +217,9 @@ def extract_clip(batch: Batch, clip: Row, names: Sequence[str]) -> tuple[Row, di
     members = _by_feature(answered, profile)
     entries = [_entry(name, members[name], _feature_fingerprint(name, clip, profile)) for name in names]
     row = {"key": clip["key"], "outcome": Outcome.OK.value, "reason": "", "detail": ""}
-    return {**row, "length_s": length_s, **facts, "features": entries}, members
+    facts |= {name: bytes.fromhex(text) for name, text in facts.pop("prints").items()}
+    gap_ms = 1000 * min(clip["covered_s"], length_s) - facts["valid_ms"]
+    return {**row, "length_s": length_s, **facts, "duration_gap_ms": gap_ms, "features": entries}, members
 
 
 def _by_feature(answered: Mapping[str, bytes], profile: Profile) -> dict[str, Members]:
@@ -239,7 +252,9 @@ def answer_extract(
         for name in names
         for suffix, data in features.modules()[name].members(decoded, of).items()
     }
-    return measured(decoded, of), members
+    facts = measured(decoded, of)
+    prints = {name: data.hex() for name, data in prints_of(decoded, facts, of).items()}
+    return {**facts, "prints": prints}, members
 
 
 def _failed(clip: Row, error: ItemError) -> Row:

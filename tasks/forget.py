@@ -189,9 +189,10 @@ def remove_files(root: Path, state: Path, slots: Slots, written: Collection[str]
     for part, keys in slots.items():
         ledger.remove(state, part, keys)
     removed = {}
-    for path in [*_files_of(root, slots, written), *_leavings(state)]:
-        removed[path_under(root if path.is_relative_to(root) else state, path)] = path.stat().st_size
-        path.unlink()
+    for base, paths in ((root, _files_of(root, slots, written)), (state, _leavings(state))):
+        for path in list(paths):
+            removed[path_under(base, path)] = path.stat().st_size
+            path.unlink()
     for folder in _scratch(state):
         shutil.rmtree(folder, ignore_errors=True)
     return removed

@@ -5,28 +5,27 @@ memory, file size and time, and dies with its parent. It answers in JSON and raw
 parent does not trust it either. `python -m tasks.isolation` is that process.
 """
 
-import ctypes
 import errno
 import importlib
 import json
 import os
-import resource
 import select
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import traceback
 import weakref
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from schemas.outcome import ItemError, Outcome
+from tasks.limits import end_with_parent, limit
 
 # What may be called, by name: functions of JSON arguments that return (JSON, {name: bytes}).
 CALLS = {"probe": "tasks.media", "cut": "tasks.media", "extract": "tasks.extract"}
@@ -36,7 +35,6 @@ TRIES = 2  # a process that died may have suffered from the file before: the ver
 EVIDENCE_BYTES = 500
 CHUNK_BYTES = 1 << 20
 MAX_ANSWER_BYTES = 1 << 30
-PR_SET_PDEATHSIG = 1
 READY = b"ready"
 START_S = 60.0  # it takes 0.3 to 0.7 s
 
@@ -51,40 +49,48 @@ class Limits:
 
 
 LIMITS = Limits()
-_OF_THREAD = threading.local()
+# Media processes that wait for a call: threads come and go, and a start costs more than most calls.
+_IDLE: list["MediaProcess"] = []
+# The kernel ends a media process with the *thread* that started it, so that thread lives as long as we do.
+_STARTER = ThreadPoolExecutor(1, "media-processes")
 
 
 def call(name: str, arguments: Mapping[str, Any], limits: Limits = LIMITS) -> tuple[Any, dict[str, bytes]]:
-    """What `name` (of CALLS) answers in this thread's media process.
+    """What `name` (of CALLS) answers in a media process that serves nobody else meanwhile.
 
     Raises what it raised (ItemError, OSError), and ItemError (quarantined, `decodable`) with the evidence
     where the process crashed, hung or ran out of memory twice.
     """
     evidence = ""
-    for _ in range(TRIES):
-        process = _process(name, limits)
+    for number in range(TRIES):
+        process = _idle(limits) if number == 0 else None
+        process = process or _STARTER.submit(MediaProcess, name, limits).result()
         try:
             return process.call(name, arguments)
         except _DiedError as died:
             evidence = str(died)
-            close()
+            process.kill()
+        finally:
+            if process.is_alive:
+                _IDLE.append(process)
     raise ItemError(Outcome.QUARANTINED, "decodable", f"the media process {evidence}, twice")
 
 
 def close() -> None:
-    """Ends this thread's media process, if there is one."""
-    process = getattr(_OF_THREAD, "process", None)
-    if process is not None:
-        process.kill()
-        _OF_THREAD.process = None
+    """Ends the media processes that wait."""
+    while _IDLE:
+        _IDLE.pop().kill()
 
 
-def _process(name: str, limits: Limits) -> "MediaProcess":
-    process = getattr(_OF_THREAD, "process", None)
-    if process is None or process.limits != limits:
-        close()
-        process = _OF_THREAD.process = MediaProcess(name, limits)
-    return process
+def _idle(limits: Limits) -> "MediaProcess | None":
+    """One that waits and has these limits."""
+    while _IDLE:
+        with suppress(IndexError):  # another thread was faster
+            process = _IDLE.pop()
+            if process.limits == limits and process.is_alive:
+                return process
+            process.kill()
+    return None
 
 
 class _DiedError(Exception):
@@ -107,7 +113,7 @@ class MediaProcess:
             env={**environment, **ONE_THREAD, **here},
             start_new_session=True,  # so that an ffmpeg that it runs can be ended with it
         )
-        self._end = weakref.finalize(self, _ended, self._process, self._said)  # also when its thread ends
+        self._end = weakref.finalize(self, _ended, self._process, self._said)
         try:
             self._read(len(READY), time.monotonic() + START_S)
         except _DiedError as died:
@@ -128,6 +134,11 @@ class MediaProcess:
         if "error" in header:
             raise _raised(header["error"])
         return header["result"], members
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can be called: it was neither ended nor did it end by itself."""
+        return self._end.alive and self._process.poll() is None
 
     def kill(self) -> None:
         """Ends the process at once."""
@@ -183,9 +194,9 @@ def _raised(error: Mapping[str, Any]) -> Exception:
 def main() -> None:
     """Answers calls until the parent closes the pipe."""
     memory_bytes, file_bytes, name = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    for limit, value in (("AS", memory_bytes), ("FSIZE", file_bytes), ("CORE", 0)):
-        resource.setrlimit(getattr(resource, f"RLIMIT_{limit}"), (value, value))
+    end_with_parent()
+    for what, value in (("AS", memory_bytes), ("FSIZE", file_bytes), ("CORE", 0)):
+        limit(what, value)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not stand between answers
     importlib.import_module(CALLS[name])

@@ -26,6 +26,7 @@ import imageio_ffmpeg
 import numpy as np
 
 from schemas.outcome import ItemError, Outcome
+from tasks.limits import end_with_parent, limit
 
 # What AudioSet's source and people's folders hold. Playlists, concat scripts and network protocols are not
 # media: a hostile file must not make the decoder open another one.
@@ -83,6 +84,8 @@ def open_media(path: Path) -> Iterator[av.container.InputContainer]:
     try:
         with av.open(str(path), options=OPEN_OPTIONS, metadata_errors="replace") as container:
             yield container
+    except MemoryError:
+        raise  # no damage that ffmpeg could mend
     except (av.error.FFmpegError, ValueError, OverflowError) as error:
         raise ItemError(
             Outcome.QUARANTINED, "decodable", f"{type(error).__name__}: {str(error)[:200]}"
@@ -257,11 +260,17 @@ def run_ffmpeg(output: Any) -> None:
     environment = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
     command = quiet.compile(cmd=ffmpeg_path())
     with subprocess.Popen(  # noqa: S603  (a list of arguments, files named as file:...)
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        preexec_fn=end_with_parent,  # one call of the kernel: safe beside other threads
     ) as process:
         _, most = resource.getrlimit(resource.RLIMIT_AS)  # a media process has one already, and hands it on
         if most == resource.RLIM_INFINITY:
-            resource.prlimit(process.pid, resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+            limit("AS", MEMORY_BYTES, process.pid)
+        limit("CPU", FFMPEG_TIMEOUT_S, process.pid)  # where nobody is left who would end it
         try:
             _, said = process.communicate(timeout=FFMPEG_TIMEOUT_S)
         except subprocess.TimeoutExpired:

@@ -35,6 +35,11 @@ def fragment_paths(root: Path, name: str, part: int) -> list[Path]:
     return sorted(path for path in found if path.name.startswith(f".{part:06d}-") and path.suffix == ".arrow")
 
 
+def all_fragments(root: Path) -> list[Path]:
+    """The fragments that are there of any part and feature."""
+    return list((root / "features").glob("*/.*-*.arrow"))
+
+
 @contextmanager
 def open_members(path: Path) -> Iterator[pa.Table]:
     """A feature file as a memory-mapped table, valid inside the block."""

@@ -25,7 +25,7 @@ from schemas.manifest import (
 )
 from schemas.outcome import Outcome
 from schemas.shard import JSON_SUFFIX, SHARDS, Shard, shard_name
-from schemas.storage import place, scratch_beside
+from schemas.storage import SCRATCH, place, scratch_beside
 from tasks import features
 from tasks.members import feature_path, members_by_key, open_members, read_sample
 from tasks.parts import Inputs, Stage, carried, commit_part, read_inputs
@@ -143,7 +143,7 @@ def write_shard(
     Returns the size of each file in bytes.
     """
     by_key = {row["key"]: row for row in rows}
-    with TemporaryDirectory(prefix=".mcgurk-", dir=scratch_beside(folder)) as scratch:
+    with TemporaryDirectory(prefix=SCRATCH, dir=scratch_beside(folder)) as scratch:
         temporary = Path(scratch) / "shard.tar"
         with (
             temporary.open("wb") as raw,

@@ -10,6 +10,7 @@ from schemas.manifest import PART_NAME, part_numbers, part_path, read_header
 from schemas.shard import index_path, latest_digest, published, read_version, retire, tar_path
 from schemas.storage import path_under
 from tasks.leases import lease, unread
+from tasks.leavings import remove_leavings
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ def prune(root: Path, state: Path, keep: int = KEEP) -> Pruned:
             if path not in named:
                 pruned.removed[path_under(root, path)] = path.stat().st_size
                 path.unlink()
+        remove_leavings(root, "features")
     log.info("prune: %d versions kept, %d retired", len(pruned.kept), len(pruned.retired))
     return pruned
 

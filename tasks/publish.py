@@ -11,6 +11,7 @@ from schemas.outcome import Outcome, funnel
 from schemas.rules import Rules
 from schemas.shard import Version, make_version, write_version
 from tasks.card import Labels, write_card
+from tasks.duplicates import write_duplicates
 from tasks.pack import packed
 from tasks.validate import judge
 
@@ -26,7 +27,7 @@ VERDICT = ("key", "outcome", "reason")
 def publish(
     root: Path, profile: Profile, rules: Rules, labels: Labels, *, with_media: bool = False
 ) -> Version:
-    """Checks the shards, writes the version that they make and its card, and points `latest` at it.
+    """Checks the shards, writes the version that they make, its duplicates and card; `latest` points at it.
 
     Raises GateError if a shard lacks anything, RuntimeError if a segment is lost or counted twice.
     """
@@ -35,6 +36,7 @@ def publish(
     samples = sum(shard.num_samples for shard in version.shards)
     if samples != counts["in_shards"]:
         raise RuntimeError(f"{samples} samples in shards, but the funnel counts {counts['in_shards']}")
+    write_duplicates(root, version)  # first: who finds the version finds its exclusion list
     write_version(root, version, {"funnel": counts})
     card = write_card(root, version, labels, with_media=with_media)
     log.info(

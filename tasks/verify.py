@@ -21,7 +21,7 @@ from schemas.shard import (
     shard_name,
     tar_path,
 )
-from schemas.storage import path_under
+from schemas.storage import as_local, path_under
 from tasks.members import feature_files, open_members
 from tasks.parts import lost_files
 from tasks.progress import tracked
@@ -117,9 +117,10 @@ def check_shard(root: Path, shard: Shard) -> Findings:
     gone = [path for path in (tar, sidecar) if not path.is_file()]
     if gone:
         return Findings(differences=[Difference(f"shards/{path.name}", "is gone") for path in gone])
-    found = Findings(Counter(shards=1, bytes=tar.stat().st_size))
-    sha256 = sha256_of_file(tar)
-    if (sha256, tar.stat().st_size) != (shard.sha256, shard.size_bytes):
+    with as_local(tar) as local:
+        sha256, size, samples = sha256_of_file(local), local.stat().st_size, read_samples(local)
+    found = Findings(Counter(shards=1, bytes=size))
+    if (sha256, size) != (shard.sha256, shard.size_bytes):
         found.differences.append(Difference(where, f"has the sha256 {sha256}, not {shard.sha256}"))
     indexed = _rows(sidecar)
     if indexed is None:
@@ -130,7 +131,6 @@ def check_shard(root: Path, shard: Shard) -> Findings:
     if len(rows) != shard.num_samples:
         problem = f"has {len(rows)} samples, {shard.num_samples} are listed"
         found.differences.append(Difference(f"shards/{sidecar.name}", problem))
-    samples = read_samples(tar)
     found.differences += [
         Difference(where, "is in the tar, not in its index", key)
         for key in set(samples) - {row["key"] for row in rows}
@@ -152,7 +152,7 @@ def read_samples(tar: Path) -> dict[str, Members]:
     """The samples of a tar by key, read as anybody would; what a broken header hides is not in it."""
     samples: dict[str, Members] = {}
     try:
-        with tarfile.open(tar, "r:") as file:
+        with as_local(tar) as local, tarfile.open(local, "r:") as file:
             for info in file:
                 key, _, suffix = info.name.partition(".")
                 content = file.extractfile(info)

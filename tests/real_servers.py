@@ -3,25 +3,29 @@
 import os
 import subprocess
 import sys
+import urllib.request
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Thread
+
+import preloaded
+
+from flows.servers import free_port, running, stop
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DATA_FOLDERS = ("segments", "clips", "features", "shards", "versions")
 
 
 def run_mcgurk(*arguments: str, code: int = 0) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    command = [sys.executable, "-m", "flows.cli", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    """What one command printed, run as a user would, but with everything imported already."""
+    with TemporaryDirectory() as folder:
+        return preloaded.run(arguments, Path(folder) / "output", os.environ, code)
 
 
 def snapshot(root: Path) -> dict[str, tuple[int, int]]:
@@ -81,3 +85,62 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def log_message(self, *arguments) -> None:
         pass
+
+
+@contextmanager
+def object_store(folder: Path) -> Iterator[dict[str, str]]:
+    """An S3-compatible store on loopback with an empty bucket `bucket`; yields the environment of its clients."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with running(command, folder / "store.log", f"{address}/moto-api/"):
+        urllib.request.urlopen(urllib.request.Request(f"{address}/bucket", method="PUT")).close()
+        yield {
+            "AWS_ENDPOINT_URL": address,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
+
+@contextmanager
+def dask_cluster(folder: Path, num_workers: int, environment: Mapping[str, str]) -> Iterator["Cluster"]:
+    """A scheduler and workers that somebody else started, each in a folder of its own, all on loopback."""
+    port = free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    dask = [sys.executable, "-m", "dask"]
+    options = ["--host", "127.0.0.1", "--no-dashboard"]
+    with ExitStack() as stack:
+        command = [*dask, "scheduler", *options, "--port", str(port)]
+        scheduler = stack.enter_context(_elsewhere(folder / "scheduler", command, environment))
+        command = [*dask, "worker", address, *options, "--nthreads", "1", "--no-nanny"]
+        workers = [
+            stack.enter_context(_elsewhere(folder / f"worker{n}", command, environment))
+            for n in range(num_workers)
+        ]
+        yield Cluster(address, scheduler, workers)
+
+
+@dataclass
+class Cluster:
+    """The processes of a cluster, and the address of its scheduler."""
+
+    address: str
+    scheduler: subprocess.Popen
+    workers: list[subprocess.Popen]
+
+
+@contextmanager
+def _elsewhere(
+    folder: Path, command: Sequence[str], environment: Mapping[str, str]
+) -> Iterator[subprocess.Popen]:
+    folder.mkdir(parents=True)
+    given = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env=given, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        stop(process)

@@ -82,3 +82,17 @@ def write_clips(folder: Path, ids: list[str], recipe: Recipe | None = None) -> l
     path = folder / "list.csv"
     path.write_text("".join(f'{video_id}, 0.000, 2.000, "/m/09x0r,/m/04rlf"\n' for video_id in ids))
     return [path]
+
+
+def write_corpus(folder: Path, num_eval: int, num_train: int) -> list[Path]:
+    """Short clips of two seconds, and a list of each split of them: so that there are two shards."""
+    folder.mkdir(parents=True)
+    lists = []
+    for name, count in (("eval_segments", num_eval), ("train_segments", num_train)):
+        ids = [f"{name[:5]}{n:02d}" for n in range(count)]
+        for n, video_id in enumerate(ids):
+            timecode.write(folder / f"{video_id}.mp4", Recipe(seconds=2 + n / 10, frame_rate=10))
+        path = folder / f"{name}.csv"
+        path.write_text("".join(f'{video_id}, 0.000, 2.000, "/m/09x0r"\n' for video_id in ids))
+        lists.append(path)
+    return lists

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 KEPT_SHARDS = 8  # whole tars of a host that answers no ranges: as many as a shuffled batch may need in turn
 SIDECARS_AT_ONCE = 64
 READ_BYTES = 1 << 20  # tarfile asks for 10 kB at a time, which is a request, or a change of thread, each time
+PARQUET_MAGIC = b"PAR1"  # how a sidecar begins
 SILENCE_S = 60.0  # of a host, after which it is given up
 
 Place = tuple[int, int, int]  # number of the tar in the version, offset, size in bytes
@@ -103,10 +104,15 @@ class RemoteShards:
             options.setdefault("client_kwargs", {"timeout": _patience()})
         self._fs, folder = fsspec.core.url_to_fs(str(root).rstrip("/"), **options)
         self._stems = [f"{folder}/shards/{shard.name}" for shard in version.shards]
-        self.has_ranges = not self._stems or len(self._fs.cat_file(f"{self._stems[0]}.parquet", 0, 1)) == 1
+        self.has_ranges = not self._stems or self._answers_range(f"{self._stems[0]}.parquet")
         if not self.has_ranges:
             log.warning("%s answers no ranges: single members cost their whole tar", root)
         self._whole = lru_cache(KEPT_SHARDS)(self._fetch_whole)
+
+    def _answers_range(self, sidecar: str) -> bool:
+        # Its bytes, not their number: a client may cut a whole file short to the size that it asked for. And by
+        # name: to s3fs the second argument is a version of the object.
+        return self._fs.cat_file(sidecar, start=1, end=3) == PARQUET_MAGIC[1:3]
 
     def sidecars(self) -> Iterator[bytes]:
         """The Parquet file beside each tar, in the version's order."""

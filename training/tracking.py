@@ -111,10 +111,10 @@ class Run:
 
 
 class VersionSource(DatasetSource):
-    """A dataset version as MLflow names it: by digest and root."""
+    """A dataset version as MLflow names it: by digest and root, and by the digest of what was excluded."""
 
-    def __init__(self, digest: str, root: str) -> None:
-        self.digest, self.root = digest, root
+    def __init__(self, digest: str, root: str, exclusions: str = "") -> None:
+        self.digest, self.root, self.exclusions = digest, root, exclusions
 
     @staticmethod
     def _get_source_type() -> str:
@@ -134,7 +134,7 @@ class VersionSource(DatasetSource):
 
     def to_dict(self) -> dict[str, Any]:
         """What is kept of it."""
-        return {"digest": self.digest, "root": self.root}
+        return {"digest": self.digest, "root": self.root, "exclusions": self.exclusions}
 
     @classmethod
     def from_dict(cls, source_dict: dict[str, Any]) -> "VersionSource":
@@ -152,7 +152,7 @@ def experiment_run(
         run = Run(MlflowClient(), active.info.run_id)
         mlflow.log_params({key: str(value) for key, value in _leaves(params).items()})
         mlflow.log_input(_VersionDataset(dataset), context="training")
-        run.set_tags({"dataset_version": dataset.digest, **tags})
+        run.set_tags({"dataset_version": dataset.digest, "exclusions": dataset.exclusions, **tags})
         try:
             yield run
         finally:

@@ -9,6 +9,7 @@ from real_servers import REPOSITORY
 
 from flows.cli import VERBS, ids_apart, parser
 from flows.pipeline import BuildOptions, parts_asked, resolve, stages_asked
+from flows.serve import serve
 
 BUILD = {
     "--root", "--preset", "--segments", "--source", "--from", "--only", "--parts", "--compute", "--state", "--strict",
@@ -100,3 +101,8 @@ def test_from_starts_at_a_stage_and_an_unknown_one_names_the_choices(tmp_path):
     )
     with pytest.raises(ValueError, match="use one of index, validate-segments, download"):
         resolve(BuildOptions(str(tmp_path), from_stage="shard"))
+
+
+def test_a_root_on_a_store_is_not_served():
+    with pytest.raises(ValueError, match="MLflow's database needs a disk"):
+        serve("s3://bucket/root", None)

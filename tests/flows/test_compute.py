@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import dask
+import preloaded
 import psutil
 import pytest
 from distributed import LocalCluster
@@ -64,6 +66,17 @@ def test_few_items_are_under_way_at_once():
 
     assert under_way <= 8  # three a thread, and those that followed the first result
     assert len(rest) == 49
+
+
+def test_a_scheduler_that_is_lost_is_named(prefect_server, tmp_path):
+    with (
+        preloaded.cluster(tmp_path, 1) as cluster,
+        dask.config.set({"distributed.comm.timeouts.connect": "1s"}),
+        pytest.raises(RuntimeError, match=f"{cluster.address}: no scheduler answers there"),
+        open_compute(cluster.address) as map_items,
+    ):
+        cluster.scheduler.kill()
+        list(map_items(square, range(4)))
 
 
 def test_an_unknown_place_names_the_choices():

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import pyarrow.parquet as pq
 import pytest
 import timecode
 from real_servers import REPOSITORY, run_mcgurk, snapshot
@@ -16,7 +17,15 @@ from timecode import Recipe
 from flows.forget import Forgotten, forget
 from flows.pipeline import BuildOptions, plan_all, resolve
 from schemas.manifest import read_manifest, write_text
-from schemas.shard import latest_digest, published, read_superseded, read_version, tar_path
+from schemas.shard import (
+    duplicates_path,
+    exclude_path,
+    latest_digest,
+    published,
+    read_superseded,
+    read_version,
+    tar_path,
+)
 from tasks.ledger import latest
 from tasks.prune import prune
 from tasks.publish import MANIFESTS, measure_funnel
@@ -151,6 +160,8 @@ def test_every_kept_version_has_a_successor_without_it(root):
     for digest, successor in done.versions.items():
         assert not list((root / "versions").glob(f"{digest}.*"))
         assert sample(root, successor) == {}
+        assert KEY not in exclude_path(root, successor).read_text()
+        assert KEY not in str(pq.read_table(duplicates_path(root, successor)).to_pylist())
     assert {version.digest for version in read_superseded(root)} == set(held)
     facts = json.loads((root / "versions" / f"{latest_digest(root)}.json").read_text())["facts"]
     assert facts["funnel"] == measure_funnel(root)

@@ -45,9 +45,9 @@ def test_models_of_scenes_without_cause_stay_at_chance(prefect_server, tmp_path,
     of the models' intervals is at least as wide as the interval of their mean, and as narrow as one of them: what
     leaks to all of them is found as before.
     """
-    corpus = CorpusConfig(480, eval_share=0.5, has_cause=False)
+    corpus = CorpusConfig(384, eval_share=0.45, has_cause=False)
 
-    found = learnt(tmp_path / "root", monkeypatch, corpus, steps=110, seeds=(0, 1, 2))
+    found = learnt(tmp_path / "root", monkeypatch, corpus, steps=90, seeds=(0, 1, 2))
 
     for pairs in ("random", "same_group"):
         low, high = (float(np.mean([one[pairs]["auc"][end] for one in found])) for end in ("low", "high"))

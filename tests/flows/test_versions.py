@@ -2,12 +2,16 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from real_servers import run_mcgurk, snapshot
+from roots import Root, write_clips
 
+from flows.pipeline import BuildOptions, plan_publish, resolve
 from schemas.manifest import read_part, sha256_of_file
 from schemas.shard import index_path, published, read_version, tar_path
+from tasks.parts import PartPlan, Plan
 
 pytestmark = pytest.mark.xdist_group("flows")
 
@@ -91,3 +95,17 @@ def test_verbs_of_versions_refuse_a_root_without_one(tmp_path, mcgurk):
     for verb in ("verify", "prune"):
         assert "no dataset version" in mcgurk(verb, "--root", str(tmp_path), code=2)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_version_whose_page_a_kill_prevented_is_published_again(tmp_path):
+    folder = tmp_path / "media"
+    root = Root(tmp_path / "root", f"folder:{folder}", write_clips(folder, ["a"]))
+    root.build()
+    pipeline = resolve(BuildOptions(str(root.path), "small"))
+    pipeline = replace(pipeline, config=replace(pipeline.config, profile=root.profile))
+    before = plan_publish(pipeline, Plan("pack")).parts
+
+    (root.path / "versions" / f"{read_version(root.path).digest}.html").unlink()
+
+    assert before == [PartPlan(0, "done")]
+    assert plan_publish(pipeline, Plan("pack")).parts == [PartPlan(0, "stale", "its page is missing")]

@@ -307,3 +307,12 @@ def test_a_clip_without_sound_has_silence_of_full_length(tmp_path):
 
     assert (row["rms_db"], row["peak"], row["valid_ms"]) == (pytest.approx(-120), 0.0, 0)
     assert (row["num_samples"], row["audio_short_ms"]) == (PROFILE.num_samples, 2000.0)
+
+
+def test_a_worker_with_other_tools_makes_no_bytes(tmp_path):
+    batch = extract.Batch(tmp_path, 0, 0, [], PROFILE)
+    other = replace(batch, tools={**batch.tools, "av": "1.0"})
+
+    assert extract.extract_batch(batch) == (0, [])
+    with pytest.raises(RuntimeError, match="'av': '1.0'.*install one lock on both"):
+        extract.extract_batch(other)

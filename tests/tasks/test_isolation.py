@@ -1,8 +1,12 @@
 """What a hostile file does, it does to one media process; it costs that file and nothing else."""
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,12 +15,14 @@ from threading import Thread
 import psutil
 import pytest
 import timecode
+from real_servers import REPOSITORY
 from small_roots import PROFILE, RECIPE, clip_rows, extract_all, fetch, indexed, key_of, media, passed
 
 from schemas.manifest import read_manifest
 from schemas.outcome import ItemError, Outcome
 from tasks import extract, features, isolation
 from tasks.isolation import Limits
+from tasks.media import FFMPEG_TIMEOUT_S, MEMORY_BYTES, Probe, ffmpeg, run_ffmpeg
 
 NAMES = list(features.of_profile(PROFILE))
 
@@ -125,13 +131,63 @@ def test_a_file_that_hangs_the_decoder_is_given_up_in_time(endless):
     assert not media_processes()
 
 
+CALLER = """
+import json, sys
+from tasks import isolation
+isolation.call("cut", json.loads(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("victim", ["caller", "media process"])
+def test_nothing_outlives_a_process_that_is_killed(victim, endless, tmp_path):
+    """As a Dask worker, or its media process, is killed while an ffmpeg reads on."""
+    facts = asdict(Probe("mov", 0.0, 9.0, video_codec="h264"))
+    asked = {"source": str(endless), "facts": facts, "segment_s": (0.0, 2.0), "target": str(tmp_path / "cut")}
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen([sys.executable, "-c", CALLER, json.dumps(asked)], env=environment) as caller:
+        while not (found := [p for p in _descendants(caller.pid) if has_opened(p, endless)]):
+            assert caller.poll() is None
+        (ffmpeg,) = found
+        (process,) = media_processes()
+        if victim == "media process":
+            caller.send_signal(signal.SIGSTOP)  # it must not be the one that ends the ffmpeg
+            process.kill()
+            _, alive = psutil.wait_procs([ffmpeg], timeout=60)
+        caller.kill()
+        if victim == "caller":
+            _, alive = psutil.wait_procs([ffmpeg, process], timeout=60)
+
+    assert alive == []
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    return psutil.Process(pid).children(recursive=True)
+
+
+def test_an_ffmpeg_has_a_limit_of_its_own_work(endless, tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        output = ffmpeg.input(f"file:{endless}").output(f"file:{tmp_path}/out.mkv")
+        running = pool.submit(run_ffmpeg, output)
+        while not (found := [p for p in psutil.Process().children() if has_opened(p, endless)]):
+            assert not running.done()
+        while psutil.RLIM_INFINITY in found[0].rlimit(psutil.RLIMIT_CPU):  # it is set last, after the start
+            assert not running.done()
+        limits = [found[0].rlimit(psutil.RLIMIT_CPU), found[0].rlimit(psutil.RLIMIT_AS)]
+        found[0].kill()
+
+    assert limits == [(FFMPEG_TIMEOUT_S, FFMPEG_TIMEOUT_S), (MEMORY_BYTES, MEMORY_BYTES)]
+    with pytest.raises(ItemError, match="ffmpeg failed"):
+        running.result()
+
+
 def test_a_file_that_wants_too_much_memory_is_quarantined(tmp_path, monkeypatch):
     monkeypatch.setattr(timecode, "WIDTH", 12 * 640)
     monkeypatch.setattr(timecode, "HEIGHT", 4320)
     vast = timecode.write(tmp_path / "vast.mkv", replace(RECIPE, seconds=0.4, video_codec="mpeg4"))
 
     with pytest.raises(ItemError) as raised:
-        isolation.call("extract", asked(vast), Limits(memory_bytes=500 << 20))
+        # Time too: without memory some codecs neither end nor fail.
+        isolation.call("extract", asked(vast), Limits(memory_bytes=500 << 20, seconds=5.0))
 
     assert raised.value.reason == "decodable"
 
