@@ -41,7 +41,10 @@ OPTIONS: dict[str, dict] = {
     "--state": {"metavar": "DIR", "help": "ledgers, logs and databases; default ROOT/state"},
     "--strict": {"action": "store_true", "help": "stop at a malformed line of a list"},
     "--with-media": {"action": "store_true", "help": "embed some frames and sounds in the data card"},
-    "--model": {"metavar": "M", "help": "a model of training/models, default contrastive"},
+    "--model": {
+        "metavar": "M",
+        "help": "a model of training/models, default contrastive; several with commas are compared",
+    },
     "--rebuild": {
         "action": "store_true",
         "help": "also extract and pack everything anew from the clips, beside what stands, and compare",

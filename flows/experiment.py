@@ -44,6 +44,8 @@ class ExperimentOptions:
     preset: str | None = None
     model: str | None = None
     seconds: float | None = None
+    steps: int | None = None  # instead of seconds
+    seed: int | None = None
     state: str | None = None
     with_media: bool | None = None  # None: only what the studio generated goes into pages
 
@@ -107,6 +109,8 @@ def _run(experiment: Experiment) -> dict[str, Any]:
         **results,
         "report": str(experiment.folder(run) / REPORT),
         "run_id": run.run_id,
+        "steps": int(history[-1]["step"]),
+        "train_s": history[-1]["seconds"],
         **asdict(verdict),
     }
 
@@ -122,8 +126,9 @@ def _require_version(experiment: Experiment, run: tracking.Run) -> None:
 def prepare(options: ExperimentOptions) -> Experiment:
     """The experiment that `options` ask for. Raises ValueError for a version or a model that is not there."""
     pipeline = resolve(BuildOptions(options.root, options.preset, state=options.state))
-    asked = {"model": options.model, "seconds": options.seconds}
-    settings = replace(pipeline.config.train, **{name: value for name, value in asked.items() if value})
+    asked = {name: getattr(options, name) for name in ("model", "seconds", "steps", "seed")}
+    given = {name: value for name, value in asked.items() if value is not None}
+    settings = replace(pipeline.config.train, **given)
     pipeline = replace(pipeline, config=replace(pipeline.config, train=settings))
     version = read_version(pipeline.root, options.dataset_version)
     uri = os.environ.get("MLFLOW_TRACKING_URI")

@@ -1,8 +1,8 @@
 """What the commands print: plans, funnels and status as text."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.forget import Forgotten
 from schemas.manifest import part_numbers, part_path, read_part
@@ -11,6 +11,9 @@ from tasks.parts import Plan
 from tasks.prune import Pruned
 from tasks.publish import measure_funnel
 from tasks.verify import Findings
+
+if TYPE_CHECKING:
+    from flows.comparison import Compared  # imports Prefect, which most verbs don't need
 
 MB = 1e6
 MOST_DIFFERENCES = 50  # that are printed
@@ -74,6 +77,21 @@ def scores_text(results: Mapping[str, Any]) -> str:
         ("shortcut probe: sound alone", asked["probes"], "audio_only"),
     ]
     return "\n".join(f"{name:<50}{_interval(table[key])}" for name, table, key in rows if key in table)
+
+
+def comparison_text(compared: Sequence["Compared"]) -> str:
+    """A table of models: means and 95 % intervals over the seeds, and chance in the last row."""
+    names = list(compared[0].numbers)
+    head = f"{'model':<16}" + "".join(f"{name:<30}" for name in names) + "training"
+    lines = [f"{len(compared)} models, {compared[0].steps} steps each, means over 3 seeds", "", head]
+    for one in compared:
+        cells = [
+            f"{100 * mean:5.1f} %  ({100 * low:.1f} to {100 * high:.1f})"
+            for mean, low, high, _ in one.numbers.values()
+        ]
+        lines.append(f"{one.model:<16}" + "".join(f"{cell:<30}" for cell in cells) + f"{one.train_s:.0f} s")
+    chances = [f"{100 * chance:5.1f} %" for *_, chance in compared[0].numbers.values()]
+    return "\n".join([*lines, f"{'chance':<16}" + "".join(f"{chance:<30}" for chance in chances).rstrip()])
 
 
 def _interval(estimate: Mapping[str, float]) -> str:

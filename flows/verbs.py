@@ -5,6 +5,7 @@ Imports stand inside, so that `mcgurk --help` and each verb pay for what they ne
 
 import argparse
 import json
+from dataclasses import replace
 
 
 def _build_options(options: argparse.Namespace):
@@ -86,14 +87,19 @@ def train(options: argparse.Namespace) -> int:
     from flows.servers import prefect_api
 
     pipeline = resolve(BuildOptions(options.root, options.preset, state=options.state))
+    models = (options.model or "").split(",")
     with prefect_api(pipeline.state):
         from flows.experiment import ExperimentOptions, run_experiment
-        from flows.text import scores_text
+        from flows.text import comparison_text, scores_text
 
-        asked = ExperimentOptions(
-            options.root, preset=options.preset, model=options.model, state=options.state
-        )
-        results = run_experiment(asked)
+        asked = ExperimentOptions(options.root, preset=options.preset, state=options.state)
+        if len(models) > 1:
+            from flows.comparison import compare_models
+
+            print(comparison_text(compare_models(asked, models)))
+            print(f"next: mcgurk serve --root {options.root}")
+            return 0
+        results = run_experiment(replace(asked, model=options.model))
     print(f"{scores_text(results)}\n\n{results['reason']}\nreport  {results['report']}")
     print(f"next: mcgurk serve --root {options.root}")
     return 0

@@ -174,9 +174,9 @@ def _heat_maps(shelf: Shelf) -> list[HeatMap]:
         other = strangers[(row * 7 + 3) % len(strangers)]
         batch = load_batch(shelf.clips, even_plan(shelf.clips, np.array([row]), NUM_STEPS), model.frame_px)
         frame = batch.frames[SHOWN_STEP]
-        encoded = model.encode_image(pictures(frame[None].to(device)))["map"][0].float().cpu()
-        sounds = shelf.encoded.audio[[row, other], SHOWN_STEP]
-        own, strange = torch.einsum("dhw,nd->nhw", encoded, sounds).numpy()
+        encoded = model.encode_image(pictures(frame[None].to(device)))["map"].float()
+        sounds = shelf.encoded.audio[[row, other], SHOWN_STEP].to(device)
+        own, strange = model.heat(encoded.expand(2, -1, -1, -1), sounds).cpu().numpy()
         low, high = min(own.min(), strange.min(), 0.0), max(own.max(), strange.max())
         pixels = frame.permute(1, 2, 0).numpy()
         shown.append(

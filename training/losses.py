@@ -18,6 +18,20 @@ def contrastive(similarity_NN: Tensor, temperature: Tensor, videos_N: Tensor) ->
     ) / 2
 
 
+def pairs(logits_NN: Tensor, videos_N: Tensor) -> Tensor:
+    """The seed papers' two-way cross-entropy over the full combination, matching and other pairs weighing the same.
+
+    Row n of both sides is one step; pairs of different steps of one video are neither, and are left out. A
+    two-way softmax over (other, matching) is the sigmoid of the difference of its logits.
+    """
+    logits_NN = masked(logits_NN.float(), videos_N)
+    is_other_NN = torch.isfinite(logits_NN) & ~torch.eye(
+        len(videos_N), dtype=torch.bool, device=videos_N.device
+    )
+    matching = functional.softplus(-logits_NN.diagonal()).mean()
+    return (matching + functional.softplus(logits_NN[is_other_NN]).mean()) / 2
+
+
 def masked(logits_NN: Tensor, videos_N: Tensor) -> Tensor:
     """The logits with -inf where picture and sound are different steps of one video."""
     same_video_NN = videos_N[:, None] == videos_N[None, :]

@@ -52,6 +52,63 @@ def resnet(channels_in: int, width: int, blocks: tuple[int, ...], stem_stride: i
     return net
 
 
+def vgg(channels_in: int, width: int, stem_stride: int) -> nn.Sequential:
+    """The trunk of the seed papers, a map `8 * width` deep (Objects that Sound 2018, fig. 2a and 2b; width 64).
+
+    Four pairs of 3x3 convolutions, each followed by BatchNorm and ReLU, with 2x2 max-pooling between the pairs.
+    `stem_stride` is the first convolution's: 1 in Look, Listen and Learn (2017), 2 in 2018 (sec. 3.3: as good, and
+    four times as fast). The global max-pooling that follows belongs to the models.
+    """
+    layers: list[nn.Module] = []
+    for stage in range(4):
+        channels = width * 2**stage
+        if stage:
+            layers.append(nn.MaxPool2d(2))
+        for source, stride in ((channels_in, stem_stride if stage == 0 else 1), (channels, 1)):
+            # BatchNorm takes the mean away, and a bias with it.
+            layers += [
+                nn.Conv2d(source, channels, 3, stride, 1, bias=False),
+                nn.BatchNorm2d(channels),
+                nn.ReLU(),
+            ]
+        channels_in = channels
+    net = nn.Sequential(*layers)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    return net
+
+
+class SeedTrunks(nn.Module):
+    """The pair of trunks that L3-Net, AVE-Net and AVOL-Net share, with what they do to pictures."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, width: int, stem_stride: int) -> None:
+        super().__init__()
+        # ImageNet's channel statistics, as every image network since; near enough for any natural pictures.
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1))
+        self.vision = vgg(3, width, stem_stride)
+        self.hearing = vgg(1, width, stem_stride)
+
+    def image(self, images_BCHW: Tensor) -> Tensor:
+        """The map of RGB pictures in [0, 1]: (B, C, h, w)."""
+        return self.vision((images_BCHW - self.mean) / self.std)
+
+    def audio(self, spectrogram_BFT: Tensor) -> Tensor:
+        """The map of standardized log spectrograms, taken as grey pictures: (B, C, f, t)."""
+        return self.hearing(spectrogram_BFT[:, None])
+
+
+def everywhere(layer: nn.Module, x_BCHW: Tensor) -> Tensor:
+    """A layer for vectors at every position of a map, as 1x1 convolutions are: (B, D, h, w)."""
+    batch, _, height, width = x_BCHW.shape
+    rows = layer(x_BCHW.permute(0, 2, 3, 1).flatten(0, 2))
+    return rows.view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
 def channels(width: int, blocks: tuple[int, ...]) -> int:
     """How deep the map of a `resnet` is."""
     return width * 2 ** (len(blocks) - 1)

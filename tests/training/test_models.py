@@ -7,7 +7,7 @@ from avc_fixtures import TINY
 from schemas.feature import Profile
 from training import models
 from training.models import contrastive
-from training.models.contrastive import TEMPERATURE_RANGE, heat_map
+from training.models.contrastive import TEMPERATURE_RANGE
 
 SMALL = {"contrastive": TINY}  # a model that has no small configuration here is tested at its default
 
@@ -47,10 +47,21 @@ def test_an_encoding_does_not_depend_on_its_batch(model):
 
 @torch.inference_mode()
 def test_the_calibration_is_an_affine_of_the_similarity(model):
-    V, A = (torch.eye(3, contrastive.Config().embedding)[:, : TINY.embedding] for _ in range(2))
+    images, sounds = inputs(3)
+    V, A = model.encode_image(images)["vector"], model.encode_audio(sounds)["vector"]
     model.calibration.copy_(torch.tensor([4.0, -1.0]))
 
     torch.testing.assert_close(model.score(V, A), 4 * model.similarity(V, A) - 1)
+
+
+@torch.inference_mode()
+def test_every_model_tells_where_a_picture_sounds(model):
+    images, sounds = inputs(2)
+
+    where = model.heat(model.encode_image(images)["map"], model.encode_audio(sounds)["vector"])
+
+    assert where.ndim == 3 and len(where) == 2 and where.shape[1] == where.shape[2] >= 7
+    assert torch.isfinite(where).all()
 
 
 @torch.inference_mode()
@@ -69,7 +80,7 @@ def test_the_heat_map_is_the_score_taken_apart():
     images, sounds = inputs(4)
 
     V, A = model.encode_image(images), model.encode_audio(sounds)
-    where = heat_map(V["map"], A["vector"])
+    where = model.heat(V["map"], A["vector"])
 
     assert where.shape == (4, 14, 14)
     torch.testing.assert_close(where.mean((1, 2)), model.similarity(V["vector"], A["vector"]).diagonal())

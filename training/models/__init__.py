@@ -74,11 +74,11 @@ class AvcModel(nn.Module):
         self.register_buffer("calibration", torch.tensor([10.0, 0.0]))
 
     def encode_image(self, images_BCHW: Tensor) -> dict[str, Tensor]:
-        """`vector` (B, D) and `map` (B, D, h, w) of RGB pictures in [0, 1]."""
+        """`vector` (B, D) and `map` (B, C, h, w), from which `heat` tells where, of RGB pictures in [0, 1]."""
         raise NotImplementedError
 
     def encode_audio(self, log_mel_BMT: Tensor) -> dict[str, Tensor]:
-        """`vector` (B, D) and `map` (B, D, t) of log10 mel power as `schemas.signal.log_mel` gives it."""
+        """`vector` (B, D) and `map` (B, C, t) of log10 mel power as `schemas.signal.log_mel` gives it."""
         raise NotImplementedError
 
     def similarity(self, V: Tensor, A: Tensor) -> Tensor:
@@ -92,6 +92,10 @@ class AvcModel(nn.Module):
     def chance_loss(self, videos_N: Tensor) -> float:
         """What `loss` is for a model that knows nothing."""
         raise NotImplementedError
+
+    def heat(self, image_map_BDHW: Tensor, audio_BD: Tensor) -> Tensor:
+        """Where each picture belongs to its sound, from the picture's `map` and the sound's `vector`: (B, h, w)."""
+        return torch.einsum("bdhw,bd->bhw", image_map_BDHW, audio_BD)
 
     def watched(self) -> dict[str, float]:
         """Learnt scalars that a person should see during training, by name."""

@@ -112,11 +112,6 @@ class Contrastive(AvcModel):
         return {"temperature": self.temperature.item()}
 
 
-def heat_map(image_map_BDHW: Tensor, audio_vector_BD: Tensor) -> Tensor:
-    """Where a picture belongs to a sound: (B, h, w), whose mean is the similarity of the two."""
-    return torch.einsum("bdhw,bd->bhw", image_map_BDHW, audio_vector_BD)
-
-
 def _projection(channels_in: int, config: Config) -> nn.Sequential:
     # BatchNorm in the head took pair objectives off their plateau (0.69) within 80 steps on a toy corpus.
     return nn.Sequential(

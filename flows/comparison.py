@@ -1,0 +1,70 @@
+"""compare_models: several models on one dataset version, at equal encoded inputs, with three seeds each."""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from prefect import flow
+
+from flows.experiment import ExperimentOptions, run_experiment
+from training.models import load
+
+log = logging.getLogger(__name__)
+
+SEEDS = (0, 1, 2)
+T_975 = 4.303  # Student's t for 95 % with two degrees of freedom: three seeds
+NUMBERS = {  # what is compared: where it stands in an evaluation, and its chance
+    "AUC, any other video": ("correspondence", "random", "auc"),
+    "AUC, same family": ("correspondence", "same_group", "auc"),
+    "recall@10, picture -> sound": ("retrieval", "image_to_audio", "recall_at_10"),
+}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One model's numbers: name -> (mean, low, high, chance) over the seeds, and its seconds of training."""
+
+    model: str
+    numbers: dict[str, tuple[float, float, float, float]]
+    train_s: float
+    steps: int
+
+
+@flow(name="compare-models", persist_result=False)
+def compare_models(options: ExperimentOptions, models: Sequence[str]) -> list[Compared]:
+    """Trains each model with each seed, all for as many steps as the first one takes in the preset's time.
+
+    Batches are the same for all, and so the number of pictures and sounds that are encoded. Raises ValueError
+    for a model that is not there.
+    """
+    for model in models:
+        load(model)  # a slip in the last name is told before the first trains
+    compared, steps = [], options.steps
+    for model in models:
+        runs = []
+        for seed in SEEDS:
+            log.info("compare: %s, seed %d", model, seed)
+            runs.append(run_experiment(replace(options, model=model, seed=seed, steps=steps)))
+            steps = steps or runs[0]["steps"]
+        compared.append(_compared(model, runs))
+    return compared
+
+
+def _compared(model: str, runs: Sequence[dict[str, Any]]) -> Compared:
+    numbers = {}
+    for name, (question, part, key) in NUMBERS.items():
+        estimates = [run[question][part][key] for run in runs]
+        low, mean, high = interval([estimate["value"] for estimate in estimates])
+        numbers[name] = (mean, low, high, estimates[0]["chance"])
+    train_s = float(np.mean([run["train_s"] for run in runs]))
+    return Compared(model, numbers, train_s, runs[0]["steps"])
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Low, mean and high: Student's 95 % interval over len(SEEDS) seeds."""
+    mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
+    half = T_975 * spread / math.sqrt(len(values))
+    return mean - half, mean, mean + half

@@ -1,0 +1,42 @@
+"""Several models on one version: the same steps for all, three seeds each, one table."""
+
+import dataclasses
+
+import pytest
+
+from flows import presets
+from flows.presets import TrainSettings
+from flows.text import comparison_text
+from tasks.sources.scenes.corpus import CorpusConfig
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("flows")]
+
+
+def test_models_are_compared_at_equal_steps(prefect_server, tmp_path, monkeypatch):
+    from flows.comparison import compare_models
+    from flows.dataset import build_dataset
+    from flows.experiment import ExperimentOptions
+    from flows.pipeline import BuildOptions
+
+    settings = {"corpus": CorpusConfig(96, eval_share=0.3), "train": TrainSettings(seconds=8.0)}
+    config = dataclasses.replace(presets.demo(), **settings)
+    monkeypatch.setitem(presets.PRESETS, "compared", lambda: config)
+    build_dataset(BuildOptions(str(tmp_path), preset="compared"))
+
+    compared = compare_models(ExperimentOptions(str(tmp_path)), ["contrastive", "ave"])
+
+    assert [one.model for one in compared] == ["contrastive", "ave"]
+    assert compared[0].steps == compared[1].steps > 0
+    mean, low, high, chance = compared[1].numbers["AUC, any other video"]
+    assert low <= mean <= high and chance == 0.5
+    assert len({one.numbers["AUC, any other video"][0] for one in compared}) == 2
+    table = comparison_text(compared)
+    assert table.count("\n") == 5 and "ave" in table and "chance" in table
+
+
+def test_a_model_that_is_not_there_is_told_before_the_first_trains(tmp_path):
+    from flows.comparison import compare_models
+    from flows.experiment import ExperimentOptions
+
+    with pytest.raises(ValueError, match="no model 'resent'"):
+        compare_models.fn(ExperimentOptions(str(tmp_path)), ["contrastive", "resent"])

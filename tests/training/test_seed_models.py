@@ -1,0 +1,177 @@
+"""L3-Net, AVE-Net and AVOL-Net against their papers' tables, and the pitfalls of those who rebuilt them."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from training import losses
+from training.checkpoint import num_parameters
+from training.models import ave, avol, l3
+from training.trunks import vgg
+
+PAPER = {
+    "l3": l3.build(l3.PRESETS["paper2018"]),
+    "ave": ave.build(ave.PRESETS["paper"]),
+    "avol": avol.build(avol.PRESETS["paper"]),
+}
+SMALL = {"l3": l3.Config(width=8), "ave": ave.Config(width=8), "avol": avol.Config(width=8)}
+BUILD = {"l3": l3.build, "ave": ave.build, "avol": avol.build}
+VIDEOS = torch.arange(4)
+
+
+@pytest.fixture(params=sorted(SMALL))
+def small(request):
+    torch.manual_seed(0)
+    return BUILD[request.param](SMALL[request.param])
+
+
+def inputs(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    random = torch.Generator().manual_seed(count)
+    return torch.rand(count, 3, 112, 112, generator=random), torch.randn(count, 64, 100, generator=random) - 2
+
+
+@pytest.mark.parametrize(
+    ("stride", "channels", "size", "shape", "gmac"),
+    [
+        (2, 3, (224, 224), (512, 14, 14), 2.56),  # Objects that Sound, fig. 2a
+        (2, 1, (257, 200), (512, 16, 12), 2.58),  # fig. 2b
+        (1, 3, (224, 224), (512, 28, 28), 10.26),  # Look, Listen and Learn, fig. 2
+        (1, 1, (257, 199), (512, 32, 24), 10.21),
+    ],
+)
+def test_the_trunk_is_the_papers(stride, channels, size, shape, gmac):
+    trunk = vgg(channels, 64, stride).eval()
+
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        out = trunk(torch.zeros(1, channels, *size))
+
+    assert out.shape == (1, *shape)
+    assert counter.get_total_flops() / 2e9 == pytest.approx(gmac, abs=0.011)
+    assert num_parameters(trunk) / 1e6 == pytest.approx(4.69, abs=0.006)
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("l3", 1024 * 128 + 128 + 128 + 1),  # fc1 1024x128, and fc2's difference of two outputs
+        ("ave", 2 * (512 * 128 + 128 + 128 * 128 + 128) + 2),  # fc1, fc2 of both sides, fc3's difference
+        ("avol", 2 * (512 * 128 + 128 + 128 * 128 + 128) + 2),  # conv5, conv6, fc1, fc2, conv7
+    ],
+)
+def test_the_heads_have_the_papers_size(name, head):
+    model = PAPER[name]
+
+    assert num_parameters(model) == num_parameters(model.trunks) + head
+
+
+@torch.inference_mode()
+def test_avols_map_has_fourteen_by_fourteen_places():
+    model = PAPER["avol"].eval()
+
+    assert model.encode_image(torch.rand(1, 3, 224, 224))["map"].shape == (1, 128, 14, 14)
+
+
+@torch.inference_mode()
+def test_l3s_separable_judge_is_the_concatenation():
+    small = l3.build(SMALL["l3"]).eval()
+    images, sounds = inputs(4)
+    picture = small.trunks.image(images).amax((2, 3))
+    sound = small.trunks.audio((sounds - small.audio_mean) / small.audio_std).amax((2, 3))
+    weight = torch.cat([small.fc1_image.weight, small.fc1_audio.weight], dim=1)
+
+    fc1 = functional.linear(torch.cat([picture, sound.roll(1, 0)], dim=1), weight, small.fc1_image.bias)
+    expected = small.fc2(torch.relu(fc1))[:, 0]
+
+    scores = small.similarity(small.encode_image(images)["vector"], small.encode_audio(sounds)["vector"])
+    torch.testing.assert_close(scores[torch.arange(4), torch.arange(4).roll(1)], expected)
+
+
+def test_the_full_combination_is_the_naive_pairs(small):
+    """Every pair encoded and judged on its own gives the same loss."""
+    images, sounds = inputs(4)
+    small.eval()
+    combined = small.loss(small.encode_image(images)["vector"], small.encode_audio(sounds)["vector"], VIDEOS)
+
+    kinds: dict[bool, list[torch.Tensor]] = {True: [], False: []}
+    for n in range(4):
+        for m in range(4):
+            V = small.encode_image(images[n : n + 1])["vector"]
+            A = small.encode_audio(sounds[m : m + 1])["vector"]
+            label = torch.tensor(float(n == m))
+            logit = small.similarity(V, A)[0, 0]
+            kinds[n == m].append(functional.binary_cross_entropy_with_logits(logit, label))
+    naive = (torch.stack(kinds[True]).mean() + torch.stack(kinds[False]).mean()) / 2
+
+    torch.testing.assert_close(combined, naive, atol=1e-5, rtol=1e-5)
+
+
+def test_a_perfect_model_costs_nothing_and_an_ignorant_one_ln_2():
+    """A softmax before the cross-entropy would leave 0.313 of it (the double softmax of a known port)."""
+    right = torch.where(torch.eye(4, dtype=torch.bool), 30.0, -30.0)
+
+    assert losses.pairs(right, VIDEOS) < 1e-6
+    assert losses.pairs(torch.zeros(4, 4), VIDEOS).item() == pytest.approx(math.log(2))
+
+
+def test_other_steps_of_a_video_are_neither_matching_nor_other():
+    videos = torch.tensor([0, 0, 1, 2])
+    logits = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
+    changed = logits.clone()
+    changed[0, 1], changed[1, 0] = 50.0, -50.0
+
+    assert losses.pairs(logits, videos) == losses.pairs(changed, videos)
+
+
+@torch.inference_mode()
+def test_aves_vectors_have_norm_one_row_by_row():
+    model = ave.build(SMALL["ave"]).eval()
+    images, sounds = inputs(5)
+
+    for vectors in (model.encode_image(images)["vector"], model.encode_audio(sounds)["vector"]):
+        torch.testing.assert_close(vectors.norm(dim=1), torch.ones(5))
+
+
+def test_the_first_batch_centres_the_decision():
+    """Half of what is asked is said to match: neither answer is free at the start."""
+    images, sounds = inputs(6)
+    for model in (ave.build(SMALL["ave"]).train(), avol.build(SMALL["avol"]).train()):
+        V, A = model.encode_image(images)["vector"], model.encode_audio(sounds)["vector"]
+
+        model.loss(V, A, torch.arange(6))
+
+        assert model.similarity(V, A).mean().abs() < 1e-4
+        before = model.state_dict()
+        model.loss(V + 1, A, torch.arange(6))
+        assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@torch.inference_mode()
+def test_avols_score_is_its_best_place(monkeypatch):
+    monkeypatch.setattr(avol, "PRODUCTS_AT_ONCE", 1)  # a picture at a time must not change anything
+    model = avol.build(SMALL["avol"]).eval()
+    images, sounds = inputs(3)
+    V, A = model.encode_image(images), model.encode_audio(sounds)
+
+    where = model.heat(V["map"], A["vector"])
+
+    torch.testing.assert_close(where.amax((1, 2)), model.similarity(V["vector"], A["vector"]).diagonal())
+
+
+def test_each_model_learns_one_batch_by_heart(small):
+    images, sounds = inputs(4)
+    optimizer = torch.optim.Adam(small.parameters(), lr=3e-3)
+    small.train()
+    for _ in range(60):
+        V, A = small.encode_image(images)["vector"], small.encode_audio(sounds)["vector"]
+        loss = small.loss(V, A, VIDEOS)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    assert ((small.similarity(V, A) > 0) == torch.eye(4, dtype=torch.bool)).all()
+    assert loss < 0.3  # AVE-Net's distances end at 2: more than its slope times that it can't be sure
+    if isinstance(small, ave.Ave):
+        assert small.fc3_weight < 0  # small distances still mean that the two belong together

@@ -1,0 +1,117 @@
+"""AVE-Net (Arandjelovic & Zisserman, Objects that Sound, ECCV 2018, section 3): how far apart are sight and sound?
+
+Figure 2a, b and d: each trunk's maximum goes through fc1 (512 x 128, ReLU) and fc2 (128 x 128) to a vector of norm
+1; the Euclidean distance of two vectors goes through fc3. Deviations: fc3's two-way softmax is one logit, its
+difference; `proj_bn` adds BatchNorm after fc1, without which pair losses stayed at ln 2 in our toy runs where
+they learnt with it (False is the paper's); `Config()` is the quarter-width, 112 px network that CPUs train.
+
+N pictures, M sounds, B batch, C channels, H height, W width, F frequency, T time, D embedding.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training import losses
+from training.models import AvcModel, Needs
+from training.trunks import SeedTrunks, everywhere
+
+SLOPE = (
+    -1.4
+)  # of the logit over the distance at the start: near things belong together (sec. 3.3, last paragraph)
+LEAST_SQUARED = 1e-6  # a distance of 0 has no gradient
+
+
+@dataclass(frozen=True)
+class Config:
+    """The size of the network."""
+
+    width: int = 16  # of the first pair of convolutions; the paper's is 64
+    embedding: int = 128
+    stem_stride: int = 2
+    proj_bn: bool = True
+    frame_px: int = 112
+
+
+PRESETS = {"small": Config(), "paper": Config(width=64, proj_bn=False, frame_px=224)}
+
+
+def needs(config: Config) -> Needs:
+    """Frames with room for a random crop."""
+    return Needs(frame_short_side_px=config.frame_px)
+
+
+def build(config: Config) -> "Ave":
+    """The model, untrained."""
+    return Ave(config)
+
+
+class Ave(AvcModel):
+    """Two trunks, two projections, one distance, and an affine that starts with the right sign."""
+
+    is_centred: Tensor
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.frame_px = config.frame_px
+        self.trunks = SeedTrunks(config.width, config.stem_stride)
+        self.image_head = projection(8 * config.width, config.embedding, proj_bn=config.proj_bn)
+        self.audio_head = projection(8 * config.width, config.embedding, proj_bn=config.proj_bn)
+        self.fc3_weight = nn.Parameter(torch.tensor([SLOPE]))
+        self.fc3_bias = nn.Parameter(torch.tensor([-SLOPE * math.sqrt(2.0)]))  # of unrelated directions
+        self.register_buffer("is_centred", torch.tensor(False))
+
+    def encode_image(self, images_BCHW: Tensor) -> dict[str, Tensor]:
+        """`vector` (B, D), rows of norm 1; `map` (B, C, h, w): the trunk's."""
+        x_BCHW = self.trunks.image(images_BCHW)
+        return {"vector": _unit(self.image_head(x_BCHW.amax((2, 3)))), "map": x_BCHW}
+
+    def encode_audio(self, log_mel_BMT: Tensor) -> dict[str, Tensor]:
+        """`vector` (B, D), rows of norm 1; `map` (B, C, t): the trunk's largest response at each moment."""
+        x_BCFT = self.trunks.audio((log_mel_BMT - self.audio_mean) / self.audio_std)
+        return {"vector": _unit(self.audio_head(x_BCFT.amax((2, 3)))), "map": x_BCFT.amax(2)}
+
+    def similarity(self, V: Tensor, A: Tensor) -> Tensor:
+        """The logit of every pair: (Nv, Na)."""
+        return self.fc3_weight * distance(V.float() @ A.float().T) + self.fc3_bias
+
+    def heat(self, image_map_BCHW: Tensor, audio_BD: Tensor) -> Tensor:
+        """The logit, were the picture that position only: (B, h, w)."""
+        vectors_BDHW = _unit(everywhere(self.image_head, image_map_BCHW))
+        cosine_BHW = torch.einsum("bdhw,bd->bhw", vectors_BDHW, audio_BD)
+        return self.fc3_weight * distance(cosine_BHW) + self.fc3_bias
+
+    def loss(self, V: Tensor, A: Tensor, videos_N: Tensor) -> Tensor:
+        """Cross-entropy over all pairs; the first batch sets where chance stands."""
+        if self.training and not self.is_centred:
+            with torch.no_grad():
+                self.fc3_bias.fill_(-float(self.fc3_weight * distance(V.float() @ A.float().T).mean()))
+                self.is_centred.fill_(True)
+        return losses.pairs(self.similarity(V, A), videos_N)
+
+    def chance_loss(self, videos_N: Tensor) -> float:
+        """ln 2."""
+        del videos_N
+        return math.log(2)
+
+    def watched(self) -> dict[str, float]:
+        """fc3's slope: were it to rise above 0, the network would have learnt to place apart what belongs together."""
+        return {"fc3_weight": self.fc3_weight.item()}
+
+
+def projection(channels_in: int, embedding: int, *, proj_bn: bool) -> nn.Sequential:
+    """fc1, ReLU, fc2, with BatchNorm between the first two on request."""
+    norm = [nn.BatchNorm1d(embedding)] if proj_bn else []
+    return nn.Sequential(nn.Linear(channels_in, embedding), *norm, nn.ReLU(), nn.Linear(embedding, embedding))
+
+
+def distance(cosine: Tensor) -> Tensor:
+    """The Euclidean distance of vectors of norm 1 with that cosine: 0 to 2."""
+    return (2.0 - 2.0 * cosine).clamp_min(LEAST_SQUARED).sqrt()
+
+
+def _unit(x: Tensor) -> Tensor:
+    return functional.normalize(x.float(), dim=1)  # norms of bfloat16 vectors are off by a percent

@@ -1,0 +1,91 @@
+"""L3-Net (Arandjelovic & Zisserman, Look, Listen and Learn, ICCV 2017): two trunks and a small judge of their sum.
+
+Section 3 and figure 2; the layer table is that of Objects that Sound (2018), figure 2a-c. Deviations: the two-way
+softmax is one logit (its difference), which has the same loss; `Config()` is the quarter-width, 112 px network
+that CPUs train, on the stored log-mel instead of the 257-bin spectrogram; `PRESETS["paper"]` has the paper's size.
+
+N pictures, M sounds, B batch, C channels, H height, W width, F frequency, T time, D hidden units.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from training import losses
+from training.models import AvcModel, Needs
+from training.trunks import SeedTrunks, everywhere
+
+
+@dataclass(frozen=True)
+class Config:
+    """The size of the network."""
+
+    width: int = 16  # of the first pair of convolutions; the paper's is 64
+    hidden: int = 128  # of the fusion's first layer
+    stem_stride: int = 2  # 1 in 2017, 2 in 2018
+    frame_px: int = 112
+
+
+PRESETS = {
+    "small": Config(),
+    "paper": Config(width=64, stem_stride=1, frame_px=224),
+    "paper2018": Config(width=64, frame_px=224),
+}
+
+
+def needs(config: Config) -> Needs:
+    """Frames with room for a random crop."""
+    return Needs(frame_short_side_px=config.frame_px)
+
+
+def build(config: Config) -> "L3":
+    """The model, untrained."""
+    return L3(config)
+
+
+class L3(AvcModel):
+    """Concatenation, fc1 with ReLU, fc2: whatever is linear in one side is done once for that side.
+
+    fc1 of [picture, sound] is W_v picture + W_a sound + b, so N pictures and M sounds cost N + M encodings, and a
+    pair only an addition and fc2.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.frame_px = config.frame_px
+        self.trunks = SeedTrunks(config.width, config.stem_stride)
+        self.fc1_image = nn.Linear(8 * config.width, config.hidden)
+        self.fc1_audio = nn.Linear(
+            8 * config.width, config.hidden, bias=False
+        )  # one bias is enough for a sum
+        self.fc2 = nn.Linear(config.hidden, 1)
+
+    def encode_image(self, images_BCHW: Tensor) -> dict[str, Tensor]:
+        """`vector` (B, D): fc1's share of the picture; `map` (B, C, h, w): the trunk's."""
+        x_BCHW = self.trunks.image(images_BCHW)
+        return {"vector": self.fc1_image(x_BCHW.amax((2, 3))), "map": x_BCHW}
+
+    def encode_audio(self, log_mel_BMT: Tensor) -> dict[str, Tensor]:
+        """`vector` (B, D): fc1's share of the sound; `map` (B, C, t): the trunk's largest response a moment."""
+        x_BCFT = self.trunks.audio((log_mel_BMT - self.audio_mean) / self.audio_std)
+        return {"vector": self.fc1_audio(x_BCFT.amax((2, 3))), "map": x_BCFT.amax(2)}
+
+    def similarity(self, V: Tensor, A: Tensor) -> Tensor:
+        """The logit of every pair: (Nv, Na)."""
+        return self.fc2(torch.relu(V.float()[:, None] + A.float()[None]))[..., 0]
+
+    def heat(self, image_map_BCHW: Tensor, audio_BD: Tensor) -> Tensor:
+        """The logit, were the picture that position only: (B, h, w)."""
+        hidden_BDHW = torch.relu(everywhere(self.fc1_image, image_map_BCHW) + audio_BD[:, :, None, None])
+        return torch.einsum("bdhw,d->bhw", hidden_BDHW, self.fc2.weight[0]) + self.fc2.bias
+
+    def loss(self, V: Tensor, A: Tensor, videos_N: Tensor) -> Tensor:
+        """Cross-entropy over all pairs."""
+        return losses.pairs(self.similarity(V, A), videos_N)
+
+    def chance_loss(self, videos_N: Tensor) -> float:
+        """ln 2."""
+        del videos_N
+        return math.log(2)
