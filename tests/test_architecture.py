@@ -19,7 +19,13 @@ MAY_IMPORT = {
 }
 # Costly or foreign packages, and the only places that may know them.
 ONLY_IN = {
-    "prefect": {"tasks/stages.py", "flows/dataset.py", "flows/experiment.py", "flows/servers.py"},
+    "prefect": {
+        "tasks/stages.py",
+        "flows/dataset.py",
+        "flows/experiment.py",
+        "flows/comparison.py",
+        "flows/servers.py",
+    },
     "dask": {"flows/compute.py"},
     "distributed": {"flows/compute.py"},
     "great_expectations": {"schemas/expectations.py"},

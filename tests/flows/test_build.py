@@ -16,8 +16,6 @@ from schemas.manifest import read_manifest
 from schemas.shard import read_version
 from tasks.publish import fates
 
-pytestmark = pytest.mark.xdist_group("flows")
-
 BROWSER = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
 
 IN_SHARDS = {

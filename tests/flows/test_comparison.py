@@ -9,7 +9,7 @@ from flows.presets import TrainSettings
 from flows.text import comparison_text
 from tasks.sources.scenes.corpus import CorpusConfig
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("flows")]
+pytestmark = pytest.mark.slow
 
 
 def test_models_are_compared_at_equal_steps(prefect_server, tmp_path, monkeypatch):

@@ -11,11 +11,10 @@ from distributed import LocalCluster
 
 from flows.compute import PAGES, open_compute
 
-pytestmark = [
-    pytest.mark.xdist_group("flows"),
-    # Dask leaves a socket to the garbage collector for every cluster.
-    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+# Dask leaves a socket to the garbage collector for every cluster.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 
 
 def square(number: int) -> int:

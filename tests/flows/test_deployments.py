@@ -11,8 +11,6 @@ import pytest
 import timecode
 from timecode import Recipe
 
-pytestmark = pytest.mark.xdist_group("flows")
-
 PATIENCE_S = 180.0
 
 

@@ -32,8 +32,6 @@ from tasks.publish import MANIFESTS, measure_funnel
 from tasks.tombstones import FILE, bury, read_tombstones
 from tasks.verify import read_samples, verify
 
-pytestmark = pytest.mark.xdist_group("flows")
-
 VIDEO = "-dash_and"
 KEY = f"{VIDEO}_0_2000"
 KILLER = """

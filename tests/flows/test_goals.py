@@ -9,7 +9,7 @@ from flows import presets
 from flows.presets import TrainSettings
 from tasks.sources.scenes.corpus import CorpusConfig
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("flows")]
+pytestmark = pytest.mark.slow
 
 
 def learnt(root, monkeypatch, corpus: CorpusConfig, steps: int, seeds=(0,)) -> list[dict]:

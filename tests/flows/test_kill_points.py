@@ -3,8 +3,6 @@
 import pytest
 from kills import RENAMES, VICTIMS, Bench, Case, what_stands
 
-pytestmark = pytest.mark.xdist_group("flows")
-
 SEEDS = range(30)
 QUICK = (6, 7)  # between a write and its rename; a worker
 

@@ -12,8 +12,6 @@ from roots import write_clips
 
 from schemas.shard import read_history, read_version
 
-pytestmark = pytest.mark.xdist_group("flows")
-
 IDS = [f"clip{n:02d}" for n in range(14)]
 
 

@@ -17,8 +17,6 @@ from training.data import open_dataset
 from training.sampling import Epoch, Sampling, load_batch
 from training.streaming import batches
 
-pytestmark = pytest.mark.xdist_group("flows")
-
 ROOT = "s3://bucket/root"
 EVAL, TRAIN = 4, 12
 

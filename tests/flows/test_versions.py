@@ -13,8 +13,6 @@ from schemas.manifest import read_part, sha256_of_file
 from schemas.shard import index_path, published, read_version, tar_path
 from tasks.parts import PartPlan, Plan
 
-pytestmark = pytest.mark.xdist_group("flows")
-
 KEY = "HitBag_0002_0_6000"
 CLIPS = (KEY, "GRIDbbaf2n5_0_3000", "-NoSoundT04_0_5750", "Bento_lawn1_0_1100")
 
