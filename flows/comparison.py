@@ -56,7 +56,9 @@ def compare_models(options: ExperimentOptions, models: Sequence[str]) -> list[Co
 def _compared(model: str, runs: Sequence[dict[str, Any]]) -> Compared:
     numbers = {}
     for name, (question, part, key) in NUMBERS.items():
-        estimates = [run[question][part][key] for run in runs]
+        estimates = [run[question][part][key] for run in runs if key in run[question][part]]
+        if not estimates:  # no family has two held-out videos
+            continue
         low, mean, high = interval([estimate["value"] for estimate in estimates])
         numbers[name] = (mean, low, high, estimates[0]["chance"])
     train_s = float(np.mean([run["train_s"] for run in runs]))

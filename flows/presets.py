@@ -38,13 +38,13 @@ class PipelineConfig:
 def demo() -> PipelineConfig:
     """The whole job on generated scenes: `mcgurk demo`.
 
-    480 scenes of 24 families; 444 s on 2 slow cores without AVX-512, 2 minutes of it training, and 250 MB of disk.
+    432 scenes of 24 families; minutes on 2 cores, two of them training, and 250 MB of disk.
     Ends with a model that tells matched from mismatched pairs well above chance.
     """
     return PipelineConfig(
         index=IndexConfig(part_size=48, eval_part_size=48, val_share=0.12),
         download=DownloadConfig(source="studio", lanes=2),
-        corpus=CorpusConfig(num_scenes=480, eval_share=0.2),
+        corpus=CorpusConfig(num_scenes=432, eval_share=0.2),
         train=TrainSettings(seconds=120.0),
     )
 

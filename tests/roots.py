@@ -1,5 +1,6 @@
 """Small roots, built stage by stage without Prefect: what a test needs to see of one stage."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,7 +61,8 @@ class Root:
         elif name == "download":
             download.run(stage, parts, self.downloads, Day(self.now, self.state))
         elif name == "extract":
-            extract.run(stage, parts, self.profile, map)
+            with ThreadPoolExecutor(2) as pool:  # each thread's media process decodes beside the other's
+                extract.run(stage, parts, self.profile, pool.map)
         else:
             pack.run(stage, parts, PackConfig(self.profile))
         return parts

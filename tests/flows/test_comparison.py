@@ -13,6 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_models_are_compared_at_equal_steps(prefect_server, tmp_path, monkeypatch):
+    from flows import comparison
     from flows.comparison import compare_models
     from flows.dataset import build_dataset
     from flows.experiment import ExperimentOptions
@@ -21,6 +22,7 @@ def test_models_are_compared_at_equal_steps(prefect_server, tmp_path, monkeypatc
     settings = {"corpus": CorpusConfig(96, eval_share=0.3), "train": TrainSettings(seconds=8.0)}
     config = dataclasses.replace(presets.demo(), **settings)
     monkeypatch.setitem(presets.PRESETS, "compared", lambda: config)
+    monkeypatch.setattr(comparison, "SEEDS", (0, 1))  # enough to see that they differ
     build_dataset(BuildOptions(str(tmp_path), preset="compared"))
 
     compared = compare_models(ExperimentOptions(str(tmp_path)), ["contrastive", "ave"])
