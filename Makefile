@@ -21,7 +21,7 @@ demo: $(READY)  ## The whole job on generated scenes, offline, 6 to 8 minutes
 test: $(READY)  ## The tests that every change must pass (under 12 minutes on 2 cores)
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
-slow: $(READY)  ## What takes longer: training goals, gates of the studio (under 30 minutes)
+slow: $(READY)  ## What takes longer: training goals, kills, damaged files (under 30 minutes)
 	$(BIN)/python -m pytest -m slow
 
 check: $(READY)  ## Format, lint and types

@@ -25,7 +25,7 @@ from flows.servers import prefect_api
 from schemas.clip import CLIPS
 from schemas.feature import Profile
 from schemas.manifest import PartHeader, part_numbers, part_path, read_part, write_part
-from tasks import extract
+from tasks import extract, features
 from tasks.extract import BATCH, Batch, extract_batch
 from tasks.parts import plan_stage
 from tasks.sources.scenes.corpus import CorpusConfig, media_path, render_scene
@@ -116,7 +116,7 @@ def plain(root: Path) -> None:
 
 def batches(root: Path, profile: Profile) -> Iterator[Batch]:
     """All clips under `root`, as extract deals them."""
-    names = [name for name, _ in extract.stage(root, profile).settings[1].items()]
+    names = list(features.of_profile(profile))
     for part in part_numbers(root / "clips/checked"):
         clips = [(row, names) for row in read_part(part_path(root / "clips/checked", part))]
         for start in range(0, len(clips), BATCH):

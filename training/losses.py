@@ -24,10 +24,7 @@ def pairs(logits_NN: Tensor, videos_N: Tensor) -> Tensor:
     Row n of both sides is one step; pairs of different steps of one video are neither, and are left out. A
     two-way softmax over (other, matching) is the sigmoid of the difference of its logits.
     """
-    logits_NN = masked(logits_NN.float(), videos_N)
-    is_other_NN = torch.isfinite(logits_NN) & ~torch.eye(
-        len(videos_N), dtype=torch.bool, device=videos_N.device
-    )
+    logits_NN, is_other_NN = logits_NN.float(), videos_N[:, None] != videos_N[None, :]
     matching = functional.softplus(-logits_NN.diagonal()).mean()
     return (matching + functional.softplus(logits_NN[is_other_NN]).mean()) / 2
 

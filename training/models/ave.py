@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training import losses
-from training.models import AvcModel, Needs
-from training.trunks import SeedTrunks, everywhere
+from training.models import Needs
+from training.seeds import SeedModel
+from training.trunks import everywhere
 
 SLOPE = (
     -1.4
@@ -49,20 +49,15 @@ def build(config: Config) -> "Ave":
     return Ave(config)
 
 
-class Ave(AvcModel):
+class Ave(SeedModel):
     """Two trunks, two projections, one distance, and an affine that starts with the right sign."""
 
-    is_centred: Tensor
-
     def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.frame_px = config.frame_px
-        self.trunks = SeedTrunks(config.width, config.stem_stride)
+        super().__init__(config.width, config.stem_stride, config.frame_px)
         self.image_head = projection(8 * config.width, config.embedding, proj_bn=config.proj_bn)
         self.audio_head = projection(8 * config.width, config.embedding, proj_bn=config.proj_bn)
         self.fc3_weight = nn.Parameter(torch.tensor([SLOPE]))
         self.fc3_bias = nn.Parameter(torch.tensor([-SLOPE * math.sqrt(2.0)]))  # of unrelated directions
-        self.register_buffer("is_centred", torch.tensor(False))
 
     def encode_image(self, images_BCHW: Tensor) -> dict[str, Tensor]:
         """`vector` (B, D), rows of norm 1; `map` (B, C, h, w): the trunk's."""
@@ -71,7 +66,7 @@ class Ave(AvcModel):
 
     def encode_audio(self, log_mel_BMT: Tensor) -> dict[str, Tensor]:
         """`vector` (B, D), rows of norm 1; `map` (B, C, t): the trunk's largest response at each moment."""
-        x_BCFT = self.trunks.audio((log_mel_BMT - self.audio_mean) / self.audio_std)
+        x_BCFT = self.heard(log_mel_BMT)
         return {"vector": _unit(self.audio_head(x_BCFT.amax((2, 3)))), "map": x_BCFT.amax(2)}
 
     def similarity(self, V: Tensor, A: Tensor) -> Tensor:
@@ -81,21 +76,12 @@ class Ave(AvcModel):
     def heat(self, image_map_BCHW: Tensor, audio_BD: Tensor) -> Tensor:
         """The logit, were the picture that position only: (B, h, w)."""
         vectors_BDHW = _unit(everywhere(self.image_head, image_map_BCHW))
-        cosine_BHW = torch.einsum("bdhw,bd->bhw", vectors_BDHW, audio_BD)
+        cosine_BHW = super().heat(vectors_BDHW, audio_BD)
         return self.fc3_weight * distance(cosine_BHW) + self.fc3_bias
 
-    def loss(self, V: Tensor, A: Tensor, videos_N: Tensor) -> Tensor:
-        """Cross-entropy over all pairs; the first batch sets where chance stands."""
-        if self.training and not self.is_centred:
-            with torch.no_grad():
-                self.fc3_bias.fill_(-float(self.fc3_weight * distance(V.float() @ A.float().T).mean()))
-                self.is_centred.fill_(True)
-        return losses.pairs(self.similarity(V, A), videos_N)
-
-    def chance_loss(self, videos_N: Tensor) -> float:
-        """ln 2."""
-        del videos_N
-        return math.log(2)
+    def centred_bias(self) -> nn.Parameter:
+        """fc3's."""
+        return self.fc3_bias
 
     def watched(self) -> dict[str, float]:
         """fc3's slope: were it to rise above 0, the network would have learnt to place apart what belongs together."""

@@ -7,15 +7,14 @@ that CPUs train, on the stored log-mel instead of the 257-bin spectrogram; `PRES
 N pictures, M sounds, B batch, C channels, H height, W width, F frequency, T time, D hidden units.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from training import losses
-from training.models import AvcModel, Needs
-from training.trunks import SeedTrunks, everywhere
+from training.models import Needs
+from training.seeds import SeedModel
+from training.trunks import everywhere
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def build(config: Config) -> "L3":
     return L3(config)
 
 
-class L3(AvcModel):
+class L3(SeedModel):
     """Concatenation, fc1 with ReLU, fc2: whatever is linear in one side is done once for that side.
 
     fc1 of [picture, sound] is W_v picture + W_a sound + b, so N pictures and M sounds cost N + M encodings, and a
@@ -53,13 +52,10 @@ class L3(AvcModel):
     """
 
     def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.frame_px = config.frame_px
-        self.trunks = SeedTrunks(config.width, config.stem_stride)
+        super().__init__(config.width, config.stem_stride, config.frame_px)
         self.fc1_image = nn.Linear(8 * config.width, config.hidden)
-        self.fc1_audio = nn.Linear(
-            8 * config.width, config.hidden, bias=False
-        )  # one bias is enough for a sum
+        # One bias is enough for a sum.
+        self.fc1_audio = nn.Linear(8 * config.width, config.hidden, bias=False)
         self.fc2 = nn.Linear(config.hidden, 1)
 
     def encode_image(self, images_BCHW: Tensor) -> dict[str, Tensor]:
@@ -69,7 +65,7 @@ class L3(AvcModel):
 
     def encode_audio(self, log_mel_BMT: Tensor) -> dict[str, Tensor]:
         """`vector` (B, D): fc1's share of the sound; `map` (B, C, t): the trunk's largest response a moment."""
-        x_BCFT = self.trunks.audio((log_mel_BMT - self.audio_mean) / self.audio_std)
+        x_BCFT = self.heard(log_mel_BMT)
         return {"vector": self.fc1_audio(x_BCFT.amax((2, 3))), "map": x_BCFT.amax(2)}
 
     def similarity(self, V: Tensor, A: Tensor) -> Tensor:
@@ -80,12 +76,3 @@ class L3(AvcModel):
         """The logit, were the picture that position only: (B, h, w)."""
         hidden_BDHW = torch.relu(everywhere(self.fc1_image, image_map_BCHW) + audio_BD[:, :, None, None])
         return torch.einsum("bdhw,d->bhw", hidden_BDHW, self.fc2.weight[0]) + self.fc2.bias
-
-    def loss(self, V: Tensor, A: Tensor, videos_N: Tensor) -> Tensor:
-        """Cross-entropy over all pairs."""
-        return losses.pairs(self.similarity(V, A), videos_N)
-
-    def chance_loss(self, videos_N: Tensor) -> float:
-        """ln 2."""
-        del videos_N
-        return math.log(2)
