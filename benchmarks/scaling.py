@@ -182,7 +182,7 @@ def write_root(root: Path, media: Sequence[Path], count: int) -> Path:
 
 def _row(number: int, path: Path) -> dict:
     facts = {"outcome": "ok", "digest": f"{number:064x}", "fingerprint": "", "reason": "", "detail": ""}
-    place = {"path": f"clips/media/{path.name}", "begins_s": 0.0, "length_s": 10.0}
+    place = {"path": f"clips/media/{path.name}", "begins_s": 0.0, "length_s": 10.0, "covered_s": 10.0}
     return {"key": f"clip{number:07d}_0_10000", "video_id": f"clip{number:07d}", **facts, **place}
 
 
