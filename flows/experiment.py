@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from prefect import flow
 
+from flows.begun import Note, begun
 from flows.pipeline import BuildOptions, Pipeline, resolve
 from schemas.manifest import digest_of, write_text
 from schemas.shard import Version, published, read_exclusions, read_version
@@ -24,13 +25,14 @@ from training import tracking
 from training.checkpoint import load_model
 from training.data import Dataset, open_dataset
 from training.evaluation import correspondence, retrieval
+from training.history import History
 from training.loop import BEST, TrainConfig, train
 from training.report import ReportInputs, write_report
 
 log = logging.getLogger(__name__)
 
 REGISTERED = "mcgurk-avc"
-REPORT = "report.html"
+REPORT, HISTORY = "report.html", "history.jsonl"
 RUN_NAME = 12  # characters of the run's id
 EVERY_S = 5.0  # between two lines about a training
 
@@ -64,6 +66,11 @@ class Experiment:
         """The version without what its list excludes."""
         return open_dataset(self.pipeline.root, self.version, self.exclude)
 
+    @property
+    def identity(self) -> str:
+        """The digest of all that the result depends on: the same command goes on with the same training."""
+        return digest_of(self.version.digest, sorted(self.exclude), self.pipeline.config.train)
+
     def folder(self, run: tracking.Run) -> Path:
         """Where checkpoint, results and report of one run go."""
         return self.pipeline.here / "reports" / run.run_id[:RUN_NAME]
@@ -89,13 +96,11 @@ def run_experiment(options: ExperimentOptions) -> dict[str, Any]:
 
 
 def _run(experiment: Experiment) -> dict[str, Any]:
-    settings, version = experiment.pipeline.config.train, experiment.version
-    exclusions = digest_of(sorted(experiment.exclude))
-    source = tracking.VersionSource(version.digest, str(experiment.pipeline.root), exclusions)
-    name = f"{settings.model}-{version.digest[:8]}"
-    with tracking.experiment_run(
-        experiment.store, name, asdict(settings), dataset=source, tags={"model": settings.model}
-    ) as run:
+    with (
+        begun(experiment.pipeline.state, experiment.identity) as note,
+        tracking.experiment_run(experiment.store, _run_spec(experiment, note)) as run,
+    ):
+        note.write(run.run_id)
         history = stage_task("train", _train)(experiment, run)
         results = stage_task("evaluate", _evaluate)(experiment, run, history)
         # What `forget` must find of this run is there before it looks, or is never made.
@@ -113,6 +118,25 @@ def _run(experiment: Experiment) -> dict[str, Any]:
         "train_s": history[-1]["seconds"],
         **asdict(verdict),
     }
+
+
+def _run_spec(experiment: Experiment, note: Note) -> tracking.RunSpec:
+    """A new run, or the one that an earlier process left unfinished."""
+    settings, version = experiment.pipeline.config.train, experiment.version
+    exclusions = digest_of(sorted(experiment.exclude))
+    source = tracking.VersionSource(version.digest, str(experiment.pipeline.root), exclusions)
+    earlier = note.run_id if note.run_id and tracking.has_run(experiment.store, note.run_id) else None
+    if earlier:
+        log.info("going on with run %s, which was not finished", earlier)
+    name = f"{settings.model}-{version.digest[:8]}"
+    return tracking.RunSpec(name, asdict(settings), source, {"model": settings.model}, earlier)
+
+
+def assist(options: ExperimentOptions) -> None:
+    """What a rank of a training under torchrun does that is not the first: it trains, and nothing else."""
+    experiment = prepare(options)
+    for _ in _steps(experiment, Path()):  # the first rank says where checkpoints lie
+        pass
 
 
 def _require_version(experiment: Experiment, run: tracking.Run) -> None:
@@ -139,17 +163,20 @@ def prepare(options: ExperimentOptions) -> Experiment:
 
 def _train(experiment: Experiment, run: tracking.Run) -> list[dict[str, float]]:
     """The metrics of every step; the best weights are in the experiment's folder."""
+    folder = experiment.folder(run)
+    history = History(folder / HISTORY)
+    for metrics in _told(_steps(experiment, folder)):
+        run.log_step(metrics)
+        history.add(metrics)
+    run.flush()
+    return history.steps
+
+
+def _steps(experiment: Experiment, folder: Path) -> Iterator[dict[str, float]]:
     settings = experiment.pipeline.config.train
-    dataset = experiment.dataset()
     seconds = None if settings.steps else settings.seconds
     config = TrainConfig(steps=settings.steps, seconds=seconds, seed=settings.seed)
-    steps = train(dataset, settings.model, None, config, experiment.folder(run))
-    history = []
-    for metrics in _told(steps):
-        run.log_step(metrics)
-        history.append(metrics)
-    run.flush()
-    return history
+    return train(experiment.dataset(), settings.model, None, config, folder)
 
 
 def _told(steps: Iterator[dict[str, float]]) -> Iterator[dict[str, float]]:

@@ -4,9 +4,9 @@ Megabytes a clip are means over 15 clips of 10 s, generated and real, at 640x360
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from schemas.feature import Profile
+from schemas.feature import PROFILES, Profile
 from schemas.rules import Rules
 from tasks.download import DownloadConfig
 from tasks.index import IndexConfig
@@ -62,7 +62,7 @@ def standard() -> PipelineConfig:
 
     About 0.6 MB a clip, 1.1 TB for all of AudioSet that can still be had.
     """
-    return PipelineConfig(profile=Profile("standard", frame_short_side_px=256))
+    return PipelineConfig(profile=PROFILES["standard"])
 
 
 def dense() -> PipelineConfig:
@@ -70,7 +70,7 @@ def dense() -> PipelineConfig:
 
     About 1.0 MB a clip; for models that look at what happens within a second.
     """
-    return PipelineConfig(profile=Profile("dense", frame_short_side_px=256, frame_rate_hz=4.0))
+    return PipelineConfig(profile=PROFILES["dense"])
 
 
 def video() -> PipelineConfig:
@@ -78,8 +78,7 @@ def video() -> PipelineConfig:
 
     About 0.8 MB a clip; for synchrony and motion.
     """
-    profile = Profile("video", frame_short_side_px=256, frame_rate_hz=25.0, picture="h264")
-    return PipelineConfig(profile=profile)
+    return PipelineConfig(profile=PROFILES["video"])
 
 
 def seed() -> PipelineConfig:
@@ -87,7 +86,7 @@ def seed() -> PipelineConfig:
 
     What L3-Net and AVE-Net need for their 257-bin spectrogram; about 1.1 MB a clip, no log-mel.
     """
-    return PipelineConfig(profile=Profile("seed", frame_short_side_px=256, sample_rate_hz=48_000))
+    return PipelineConfig(profile=PROFILES["seed"])
 
 
 def multisensory() -> PipelineConfig:
@@ -95,8 +94,7 @@ def multisensory() -> PipelineConfig:
 
     What Owens & Efros's network needs; about 1.2 MB a clip, no log-mel.
     """
-    pictures = Profile("multisensory", frame_short_side_px=256, frame_rate_hz=29.97, picture="h264")
-    return PipelineConfig(profile=replace(pictures, sample_rate_hz=21_000, channels=2))
+    return PipelineConfig(profile=PROFILES["multisensory"])
 
 
 PRESETS: dict[str, Callable[[], PipelineConfig]] = {

@@ -82,7 +82,16 @@ def status(options: argparse.Namespace) -> int:
 
 
 def train(options: argparse.Namespace) -> int:
-    """Trains, evaluates and offers for promotion."""
+    """Trains, evaluates and offers for promotion; under torchrun all ranks train, and the first does the rest."""
+    import os
+
+    if int(os.environ.get("RANK", "0")) > 0:
+        from flows.experiment import ExperimentOptions, assist
+
+        assist(
+            ExperimentOptions(options.root, preset=options.preset, model=options.model, state=options.state)
+        )
+        return 0
     from flows.pipeline import BuildOptions, resolve
     from flows.servers import prefect_api
 

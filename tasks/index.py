@@ -31,7 +31,9 @@ from tasks.tombstones import obeyed, read_tombstones
 log = logging.getLogger(__name__)
 
 FOLDER = "segments"
-WRITERS = 4  # parts under way at once: most of a write waits for the disk or runs outside the interpreter's lock
+WRITERS = (
+    4  # parts under way at once: most of a write waits for the disk or runs outside the interpreter's lock
+)
 LISTS = "lists.json"  # which lists were read, with their digests
 HEADER = re.compile(r"#\s*num_ytids=(\d+),\s*num_segs=(\d+)")
 HEAD_CHARS = 1000  # in which that header stands

@@ -28,13 +28,13 @@ class Average:
     """The exponential moving average of a model: weights and BatchNorm statistics alike."""
 
     def __init__(self, model: AvcModel, decay: float) -> None:
-        self.model, self._decay, self._updates = copy.deepcopy(model).eval().requires_grad_(False), decay, 0
+        self.model, self._decay, self.updates = copy.deepcopy(model).eval().requires_grad_(False), decay, 0
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Moves the average towards `model`; quickly at first, when there is little to average."""
-        self._updates += 1
-        decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
+        self.updates += 1
+        decay = min(self._decay, (1 + self.updates) / (10 + self.updates))
         own = self.model.state_dict()
         for name, tensor in model.state_dict().items():
             if name == "calibration":  # fitted for the average, not learnt

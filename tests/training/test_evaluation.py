@@ -20,7 +20,9 @@ def embeddings(image: np.ndarray, audio: np.ndarray, videos: np.ndarray | None =
     tensors = [
         torch.nn.functional.normalize(torch.tensor(x, dtype=torch.float32), dim=-1) for x in (image, audio)
     ]
-    return Embeddings(*tensors, np.arange(count), videos, np.zeros((count, num_steps), int))
+    frames = np.zeros((count, num_steps), int)
+    classes = np.full(count, -1)
+    return Embeddings(*tensors, np.arange(count), videos, classes, frames, torch.zeros(count, num_steps))
 
 
 @pytest.fixture

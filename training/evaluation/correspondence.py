@@ -62,7 +62,7 @@ def evaluate(
     where fewer than MIN_VIDEOS are left.
     """
     config = config or PairConfig()
-    clips = usable(dataset.split(SPLIT))
+    clips = usable(dataset.split(SPLIT), model.view)
     group_of = _groups(clips, groups)
     is_known = ~np.isin(group_of, sorted(held_out))
     if len(np.unique(clips.videos[is_known])) < MIN_VIDEOS:

@@ -16,6 +16,8 @@ from torch.nn import functional
 from schemas.signal import N_MELS
 from training import losses
 from training.models import AvcModel, Needs
+from training.negatives import Steps
+from training.sampling import View
 from training.trunks import channels, resnet
 
 IMAGE_STEM_STRIDE = 4  # 112 px to 28, as ResNet's stem with its pooling
@@ -61,8 +63,7 @@ class Contrastive(AvcModel):
     pitch: Tensor
 
     def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.frame_px = config.frame_px
+        super().__init__(View(config.frame_px))
         # ImageNet's channel statistics, as every image network since; near enough for any natural pictures.
         self.register_buffer("image_mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
         self.register_buffer("image_std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1))
@@ -99,13 +100,13 @@ class Contrastive(AvcModel):
         """Cosines: (Nv, Na)."""
         return V @ A.T
 
-    def loss(self, V: Tensor, A: Tensor, videos_N: Tensor) -> Tensor:
-        """Symmetric InfoNCE against all steps of other videos."""
-        return losses.contrastive(self.similarity(V, A), self.temperature, videos_N)
+    def loss(self, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
+        """Symmetric InfoNCE against the batch's negatives."""
+        return losses.contrastive(self.similarity(V, A), self.temperature, steps.negatives)
 
-    def chance_loss(self, videos_N: Tensor) -> float:
+    def chance_loss(self, steps: Steps) -> float:
         """The mean log of the number of candidates."""
-        return losses.chance(videos_N)
+        return losses.chance(steps.negatives)
 
     def watched(self) -> dict[str, float]:
         """The temperature, which falls as the model becomes sure."""
