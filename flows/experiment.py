@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from prefect import flow
 
 from flows.begun import Note, begun
+from flows.categories import machine_ids, thinned, with_labels
 from flows.pipeline import BuildOptions, Pipeline, resolve
 from schemas.manifest import digest_of, write_text
 from schemas.shard import Version, published, read_exclusions, read_version
@@ -27,7 +28,10 @@ from training.data import Dataset, open_dataset
 from training.evaluation import correspondence, retrieval
 from training.history import History
 from training.loop import BEST, TrainConfig, train
+from training.models import load
+from training.negatives import Negatives
 from training.report import ReportInputs, write_report
+from training.sampling import Sampling
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +54,7 @@ class ExperimentOptions:
     seed: int | None = None
     state: str | None = None
     with_media: bool | None = None  # None: only what the studio generated goes into pages
+    settings: Mapping[str, Any] = field(default_factory=dict)  # others of `presets.TrainSettings`
 
 
 @dataclass(frozen=True)
@@ -63,8 +68,16 @@ class Experiment:
     exclude: frozenset[str] = frozenset()  # the version's exclusion list
 
     def dataset(self) -> Dataset:
-        """The version without what its list excludes."""
-        return open_dataset(self.pipeline.root, self.version, self.exclude)
+        """The version without what its list excludes, and of the rest what the settings choose."""
+        dataset, settings = (
+            open_dataset(self.pipeline.root, self.version, self.exclude),
+            self.pipeline.config.train,
+        )
+        for chosen, splits in ((settings.trained_on, ("train", "val")), (settings.judged_on, ("eval",))):
+            if chosen:
+                mids = machine_ids(chosen, self.pipeline.labels, self.pipeline.root / "segments")
+                dataset = with_labels(dataset, mids, splits)
+        return dataset if settings.clips_share == 1.0 else thinned(dataset, settings.clips_share)
 
     @property
     def identity(self) -> str:
@@ -128,7 +141,7 @@ def _run_spec(experiment: Experiment, note: Note) -> tracking.RunSpec:
     earlier = note.run_id if note.run_id and tracking.has_run(experiment.store, note.run_id) else None
     if earlier:
         log.info("going on with run %s, which was not finished", earlier)
-    name = f"{settings.model}-{version.digest[:8]}"
+    name = f"{settings.model.replace('/', '-')}-{version.digest[:8]}"
     return tracking.RunSpec(name, asdict(settings), source, {"model": settings.model}, earlier)
 
 
@@ -152,7 +165,7 @@ def prepare(options: ExperimentOptions) -> Experiment:
     pipeline = resolve(BuildOptions(options.root, options.preset, state=options.state))
     asked = {name: getattr(options, name) for name in ("model", "seconds", "steps", "seed")}
     given = {name: value for name, value in asked.items() if value is not None}
-    settings = replace(pipeline.config.train, **given)
+    settings = replace(pipeline.config.train, **(given | dict(options.settings)))
     pipeline = replace(pipeline, config=replace(pipeline.config, train=settings))
     version = read_version(pipeline.root, options.dataset_version)
     uri = os.environ.get("MLFLOW_TRACKING_URI")
@@ -175,8 +188,16 @@ def _train(experiment: Experiment, run: tracking.Run) -> list[dict[str, float]]:
 def _steps(experiment: Experiment, folder: Path) -> Iterator[dict[str, float]]:
     settings = experiment.pipeline.config.train
     seconds = None if settings.steps else settings.seconds
-    config = TrainConfig(steps=settings.steps, seconds=seconds, seed=settings.seed)
-    return train(experiment.dataset(), settings.model, None, config, folder)
+    config = TrainConfig(
+        steps=settings.steps,
+        seconds=seconds,
+        seed=settings.seed,
+        negatives=Negatives(settings.negatives),  # pyright: ignore[reportArgumentType]
+        sampling=Sampling(classes_per_batch=settings.classes_per_batch),
+    )
+    name, _, preset = settings.model.partition("/")
+    chosen = load(name).PRESETS[preset] if preset else None
+    return train(experiment.dataset(), name, chosen, config, folder)
 
 
 def _told(steps: Iterator[dict[str, float]]) -> Iterator[dict[str, float]]:

@@ -17,10 +17,15 @@ from tasks.sources.scenes.corpus import CorpusConfig
 class TrainSettings:
     """How an experiment trains: a model of `training/models`, and for how long."""
 
-    model: str = "contrastive"
+    model: str = "contrastive"  # or `model/preset`
     seconds: float = 600.0
     steps: int | None = None  # instead of seconds, where the result must not depend on the machine's speed
     seed: int = 0
+    clips_share: float = 1.0  # of the training videos
+    trained_on: tuple[str, ...] = ()  # categories, with all below them; none: all
+    judged_on: tuple[str, ...] = ()
+    negatives: tuple[str, ...] = ("other_clip",)  # policies of `training.negatives`
+    classes_per_batch: int | None = None
 
 
 @dataclass(frozen=True)

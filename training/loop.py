@@ -27,7 +27,7 @@ from training.embeddings import embed
 from training.models import AvcModel, configure, load
 from training.negatives import Negatives
 from training.optimizer import Average, learning_rate, parameter_groups
-from training.plateau import is_plateau
+from training.plateau import is_plateau, probe_towers
 from training.precision import has_fast_bf16, pick_device
 from training.progress import LAST, Clock, Progress, facts_of, read_last
 from training.ranks import Ranks, open_ranks
@@ -219,8 +219,8 @@ class Trainer:
     def _validated(self, folder: Path, metrics: dict[str, float]) -> dict[str, float]:
         """The numbers of a validation; the averaged weights are kept where they are the best so far."""
         progress = self.progress
-        found = self.ranks.agreed(self._validate() if self.ranks.is_first else {})
-        found["is_plateau"] = float(is_plateau(progress.relative_losses, metrics["progress"]))
+        found = self.ranks.agreed(self._validate(metrics["progress"]) if self.ranks.is_first else {})
+        progress.has_probed |= found["is_plateau"] > 0
         progress.waited += 1
         if found["val_auc"] > progress.best:
             progress.best, progress.waited = found["val_auc"], 0
@@ -237,9 +237,12 @@ class Trainer:
         }
         save_checkpoint(path, self.model_name, self.model_config, self.average.model, facts)
 
-    def _validate(self) -> dict[str, float]:
+    def _validate(self, share: float) -> dict[str, float]:
         """The averaged weights' numbers on as many clips of each side; fits their calibration on `val`."""
-        model, config, metrics = self.average.model, self.config, {}
+        model, config = self.average.model, self.config
+        metrics = {"is_plateau": float(is_plateau(self.progress.relative_losses, share))}
+        if metrics["is_plateau"] and not self.progress.has_probed:
+            metrics |= probe_towers(model, self.train_clips, self.val_clips, config.sampling)
         num_clips = min(config.validation_clips, len(self.train_clips), len(self.val_clips))
         for name, clips in (("val", self.val_clips), ("train", self.train_clips)):
             some = clips.take(np.random.default_rng(config.seed).permutation(len(clips))[:num_clips])

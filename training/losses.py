@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from training.negatives import Steps
+
 
 def contrastive(similarity_NN: Tensor, temperature: Tensor, negatives_NN: Tensor) -> Tensor:
     """Symmetric InfoNCE (van den Oord et al. 2018) of the diagonal against the negatives.
@@ -42,3 +44,19 @@ def chance(negatives_NN: Tensor) -> float:
     """What `contrastive` is for a model that knows nothing: the mean log of the number of candidates."""
     candidates_N = torch.stack([negatives_NN.sum(1), negatives_NN.sum(0)]) + 1
     return float(candidates_N.float().log().mean())
+
+
+def within_clip(similarity_NN: Tensor, temperature: Tensor, steps: Steps, sigma_ms: float) -> Tensor:
+    """Cross-entropy over the sounds of each picture's own clip, with soft targets that fall with distance in time.
+
+    The poster's full combination of one clip, so that stationary clips do no harm: neighbours may fit nearly as
+    well. Both directions; the entropy of the targets is taken off, so that the best is 0.
+    """
+    apart_NN = (steps.seen_ms[:, None] - steps.heard_ms[None, :]) / sigma_ms
+    is_other_NN = steps.videos[:, None] != steps.videos[None, :]
+    both = []
+    for logits_NN, distance_NN in ((similarity_NN, apart_NN), (similarity_NN.T, apart_NN.T)):
+        targets_NN = (-distance_NN.square() / 2).masked_fill(is_other_NN, -torch.inf).log_softmax(1)
+        found_NN = (logits_NN.float() / temperature).masked_fill(is_other_NN, -torch.inf).log_softmax(1)
+        both.append(functional.kl_div(found_NN, targets_NN, reduction="none", log_target=True))
+    return torch.stack([one.masked_fill(is_other_NN, 0.0).sum(1).mean() for one in both]).mean()

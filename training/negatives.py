@@ -26,7 +26,6 @@ class Negatives:
     kinds: tuple[Kind, ...] = ("other_clip",)
     # Synchrony is seen to some 0.1 s, but much sound lasts: half a second of 1 s windows is still shared.
     tolerance_ms: float = 1000.0
-    classes_per_batch: int | None = None  # batches of few classes, so that `same_class` has whom to confuse
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class Progress:
     validations: int = 0
     best: float = -np.inf  # validation AUC
     waited: int = 0  # validations since then
+    has_probed: bool = False  # its towers, because nothing was learnt
     relative_losses: list[float] = field(default_factory=list)  # of each step: loss over chance loss
 
 

@@ -45,6 +45,8 @@ class Sampling:
     clips_per_batch: int = 32
     steps_per_clip: int = 4
     jitter_ms: int = 100  # how far the sound may be moved against its frame, by the same law for every pair
+    # Batches of few classes, so that the policy `same_class` has whom to confuse (mapped shards only).
+    classes_per_batch: int | None = None
     view: View = field(default_factory=View)  # the model's, when it trains
 
 
@@ -109,7 +111,15 @@ class Epoch:
                 f"batches of {sampling.clips_per_batch} out of {len(dataset)} clips can't be shared by "
                 f"{share.world_size} ranks: at least a clip for each"
             )
-        self.rows = _rows(dataset, batch, share, np.random.default_rng([seed, number]))  # of the dataset
+        rng = np.random.default_rng([seed, number])
+        if dataset.shards.is_remote:
+            self.rows = _streamed_rows(dataset, batch, share, rng)  # of the dataset
+        else:
+            order = rng.permutation(len(dataset))
+            if sampling.classes_per_batch:
+                order = _in_runs(order, dataset.classes, batch // sampling.classes_per_batch, rng)
+            whole = order[: len(order) // batch * batch].reshape(-1, batch)
+            self.rows = whole[:, share.rank :: share.world_size]
         self.steps = range(share.start_step, len(self.rows))
 
     def plan(self, step: int) -> Plan:
@@ -121,12 +131,16 @@ class Epoch:
         return (self.plan(step) for step in self.steps)
 
 
-def _rows(dataset: Dataset, batch: int, share: Share, rng: np.random.Generator) -> np.ndarray:
-    """The rows of one rank: (batches, clips of the rank). Streamed: of a run of shuffled shards."""
+def _in_runs(order: np.ndarray, classes: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:
+    """The same rows in runs of one class (but where a class ends), the runs in random order."""
+    by_class = order[np.argsort(classes[order], kind="stable")]
+    runs = np.split(by_class, range(length, len(by_class), length))
+    return np.concatenate([runs[n] for n in rng.permutation(len(runs))])
+
+
+def _streamed_rows(dataset: Dataset, batch: int, share: Share, rng: np.random.Generator) -> np.ndarray:
+    """The rows of one rank, of a run of shuffled shards: (batches, clips of the rank)."""
     num_batches = len(dataset) // batch
-    if not dataset.shards.is_remote:
-        order = rng.permutation(len(dataset))[: num_batches * batch]
-        return order.reshape(num_batches, batch)[:, share.rank :: share.world_size]
     sizes = [len(range(rank, batch, share.world_size)) for rank in range(share.world_size)]
     clips, begin, num_rows = (
         dataset.clips,

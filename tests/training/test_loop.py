@@ -1,6 +1,5 @@
 """Training: learns what can be learnt, nothing where there is nothing, and says how it went."""
 
-import logging
 import math
 from dataclasses import replace
 
@@ -15,7 +14,6 @@ from training.evaluation import correspondence
 from training.loop import TrainConfig, train
 from training.negatives import Negatives
 from training.optimizer import Average, learning_rate, parameter_groups
-from training.plateau import is_plateau
 from training.validation import all_pairs, fit_calibration
 
 
@@ -123,15 +121,6 @@ def test_steps_and_seconds_are_one_choice():
         TrainConfig(steps=5, seconds=5.0)
     with pytest.raises(ValueError, match="steps or seconds"):
         TrainConfig(steps=None, seconds=None)
-
-
-def test_a_loss_that_stands_at_chance_is_reported(caplog):
-    with caplog.at_level(logging.WARNING):
-        assert is_plateau([1.001] * 40, 0.6)
-        assert not is_plateau([1.001] * 40, 0.3)
-        assert not is_plateau([1.0] * 36 + [0.9] * 4, 0.6)
-
-    assert len(caplog.records) == 1 and "learning rate" in caplog.text
 
 
 def test_the_schedule_warms_up_and_anneals():
