@@ -21,9 +21,8 @@ from schemas.shard import (
     shard_name,
     tar_path,
 )
-from schemas.storage import as_local, path_under
+from schemas.storage import as_local, lost_files, path_under
 from tasks.members import feature_files, open_members
-from tasks.parts import lost_files
 from tasks.progress import tracked
 from tasks.publish import MANIFESTS
 

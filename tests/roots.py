@@ -52,7 +52,8 @@ class Root:
     def run(self, name: str) -> list[int]:
         """Does what is due of one stage; returns its parts."""
         stage = self.stage(name)
-        plan = download.plan(stage, None, self.now) if name == "download" else plan_stage(stage)
+        plan = plan_stage(stage)
+        plan = download.with_due(stage, plan, self.now) if name == "download" else plan
         parts = plan.due()
         if not parts:
             return parts
