@@ -25,10 +25,11 @@ from tasks.stages import stage_task
 from training import tracking
 from training.checkpoint import load_model
 from training.data import Dataset, open_dataset
-from training.evaluation import correspondence, retrieval
+from training.evaluation import correspondence, retrieval, synchrony
 from training.history import History
 from training.loop import BEST, TrainConfig, train
 from training.models import load
+from training.models.sync import Sync
 from training.negatives import Negatives
 from training.report import ReportInputs, write_report
 from training.sampling import Sampling
@@ -188,14 +189,16 @@ def _train(experiment: Experiment, run: tracking.Run) -> list[dict[str, float]]:
 def _steps(experiment: Experiment, folder: Path) -> Iterator[dict[str, float]]:
     settings = experiment.pipeline.config.train
     seconds = None if settings.steps else settings.seconds
+    name, _, preset = settings.model.partition("/")
+    own = getattr(load(name), "TRAINING", {})  # what a model's training has otherwise than others'
+    sampling = own.get("sampling", Sampling())
     config = TrainConfig(
         steps=settings.steps,
         seconds=seconds,
         seed=settings.seed,
         negatives=Negatives(settings.negatives),  # pyright: ignore[reportArgumentType]
-        sampling=Sampling(classes_per_batch=settings.classes_per_batch),
+        **{**own, "sampling": replace(sampling, classes_per_batch=settings.classes_per_batch)},
     )
-    name, _, preset = settings.model.partition("/")
     chosen = load(name).PRESETS[preset] if preset else None
     return train(experiment.dataset(), name, chosen, config, folder)
 
@@ -221,10 +224,13 @@ def _evaluate(experiment: Experiment, run: tracking.Run, history: list[dict[str,
         "correspondence": correspondence.evaluate(model, dataset, groups.of_video, held_out=groups.held_out),
         "retrieval": retrieval.evaluate(model, dataset, groups.of_video),
     }
+    if isinstance(model, Sync):
+        results["synchrony"] = synchrony.evaluate(model, dataset, groups.of_video)
     write_text(experiment.folder(run) / "results.json", json.dumps(results, indent=1, sort_keys=True) + "\n")
     media = {"model": model, "dataset": dataset} if experiment.with_media else {}
     page = ReportInputs(
-        **results,
+        correspondence=results["correspondence"],
+        retrieval=results["retrieval"],
         history=history,
         funnel=measure_funnel(experiment.pipeline.root),
         conditions=_conditions(experiment, dataset, history),

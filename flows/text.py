@@ -76,6 +76,11 @@ def scores_text(results: Mapping[str, Any]) -> str:
         ("shortcut probe: picture alone", asked["probes"], "frame_only"),
         ("shortcut probe: sound alone", asked["probes"], "audio_only"),
     ]
+    late = results.get("synchrony", {})
+    rows += [
+        ("offset found within 120 ms", late, "within_120_ms"),
+        ("offset found within one class of 21", late, "within_one_class"),
+    ]
     return "\n".join(f"{name:<50}{_interval(table[key])}" for name, table, key in rows if key in table)
 
 
