@@ -37,6 +37,7 @@ STUDIES: dict[str, tuple[Variant, ...]] = {
     "motion": _models("contrastive", "contrastive/motion"),  # of a version with 4 frames/s or more
     "depth": _models("contrastive/shallow", "contrastive", "contrastive/deep"),
     "objectives": _models("contrastive", "contrastive/sigmoid", "contrastive/within_clip"),
+    "vector": _models("many_to_many/sigmoid", "many_to_many/vector"),
     "dropout": _models("contrastive", "contrastive/dropout"),
     "learning-curve": tuple(
         Variant(f"{100 * share:.0f} % of clips", "contrastive", {"clips_share": share}) for share in SHARES

@@ -43,23 +43,34 @@ class Batch:
 def load_batch(dataset: Dataset, plan: Plan, view: View) -> Batch:
     """Reads and decodes the steps of `plan`."""
     dataset = dataset.holding(needed(dataset, plan, view))
-    profile, side_px = dataset.profile, round(view.frame_px / CROP_SHARE)
-    num_steps, px = len(plan.rows), view.frame_px
-    frames = np.empty((num_steps, view.num_frames, px, px, 3), np.uint8)
-    sounds = []
+    return timed(dataset, plan, view, (load_frames(dataset, plan, view), load_sounds(dataset, plan, view)))
+
+
+def load_frames(dataset: Dataset, plan: Plan, view: View) -> Tensor:
+    """What the steps of `plan` show: `Batch.frames`."""
+    side_px, px = round(view.frame_px / CROP_SHARE), view.frame_px
+    frames = np.empty((len(plan.rows), view.num_frames, px, px, 3), np.uint8)
     for step, (row, index) in enumerate(zip(plan.rows.tolist(), plan.frames.tolist(), strict=True)):
         first = int(view.first_frame(index))
         for n, frame in enumerate(dataset.frames(row, range(first, first + view.num_frames), side_px)):
             frames[step, n] = _cropped(_scaled(frame, side_px), px, plan.corners[step])
-        start_ms = float(view.centre_ms(profile, index)) - view.sound_ms / 2 + int(plan.shifts_ms[step])
-        sounds.append(_sound(dataset, row, start_ms, view))
     # Decoders give rows of pixels: seen as (..., 3, px, px) that is channels_last, without a copy.
     images = torch.from_numpy(frames).permute(0, 1, 4, 2, 3)
-    images = images[:, 0] if view.num_frames == 1 else images
-    seen_ms = torch.from_numpy(view.centre_ms(profile, plan.frames).astype(np.float32))
+    return images[:, 0] if view.num_frames == 1 else images
+
+
+def load_sounds(dataset: Dataset, plan: Plan, view: View) -> Tensor:
+    """What is heard in the steps of `plan`: `Batch.sound`."""
+    start_ms = view.centre_ms(dataset.profile, plan.frames) - view.sound_ms / 2 + plan.shifts_ms
+    pieces = zip(plan.rows.tolist(), start_ms.tolist(), strict=True)
+    return torch.from_numpy(np.stack([_sound(dataset, row, start, view) for row, start in pieces]))
+
+
+def timed(dataset: Dataset, plan: Plan, view: View, content: tuple[Tensor, Tensor]) -> Batch:
+    """The batch of `plan` with this content, seen and heard."""
+    seen_ms = torch.from_numpy(view.centre_ms(dataset.profile, plan.frames).astype(np.float32))
     return Batch(
-        frames=images,
-        sound=torch.from_numpy(np.stack(sounds)),
+        *content,
         videos=torch.from_numpy(dataset.videos[plan.rows]),
         classes=torch.from_numpy(dataset.classes[plan.rows]),
         seen_ms=seen_ms,

@@ -7,7 +7,7 @@ checkpoint; under torchrun all ranks train one model.
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from itertools import count
@@ -24,6 +24,7 @@ from training.corpus import learn_sound_statistics
 from training.data import Dataset
 from training.decoding import Batch
 from training.embeddings import embed
+from training.frozen import Features, FrozenModel, cached_batches, compute_features
 from training.models import AvcModel, configure, load
 from training.negatives import Negatives
 from training.optimizer import Average, learning_rate, parameter_groups
@@ -115,6 +116,7 @@ class Trainer:
         self.average = Average(model, config.ema_decay)
         ranks.synchronized(model, self.device)
         self.model, self.progress = model, Progress()
+        self._features: Features | None = None
         encoder = Encoder(model, config.augmentation, is_bf16=self.is_bf16)
         self.gradients = Gradients(encoder, config.negatives, ranks)
         groups = parameter_groups(model, config.weight_decay)
@@ -183,7 +185,7 @@ class Trainer:
             share = Share(ranks.rank, ranks.size, progress.batch)
             epoch = Epoch(self.train_clips, config.sampling, config.seed, number, share)
             begin = time.perf_counter()
-            with closing(batches(epoch, config.reader_threads)) as loaded:
+            with closing(self._batches(epoch)) as loaded:
                 for batch in loaded:
                     waited_s = time.perf_counter() - begin
                     metrics = self._step(batch, ranks.agreed(clock.progress(progress.step)))
@@ -200,6 +202,14 @@ class Trainer:
                     }
                     begin = time.perf_counter()
             progress.batch = 0
+
+    def _batches(self, epoch: Epoch) -> Generator[Batch, None, None]:
+        """Decoded steps; of sides that don't learn, what they give of them, computed once."""
+        if not isinstance(self.model, FrozenModel) or not self.model.frozen:
+            return batches(epoch, self.config.reader_threads)
+        if self._features is None:
+            self._features = compute_features(self.model, self.train_clips, is_bf16=self.is_bf16)
+        return cached_batches(epoch, self._features)
 
     def _step(self, batch: Batch, share: float) -> dict[str, float]:
         config, progress = self.config, self.progress

@@ -17,6 +17,7 @@ from training.augment import Augmentation, augment_images, augment_log_mel, augm
 from training.decoding import Batch
 from training.embeddings import pictures
 from training.frontend import sounds
+from training.frozen import FEATURES_NDIM, FrozenModel
 from training.models import AvcModel
 from training.negatives import Negatives, Steps
 from training.precision import autocast
@@ -33,14 +34,26 @@ class Encoder(nn.Module):
         self.model, self._augmentation, self._is_bf16 = model, augmentation, is_bf16
 
     def forward(self, frames: Tensor, sound: Tensor, draws_BU: Tensor) -> tuple[Tensor, Tensor]:
-        """`vector`s of pictures and of sounds."""
+        """`vector`s of pictures and of sounds; what a frozen side gave of them before is taken as it is."""
         image_draws, sound_draws = draws_BU.chunk(2, dim=1)
-        images = augment_images(pictures(frames), self._augmentation, image_draws)
-        front_end = self.model.front_end
-        augment = augment_log_mel if front_end.is_spectrum else augment_wave
-        heard = augment(front_end(sounds(sound)), self._augmentation, sound_draws)
+        return self._seen(frames, image_draws), self._heard(sound, sound_draws)
+
+    def _seen(self, frames: Tensor, draws_BU: Tensor) -> Tensor:
+        model = self.model
+        if isinstance(model, FrozenModel) and frames.ndim == FEATURES_NDIM:
+            return model.head("image", frames)
+        images = augment_images(pictures(frames), self._augmentation, draws_BU)
         with autocast(frames.device, self._is_bf16):
-            return self.model.encode_image(images)["vector"], self.model.encode_audio(heard)["vector"]
+            return model.encode_image(images)["vector"]
+
+    def _heard(self, sound: Tensor, draws_BU: Tensor) -> Tensor:
+        model = self.model
+        if isinstance(model, FrozenModel) and sound.ndim == FEATURES_NDIM:
+            return model.head("audio", sound)
+        augment = augment_log_mel if model.front_end.is_spectrum else augment_wave
+        heard = augment(model.front_end(sounds(sound)), self._augmentation, draws_BU)
+        with autocast(sound.device, self._is_bf16):
+            return model.encode_audio(heard)["vector"]
 
 
 class Gradients:
