@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from flows.presets import PipelineConfig, load_preset
 from schemas.manifest import canonical_json, part_numbers, write_text
-from schemas.shard import exclude_path, latest_digest, make_version
+from schemas.shard import duplicates_path, exclude_path, latest_digest, make_version
 from schemas.storage import is_local, open_root
 from tasks import download, extract, index, pack, validate
 from tasks.labels import find_labels
@@ -224,6 +224,7 @@ def plan_publish(pipeline: Pipeline, before: Plan) -> Plan:
         return Plan("publish", [PartPlan(0, "stale", "the shards change")])
     if not (pipeline.root / "versions" / f"{digest}.html").is_file():
         return Plan("publish", [PartPlan(0, "stale", "its page is missing")])
-    if not exclude_path(pipeline.root, digest).is_file():
+    lists = exclude_path(pipeline.root, digest), duplicates_path(pipeline.root, digest)
+    if not all(path.is_file() for path in lists):
         return Plan("publish", [PartPlan(0, "stale", "its duplicates were not looked for")])
     return Plan("publish", [PartPlan(0, "done")])
