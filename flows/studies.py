@@ -37,6 +37,7 @@ STUDIES: dict[str, tuple[Variant, ...]] = {
     "motion": _models("contrastive", "contrastive/motion"),  # of a version with 4 frames/s or more
     "depth": _models("contrastive/shallow", "contrastive", "contrastive/deep"),
     "objectives": _models("contrastive", "contrastive/sigmoid", "contrastive/within_clip"),
+    "transfer": _models("transfer/scratch", "transfer/frozen", "transfer/tuned"),
     "vector": _models("many_to_many/sigmoid", "many_to_many/vector"),
     "dropout": _models("contrastive", "contrastive/dropout"),
     "learning-curve": tuple(
