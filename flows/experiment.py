@@ -191,14 +191,10 @@ def _steps(experiment: Experiment, folder: Path) -> Iterator[dict[str, float]]:
     seconds = None if settings.steps else settings.seconds
     name, _, preset = settings.model.partition("/")
     own = getattr(load(name), "TRAINING", {})  # what a model's training has otherwise than others'
-    sampling = own.get("sampling", Sampling())
-    config = TrainConfig(
-        steps=settings.steps,
-        seconds=seconds,
-        seed=settings.seed,
-        negatives=Negatives(settings.negatives),  # pyright: ignore[reportArgumentType]
-        **{**own, "sampling": replace(sampling, classes_per_batch=settings.classes_per_batch)},
-    )
+    sampling = replace(own.get("sampling", Sampling()), classes_per_batch=settings.classes_per_batch)
+    negatives = Negatives(settings.negatives)  # pyright: ignore[reportArgumentType]
+    asked = {"steps": settings.steps, "seconds": seconds, "seed": settings.seed}
+    config = TrainConfig(**{"negatives": negatives, **own, "sampling": sampling, **asked})
     chosen = load(name).PRESETS[preset] if preset else None
     return train(experiment.dataset(), name, chosen, config, folder)
 
@@ -222,7 +218,9 @@ def _evaluate(experiment: Experiment, run: tracking.Run, history: list[dict[str,
     log.info("evaluate: correspondence and retrieval on held-out videos")
     results = {
         "correspondence": correspondence.evaluate(model, dataset, groups.of_video, held_out=groups.held_out),
-        "retrieval": retrieval.evaluate(model, dataset, groups.of_video),
+        "retrieval": retrieval.evaluate(
+            model, dataset, groups.of_video, num_steps=1 if model.is_early_fusion else 5
+        ),
     }
     if isinstance(model, Sync):
         results["synchrony"] = synchrony.evaluate(model, dataset, groups.of_video)

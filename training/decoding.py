@@ -51,8 +51,7 @@ def load_frames(dataset: Dataset, plan: Plan, view: View) -> Tensor:
     side_px, px = round(view.frame_px / CROP_SHARE), view.frame_px
     frames = np.empty((len(plan.rows), view.num_frames, px, px, 3), np.uint8)
     for step, (row, index) in enumerate(zip(plan.rows.tolist(), plan.frames.tolist(), strict=True)):
-        first = int(view.first_frame(index))
-        for n, frame in enumerate(dataset.frames(row, range(first, first + view.num_frames), side_px)):
+        for n, frame in enumerate(dataset.frames(row, view.shown(index), side_px)):
             frames[step, n] = _cropped(_scaled(frame, side_px), px, plan.corners[step])
     # Decoders give rows of pixels: seen as (..., 3, px, px) that is channels_last, without a copy.
     images = torch.from_numpy(frames).permute(0, 1, 4, 2, 3)
@@ -83,9 +82,7 @@ def needed(dataset: Dataset, plan: Plan, view: View) -> Iterator[tuple[int, str]
     """The members (row, suffix) that the steps of `plan` are made of."""
     is_video = dataset.profile.picture == "h264"
     for row, index in zip(plan.rows.tolist(), plan.frames.tolist(), strict=True):
-        first = int(view.first_frame(index))
-        shown = range(first, first + view.num_frames)
-        yield from ((row, VIDEO_SUFFIX if is_video else frame_suffix(k)) for k in shown)
+        yield from ((row, VIDEO_SUFFIX if is_video else frame_suffix(k)) for k in view.shown(index))
         yield row, LOG_MEL_SUFFIX if view.sound == "log_mel" else AUDIO_SUFFIX
 
 

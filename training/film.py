@@ -14,7 +14,7 @@ from schemas.feature import Profile
 
 
 def decoded(content: memoryview, indices: range, profile: Profile) -> Iterator[np.ndarray]:
-    """The frames `indices` (step 1): uint8 RGB (height, width, 3). Raises ValueError where the file ends before."""
+    """The frames `indices`, in their order: uint8 RGB (height, width, 3). Raises ValueError if it ends before."""
     wanted = indices.start
     with av.open(io.BytesIO(content), "r", format="mp4") as container:
         stream = container.streams.video[0]
@@ -24,7 +24,7 @@ def decoded(content: memoryview, indices: range, profile: Profile) -> Iterator[n
         for frame in container.decode(stream):
             if frame.pts is not None and round(frame.pts / ticks_per_frame) == wanted:
                 yield frame.to_ndarray(format="rgb24")
-                wanted += 1
-                if wanted == indices.stop:
+                wanted += indices.step
+                if wanted not in indices:
                     return
     raise ValueError(f"a video file of {profile.name} has no frame {wanted}")

@@ -7,7 +7,10 @@ from itertools import product
 import numpy as np
 import torch
 from markupsafe import Markup
+from soxr import resample
 
+from schemas import signal
+from schemas.signal import SAMPLE_RATE_HZ
 from training import figures
 from training.data import Dataset, default_groups
 from training.decoding import load_batch, window_start
@@ -105,7 +108,7 @@ class Shelf:
             media["film"] = tuple(figures.jpeg_uri(clips.frame(row, index)) for index in every)
         if "sound" in parts:
             media |= {"sound": figures.wav_uri(self._excerpt(row)[0])}
-            media |= {"spectrogram": figures.spectrogram_uri(clips.log_mel(row))}
+            media |= {"spectrogram": figures.spectrogram_uri(self._excerpt(row)[1])}
         if "excerpt" in parts:
             sound, log_mel = self._excerpt(row, middle)
             media |= {"sound": figures.wav_uri(sound), "spectrogram": figures.spectrogram_uri(log_mel)}
@@ -120,7 +123,8 @@ class Shelf:
 
     def _excerpt(self, row: int, middle: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """All of a clip's sound and log-mel, or EXCERPT_S around frame `middle`."""
-        sound, log_mel = self.clips.wave(row)[0], self.clips.log_mel(row)
+        sound = resample(self.clips.wave(row).T, self.clips.profile.sample_rate_hz, SAMPLE_RATE_HZ)[:, 0]
+        log_mel = signal.log_mel(sound)
         if middle is None:
             return sound, log_mel
         columns = EXCERPT_S * 100
@@ -181,7 +185,7 @@ def _heat_maps(shelf: Shelf) -> list[HeatMap]:
         sounds = shelf.encoded.audio[[row, other], SHOWN_STEP].to(device)
         own, strange = model.heat(encoded.expand(2, -1, -1, -1), sounds).cpu().numpy()
         low, high = min(own.min(), strange.min(), 0.0), max(own.max(), strange.max())
-        pixels = frame.permute(1, 2, 0).numpy()
+        pixels = (frame[len(frame) // 2] if model.view.num_frames > 1 else frame).permute(1, 2, 0).numpy()
         shown.append(
             HeatMap(
                 shelf.item(row, parts="", logit=shelf.logit(row, row)),

@@ -34,6 +34,11 @@ def pairs(logits_NN: Tensor, negatives_NN: Tensor) -> Tensor:
     return (matching + other / negatives_NN.sum().clamp_min(1)) / 2
 
 
+def two_way(own_N: Tensor, other_N: Tensor) -> Tensor:
+    """The cross-entropy of logits of matching and of other pairs, both classes weighing the same."""
+    return (functional.softplus(-own_N).mean() + functional.softplus(other_N).mean()) / 2
+
+
 def masked(logits_NN: Tensor, negatives_NN: Tensor) -> Tensor:
     """The logits with -inf where a pair neither matches nor is a negative."""
     own_NN = torch.eye(len(logits_NN), dtype=torch.bool, device=logits_NN.device)

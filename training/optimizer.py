@@ -16,6 +16,14 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     return [{"params": weights, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
+def make_optimizer(kind: str, model: nn.Module, rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    """`adamw`, or `sgd` with momentum 0.9 as the papers of 2018 have it."""
+    groups = parameter_groups(model, weight_decay)
+    if kind == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=0.9)
+    return torch.optim.AdamW(groups, lr=rate)
+
+
 def learning_rate(progress: float, warmup_share: float) -> float:
     """The share of the peak rate: a linear warm-up, then half a cosine to zero."""
     if progress < warmup_share:

@@ -5,6 +5,7 @@ and other pairs are both made by combining the steps of one batch, so frames and
 from one law (Arandjelovic & Zisserman 2018, sec. 3.3: without that, networks detect the sampler).
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -27,15 +28,25 @@ class View:
     num_frames: int = 1
     sound: Literal["log_mel", "wave"] = "log_mel"  # as stored, or the samples of all channels
     sound_ms: int = 1000  # long enough for a pitch and a rhythm, as in the seed papers
+    frame_stride: int = 1  # every so many frames of the profile
+
+    @property
+    def reach(self) -> int:
+        """From the first to the last of a step's frames."""
+        return (self.num_frames - 1) * self.frame_stride
 
     def first_frame(self, index: np.ndarray | int) -> np.ndarray:
         """The first of the frames that step `index` shows; the step is the middle one, or the later of two."""
-        return np.asarray(index) - self.num_frames // 2
+        return np.asarray(index) - self.num_frames // 2 * self.frame_stride
+
+    def shown(self, index: int) -> range:
+        """The frames that step `index` shows."""
+        first = int(self.first_frame(index))
+        return range(first, first + self.reach + 1, self.frame_stride)
 
     def centre_ms(self, profile: Profile, index: np.ndarray | int) -> np.ndarray:
         """When the middle of step `index` is, in ms from the segment's start."""
-        half_run = (self.num_frames - 1) / 2
-        return frame_time_ms(profile, self.first_frame(index) + half_run)
+        return frame_time_ms(profile, self.first_frame(index) + self.reach / 2)
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,7 @@ class Sampling:
     clips_per_batch: int = 32
     steps_per_clip: int = 4
     jitter_ms: int = 100  # how far the sound may be moved against its frame, by the same law for every pair
+    apart_ms: int = 0  # at least, between the steps of a clip, where it has room for that
     # Batches of few classes, so that the policy `same_class` has whom to confuse (mapped shards only).
     classes_per_batch: int | None = None
     view: View = field(default_factory=View)  # the model's, when it trains
@@ -70,9 +82,10 @@ def valid_steps(profile: Profile, valid_ms: int, view: View) -> np.ndarray:
     """The steps whose frames and sound lie inside the clip's content: int64 (steps,)."""
     index, end_ms = np.arange(profile.num_frames), min(valid_ms, profile.length_ms)
     first, centre_ms = view.first_frame(index), view.centre_ms(profile, index)
-    is_seen = (first >= 0) & (frame_time_ms(profile, first + view.num_frames - 1) <= end_ms)
+    last = first + view.reach
+    is_seen = (first >= 0) & (last < profile.num_frames) & (frame_time_ms(profile, last) <= end_ms)
     is_heard = (centre_ms >= view.sound_ms / 2) & (centre_ms + view.sound_ms / 2 <= end_ms)
-    return np.flatnonzero(is_seen & is_heard & (first + view.num_frames <= profile.num_frames))
+    return np.flatnonzero(is_seen & is_heard)
 
 
 def usable(dataset: Dataset, view: View) -> Dataset:
@@ -166,12 +179,21 @@ def even_plan(dataset: Dataset, rows: np.ndarray, num_steps: int, view: View) ->
     return Plan(np.repeat(rows, num_steps), frames, np.zeros(len(frames), np.int64), centre, draws)
 
 
+def _chosen(steps: np.ndarray, num_steps: int, gap: int, rng: np.random.Generator) -> np.ndarray:
+    """Steps of a run of them, each set of steps with gaps as likely as another; any, where there is no room."""
+    extra = np.arange(num_steps) * max(0, gap - 1)
+    free = len(steps) - int(extra[-1])
+    if free < num_steps:
+        return np.sort(rng.choice(steps, num_steps, replace=len(steps) < num_steps))
+    return steps[np.sort(rng.choice(free, num_steps, replace=False)) + extra]
+
+
 def _clip_plan(dataset: Dataset, row: int, sampling: Sampling, key: tuple[int, int]) -> Plan:
     """Random steps of one clip, in their order: all that is random about them is keyed by (seed, epoch, clip)."""
     rng, profile, view = np.random.default_rng([*key, row]), dataset.profile, sampling.view
     valid_ms, num_steps = int(dataset.clips.valid_ms[row]), sampling.steps_per_clip
     steps = valid_steps(profile, valid_ms, view)
-    chosen = np.sort(rng.choice(steps, num_steps, replace=len(steps) < num_steps))
+    chosen = _chosen(steps, num_steps, math.ceil(sampling.apart_ms * profile.frame_rate_hz / 1000), rng)
     start_ms = view.centre_ms(profile, chosen) - view.sound_ms / 2
     room_ms = min(valid_ms, profile.length_ms) - view.sound_ms - start_ms
     earliest = -(np.minimum(sampling.jitter_ms, start_ms).astype(int) // HOP_MS)

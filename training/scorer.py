@@ -24,7 +24,7 @@ class Scorer(nn.Module):
         images = frames.transpose(-1, -2).transpose(-2, -3).float() / 255
         V = self.model.encode_image(images)["vector"]
         A = self.model.encode_audio(self.front_end(audio))["vector"]
-        return self.model.score(V, A).diagonal()
+        return self.model.calibrated(self.model.paired(V, A))
 
 
 def examples(model: AvcModel) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from training import losses, statistics
+from training import statistics
 from training.embeddings import Embeddings
 from training.models import AvcModel
 from training.negatives import Negatives, Steps
@@ -39,7 +39,12 @@ def _loss(model: AvcModel, encoded: Embeddings, steps: Steps) -> float:
 def _pairs(model: AvcModel, encoded: Embeddings, policy: Negatives) -> tuple[Tensor, Tensor, Tensor, Steps]:
     V, A = encoded.image.flatten(0, 1), encoded.audio.flatten(0, 1)
     device, steps = model.calibration.device, encoded.steps(policy)
-    similarity = model.similarity(V.to(device), A.to(device)).cpu()
     matches = torch.eye(len(V), dtype=torch.bool)
-    counted = torch.isfinite(losses.masked(similarity, steps.negatives))
+    counted = matches | steps.negatives
+    if model.is_early_fusion:  # a pair that does not count would cost as much as one that does
+        similarity = torch.zeros(counted.shape)
+        rows, columns = counted.nonzero(as_tuple=True)
+        similarity[counted] = model.paired(V[rows].to(device), A[columns].to(device)).cpu()
+    else:
+        similarity = model.similarity(V.to(device), A.to(device)).cpu()
     return similarity, matches, counted, steps

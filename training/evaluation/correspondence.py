@@ -167,8 +167,11 @@ def score_pairs(model: AvcModel, encoded: Embeddings, pairs: Pairs) -> np.ndarra
     for step in range(encoded.num_steps):
         V, A = encoded.image[:, step].to(device), encoded.audio[:, step].to(device)
         here = pairs.steps == step
-        scores = model.score(V, A).cpu().numpy()
-        logits[here] = scores[pairs.image_rows[here], pairs.audio_rows[here]]
+        images, sounds = pairs.image_rows[here], pairs.audio_rows[here]
+        if model.is_early_fusion:
+            logits[here] = model.calibrated(model.paired(V[images], A[sounds])).cpu().numpy()
+        else:
+            logits[here] = model.score(V, A).cpu().numpy()[images, sounds]
     return logits
 
 

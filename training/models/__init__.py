@@ -63,6 +63,7 @@ class AvcModel(nn.Module):
     audio_mean: Tensor
     audio_std: Tensor
     calibration: Tensor
+    is_early_fusion = False  # whether a pair costs a network, and not a product
 
     def __init__(self, view: View, front_end: FrontEnd | None = None) -> None:
         super().__init__()
@@ -87,6 +88,10 @@ class AvcModel(nn.Module):
         """How well each picture vector fits each sound vector, uncalibrated: (Nv, Na)."""
         raise NotImplementedError
 
+    def paired(self, V: Tensor, A: Tensor) -> Tensor:
+        """How well each picture vector fits the sound vector of the same row, uncalibrated: (N,)."""
+        return self.similarity(V, A).diagonal()
+
     def loss(self, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
         """The objective over the full combination of N steps, of which row n of V and of A is one."""
         raise NotImplementedError
@@ -105,7 +110,11 @@ class AvcModel(nn.Module):
 
     def score(self, V: Tensor, A: Tensor) -> Tensor:
         """Logits that each picture belongs to each sound, from their `vector`s: (Nv, Na)."""
-        return self.calibration[0] * self.similarity(V, A) + self.calibration[1]
+        return self.calibrated(self.similarity(V, A))
+
+    def calibrated(self, similarity: Tensor) -> Tensor:
+        """Logits of similarities."""
+        return self.calibration[0] * similarity + self.calibration[1]
 
 
 def names() -> list[str]:
