@@ -82,6 +82,10 @@ def evaluate(
         "random": judge(model, encoded, random_pairs),
         "same_group": judge(model, encoded, alike_pairs),
         "probes": shortcut_probes(encoded, random_pairs),
+        "family_oracle": {
+            name: _group_oracle(pairs, group_of)
+            for name, pairs in zip(PAIR_LISTS, (random_pairs, alike_pairs), strict=True)
+        },
         "per_group": _per_group(model, encoded, random_pairs, group_of),
     }
     if held_out:
@@ -89,6 +93,23 @@ def evaluate(
         scores = {name: judge(model, encoded, pairs) for name, pairs in zip(PAIR_LISTS, lists, strict=True)}
         result["held_out"] = {"groups": sorted(held_out), **scores}
     return result
+
+
+def known_pairs(
+    clips: Dataset,
+    encoded: Embeddings,
+    groups: tuple[Mapping[str, str] | None, frozenset[str]],
+    config: PairConfig,
+) -> tuple[Pairs, Pairs]:
+    """The two lists of `evaluate`, of groups that training saw; `groups`: of the videos, and those held out."""
+    group_of = _groups(clips, groups[0])
+    return _pair_lists(encoded, group_of, ~np.isin(group_of, sorted(groups[1])), config)
+
+
+def _group_oracle(pairs: Pairs, group_of: np.ndarray) -> float:
+    """The accuracy of knowing the group of each side, and nothing else: any pair of one group is said to match."""
+    says_match = group_of[pairs.image_rows] == group_of[pairs.audio_rows]
+    return float((says_match == pairs.labels).mean()) if len(pairs) else float("nan")
 
 
 def _pair_lists(
