@@ -33,7 +33,8 @@ from benchmarks.content import CLIPS_PER_SHARD, NUM_SHARDS, write_content
 from schemas.feature import Profile
 from schemas.shard import Version, frame_suffix, tar_path
 from training.data import Dataset, open_dataset
-from training.sampling import CROP_SHARE, Epoch, Sampling
+from training.decoding import CROP_SHARE
+from training.sampling import Epoch, Sampling
 from training.streaming import batches
 
 PROFILES = (Profile(), Profile("standard", frame_short_side_px=256))
@@ -125,7 +126,7 @@ def our_readers(root: Path, version: Version) -> dict[str, Reader]:
 
     def streamed() -> int:
         epoch = Epoch(remote, Sampling(clips_per_batch=32, steps_per_clip=1), 0, next(epochs))
-        return sum(len(batch.videos) for batch in batches(epoch, 112, 0))
+        return sum(len(batch.videos) for batch in batches(epoch, 0))
 
     return {"mcgurk, mapped": lambda: read_mapped(mapped), "mcgurk, streamed (webdataset, batches)": streamed}
 
@@ -136,7 +137,7 @@ def read_mapped(dataset: Dataset) -> int:
     for row in rng.permutation(len(dataset)).tolist():
         k, start = draw(rng)
         dataset.frame(row, k, SIDE_PX)
-        np.array(dataset.wave(row)[start : start + SECOND])
+        np.array(dataset.wave(row)[0, start : start + SECOND])
     return len(dataset)
 
 

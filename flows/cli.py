@@ -44,7 +44,8 @@ OPTIONS: dict[str, dict] = {
     "--with-media": {"action": "store_true", "help": "embed some frames and sounds in the data card"},
     "--model": {
         "metavar": "M",
-        "help": "a model of training/models, default contrastive; several with commas are compared",
+        "help": "a model or model/preset of training/models, default contrastive; several with commas are compared, "
+        "and so are the variants of a study of flows/studies.py, such as learning-curve",
     },
     "--rebuild": {
         "action": "store_true",

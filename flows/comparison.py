@@ -1,4 +1,4 @@
-"""compare_models: several models on one dataset version, at equal encoded inputs, with three seeds each."""
+"""compare_models: variants of a training on one dataset version, at equal encoded inputs, with three seeds each."""
 
 import logging
 import math
@@ -10,7 +10,7 @@ import numpy as np
 from prefect import flow
 
 from flows.experiment import ExperimentOptions, run_experiment
-from training.models import load
+from flows.studies import Variant
 
 log = logging.getLogger(__name__)
 
@@ -25,44 +25,44 @@ NUMBERS = {  # what is compared: where it stands in an evaluation, and its chanc
 
 @dataclass(frozen=True)
 class Compared:
-    """One model's numbers: name -> (mean, low, high, chance) over the seeds, and its seconds of training."""
+    """One variant's numbers: name -> (mean, low, high, chance) over the seeds, and its seconds of training."""
 
-    model: str
+    name: str
     numbers: dict[str, tuple[float, float, float, float]]
     train_s: float
     steps: int
 
 
 @flow(name="compare-models", persist_result=False)
-def compare_models(options: ExperimentOptions, models: Sequence[str]) -> list[Compared]:
-    """Trains each model with each seed, all for as many steps as the first one takes in the preset's time.
+def compare_models(options: ExperimentOptions, variants: Sequence[Variant]) -> list[Compared]:
+    """Trains each variant with each seed, all for as many steps as the first one takes in the preset's time.
 
-    Batches are the same for all, and so the number of pictures and sounds that are encoded. Raises ValueError
-    for a model that is not there.
+    Batches have as many clips for all, and so the number of pictures and sounds that are encoded is the same.
+    Raises ValueError for a model that is not there.
     """
-    for model in models:
-        load(model)  # a slip in the last name is told before the first trains
+    for variant in variants:
+        variant.check()  # a slip in the last name is told before the first trains
     compared, steps = [], options.steps
-    for model in models:
-        runs = []
+    for variant in variants:
+        runs, asked = [], replace(options, model=variant.model, settings=variant.settings)
         for seed in SEEDS:
-            log.info("compare: %s, seed %d", model, seed)
-            runs.append(run_experiment(replace(options, model=model, seed=seed, steps=steps)))
+            log.info("compare: %s, seed %d", variant.name, seed)
+            runs.append(run_experiment(replace(asked, seed=seed, steps=steps)))
             steps = steps or runs[0]["steps"]
-        compared.append(_compared(model, runs))
+        compared.append(_compared(variant.name, runs))
     return compared
 
 
-def _compared(model: str, runs: Sequence[dict[str, Any]]) -> Compared:
+def _compared(name: str, runs: Sequence[dict[str, Any]]) -> Compared:
     numbers = {}
-    for name, (question, part, key) in NUMBERS.items():
+    for number, (question, part, key) in NUMBERS.items():
         estimates = [run[question][part][key] for run in runs if key in run[question][part]]
         if not estimates:  # no family has two held-out videos
             continue
         low, mean, high = interval([estimate["value"] for estimate in estimates])
-        numbers[name] = (mean, low, high, estimates[0]["chance"])
+        numbers[number] = (mean, low, high, estimates[0]["chance"])
     train_s = float(np.mean([run["train_s"] for run in runs]))
-    return Compared(model, numbers, train_s, runs[0]["steps"])
+    return Compared(name, numbers, train_s, runs[0]["steps"])
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:

@@ -6,13 +6,15 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 from prefect import flow
 
+from flows.begun import Note, begun
+from flows.categories import machine_ids, thinned, with_labels
 from flows.pipeline import BuildOptions, Pipeline, resolve
 from schemas.manifest import digest_of, write_text
 from schemas.shard import Version, published, read_exclusions, read_version
@@ -23,14 +25,19 @@ from tasks.stages import stage_task
 from training import tracking
 from training.checkpoint import load_model
 from training.data import Dataset, open_dataset
-from training.evaluation import correspondence, retrieval
+from training.evaluation import correspondence, retrieval, synchrony
+from training.history import History
 from training.loop import BEST, TrainConfig, train
+from training.models import load
+from training.models.sync import Sync
+from training.negatives import Negatives
 from training.report import ReportInputs, write_report
+from training.sampling import Sampling
 
 log = logging.getLogger(__name__)
 
 REGISTERED = "mcgurk-avc"
-REPORT = "report.html"
+REPORT, HISTORY = "report.html", "history.jsonl"
 RUN_NAME = 12  # characters of the run's id
 EVERY_S = 5.0  # between two lines about a training
 
@@ -48,6 +55,7 @@ class ExperimentOptions:
     seed: int | None = None
     state: str | None = None
     with_media: bool | None = None  # None: only what the studio generated goes into pages
+    settings: Mapping[str, Any] = field(default_factory=dict)  # others of `presets.TrainSettings`
 
 
 @dataclass(frozen=True)
@@ -61,8 +69,21 @@ class Experiment:
     exclude: frozenset[str] = frozenset()  # the version's exclusion list
 
     def dataset(self) -> Dataset:
-        """The version without what its list excludes."""
-        return open_dataset(self.pipeline.root, self.version, self.exclude)
+        """The version without what its list excludes, and of the rest what the settings choose."""
+        dataset, settings = (
+            open_dataset(self.pipeline.root, self.version, self.exclude),
+            self.pipeline.config.train,
+        )
+        for chosen, splits in ((settings.trained_on, ("train", "val")), (settings.judged_on, ("eval",))):
+            if chosen:
+                mids = machine_ids(chosen, self.pipeline.labels, self.pipeline.root / "segments")
+                dataset = with_labels(dataset, mids, splits)
+        return dataset if settings.clips_share == 1.0 else thinned(dataset, settings.clips_share)
+
+    @property
+    def identity(self) -> str:
+        """The digest of all that the result depends on: the same command goes on with the same training."""
+        return digest_of(self.version.digest, sorted(self.exclude), self.pipeline.config.train)
 
     def folder(self, run: tracking.Run) -> Path:
         """Where checkpoint, results and report of one run go."""
@@ -89,13 +110,11 @@ def run_experiment(options: ExperimentOptions) -> dict[str, Any]:
 
 
 def _run(experiment: Experiment) -> dict[str, Any]:
-    settings, version = experiment.pipeline.config.train, experiment.version
-    exclusions = digest_of(sorted(experiment.exclude))
-    source = tracking.VersionSource(version.digest, str(experiment.pipeline.root), exclusions)
-    name = f"{settings.model}-{version.digest[:8]}"
-    with tracking.experiment_run(
-        experiment.store, name, asdict(settings), dataset=source, tags={"model": settings.model}
-    ) as run:
+    with (
+        begun(experiment.pipeline.state, experiment.identity) as note,
+        tracking.experiment_run(experiment.store, _run_spec(experiment, note)) as run,
+    ):
+        note.write(run.run_id)
         history = stage_task("train", _train)(experiment, run)
         results = stage_task("evaluate", _evaluate)(experiment, run, history)
         # What `forget` must find of this run is there before it looks, or is never made.
@@ -115,6 +134,25 @@ def _run(experiment: Experiment) -> dict[str, Any]:
     }
 
 
+def _run_spec(experiment: Experiment, note: Note) -> tracking.RunSpec:
+    """A new run, or the one that an earlier process left unfinished."""
+    settings, version = experiment.pipeline.config.train, experiment.version
+    exclusions = digest_of(sorted(experiment.exclude))
+    source = tracking.VersionSource(version.digest, str(experiment.pipeline.root), exclusions)
+    earlier = note.run_id if note.run_id and tracking.has_run(experiment.store, note.run_id) else None
+    if earlier:
+        log.info("going on with run %s, which was not finished", earlier)
+    name = f"{settings.model.replace('/', '-')}-{version.digest[:8]}"
+    return tracking.RunSpec(name, asdict(settings), source, {"model": settings.model}, earlier)
+
+
+def assist(options: ExperimentOptions) -> None:
+    """What a rank of a training under torchrun does that is not the first: it trains, and nothing else."""
+    experiment = prepare(options)
+    for _ in _steps(experiment, Path()):  # the first rank says where checkpoints lie
+        pass
+
+
 def _require_version(experiment: Experiment, run: tracking.Run) -> None:
     """Raises RuntimeError, and leaves nothing of the run, where its version was taken down meanwhile."""
     root, digest = experiment.pipeline.root, experiment.version.digest
@@ -128,7 +166,7 @@ def prepare(options: ExperimentOptions) -> Experiment:
     pipeline = resolve(BuildOptions(options.root, options.preset, state=options.state))
     asked = {name: getattr(options, name) for name in ("model", "seconds", "steps", "seed")}
     given = {name: value for name, value in asked.items() if value is not None}
-    settings = replace(pipeline.config.train, **given)
+    settings = replace(pipeline.config.train, **(given | dict(options.settings)))
     pipeline = replace(pipeline, config=replace(pipeline.config, train=settings))
     version = read_version(pipeline.root, options.dataset_version)
     uri = os.environ.get("MLFLOW_TRACKING_URI")
@@ -139,17 +177,26 @@ def prepare(options: ExperimentOptions) -> Experiment:
 
 def _train(experiment: Experiment, run: tracking.Run) -> list[dict[str, float]]:
     """The metrics of every step; the best weights are in the experiment's folder."""
-    settings = experiment.pipeline.config.train
-    dataset = experiment.dataset()
-    seconds = None if settings.steps else settings.seconds
-    config = TrainConfig(steps=settings.steps, seconds=seconds, seed=settings.seed)
-    steps = train(dataset, settings.model, None, config, experiment.folder(run))
-    history = []
-    for metrics in _told(steps):
+    folder = experiment.folder(run)
+    history = History(folder / HISTORY)
+    for metrics in _told(_steps(experiment, folder)):
         run.log_step(metrics)
-        history.append(metrics)
+        history.add(metrics)
     run.flush()
-    return history
+    return history.steps
+
+
+def _steps(experiment: Experiment, folder: Path) -> Iterator[dict[str, float]]:
+    settings = experiment.pipeline.config.train
+    seconds = None if settings.steps else settings.seconds
+    name, _, preset = settings.model.partition("/")
+    own = getattr(load(name), "TRAINING", {})  # what a model's training has otherwise than others'
+    sampling = replace(own.get("sampling", Sampling()), classes_per_batch=settings.classes_per_batch)
+    negatives = Negatives(settings.negatives)  # pyright: ignore[reportArgumentType]
+    asked = {"steps": settings.steps, "seconds": seconds, "seed": settings.seed}
+    config = TrainConfig(**{"negatives": negatives, **own, "sampling": sampling, **asked})
+    chosen = load(name).PRESETS[preset] if preset else None
+    return train(experiment.dataset(), name, chosen, config, folder)
 
 
 def _told(steps: Iterator[dict[str, float]]) -> Iterator[dict[str, float]]:
@@ -171,12 +218,17 @@ def _evaluate(experiment: Experiment, run: tracking.Run, history: list[dict[str,
     log.info("evaluate: correspondence and retrieval on held-out videos")
     results = {
         "correspondence": correspondence.evaluate(model, dataset, groups.of_video, held_out=groups.held_out),
-        "retrieval": retrieval.evaluate(model, dataset, groups.of_video),
+        "retrieval": retrieval.evaluate(
+            model, dataset, groups.of_video, num_steps=1 if model.is_early_fusion else 5
+        ),
     }
+    if isinstance(model, Sync):
+        results["synchrony"] = synchrony.evaluate(model, dataset, groups.of_video)
     write_text(experiment.folder(run) / "results.json", json.dumps(results, indent=1, sort_keys=True) + "\n")
     media = {"model": model, "dataset": dataset} if experiment.with_media else {}
     page = ReportInputs(
-        **results,
+        correspondence=results["correspondence"],
+        retrieval=results["retrieval"],
         history=history,
         funnel=measure_funnel(experiment.pipeline.root),
         conditions=_conditions(experiment, dataset, history),

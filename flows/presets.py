@@ -4,9 +4,9 @@ Megabytes a clip are means over 15 clips of 10 s, generated and real, at 640x360
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from schemas.feature import Profile
+from schemas.feature import PROFILES, Profile
 from schemas.rules import Rules
 from tasks.download import DownloadConfig
 from tasks.index import IndexConfig
@@ -17,10 +17,15 @@ from tasks.sources.scenes.corpus import CorpusConfig
 class TrainSettings:
     """How an experiment trains: a model of `training/models`, and for how long."""
 
-    model: str = "contrastive"
+    model: str = "contrastive"  # or `model/preset`
     seconds: float = 600.0
     steps: int | None = None  # instead of seconds, where the result must not depend on the machine's speed
     seed: int = 0
+    clips_share: float = 1.0  # of the training videos
+    trained_on: tuple[str, ...] = ()  # categories, with all below them; none: all
+    judged_on: tuple[str, ...] = ()
+    negatives: tuple[str, ...] = ("other_clip",)  # policies of `training.negatives`
+    classes_per_batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ def standard() -> PipelineConfig:
 
     About 0.6 MB a clip, 1.1 TB for all of AudioSet that can still be had.
     """
-    return PipelineConfig(profile=Profile("standard", frame_short_side_px=256))
+    return PipelineConfig(profile=PROFILES["standard"])
 
 
 def dense() -> PipelineConfig:
@@ -70,7 +75,7 @@ def dense() -> PipelineConfig:
 
     About 1.0 MB a clip; for models that look at what happens within a second.
     """
-    return PipelineConfig(profile=Profile("dense", frame_short_side_px=256, frame_rate_hz=4.0))
+    return PipelineConfig(profile=PROFILES["dense"])
 
 
 def video() -> PipelineConfig:
@@ -78,8 +83,7 @@ def video() -> PipelineConfig:
 
     About 0.8 MB a clip; for synchrony and motion.
     """
-    profile = Profile("video", frame_short_side_px=256, frame_rate_hz=25.0, picture="h264")
-    return PipelineConfig(profile=profile)
+    return PipelineConfig(profile=PROFILES["video"])
 
 
 def seed() -> PipelineConfig:
@@ -87,7 +91,7 @@ def seed() -> PipelineConfig:
 
     What L3-Net and AVE-Net need for their 257-bin spectrogram; about 1.1 MB a clip, no log-mel.
     """
-    return PipelineConfig(profile=Profile("seed", frame_short_side_px=256, sample_rate_hz=48_000))
+    return PipelineConfig(profile=PROFILES["seed"])
 
 
 def multisensory() -> PipelineConfig:
@@ -95,8 +99,7 @@ def multisensory() -> PipelineConfig:
 
     What Owens & Efros's network needs; about 1.2 MB a clip, no log-mel.
     """
-    pictures = Profile("multisensory", frame_short_side_px=256, frame_rate_hz=29.97, picture="h264")
-    return PipelineConfig(profile=replace(pictures, sample_rate_hz=21_000, channels=2))
+    return PipelineConfig(profile=PROFILES["multisensory"])
 
 
 PRESETS: dict[str, Callable[[], PipelineConfig]] = {

@@ -76,22 +76,27 @@ def scores_text(results: Mapping[str, Any]) -> str:
         ("shortcut probe: picture alone", asked["probes"], "frame_only"),
         ("shortcut probe: sound alone", asked["probes"], "audio_only"),
     ]
+    late = results.get("synchrony", {})
+    rows += [
+        ("offset found within 120 ms", late, "within_120_ms"),
+        ("offset found within one class of 21", late, "within_one_class"),
+    ]
     return "\n".join(f"{name:<50}{_interval(table[key])}" for name, table, key in rows if key in table)
 
 
 def comparison_text(compared: Sequence["Compared"]) -> str:
     """A table of models: means and 95 % intervals over the seeds, and chance in the last row."""
     names = list(compared[0].numbers)
-    head = f"{'model':<16}" + "".join(f"{name:<30}" for name in names) + "training"
-    lines = [f"{len(compared)} models, {compared[0].steps} steps each, means over 3 seeds", "", head]
+    head = f"{'variant':<26}" + "".join(f"{name:<30}" for name in names) + "training"
+    lines = [f"{len(compared)} variants, {compared[0].steps} steps each, means over 3 seeds", "", head]
     for one in compared:
         cells = [
             f"{100 * mean:5.1f} %  ({100 * low:.1f} to {100 * high:.1f})"
             for mean, low, high, _ in one.numbers.values()
         ]
-        lines.append(f"{one.model:<16}" + "".join(f"{cell:<30}" for cell in cells) + f"{one.train_s:.0f} s")
+        lines.append(f"{one.name:<26}" + "".join(f"{cell:<30}" for cell in cells) + f"{one.train_s:.0f} s")
     chances = [f"{100 * chance:5.1f} %" for *_, chance in compared[0].numbers.values()]
-    return "\n".join([*lines, f"{'chance':<16}" + "".join(f"{chance:<30}" for chance in chances).rstrip()])
+    return "\n".join([*lines, f"{'chance':<26}" + "".join(f"{chance:<30}" for chance in chances).rstrip()])
 
 
 def _interval(estimate: Mapping[str, float]) -> str:

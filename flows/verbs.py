@@ -82,21 +82,31 @@ def status(options: argparse.Namespace) -> int:
 
 
 def train(options: argparse.Namespace) -> int:
-    """Trains, evaluates and offers for promotion."""
+    """Trains, evaluates and offers for promotion; under torchrun all ranks train, and the first does the rest."""
+    import os
+
+    if int(os.environ.get("RANK", "0")) > 0:
+        from flows.experiment import ExperimentOptions, assist
+
+        assist(
+            ExperimentOptions(options.root, preset=options.preset, model=options.model, state=options.state)
+        )
+        return 0
     from flows.pipeline import BuildOptions, resolve
     from flows.servers import prefect_api
 
     pipeline = resolve(BuildOptions(options.root, options.preset, state=options.state))
-    models = (options.model or "").split(",")
     with prefect_api(pipeline.state):
         from flows.experiment import ExperimentOptions, run_experiment
+        from flows.studies import variants
         from flows.text import comparison_text, scores_text
 
         asked = ExperimentOptions(options.root, preset=options.preset, state=options.state)
-        if len(models) > 1:
+        compared = variants(options.model) if options.model else ()
+        if len(compared) > 1:
             from flows.comparison import compare_models
 
-            print(comparison_text(compare_models(asked, models)))
+            print(comparison_text(compare_models(asked, compared)))
             print(f"next: mcgurk serve --root {options.root}")
             return 0
         results = run_experiment(replace(asked, model=options.model))

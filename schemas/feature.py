@@ -40,6 +40,26 @@ class Profile:
         return self.channels == 1 and self.sample_rate_hz == signal.SAMPLE_RATE_HZ
 
 
+# The stock profiles, one preset each, smallest first.
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile(),
+        Profile("standard", frame_short_side_px=256),
+        Profile("dense", frame_short_side_px=256, frame_rate_hz=4.0),
+        Profile("video", frame_short_side_px=256, frame_rate_hz=25.0, picture="h264"),
+        Profile("seed", frame_short_side_px=256, sample_rate_hz=48_000),
+        Profile(
+            "multisensory",
+            frame_short_side_px=256,
+            frame_rate_hz=29.97,
+            picture="h264",
+            sample_rate_hz=21_000,
+            channels=2,
+        ),
+    )
+}
+
 NUM_KEYS = 16  # of a sound print: with fewer, re-encoded clips that are shifted too are missed
 NUM_PICTURES = 8  # of a picture print, at even distances in the profile's length
 PICTURE_PRINT = np.dtype(("<u8", NUM_PICTURES))  # hashes; 0 where there is nothing to know a picture by

@@ -1,4 +1,4 @@
-"""Augmentation on the device the model runs on; random numbers are keyed by what they are for.
+"""Augmentation on the device the model runs on; its random numbers come with the steps, keyed by them.
 
 Loudness, brightness and the like identify a video without saying what it shows: varied at random, they are no
 shortcut (strengths as in the L3-Net family: brightness 32/255, saturation 0.5 to 1.5).
@@ -7,11 +7,11 @@ shortcut (strengths as in the L3-Net family: brightness 32/255, saturation 0.5 t
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+FRAMES_NDIM = 5  # of steps that show several frames
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,16 @@ class Augmentation:
     mask_frames: int = 10  # and a tenth of the time
 
 
-def generator_for(seed: int, epoch: int, step: int) -> torch.Generator:
-    """Random numbers of one training step: the same on any device, whatever ran before."""
-    state = int(np.random.SeedSequence([seed, epoch, step]).generate_state(1, np.uint64)[0])
-    return torch.Generator().manual_seed(state & (2**63 - 1))
+def augment_images(images_BCHW: Tensor, strength: Augmentation, draws_BU: Tensor) -> Tensor:
+    """Pictures in [0, 1], each flipped or not, brighter or darker, paler or more colourful.
 
-
-def augment_images(images_BCHW: Tensor, strength: Augmentation, generator: torch.Generator) -> Tensor:
-    """Pictures in [0, 1], each flipped or not, brighter or darker, paler or more colourful."""
-    uniform = _uniform(6, len(images_BCHW), generator, images_BCHW.device)
+    All frames of a step (B, frames, 3, H, W) are changed alike. `draws_BU`: numbers in [0, 1), six a picture.
+    """
+    if images_BCHW.ndim == FRAMES_NDIM:
+        tall_BCHW = images_BCHW.transpose(1, 2).flatten(2, 3)
+        tall_BCHW = augment_images(tall_BCHW, strength, draws_BU)
+        return tall_BCHW.unflatten(2, (images_BCHW.shape[1], -1)).transpose(1, 2)
+    uniform = _centred(draws_BU)
     if strength.flip:
         images_BCHW = torch.where(uniform[0] < 0.0, images_BCHW.flip(-1), images_BCHW)
     luma = torch.tensor(LUMA, device=images_BCHW.device).view(1, 3, 1, 1)
@@ -53,19 +54,26 @@ def augment_images(images_BCHW: Tensor, strength: Augmentation, generator: torch
     return (images_BCHW + strength.brightness * uniform[3]).clamp(0.0, 1.0)
 
 
-def augment_log_mel(log_mel_BMT: Tensor, strength: Augmentation, generator: torch.Generator) -> Tensor:
-    """Log-mels, each louder or softer, with a band and a moment covered by its mean."""
-    uniform = _uniform(2, len(log_mel_BMT), generator, log_mel_BMT.device)[:, :, 0]
+def augment_wave(wave_BCS: Tensor, strength: Augmentation, draws_BU: Tensor) -> Tensor:
+    """Waves, each louder or softer. `draws_BU`: numbers in [0, 1), six a sound."""
+    return wave_BCS * 10 ** (strength.gain_db * _centred(draws_BU)[0, :, :, :, 0] / 20)
+
+
+def augment_log_mel(log_mel_BMT: Tensor, strength: Augmentation, draws_BU: Tensor) -> Tensor:
+    """Log power spectra, each louder or softer, with a band and a moment covered by its mean.
+
+    `draws_BU`: numbers in [0, 1), six a sound.
+    """
+    uniform = _centred(draws_BU)[:, :, 0]
     slope_M1 = torch.linspace(-0.5, 0.5, log_mel_BMT.shape[1], device=log_mel_BMT.device)[:, None]
     # A gain is a constant in log10 power.
     log_mel_BMT = (
         log_mel_BMT + (strength.gain_db * uniform[0] + strength.tilt_db * uniform[1] * slope_M1) / 10
     )
     fill_B11 = log_mel_BMT.mean((1, 2), keepdim=True)
-    mels_BM1 = _covered(log_mel_BMT.shape[1], strength.mask_mels, len(log_mel_BMT), generator)[:, :, None]
-    frames_B1T = _covered(log_mel_BMT.shape[2], strength.mask_frames, len(log_mel_BMT), generator)[:, None]
-    covered_BMT = (mels_BM1 | frames_B1T).to(log_mel_BMT.device)
-    return torch.where(covered_BMT, fill_B11, log_mel_BMT)
+    mels_BM1 = _covered(log_mel_BMT.shape[1], strength.mask_mels, draws_BU[:, 2:4])[:, :, None]
+    frames_B1T = _covered(log_mel_BMT.shape[2], strength.mask_frames, draws_BU[:, 4:6])[:, None]
+    return torch.where(mels_BM1 | frames_B1T, fill_B11, log_mel_BMT)
 
 
 def _hue_turn(angle_B: Tensor) -> Tensor:
@@ -76,14 +84,14 @@ def _hue_turn(angle_B: Tensor) -> Tensor:
     return cos * torch.eye(3, device=angle_B.device) + (1 - cos) * mean_33 + sin * cross_33
 
 
-def _uniform(kinds: int, count: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Numbers in [-1, 1): (kinds, count, 1, 1, 1)."""
-    return (2 * torch.rand(kinds, count, 1, 1, 1, generator=generator) - 1).to(device)
+def _centred(draws_BU: Tensor) -> Tensor:
+    """Numbers in [-1, 1): (U, B, 1, 1, 1)."""
+    return (2 * draws_BU.T - 1)[:, :, None, None, None]
 
 
-def _covered(length: int, most: int, count: int, generator: torch.Generator) -> Tensor:
-    """A run of at most `most` places in each of `count` rows: bool (count, length)."""
-    width = (torch.rand(count, 1, generator=generator) * (most + 1)).floor()
-    start = (torch.rand(count, 1, generator=generator) * (length - width + 1)).floor()
-    place = torch.arange(length)[None]
+def _covered(length: int, most: int, draws_B2: Tensor) -> Tensor:
+    """A run of at most `most` places in each row: bool (B, length)."""
+    width = (draws_B2[:, :1] * (most + 1)).floor()
+    start = (draws_B2[:, 1:] * (length - width + 1)).floor()
+    place = torch.arange(length, device=draws_B2.device)[None]
     return (place >= start) & (place < start + width)

@@ -6,7 +6,7 @@ remote shards are read from end to end by `training/streaming.py`.
 """
 
 import io
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -20,8 +20,9 @@ import simplejpeg
 from schemas.feature import Profile
 from schemas.manifest import digest_of
 from schemas.outcome import Outcome
-from schemas.shard import AUDIO_SUFFIX, LOG_MEL_SUFFIX, Version, frame_suffix
+from schemas.shard import AUDIO_SUFFIX, LOG_MEL_SUFFIX, VIDEO_SUFFIX, Version, frame_suffix
 from schemas.signal import FRAMES_PER_S, N_MELS
+from training.film import decoded
 from training.shards import Place, Shards, open_shards
 
 WAV_HEADER_BYTES = 44
@@ -53,6 +54,7 @@ class Dataset:
     version: Version
     clips: ClipTable
     videos: np.ndarray  # int64 (clips,): numbers, equal where the video is
+    classes: np.ndarray  # int64 (clips,): numbers, equal where the first label is; -1 without one
     shards: Shards
     exclude: frozenset[str] = frozenset()
 
@@ -89,7 +91,9 @@ class Dataset:
 
     def take(self, rows: np.ndarray) -> "Dataset":
         """The clips at `rows`, in that order."""
-        return replace(self, clips=self.clips.take(rows), videos=self.videos[rows])
+        return replace(
+            self, clips=self.clips.take(rows), videos=self.videos[rows], classes=self.classes[rows]
+        )
 
     def holding(self, members: Iterable[tuple[int, str]]) -> "Dataset":
         """The same clips with these members (row, suffix) at hand: of remote shards, fetched together."""
@@ -103,8 +107,16 @@ class Dataset:
 
     def frame(self, row: int, index: int, min_side_px: int = 0) -> np.ndarray:
         """Frame `index` of a clip: uint8 RGB (height, width, 3), at the smallest size >= min_side_px."""
+        if self.profile.picture == "h264":
+            return next(self.frames(row, range(index, index + 1)))
         jpeg = self._member(row, frame_suffix(index))
         return simplejpeg.decode_jpeg(jpeg, "RGB", min_height=min_side_px, min_width=min_side_px)
+
+    def frames(self, row: int, indices: range, min_side_px: int = 0) -> Iterator[np.ndarray]:
+        """Frames that follow each other, as `frame` gives them; those of a video file in its own size."""
+        if self.profile.picture == "h264":
+            return decoded(self._member(row, VIDEO_SUFFIX), indices, self.profile)
+        return (self.frame(row, index, min_side_px) for index in indices)
 
     def log_mel(self, row: int) -> np.ndarray:
         """The stored log-mel of a clip: float16 (mels, frames), a view of the map."""
@@ -116,8 +128,9 @@ class Dataset:
         return np.frombuffer(member, "<f2", offset=start).reshape(N_MELS, frames)
 
     def wave(self, row: int) -> np.ndarray:
-        """The sound of a clip: int16 (samples,) at the profile's rate, a view of the map."""
-        return np.frombuffer(self._member(row, AUDIO_SUFFIX), "<i2", offset=WAV_HEADER_BYTES)
+        """The sound of a clip: int16 (channels, samples) at the profile's rate, a view of the map."""
+        samples = np.frombuffer(self._member(row, AUDIO_SUFFIX), "<i2", offset=WAV_HEADER_BYTES)
+        return samples.reshape(-1, self.profile.channels).T
 
     def _member(self, row: int, suffix: str) -> memoryview:
         return self.shards.slice(self.place(row, suffix))
@@ -137,11 +150,10 @@ def open_dataset(root: Any, version: Version, exclude: Collection[str] = frozens
     sidecars = zip(version.shards, shards.sidecars(), strict=True)
     tables = [_clip_table(table, n, shard.name, fields) for n, (shard, table) in enumerate(sidecars)]
     clips = _concatenate(tables, len(fields))
-    ranks = pc.rank(clips.names["video_id"], tiebreaker="dense")  # pyright: ignore[reportAttributeAccessIssue]
-    videos = ranks.to_numpy().astype(np.int64)
+    videos, classes = _numbered(clips.names["video_id"]), _classes(clips.names)
     excluded = pa.array(sorted(exclude), pa.string())
     kept = ~np.isin(clips.names["key"].to_numpy(), excluded.to_numpy(zero_copy_only=False))
-    return Dataset(version, clips, videos, shards, frozenset(exclude)).take(np.flatnonzero(kept))
+    return Dataset(version, clips, videos, classes, shards, frozenset(exclude)).take(np.flatnonzero(kept))
 
 
 def default_groups(dataset: Dataset) -> dict[str, str]:
@@ -150,6 +162,18 @@ def default_groups(dataset: Dataset) -> dict[str, str]:
     for row, video_id in enumerate(dataset.video_ids):
         groups.setdefault(video_id, next(iter(dataset.labels(row)), ""))
     return groups
+
+
+def _numbered(names: pa.ChunkedArray) -> np.ndarray:
+    """Numbers from 1 on, equal where the name is; int64."""
+    ranks = pc.rank(names, tiebreaker="dense")  # pyright: ignore[reportAttributeAccessIssue]
+    return ranks.to_numpy().astype(np.int64)
+
+
+def _classes(names: pa.Table) -> np.ndarray:
+    """The number of each clip's first label; -1 without one."""
+    first = [(labels or [""])[0] for labels in names["labels"].to_pylist()]
+    return np.where(np.array(first, np.str_) == "", -1, _numbered(pa.chunked_array([first], pa.string())))
 
 
 def _clip_table(sidecar: bytes, shard: int, name: str, fields: list[str]) -> ClipTable:

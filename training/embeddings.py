@@ -6,12 +6,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training import frontend
 from training.data import Dataset
+from training.decoding import load_batch
 from training.models import AvcModel
+from training.negatives import Negatives, Steps
 from training.precision import autocast
-from training.sampling import even_plan, load_batch
+from training.sampling import even_plan
 
 CLIPS_PER_CALL = 32
+SINGLE_NDIM = 4  # of batches whose steps show one picture each
 
 
 @dataclass(frozen=True)
@@ -22,12 +26,22 @@ class Embeddings:
     audio: Tensor  # (n, S, D)
     rows: np.ndarray
     videos: np.ndarray  # (n,)
+    classes: np.ndarray  # (n,): of the first label, -1 without one
     frames: np.ndarray  # (n, S): which frame each step is
+    seen_ms: Tensor  # (n, S): when it is; the sound lies exactly on it
 
     @property
     def num_steps(self) -> int:
         """Steps per clip."""
         return self.image.shape[1]
+
+    def steps(self, policy: Negatives) -> Steps:
+        """What the n * S steps are, in the order of the vectors, for a loss."""
+        videos, classes = (
+            torch.from_numpy(numbers).repeat_interleave(self.num_steps)
+            for numbers in (self.videos, self.classes)
+        )
+        return Steps(videos, classes, self.seen_ms.flatten(), self.seen_ms.flatten(), policy)
 
 
 @torch.inference_mode()
@@ -38,23 +52,32 @@ def embed(model: AvcModel, dataset: Dataset, num_steps: int, *, is_bf16: bool = 
     """
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
-    images, sounds, frames = [], [], []
+    images, sounds, frames, seen_ms = [], [], [], []
     for start in range(0, len(dataset), CLIPS_PER_CALL):
         rows = np.arange(start, min(start + CLIPS_PER_CALL, len(dataset)))
-        plan = even_plan(dataset, rows, num_steps)
-        batch = load_batch(dataset, plan, model.frame_px).to(device)
+        plan = even_plan(dataset, rows, num_steps, model.view)
+        batch = load_batch(dataset, plan, model.view).to(device)
         with autocast(device, is_bf16):
             images.append(model.encode_image(pictures(batch.frames))["vector"].float().cpu())
-            sounds.append(model.encode_audio(batch.log_mel)["vector"].float().cpu())
+            sounds.append(
+                model.encode_audio(model.front_end(frontend.sounds(batch.sound)))["vector"].float().cpu()
+            )
         frames.append(plan.frames)
+        seen_ms.append(batch.seen_ms.cpu())
     model.train(was_training)
-    shape = (len(dataset), num_steps, -1)
-    image, audio = torch.cat(images).reshape(shape), torch.cat(sounds).reshape(shape)
+    shape = (len(dataset), num_steps)
     return Embeddings(
-        image, audio, np.arange(len(dataset)), dataset.videos, np.concatenate(frames).reshape(shape[:2])
+        image=torch.cat(images).reshape(*shape, -1),
+        audio=torch.cat(sounds).reshape(*shape, -1),
+        rows=np.arange(len(dataset)),
+        videos=dataset.videos,
+        classes=dataset.classes,
+        frames=np.concatenate(frames).reshape(shape),
+        seen_ms=torch.cat(seen_ms).reshape(shape),
     )
 
 
-def pictures(frames_BCHW: Tensor) -> Tensor:
-    """uint8 pixels as pictures in [0, 1], in the memory order that convolutions like."""
-    return (frames_BCHW.float() / 255).contiguous(memory_format=torch.channels_last)
+def pictures(frames: Tensor) -> Tensor:
+    """uint8 pixels as pictures in [0, 1]; single ones in the memory order that convolutions like."""
+    images = frames.float() / 255
+    return images.contiguous(memory_format=torch.channels_last) if images.ndim == SINGLE_NDIM else images

@@ -1,11 +1,75 @@
-"""The stored log-mel rebuilt in torch, and a model with it inside: pixels and wave in, logits out."""
+"""Front ends: what a model hears of a sound, made on the device that the model runs on."""
+
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchaudio.transforms import Spectrogram
 
 from schemas import signal
-from training.models import AvcModel
+
+Kind = Literal["log_mel", "spectrogram", "wave"]
+MEL_CONSTANTS = (
+    "SAMPLE_RATE_HZ",
+    "WINDOW",
+    "HOP",
+    "N_FFT",
+    "N_MELS",
+    "MEL_LOW_HZ",
+    "MEL_HIGH_HZ",
+    "LOG_FLOOR",
+)
+SPECTROGRAM_WINDOW_MS, SPECTROGRAM_HOP_MS = 10, 5  # Look, Listen and Learn 2017, sec. 3: half overlap
+SPECTROGRAM_BINS = 257
+
+
+class FrontEnd(nn.Module):
+    """What `encode_audio` is given of a batch's sound: (B, `num_bins`, T)."""
+
+    def __init__(self, num_bins: int, constants: dict[str, float], *, is_spectrum: bool = True) -> None:
+        super().__init__()
+        self.num_bins, self.is_spectrum = num_bins, is_spectrum  # log10 power, or a wave
+        self.constants = constants  # that a model's weights are only good for
+
+    def forward(self, sound: Tensor) -> Tensor:
+        """The sound as it is."""
+        return sound
+
+
+def stored_log_mel() -> FrontEnd:
+    """The log-mel as it stands in the shards."""
+    return FrontEnd(signal.N_MELS, {name: float(getattr(signal, name)) for name in MEL_CONSTANTS})
+
+
+def raw_wave(sample_rate_hz: int, channels: int = 1) -> FrontEnd:
+    """The samples themselves, in [-1, 1]."""
+    return FrontEnd(channels, {"sample_rate_hz": sample_rate_hz, "channels": channels}, is_spectrum=False)
+
+
+class LogSpectrogram(FrontEnd):
+    """The seed papers' log spectrogram: 10 ms windows every 5 ms, 257 bins; of 1 s, 199 frames.
+
+    At 48 kHz those are 480 samples, a hop of 240 and an FFT of 512 (Look, Listen and Learn 2017, sec. 3; Objects
+    that Sound 2018, sec. 3.3). At other rates the times are the same, and the bins are spaced by rate / 512.
+    """
+
+    def __init__(self, sample_rate_hz: int) -> None:
+        window, hop = (sample_rate_hz * ms // 1000 for ms in (SPECTROGRAM_WINDOW_MS, SPECTROGRAM_HOP_MS))
+        super().__init__(SPECTROGRAM_BINS, {"sample_rate_hz": sample_rate_hz, "window": window, "hop": hop})
+        n_fft = 2 * (SPECTROGRAM_BINS - 1)
+        self._power = Spectrogram(n_fft, window, hop, center=False, window_fn=torch.hann_window)
+        self._margin = (n_fft - window) // 2  # torch's windows stand in the middle of the FFT's samples
+
+    def forward(self, sound: Tensor) -> Tensor:
+        """Log10 power (B, 257, T) of mono waves (B, 1, samples) in [-1, 1]."""
+        padded_BS = nn.functional.pad(sound[:, 0], (self._margin, self._margin))
+        return torch.log10(self._power(padded_BS) + signal.LOG_FLOOR)
+
+
+def sounds(stored: Tensor) -> Tensor:
+    """A batch's sound in floats: int16 samples in [-1, 1], log-mels as they are."""
+    return stored.float() / signal.INT16_SCALE if stored.dtype == torch.int16 else stored
 
 
 class LogMel(nn.Module):
@@ -35,18 +99,3 @@ class LogMel(nn.Module):
         real_BTF, imaginary_BTF = (framed_BTW @ self.analysis).chunk(2, dim=-1)
         mel_BTM = (real_BTF.square() + imaginary_BTF.square()) @ self.filterbank
         return torch.log10(mel_BTM + signal.LOG_FLOOR).transpose(1, 2).float()
-
-
-class Scorer(nn.Module):
-    """What is registered: `forward(frames, audio)` gives the logit that each frame belongs to its sound."""
-
-    def __init__(self, model: AvcModel) -> None:
-        super().__init__()
-        self.model, self.log_mel = model, LogMel()
-
-    def forward(self, frames: Tensor, audio: Tensor) -> Tensor:
-        """Logits (B,) of uint8 frames (B, px, px, 3) and waves in [-1, 1] of 1 s, float32 (B, 16000)."""
-        images_BCHW = frames.permute(0, 3, 1, 2).float() / 255
-        V = self.model.encode_image(images_BCHW)["vector"]
-        A = self.model.encode_audio(self.log_mel(audio))["vector"]
-        return self.model.score(V, A).diagonal()

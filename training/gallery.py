@@ -7,14 +7,18 @@ from itertools import product
 import numpy as np
 import torch
 from markupsafe import Markup
+from soxr import resample
 
+from schemas import signal
+from schemas.signal import SAMPLE_RATE_HZ
 from training import figures
 from training.data import Dataset, default_groups
+from training.decoding import load_batch, window_start
 from training.embeddings import Embeddings, embed, pictures
 from training.evaluation.correspondence import SPLIT
 from training.evaluation.retrieval import clip_scores, ranks
 from training.models import AvcModel
-from training.sampling import even_plan, load_batch, usable, window_start
+from training.sampling import View, even_plan, usable
 
 NUM_EXAMPLES, NUM_HEAT_MAPS, NUM_QUERIES, NUM_FOUND = 4, 6, 4, 5
 NUM_STEPS = 5
@@ -77,7 +81,7 @@ class Shelf:
     def __init__(
         self, model: AvcModel, dataset: Dataset, groups: Mapping[str, str] | None, names: Mapping[str, str]
     ) -> None:
-        clips = usable(dataset.split(SPLIT))
+        clips = usable(dataset.split(SPLIT), model.view)
         groups = default_groups(clips) if groups is None else groups
         own = [groups.get(video, "") for video in clips.video_ids]
         rows = np.sort(np.random.default_rng(0).permutation(len(clips))[:MOST_CLIPS])
@@ -100,11 +104,11 @@ class Shelf:
         if "frame" in parts:
             media["frame"] = figures.jpeg_uri(clips.frame(row, middle))
         if "film" in parts:
-            every = even_plan(clips, np.array([row]), FILM_FRAMES).frames.tolist()
+            every = even_plan(clips, np.array([row]), FILM_FRAMES, self.model.view).frames.tolist()
             media["film"] = tuple(figures.jpeg_uri(clips.frame(row, index)) for index in every)
         if "sound" in parts:
             media |= {"sound": figures.wav_uri(self._excerpt(row)[0])}
-            media |= {"spectrogram": figures.spectrogram_uri(clips.log_mel(row))}
+            media |= {"spectrogram": figures.spectrogram_uri(self._excerpt(row)[1])}
         if "excerpt" in parts:
             sound, log_mel = self._excerpt(row, middle)
             media |= {"sound": figures.wav_uri(sound), "spectrogram": figures.spectrogram_uri(log_mel)}
@@ -119,11 +123,12 @@ class Shelf:
 
     def _excerpt(self, row: int, middle: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """All of a clip's sound and log-mel, or EXCERPT_S around frame `middle`."""
-        sound, log_mel = self.clips.wave(row), self.clips.log_mel(row)
+        sound = resample(self.clips.wave(row).T, self.clips.profile.sample_rate_hz, SAMPLE_RATE_HZ)[:, 0]
+        log_mel = signal.log_mel(sound)
         if middle is None:
             return sound, log_mel
         columns = EXCERPT_S * 100
-        centre = window_start(self.clips.profile, middle) + 50
+        centre = window_start(self.clips.profile, middle, View()) + 50
         start = int(np.clip(centre - columns // 2, 0, log_mel.shape[1] - columns))
         hop = len(sound) // log_mel.shape[1]
         return sound[start * hop : (start + columns) * hop], log_mel[:, start : start + columns]
@@ -172,13 +177,15 @@ def _heat_maps(shelf: Shelf) -> list[HeatMap]:
     for row in rows.tolist():
         strangers = [k for k in range(n) if shelf.groups[k] != shelf.groups[row]] or [(row + 1) % n]
         other = strangers[(row * 7 + 3) % len(strangers)]
-        batch = load_batch(shelf.clips, even_plan(shelf.clips, np.array([row]), NUM_STEPS), model.frame_px)
+        batch = load_batch(
+            shelf.clips, even_plan(shelf.clips, np.array([row]), NUM_STEPS, model.view), model.view
+        )
         frame = batch.frames[SHOWN_STEP]
         encoded = model.encode_image(pictures(frame[None].to(device)))["map"].float()
         sounds = shelf.encoded.audio[[row, other], SHOWN_STEP].to(device)
         own, strange = model.heat(encoded.expand(2, -1, -1, -1), sounds).cpu().numpy()
         low, high = min(own.min(), strange.min(), 0.0), max(own.max(), strange.max())
-        pixels = frame.permute(1, 2, 0).numpy()
+        pixels = (frame[len(frame) // 2] if model.view.num_frames > 1 else frame).permute(1, 2, 0).numpy()
         shown.append(
             HeatMap(
                 shelf.item(row, parts="", logit=shelf.logit(row, row)),

@@ -11,9 +11,17 @@ from training.models import AvcModel
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     """Weight decay for weights only: decayed norms, biases and temperatures drift to useless values."""
-    weights = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
+    weights = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+    others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
     return [{"params": weights, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def make_optimizer(kind: str, model: nn.Module, rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    """`adamw`, or `sgd` with momentum 0.9 as the papers of 2018 have it."""
+    groups = parameter_groups(model, weight_decay)
+    if kind == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=0.9)
+    return torch.optim.AdamW(groups, lr=rate)
 
 
 def learning_rate(progress: float, warmup_share: float) -> float:
@@ -28,13 +36,13 @@ class Average:
     """The exponential moving average of a model: weights and BatchNorm statistics alike."""
 
     def __init__(self, model: AvcModel, decay: float) -> None:
-        self.model, self._decay, self._updates = copy.deepcopy(model).eval().requires_grad_(False), decay, 0
+        self.model, self._decay, self.updates = copy.deepcopy(model).eval().requires_grad_(False), decay, 0
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Moves the average towards `model`; quickly at first, when there is little to average."""
-        self._updates += 1
-        decay = min(self._decay, (1 + self._updates) / (10 + self._updates))
+        self.updates += 1
+        decay = min(self._decay, (1 + self.updates) / (10 + self.updates))
         own = self.model.state_dict()
         for name, tensor in model.state_dict().items():
             if name == "calibration":  # fitted for the average, not learnt

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from training import losses
 from training.models import AvcModel
+from training.negatives import Steps
+from training.sampling import View
 from training.trunks import SeedTrunks
 
 
@@ -19,8 +21,7 @@ class SeedModel(AvcModel):
     is_centred: Tensor
 
     def __init__(self, width: int, stem_stride: int, frame_px: int) -> None:
-        super().__init__()
-        self.frame_px = frame_px
+        super().__init__(View(frame_px))
         self.trunks = SeedTrunks(width, stem_stride)
         self.register_buffer("is_centred", torch.tensor(False))
 
@@ -28,20 +29,20 @@ class SeedModel(AvcModel):
         """The hearing trunk's map (B, C, f, t) of a log-mel, standardized."""
         return self.trunks.audio((log_mel_BMT - self.audio_mean) / self.audio_std)
 
-    def loss(self, V: Tensor, A: Tensor, videos_N: Tensor) -> Tensor:
+    def loss(self, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
         """Cross-entropy over all pairs; the first batch sets where chance stands, if there is a `centred_bias`."""
         bias = self.centred_bias()
         if bias is not None and self.training and not self.is_centred:
             with torch.no_grad():
                 bias.sub_(self.similarity(V, A).mean())
                 self.is_centred.fill_(True)
-        return losses.pairs(self.similarity(V, A), videos_N)
+        return losses.pairs(self.similarity(V, A), steps.negatives)
 
     def centred_bias(self) -> nn.Parameter | None:
         """The bias of the decision that half of the first batch's pairs should fall on either side of."""
         return None
 
-    def chance_loss(self, videos_N: Tensor) -> float:
+    def chance_loss(self, steps: Steps) -> float:
         """ln 2."""
-        del videos_N
+        del steps
         return math.log(2)

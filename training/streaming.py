@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from training.sampling import Batch, Epoch, load_batch, needed
+from training.decoding import Batch, load_batch, needed
+from training.sampling import Epoch
 from training.shards import HeldShards, Place, RemoteShards
 
 REMOTE_THREADS = 2  # one parses a tar while another waits for its host
@@ -27,7 +28,7 @@ Members = dict[Place, bytes]
 Lane = Callable[[], Any]  # gives the next item, raises StopIteration after the last
 
 
-def batches(epoch: Epoch, frame_px: int, num_threads: int | None = None) -> Generator[Batch, None, None]:
+def batches(epoch: Epoch, num_threads: int | None = None) -> Generator[Batch, None, None]:
     """The batches of `epoch`, decoded, in the order of its steps.
 
     `num_threads` work ahead: on mapped shards each makes whole batches (default: none, which costs a CPU
@@ -36,21 +37,21 @@ def batches(epoch: Epoch, frame_px: int, num_threads: int | None = None) -> Gene
     with ExitStack() as stack:
         if isinstance(epoch.dataset.shards, RemoteShards):
             num_threads = REMOTE_THREADS if num_threads is None else num_threads
-            made = [_streamed(epoch, frame_px, num_threads)]
+            made = [_streamed(epoch, num_threads)]
         else:
             shares = [epoch.steps[n :: num_threads or 1] for n in range(num_threads or 1)]
-            made = [_loaded(epoch, steps, frame_px) for steps in shares]
+            made = [_loaded(epoch, steps) for steps in shares]
         lanes = [_lane(items, BATCHES_AHEAD if num_threads else 0, stack) for items in made]
         for number in range(len(epoch.steps)):
             yield lanes[number % len(lanes)]()
 
 
-def _loaded(epoch: Epoch, steps: Sequence[int], frame_px: int) -> Iterator[Batch]:
+def _loaded(epoch: Epoch, steps: Sequence[int]) -> Iterator[Batch]:
     for step in steps:
-        yield load_batch(epoch.dataset, epoch.plan(step), frame_px)
+        yield load_batch(epoch.dataset, epoch.plan(step), epoch.sampling.view)
 
 
-def _streamed(epoch: Epoch, frame_px: int, num_threads: int) -> Iterator[Batch]:
+def _streamed(epoch: Epoch, num_threads: int) -> Iterator[Batch]:
     """Batches, each made when the last of its clips has arrived."""
     stream, waiting = _Stream(epoch), {}
     shards = stream.shards
@@ -65,13 +66,15 @@ def _streamed(epoch: Epoch, frame_px: int, num_threads: int) -> Iterator[Batch]:
                     arrived, content = lane_of[stream.shard_of(row)]()
                     waiting[arrived] = content
                 members |= waiting.pop(row)
-            yield load_batch(replace(epoch.dataset, shards=HeldShards(members)), stream.plan(step), frame_px)
+            held = replace(epoch.dataset, shards=HeldShards(members))
+            yield load_batch(held, stream.plan(step), epoch.sampling.view)
 
 
 class _Stream:
     """What is needed of each tar for the rest of an epoch."""
 
     def __init__(self, epoch: Epoch) -> None:
+        self._view = epoch.sampling.view
         self._dataset, self.plan = epoch.dataset, lru_cache(PLANS_KEPT)(epoch.plan)
         rows = epoch.rows[epoch.steps.start :].ravel()
         self._step = np.full(len(self._dataset), -1)
@@ -110,7 +113,7 @@ class _Stream:
         """The member names that the epoch needs of these clips."""
         key_of = {row: key for key, row in rows.items()}
         plans = [self.plan(step) for step in np.unique(self._step[list(key_of)]).tolist()]
-        members = (member for plan in plans for member in needed(plan))
+        members = (member for plan in plans for member in needed(self._dataset, plan, self._view))
         return {f"{key_of[row]}.{suffix}" for row, suffix in members if row in key_of}
 
 

@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
@@ -26,14 +26,16 @@ from mlflow.artifacts import load_text
 from mlflow.data.dataset import Dataset as MlflowDataset
 from mlflow.data.dataset_source import DatasetSource
 from mlflow.entities import Metric, ViewType
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 
-from schemas import signal
-from training.frontend import Scorer
 from training.gate import EVALUATION_DIGEST, SCORE, Verdict, compare
+from training.leaves import leaves, numbers
 from training.models import AvcModel
+from training.scorer import Scorer, examples
+from training.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -41,33 +43,8 @@ EXPERIMENT = "mcgurk"
 CHAMPION, CHALLENGER = "champion", "challenger"
 MAX_DIGEST = 36  # characters that MLflow takes; the tag `dataset_version` has all of them
 MAX_BATCH = 1000  # metrics in one request, by MLflow's REST limit
-EXAMPLE_BATCH = 2  # torch.export takes a dimension of size 1 for a constant
 FORGOTTEN = "trained_on_forgotten"  # tag of a model version: `yes`, or `possibly` where its shards are gone
 TEXTS = (".html", ".json", ".txt", ".csv", ".md")  # artefacts that may name or show a clip
-
-
-@dataclass(frozen=True)
-class Store:
-    """Where runs are kept: below `root`, or at the tracking server `uri`."""
-
-    root: Path | None = None
-    uri: str | None = None
-
-    @property
-    def tracking_uri(self) -> str:
-        """The address MLflow takes. Raises ValueError where neither is given."""
-        if self.uri:
-            return self.uri
-        if self.root is None:
-            raise ValueError("a Store needs a root or a tracking URI")
-        return f"sqlite:///{(self.root / 'mlruns' / 'mlflow.db').resolve()}"
-
-    @property
-    def artifacts(self) -> str | None:
-        """Where artifacts go; None leaves it to the server."""
-        return (
-            None if self.uri or self.root is None else (self.root / "mlruns" / "artifacts").resolve().as_uri()
-        )
 
 
 class Run:
@@ -90,7 +67,7 @@ class Run:
 
     def log_results(self, results: Mapping[str, Any]) -> None:
         """The evaluations' numbers as metrics (`correspondence.random.auc.value`), and whole as JSON."""
-        self._waiting += [Metric(key, value, 0, 0) for key, value in _numbers(results).items()]
+        self._waiting += [Metric(key, value, 0, 0) for key, value in numbers(results).items()]
         self.flush()
         self.client.log_text(self.run_id, json.dumps(results, indent=1, sort_keys=True), "results.json")
 
@@ -142,21 +119,41 @@ class VersionSource(DatasetSource):
         return cls(**source_dict)
 
 
+@dataclass(frozen=True)
+class RunSpec:
+    """What a run is called, depends on and reads; `run_id` names one to go on with."""
+
+    name: str
+    params: Mapping[str, Any]
+    dataset: VersionSource
+    tags: Mapping[str, Any]
+    run_id: str | None = None
+
+
 @contextmanager
-def experiment_run(
-    store: Store, name: str, params: Mapping[str, Any], *, dataset: VersionSource, tags: Mapping[str, Any]
-) -> Iterator[Run]:
-    """An MLflow run with its parameters, its dataset input and its tags; failed where the block raises."""
+def experiment_run(store: Store, spec: RunSpec) -> Iterator[Run]:
+    """An MLflow run, new or gone on with; failed where the block raises."""
     _connect(store)
-    with mlflow.start_run(run_name=name, log_system_metrics=False) as active:
+    with mlflow.start_run(spec.run_id, run_name=spec.name, log_system_metrics=False) as active:
         run = Run(MlflowClient(), active.info.run_id)
-        mlflow.log_params({key: str(value) for key, value in _leaves(params).items()})
-        mlflow.log_input(_VersionDataset(dataset), context="training")
-        run.set_tags({"dataset_version": dataset.digest, "exclusions": dataset.exclusions, **tags})
+        if spec.run_id is None:
+            mlflow.log_params({key: str(value) for key, value in leaves(spec.params).items()})
+            mlflow.log_input(_VersionDataset(spec.dataset), context="training")
+        kept = {"dataset_version": spec.dataset.digest, "exclusions": spec.dataset.exclusions}
+        run.set_tags({**kept, **spec.tags})
         try:
             yield run
         finally:
             run.flush()
+
+
+def has_run(store: Store, run_id: str) -> bool:
+    """Whether `run_id` is there to go on with."""
+    _connect(store)
+    try:
+        return MlflowClient().get_run(run_id).info.lifecycle_stage == "active"
+    except MlflowException:
+        return False
 
 
 class _VersionDataset(MlflowDataset):
@@ -176,13 +173,12 @@ def register(run: Run, model: AvcModel, model_name: str, *, score: float, evalua
     scorer = Scorer(model).eval()
     for parameter in scorer.parameters():
         parameter.requires_grad_(False)
-    pixels = np.zeros((EXAMPLE_BATCH, model.frame_px, model.frame_px, 3), np.uint8)
-    wave = np.zeros((EXAMPLE_BATCH, signal.SAMPLE_RATE_HZ), np.float32)
+    example = tuple(tensor.numpy() for tensor in examples(model))
     logged = mlflow_pytorch.log_model(
         scorer,
         name="model",
-        input_example=(pixels, wave),
-        signature=_signature(model.frame_px),
+        input_example=example,
+        signature=_signature(example),
         serialization_format="pt2",
         # Named, because MLflow finds them out by loading the model in a process of its own (30 s).
         pip_requirements=[f"torch=={installed_version('torch')}", f"mlflow=={installed_version('mlflow')}"],
@@ -273,27 +269,14 @@ def _connect(store: Store) -> None:
     mlflow.set_experiment(EXPERIMENT)
 
 
-def _signature(frame_px: int) -> ModelSignature:
-    frames = TensorSpec(np.dtype(np.uint8), (-1, frame_px, frame_px, 3), "frames")
-    audio = TensorSpec(np.dtype(np.float32), (-1, signal.SAMPLE_RATE_HZ), "audio")
-    return ModelSignature(Schema([frames, audio]), Schema([TensorSpec(np.dtype(np.float32), (-1,), "logit")]))
+def _signature(example: Sequence[np.ndarray]) -> ModelSignature:
+    inputs: list[Any] = [
+        TensorSpec(one.dtype, (-1, *one.shape[1:]), name)
+        for one, name in zip(example, ("frames", "audio"), strict=True)
+    ]
+    return ModelSignature(Schema(inputs), Schema([TensorSpec(np.dtype(np.float32), (-1,), "logit")]))
 
 
 def _ensure_registered_model(client: MlflowClient, name: str) -> None:
     if not any(model.name == name for model in client.search_registered_models()):
         client.create_registered_model(name)
-
-
-def _leaves(values: Any, prefix: str = "") -> dict[str, Any]:
-    """What a nest of mappings holds, by its path."""
-    if not isinstance(values, Mapping):
-        return {prefix: values}
-    nested = (_leaves(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in values.items())
-    return {key: value for part in nested for key, value in part.items()}
-
-
-def _numbers(values: Any) -> dict[str, float]:
-    """Finite numbers by their path; lists and words stay in the JSON."""
-    leaves = _leaves(values).items()
-    numbers = {k: float(v) for k, v in leaves if isinstance(v, int | float) and not isinstance(v, bool)}
-    return {key: value for key, value in numbers.items() if math.isfinite(value)}

@@ -5,6 +5,9 @@ B batch, C channels, H height, W width (in sound: F frequency, T time).
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+FILTER_HOPS = 4  # answers of a learnt filter in each 10 ms
 
 
 class BasicBlock(nn.Module):
@@ -100,6 +103,26 @@ class SeedTrunks(nn.Module):
     def audio(self, spectrogram_BFT: Tensor) -> Tensor:
         """The map of standardized log spectrograms, taken as grey pictures: (B, C, f, t)."""
         return self.hearing(spectrogram_BFT[:, None])
+
+
+class LearntFilterbank(nn.Module):
+    """Bands of a raw wave: filters of 25 ms that are learnt, their rectified answers averaged every 10 ms, in log.
+
+    What a mel filterbank does, with nothing of it given (Zeghidour et al., LEAF, 2021, without its Gabor form).
+    """
+
+    def __init__(self, bands: int, sample_rate_hz: int) -> None:
+        super().__init__()
+        window, self._hop = sample_rate_hz // 40, sample_rate_hz // 100
+        stride = self._hop // FILTER_HOPS
+        self.filters = nn.Conv1d(1, bands, window, stride, window // 2, bias=False)
+        self.norm = nn.BatchNorm1d(bands)
+
+    def forward(self, wave_B1S: Tensor) -> Tensor:
+        """(B, bands, samples / hop)."""
+        answer_BFT = self.filters(wave_B1S).abs()
+        mean_BFT = functional.avg_pool1d(answer_BFT, FILTER_HOPS)
+        return self.norm(torch.log(mean_BFT[..., : wave_B1S.shape[-1] // self._hop] + 1e-3))
 
 
 def everywhere(layer: nn.Module, x_BCHW: Tensor) -> Tensor:

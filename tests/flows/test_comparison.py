@@ -6,6 +6,7 @@ import pytest
 
 from flows import presets
 from flows.presets import TrainSettings
+from flows.studies import Variant, variants
 from flows.text import comparison_text
 from tasks.sources.scenes.corpus import CorpusConfig
 
@@ -25,9 +26,9 @@ def test_models_are_compared_at_equal_steps(prefect_server, tmp_path, monkeypatc
     monkeypatch.setattr(comparison, "SEEDS", (0, 1))  # enough to see that they differ
     build_dataset(BuildOptions(str(tmp_path), preset="compared"))
 
-    compared = compare_models(ExperimentOptions(str(tmp_path)), ["contrastive", "ave"])
+    compared = compare_models(ExperimentOptions(str(tmp_path)), variants("contrastive,ave"))
 
-    assert [one.model for one in compared] == ["contrastive", "ave"]
+    assert [one.name for one in compared] == ["contrastive", "ave"]
     assert compared[0].steps == compared[1].steps > 0
     mean, low, high, chance = compared[1].numbers["AUC, any other video"]
     assert low <= mean <= high and chance == 0.5
@@ -41,4 +42,6 @@ def test_a_model_that_is_not_there_is_told_before_the_first_trains(tmp_path):
     from flows.experiment import ExperimentOptions
 
     with pytest.raises(ValueError, match="no model 'resent'"):
-        compare_models.fn(ExperimentOptions(str(tmp_path)), ["contrastive", "resent"])
+        compare_models.fn(
+            ExperimentOptions(str(tmp_path)), [Variant("a", "contrastive"), Variant("b", "resent")]
+        )

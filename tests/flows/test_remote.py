@@ -13,7 +13,8 @@ from schemas.manifest import part_numbers, part_path, read_header
 from schemas.shard import read_version
 from schemas.storage import lost_files, open_root
 from training.data import open_dataset
-from training.sampling import Epoch, Sampling, load_batch
+from training.decoding import load_batch
+from training.sampling import Epoch, Sampling
 from training.streaming import batches
 
 ROOT = "s3://bucket/root"
@@ -134,12 +135,12 @@ def test_training_streams_its_tars(remote):
     dataset = open_dataset(root, read_version(root)).split("train")
     epoch = Epoch(dataset, Sampling(clips_per_batch=4, steps_per_clip=2), 0, 0)
 
-    streamed = list(batches(epoch, 112))
+    streamed = list(batches(epoch))
 
     assert dataset.shards.has_ranges
     assert len(streamed) == TRAIN // 4
     for batch, plan in zip(streamed, epoch, strict=True):
-        alone = load_batch(dataset, plan, 112)
+        alone = load_batch(dataset, plan, epoch.sampling.view)
         assert all((getattr(batch, name) == value).all() for name, value in vars(alone).items())
 
 

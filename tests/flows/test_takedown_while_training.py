@@ -7,7 +7,7 @@ from flows.experiment import Experiment, _require_version
 from flows.pipeline import BuildOptions, resolve
 from schemas.manifest import write_text
 from schemas.shard import read_version
-from training.tracking import Store, VersionSource, experiment_run
+from training.tracking import RunSpec, Store, VersionSource, experiment_run
 
 
 def test_a_run_on_a_version_that_was_taken_down_stops_and_leaves_no_page(tmp_path):
@@ -20,7 +20,7 @@ def test_a_run_on_a_version_that_was_taken_down_stops_and_leaves_no_page(tmp_pat
     experiment = Experiment(pipeline, version, Store(root.path), with_media=True)
     source = VersionSource(version.digest, str(root.path))
 
-    with experiment_run(experiment.store, "run", {}, dataset=source, tags={}) as run:
+    with experiment_run(experiment.store, RunSpec("run", {}, source, {})) as run:
         page = experiment.folder(run) / "report.html"
         write_text(page, "<h1>t</h1>")
         _require_version(experiment, run)

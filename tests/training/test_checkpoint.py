@@ -16,7 +16,7 @@ from training.models import contrastive
 def saved(tmp_path):
     model = contrastive.build(TINY)
     model.calibration.copy_(torch.tensor([3.0, -2.0]))
-    save_checkpoint(tmp_path / "a" / "best.pt", "contrastive", TINY, model.state_dict(), {"why": "test"})
+    save_checkpoint(tmp_path / "a" / "best.pt", "contrastive", TINY, model, {"why": "test"})
     return tmp_path / "a" / "best.pt", model.eval()
 
 
@@ -47,7 +47,7 @@ def test_a_failed_save_leaves_the_old_checkpoint(saved):
             raise OSError("no")
 
     with pytest.raises(OSError, match="no"):
-        save_checkpoint(path, "contrastive", TINY, model.state_dict(), {"bad": Unsaveable()})
+        save_checkpoint(path, "contrastive", TINY, model, {"bad": Unsaveable()})
 
     assert read_checkpoint(path)["facts"] == {"why": "test"}
     assert [p.name for p in path.parent.iterdir()] == ["best.pt"]
@@ -55,7 +55,7 @@ def test_a_failed_save_leaves_the_old_checkpoint(saved):
 
 def test_nothing_pickled_is_loaded(tmp_path):
     ran = []
-    torch.save({"format": 1, "evil": _Evil()}, tmp_path / "evil.pt")
+    torch.save({"format": 2, "evil": _Evil()}, tmp_path / "evil.pt")
 
     with pytest.raises(pickle.UnpicklingError):
         read_checkpoint(tmp_path / "evil.pt")

@@ -20,7 +20,9 @@ def embeddings(image: np.ndarray, audio: np.ndarray, videos: np.ndarray | None =
     tensors = [
         torch.nn.functional.normalize(torch.tensor(x, dtype=torch.float32), dim=-1) for x in (image, audio)
     ]
-    return Embeddings(*tensors, np.arange(count), videos, np.zeros((count, num_steps), int))
+    frames = np.zeros((count, num_steps), int)
+    classes = np.full(count, -1)
+    return Embeddings(*tensors, np.arange(count), videos, classes, frames, torch.zeros(count, num_steps))
 
 
 @pytest.fixture
@@ -124,6 +126,8 @@ def test_correspondence_reports_every_number_with_interval_and_chance(dataset, t
         assert part["auc"]["low"] <= part["auc"]["value"] <= part["auc"]["high"]
         assert part["auc"]["chance"] == 0.5
     assert result["held_out"]["random"]["num_clips"] == 8
+    # Knowing the kind alone: always right where kinds differ, and a coin where they are the same.
+    assert result["family_oracle"]["same_group"] == 0.5 < result["family_oracle"]["random"] <= 1.0
     assert [row["group"] for row in result["per_group"]] == [f"/kind/{k}" for k in (0, 3, 4, 5)]
     # Clips of one kind are alike but for noise: nothing to tell within a group, much between groups.
     assert result["same_group"]["auc"]["low"] < 0.55 < result["random"]["auc"]["low"]

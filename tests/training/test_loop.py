@@ -1,6 +1,5 @@
 """Training: learns what can be learnt, nothing where there is nothing, and says how it went."""
 
-import logging
 import math
 from dataclasses import replace
 
@@ -12,8 +11,10 @@ from avc_fixtures import SHORT_RUN, TINY, tiny_run
 from training.checkpoint import load_model, read_checkpoint
 from training.embeddings import embed
 from training.evaluation import correspondence
-from training.loop import TrainConfig, _is_plateau, all_pairs, fit_calibration, train
+from training.loop import TrainConfig, train
+from training.negatives import Negatives
 from training.optimizer import Average, learning_rate, parameter_groups
+from training.validation import all_pairs, fit_calibration
 
 
 def test_a_tiny_model_learns_a_correspondence(dataset, trained):
@@ -80,7 +81,7 @@ def test_the_best_weights_are_kept(dataset, tmp_path):
     kept = read_checkpoint(tmp_path / "best.pt")
     assert kept["facts"]["metrics"]["step"] == best["step"]
     again = embed(load_model(tmp_path / "best.pt"), dataset.split("val"), SHORT_RUN.validation_steps)
-    assert all_pairs(load_model(tmp_path / "best.pt"), again)["auc"] == pytest.approx(
+    assert all_pairs(load_model(tmp_path / "best.pt"), again, Negatives())["auc"] == pytest.approx(
         best["val_auc"], abs=0.01
     )
 
@@ -89,8 +90,8 @@ def test_validation_does_not_depend_on_order_or_mode(dataset, trained):
     model, val = load_model(trained), dataset.split("val")
     backwards = val.take(np.arange(len(val))[::-1])
 
-    here = all_pairs(model, embed(model, val, 3))
-    there = all_pairs(model, embed(model.train(), backwards, 3))
+    here = all_pairs(model, embed(model, val, 3), Negatives())
+    there = all_pairs(model, embed(model.train(), backwards, 3), Negatives())
 
     assert model.training
     assert here == pytest.approx(there, abs=1e-4)
@@ -102,7 +103,7 @@ def test_the_calibration_puts_the_threshold_between_the_classes(dataset, trained
     own = (encoded.image * encoded.audio).sum(-1).mean().item()
     other = (encoded.image * encoded.audio.roll(1, 0)).sum(-1).mean().item()
 
-    scale, bias = fit_calibration(model, encoded)
+    scale, bias = fit_calibration(model, encoded, Negatives())
 
     assert scale > 0
     assert other < -bias / scale < own
@@ -120,15 +121,6 @@ def test_steps_and_seconds_are_one_choice():
         TrainConfig(steps=5, seconds=5.0)
     with pytest.raises(ValueError, match="steps or seconds"):
         TrainConfig(steps=None, seconds=None)
-
-
-def test_a_loss_that_stands_at_chance_is_reported(caplog):
-    with caplog.at_level(logging.WARNING):
-        assert _is_plateau([1.001] * 40, 0.6)
-        assert not _is_plateau([1.001] * 40, 0.3)
-        assert not _is_plateau([1.0] * 36 + [0.9] * 4, 0.6)
-
-    assert len(caplog.records) == 1 and "learning rate" in caplog.text
 
 
 def test_the_schedule_warms_up_and_anneals():

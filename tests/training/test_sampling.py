@@ -10,17 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.feature import Profile
-from training.sampling import (
-    STEP_MS,
-    Epoch,
-    Sampling,
-    even_plan,
-    frame_time_ms,
-    load_batch,
-    usable,
-    valid_steps,
-    window_start,
-)
+from training.decoding import load_batch, window_start
+from training.sampling import Epoch, Sampling, View, even_plan, frame_time_ms, usable, valid_steps
+
+VIEW = View()
+STEP_MS = VIEW.sound_ms
 
 SAMPLING = Sampling(clips_per_batch=2, steps_per_clip=4, jitter_ms=200)
 
@@ -33,7 +27,7 @@ def clocks(tmp_path_factory):
 
 
 def test_every_step_lies_inside_the_content(clocks):
-    clips = usable(clocks)
+    clips = usable(clocks, VIEW)
 
     assert "none" not in clips.video_ids
     for epoch in range(20):
@@ -51,7 +45,7 @@ def test_every_step_lies_inside_the_content(clocks):
 def test_valid_steps_are_exactly_those_with_a_whole_second(rate_hz, valid_ms):
     profile = Profile(frame_rate_hz=rate_hz)
 
-    steps = set(valid_steps(profile, valid_ms).tolist())
+    steps = set(valid_steps(profile, valid_ms, VIEW).tolist())
 
     for k in range(profile.num_frames):
         time_s = (k + 0.5) / rate_hz
@@ -59,35 +53,35 @@ def test_valid_steps_are_exactly_those_with_a_whole_second(rate_hz, valid_ms):
 
 
 def test_frame_and_sound_carry_the_same_time_code(clocks):
-    clips = usable(clocks).take(np.array([0]))
+    clips = usable(clocks, VIEW).take(np.array([0]))
 
-    batch = load_batch(clips, even_plan(clips, np.array([0]), 10), 112)
+    batch = load_batch(clips, even_plan(clips, np.array([0]), 10, VIEW), VIEW)
 
     second_seen = (batch.frames.float().mean((1, 2, 3)).numpy() - 20) / 20
     # Sound rises by 4 dB a second: 0.4 in log10 of power, in the mel bins of its 1 kHz tone.
-    loudness = batch.log_mel.amax(1)[:, 10:90].mean(1).numpy()
+    loudness = batch.sound.amax(1)[:, 10:90].mean(1).numpy()
     second_heard = (loudness - loudness[0]) / 0.4
     np.testing.assert_allclose(second_seen, np.arange(10), atol=0.2)
     np.testing.assert_allclose(second_heard, np.arange(10), atol=0.1)
 
 
 def test_a_shift_moves_the_sound_and_not_the_frame(clocks):
-    clips = usable(clocks).take(np.array([0]))
-    plan = even_plan(clips, np.array([0]), 10)
+    clips = usable(clocks, VIEW).take(np.array([0]))
+    plan = even_plan(clips, np.array([0]), 10, VIEW)
     late = replace(plan, shifts_ms=np.where(plan.frames < 9, 500, 0))
 
-    here, there = load_batch(clips, plan, 112), load_batch(clips, late, 112)
+    here, there = load_batch(clips, plan, VIEW), load_batch(clips, late, VIEW)
 
     np.testing.assert_array_equal(here.frames, there.frames)
     # Half a second later: the second half of a window is the first half of the next second.
-    np.testing.assert_array_equal(there.log_mel[3][:, :50], here.log_mel[3][:, 50:])
-    np.testing.assert_array_equal(there.log_mel[3][:, 50:], here.log_mel[4][:, :50])
+    np.testing.assert_array_equal(there.sound[3][:, :50], here.sound[3][:, 50:])
+    np.testing.assert_array_equal(there.sound[3][:, 50:], here.sound[4][:, :50])
 
 
 def test_window_starts_in_log_mel_frames():
-    assert window_start(Profile(), 3) == 300
-    assert window_start(Profile(frame_rate_hz=4.0), 2) == 12  # 0.625 s - 0.5 s, to the nearest hop
-    assert window_start(Profile(), 3, -70) == 293
+    assert window_start(Profile(), 3, VIEW) == 300
+    assert window_start(Profile(frame_rate_hz=4.0), 2, VIEW) == 12  # 0.625 s - 0.5 s, to the nearest hop
+    assert window_start(Profile(), 0, VIEW) == 0
 
 
 def test_order_depends_on_seed_and_epoch_only(dataset):
@@ -111,9 +105,9 @@ def test_an_epoch_shows_each_clip_once(dataset):
 
 
 def test_steps_of_a_clip_differ_where_there_are_enough(clocks):
-    plan = Epoch(usable(clocks), replace(SAMPLING, clips_per_batch=3), 0, 0).plan(0)
+    plan = Epoch(usable(clocks, VIEW), replace(SAMPLING, clips_per_batch=3), 0, 0).plan(0)
 
-    full = usable(clocks).video_ids.index("full")
+    full = usable(clocks, VIEW).video_ids.index("full")
     assert len(set(plan.frames[plan.rows == full])) == SAMPLING.steps_per_clip
     assert len(plan.rows) == 3 * SAMPLING.steps_per_clip  # the tiny clip repeats its only step
 
@@ -125,7 +119,8 @@ def test_frames_of_any_size_become_squares(tmp_path):
         tmp_path, [shards.SyntheticClip("tall", "train", [], np.ascontiguousarray(tall), clip.wave)]
     )
 
-    batch = load_batch(clips, even_plan(clips, np.array([0]), 2), 64)
+    view = View(frame_px=64)
+    batch = load_batch(clips, even_plan(clips, np.array([0]), 2, view), view)
 
     assert batch.frames.shape == (2, 3, 64, 64)
-    assert batch.log_mel.shape == (2, 64, 100)
+    assert batch.sound.shape == (2, 64, 100)

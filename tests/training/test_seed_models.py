@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from training import losses
 from training.checkpoint import num_parameters
 from training.models import ave, avol, l3
+from training.negatives import Steps
 from training.trunks import vgg
 
 PAPER = {
@@ -19,7 +20,15 @@ PAPER = {
 }
 SMALL = {"l3": l3.Config(width=8), "ave": ave.Config(width=8), "avol": avol.Config(width=8)}
 BUILD = {"l3": l3.build, "ave": ave.build, "avol": avol.build}
-VIDEOS = torch.arange(4)
+
+
+def steps(*videos: int) -> Steps:
+    """Steps of these videos, a second apart."""
+    numbers = torch.tensor(videos)
+    return Steps(numbers, numbers, 1000.0 * torch.arange(len(videos)), 1000.0 * torch.arange(len(videos)))
+
+
+STEPS = steps(0, 1, 2, 3)
 
 
 @pytest.fixture(params=sorted(SMALL))
@@ -93,7 +102,7 @@ def test_the_full_combination_is_the_naive_pairs(small):
     """Every pair encoded and judged on its own gives the same loss."""
     images, sounds = inputs(4)
     small.eval()
-    combined = small.loss(small.encode_image(images)["vector"], small.encode_audio(sounds)["vector"], VIDEOS)
+    combined = small.loss(small.encode_image(images)["vector"], small.encode_audio(sounds)["vector"], STEPS)
 
     kinds: dict[bool, list[torch.Tensor]] = {True: [], False: []}
     for n in range(4):
@@ -112,17 +121,17 @@ def test_a_perfect_model_costs_nothing_and_an_ignorant_one_ln_2():
     """A softmax before the cross-entropy would leave 0.313 of it (the double softmax of a known port)."""
     right = torch.where(torch.eye(4, dtype=torch.bool), 30.0, -30.0)
 
-    assert losses.pairs(right, VIDEOS) < 1e-6
-    assert losses.pairs(torch.zeros(4, 4), VIDEOS).item() == pytest.approx(math.log(2))
+    assert losses.pairs(right, STEPS.negatives) < 1e-6
+    assert losses.pairs(torch.zeros(4, 4), STEPS.negatives).item() == pytest.approx(math.log(2))
 
 
 def test_other_steps_of_a_video_are_neither_matching_nor_other():
-    videos = torch.tensor([0, 0, 1, 2])
+    negatives = steps(0, 0, 1, 2).negatives
     logits = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
     changed = logits.clone()
     changed[0, 1], changed[1, 0] = 50.0, -50.0
 
-    assert losses.pairs(logits, videos) == losses.pairs(changed, videos)
+    assert losses.pairs(logits, negatives) == losses.pairs(changed, negatives)
 
 
 @torch.inference_mode()
@@ -140,11 +149,11 @@ def test_the_first_batch_centres_the_decision():
     for model in (ave.build(SMALL["ave"]).train(), avol.build(SMALL["avol"]).train()):
         V, A = model.encode_image(images)["vector"], model.encode_audio(sounds)["vector"]
 
-        model.loss(V, A, torch.arange(6))
+        model.loss(V, A, steps(*range(6)))
 
         assert model.similarity(V, A).mean().abs() < 1e-4
         before = model.state_dict()
-        model.loss(V + 1, A, torch.arange(6))
+        model.loss(V + 1, A, steps(*range(6)))
         assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
@@ -166,7 +175,7 @@ def test_each_model_learns_one_batch_by_heart(small):
     small.train()
     for _ in range(60):
         V, A = small.encode_image(images)["vector"], small.encode_audio(sounds)["vector"]
-        loss = small.loss(V, A, VIDEOS)
+        loss = small.loss(V, A, STEPS)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

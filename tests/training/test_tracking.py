@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +13,18 @@ from avc_fixtures import tone
 from schemas.signal import INT16_SCALE
 from training import tracking
 from training.checkpoint import load_model
-from training.frontend import Scorer
-from training.tracking import Store, VersionSource, champion_uri, compare, experiment_run, promote, register
+from training.scorer import Scorer
+from training.tracking import (
+    RunSpec,
+    Store,
+    VersionSource,
+    champion_uri,
+    compare,
+    experiment_run,
+    has_run,
+    promote,
+    register,
+)
 
 NAME = "mcgurk-test"
 # Loads by the address that the registry gives, in a Python that sees neither this repository nor its paths.
@@ -45,7 +56,7 @@ def registered(store, model):
     """(run id, version): one run with everything a run has, and its model."""
     source = VersionSource("d" * 64, "/somewhere")
     params = {"train": {"seed": 3}, "model": "contrastive"}
-    with experiment_run(store, "first", params, dataset=source, tags={"lineage": "l"}) as run:
+    with experiment_run(store, RunSpec("first", params, source, {"lineage": "l"})) as run:
         for step in range(1, 6):
             run.log_step({"step": step, "seconds": step / 10, "loss": 5.0 / step, "broken": float("nan")})
         run.log_results({"correspondence": {"random": {"auc": {"value": 0.7}}, "per_group": [1]}})
@@ -81,13 +92,29 @@ def test_everything_lies_below_the_root(store, registered):
 def test_a_run_that_breaks_is_marked_failed_and_keeps_its_metrics(store):
     with (
         pytest.raises(RuntimeError, match="broke"),
-        experiment_run(store, "bad", {}, dataset=VersionSource("d", ""), tags={}) as run,
+        experiment_run(store, RunSpec("bad", {}, VersionSource("d", ""), {})) as run,
     ):
         run.log_step({"step": 1, "loss": 2.0})
         raise RuntimeError("broke")
 
     kept = tracking.MlflowClient(store.tracking_uri).get_run(run.run_id)
     assert kept.info.status == "FAILED" and kept.data.metrics == {"loss": 2.0}
+
+
+def test_a_run_is_gone_on_with(store):
+    spec = RunSpec("long", {"seed": 1}, VersionSource("d", ""), {})
+    with pytest.raises(KeyboardInterrupt), experiment_run(store, spec) as first:
+        first.log_step({"step": 1, "loss": 2.0})
+        raise KeyboardInterrupt
+
+    with experiment_run(store, replace(spec, run_id=first.run_id)) as second:
+        second.log_step({"step": 2, "loss": 1.0})
+
+    client = tracking.MlflowClient(store.tracking_uri)
+    assert second.run_id == first.run_id
+    assert [m.value for m in client.get_metric_history(first.run_id, "loss")] == [2.0, 1.0]
+    assert client.get_run(first.run_id).info.status == "FINISHED"
+    assert has_run(store, first.run_id) and not has_run(store, "0" * 32)
 
 
 def test_a_registered_model_loads_without_this_repository(store, registered, model, tmp_path):
@@ -110,7 +137,7 @@ def test_the_program_scores_stored_clips_as_the_model_does(model, dataset):
     """Wave in, against the stored log-mel: equal but for the window's ends, which saw their neighbours."""
     clips = dataset.split("eval")
     frames = torch.from_numpy(np.stack([clips.frame(row, 4)[8:120, 24:136] for row in range(8)]))
-    waves = np.stack([clips.wave(row)[64_000:80_000] for row in range(8)]).astype(np.float32) / INT16_SCALE
+    waves = np.stack([clips.wave(row)[0, 64_000:80_000] for row in range(8)]).astype(np.float32) / INT16_SCALE
     log_mel = torch.from_numpy(
         np.stack([clips.log_mel(row)[:, 400:500] for row in range(8)]).astype(np.float32)
     )
@@ -126,7 +153,7 @@ def test_the_program_scores_stored_clips_as_the_model_does(model, dataset):
 def test_the_gate_of_the_registry(store, registered, model):
     def challenge(score, digest):
         source = VersionSource("d" * 64, "")
-        with experiment_run(store, "next", {}, dataset=source, tags={}) as run:
+        with experiment_run(store, RunSpec("next", {}, source, {})) as run:
             version = register(run, model, NAME, score=score, evaluation_digest=digest)
         return version, promote(store, NAME, version)
 

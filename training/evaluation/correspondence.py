@@ -62,7 +62,7 @@ def evaluate(
     where fewer than MIN_VIDEOS are left.
     """
     config = config or PairConfig()
-    clips = usable(dataset.split(SPLIT))
+    clips = usable(dataset.split(SPLIT), model.view)
     group_of = _groups(clips, groups)
     is_known = ~np.isin(group_of, sorted(held_out))
     if len(np.unique(clips.videos[is_known])) < MIN_VIDEOS:
@@ -82,6 +82,10 @@ def evaluate(
         "random": judge(model, encoded, random_pairs),
         "same_group": judge(model, encoded, alike_pairs),
         "probes": shortcut_probes(encoded, random_pairs),
+        "family_oracle": {
+            name: _group_oracle(pairs, group_of)
+            for name, pairs in zip(PAIR_LISTS, (random_pairs, alike_pairs), strict=True)
+        },
         "per_group": _per_group(model, encoded, random_pairs, group_of),
     }
     if held_out:
@@ -89,6 +93,23 @@ def evaluate(
         scores = {name: judge(model, encoded, pairs) for name, pairs in zip(PAIR_LISTS, lists, strict=True)}
         result["held_out"] = {"groups": sorted(held_out), **scores}
     return result
+
+
+def known_pairs(
+    clips: Dataset,
+    encoded: Embeddings,
+    groups: tuple[Mapping[str, str] | None, frozenset[str]],
+    config: PairConfig,
+) -> tuple[Pairs, Pairs]:
+    """The two lists of `evaluate`, of groups that training saw; `groups`: of the videos, and those held out."""
+    group_of = _groups(clips, groups[0])
+    return _pair_lists(encoded, group_of, ~np.isin(group_of, sorted(groups[1])), config)
+
+
+def _group_oracle(pairs: Pairs, group_of: np.ndarray) -> float:
+    """The accuracy of knowing the group of each side, and nothing else: any pair of one group is said to match."""
+    says_match = group_of[pairs.image_rows] == group_of[pairs.audio_rows]
+    return float((says_match == pairs.labels).mean()) if len(pairs) else float("nan")
 
 
 def _pair_lists(
@@ -167,8 +188,11 @@ def score_pairs(model: AvcModel, encoded: Embeddings, pairs: Pairs) -> np.ndarra
     for step in range(encoded.num_steps):
         V, A = encoded.image[:, step].to(device), encoded.audio[:, step].to(device)
         here = pairs.steps == step
-        scores = model.score(V, A).cpu().numpy()
-        logits[here] = scores[pairs.image_rows[here], pairs.audio_rows[here]]
+        images, sounds = pairs.image_rows[here], pairs.audio_rows[here]
+        if model.is_early_fusion:
+            logits[here] = model.calibrated(model.paired(V[images], A[sounds])).cpu().numpy()
+        else:
+            logits[here] = model.score(V, A).cpu().numpy()[images, sounds]
     return logits
 
 

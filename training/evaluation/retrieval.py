@@ -28,7 +28,7 @@ def evaluate(
 
     Of more than MAX_CLIPS a fixed draw is taken: the count is part of what a recall means, and reported.
     """
-    clips = usable(dataset.split(SPLIT))
+    clips = usable(dataset.split(SPLIT), model.view)
     if len(clips) > MAX_CLIPS:
         clips = clips.take(np.sort(np.random.default_rng(0).permutation(len(clips))[:MAX_CLIPS]))
     encoded = embed(model, clips, num_steps)

@@ -15,14 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from schemas import signal
-from schemas.feature import Profile
-
-# A profile to build where the version lacks something, smallest first (docs and presets use these names).
-PROFILES = (
-    Profile(),
-    Profile("standard", frame_short_side_px=256),
-    Profile("dense", frame_rate_hz=4.0, frame_short_side_px=256),
-)
+from schemas.feature import PROFILES, Profile
+from training.frontend import FrontEnd, stored_log_mel
+from training.negatives import Steps
+from training.sampling import View
 
 
 @dataclass(frozen=True)
@@ -31,6 +27,7 @@ class Needs:
 
     frame_short_side_px: int
     sample_rate_hz: int = signal.SAMPLE_RATE_HZ
+    channels: int = 1
     frame_rate_hz: float = 1.0
     length_ms: int = 1000
 
@@ -40,14 +37,15 @@ class Needs:
         for name in ("frame_short_side_px", "frame_rate_hz", "length_ms"):
             if getattr(profile, name) < getattr(self, name):
                 lacking.append(f"{name} {getattr(profile, name)} < {getattr(self, name)}")
-        if profile.sample_rate_hz != self.sample_rate_hz:  # the stored log-mel has this rate's filterbank
-            lacking.append(f"sample_rate_hz {profile.sample_rate_hz} instead of {self.sample_rate_hz}")
+        for name in ("sample_rate_hz", "channels"):  # front ends are of one rate
+            if getattr(profile, name) != getattr(self, name):
+                lacking.append(f"{name} {getattr(profile, name)} instead of {getattr(self, name)}")
         return lacking
 
     def check(self, profile: Profile, model: str) -> None:
         """Raises ValueError, naming the profile to build, where `profile` lacks what the model needs."""
         if lacking := self.lacking(profile):
-            enough = next((p.name for p in PROFILES if not self.lacking(p)), None)
+            enough = next((p.name for p in PROFILES.values() if not self.lacking(p)), None)
             remedy = f"build a version with profile {enough!r}" if enough else "no stock profile has that"
             raise ValueError(
                 f"{model} needs more than profile {profile.name!r}: {'; '.join(lacking)}; {remedy}"
@@ -57,39 +55,48 @@ class Needs:
 class AvcModel(nn.Module):
     """The interface of a model: encode pictures and sounds once each, then score any of them together.
 
-    Knows the corpus's mean and deviation per mel bin and the affine that turns a similarity into a logit;
-    both are buffers, so that a checkpoint is complete.
+    Knows what a step shows it (`view`), what it hears of a sound (`front_end`), the corpus's mean and deviation
+    per bin of that, and the affine that turns a similarity into a logit; the latter are buffers, so that a
+    checkpoint is complete.
     """
 
     audio_mean: Tensor
     audio_std: Tensor
     calibration: Tensor
-    frame_px: int
+    is_early_fusion = False  # whether a pair costs a network, and not a product
 
-    def __init__(self) -> None:
+    def __init__(self, view: View, front_end: FrontEnd | None = None) -> None:
         super().__init__()
-        self.register_buffer("audio_mean", torch.zeros(signal.N_MELS, 1))
-        self.register_buffer("audio_std", torch.ones(signal.N_MELS, 1))
+        self.view, self.front_end = view, front_end or stored_log_mel()
+        self.register_buffer("audio_mean", torch.zeros(self.front_end.num_bins, 1))
+        self.register_buffer("audio_std", torch.ones(self.front_end.num_bins, 1))
         # Logit = scale * similarity + bias. 10 and 0 until it has been fitted on the validation split.
         self.register_buffer("calibration", torch.tensor([10.0, 0.0]))
 
-    def encode_image(self, images_BCHW: Tensor) -> dict[str, Tensor]:
-        """`vector` (B, D) and `map` (B, C, h, w), from which `heat` tells where, of RGB pictures in [0, 1]."""
+    def encode_image(self, images: Tensor) -> dict[str, Tensor]:
+        """`vector` (B, D) and `map` (B, C, h, w), from which `heat` tells where, of RGB pictures in [0, 1].
+
+        Pictures are (B, 3, H, W), or (B, frames, 3, H, W) where a step shows several.
+        """
         raise NotImplementedError
 
-    def encode_audio(self, log_mel_BMT: Tensor) -> dict[str, Tensor]:
-        """`vector` (B, D) and `map` (B, C, t) of log10 mel power as `schemas.signal.log_mel` gives it."""
+    def encode_audio(self, heard_BFT: Tensor) -> dict[str, Tensor]:
+        """`vector` (B, D) and `map` (B, C, t) of what the `front_end` gives."""
         raise NotImplementedError
 
     def similarity(self, V: Tensor, A: Tensor) -> Tensor:
         """How well each picture vector fits each sound vector, uncalibrated: (Nv, Na)."""
         raise NotImplementedError
 
-    def loss(self, V: Tensor, A: Tensor, videos_N: Tensor) -> Tensor:
+    def paired(self, V: Tensor, A: Tensor) -> Tensor:
+        """How well each picture vector fits the sound vector of the same row, uncalibrated: (N,)."""
+        return self.similarity(V, A).diagonal()
+
+    def loss(self, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
         """The objective over the full combination of N steps, of which row n of V and of A is one."""
         raise NotImplementedError
 
-    def chance_loss(self, videos_N: Tensor) -> float:
+    def chance_loss(self, steps: Steps) -> float:
         """What `loss` is for a model that knows nothing."""
         raise NotImplementedError
 
@@ -103,7 +110,11 @@ class AvcModel(nn.Module):
 
     def score(self, V: Tensor, A: Tensor) -> Tensor:
         """Logits that each picture belongs to each sound, from their `vector`s: (Nv, Na)."""
-        return self.calibration[0] * self.similarity(V, A) + self.calibration[1]
+        return self.calibrated(self.similarity(V, A))
+
+    def calibrated(self, similarity: Tensor) -> Tensor:
+        """Logits of similarities."""
+        return self.calibration[0] * similarity + self.calibration[1]
 
 
 def names() -> list[str]:

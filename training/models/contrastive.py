@@ -4,22 +4,34 @@ Each position of the picture and each moment of the sound is projected on its ow
 picture is background. The vector is the mean of the weighed projections. So cosine(picture, sound) is exactly
 the mean of scores over positions, and the localization map is no second network but the score, taken apart.
 
+Objectives: symmetric InfoNCE over the full combination, or the sigmoid of every pair with a learnt scale and bias
+(SigLIP, Zhai et al. 2023, both classes weighing the same), which is AVE-Net's calibrated scalar for all pairs;
+on top of either, a term within each clip with soft targets. Variants: what is heard (log-mel, the seed papers' log
+spectrogram, the raw wave), and motion (the difference to the frame before, beside the picture).
+
 B batch, C channels, D embedding, H height, W width, M mel bins, F frequency, T time, N a count of items.
 """
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from schemas.signal import N_MELS
+from schemas.signal import N_MELS, SAMPLE_RATE_HZ
 from training import losses
+from training.frontend import FrontEnd, Kind, LogSpectrogram, raw_wave, stored_log_mel
 from training.models import AvcModel, Needs
-from training.trunks import channels, resnet
+from training.negatives import Steps
+from training.sampling import View
+from training.trunks import LearntFilterbank, channels, resnet
 
 IMAGE_STEM_STRIDE = 4  # 112 px to 28, as ResNet's stem with its pooling
-AUDIO_STEM_STRIDE = 2  # 64 mels x 100 frames to 32 x 50: a harmonic is a few mels wide
+# 64 mels x 100 frames to 32 x 50: a harmonic is a few mels wide. 257 bins x 199 frames to 65 x 50.
+AUDIO_STEM_STRIDE = {"log_mel": 2, "spectrogram": 4, "wave": 2}
+MOTION_RATE_HZ = 4.0
 TEMPERATURE_RANGE = (0.01, 0.5)  # below, one hard negative is all of the gradient; above, none counts
 
 
@@ -33,6 +45,14 @@ class Config:
     hidden: int = 256  # of the projection heads
     frame_px: int = 112
     temperature: float = 0.07  # at the start; learnt
+    objective: Literal["infonce", "sigmoid"] = "infonce"
+    within_clip: float = 0.0  # weight of the term within clips
+    within_clip_sigma_ms: float = 1000.0
+    image_dropout: float = (
+        0.0  # of whole channels of the picture's map (SLAVC, Mo & Morgado 2022): small corpora
+    )
+    motion: bool = False
+    front_end: Kind = "log_mel"
 
 
 PRESETS = {
@@ -40,12 +60,21 @@ PRESETS = {
     "small": Config(),
     "half": Config(width=32, blocks=(2, 2, 2, 2)),
     "resnet18": Config(width=64, blocks=(2, 2, 2, 2)),
+    "large": Config(width=64, blocks=(3, 4, 6, 3), embedding=256, hidden=1024, frame_px=224),
+    "shallow": Config(blocks=(1, 1)),
+    "deep": Config(blocks=(2, 2, 2)),
+    "sigmoid": Config(objective="sigmoid"),
+    "within_clip": Config(within_clip=0.2),
+    "dropout": Config(image_dropout=0.3),
+    "motion": Config(motion=True),
+    "spectrogram": Config(front_end="spectrogram"),
+    "wave": Config(front_end="wave"),
 }
 
 
 def needs(config: Config) -> Needs:
-    """Frames with room for a random crop."""
-    return Needs(frame_short_side_px=config.frame_px)
+    """Frames with room for a random crop; for motion, frames near enough to each other to show it."""
+    return Needs(config.frame_px, frame_rate_hz=MOTION_RATE_HZ if config.motion else 1.0)
 
 
 def build(config: Config) -> "Contrastive":
@@ -61,34 +90,44 @@ class Contrastive(AvcModel):
     pitch: Tensor
 
     def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.frame_px = config.frame_px
+        sound, front_end = (
+            "log_mel" if config.front_end == "log_mel" else "wave",
+            _front_end(config.front_end),
+        )
+        super().__init__(View(config.frame_px, 1 + config.motion, sound), front_end)
+        self.config = config
         # ImageNet's channel statistics, as every image network since; near enough for any natural pictures.
         self.register_buffer("image_mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
         self.register_buffer("image_std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1))
+        is_wave = config.front_end == "wave"
+        bands = N_MELS if is_wave else self.front_end.num_bins
+        self.filterbank = LearntFilterbank(bands, SAMPLE_RATE_HZ) if is_wave else nn.Identity()
         # A convolution can't tell a high harmonic from a low one: each input bin carries its place as well.
-        self.register_buffer("pitch", torch.linspace(-1.0, 1.0, N_MELS).view(1, 1, N_MELS, 1))
-        depth = channels(config.width, config.blocks)
-        self.image_trunk = resnet(3, config.width, config.blocks, IMAGE_STEM_STRIDE)
-        self.audio_trunk = resnet(2, config.width, config.blocks, AUDIO_STEM_STRIDE)
-        rows = _frequency_rows(config)
+        self.register_buffer("pitch", torch.linspace(-1.0, 1.0, bands).view(1, 1, bands, 1))
+        depth, stride = channels(config.width, config.blocks), AUDIO_STEM_STRIDE[config.front_end]
+        self.image_trunk = resnet(6 if config.motion else 3, config.width, config.blocks, IMAGE_STEM_STRIDE)
+        self.audio_trunk = resnet(2, config.width, config.blocks, stride)
+        self.dropout = nn.Dropout2d(config.image_dropout)
         self.image_head = _projection(depth, config)
-        self.audio_head = _projection(depth * rows, config)
+        self.audio_head = _projection(depth * _frequency_rows(bands, stride, config), config)
         self.log_temperature = nn.Parameter(torch.tensor(config.temperature).log())
+        self.bias = nn.Parameter(torch.zeros(()), requires_grad=config.objective == "sigmoid")
 
     @property
     def temperature(self) -> Tensor:
         """What similarities are divided by in the loss, inside TEMPERATURE_RANGE."""
         return self.log_temperature.exp().clamp(*TEMPERATURE_RANGE)
 
-    def encode_image(self, images_BCHW: Tensor) -> dict[str, Tensor]:
+    def encode_image(self, images: Tensor) -> dict[str, Tensor]:
         """`vector` (B, D), rows of norm 1, and `map` (B, D, h, w), whose mean over positions it is."""
-        x_BCHW = self.image_trunk((images_BCHW - self.image_mean) / self.image_std)
-        return _pooled(self.image_head(x_BCHW))
+        seen = (images - self.image_mean) / self.image_std
+        if self.config.motion:
+            seen = torch.cat([seen[:, 1], seen[:, 1] - seen[:, 0]], dim=1)
+        return _pooled(self.image_head(self.dropout(self.image_trunk(seen))))
 
-    def encode_audio(self, log_mel_BMT: Tensor) -> dict[str, Tensor]:
+    def encode_audio(self, heard_BFT: Tensor) -> dict[str, Tensor]:
         """`vector` (B, D), rows of norm 1, and `map` (B, D, t), whose mean over moments it is."""
-        normal_B1MT = ((log_mel_BMT - self.audio_mean) / self.audio_std)[:, None]
+        normal_B1MT = self.filterbank((heard_BFT - self.audio_mean) / self.audio_std)[:, None]
         pitch_B1MT = self.pitch.to(normal_B1MT.dtype).expand_as(normal_B1MT)
         x_BCFT = self.audio_trunk(torch.cat([normal_B1MT, pitch_B1MT], dim=1))
         # Frequency rows stay apart, as channels: where in the spectrum something sounds is what it is.
@@ -99,13 +138,21 @@ class Contrastive(AvcModel):
         """Cosines: (Nv, Na)."""
         return V @ A.T
 
-    def loss(self, V: Tensor, A: Tensor, videos_N: Tensor) -> Tensor:
-        """Symmetric InfoNCE against all steps of other videos."""
-        return losses.contrastive(self.similarity(V, A), self.temperature, videos_N)
+    def loss(self, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
+        """The objective against the batch's negatives, and the term within clips."""
+        cosine_NN = self.similarity(V, A)
+        if self.config.objective == "sigmoid":
+            loss = losses.pairs(cosine_NN / self.temperature + self.bias, steps.negatives)
+        else:
+            loss = losses.contrastive(cosine_NN, self.temperature, steps.negatives)
+        if not self.config.within_clip:
+            return loss
+        within = losses.within_clip(cosine_NN, self.temperature, steps, self.config.within_clip_sigma_ms)
+        return loss + self.config.within_clip * within
 
-    def chance_loss(self, videos_N: Tensor) -> float:
-        """The mean log of the number of candidates."""
-        return losses.chance(videos_N)
+    def chance_loss(self, steps: Steps) -> float:
+        """The mean log of the number of candidates, or ln 2."""
+        return math.log(2) if self.config.objective == "sigmoid" else losses.chance(steps.negatives)
 
     def watched(self) -> dict[str, float]:
         """The temperature, which falls as the model becomes sure."""
@@ -137,8 +184,14 @@ def _share(logits_B1HW: Tensor) -> Tensor:
     return places * logits_B1HW.flatten(2).softmax(-1).view_as(logits_B1HW)
 
 
-def _frequency_rows(config: Config) -> int:
-    rows = -(-N_MELS // AUDIO_STEM_STRIDE)
+def _frequency_rows(bins: int, stem_stride: int, config: Config) -> int:
+    rows = -(-bins // stem_stride)
     for _ in config.blocks[1:]:
         rows = -(-rows // 2)
     return rows
+
+
+def _front_end(kind: Kind) -> FrontEnd:
+    if kind == "wave":
+        return raw_wave(SAMPLE_RATE_HZ)
+    return LogSpectrogram(SAMPLE_RATE_HZ) if kind == "spectrogram" else stored_log_mel()

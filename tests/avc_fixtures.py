@@ -40,6 +40,7 @@ class SyntheticClip:
     wave: np.ndarray  # int16 (160000,)
     valid_ms: int = PROFILE.length_ms
     outcome: str = "ok"
+    film: bytes = b""  # instead of frames
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -93,14 +94,16 @@ def coded_by_time(video_id: str = "clock", split: str = "train", valid_ms: int =
     return SyntheticClip(video_id, split, ["/time"], frames, (sound * 32767).astype(np.int16), valid_ms)
 
 
-def write_dataset(root: Path, clips: list[SyntheticClip], clips_per_shard: int = 16) -> Version:
+def write_dataset(
+    root: Path, clips: list[SyntheticClip], clips_per_shard: int = 16, profile: Profile = PROFILE
+) -> Version:
     """Writes `clips` as a dataset version under `root`."""
     shards = []
     for split in sorted({clip.split for clip in clips}):
         members = [clip for clip in clips if clip.split == split]
         for start in range(0, len(members), clips_per_shard):
             shards.append(_write_shard(root, split, len(shards), members[start : start + clips_per_shard]))
-    version = make_version(PROFILE, shards)
+    version = make_version(profile, shards)
     write_version(root, version, {})
     return version
 
@@ -135,6 +138,13 @@ def _members(clip: SyntheticClip) -> dict[str, bytes]:
         file.writeframes(clip.wave.tobytes())
     np.save(mel, log_mel(clip.wave))
     facts = json.dumps({"labels": clip.labels, "valid_ms": clip.valid_ms}, sort_keys=True)
+    if clip.film:
+        return {
+            "mp4": clip.film,
+            "wav": sound.getvalue(),
+            "log_mel.npy": mel.getvalue(),
+            "json": facts.encode(),
+        }
     frames: dict[str, bytes] = {frame_suffix(k): jpeg for k, jpeg in enumerate(jpegs)}
     return frames | {"wav": sound.getvalue(), "log_mel.npy": mel.getvalue(), "json": facts.encode()}
 

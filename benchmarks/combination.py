@@ -1,0 +1,125 @@
+"""`python -m benchmarks.combination [--minutes 20] [--auc 0.8]`: all pairs of a batch against pairs one by one.
+
+Time to a validation AUC with the same trunks, batches and schedule, for `l3` and `ave`: the loss of all N x N pairs
+against the usual way, in which every picture stands in one pair, half of them matching. Then the cost of a scored pair
+of N = 16 steps, encoded once for all pairs or for each. Scenes are made by the test fixtures' law: discs and tones.
+"""
+
+import argparse
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import MethodType
+
+import torch
+from torch import Tensor
+
+from tests import avc_fixtures as shards
+from training import losses
+from training.data import Dataset
+from training.loop import TrainConfig, Trainer
+from training.models import AvcModel, configure, load
+from training.negatives import Steps
+from training.precision import autocast, has_fast_bf16
+from training.ranks import Ranks
+from training.sampling import Sampling
+
+MODELS = ("ave", "l3")
+NUM_VIDEOS = {"train": 400, "val": 60, "eval": 2}
+NUM_STEPS = 16  # of a clip, of which all pairs are scored
+REPEATS = 3
+GOAL = 4.0
+
+
+def main() -> None:
+    """Prints the conditions and both tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=20.0, help="the most that one training may take")
+    parser.add_argument("--auc", type=float, default=0.8)
+    options = parser.parse_args()
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {torch.get_num_threads()} "
+        f"threads; {NUM_VIDEOS['train']} clips\n\n| model | all pairs, s | one by one, s | ratio (goal {GOAL:g}) |"
+    )
+    print("|---|---:|---:|---:|")
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = shards.written(Path(folder), shards.corresponding(NUM_VIDEOS, num_kinds=24))
+        for name in MODELS:
+            took = [seconds_to(dataset, name, options, is_naive=naive) for naive in (False, True)]
+            told = [f"{one:.0f}" if one < torch.inf else f"> {60 * options.minutes:g}" for one in took]
+            bound = ">= " if took[1] == torch.inf else ""
+            ratio = min(took[1], 60 * options.minutes) / took[0]
+            print(f"| {name} | {told[0]} | {told[1]} | {bound}{ratio:.1f} |", flush=True)
+    print_costs()
+
+
+def seconds_to(dataset: Dataset, name: str, options: argparse.Namespace, *, is_naive: bool) -> float:
+    """Seconds of training until the validation AUC is reached; infinite where it was not in time."""
+    config = TrainConfig(seconds=60 * options.minutes, num_validations=40, sampling=Sampling(16, 4))
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(dataset, name, None, replace(config, validation_clips=48), Ranks())
+        if is_naive:
+            trainer.model.loss = MethodType(naive_loss, trainer.model)
+        for metrics in trainer.run(Path(folder)):
+            if metrics.get("val_auc", 0.0) >= options.auc:
+                return metrics["seconds"]
+    return torch.inf
+
+
+def naive_loss(model, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
+    """Every picture in one pair: with its own sound, or with that of a random other clip; half of either."""
+    if not model.training:
+        return type(model).loss(model, V, A, steps)
+    logits_NN, negatives_NN = model.similarity(V, A), steps.negatives
+    is_own_N = torch.rand(len(V), device=V.device) < 0.5
+    columns_N = torch.multinomial(negatives_NN.float(), 1)[:, 0]
+    rows_N = torch.arange(len(V), device=V.device)
+    own, other = logits_NN.diagonal()[is_own_N], logits_NN[rows_N, columns_N][~is_own_N]
+    return losses.two_way(own, other)
+
+
+def print_costs() -> None:
+    """What a scored pair costs: every pair encoded in float32, or each side once and as fast as the CPU can."""
+    device = torch.device("cpu")
+    is_bf16 = has_fast_bf16(device)
+    print(f"\n| model | a pair, encoded for itself, ms | encoded once (bf16: {is_bf16}), ms | ratio |")
+    print("|---|---:|---:|---:|")
+    for name in MODELS:
+        naive, once = costs(load(name).build(configure(name)).eval(), device, is_bf16=is_bf16)
+        print(f"| {name} | {naive:.2f} | {once:.3f} | {naive / once:.1f} |")
+
+
+@torch.inference_mode()
+def costs(model: AvcModel, device: torch.device, *, is_bf16: bool) -> tuple[float, float]:
+    """Milliseconds a pair, both ways."""
+    images, sounds = torch.rand(NUM_STEPS, 3, 112, 112), torch.randn(NUM_STEPS, 64, 100)
+    naive = per_pair(lambda: [score(model, images[:1], sounds[:1]) for _ in range(NUM_STEPS)], NUM_STEPS)
+    fast = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    rows = images.contiguous(memory_format=torch.channels_last)
+    with autocast(device, is_bf16):
+        return naive, per_pair(lambda: score(fast, rows, sounds), NUM_STEPS**2)
+
+
+def score(model: AvcModel, images: Tensor, sounds: Tensor) -> Tensor:
+    """All pairs of the inputs."""
+    return model.score(model.encode_image(images)["vector"], model.encode_audio(sounds)["vector"])
+
+
+def per_pair(call: Callable, num_pairs: int) -> float:
+    """Milliseconds a pair, the best of some calls."""
+    took = []
+    for _ in range(REPEATS + 1):
+        begin = time.perf_counter()
+        call()
+        took.append(time.perf_counter() - begin)
+    return 1000 * min(took[1:]) / num_pairs
+
+
+if __name__ == "__main__":
+    main()

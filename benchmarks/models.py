@@ -1,0 +1,157 @@
+"""`python -m benchmarks.models [--root DIR] [--scenes 2000] [--minutes 10] [--models l3,ave,avol,many_to_many]`.
+
+What the default model and the seed systems reach on generated scenes, at equal encoded inputs: the default trains
+for so many minutes, every other one for as many steps on the same batches. Each number stands beside an oracle that
+knows the family of picture and sound and nothing else. All are compared with the default by the paired bootstrap over
+videos on the same pairs. With `--sync`, offsets on scenes with onsets (profile `video`), in a root of its own.
+A root that is given is kept, and built only once.
+"""
+
+import argparse
+import os
+import platform
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flows import presets
+from flows.experiment import BEST, RUN_NAME, ExperimentOptions, groups_of, prepare, run_experiment
+from flows.presets import TrainSettings
+from flows.servers import prefect_api
+from schemas.feature import PROFILES
+from tasks.sources.scenes.corpus import CorpusConfig
+from training import statistics
+from training.checkpoint import load_model
+from training.embeddings import embed
+from training.evaluation.correspondence import PairConfig, known_pairs, score_pairs
+from training.sampling import usable
+from training.statistics import bootstrap
+
+SEEDS_OF_PAPERS = "l3,ave,avol,many_to_many"
+GOALS = (
+    "contrastive: random >= 95 %, same family >= 70 %, recall@1 in family >= 5 x chance, held-out families' lower "
+    "bound > 55 %; seed systems: lower bound > 60 %, contrastive above each; sync: >= 80 % within 120 ms, >= 85 % "
+    "within a class"
+)
+
+
+def main() -> None:
+    """Builds the scenes, trains, and prints the conditions and the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--root", type=Path)
+    parser.add_argument("--scenes", type=int, default=2000)
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--models", default=SEEDS_OF_PAPERS)
+    parser.add_argument("--sync", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = options.root or Path(folder)
+        with prefect_api(root / "state"):
+            build(root, options)
+            print(
+                f"\n{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {options.scenes} "
+                f"scenes, {options.minutes:g} minutes of the first, as many steps of the others\n"
+            )
+            if options.sync:
+                print_offsets(run_experiment(ExperimentOptions(str(root), model="sync")))
+            else:
+                compare(root, ["contrastive", *options.models.split(",")])
+    print(f"\nGoals (2,000 scenes, 10 minutes): {GOALS}")
+
+
+def build(root: Path, options: argparse.Namespace) -> None:
+    """The dataset version of the scenes, unless it stands."""
+    from flows.dataset import build_dataset
+    from flows.pipeline import BuildOptions
+
+    profile = PROFILES["video"] if options.sync else PROFILES["small"]
+    config = replace(
+        presets.demo(),
+        profile=profile,
+        corpus=CorpusConfig(num_scenes=options.scenes, eval_share=0.2),
+        train=TrainSettings(seconds=60 * options.minutes),
+    )
+    presets.PRESETS["benchmark"] = lambda: config
+    build_dataset(BuildOptions(str(root), preset="benchmark"))
+
+
+def compare(root: Path, models: Sequence[str]) -> None:
+    """Trains each and prints its numbers."""
+    print(
+        "| model | steps, s | other clips | same family | recall@1 in family (chance) | held-out families, same "
+        "family | default - model, same family |\n|---|---:|---:|---:|---:|---:|---:|"
+    )
+    results, logits, steps = {}, {}, None
+    for model in models:
+        results[model] = run_experiment(ExperimentOptions(str(root), model=model, steps=steps))
+        steps = steps or results[model]["steps"]
+        logits[model], labels, videos = scores(root, results[model])
+        gain = paired_gain(logits[models[0]], logits[model], labels, videos)
+        print(row(model, results[model], gain), flush=True)
+    oracle = results[models[0]]["correspondence"]["family_oracle"]
+    print(
+        f"| oracle of the family | | {100 * oracle['random']:.1f} | {100 * oracle['same_group']:.1f} | | | |"
+    )
+
+
+def row(model: str, found: dict[str, Any], gain: str) -> str:
+    """One line of the table."""
+    asked = found["correspondence"]
+    recall = found["retrieval"]["image_to_audio"]["within_group"].get("recall_at_1")
+    recalled = f"{100 * recall['value']:.1f} ({100 * recall['chance']:.1f})" if recall else "none"
+    held_out = asked.get("held_out", {}).get("same_group", {})
+    cells = [percent(asked[name]) for name in ("random", "same_group")] + [recalled, percent(held_out), gain]
+    return f"| {model} | {found['steps']}, {found['train_s']:.0f} | " + " | ".join(cells) + " |"
+
+
+def percent(scores: dict[str, Any]) -> str:
+    """An accuracy with its interval."""
+    if "accuracy" not in scores:
+        return "no pairs"
+    value, low, high = (100 * scores["accuracy"][name] for name in ("value", "low", "high"))
+    return f"{value:.1f} ({low:.1f} to {high:.1f})"
+
+
+def scores(root: Path, found: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits of a model on the pairs of one family, their labels and videos."""
+    experiment = prepare(ExperimentOptions(str(root)))
+    model = load_model(experiment.pipeline.here / "reports" / found["run_id"][:RUN_NAME] / BEST)
+    clips = usable(experiment.dataset().split("eval"), model.view)
+    groups, config = groups_of(experiment.pipeline), PairConfig()
+    encoded = embed(model, clips, config.num_steps)
+    _, alike = known_pairs(clips, encoded, (groups.of_video, groups.held_out), config)
+    return score_pairs(model, encoded, alike), alike.labels, encoded.videos[alike.image_rows]
+
+
+def paired_gain(one: np.ndarray, other: np.ndarray, labels: np.ndarray, videos: np.ndarray) -> str:
+    """How much more often the first is right than the second, on the same pairs, with its interval."""
+
+    def gain(at: np.ndarray) -> float:
+        return statistics.accuracy(one[at], labels[at]) - statistics.accuracy(other[at], labels[at])
+
+    found = bootstrap(gain, videos, 0.0)
+    return f"{100 * found.value:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
+
+
+def print_offsets(found: dict[str, Any]) -> None:
+    """The table of `sync`."""
+    late = found["synchrony"]
+    print("| offsets of -2 to 2 s | % | chance |\n|---|---:|---:|")
+    for name in ("within_120_ms", "within_one_class", "class_accuracy"):
+        share = {"accuracy": late[name]}
+        print(f"| {name.replace('_', ' ')} | {percent(share)} | {100 * late[name]['chance']:.1f} |")
+    print(f"| median error, ms | {late['median_error_ms']:.0f} | |")
+    print(f"\n{late['num_clips']} clips, {found['steps']} steps in {found['train_s']:.0f} s\n")
+    print("| family | within 120 ms, % |\n|---|---:|")
+    for group in late["per_group"]:
+        print(f"| {group['group']} | {100 * group['within_120_ms']:.0f} |")
+
+
+if __name__ == "__main__":
+    main()

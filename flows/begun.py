@@ -1,0 +1,35 @@
+"""Notes of trainings that have begun, by what they depend on, so that the same command goes on with the same run."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from schemas.manifest import write_text
+
+FOLDER = "trainings"
+NAME = 16  # characters of the identity
+
+
+@dataclass(frozen=True)
+class Note:
+    """Which run a training is, from its begin to its end."""
+
+    path: Path
+
+    @property
+    def run_id(self) -> str | None:
+        """The run of an earlier process that did not finish."""
+        return self.path.read_text().strip() if self.path.is_file() else None
+
+    def write(self, run_id: str) -> None:
+        """Notes that this run has begun."""
+        write_text(self.path, f"{run_id}\n")
+
+
+@contextmanager
+def begun(state: Path, identity: str) -> Iterator[Note]:
+    """The note of the training `identity`; it goes when the block ends well, and stays when it does not."""
+    note = Note(state / FOLDER / identity[:NAME])
+    yield note
+    note.path.unlink(missing_ok=True)

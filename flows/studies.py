@@ -1,0 +1,72 @@
+"""Studies: the poster's questions, each as variants of a training that one command compares in one table.
+
+`mcgurk train --root R --model STUDY`. A study's variants train for as many steps as its first, with three seeds.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from training.models import load
+
+SHARES = (0.1, 0.3, 1.0)  # of the clips
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One line of a comparison: a model, a preset of it (`model/preset`), and what else differs."""
+
+    name: str
+    model: str
+    settings: dict[str, Any] = field(default_factory=dict)  # of `presets.TrainSettings`
+
+    def check(self) -> None:
+        """Raises ValueError where there is no such model or preset."""
+        name, _, preset = self.model.partition("/")
+        presets = getattr(load(name), "PRESETS", {})
+        if preset and preset not in presets:
+            raise ValueError(f"model {name} has no preset {preset!r}; there are {', '.join(presets)}")
+
+
+def _models(*models: str) -> tuple[Variant, ...]:
+    return tuple(Variant(model, model) for model in models)
+
+
+STUDIES: dict[str, tuple[Variant, ...]] = {
+    "front-ends": _models("contrastive", "contrastive/spectrogram", "contrastive/wave"),
+    "motion": _models("contrastive", "contrastive/motion"),  # of a version with 4 frames/s or more
+    "depth": _models("contrastive/shallow", "contrastive", "contrastive/deep"),
+    "objectives": _models("contrastive", "contrastive/sigmoid", "contrastive/within_clip"),
+    "transfer": _models("transfer/scratch", "transfer/frozen", "transfer/tuned"),
+    "vector": _models("many_to_many/sigmoid", "many_to_many/vector"),
+    "dropout": _models("contrastive", "contrastive/dropout"),
+    "learning-curve": tuple(
+        Variant(f"{100 * share:.0f} % of clips", "contrastive", {"clips_share": share}) for share in SHARES
+    ),
+    "negatives": (
+        Variant("other clip", "contrastive"),
+        Variant("same class", "contrastive", {"negatives": ("same_class",), "classes_per_batch": 4}),
+        Variant("other, shifted", "contrastive", {"negatives": ("other_clip", "shifted")}),
+    ),
+}
+
+
+def categories(labels: Sequence[str]) -> tuple[Variant, ...]:
+    """A model of these labels only against one of all, both judged on clips of these labels."""
+    chosen = tuple(labels)
+    return (
+        Variant("all categories", "contrastive", {"judged_on": chosen}),
+        Variant("chosen categories", "contrastive", {"trained_on": chosen, "judged_on": chosen}),
+    )
+
+
+def variants(asked: str) -> tuple[Variant, ...]:
+    """What `--model` names: a study, `categories:LABEL+LABEL`, or models with commas. Raises ValueError."""
+    if asked in STUDIES:
+        return STUDIES[asked]
+    if asked.startswith("categories:"):
+        return categories(asked.removeprefix("categories:").split("+"))
+    found = _models(*asked.split(","))
+    for variant in found:
+        variant.check()
+    return found

@@ -1,0 +1,52 @@
+"""Clips of the profile `video`: a disc that jumps at moments, and a click at each of them."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from schemas.feature import PROFILES
+from tasks.encode import encoded_video
+from tasks.pictures import Picture
+
+FILM = replace(PROFILES["video"], frame_short_side_px=64)  # smaller than stock: tests have no time
+RATE_HZ = int(FILM.frame_rate_hz)
+
+
+def moments(seed: int) -> np.ndarray:
+    """Frames in which something happens, some 0.3 to 0.9 s apart."""
+    gaps = np.random.default_rng(seed).integers(8, 23, 60)
+    at = 3 + np.cumsum(gaps)
+    return at[at < FILM.num_frames]
+
+
+def jumps(seed: int, at: np.ndarray) -> list[Picture]:
+    """250 pictures of 96 x 64: a bright square stands elsewhere from each moment on, and drifts between."""
+    rng = np.random.default_rng(seed)
+    places, place = [], rng.integers(8, 40, 2)
+    for frame in range(FILM.num_frames):
+        place = rng.integers(8, 40, 2) if frame in at else place
+        places.append(place)
+    pictures = []
+    chroma = np.full((32, 48), 128, np.uint8)
+    for y, x in places:
+        luma = np.full((64, 96), 60, np.uint8)
+        luma[y : y + 14, x : x + 14] = 220
+        pictures.append(Picture(luma, chroma, chroma))
+    return pictures
+
+
+def clicks(seed: int, at: np.ndarray) -> np.ndarray:
+    """int16 (160000,): a decaying burst at each moment, in faint noise."""
+    rng, rate_hz = np.random.default_rng(seed + 1), FILM.sample_rate_hz
+    sound = 0.003 * rng.standard_normal(FILM.num_samples)
+    burst = rng.standard_normal(rate_hz // 10) * np.exp(-np.arange(rate_hz // 10) / 300)
+    for frame in at:
+        start = round((frame + 0.5) / RATE_HZ * rate_hz)
+        part = sound[start : start + len(burst)]
+        part += 0.3 * burst[: len(part)]
+    return (np.clip(sound, -1, 1) * 32767).astype(np.int16)
+
+
+def film(seed: int, at: np.ndarray) -> bytes:
+    """The pictures of `jumps` as the member `mp4`."""
+    return encoded_video(jumps(seed, at), FILM.frame_rate_hz)

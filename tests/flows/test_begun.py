@@ -1,0 +1,19 @@
+"""The same command goes on with the same run, until that has ended well."""
+
+import pytest
+
+from flows.begun import begun
+
+
+def test_a_note_stays_where_a_training_did_not_end_well(tmp_path):
+    with pytest.raises(RuntimeError), begun(tmp_path, "a" * 64) as note:
+        assert note.run_id is None
+        note.write("run1")
+        raise RuntimeError
+
+    with begun(tmp_path, "b" * 64) as other:
+        assert other.run_id is None
+    with begun(tmp_path, "a" * 64) as again:
+        assert again.run_id == "run1"
+    with begun(tmp_path, "a" * 64) as fresh:
+        assert fresh.run_id is None

@@ -1,0 +1,73 @@
+"""Studies: what one word stands for, and which clips a variant is trained and judged on."""
+
+import json
+from dataclasses import fields
+
+import avc_fixtures as shards
+import numpy as np
+import pytest
+
+from flows.categories import machine_ids, thinned, with_labels
+from flows.presets import TrainSettings
+from flows.studies import STUDIES, variants
+
+LABELS = {"/m/guitar": (0, "Guitar"), "/m/dog": (1, "Dog")}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    clips = shards.corresponding({"train": 20, "val": 6, "eval": 6}, num_kinds=3)
+    return shards.written(tmp_path_factory.mktemp("studies"), clips)
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_study_compares_things_that_are_there(study):
+    compared = variants(study)
+
+    assert len({one.name for one in compared}) == len(compared) >= 2
+    for one in compared:
+        one.check()
+        assert set(one.settings) <= {f.name for f in fields(TrainSettings)}
+
+
+def test_models_presets_and_categories_are_variants_too():
+    assert [one.model for one in variants("l3,contrastive/half")] == ["l3", "contrastive/half"]
+    everything, chosen = variants("categories:Guitar+Dog")
+    assert chosen.settings == {"trained_on": ("Guitar", "Dog"), "judged_on": ("Guitar", "Dog")}
+    assert everything.settings == {"judged_on": ("Guitar", "Dog")}
+    with pytest.raises(ValueError, match=r"contrastive has no preset 'huge'; there are small, half"):
+        variants("contrastive/huge")
+
+
+def test_a_category_is_all_that_stands_below_it(tmp_path):
+    nodes = [
+        {"id": "/m/music", "name": "Music", "child_ids": ["/m/string", "/m/drum"]},
+        {"id": "/m/string", "name": "String", "child_ids": ["/m/guitar"]},
+        {"id": "/m/drum", "name": "Drum", "child_ids": []},
+        {"id": "/m/guitar", "name": "Guitar", "child_ids": []},
+    ]
+    without = machine_ids(["Guitar"], LABELS, tmp_path)
+    (tmp_path / "ontology.json").write_text(json.dumps(nodes))
+
+    assert without == {"/m/guitar"}
+    assert machine_ids(["Music"], LABELS, tmp_path) == {"/m/music", "/m/string", "/m/drum", "/m/guitar"}
+    assert machine_ids(["/m/string", "Dog"], LABELS, tmp_path) == {"/m/string", "/m/guitar", "/m/dog"}
+    with pytest.raises(ValueError, match="no label or category 'Cat'"):
+        machine_ids(["Cat"], LABELS, tmp_path)
+
+
+def test_labels_choose_clips_of_the_splits_that_are_named(dataset):
+    chosen = with_labels(dataset, frozenset({"/kind/1"}), ("train", "val"))
+
+    assert {
+        label for row in range(len(chosen.split("train"))) for label in chosen.split("train").labels(row)
+    } == {"/kind/1"}
+    assert len(chosen.split("val")) == 2 and len(chosen.split("eval")) == 6
+
+
+def test_a_share_of_the_clips_is_part_of_a_larger_one(dataset):
+    tenth, third = (set(thinned(dataset, share).split("train").keys) for share in (0.1, 0.3))
+
+    assert (len(tenth), len(third)) == (2, 6) and tenth < third
+    assert thinned(dataset, 0.1).split("val").keys == dataset.split("val").keys
+    assert np.unique(thinned(dataset, 0.1).videos).size == 2 + 6 + 6

@@ -1,0 +1,94 @@
+"""The default model's options: objectives, what is heard, motion, sizes."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from avc_fixtures import SHORT_RUN, TINY
+
+from training import losses
+from training.checkpoint import num_parameters
+from training.loop import train
+from training.models import contrastive
+from training.negatives import Steps
+from training.trunks import resnet
+
+VIDEOS = torch.tensor([0, 0, 0, 1, 1, 1])
+SECONDS_MS = torch.tensor([0.0, 1000.0, 4000.0] * 2)
+STEPS = Steps(VIDEOS, VIDEOS, SECONDS_MS, SECONDS_MS)
+
+
+@pytest.mark.parametrize("name", ["spectrogram", "wave", "sigmoid", "within_clip", "dropout"])
+def test_every_variant_trains_on_stored_clips(dataset, tmp_path, name):
+    size = {"width": 8, "blocks": (1, 1), "embedding": 32, "hidden": 64}
+    config = replace(contrastive.PRESETS[name], **size)
+
+    told = list(train(dataset, "contrastive", config, replace(SHORT_RUN, steps=2), tmp_path))
+
+    assert math.isfinite(told[-1]["loss"]) and 0 <= told[-1]["val_auc"] <= 1
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("name", "heard", "moments"),
+    [("small", (64, 100), 13), ("spectrogram", (257, 199), 13), ("wave", (1, 16_000), 13)],
+)
+def test_every_front_end_hears_as_many_moments(name, heard, moments):
+    model = contrastive.build(contrastive.PRESETS[name]).eval()
+
+    encoded = model.encode_audio(torch.randn(2, *heard))
+
+    assert encoded["map"].shape == (2, 128, moments)
+
+
+@torch.inference_mode()
+def test_motion_is_seen_as_the_difference_to_the_frame_before():
+    torch.manual_seed(0)
+    model = contrastive.build(replace(TINY, motion=True)).eval()
+    still = torch.rand(1, 1, 3, 112, 112).expand(-1, 2, -1, -1, -1)
+    moving = torch.cat([still[:, :1].roll(9, -1), still[:, 1:]], 1)
+
+    one, other = (model.encode_image(images)["vector"][0] for images in (still, moving))
+
+    assert model.view.num_frames == 2
+    assert one @ other < 0.999
+    assert contrastive.needs(model.config).frame_rate_hz == 4.0
+
+
+def test_the_resnet_is_resnet_18():
+    """Torchvision's has 11,689,512 parameters, 513,000 of them in the layer that we have not."""
+    assert num_parameters(resnet(3, 64, (2, 2, 2, 2), 4)) == 11_689_512 - 513_000
+    assert num_parameters(resnet(3, 64, (3, 4, 6, 3), 4)) == 21_797_672 - 513_000  # ResNet-34
+
+
+def test_soft_targets_cost_nothing_when_met_and_forgive_neighbours():
+    apart = (SECONDS_MS[:, None] - SECONDS_MS[None]) / 1000.0
+    met = -apart.square() / 2
+
+    assert losses.within_clip(met, torch.tensor(1.0), STEPS, 1000.0) == pytest.approx(0, abs=1e-6)
+    neighbour, far = (torch.zeros(6, 6), torch.zeros(6, 6))
+    neighbour[0, 1] = far[0, 2] = 3.0
+    loss = [losses.within_clip(sim, torch.tensor(1.0), STEPS, 1000.0) for sim in (neighbour, far)]
+    assert loss[0] < loss[1]
+
+
+def test_other_clips_do_not_enter_the_term_within_clips():
+    similarity = torch.randn(6, 6, generator=torch.Generator().manual_seed(0))
+    changed = similarity.clone()
+    changed[:3, 3:] += 7.0
+
+    first, second = (
+        losses.within_clip(sim, torch.tensor(0.5), STEPS, 1000.0) for sim in (similarity, changed)
+    )
+
+    assert first == pytest.approx(second.item())
+
+
+def test_sigmoids_of_all_pairs_start_at_the_chance_of_one():
+    model = contrastive.build(replace(TINY, objective="sigmoid"))
+
+    assert model.chance_loss(STEPS) == pytest.approx(math.log(2))
+    right = torch.where(VIDEOS[:, None] == VIDEOS[None], 1.0, -1.0)
+    loss = losses.pairs(right / 0.01, STEPS.negatives)
+    assert loss < 1e-6

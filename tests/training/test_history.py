@@ -1,0 +1,18 @@
+"""The metrics of a training survive its process."""
+
+from training.history import History
+
+
+def test_what_was_told_twice_counts_once_and_what_was_cut_not_at_all(tmp_path):
+    path = tmp_path / "run" / "history.jsonl"
+    first = History(path)
+    for step in (1, 2, 3):
+        first.add({"step": step, "loss": 1.0})
+    with path.open("a") as file:
+        file.write('{"step": 4, "lo')
+
+    again = History(path)
+    again.add({"step": 3, "loss": 0.5})
+
+    assert again.steps == [{"step": n, "loss": loss} for n, loss in ((1, 1.0), (2, 1.0), (3, 0.5))]
+    assert History(path).steps == again.steps

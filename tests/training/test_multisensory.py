@@ -1,0 +1,154 @@
+"""Owens & Efros's network: its table, its shift law, its activation map; and the narrow one learns a batch."""
+
+from dataclasses import replace
+
+import film_fixtures as films
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from schemas.feature import PROFILES
+from training.checkpoint import num_parameters
+from training.models import multisensory
+from training.models.multisensory import APART_MS, PAPER, TRAINING, Config
+from training.negatives import Steps
+from training.sampling import _chosen, valid_steps
+
+TINY = Config(width=0.125, num_frames=16, frame_px=32)
+
+
+def steps_of_two_clips() -> Steps:
+    """Two steps of each, 3 s apart."""
+    videos, seen_ms = torch.tensor([0, 0, 1, 1]), torch.tensor([2500.0, 5500.0] * 2)
+    return Steps(videos, videos, seen_ms, seen_ms, TRAINING["negatives"])
+
+
+def inputs(model, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    random, view = torch.Generator().manual_seed(count), model.view
+    images = torch.rand(count, view.num_frames, 3, view.frame_px, view.frame_px, generator=random)
+    return images, 0.1 * torch.randn(count, 2, view.sound_ms * 21, generator=random)
+
+
+@torch.inference_mode()
+def test_shapes_are_the_papers():
+    """4.2 s: 125 frames of 224 px and 87.6 k samples meet as 32 steps of 28 x 28; 7 x 7 places, 14 x 14 in the map."""
+    model = multisensory.build(PAPER).eval().to("meta")  # shapes and sums only: it would take long
+    images = torch.empty(1, 125, 3, 224, 224, device="meta")
+    sounds = torch.empty(1, 2, model.view.sound_ms * 21, device="meta")
+
+    with FlopCounterMode(display=False) as counter:
+        V, A = model.encode_image(images), model.encode_audio(sounds)
+    shared = counter.get_total_flops()
+    with FlopCounterMode(display=False) as counter:
+        places = model.places(V["map"], A["vector"])
+
+    assert sounds.shape[-1] == pytest.approx(125 / 29.97 * 21_000, abs=105)  # to the 10 ms
+    assert V["map"].shape == (1, 64 * 32, 28, 28) and A["map"].shape == (1, 128, 32)
+    assert places.shape == (1, 16, 7, 7)
+    assert model.heat(V["map"], A["vector"]).shape == (1, 14, 14)
+    assert shared / 2e9 == pytest.approx(SHARED_GMAC, rel=0.01)
+    assert counter.get_total_flops() / 2e9 == pytest.approx(PAIR_GMAC, rel=0.01)
+
+
+@torch.inference_mode()
+def test_the_score_is_the_mean_of_its_places():
+    torch.manual_seed(0)
+    model = multisensory.build(TINY).eval()
+    images, sounds = inputs(model, 2)
+    V, A = model.encode_image(images), model.encode_audio(sounds)
+
+    places = model.places(V["map"], A["vector"])
+
+    torch.testing.assert_close(model.paired(V["vector"], A["vector"]), places.mean((1, 2, 3)))
+
+
+def macs(channels_in: int, channels: int, kernel: int, places: int) -> float:
+    return channels_in * channels * kernel * places / 1e9
+
+
+STEP = 32 * 28 * 28
+SHARED_GMAC = (
+    macs(3, 64, 245, 63 * 112 * 112)
+    + 2 * macs(64, 64, 27, 63 * 56 * 56)
+    + 2 * macs(64, 64, 27, STEP)
+    + macs(2, 64, 65, 21_893)
+    + macs(64, 128, 15, 1369) + macs(128, 128, 15, 1369) + macs(64, 128, 1, 1369)
+    + 2 * macs(128, 128, 15, 343)
+    + macs(128, 256, 15, 86) + macs(256, 256, 15, 86) + macs(128, 256, 1, 86)
+    + macs(256, 128, 3, 32)
+)  # fmt: skip
+PAIR_GMAC = (
+    macs(192, 512, 1, STEP) + macs(512, 128, 1, STEP)
+    + 4 * macs(128, 128, 27, STEP)
+    + macs(128, 256, 27, STEP // 8) + 3 * macs(256, 256, 27, STEP // 8) + macs(128, 256, 1, STEP // 8)
+    + macs(256, 512, 27, STEP // 32) + 3 * macs(512, 512, 27, STEP // 32) + macs(256, 512, 1, STEP // 32)
+)  # fmt: skip
+
+
+def test_the_number_of_parameters_is_that_of_its_layers():
+    convolutions = (
+        3 * 64 * 245 + 4 * 64 * 64 * 27
+        + 2 * 64 * 65 + 15 * (64 * 128 + 3 * 128 * 128 + 128 * 256 + 256 * 256) + 64 * 128 + 128 * 256 + 256 * 128 * 3
+        + 192 * 512 + 512 * 128 + 128
+        + 27 * (4 * 128 * 128 + 128 * 256 + 3 * 256 * 256 + 256 * 512 + 3 * 512 * 512) + 128 * 256 + 256 * 512
+        + 512 + 1
+    )  # fmt: skip
+    norms = 2 * (64 + 4 * 64 + 64 + 4 * 128 + 2 * 256 + 128 + 512 + 128 + 4 * 128 + 4 * 256 + 4 * 512)
+
+    assert num_parameters(multisensory.build(PAPER)) == convolutions + norms
+
+
+@given(valid_ms=st.integers(8600, 10_000), seed=st.integers(0, 10_000))
+def test_windows_of_own_and_shifted_sound_share_at_most_sixty_frames(valid_ms, seed):
+    profile, view = PROFILES["multisensory"], multisensory.build(TINY).view
+    view = replace(view, num_frames=125, frame_stride=1, sound_ms=4170)
+    steps = valid_steps(profile, valid_ms, view)
+
+    first, second = _chosen(steps, 2, 65, np.random.default_rng(seed))
+
+    assert second - first >= 65 and {first, second} <= set(steps.tolist())
+    assert (second - first) / 29.97 <= 5.9
+
+
+def test_each_picture_is_asked_with_its_own_and_one_shifted_sound_of_its_clip():
+    torch.manual_seed(0)
+    model = multisensory.build(TINY).eval()
+    images, sounds = inputs(model, 4)
+    V, A = model.encode_image(images)["vector"], model.encode_audio(sounds)["vector"]
+
+    loss = model.loss(V, A, steps_of_two_clips())
+
+    scores = model.similarity(V, A)
+    own, other = scores.diagonal(), scores[torch.arange(4), torch.tensor([1, 0, 3, 2])]
+    softplus = torch.nn.functional.softplus
+    torch.testing.assert_close(loss, (softplus(-own).mean() + softplus(other).mean()) / 2)
+    near = replace(steps_of_two_clips(), seen_ms=torch.zeros(4), heard_ms=torch.zeros(4))
+    with pytest.raises(ValueError, match="lie apart enough"):
+        model.loss(V, A, near)
+
+
+def test_the_narrow_network_learns_one_batch_by_heart():
+    torch.manual_seed(0)
+    model = multisensory.build(TINY).train()
+    images, sounds = inputs(model, 4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    for _ in range(40):
+        loss = model.loss(
+            model.encode_image(images)["vector"], model.encode_audio(sounds)["vector"], steps_of_two_clips()
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+
+    assert loss < 0.2
+
+
+def test_the_shift_is_that_of_the_code():
+    assert pytest.approx(2169, abs=1) == APART_MS
+
+    with pytest.raises(ValueError, match="build a version with profile 'multisensory'"):
+        multisensory.needs(TINY).check(films.FILM, "multisensory")

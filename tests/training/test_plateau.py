@@ -1,0 +1,66 @@
+"""A training that learns nothing: it is said, with what to check and which tower does not see."""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from avc_fixtures import SHORT_RUN, TINY
+
+from training.loop import train
+from training.models import contrastive
+from training.plateau import is_plateau, probe_towers
+from training.sampling import Sampling, usable
+
+
+def test_a_loss_that_stands_at_chance_is_reported(caplog):
+    with caplog.at_level(logging.WARNING):
+        assert is_plateau([1.001] * 40, 0.6)
+        assert not is_plateau([1.001] * 40, 0.3)
+        assert not is_plateau([1.0] * 36 + [0.9] * 4, 0.6)
+
+    assert len(caplog.records) == 1
+    for cause in ("learning rate", "sign", "wrong axis", "softmax", "BatchNorm", "shuffled"):
+        assert cause in caplog.text
+
+
+@pytest.fixture
+def blindfolded(dataset):
+    """A model whose pictures all look the same to it."""
+    torch.manual_seed(0)
+    model = contrastive.build(TINY)
+    model.image_std.fill_(torch.inf)
+    clips = usable(dataset, model.view)
+    return model, clips.split("train"), clips.split("val")
+
+
+def test_the_probe_names_the_tower_that_does_not_see(blindfolded, caplog):
+    with caplog.at_level(logging.WARNING):
+        found = probe_towers(*blindfolded, Sampling(12, 1))
+
+    assert found["probe_chance"] == pytest.approx(1 / 6)
+    assert found["probe_image"] < 1.5 / 6 < 0.5 < found["probe_audio"]
+    assert "image tower can't tell the classes" in caplog.text
+
+
+def test_no_probe_without_labels(blindfolded, caplog):
+    model, train_clips, val = blindfolded
+    bare = replace(train_clips, classes=np.full(len(train_clips), -1))
+
+    with caplog.at_level(logging.WARNING):
+        assert probe_towers(model, bare, val, Sampling(12, 1)) == {}
+
+    assert "needs clips of two labels" in caplog.text
+
+
+def test_a_training_that_stands_still_probes_once(dataset, tmp_path, monkeypatch):
+    from training import plateau
+
+    monkeypatch.setattr(plateau, "PLATEAU_SHARE", 9.0)  # an untrained network is near chance, not at it
+    monkeypatch.setattr(plateau, "PROBE_STEPS", 2)
+
+    told = list(train(dataset, "contrastive", TINY, replace(SHORT_RUN, learning_rate=0.0), tmp_path))
+
+    assert [m["step"] for m in told if m.get("is_plateau")] == [2, 4]
+    assert [m["step"] for m in told if "probe_image" in m] == [2]

@@ -1,0 +1,154 @@
+"""A training that was killed goes on as if nothing had happened; several ranks train as one."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from avc_fixtures import TINY
+from training_process import config
+
+from training.augment import Augmentation
+from training.checkpoint import read_checkpoint
+from training.decoding import load_batch
+from training.loop import train
+from training.models import contrastive
+from training.negatives import Negatives, Steps
+from training.progress import LAST
+from training.ranks import Ranks
+from training.sampling import Epoch, Sampling
+from training.step import Encoder, Gradients
+
+SCRIPT = Path(__file__).with_name("training_process.py")
+REPOSITORY = Path(__file__).resolve().parents[2]
+STEPS = 14  # two epochs and a bit: the sampler's place counts
+
+
+@pytest.fixture(autouse=True)
+def _free_algorithms():
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def command(dataset, folder: Path, *launcher: str, **settings) -> tuple[list[str], dict]:
+    """The training as a process, and how to start it."""
+    root = dataset.shards._root
+    arguments = [sys.executable, *launcher, str(SCRIPT), str(root), str(folder), json.dumps(settings)]
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    return arguments, {"env": environment, "stdout": subprocess.PIPE, "text": True}
+
+
+def test_after_kill_9_at_any_step_the_weights_are_those_of_an_undisturbed_run(dataset, tmp_path):
+    settings = {"steps": STEPS, "checkpoint_s": 0.0}
+    for _ in train(dataset, "contrastive", TINY, config(**settings), tmp_path / "whole"):
+        pass
+    killed_after = int(np.random.default_rng().integers(1, STEPS))
+    arguments, how = command(dataset, tmp_path / "killed", **settings)
+    with subprocess.Popen(arguments, **how) as process:
+        assert process.stdout
+        for _ in range(killed_after):
+            process.stdout.readline()
+        process.kill()
+
+    told = list(train(dataset, "contrastive", TINY, config(**settings), tmp_path / "killed"))
+
+    assert told == [] or told[0]["step"] > killed_after
+    whole, again = (read_checkpoint(tmp_path / name / LAST) for name in ("whole", "killed"))
+    assert whole["facts"]["progress"]["step"] == again["facts"]["progress"]["step"] == STEPS
+    for one, other in zip(_tensors(whole), _tensors(again), strict=True):
+        assert torch.equal(one, other), f"killed after step {killed_after}"
+
+
+def _tensors(content) -> list[torch.Tensor]:
+    """All tensors of a nest, in its order."""
+    if isinstance(content, torch.Tensor):
+        return [content]
+    values = content.values() if isinstance(content, dict) else content
+    return [t for value in values if isinstance(value, dict | list | torch.Tensor) for t in _tensors(value)]
+
+
+def test_a_checkpoint_of_another_training_is_refused_with_both_values(dataset, tmp_path):
+    for _ in train(dataset, "contrastive", TINY, config(), tmp_path):
+        pass
+
+    with pytest.raises(ValueError, match=r"another setting \(seed: 0 there, 5 here\)"):
+        next(train(dataset, "contrastive", TINY, config(seed=5), tmp_path))
+    fewer = replace(dataset, exclude=frozenset({dataset.keys[0]}))
+    with pytest.raises(ValueError, match="another dataset"):
+        next(train(fewer, "contrastive", TINY, config(), tmp_path))
+    content = read_checkpoint(tmp_path / LAST)
+    content["front_end"]["HOP"] = 240.0
+    torch.save(content, tmp_path / LAST)
+    with pytest.raises(ValueError, match=r"another front end \(HOP: 240.0 there, 160.0 here\)"):
+        next(train(dataset, "contrastive", TINY, config(), tmp_path))
+
+
+def test_a_finished_training_is_not_begun_again(dataset, tmp_path):
+    first = list(train(dataset, "contrastive", TINY, config(), tmp_path))
+
+    assert len(first) == 4
+    assert list(train(dataset, "contrastive", TINY, config(), tmp_path)) == []
+
+
+def test_patience_ends_a_training_that_gets_no_better(dataset, tmp_path):
+    settings = config(steps=40, num_validations=20, patience=2, learning_rate=0.0)
+
+    told = list(train(dataset, "contrastive", TINY, settings, tmp_path))
+
+    assert len([m for m in told if "val_auc" in m]) < 20
+    assert told[-1]["step"] < 40
+
+
+def test_a_batch_in_pieces_has_the_gradient_of_one_graph(dataset):
+    """BatchNorm sees a piece: the reference encodes the same pieces, with all their graphs at once."""
+    clips = dataset.split("train")
+    epoch = Epoch(clips, Sampling(6, 2), 0, 0)
+    batch = load_batch(clips, epoch.plan(0), epoch.sampling.view)
+    models = [_model() for _ in range(2)]
+    encoders = [Encoder(model, Augmentation(), is_bf16=False).train() for model in models]
+
+    loss, chance = Gradients(encoders[0], Negatives(), Ranks()).backward(batch, 3, (0, 0))
+    pieces = [encoders[1](piece.frames, piece.sound, piece.draws) for piece in batch.chunks(3)]
+    V, A = (torch.cat(side) for side in zip(*pieces, strict=True))
+    steps = Steps(batch.videos, batch.classes, batch.seen_ms, batch.heard_ms)
+    expected = models[1].loss(V, A, steps)
+    expected.backward()
+
+    assert loss == pytest.approx(expected.item(), abs=1e-6)
+    assert chance == pytest.approx(np.log(11))  # ten steps of other videos and its own
+    for (name, one), other in zip(models[0].named_parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, msg=name, atol=1e-6, rtol=1e-4)
+    for one, other in zip(models[0].buffers(), models[1].buffers(), strict=True):
+        if one.is_floating_point():
+            torch.testing.assert_close(one, other)  # the statistics moved once
+
+
+def _model():
+    torch.manual_seed(0)
+    return contrastive.build(TINY)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clips_per_batch", [8, 7])
+def test_two_ranks_have_the_losses_of_one(dataset, tmp_path, clips_per_batch):
+    """Seven clips are four on one rank and three on the other."""
+    # Adam's first steps make signs of gradients: at a high rate the rounding of small ones grows into the weights.
+    settings = {"clips_per_batch": clips_per_batch, "steps": 4, "learning_rate": 3e-4}
+    alone = list(train(dataset, "contrastive", TINY, config(**settings), tmp_path / "a"))
+
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    arguments, how = command(dataset, tmp_path / "b", *launcher, **settings)
+    told = subprocess.run(arguments, **how, check=True).stdout.splitlines()
+
+    steps = [json.loads(line) for line in told if line.startswith("{")]
+    by_step = {n: [m["loss"] for m in steps if m["step"] == n] for n in range(1, 5)}
+    for metrics in alone:
+        assert by_step[metrics["step"]] == pytest.approx([metrics["loss"]] * 2, abs=1e-4)
+    weights = [read_checkpoint(tmp_path / name / LAST)["state"] for name in ("a", "b")]
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, atol=2e-3, rtol=0, msg=name)

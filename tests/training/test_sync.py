@@ -1,0 +1,144 @@
+"""Offsets: of the right sign and size, found by what moves and what begins."""
+
+from dataclasses import replace
+
+import avc_fixtures as shards
+import film_fixtures as films
+import numpy as np
+import pytest
+import torch
+
+from training.checkpoint import load_model, num_parameters
+from training.data import open_dataset
+from training.decoding import load_batch
+from training.evaluation import synchrony
+from training.loop import TrainConfig, train
+from training.models import sync
+from training.negatives import Steps
+from training.sampling import View, even_plan
+
+SMALL = sync.Config(width=8, embedding=16, frame_px=56)
+
+
+def write_films(root, num_videos: dict[str, int]):
+    clips, seed = [], 0
+    for split, count in num_videos.items():
+        for number in range(count):
+            at, seed = films.moments(seed), seed + 1
+            content = films.film(seed, at)
+            clips.append(
+                shards.SyntheticClip(
+                    f"{split}{number}", split, ["/jump"], np.zeros(0), films.clicks(seed, at), film=content
+                )
+            )
+    return open_dataset(root, shards.write_dataset(root, clips, profile=films.FILM))
+
+
+@pytest.fixture(scope="module")
+def filmed(tmp_path_factory):
+    return write_films(tmp_path_factory.mktemp("films"), {"train": 6, "val": 2, "eval": 2})
+
+
+def test_frames_out_of_a_film_are_those_that_were_asked_for(filmed):
+    clips = filmed.split("eval")
+    whole = list(clips.frames(0, range(250)))
+
+    for first in (0, 1, 24, 25, 26, 137, 240):
+        part = list(clips.frames(0, range(first, first + 10)))
+        assert len(part) == 10
+        for one, other in zip(part, whole[first : first + 10], strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert whole[0].shape == (64, 96, 3)
+    with pytest.raises(ValueError, match="has no frame 250"):
+        list(clips.frames(0, range(248, 252)))
+
+
+def test_a_step_of_a_film_shows_a_jump_where_its_sound_clicks(filmed):
+    """Flash and beep: units of time, from the file's clock to the batch."""
+    clips, view = filmed.split("eval"), View(56, 50, sound_ms=2000)
+    batch = load_batch(clips, even_plan(clips, np.array([0]), 1, view), view)
+
+    change = np.abs(np.diff(batch.frames[0].float().numpy(), axis=0)).mean((1, 2, 3))
+    rise = np.clip(np.diff(batch.sound[0].mean(0).numpy()), 0, None)
+    jumps = 1 + np.flatnonzero(change > 0.5 * change.max())
+    begins = np.flatnonzero(rise > 0.5 * rise.max())
+
+    assert len(jumps) >= 2
+    for jump in jumps:
+        assert np.abs(begins / 4 - jump - 0.5).min() < 1.5  # four columns of log-mel a frame
+
+
+def impulses(model, lag: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vectors of one event, heard `lag` moments after it is seen."""
+    v, a = torch.zeros(2, 1, model.embedding, 150)
+    v[0, :, 75], a[0, :, 75 + lag] = 1.0, 1.0
+    return v.flatten(1), a.flatten(1)
+
+
+@pytest.mark.parametrize("lag", [-50, -37, 0, 13, 50])
+def test_a_late_sound_has_a_positive_offset(lag):
+    model = sync.build(SMALL)
+
+    curve = model.curve(*impulses(model, lag)) * 100
+
+    offset_ms, confidence = sync.offsets_ms(curve)
+    assert curve.shape == (1, 101) and curve.argmax() - 50 == lag
+    assert offset_ms.item() == pytest.approx(40.0 * lag, abs=41)  # the ends have one neighbour only
+    assert confidence.item() > 0.9
+
+
+def test_the_classes_share_the_lags_and_keep_all_probability():
+    curves = torch.randn(4, 101, generator=torch.Generator().manual_seed(0))
+
+    classes = sync.offset_classes(curves)
+
+    assert classes.shape == (4, 21)
+    torch.testing.assert_close(classes.exp().sum(1), torch.ones(4))
+    p = curves.softmax(1)
+    torch.testing.assert_close(classes.exp()[:, 10], p[:, 48:53].sum(1))
+    torch.testing.assert_close(classes.exp()[:, 0], p[:, :3].sum(1))
+
+
+def test_the_parabola_finds_the_peak_between_two_lags():
+    lags = torch.arange(-50, 51)
+    curve = -((lags - 7.3) ** 2) / 8
+
+    assert sync.offsets_ms(curve[None])[0].item() == pytest.approx(7.3 * 40, abs=0.01)
+
+
+def test_the_target_is_where_the_sound_was_moved_to():
+    """A window of sound from 480 ms later has everything 480 ms, twelve lags, earlier."""
+    model = sync.build(SMALL)
+    model.log_scale.data.fill_(8.0)
+    steps = Steps(torch.zeros(1), torch.zeros(1), torch.tensor([5000.0]), torch.tensor([5480.0]))
+
+    losses = {lag: model.loss(*impulses(model, lag), steps).item() for lag in (-12, 0, 12)}
+
+    assert losses[-12] < min(losses[0], losses[12])
+    assert model.chance_loss(steps) == pytest.approx(np.log(101))
+
+
+@torch.inference_mode()
+def test_shapes_and_size():
+    model = sync.build(sync.Config()).eval()
+
+    V = model.encode_image(torch.rand(2, 150, 3, 56, 56))
+    A = model.encode_audio(torch.randn(2, 64, 600))
+
+    assert V["vector"].shape == A["vector"].shape == (2, 32 * 150)
+    assert V["vector"].unflatten(1, (32, 150)).square().sum(1).mean(1) == pytest.approx(1, abs=1e-4)
+    assert num_parameters(model) < 500_000
+
+
+@pytest.mark.slow
+def test_sync_learns_to_find_offsets(tmp_path):
+    films_ = write_films(tmp_path, {"train": 24, "val": 4, "eval": 8})
+    run = TrainConfig(steps=45, seconds=None, **(sync.TRAINING | {"num_validations": 2, "num_threads": 1}))
+    run = replace(run, sampling=replace(run.sampling, clips_per_batch=6), ema_decay=0.9)
+
+    for _ in train(films_, "sync", SMALL, run, tmp_path / "run"):
+        pass
+    found = synchrony.evaluate(load_model(tmp_path / "run" / "last.pt"), films_)
+
+    assert found["within_120_ms"]["low"] > 0.5 > found["within_120_ms"]["chance"] * 5
+    assert found["within_one_class"]["value"] > 0.7

@@ -1,0 +1,97 @@
+"""By how much is the sound late? Offsets that were made, against offsets that are found, on held-out videos.
+
+Every clip is asked with `num_offsets` of the 21 offsets from -2 to 2 s, drawn by a seed; the sound is cut from
+elsewhere in the clip after decoding, so no codec marks where it was cut. Nothing is padded.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from training.data import Dataset, default_groups
+from training.decoding import load_batch
+from training.embeddings import pictures
+from training.models.sync import CLASS_LAGS, MS_PER_LAG, NUM_CLASSES, Sync, offset_classes, offsets_ms
+from training.sampling import even_plan, usable
+from training.statistics import bootstrap
+
+SPLIT = "eval"
+CLASS_MS = CLASS_LAGS * MS_PER_LAG
+CLIPS_PER_CALL = 8
+NEAR_MS = 120.0  # what people and broadcasters' rules (ITU-R BT.1359) let pass
+
+
+def evaluate(
+    model: Sync,
+    dataset: Dataset,
+    groups: Mapping[str, str] | None = None,
+    *,
+    num_offsets: int = 3,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Share of offsets found to the class, to a class either way, and to NEAR_MS, and the median error: JSON-able.
+
+    Only whole clips are asked: shorter ones have no room for an offset of 2 s.
+    """
+    clips = usable(dataset.split(SPLIT), replace(model.view, sound_ms=dataset.profile.length_ms))
+    rng = np.random.default_rng(seed)
+    made = (
+        np.stack([rng.permutation(NUM_CLASSES)[:num_offsets] for _ in range(len(clips))]) - NUM_CLASSES // 2
+    )
+    found_ms, classes = find_offsets(model, clips, made * CLASS_MS)
+    error_ms, videos = np.abs(found_ms - made * CLASS_MS).ravel(), np.repeat(clips.videos, num_offsets)
+    apart = np.abs(classes - NUM_CLASSES // 2 - made).ravel()
+    within_one = (3 * NUM_CLASSES - 2) / NUM_CLASSES**2  # the ends have one neighbour
+    result: dict[str, Any] = {
+        "question": "synchrony",
+        "num_clips": len(clips),
+        "num_offsets": num_offsets,
+        "class_accuracy": _share(apart == 0, videos, 1 / NUM_CLASSES),
+        "within_one_class": _share(apart <= 1, videos, within_one),
+        "within_120_ms": _share(error_ms <= NEAR_MS, videos, 2 * NEAR_MS / (CLASS_MS * NUM_CLASSES)),
+        "median_error_ms": float(np.median(error_ms)),
+    }
+    group_of = default_groups(clips) if groups is None else groups
+    names = np.repeat([group_of.get(video, "") for video in clips.video_ids], num_offsets)
+    result["per_group"] = [
+        {"group": str(name), "within_120_ms": float((error_ms[names == name] <= NEAR_MS).mean())}
+        for name in np.unique(names)
+    ]
+    return result
+
+
+@torch.inference_mode()
+def find_offsets(model: Sync, clips: Dataset, late_ms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What the model says where each clip's sound is late by each of `late_ms` (n, k): in ms, and by class.
+
+    The middle of the clip is shown, once for all of its offsets.
+    """
+    device = model.calibration.device
+    found_ms, classes = [], []
+    for start in range(0, len(clips), CLIPS_PER_CALL):
+        rows = np.arange(start, min(start + CLIPS_PER_CALL, len(clips)))
+        for column in range(late_ms.shape[1]):
+            plan = even_plan(clips, rows, 1, replace(model.view, sound_ms=clips.profile.length_ms))
+            # A late sound is one that was cut from earlier on.
+            moved = replace(plan, shifts_ms=-np.round(late_ms[rows, column]).astype(np.int64))
+            batch = load_batch(clips, moved, model.view).to(device)
+            V = model.encode_image(pictures(batch.frames))["vector"]
+            A = model.encode_audio(model.front_end(batch.sound))["vector"]
+            curves = model.curve(V, A)
+            found_ms.append(offsets_ms(curves)[0].cpu().numpy())
+            classes.append(offset_classes(curves).argmax(1).cpu().numpy())
+    columns = late_ms.shape[1]
+    return _table(found_ms, columns), _table(classes, columns)
+
+
+def _table(columns: list[np.ndarray], num_columns: int) -> np.ndarray:
+    """Columns of blocks of rows, block by block, as one table."""
+    blocks = [np.stack(columns[n : n + num_columns], 1) for n in range(0, len(columns), num_columns)]
+    return np.concatenate(blocks)
+
+
+def _share(is_right: np.ndarray, videos: np.ndarray, chance: float) -> dict[str, float]:
+    return dict(vars(bootstrap(lambda at: float(is_right[at].mean()), videos, chance)))

@@ -1,0 +1,220 @@
+"""Early fusion (Owens & Efros, Audio-Visual Scene Analysis with Self-Supervised Multisensory Features, ECCV 2018).
+
+Is the sound the picture's own, or shifted by seconds? A 3-D network for 4.2 s of frames (125 at 29.97 frames/s) and a
+1-D one for the stereo wave at 21 kHz meet after a few layers (the paper's fig. 2; layer sizes, padding, normalisation
+and the shift law are those of the authors' code, `shift_net.py`, `shift_params.py`). A sound is scored against
+a picture by the rest of the network, so pairs can't be had for the price of encodings: what is shared is the picture's
+part before the fusion, which its own and the shifted sound both use, as the code does. The class activation map is the
+last convolution before the average, with the last spatial stride taken away.
+
+Deviations: the shifted sound is that of another step of the same clip, at least 65 frames away (windows share 60 at
+most), where the code cuts an extra one: same law, and every sound is both matching and not, so a batch is balanced
+and neither side tells; the fractional pooling in time is torch's adaptive one; `Config()` is a quarter as wide, with
+2.1 s, every second frame and 112 px, which CPUs train. Its curriculum, every fourth frame first, is the preset
+`sparse`, whose checkpoint `start` goes on from. Source separation is out of scope.
+
+B batch, C channels, T time, H height, W width, S samples, N pictures, M sounds.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training import losses
+from training.frontend import raw_wave
+from training.models import AvcModel, Needs
+from training.negatives import Negatives, Steps
+from training.sampling import Sampling, View
+
+RATE_HZ, FRAME_RATE_HZ = 21_000, 29.97
+APART_MS = 65 * 1000 / FRAME_RATE_HZ  # windows of 125 frames that share at most 60
+COMPANDING = 255  # mu-law
+NORM_EPS = 1e-3
+PAIRS_AT_ONCE = 8
+TRAINING = {
+    "sampling": Sampling(8, 2, jitter_ms=0, apart_ms=math.ceil(APART_MS)),
+    "negatives": Negatives(("shifted",), tolerance_ms=APART_MS - 1),
+    "optimizer": "sgd",
+    "learning_rate": 1e-2,
+    "weight_decay": 1e-5,
+    "max_grad_norm": 5.0,
+    "validation_steps": 2,
+    "validation_clips": 16,  # each pair costs a network
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """The size of the network and of what it sees; `start` is the path of a checkpoint to begin from."""
+
+    width: float = 0.25  # of the paper's channels
+    num_frames: int = 32
+    frame_stride: int = 2
+    frame_px: int = 112
+    norm_momentum: float = 0.05  # the paper's suits its 650,000 steps
+    start: str = ""
+
+    def channels(self, full: int) -> int:
+        """So many of the paper's channels."""
+        return round(full * self.width)
+
+
+PAPER = Config(1.0, 125, 1, 224, 3e-4)
+PRESETS = {
+    "small": Config(),
+    "sparse": Config(1.0, 32, 4, 224, 3e-4),  # the curriculum's first part
+    "paper": PAPER,
+}
+
+
+def needs(config: Config) -> Needs:
+    """Stereo at 21 kHz, and frames as the profile `multisensory` has them."""
+    return Needs(config.frame_px, RATE_HZ, channels=2, frame_rate_hz=FRAME_RATE_HZ, length_ms=8500)
+
+
+def build(config: Config) -> "Multisensory":
+    """The model, untrained or begun from a checkpoint."""
+    model = Multisensory(config)
+    if config.start:
+        from training.checkpoint import read_checkpoint  # which imports models
+
+        model.load_state_dict(read_checkpoint(Path(config.start))["state"])
+    return model
+
+
+class Multisensory(AvcModel):
+    """Two stems, a fusion, and a 3-D residual network that ends in one logit."""
+
+    is_early_fusion = True
+
+    def __init__(self, config: Config) -> None:
+        # As long as its frames, to the 10 ms that sounds are cut by.
+        sound_ms = round(config.num_frames * config.frame_stride * 100 / FRAME_RATE_HZ) * 10
+        view = View(config.frame_px, config.num_frames, "wave", sound_ms, config.frame_stride)
+        super().__init__(view, raw_wave(RATE_HZ, 2))
+        size, self.config = config.channels, config
+        self.seen = nn.Sequential(
+            nn.Conv3d(3, size(64), (5, 7, 7), 2, (2, 3, 3), bias=False), nn.BatchNorm3d(size(64)), nn.ReLU(),
+            nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
+            Block(3, size(64), size(64)), Block(3, size(64), size(64), 2),
+        )  # fmt: skip
+        self.heard = nn.Sequential(
+            nn.Conv1d(2, size(64), 65, 4, 32, bias=False), nn.BatchNorm1d(size(64)), nn.ReLU(), nn.MaxPool1d(4),
+            Block(1, size(64), size(128), 4), Block(1, size(128), size(128), 4), Block(1, size(128), size(256), 4),
+        )  # fmt: skip
+        self.heard_last = nn.Sequential(
+            nn.Conv1d(size(256), size(128), 3, padding=1, bias=False), nn.BatchNorm1d(size(128)), nn.ReLU()
+        )
+        self.fuse = nn.Sequential(
+            nn.Conv3d(size(192), size(512), 1, bias=False), nn.BatchNorm3d(size(512)), nn.ReLU(),
+            nn.Conv3d(size(512), size(128), 1),
+        )  # fmt: skip
+        self.fused_norm = nn.BatchNorm3d(size(128))
+        self.blocks = nn.ModuleList(
+            [
+                Block(3, size(128), size(128)), Block(3, size(128), size(128)),
+                Block(3, size(128), size(256), 2), Block(3, size(256), size(256)),
+                Block(3, size(256), size(512), (1, 2, 2)), Block(3, size(512), size(512)),
+            ]
+        )  # fmt: skip
+        self.logit = nn.Conv3d(size(512), 1, 1)
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eps, module.momentum = NORM_EPS, config.norm_momentum
+            elif isinstance(module, nn.Conv1d | nn.Conv3d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+    def encode_image(self, images: Tensor) -> dict[str, Tensor]:
+        """`map` (B, C * T, h, w): the picture's part before the fusion; `vector`: the same in a row."""
+        x_BCTHW = self.seen((images.transpose(1, 2) - 0.5) * 2).float()
+        return {"vector": x_BCTHW.flatten(1), "map": x_BCTHW.flatten(1, 2)}
+
+    def encode_audio(self, heard_BFT: Tensor) -> dict[str, Tensor]:
+        """`map` (B, C, T): the sound's part before the fusion, as long as the picture's; `vector`: in a row."""
+        companded = heard_BFT.sign() * torch.log1p(COMPANDING * heard_BFT.abs()) / math.log(COMPANDING + 1)
+        moments = _halved(self.config.num_frames, 2)  # as many as the picture's
+        x_BCT = self.heard_last(functional.adaptive_max_pool1d(self.heard(companded), moments)).float()
+        return {"vector": x_BCT.flatten(1), "map": x_BCT}
+
+    def paired(self, V: Tensor, A: Tensor) -> Tensor:
+        """The logit of each row of V with the same row of A: (N,)."""
+        side = _halved(self.config.frame_px, 3)
+        images = V.view(len(V), -1, side, side).split(PAIRS_AT_ONCE)
+        some = zip(images, A.split(PAIRS_AT_ONCE), strict=True)
+        return torch.cat([self.places(image, audio).mean((1, 2, 3)) for image, audio in some])
+
+    def similarity(self, V: Tensor, A: Tensor) -> Tensor:
+        """The logit of every pair, a network each: (Nv, Na)."""
+        return torch.stack([self.paired(v.expand(len(A), -1), A) for v in V])
+
+    def places(self, image_map: Tensor, audio: Tensor, *, is_dense: bool = False) -> Tensor:
+        """The logit of every place and moment (B, T, h, w), whose mean is the pair's; dense: twice as fine."""
+        channels = self.config.channels(64)
+        v_BCTHW = image_map.unflatten(1, (channels, -1))
+        a_BCT11 = audio.unflatten(1, (self.config.channels(128), -1))[..., None, None]
+        both = torch.cat([v_BCTHW, a_BCT11.expand(-1, -1, -1, *v_BCTHW.shape[3:])], 1)
+        kept = torch.cat([both[:, :channels], both[:, -channels:]], 1)
+        x = torch.relu(self.fused_norm(self.fuse(both) + kept))
+        for number, block in enumerate(self.blocks):
+            is_last_stride = number == len(self.blocks) - 2
+            x = block(x, (1, 1, 1) if is_dense and is_last_stride else None)
+        return self.logit(x)[:, 0].float()
+
+    def heat(self, image_map_BDHW: Tensor, audio_BD: Tensor) -> Tensor:
+        """The class activation map, the best of all moments: (B, h, w)."""
+        return self.places(image_map_BDHW, audio_BD, is_dense=True).amax(1)
+
+    def loss(self, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
+        """Cross-entropy of each picture with its own sound and with one of its negatives, both weighing the same.
+
+        The same encoded picture stands in both. Steps without a negative are left out.
+        """
+        negatives_NN = steps.negatives
+        rows = negatives_NN.any(1).nonzero()[:, 0]
+        if not len(rows):
+            raise ValueError(
+                "no two steps of a clip of this batch lie apart enough: take more steps, or longer clips"
+            )
+        others = negatives_NN[rows].float().argmax(1)
+        logits_2N = self.paired(torch.cat([V[rows], V[rows]]), torch.cat([A[rows], A[others]]))
+        own, other = logits_2N.chunk(2)
+        return losses.two_way(own, other)
+
+    def chance_loss(self, steps: Steps) -> float:
+        """ln 2."""
+        del steps
+        return math.log(2)
+
+
+def _halved(size: int, times: int) -> int:
+    """A size after so many strides of 2."""
+    return math.ceil(size / 2**times)
+
+
+class Block(nn.Module):
+    """conv-norm-ReLU, conv, plus shortcut, norm, ReLU; kernels 3x3x3 of pictures, 15 of sound."""
+
+    def __init__(self, dims: int, channels_in: int, channels: int, stride: int | tuple[int, ...] = 1) -> None:
+        super().__init__()
+        kernel = 3 if dims == 3 else 15
+        conv, norm = (nn.Conv3d, nn.BatchNorm3d) if dims == 3 else (nn.Conv1d, nn.BatchNorm1d)
+        self._pool = functional.max_pool3d if dims == 3 else functional.max_pool1d
+        self._stride = stride if isinstance(stride, tuple) else (stride,) * dims
+        self.conv1 = conv(channels_in, channels, kernel, self._stride, kernel // 2, bias=False)  # pyright: ignore
+        self.norm1 = norm(channels)
+        self.conv2 = conv(channels, channels, kernel, 1, kernel // 2, bias=False)
+        self.norm2 = norm(channels)
+        self.shortcut = conv(channels_in, channels, 1, bias=False) if channels_in != channels else None
+
+    def forward(self, x: Tensor, stride: tuple[int, ...] | None = None) -> Tensor:
+        """A map smaller by the stride, which may be given another than the block was made with."""
+        stride = stride or self._stride
+        convolve = functional.conv3d if len(stride) == 3 else functional.conv1d
+        y = convolve(x, self.conv1.weight, None, stride, self.conv1.padding)  # pyright: ignore
+        y = self.conv2(torch.relu(self.norm1(y)))
+        short = x if max(stride) == 1 else self._pool(x, 1, stride)
+        return torch.relu(self.norm2(y + (self.shortcut(short) if self.shortcut else short)))

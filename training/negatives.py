@@ -1,0 +1,57 @@
+"""Which pairs of a batch do not belong together: the policies, and the law of each.
+
+| policy | a picture and a sound do not match where |
+|---|---|
+| `other_clip` | they are of different videos |
+| `same_class` | they are of different videos of one class (the first label; clips without one have no such pairs) |
+| `shifted` | they are of one clip, and their middles are at least `tolerance_ms` apart |
+
+A pair that matches by no policy and is not the step's own is neither: it is left out. Both classes are made of
+the same pictures and the same sounds, so neither side alone says to which a pair belongs.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Kind = Literal["other_clip", "same_class", "shifted"]
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """The policies that a pair may not match by, any of them."""
+
+    kinds: tuple[Kind, ...] = ("other_clip",)
+    # Synchrony is seen to some 0.1 s, but much sound lasts: half a second of 1 s windows is still shared.
+    tolerance_ms: float = 1000.0
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What the rows of a batch are, for a loss over all its combinations; each (N,)."""
+
+    videos: Tensor  # int64: equal where the video is
+    classes: Tensor  # int64: of the clip's first label, -1 without one
+    seen_ms: Tensor  # float32: when what is seen is, from the segment's start
+    heard_ms: Tensor  # float32
+    policy: Negatives = Negatives()
+
+    @property
+    def negatives(self) -> Tensor:
+        """Which picture (row) and sound (column) do not match: bool (N, N)."""
+        laws = {"other_clip": self._other_clip, "same_class": self._same_class, "shifted": self._shifted}
+        is_negative = torch.stack([laws[kind]() for kind in self.policy.kinds]).any(0)
+        return is_negative & ~torch.eye(len(self.videos), dtype=torch.bool, device=self.videos.device)
+
+    def _other_clip(self) -> Tensor:
+        return self.videos[:, None] != self.videos[None, :]
+
+    def _same_class(self) -> Tensor:
+        is_alike = (self.classes[:, None] == self.classes[None, :]) & (self.classes >= 0)[:, None]
+        return self._other_clip() & is_alike
+
+    def _shifted(self) -> Tensor:
+        apart_ms = (self.seen_ms[:, None] - self.heard_ms[None, :]).abs()
+        return ~self._other_clip() & (apart_ms >= self.policy.tolerance_ms)

@@ -1,0 +1,93 @@
+"""Whether training has learnt anything at all; and if not, which side does not see."""
+
+import copy
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import count, islice
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from training.data import Dataset
+from training.decoding import Batch
+from training.embeddings import embed, pictures
+from training.frontend import sounds
+from training.models import AvcModel
+from training.sampling import Epoch, Sampling
+from training.streaming import batches
+
+log = logging.getLogger(__name__)
+
+PLATEAU_SHARE = 0.01  # of the chance loss: closer than this is no learning
+PLATEAU_HELP = (
+    "the loss stands at chance. Check, in this order: learning rate; the sign of the scale of distances; vectors "
+    "normalised over the wrong axis; softmax before a cross-entropy that has one; BatchNorm in the wrong mode; "
+    "pairs shuffled by mistake; too few clips, or pictures that don't show what sounds"
+)
+PROBE_STEPS = 60
+PROBE_RATE = 3e-3
+SEES_SHARE = 1.5  # of chance: a side with less has learnt nothing of its labels
+
+
+def is_plateau(relative_losses: Sequence[float], progress: float) -> bool:
+    """Whether, halfway, the last tenth of the losses is the chance loss; a warning says what to look at."""
+    recent = relative_losses[-max(1, len(relative_losses) // 10) :]
+    is_flat = progress >= 0.5 and abs(np.mean(recent) - 1.0) < PLATEAU_SHARE
+    if is_flat:
+        log.warning("after %.0f %% of the training %s", 100 * progress, PLATEAU_HELP)
+    return bool(is_flat)
+
+
+def probe_towers(model: AvcModel, train: Dataset, val: Dataset, sampling: Sampling) -> dict[str, float]:
+    """Balanced accuracy on `val` of each tower, taught the classes for PROBE_STEPS, and its chance.
+
+    A tower that can't learn labels from its own side can't learn correspondence: the message names it. Empty
+    where the clips have fewer than two classes. The model stays as it is.
+    """
+    known = np.intersect1d(train.classes, val.classes)
+    known = known[known >= 0]
+    if len(known) < 2:
+        log.warning("no probe of the towers: it needs clips of two labels in both splits")
+        return {}
+    train, val = (clips.take(np.flatnonzero(np.isin(clips.classes, known))) for clips in (train, val))
+    chance = 1 / len(known)
+    found = {side: _accuracy(model, side, (train, val), sampling) for side in ("image", "audio")}
+    blind = [side for side, accuracy in found.items() if accuracy < SEES_SHARE * chance]
+    told = "a probe with labels gets %.0f %% from pictures and %.0f %% from sounds (chance %.0f %%): %s"
+    verdict = f"{' and '.join(blind)} tower can't tell the classes" if blind else "both towers can learn"
+    log.warning(told, 100 * found["image"], 100 * found["audio"], 100 * chance, verdict)
+    return {"probe_image": found["image"], "probe_audio": found["audio"], "probe_chance": chance}
+
+
+def _accuracy(model: AvcModel, side: str, clips: tuple[Dataset, Dataset], sampling: Sampling) -> float:
+    train, val = clips
+    classes = np.unique(train.classes)
+    tower = copy.deepcopy(model).requires_grad_(True).train()
+    device = tower.calibration.device
+    encoded = embed(model, val.take(np.arange(1)), 1)
+    width = getattr(encoded, side).shape[-1]
+    judge = nn.Sequential(nn.BatchNorm1d(width, affine=False), nn.Linear(width, len(classes))).to(device)
+    optimizer = torch.optim.AdamW([*tower.parameters(), *judge.parameters()], lr=PROBE_RATE)
+    for batch in islice(_forever(train, sampling), PROBE_STEPS):
+        target = torch.from_numpy(np.searchsorted(classes, batch.classes.numpy())).to(device)
+        loss = functional.cross_entropy(judge(_vectors(tower, side, batch.to(device))), target)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    vectors = getattr(embed(tower, val, 1), side)[:, 0].to(device)
+    with torch.inference_mode():
+        said = classes[judge.eval()(vectors).argmax(1).cpu().numpy()]
+    return float(np.mean([(said[val.classes == one] == one).mean() for one in np.unique(val.classes)]))
+
+
+def _forever(clips: Dataset, sampling: Sampling) -> Iterator[Batch]:
+    for number in count():
+        yield from batches(Epoch(clips, sampling, 0, number))
+
+
+def _vectors(tower: AvcModel, side: str, batch: Batch) -> Tensor:
+    if side == "image":
+        return tower.encode_image(pictures(batch.frames))["vector"].float()
+    return tower.encode_audio(tower.front_end(sounds(batch.sound)))["vector"].float()

@@ -1,0 +1,50 @@
+"""What training watches: loss, AUC and accuracy over all combinations of some clips, and the calibration."""
+
+import torch
+from torch import Tensor
+
+from training import statistics
+from training.embeddings import Embeddings
+from training.models import AvcModel
+from training.negatives import Negatives, Steps
+
+
+def all_pairs(model: AvcModel, encoded: Embeddings, policy: Negatives) -> dict[str, float]:
+    """Loss, AUC and balanced accuracy over every step of every clip against the negatives of `policy`."""
+    similarity, matches, counted, steps = _pairs(model, encoded, policy)
+    scale, bias = model.calibration.tolist()
+    logits, labels = (scale * similarity + bias)[counted].numpy(), matches[counted].numpy()
+    return {
+        "loss": _loss(model, encoded, steps),
+        "auc": statistics.auc(logits, labels),
+        "accuracy": statistics.balanced_accuracy(logits, labels),
+    }
+
+
+def fit_calibration(model: AvcModel, encoded: Embeddings, policy: Negatives) -> tuple[float, float]:
+    """The affine that makes balanced logits of the model's similarities on these clips."""
+    similarity, matches, counted, _ = _pairs(model, encoded, policy)
+    return statistics.platt(similarity[counted].double().numpy(), matches[counted].numpy())
+
+
+@torch.no_grad()
+def _loss(model: AvcModel, encoded: Embeddings, steps: Steps) -> float:
+    device = model.calibration.device
+    V, A = encoded.image.flatten(0, 1).to(device), encoded.audio.flatten(0, 1).to(device)
+    moved = (tensor.to(device) for tensor in (steps.videos, steps.classes, steps.seen_ms, steps.heard_ms))
+    return float(model.loss(V, A, Steps(*moved, policy=steps.policy)))
+
+
+@torch.no_grad()
+def _pairs(model: AvcModel, encoded: Embeddings, policy: Negatives) -> tuple[Tensor, Tensor, Tensor, Steps]:
+    V, A = encoded.image.flatten(0, 1), encoded.audio.flatten(0, 1)
+    device, steps = model.calibration.device, encoded.steps(policy)
+    matches = torch.eye(len(V), dtype=torch.bool)
+    counted = matches | steps.negatives
+    if model.is_early_fusion:  # a pair that does not count would cost as much as one that does
+        similarity = torch.zeros(counted.shape)
+        rows, columns = counted.nonzero(as_tuple=True)
+        similarity[counted] = model.paired(V[rows].to(device), A[columns].to(device)).cpu()
+    else:
+        similarity = model.similarity(V.to(device), A.to(device)).cpu()
+    return similarity, matches, counted, steps
