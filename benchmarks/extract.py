@@ -20,6 +20,7 @@ os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"
 import argparse
 import platform
 import resource
+import shutil
 import statistics
 import subprocess
 import tarfile
@@ -94,8 +95,9 @@ def measured(clips: Sequence[Path], folder: Path) -> dict[str, float]:
     for rate, profile in ((1, ONE), (4, FOUR)):
         sides[f"mcgurk {rate}"] = extractor(profile)
         sides[f"mcgurk, mp4 and FLAC {rate}"] = extractor(AS_PEER[rate])
-        sides[f"one ffmpeg a clip {rate}"] = one_ffmpeg(rate)
-        sides[f"three ffmpeg calls {rate}"] = three_ffmpegs(rate)
+        for label, program in ffmpegs().items():
+            sides[f"one {label} a clip {rate}"] = one_ffmpeg(program, rate)
+            sides[f"three calls of {label} {rate}"] = three_ffmpegs(program, rate)
     times: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(REPEATS):
         order = list(sides)[:: 1 if number % 2 == 0 else -1]
@@ -167,23 +169,29 @@ def extractor(profile: Profile) -> Side:
     return extract
 
 
-def one_ffmpeg(rate: int) -> Side:
+def ffmpegs() -> dict[str, str]:
+    """The programs to compare with: the static one that mcgurk brings, and the system's, which starts slower."""
+    programs = {"static ffmpeg": ffmpeg_path(), "system ffmpeg": shutil.which("ffmpeg", path=os.defpath)}
+    return {label: program for label, program in programs.items() if program}
+
+
+def one_ffmpeg(program: str, rate: int) -> Side:
     """One process with both outputs; no log-mel."""
 
     def run(path: Path, folder: Path) -> None:
-        _ffmpeg(path, *_frames(folder, rate), *_wav(folder))
+        _ffmpeg(program, path, *_frames(folder, rate), *_wav(folder))
 
     return run
 
 
-def three_ffmpegs(rate: int) -> Side:
+def three_ffmpegs(program: str, rate: int) -> Side:
     """The usual script: normalize the clip, then take its frames, then its sound."""
 
     def run(path: Path, folder: Path) -> None:
         whole = ("-c:v", "copy", "-c:a", "copy", str(folder / "clip.mp4"))
-        _ffmpeg(path, *whole)
-        _ffmpeg(folder / "clip.mp4", *_frames(folder, rate))
-        _ffmpeg(folder / "clip.mp4", *_wav(folder))
+        _ffmpeg(program, path, *whole)
+        _ffmpeg(program, folder / "clip.mp4", *_frames(folder, rate))
+        _ffmpeg(program, folder / "clip.mp4", *_wav(folder))
 
     return run
 
@@ -197,9 +205,9 @@ def _wav(folder: Path) -> tuple[str, ...]:
     return ("-map", "0:a:0", "-ac", "1", "-ar", "16000", "-c:a", "pcm_s16le", str(folder / "sound.wav"))
 
 
-def _ffmpeg(path: Path, *arguments: str) -> None:
+def _ffmpeg(program: str, path: Path, *arguments: str) -> None:
     quiet = ("-nostdin", "-loglevel", "error", "-y", "-threads", "1", "-i", str(path))
-    subprocess.run([ffmpeg_path(), *quiet, *arguments], check=True)  # noqa: S603  (our own command)
+    subprocess.run([program, *quiet, *arguments], check=True)  # noqa: S603  (our own command)
 
 
 def bench_clips(folder: Path) -> list[Path]:

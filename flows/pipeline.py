@@ -6,18 +6,18 @@ from collections.abc import Collection, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from flows.presets import PipelineConfig, load_preset
 from schemas.manifest import canonical_json, part_numbers, write_text
-from schemas.shard import exclude_path, latest_digest, make_version
+from schemas.shard import duplicates_path, exclude_path, latest_digest, make_version
 from schemas.storage import is_local, open_root
 from tasks import download, extract, index, pack, validate
 from tasks.labels import find_labels
 from tasks.pack import PackConfig, packed
-from tasks.parts import Only, PartPlan, Plan, Stage, plan_stage
+from tasks.parts import Headers, Only, PartPlan, Plan, Stage, header_of, plan_stage
 from tasks.sources import open_source, studio
 
 STAGES = (
@@ -174,27 +174,32 @@ def plan_all(pipeline: Pipeline) -> dict[str, Plan]:
     """What a run would do, stage by stage, without doing it."""
     with _planned_lists(pipeline) as lists:
         plans = {"index": plan_index(pipeline, lists)}
-    before = plans["index"]
+    before, headers_of = plans["index"], cache(header_of)  # each is asked for by several stages
     for name in STAGES[1:-1]:
-        before = plans[name] = plan_one(pipeline, name, before)
+        before = plans[name] = plan_one(pipeline, name, before, headers_of=headers_of)
     return {**plans, "publish": plan_publish(pipeline, before)}
 
 
 def plan_one(
-    pipeline: Pipeline, name: str, before: Plan | None = None, *, only: Collection[int] | None = None
+    pipeline: Pipeline,
+    name: str,
+    before: Plan | None = None,
+    *,
+    only: Collection[int] | None = None,
+    headers_of: Headers = header_of,
 ) -> Plan:
     """What a run would do with the parts of one stage, given the plan of the stage before it."""
     stage = pipeline.stage(name)
-    if name == "download":
-        return download.plan(stage, before, pipeline.now, only)
-    return plan_stage(stage, before, only)
+    planned = plan_stage(stage, before, only, headers_of)
+    return download.with_due(stage, planned, pipeline.now, headers_of) if name == "download" else planned
 
 
 def plan_index(pipeline: Pipeline, lists: Sequence[Path]) -> Plan:
     """The parts that stand, and those that new lists would open."""
     known = index.recorded_lists(pipeline.root)
     read = [index.read_list(path) for path in lists]
-    fresh = index.deal(pipeline.root, [one for one in read if one.sha256 not in known], pipeline.config.index)
+    new = [one for one in read if one.sha256 not in known]
+    fresh = index.deal(pipeline.root, new, pipeline.config.index) if new else []
     done = [PartPlan(part, "done") for part in part_numbers(pipeline.root / index.FOLDER)]
     return Plan("index", done + [PartPlan(new.part, "missing", "new segments") for new in fresh])
 
@@ -219,6 +224,7 @@ def plan_publish(pipeline: Pipeline, before: Plan) -> Plan:
         return Plan("publish", [PartPlan(0, "stale", "the shards change")])
     if not (pipeline.root / "versions" / f"{digest}.html").is_file():
         return Plan("publish", [PartPlan(0, "stale", "its page is missing")])
-    if not exclude_path(pipeline.root, digest).is_file():
+    lists = exclude_path(pipeline.root, digest), duplicates_path(pipeline.root, digest)
+    if not all(path.is_file() for path in lists):
         return Plan("publish", [PartPlan(0, "stale", "its duplicates were not looked for")])
     return Plan("publish", [PartPlan(0, "done")])

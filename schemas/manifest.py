@@ -1,10 +1,14 @@
 """A manifest: a folder of Parquet parts, one row an item; each part carries its fingerprint."""
 
+# pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
+# pyright: reportAttributeAccessIssue=false
+
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from schemas.storage import readable, replacing
+from schemas.storage import is_local, readable, replacing
 
 # Every row of every manifest after the first says which segment it is and what became of it.
 ROW_FIELDS: list[tuple[str, pa.DataType]] = [
@@ -24,8 +28,11 @@ ROW_FIELDS: list[tuple[str, pa.DataType]] = [
     ("fingerprint", pa.string()),  # of the stage and of this row's input: equal means it can be copied
 ]
 CONTENT_COLUMNS = ("key", "outcome", "digest")  # what a part says to whatever reads it
+DUE_COLUMN = "next_attempt_at"
+SHARD_COLUMNS = ("shard", "split", "shard_sha256", "shard_size_bytes")
 PART_NAME = re.compile(r"(\d{6})\.parquet")
-METADATA_KEY = b"mcgurk"
+METADATA_KEY = b"mcgurk-part"
+FOOTER_BYTES = 1 << 16  # read from a part's end for its header; a larger footer is left to pyarrow
 
 Row = dict[str, Any]
 
@@ -34,13 +41,15 @@ Row = dict[str, Any]
 class PartHeader:
     """What a part says of itself: who made it from what, what it holds, and which files belong to it.
 
-    `content` is the digest of its rows: the input digest of whatever reads this part.
+    `content` is the digest of its rows: the input digest of whatever reads this part. `facts` are what plans
+    and versions ask of the rows, so that they need not read them: `facts_of`.
     """
 
     stage: str
     fingerprint: str
     files: dict[str, int]  # path under the root -> bytes
     content: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def part_path(folder: Path, part: int) -> Path:
@@ -63,11 +72,13 @@ def write_part(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema,
 
 
 def write_table(path: Path, table: pa.Table, header: PartHeader) -> None:
-    """Writes `table` as a part whole or not at all, with `header` and its content digest in its metadata."""
-    header = replace(header, content=digest_of_table(table))
+    """Writes `table` as a part whole or not at all; its metadata hold `header`, content digest and facts."""
+    header = replace(header, content=digest_of_table(table), facts=facts_of(table))
     metadata = {METADATA_KEY: json.dumps(asdict(header), sort_keys=True).encode()}
     with replacing(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(metadata), temporary, compression="zstd")
+        # Without dictionaries: for parts of some hundred rows zstd alone is smaller and a third faster.
+        whole = table.replace_schema_metadata(metadata)
+        pq.write_table(whole, temporary, compression="zstd", use_dictionary=False)
 
 
 def read_part(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
@@ -75,13 +86,48 @@ def read_part(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
     return pq.ParquetFile(readable(path)).read(columns=list(columns) if columns else None).to_pylist()
 
 
+def facts_of(table: pa.Table) -> dict[str, Any]:
+    """When the first of its rows is due again, and the shard of those that are in one; as far as it knows."""
+    facts: dict[str, Any] = {}
+    if DUE_COLUMN in table.column_names:
+        facts[DUE_COLUMN] = pc.min(table[DUE_COLUMN]).as_py()
+    if set(SHARD_COLUMNS) <= set(table.column_names):
+        ok = table.filter(pc.equal(table["outcome"], "ok"))
+        facts |= {"num_ok": ok.num_rows, **next(iter(ok.select(SHARD_COLUMNS).slice(0, 1).to_pylist()), {})}
+    return facts
+
+
 def read_header(path: Path) -> PartHeader | None:
     """What the part at `path` says of itself; None where there is no such part or it is not readable."""
     try:
-        metadata = pq.read_schema(readable(path)).metadata or {}
-        return PartHeader(**json.loads(metadata[METADATA_KEY]))
+        found = _found_in_footer(path) if is_local(path) else None
+        return PartHeader(
+            **json.loads(found or (pq.read_schema(readable(path)).metadata or {})[METADATA_KEY])
+        )
     except (OSError, KeyError, ValueError, TypeError):  # pyarrow's ArrowInvalid is a ValueError
         return None
+
+
+def _found_in_footer(path: Path) -> bytes | None:
+    """The header in the last bytes of a local part, found without parsing the rest (20 times as fast).
+
+    Parquet's footer is Thrift in its compact protocol: a string is the byte 0x18, its length as a varint, and
+    its bytes; key and value follow each other. None where this is not so, or the footer is large.
+    """
+    with path.open("rb", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(max(0, size - FOOTER_BYTES))
+        end = file.read(FOOTER_BYTES)
+    footer = end[-8 - int.from_bytes(end[-8:-4], "little") : -8]
+    _, key, value = footer.partition(b"\x18%c%b\x18" % (len(METADATA_KEY), METADATA_KEY))
+    if end[-4:] != b"PAR1" or not key or len(end) < len(footer) + 8:
+        return None
+    size, at = 0, 0
+    for at, byte in enumerate(value[:5]):
+        size |= (byte & 0x7F) << 7 * at
+        if byte < 0x80:
+            break
+    return value[at + 1 : at + 1 + size]
 
 
 def read_manifest(folder: Path, columns: Sequence[str] | None = None) -> Iterator[tuple[int, Row]]:
@@ -105,8 +151,9 @@ def digest_of(*values: Any) -> str:
 def digest_of_table(table: pa.Table) -> str:
     """The content digest of a part: each row's key, outcome and digest; never attempts, messages or dates."""
     columns = [pc.fill_null(table[name].cast(pa.string()), "") for name in CONTENT_COLUMNS]
-    lines = pc.binary_join_element_wise(*columns, "|")  # pyright: ignore[reportAttributeAccessIssue]
-    return hashlib.sha256("\n".join(lines.to_pylist()).encode()).hexdigest()
+    lines = pc.binary_join_element_wise(*columns, "|").combine_chunks()
+    whole = pc.binary_join(pa.ListArray.from_arrays([0, len(lines)], lines), "\n")
+    return hashlib.sha256(whole[0].as_buffer()).hexdigest()
 
 
 def canonical_json(value: Any) -> str:

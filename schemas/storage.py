@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -122,6 +122,21 @@ def is_whole(path: Path, size_bytes: int) -> bool:
         return retried(lambda: path.stat()).st_size == size_bytes
     except FileNotFoundError:
         return False
+
+
+def lost_files(root: Path, files: Mapping[str, int]) -> list[str]:
+    """Those of `files` (path under the root -> bytes) that are not there with their size."""
+    if not is_local(root):
+        return [name for name, size in files.items() if not is_whole(root / name, size)]
+    folder = f"{root}/"  # without a `Path` for each: a root may own millions
+    return [name for name, size in files.items() if _local_size(folder + name) != size]
+
+
+def _local_size(path: str) -> int:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116 (a `Path` costs twice as much)
+    except FileNotFoundError:
+        return -1
 
 
 def retried(call: Callable[[], T]) -> T:

@@ -6,7 +6,7 @@ The one stage whose result depends on the day: rows keep their attempts and when
 import logging
 import shutil
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -15,12 +15,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from schemas.clip import CLIPS
-from schemas.manifest import Row, digest_of, part_path, read_header, read_part, sha256_of_file
+from schemas.manifest import DUE_COLUMN, Row, digest_of, part_path, read_header, read_part, sha256_of_file
 from schemas.outcome import ItemError, Outcome, Transient
 from schemas.storage import is_whole, path_under, place
 from tasks import isolation, ledger
 from tasks.media import Probe
-from tasks.parts import Inputs, PartPlan, Plan, Stage, carried, commit_part, plan_stage, read_inputs
+from tasks.parts import Headers, Inputs, PartPlan, Plan, Stage, carried, commit_part, header_of, read_inputs
 from tasks.progress import tracked
 from tasks.sources import Fetch, open_source
 
@@ -70,22 +70,23 @@ def stage(root: Path, config: DownloadConfig) -> Stage:
     return Stage("download", VERSION, root, "segments/checked", "clips", CLIPS, settings)
 
 
-def plan(stage: Stage, upstream: Plan | None, now: datetime, only: Collection[int] | None = None) -> Plan:
-    """As every stage's plan; besides, a part is `failed` when one of its rows is due again."""
-    parts = plan_stage(stage, upstream, only).parts
-    return Plan(stage.name, [_with_due(stage, part, now) for part in parts])
+def with_due(stage: Stage, planned: Plan, now: datetime, headers_of: Headers = header_of) -> Plan:
+    """A plan of this stage in which parts are `failed` when one of their rows is due again."""
+    return Plan(stage.name, [_with_due(stage, part, now, headers_of) for part in planned.parts])
 
 
-def _with_due(stage: Stage, planned: PartPlan, now: datetime) -> PartPlan:
+def _with_due(stage: Stage, planned: PartPlan, now: datetime, headers_of: Headers) -> PartPlan:
     if planned.state != "done":
         return planned
-    rows = read_part(part_path(stage.target, planned.part), ("next_attempt_at",))
-    due = sum(_is_due(row, now) for row in rows)
-    return PartPlan(planned.part, "failed", f"{due} segment(s) due again") if due else planned
+    header = headers_of(stage.root, stage.writes, planned.part)
+    if header is None or not _is_due(header.facts, now):
+        return planned
+    due = sum(_is_due(row, now) for row in read_part(part_path(stage.target, planned.part), (DUE_COLUMN,)))
+    return PartPlan(planned.part, "failed", f"{due} segment(s) due again")
 
 
 def _is_due(row: Row, now: datetime) -> bool:
-    return bool(row["next_attempt_at"]) and row["next_attempt_at"] <= now.isoformat()
+    return bool(row[DUE_COLUMN]) and row[DUE_COLUMN] <= now.isoformat()
 
 
 def run(stage: Stage, parts: Sequence[int], config: DownloadConfig, day: Day) -> int:

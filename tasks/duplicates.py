@@ -130,6 +130,20 @@ def _excluded(members: dict[str, str]) -> Sequence[str]:
     return [key for key in others if members[key] != UNTOUCHED or members[kept] != UNTOUCHED]
 
 
+def problems_of_lists(root: Path, digest: str) -> list[str]:
+    """What is wrong with a version's exclusion list: it must be the one that the pairs beside it give."""
+    listed, found = exclude_path(root, digest), duplicates_path(root, digest)
+    gone = [path.name for path in (listed, found) if not path.is_file()]
+    if gone:
+        return [f"{' and '.join(gone)} beside it: gone; `mcgurk build` looks for duplicates anew"]
+    try:
+        keys = exclusions(pq.ParquetFile(readable(found)).read())
+    except (OSError, ValueError, KeyError) as error:
+        return [f"{found.name} beside it is not readable: {error}"]
+    same = listed.read_text().split() == keys
+    return [] if same else [f"{listed.name} beside it is not the list that {found.name} gives"]
+
+
 def summary(root: Path, digest: str) -> dict[str, Any] | None:
     """Counts of pairs (within and across splits) and clusters, and some examples; None where none was looked for."""
     path = duplicates_path(root, digest)

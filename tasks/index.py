@@ -12,6 +12,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +31,12 @@ from tasks.tombstones import obeyed, read_tombstones
 log = logging.getLogger(__name__)
 
 FOLDER = "segments"
+WRITERS = (
+    4  # parts under way at once: most of a write waits for the disk or runs outside the interpreter's lock
+)
 LISTS = "lists.json"  # which lists were read, with their digests
 HEADER = re.compile(r"#\s*num_ytids=(\d+),\s*num_segs=(\d+)")
+HEAD_CHARS = 1000  # in which that header stands
 # YTID, start_seconds, end_seconds, "labels": spaces after commas are the published form, and optional.
 SECONDS = r"\d{1,6}(\.\d{1,6})?"
 LABELS = r"/[a-z]/[0-9a-z_]+(,/[a-z]/[0-9a-z_]+)*"
@@ -83,9 +88,10 @@ def index(root: Path, paths: Sequence[Path], config: IndexConfig, *, strict: boo
     for line in malformed[:10]:
         log.warning("skipped %s", line)
     parts = deal(root, lists, config)
-    for part in parts:
-        header = PartHeader("index", "", {})
-        write_table(part_path(root / FOLDER, part.part), _without_forgotten(root, part.table), header)
+    forgotten = set(read_tombstones(root))
+    with ThreadPoolExecutor(WRITERS) as writers:
+        for _ in writers.map(lambda part: _write(root / FOLDER, part, forgotten), parts):
+            pass  # raises what a writer raised
     keep_labels(root / FOLDER, paths)
     if lists:
         known |= {one.sha256: {"file": one.name, "malformed": one.malformed} for one in lists}
@@ -94,14 +100,13 @@ def index(root: Path, paths: Sequence[Path], config: IndexConfig, *, strict: boo
     return {"lists": len(lists), "segments": new, "parts": len(parts), "malformed": len(malformed)}
 
 
-def _without_forgotten(root: Path, table: pa.Table) -> pa.Table:
-    """New slots of videos that were taken down before are `forgotten` from the start."""
-    videos = pa.array(read_tombstones(root), pa.string())
-    if not pc.any(pc.is_in(table["video_id"], videos)).as_py():
-        return table
-    forgotten = set(videos.to_pylist())
-    rows = [obeyed(row) if row["video_id"] in forgotten else row for row in table.to_pylist()]
-    return pa.Table.from_pylist(rows, SEGMENTS)
+def _write(folder: Path, part: NewPart, forgotten: set[str]) -> None:
+    """Commits a part; its slots of videos that were taken down before are `forgotten` from the start."""
+    table = part.table
+    if not forgotten.isdisjoint(table["video_id"].to_pylist() if forgotten else ()):
+        rows = [obeyed(row) if row["video_id"] in forgotten else row for row in table.to_pylist()]
+        table = pa.Table.from_pylist(rows, SEGMENTS)
+    write_table(part_path(folder, part.part), table, PartHeader("index", "", {}))
 
 
 def recorded_lists(root: Path) -> dict[str, dict]:
@@ -116,7 +121,7 @@ def read_list(path: Path) -> SegmentList:
     texts, malformed = _parse_whole(text), []
     if texts is None:  # something in it is malformed: line by line, to say what and where
         texts, malformed = _parse_lines(text, path.name)
-    header = HEADER.search(text.replace(",", ", "))
+    header = HEADER.search(text[:HEAD_CHARS])
     if header and int(header[2]) != texts.num_rows + len(malformed):
         promised, found = int(header[2]), texts.num_rows + len(malformed)
         log.warning("%s: its header promises %d segments, it has %d", path.name, promised, found)
@@ -133,13 +138,15 @@ def _parse_whole(text: str) -> pa.Table | None:
     except pa.ArrowInvalid:
         return None
     patterns = (VIDEO_ID.pattern, SECONDS, SECONDS, LABELS)
-    whole = (
-        pc.all(pc.match_substring_regex(table[name], f"^({pattern})$")).as_py() is not False
-        for name, pattern in zip(_TEXTS, patterns, strict=True)
-    )
+    with ThreadPoolExecutor() as threads:
+        whole = list(threads.map(_all_match, (table[name] for name in _TEXTS), patterns))
     if not all(whole) or pc.any(pc.less_equal(_ms(table["end"]), _ms(table["start"]))).as_py():
         return None
     return table
+
+
+def _all_match(texts: pa.ChunkedArray, pattern: str) -> bool:
+    return pc.all(pc.match_substring_regex(texts, f"^({pattern})$")).as_py() is not False
 
 
 def _parse_lines(text: str, name: str) -> tuple[pa.Table, list[str]]:
@@ -204,12 +211,9 @@ def deal(root: Path, lists: Sequence[SegmentList], config: IndexConfig) -> list[
 
 
 def _unknown(root: Path, table: pa.Table) -> tuple[pa.Table, dict[str, str]]:
-    """The first row of every key that has no slot yet; and the split of every video that has one."""
+    """The rows whose key has no slot yet; and the split of every video that has one."""
     known, splits = _known(root)
-    fresh = table.filter(pc.invert(pc.is_in(table["key"], known))) if len(known) else table
-    codes = fresh["key"].combine_chunks().dictionary_encode().indices.to_numpy()
-    _, first = np.unique(codes, return_index=True)
-    return (fresh if len(first) == fresh.num_rows else fresh.take(np.sort(first))), splits
+    return (table.filter(pc.invert(pc.is_in(table["key"], known))) if len(known) else table), splits
 
 
 def _known(root: Path) -> tuple[pa.Array, dict[str, str]]:
@@ -224,31 +228,32 @@ def _known(root: Path) -> tuple[pa.Array, dict[str, str]]:
 
 
 def _with_splits(table: pa.Table, splits: dict[str, str], config: IndexConfig) -> pa.Table:
-    """Adds each row's split (by `splits` where the video is in it) and the hash that orders it."""
+    """Adds each row's video as a number, its split (by `splits` where that knows it) and the hash that orders it."""
     videos = table["video_id"].combine_chunks().dictionary_encode()
-    names = videos.dictionary.to_pylist()
-    hashes = [hashlib.sha1(name.encode(), usedforsecurity=False).digest()[:8] for name in names]
-    split = [
-        splits.get(name) or _train_or_val(digest, config.val_share)
-        for name, digest in zip(names, hashes, strict=True)
-    ]
-    order = np.frombuffer(b"".join(hashes), ">u8").astype(np.uint64)
-    columns = {"split": pa.array(split, pa.string()), "order": pa.array(order)}
+    names = videos.dictionary.cast(pa.binary()).to_pylist()
+    hashes = b"".join([hashlib.sha1(name, usedforsecurity=False).digest()[:8] for name in names])
+    order = np.frombuffer(hashes, ">u8").astype(np.uint64)
+    # The last bytes decide: the first ones order the slots, and val must not be one end of that order.
+    is_val = (order & np.uint64(2**32 - 1)) < config.val_share * 2**32
+    at = pc.index_in(videos.dictionary, pa.array(list(splits), pa.string()))
+    known = pa.array(list(splits.values()), pa.string()).take(at)
+    columns = {"split": pc.coalesce(known, pc.if_else(is_val, "val", "train")), "order": pa.array(order)}
     for name, column in columns.items():
         table = table.append_column(name, column.take(videos.indices))
-    return table
-
-
-def _train_or_val(digest: bytes, val_share: float) -> str:
-    # The last bytes: the first ones order the slots, and val must not be one end of that order.
-    return "val" if int.from_bytes(digest[4:], "big") < val_share * 2**32 else "train"
+    return table.append_column("video", videos.indices)
 
 
 def _in_slot_order(table: pa.Table) -> pa.Table:
-    rank = pc.index_in(table["split"], pa.array(SPLITS))
-    table = table.append_column("rank", rank)
-    keys = [(name, "ascending") for name in ("rank", "order", "video_id", "start_ms", "end_ms")]
-    return table.take(pc.sort_indices(table, sort_keys=keys))
+    """By split, then by the hash of the video, then by time; the first row of every key."""
+    rank = pc.index_in(table["split"], pa.array(SPLITS)).to_numpy()
+    end, start, video, order = (table[name].to_numpy() for name in ("end_ms", "start_ms", "video", "order"))
+    rows = np.lexsort((end, start, video, order, rank))  # numbers only: texts take several times as long
+    again = np.zeros(len(rows), bool)
+    again[1:] = np.all([np.diff(one[rows]) == 0 for one in (video, start, end)], axis=0)
+    places = pa.array(rows[~again])
+    with ThreadPoolExecutor() as threads:
+        columns = list(threads.map(lambda column: column.take(places), table.columns))
+    return pa.table(columns, table.column_names)
 
 
 def _cut(table: pa.Table, config: IndexConfig) -> Iterator[pa.Table]:
@@ -256,11 +261,11 @@ def _cut(table: pa.Table, config: IndexConfig) -> Iterator[pa.Table]:
     for split in SPLITS:
         of_split = table.filter(pc.equal(table["split"], split))
         size = config.part_size if split == "train" else config.eval_part_size
-        for start in range(0, of_split.num_rows, size):
-            part = of_split.slice(start, size)
-            constant = {"outcome": "ok", "reason": "", "detail": "", "fingerprint": ""}
-            columns = {name: pa.repeat(value, part.num_rows) for name, value in constant.items()}
-            columns["row"] = pa.array(range(part.num_rows), pa.int32())
-            columns["digest"] = pc.binary_join(part["labels"], ",")
-            whole = pa.table({**columns, **{name: part[name] for name in part.column_names}})
-            yield whole.select(SEGMENTS.names).cast(SEGMENTS)
+        constant = {"outcome": "ok", "reason": "", "detail": "", "fingerprint": ""}
+        columns = {name: pa.repeat(value, of_split.num_rows) for name, value in constant.items()}
+        columns["row"] = pa.array(np.arange(of_split.num_rows) % size)
+        columns["digest"] = pc.binary_join(of_split["labels"], ",")
+        whole = pa.table({**columns, **{name: of_split[name] for name in of_split.column_names}})
+        whole = whole.select(SEGMENTS.names).cast(SEGMENTS).combine_chunks()
+        for start in range(0, whole.num_rows, size):
+            yield whole.slice(start, size)

@@ -15,12 +15,13 @@ from tempfile import TemporaryDirectory
 
 from schemas.feature import Profile
 from schemas.manifest import (
+    SHARD_COLUMNS,
     PartHeader,
     Row,
     canonical_json,
     part_numbers,
     part_path,
-    read_part,
+    read_header,
     write_part,
 )
 from schemas.outcome import Outcome
@@ -181,16 +182,10 @@ def _add_sample(tar: tarfile.TarFile, key: str, members: dict[str, bytes]) -> Ro
 
 def packed(root: Path) -> list[Shard]:
     """The shards that the manifest `shards` names."""
-    found = {}
+    found = []
     for part in part_numbers(root / "shards"):
-        rows = read_part(part_path(root / "shards", part), _SHARD_COLUMNS)
-        ok = [row for row in rows if row["outcome"] == Outcome.OK]
-        if ok:
-            one = ok[0]
-            found[part] = Shard(
-                one["shard"], one["split"], part, one["shard_sha256"], one["shard_size_bytes"], len(ok)
-            )
-    return list(found.values())
-
-
-_SHARD_COLUMNS = ("outcome", "shard", "split", "shard_sha256", "shard_size_bytes")
+        header = read_header(part_path(root / "shards", part))
+        if header and header.facts["num_ok"]:
+            name, split, sha256, size = (header.facts[column] for column in SHARD_COLUMNS)
+            found.append(Shard(name, split, part, sha256, size, header.facts["num_ok"]))
+    return found

@@ -5,8 +5,9 @@ belong to it are there with their sizes. Prefect's retries, a new run and the co
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,10 +23,18 @@ from schemas.manifest import (
     read_part,
     write_part,
 )
-from schemas.storage import is_whole, path_under
+from schemas.storage import lost_files, path_under
 
 State = Literal["done", "stale", "failed", "missing"]
 Only = Literal["failed", "stale", "all"]
+Headers = Callable[
+    [Path, str, int], PartHeader | None
+]  # `header_of`, or what remembers its answers for a plan
+
+
+def header_of(root: Path, manifest: str, part: int) -> PartHeader | None:
+    """What part number `part` of a manifest under `root` says of itself; None where there is none."""
+    return read_header(part_path(root / manifest, part))
 
 
 @dataclass(frozen=True)
@@ -51,18 +60,23 @@ class Stage:
         """The folder of the manifest it writes."""
         return self.root / self.writes
 
-    def part_fingerprint(self, part: int) -> str:
+    def part_fingerprint(self, part: int, headers_of: Headers = header_of) -> str:
         """What a run would write into part number `part` now, by the content of what it reads."""
-        headers = [read_header(part_path(self.root / name, part)) for name in (self.reads, *self.joins)]
+        headers = [headers_of(self.root, name, part) for name in (self.reads, *self.joins)]
         return self.fingerprint_of([header.content if header else None for header in headers])
 
     def fingerprint_of(self, contents: Sequence[str | None]) -> str:
         """The same, for inputs with these content digests (of `reads`, then of `joins`)."""
-        return digest_of(self.name, self.version, self.settings, list(contents))
+        return digest_of(self.name, self.version, self._settings_digest, list(contents))
 
     def row_fingerprint(self, row: Row) -> str:
         """Equal for two input rows that this stage turns into the same output."""
-        return digest_of(self.name, self.version, self.settings, row["key"], row["outcome"], row["digest"])
+        facts = (row["key"], row["outcome"], row["digest"])
+        return digest_of(self.name, self.version, self._settings_digest, *facts)
+
+    @cached_property
+    def _settings_digest(self) -> str:
+        return digest_of(self.settings)  # once: a table of all labels is among them
 
 
 @dataclass(frozen=True)
@@ -96,7 +110,12 @@ class Plan:
         ]
 
 
-def plan_stage(stage: Stage, upstream: Plan | None = None, only: Collection[int] | None = None) -> Plan:
+def plan_stage(
+    stage: Stage,
+    upstream: Plan | None = None,
+    only: Collection[int] | None = None,
+    headers_of: Headers = header_of,
+) -> Plan:
     """What a run would do with the parts of `stage`, given what the stage before it is about to do.
 
     `only` looks at some parts, where all would take long.
@@ -105,24 +124,19 @@ def plan_stage(stage: Stage, upstream: Plan | None = None, only: Collection[int]
     pending: dict[int, State] = {p.part: p.state for p in parts if p.state != "done"}
     numbers = sorted({*part_numbers(stage.source), *pending})
     numbers = [part for part in numbers if only is None or part in only]
-    return Plan(stage.name, [_plan_part(stage, part, pending.get(part)) for part in numbers])
+    return Plan(stage.name, [_plan_part(stage, part, pending.get(part), headers_of) for part in numbers])
 
 
-def _plan_part(stage: Stage, part: int, pending: State | None) -> PartPlan:
-    header = read_header(part_path(stage.target, part))
+def _plan_part(stage: Stage, part: int, pending: State | None, headers_of: Headers) -> PartPlan:
+    header = headers_of(stage.root, stage.writes, part)
     if header is None:
         return PartPlan(part, "missing", "never built")
     if pending:
         return PartPlan(part, "stale", f"the stage before it is {pending}")
-    if header.fingerprint != stage.part_fingerprint(part):
+    if header.fingerprint != stage.part_fingerprint(part, headers_of):
         return PartPlan(part, "stale", "its input, configuration or code changed")
     lost = lost_files(stage.root, header.files)
     return PartPlan(part, "stale", f"{len(lost)} file(s) lost: {lost[0]}") if lost else PartPlan(part, "done")
-
-
-def lost_files(root: Path, files: dict[str, int]) -> list[str]:
-    """Those of `files` (path under the root -> bytes) that are not there with their size."""
-    return [name for name, size in files.items() if not is_whole(root / name, size)]
 
 
 @dataclass(frozen=True)

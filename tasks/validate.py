@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jinja2
-import pandas as pd
 import pyarrow as pa
 
 from schemas.clip import CLIPS
@@ -25,6 +24,8 @@ from schemas.shard import SHARDS
 from tasks.parts import Stage, carried, commit_part, read_inputs
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from schemas.expectations import Finding
 
 log = logging.getLogger(__name__)
@@ -71,8 +72,10 @@ def judge(root: Path, manifest: str, rules: Rules, profile: Profile) -> list["Fi
     return findings
 
 
-def _frame(manifest: str, rows: list[Row]) -> pd.DataFrame:
+def _frame(manifest: str, rows: list[Row]) -> "pd.DataFrame":
     """The columns that the suites judge; GX reads pandas."""
+    import pandas as pd
+
     derived = {
         "segments": lambda row: {"length_s": (row["end_ms"] - row["start_ms"]) / 1000},
         "features": lambda row: {"valid_share": row["valid_ms"] / (row["length_s"] * 1000)},

@@ -21,9 +21,9 @@ from schemas.shard import (
     shard_name,
     tar_path,
 )
-from schemas.storage import as_local, path_under
+from schemas.storage import as_local, lost_files, path_under
+from tasks.duplicates import problems_of_lists
 from tasks.members import feature_files, open_members
-from tasks.parts import lost_files
 from tasks.progress import tracked
 from tasks.publish import MANIFESTS
 
@@ -107,6 +107,7 @@ def check_version(root: Path, digest: str) -> Findings:
     names = [f"../shards/{shard.name}.tar" for shard in version.shards]
     if not listing.is_file() or listing.read_text().split() != names:
         problems.append("its list of tars (.txt) differs")
+    problems += problems_of_lists(root, digest)
     return Findings(Counter(versions=1), [Difference(where, problem) for problem in problems])
 
 

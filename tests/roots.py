@@ -1,5 +1,6 @@
 """Small roots, built stage by stage without Prefect: what a test needs to see of one stage."""
 
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from tasks.index import IndexConfig
 from tasks.pack import PackConfig
 from tasks.parts import plan_stage
 
+Map = Callable[[Callable, Sequence], Iterable]
 MONDAY = datetime(2026, 11, 23, tzinfo=UTC)
 PROFILE = Profile(length_ms=2000)
 
@@ -49,10 +51,11 @@ class Root:
     def state(self) -> Path:
         return self.path / "state"
 
-    def run(self, name: str) -> list[int]:
+    def run(self, name: str, map_items: Map | None = None) -> list[int]:
         """Does what is due of one stage; returns its parts."""
         stage = self.stage(name)
-        plan = download.plan(stage, None, self.now) if name == "download" else plan_stage(stage)
+        plan = plan_stage(stage)
+        plan = download.with_due(stage, plan, self.now) if name == "download" else plan
         parts = plan.due()
         if not parts:
             return parts
@@ -62,16 +65,16 @@ class Root:
             download.run(stage, parts, self.downloads, Day(self.now, self.state))
         elif name == "extract":
             with ThreadPoolExecutor(2) as pool:  # each thread's media process decodes beside the other's
-                extract.run(stage, parts, self.profile, pool.map)
+                extract.run(stage, parts, self.profile, map_items or pool.map)
         else:
             pack.run(stage, parts, PackConfig(self.profile))
         return parts
 
-    def build(self) -> dict[str, list[int]]:
-        """All stages; returns the parts that each did."""
+    def build(self, map_items: Map | None = None) -> dict[str, list[int]]:
+        """All stages; returns the parts that each did. Extraction by `map_items`, else in two threads."""
         index.index(self.path, self.lists, self.config)
         names = ("validate-segments", "download", "validate-clips", "extract", "validate-features", "pack")
-        done = {name: self.run(name) for name in names}
+        done = {name: self.run(name, map_items) for name in names}
         publish.publish(self.path, self.profile, self.rules, {})
         return {name: parts for name, parts in done.items() if parts}
 

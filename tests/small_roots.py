@@ -13,7 +13,7 @@ from schemas.rules import Rules
 from tasks import download, extract, validate
 from tasks.download import Day, DownloadConfig
 from tasks.index import IndexConfig, index
-from tasks.parts import commit_part, read_inputs
+from tasks.parts import commit_part, plan_stage, read_inputs
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
 SECONDS = 2
@@ -53,7 +53,7 @@ def fetch(root: Path, source: str, days: float = 0, lanes: int = 8) -> int:
     """Downloads what is due on that day; returns how many videos were fetched."""
     config = DownloadConfig(source=source, lanes=lanes)
     stage, on = download.stage(root, config), day(root, days)
-    return download.run(stage, download.plan(stage, None, on.now).due(), config, on)
+    return download.run(stage, download.with_due(stage, plan_stage(stage), on.now).due(), config, on)
 
 
 def clip_rows(root: Path) -> dict[str, Row]:

@@ -8,8 +8,11 @@ import preloaded
 import psutil
 import pytest
 from distributed import LocalCluster
+from roots import Root, write_clips
 
-from flows.compute import PAGES, open_compute
+from flows.compute import PAGES, local_cluster, open_compute
+from schemas.shard import read_version
+from tasks.index import IndexConfig
 
 # Dask leaves a socket to the garbage collector for every cluster.
 pytestmark = pytest.mark.filterwarnings(
@@ -46,6 +49,19 @@ def test_every_item_comes_back_once(name):
 def test_an_error_of_an_item_stops_the_caller(name):
     with place(name) as spec, open_compute(spec) as map_items, pytest.raises(OSError, match="no space left"):
         list(map_items(fail, range(4)))
+
+
+def test_one_worker_and_four_make_the_same_bytes(tmp_path):
+    lists, versions = write_clips(tmp_path / "media", [f"clip{n:02d}" for n in range(24)]), []
+    for num_workers in (1, 4):
+        root = Root(tmp_path / f"root{num_workers}", f"folder:{tmp_path / 'media'}", lists)
+        root.config = IndexConfig(part_size=12, val_share=0.0)
+        with local_cluster(num_workers) as cluster, open_compute(cluster.scheduler_address) as map_items:
+            root.build(map_items)
+        versions.append(read_version(root.path))
+
+    assert sum(shard.num_samples for shard in versions[0].shards) == 24
+    assert versions[0] == versions[1]  # the sha256 of every shard is in its name
 
 
 def test_few_items_are_under_way_at_once():

@@ -11,8 +11,7 @@ from roots import write_corpus
 
 from schemas.manifest import part_numbers, part_path, read_header
 from schemas.shard import read_version
-from schemas.storage import open_root
-from tasks.parts import lost_files
+from schemas.storage import lost_files, open_root
 from training.data import open_dataset
 from training.sampling import Epoch, Sampling, load_batch
 from training.streaming import batches

@@ -13,6 +13,7 @@ from schemas.manifest import part_path, read_header
 from tasks import download, ledger
 from tasks.download import CONFIRMATIONS, LADDER_DAYS, DownloadConfig
 from tasks.media import ffmpeg, probe, run_ffmpeg
+from tasks.parts import plan_stage
 
 TEMPLATE = "/{video_id}.mp4"
 
@@ -83,7 +84,7 @@ def test_nothing_is_asked_again_before_it_is_due(tmp_path):
 
         assert fetch(root, host.address + TEMPLATE, 0.99) == 0
         assert host.asked["gone"] == asked
-    (due,) = download.plan(stage, None, day(root, 1.0).now).parts
+    (due,) = download.with_due(stage, plan_stage(stage), day(root, 1.0).now).parts
     assert (due.state, due.reason) == ("failed", "1 segment(s) due again")
 
 

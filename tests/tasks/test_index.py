@@ -1,6 +1,7 @@
 """Slots are given once; a malformed line is told, counted and never in the way."""
 
 import random
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,19 @@ def test_the_eval_list_stays_whole(tmp_path):
         row["video_id"] for _, row in read_manifest(tmp_path / "segments") if row["split"] == "eval"
     }
     assert eval_videos == {video for video, *_ in rows[:10]}
+
+
+def test_a_segment_named_again_gets_one_slot_and_another_of_its_video_its_own(tmp_path):
+    rows = videos(10)
+    later = [(rows[0][0], 50.0, 60.0, rows[0][3])]
+    lists = [write_list(tmp_path, name, rows + later + rows[::-1]) for name in ("a.csv", "b.csv")]
+
+    counts = index(tmp_path, lists, CONFIG)
+
+    found = [(row["video_id"], row["csv"]) for _, row in read_manifest(tmp_path / "segments")]
+    assert counts["segments"] == len(found) == 11
+    assert Counter(video for video, _ in found) == {video: 1 for video, *_ in rows} | {rows[0][0]: 2}
+    assert {csv for _, csv in found} == {"a.csv"}  # the list that named it first
 
 
 def test_a_part_holds_one_split_and_its_size(tmp_path):

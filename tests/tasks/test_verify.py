@@ -8,7 +8,7 @@ from roots import Root, write_clips
 
 from schemas.manifest import PartHeader, part_path, read_header, read_part, write_part
 from schemas.segment import segment_key
-from schemas.shard import SHARDS, index_path, read_version, tar_path
+from schemas.shard import SHARDS, duplicates_path, exclude_path, index_path, read_version, tar_path
 from tasks.extract import feature_path
 from tasks.verify import compare_tars, verify
 
@@ -127,6 +127,19 @@ def test_a_version_that_lists_another_shard_is_found(root):
 
     assert problems[0].startswith("what it lists has the digest ")
     assert problems[1] == "its list of tars (.txt) differs"
+
+
+def test_an_exclusion_list_that_was_changed_or_lost_is_found(root):
+    digest = read_version(root).digest
+    listed, where = exclude_path(root, digest), f"versions/{digest}.json"
+    listed.write_text(f"{KEY}\n")
+    changed = differences(root)
+    listed.unlink()
+
+    pairs = duplicates_path(root, digest).name
+    assert changed == [(where, "", "", f"{listed.name} beside it is not the list that {pairs} gives")]
+    gone = f"{listed.name} beside it: gone; `mcgurk build` looks for duplicates anew"
+    assert differences(root) == [(where, "", "", gone)]
 
 
 def test_a_clip_with_other_bytes_and_one_that_is_gone_are_found(root):

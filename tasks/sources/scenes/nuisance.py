@@ -7,7 +7,6 @@ import colorsys
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.signal
 
 from tasks.sources.scenes.paint import FLOOR, HEIGHT_PX, WIDTH_PX, Color, Palette, Place, Stage
 from tasks.sources.scenes.synth import SAMPLE_RATE_HZ
@@ -103,9 +102,11 @@ def mixed(wave: np.ndarray, other: np.ndarray, other_db: float) -> np.ndarray:
 
 def recorded(wave: np.ndarray, acoustics: Acoustics, rng: np.random.Generator) -> np.ndarray:
     """`wave` in its room, through its microphone, over noise, at its loudness: float32 in [-1, 1]."""
+    from scipy.signal import lfilter
+
     in_room = _with_room(wave, acoustics, rng)
     white = rng.standard_normal(len(wave))
-    dark_noise = np.asarray(scipy.signal.lfilter([1.0], [1.0, -acoustics.noise_color], white))
+    dark_noise = np.asarray(lfilter([1.0], [1.0, -acoustics.noise_color], white))
     noisy = mixed(_tilted(in_room, acoustics.tilt_db), dark_noise, acoustics.noise_db)
     return _levelled(noisy, acoustics.loudness_db).astype(np.float32)
 
@@ -170,16 +171,20 @@ def _corner(rng: np.random.Generator) -> Place:
 
 def _with_room(wave: np.ndarray, acoustics: Acoustics, rng: np.random.Generator) -> np.ndarray:
     """`wave` with a dense, dying tail: noise under an exponential, as a diffuse field is."""
+    from scipy.signal import oaconvolve
+
     number = round(acoustics.room_s * SAMPLE_RATE_HZ)
     tail = rng.standard_normal(number) * np.exp(-ROOM_DECAYS * np.arange(number) / number)
     tail *= acoustics.room_gain / np.linalg.norm(tail)
-    return wave + scipy.signal.oaconvolve(wave, tail)[: len(wave)]
+    return wave + oaconvolve(wave, tail)[: len(wave)]
 
 
 def _tilted(wave: np.ndarray, tilt_db: float) -> np.ndarray:
     """`wave` with its treble (above TILT_HZ) `tilt_db` louder."""
+    from scipy.signal import lfilter
+
     pole = float(np.exp(-2.0 * np.pi * TILT_HZ / SAMPLE_RATE_HZ))
-    bass = scipy.signal.lfilter([1.0 - pole], [1.0, -pole], wave)
+    bass = lfilter([1.0 - pole], [1.0, -pole], wave)
     return bass + (wave - bass) * 10.0 ** (tilt_db / 20.0)
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 
 import numpy as np
-import scipy.signal
 
 from tasks.sources.scenes.laws import LENGTH_S, MARGIN_S, MATERIALS, Cause, decay_s, gain
 
@@ -65,8 +64,10 @@ def tone(pitch_hz: np.ndarray, harmonics: Sequence[float]) -> np.ndarray:
 
 def band(wave: np.ndarray, center_hz: float, quality: float) -> np.ndarray:
     """`wave` through a resonance at `center_hz`."""
-    numerator, denominator = scipy.signal.iirpeak(min(center_hz, HIGHEST_HZ), quality, fs=SAMPLE_RATE_HZ)
-    return np.asarray(scipy.signal.lfilter(numerator, denominator, wave))
+    from scipy.signal import iirpeak, lfilter  # a second of imports, which only renderers pay
+
+    numerator, denominator = iirpeak(min(center_hz, HIGHEST_HZ), quality, fs=SAMPLE_RATE_HZ)
+    return np.asarray(lfilter(numerator, denominator, wave))
 
 
 def shaped(grain: np.ndarray) -> np.ndarray:
