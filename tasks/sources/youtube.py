@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tasks.access import Access
 from tasks.failures import failure
+from tasks.lanes import LaneConfig
 from tasks.media import ffmpeg_path
 from tasks.sources import Fetch
 from tasks.ytdlp import TOOL as TOOL
@@ -18,6 +19,7 @@ from tasks.ytdlp import Downloader
 
 ID = re.compile(r"[A-Za-z0-9_-]{11}")
 CANARY = "jNQXAC9IVRw"  # the first video of all, there since 2005
+LANES = (LaneConfig("guest", videos_per_hour=240.0),)  # a guest session is stopped near 300
 # The short side that the largest frame profile stores, and the lowest rate that a profile needs.
 FORMAT = "worstvideo[height>=256]+worstaudio[asr>=16000]/worst[height>=256]/best"
 REQUEST_GAP_S = 0.75  # between requests of one video, as in yt-dlp's own `-t sleep`
