@@ -20,6 +20,7 @@ from flows.pipeline import (
     resolve,
     stages_asked,
 )
+from flows.secrets import secret_of
 from schemas.shard import latest_digest, read_version
 from tasks import download, extract, index, pack, publish, validate
 from tasks.card import has_media, write_card
@@ -104,7 +105,7 @@ def _sweep(pipeline: Pipeline, name: str) -> None:
 
 
 def _runner(pipeline: Pipeline, name: str, map_items: Map) -> Callable[[Stage, Sequence[int]], object]:
-    config, day = pipeline.config, Day(pipeline.now, pipeline.state)
+    config, day = pipeline.config, Day(pipeline.now, pipeline.state, secret=secret_of)
     if name.startswith("validate-"):
         return lambda stage, parts: validate.run(stage, parts, config.rules, config.profile)
     return {

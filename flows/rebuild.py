@@ -14,7 +14,7 @@ from schemas.manifest import part_numbers
 from schemas.shard import Shard, read_version, tar_path
 from schemas.storage import lend
 from tasks import extract, pack, validate
-from tasks.download import MEDIA
+from tasks.clips import MEDIA
 from tasks.pack import packed
 from tasks.verify import Difference, Findings, compare_tars
 

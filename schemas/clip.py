@@ -26,7 +26,14 @@ CLIPS = pa.schema(
         ("sample_rate_hz", pa.int32()),
         ("channels", pa.int32()),
         ("source", pa.string()),
-        ("attempts", pa.int32()),
+        # What the attempts ledger folds to, and the evidence of the last one. None of it enters a fingerprint.
+        ("attempts", pa.int32()),  # failures that were its own fault, on different days
+        ("setbacks", pa.int32()),  # failures in a row that were the world's
+        ("charged_at", pa.string()),  # ISO time of the last that counted
+        ("tried_at", pa.string()),
+        ("lane", pa.string()),
+        ("tool", pa.string()),
+        ("status", pa.int32()),  # of HTTP
         ("next_attempt_at", pa.string()),  # ISO time; a part is due when a row is due
     ]
 )

@@ -22,22 +22,30 @@ class Outcome(StrEnum):
 
 
 class ItemError(Exception):
-    """This item ends as a row with `outcome`, `reason` (a class or an expectation) and `detail`."""
+    """This item ends as a row with `outcome`, `reason` (a class or an expectation) and `detail`.
 
-    def __init__(self, outcome: Outcome, reason: str, detail: str = "") -> None:
-        super().__init__(outcome, reason, detail)
-        self.outcome, self.reason, self.detail = outcome, reason, detail
+    `status` is what an HTTP host answered, where one did.
+    """
+
+    def __init__(self, outcome: Outcome, reason: str, detail: str = "", status: int | None = None) -> None:
+        super().__init__(outcome, reason, detail, status)
+        self.outcome, self.reason, self.detail, self.status = outcome, reason, detail, status
 
     def __str__(self) -> str:
         return f"{self.outcome.value} ({self.reason}): {self.detail}"
 
 
 class Transient(Exception):  # noqa: N818  (the design's word)
-    """Passing trouble with the world around an item; `reason` is its class, as `network`."""
+    """Passing trouble with the world around an item; `reason` is its class, as `network`.
 
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
+    `after_s` is how long the host asks to be left alone, where it says so.
+    """
+
+    def __init__(
+        self, reason: str, detail: str = "", status: int | None = None, after_s: float = 0.0
+    ) -> None:
+        super().__init__(reason, detail, status, after_s)
+        self.reason, self.detail, self.status, self.after_s = reason, detail, status, after_s
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}"

@@ -1,16 +1,28 @@
-"""The attempts ledger: append-only, one line a segment, committed per video; a kill loses one video."""
+"""The attempts ledger: append-only, one line a segment, committed per video; a kill loses one video.
+
+Lines are compacted to Parquet, part by part. A file of lines has a generation in its name, and the Parquet says up
+to which it holds them: a kill between the two neither loses an attempt nor counts it twice.
+"""
 
 import json
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from schemas.manifest import Row, write_text
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.clip import CLIPS
+from schemas.manifest import Row
+from schemas.storage import replacing
+
+COMPACTED_BYTES = 1 << 20  # of lines, from which a part's are compacted: about 2,000 attempts
+GENERATION = b"mcgurk-generation"
 
 
 def append(state: Path, part: int, rows: Iterable[Row]) -> None:
     """Adds what became of the segments of one video; on disk when this returns."""
-    path = _path(state, part)
+    path = _lines_path(state, part, _generation(state, part) + 1)
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
     with path.open("a+b") as file:
@@ -23,34 +35,72 @@ def append(state: Path, part: int, rows: Iterable[Row]) -> None:
 
 
 def latest(state: Path, part: int) -> dict[str, Row]:
-    """What the ledger last said of each segment of a part, by key; torn lines are passed over."""
-    path, rows = _path(state, part), {}
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    for line in text.splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        rows[row["key"]] = row
-    return rows
+    """What the ledger last said of each segment of a part, by key: the fold of its attempts."""
+    return {row["key"]: row for row in attempts(state, part)}
+
+
+def attempts(state: Path, part: int) -> Iterator[Row]:
+    """Every attempt of a part, in order; torn lines are passed over."""
+    path = compacted_path(state, part)
+    if path.is_file():
+        yield from pq.ParquetFile(path).read().to_pylist()
+    yield from _lines(_lines_path(state, part, _generation(state, part) + 1))
+
+
+def compact(state: Path, part: int, *, least_bytes: int = COMPACTED_BYTES) -> None:
+    """Moves the lines of a part into its Parquet, once there are many."""
+    generation = _generation(state, part)
+    lines = _lines_path(state, part, generation + 1)
+    if lines.is_file() and lines.stat().st_size >= least_bytes:
+        _write(state, part, list(attempts(state, part)), generation + 1)
+        lines.unlink()
 
 
 def remove(state: Path, part: int, keys: Collection[str]) -> None:
     """Rewrites the ledger of a part without the segments `keys`, and without lines that a kill tore."""
-    rows = []
-    path = _path(state, part)
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
+    rows, generation = list(attempts(state, part)), _generation(state, part)
     kept = [row for row in rows if row["key"] not in keys]
     if len(kept) < len(rows):
-        write_text(path, "".join(json.dumps(row, sort_keys=True) + "\n" for row in kept))
+        _write(state, part, kept, generation + 1)
+    for old in range(1, _generation(state, part) + 1):  # those of a killed compaction too
+        _lines_path(state, part, old).unlink(missing_ok=True)
 
 
-def _path(state: Path, part: int) -> Path:
-    return state / "attempts" / f"{part:06d}.jsonl"
+def compacted_path(state: Path, part: int) -> Path:
+    """Where the compacted attempts of a part lie, one row an attempt, as the schema CLIPS."""
+    return _folder(state) / f"{part:06d}.parquet"
+
+
+def _write(state: Path, part: int, rows: list[Row], generation: int) -> None:
+    table = pa.Table.from_pylist(rows, schema=CLIPS)
+    with replacing(compacted_path(state, part)) as temporary:
+        pq.write_table(
+            table.replace_schema_metadata({GENERATION: str(generation)}), temporary, compression="zstd"
+        )
+
+
+def _generation(state: Path, part: int) -> int:
+    """Up to which generation of lines the Parquet of a part holds them."""
+    path = compacted_path(state, part)
+    return int((pq.read_schema(path).metadata or {}).get(GENERATION, 0)) if path.is_file() else 0
+
+
+def _lines(path: Path) -> Iterator[Row]:
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    for line in text.splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            continue
+
+
+def _folder(state: Path) -> Path:
+    return state / "attempts"
+
+
+def _lines_path(state: Path, part: int, generation: int) -> Path:
+    suffix = "jsonl" if generation == 1 else f"{generation}.jsonl"
+    return _folder(state) / f"{part:06d}.{suffix}"
 
 
 def _ends_in_newline(file) -> bool:

@@ -4,8 +4,12 @@ Its plugins are off: an installed plugin would run foreign code on every answer.
 """
 
 import os
+import re
 import threading
+import time
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -14,38 +18,27 @@ os.environ["YTDLP_NO_PLUGINS"] = "1"  # read when yt_dlp is imported
 import yt_dlp  # noqa: E402
 import yt_dlp.networking.exceptions as network  # noqa: E402
 import yt_dlp.utils  # noqa: E402
+import yt_dlp.version  # noqa: E402
+from yt_dlp.networking._requests import RequestsRH  # noqa: E402
 
-from schemas.outcome import ItemError, Outcome, Transient  # noqa: E402
+from schemas.outcome import ItemError, Transient  # noqa: E402
+from tasks.access import Access, refusal  # noqa: E402
+from tasks.failures import class_of, failure  # noqa: E402
 
-SIZE_CAP_BYTES = 4 << 30
-SOCKET_TIMEOUT_S = 20
-GONE = {404: "removed", 410: "removed", 451: "copyright"}
-LATER = {402: "rate_limited", 429: "rate_limited", 403: "forbidden"}
-# What the message says where there is no status (yt-dlp's own texts), most specific first.
-MESSAGES = {
-    "confirm you're not a bot": ("bot_check", True),
-    "confirm you’re not a bot": ("bot_check", True),
-    "rate-limited": ("rate_limited", True),
-    "try again later": ("rate_limited", True),
-    "confirm your age": ("age_gated", False),
-    "not made this video available in your country": ("geo_blocked", False),
-    "private video": ("private", False),
-    "video is private": ("private", False),
-    "account associated with this video has been terminated": ("terminated", False),
-    "removed by the uploader": ("removed", False),
-    "removed for violating": ("removed", False),
-    "copyright": ("copyright", False),
-    "members-only": ("members_only", False),
-    "drm protected": ("drm", False),
-    "video unavailable": ("unavailable_ambiguous", False),
-    "video is not available": ("unavailable_ambiguous", False),
-    "video isn't available": ("unavailable_ambiguous", False),
-    "video is no longer available": ("unavailable_ambiguous", False),
-    "file is larger than max-filesize": ("too_large", False),
-    "unsupported url": ("not_media", False),
-    "more expected": ("network", True),
-    "timed out": ("network", True),
-}
+TOOL = f"yt-dlp {yt_dlp.version.__version__}"
+# What a host's status means where it serves files by name. YouTube answers 200 to everything that is gone.
+STATUSES = {401: "private", 404: "removed", 410: "removed", 451: "copyright"}
+EVERYWHERE = {402: "rate_limited", 403: "forbidden", 429: "rate_limited"}
+OF_PAGES = {400: "extractor_broken", 401: "forbidden", 404: "forbidden", 410: "forbidden"}
+LIVE = ("is_live", "is_upcoming", "post_live")
+CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
+MAX_REDIRECTS = 5
+DAY_S = 86_400.0
+QUERY = re.compile(r"(https?://[^\s?]+)\?\S+")  # of media: signatures, and our address
+
+
+class Refused(network.RequestError):
+    """An address that we do not go to, wherever a host sends us."""
 
 
 class _Silent:
@@ -68,71 +61,163 @@ class _Silent:
         self.last = message
 
 
+class _YoutubeDL(yt_dlp.YoutubeDL):
+    """Every request, redirects and retries too, waits for the lane and goes to no address that is refused."""
+
+    def __init__(self, options: Mapping[str, Any], access: Access) -> None:
+        self.access = access
+        super().__init__(dict(options))  # pyright: ignore[reportArgumentType]
+
+    def build_request_director(self, handlers, preferences=None):
+        """One kind of handler only: the one that we can hold back."""
+        director = super().build_request_director([RequestsRH], preferences)  # pyright: ignore[reportArgumentType]
+        for handler in director.handlers.values():
+            self._hold_back(handler)
+        return director
+
+    def _hold_back(self, handler: Any) -> None:
+        make = handler._create_instance
+
+        def made(*args: Any, **kwargs: Any) -> Any:
+            session = make(*args, **kwargs)
+            send = session.send
+
+            def guarded(request: Any, **settings: Any) -> Any:
+                if why := refusal(request.url, self.access):
+                    raise Refused(why)
+                self.access.gate()
+                return send(request, **settings)
+
+            session.send, session.max_redirects = guarded, MAX_REDIRECTS
+            return session
+
+        handler._create_instance = made
+
+
 class Downloader:
     """One YoutubeDL per thread with the same options; they cost 30 ms and are not thread-safe."""
 
-    def __init__(self, options: Mapping[str, Any], *, direct_only: bool) -> None:
-        self._options, self._direct_only = dict(options), direct_only
+    def __init__(self, options: Mapping[str, Any], access: Access, *, direct_only: bool) -> None:
+        self._options, self._access, self._direct_only = dict(options), access, direct_only
         self._threads = threading.local()
 
     def fetch(self, url: str, folder: Path) -> Path:
-        """The media behind `url` as a file in `folder`. Raises ItemError or Transient; never trusts "ok"."""
+        """The media behind `url` as a file in `folder`. Raises ItemError or Transient; never trusts "ok".
+
+        What an earlier try left half-done in `folder` is gone on with. Raises OSError for a full disk.
+        """
         downloader, log = self._of_thread(folder)
         try:
-            info = downloader.extract_info(url, download=False, process=False)
-            if self._direct_only and not (info or {}).get("direct"):
-                raise ItemError(Outcome.UNAVAILABLE, "not_media", f"{url} is a page, not a media file")
+            info = downloader.extract_info(url, download=False, process=False) or {}
+            self._check(url, info)
             info = downloader.process_ie_result(info, download=True)
-        except yt_dlp.utils.YoutubeDLError as error:
-            raise classified(error) from error
+        except (yt_dlp.utils.YoutubeDLError, network.RequestError) as error:
+            raise classified(error, is_direct=self._direct_only) from error
         found = [Path(item["filepath"]) for item in info.get("requested_downloads", ()) if "filepath" in item]
         if not found or not found[0].is_file() or not found[0].stat().st_size:
-            raise by_message(log.last or "yt-dlp reported success without a file")
+            raise by_message(log.last or "did not get any data blocks")
         return found[0]
+
+    def _check(self, url: str, info: Mapping[str, Any]) -> None:
+        """Refuses what is not one finished video of a sensible length, before a byte of it is fetched."""
+        if info.get("_type", "video") != "video":
+            raise failure("not_media", f"{url} is a list of videos, not a video")
+        if self._direct_only and not info.get("direct"):
+            raise failure("not_media", f"{url} is a page, not a media file")
+        if info.get("is_live") or info.get("live_status") in LIVE:
+            raise failure("live", f"{url} is {info.get('live_status') or 'live'}")
+        length_s, cap_s = info.get("duration") or 0, self._access.limits.duration_s
+        if length_s > cap_s:
+            raise failure("too_large", f"{url} lasts {length_s:.0f} s, more than {cap_s:.0f} s")
 
     def _of_thread(self, folder: Path) -> tuple[yt_dlp.YoutubeDL, _Silent]:
         if not hasattr(self._threads, "pair"):
             log = _Silent()
-            shared = {
-                "quiet": True,
-                "noprogress": True,
-                "logger": log,
-                "cachedir": False,
-                "noplaylist": True,
-                "socket_timeout": SOCKET_TIMEOUT_S,
-                "max_filesize": SIZE_CAP_BYTES,
-                "fixup": "never",
-                "retries": 2,
-                "outtmpl": {"default": "media.%(ext)s"},  # never a name that the server chose
-            }
-            self._threads.pair = yt_dlp.YoutubeDL({**shared, **self._options}), log  # pyright: ignore[reportArgumentType]
+            options = {**_shared(self._access), **self._options, "logger": log}
+            self._threads.pair = _YoutubeDL(options, self._access), log
         downloader, log = self._threads.pair
         downloader.params["paths"], log.last = {"home": str(folder)}, ""
         return downloader, log
 
 
-def classified(error: Exception) -> ItemError | Transient:
-    """What an error of yt-dlp means: the video's fault (ItemError) or the world's (Transient)."""
+def _shared(access: Access) -> dict[str, Any]:
+    """The options of every source, as yt-dlp names them."""
+    options: dict[str, Any] = {
+        "quiet": True,
+        "noprogress": True,
+        "cachedir": False,
+        "noplaylist": True,
+        "socket_timeout": access.limits.timeout_s,
+        "max_filesize": access.limits.size_bytes,
+        "fixup": "never",
+        "retries": 2,
+        "fragment_retries": 2,
+        "outtmpl": {"default": "media.%(ext)s"},  # never a name that the server chose
+        "progress_hooks": [_Watch(access)],
+        "proxy": access.proxy,  # "" is none, whatever the environment says
+    }
+    if access.cookies:
+        options["cookiefile"] = StringIO(access.cookies)
+    if access.user_agent:
+        options["http_headers"] = {"User-Agent": access.user_agent}
+    return options
+
+
+class _Watch:
+    """Stops a download that grows beyond the cap without having said so, or that drips."""
+
+    def __init__(self, access: Access) -> None:
+        self._limits = access.limits
+
+    def __call__(self, progress: Mapping[str, Any]) -> None:
+        size_bytes, elapsed_s = progress.get("downloaded_bytes") or 0, progress.get("elapsed") or 0.0
+        if size_bytes > self._limits.size_bytes:
+            raise failure("too_large", f"it goes on after {size_bytes:,} bytes")
+        if elapsed_s > self._limits.patience_s and size_bytes < elapsed_s * self._limits.slowest_bytes_s:
+            raise failure("network", f"{size_bytes:,} bytes in {elapsed_s:.0f} s: too slow")
+
+
+def classified(error: Exception, *, is_direct: bool = True) -> ItemError | Transient | OSError:
+    """What an error of yt-dlp means: the video's fault (ItemError), the world's (Transient), the machine's."""
     cause = error.exc_info[1] if isinstance(error, yt_dlp.utils.DownloadError) and error.exc_info else error
     if isinstance(cause, yt_dlp.utils.ExtractorError) and cause.cause is not None:
         cause = cause.cause
+    if isinstance(cause, Refused):
+        return failure("policy_reject", scrubbed(str(cause)))
     if isinstance(cause, network.HTTPError):
-        if cause.status in GONE:
-            return ItemError(Outcome.UNAVAILABLE, GONE[cause.status], f"HTTP {cause.status}")
-        return Transient(LATER.get(cause.status, "network"), f"HTTP {cause.status}")
+        return _by_status(cause, str(error), is_direct=is_direct)
     if isinstance(cause, network.TransportError):
-        return Transient("network", str(cause))
+        return failure("network", scrubbed(str(cause)))
     return by_message(str(error))
 
 
-def by_message(message: str) -> ItemError | Transient:
+def _by_status(cause: network.HTTPError, message: str, *, is_direct: bool) -> ItemError | Transient | OSError:
+    known = EVERYWHERE | (STATUSES if is_direct else OF_PAGES)
+    said = "" if is_direct else f": {scrubbed(message)}"
+    loop = " (redirect loop)" if cause.redirect_loop else ""
+    error = failure(known.get(cause.status, "network"), f"HTTP {cause.status}{loop}{said}", cause.status)
+    if isinstance(error, Transient):
+        error.after_s = _after_s(cause.response.headers.get("Retry-After") or "")
+    return error
+
+
+def _after_s(header: str) -> float:
+    """What Retry-After asks for, in seconds or as a date; at most a day, because a host may say anything."""
+    if header.strip().isdecimal():
+        return min(float(header), DAY_S)
+    try:
+        asked = parsedate_to_datetime(header).timestamp() - time.time()
+    except ValueError:
+        return 0.0
+    return min(max(asked, 0.0), DAY_S)
+
+
+def by_message(message: str) -> ItemError | Transient | OSError:
     """What a message of yt-dlp means; one that is not known waits, as `unknown`."""
-    lowered = message.lower()
-    for text, (reason, is_transient) in MESSAGES.items():
-        if text in lowered:
-            return (
-                Transient(reason, message)
-                if is_transient
-                else ItemError(Outcome.UNAVAILABLE, reason, message)
-            )
-    return Transient("unknown", message)
+    return failure(class_of(message), scrubbed(message))
+
+
+def scrubbed(message: str) -> str:
+    """A message as it may be kept: without credentials, signed queries and colours."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", message).strip()
+    return QUERY.sub(r"\1", CREDENTIALS.sub("", plain.removeprefix("ERROR: ")))

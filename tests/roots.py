@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import timecode
+from clocks import FakeClock
 from timecode import Recipe
 
 from schemas.feature import Profile
@@ -62,7 +63,9 @@ class Root:
         if name.startswith("validate-"):
             validate.run(stage, parts, self.rules, self.profile)
         elif name == "download":
-            download.run(stage, parts, self.downloads, Day(self.now, self.state))
+            download.run(
+                stage, parts, self.downloads, Day(self.now, self.state, FakeClock(self.now.timestamp()))
+            )
         elif name == "extract":
             with ThreadPoolExecutor(2) as pool:  # each thread's media process decodes beside the other's
                 extract.run(stage, parts, self.profile, map_items or pool.map)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import timecode
+from clocks import FakeClock
 from timecode import Recipe
 
 from schemas.feature import Profile
@@ -46,7 +47,8 @@ def passed(root: Path, manifest: str, parts: Iterable[int] | None = None) -> Non
 
 def day(root: Path, days: float = 0) -> Day:
     """That many days after NOW."""
-    return Day(NOW + timedelta(days=days), root / "state")
+    now = NOW + timedelta(days=days)
+    return Day(now, root / "state", FakeClock(now.timestamp()))
 
 
 def fetch(root: Path, source: str, days: float = 0, lanes: int = 8) -> int:

@@ -25,6 +25,7 @@ ONLY_IN = {
         "flows/experiment.py",
         "flows/comparison.py",
         "flows/servers.py",
+        "flows/secrets.py",
     },
     "dask": {"flows/compute.py"},
     "distributed": {"flows/compute.py"},

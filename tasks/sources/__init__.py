@@ -1,8 +1,9 @@
 """One file a source of media; the file name is its name, and the part of `--source` before the colon.
 
-A source module has `open_source(spec, state)`, a context manager that yields `fetch(video_id, folder)`: the
-whole video as a file, in `folder` or (a source that owns its files) elsewhere. `fetch` is called from several
+A source module has `open_source(spec, state, access)`, a context manager that yields `fetch(video_id, folder)`:
+the whole video as a file, in `folder` or (a source that owns its files) elsewhere. `fetch` is called from several
 threads. It raises ItemError for what is wrong with the video, Transient for what is wrong with the world.
+`TOOL` (optional) names the program that fetches, `CANARY` a video that is always there, `LANES` who may ask how fast.
 """
 
 import importlib
@@ -10,16 +11,24 @@ import pkgutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import ModuleType
+
+from tasks.access import Access
 
 Fetch = Callable[[str, Path], Path]
 
 
-def open_source(spec: str, state: Path) -> AbstractContextManager[Fetch]:
+def open_source(spec: str, state: Path, access: Access | None = None) -> AbstractContextManager[Fetch]:
     """The source that `spec` names: `youtube`, `studio`, `folder:PATH` or a URL with `{video_id}` in it."""
+    return module_of(spec).open_source(spec, state, access or Access())
+
+
+def module_of(spec: str) -> ModuleType:
+    """The module of the source that `spec` names. Raises ValueError with the choices."""
     name = spec.split(":", 1)[0].replace("https", "http")
     if name not in names():
         raise ValueError(f"unknown source {spec!r}: use one of {', '.join(names())} (http: a URL template)")
-    return importlib.import_module(f"tasks.sources.{name}").open_source(spec, state)
+    return importlib.import_module(f"tasks.sources.{name}")
 
 
 def names() -> list[str]:

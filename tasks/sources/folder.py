@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from schemas.outcome import ItemError, Outcome
+from tasks.access import Access
 from tasks.sources import Fetch
 
 LIST = "videos.csv"
@@ -17,9 +18,9 @@ MEDIA_SUFFIXES = {
 
 
 @contextmanager
-def open_source(spec: str, state: Path) -> Iterator[Fetch]:
+def open_source(spec: str, state: Path, access: Access) -> Iterator[Fetch]:
     """Yields `fetch` over the files under PATH, or listed in PATH itself or in PATH/videos.csv."""
-    del state
+    del state, access
     _, _, path = spec.partition(":")
     if not path:
         raise ValueError(f"--source {spec}: name the folder as folder:PATH")

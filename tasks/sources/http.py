@@ -5,15 +5,20 @@ Only direct media answers are taken: a page is an error, never searched for play
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from schemas.segment import VIDEO_ID
+from tasks.access import Access, is_inside
+from tasks.failures import failure
 from tasks.sources import Fetch
+from tasks.ytdlp import TOOL as TOOL
 from tasks.ytdlp import Downloader
 
 
 @contextmanager
-def open_source(spec: str, state: Path) -> Iterator[Fetch]:
+def open_source(spec: str, state: Path, access: Access) -> Iterator[Fetch]:
     """Yields `fetch` for the URL template `spec`. Raises ValueError for one that is none."""
     del state
     url = urlsplit(spec)
@@ -21,9 +26,12 @@ def open_source(spec: str, state: Path) -> Iterator[Fetch]:
         raise ValueError(f"--source {spec}: a URL template is http(s)://... with {{video_id}} in it")
     if urlsplit(spec).username or urlsplit(spec).password:
         raise ValueError("--source: a URL with credentials would stand in logs and rows; name one without")
-    downloader = Downloader({"allowed_extractors": ["generic"]}, direct_only=True)
+    access = replace(access, may_go_inside=is_inside(url.hostname or "", may_resolve=not access.proxy))
+    downloader = Downloader({"allowed_extractors": ["generic"]}, access, direct_only=True)
 
     def fetch(video_id: str, folder: Path) -> Path:
+        if VIDEO_ID.fullmatch(video_id) is None:
+            raise failure("policy_reject", f"{video_id[:80]!r} is no id")
         return downloader.fetch(spec.replace("{video_id}", quote(video_id, safe="")), folder)
 
     yield fetch

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from schemas.manifest import canonical_json, write_text
+from tasks.access import Access
 from tasks.progress import tracked
 from tasks.sources import Fetch, http
 from tasks.sources.scenes.corpus import CorpusConfig, render_scene, scene_ids, write_lists, write_truth
@@ -68,12 +69,12 @@ def _media(folder: Path, video_id: str) -> bool:
 
 
 @contextmanager
-def open_source(spec: str, state: Path) -> Iterator[Fetch]:
+def open_source(spec: str, state: Path, access: Access) -> Iterator[Fetch]:
     """Yields `fetch` for scenes that `render` has made, through a loopback HTTP host."""
     media = folder_of(state) / "media"
     if not media.is_dir():
         raise ValueError(f"--source {spec}: no scenes in {folder_of(state)}; the preset `demo` renders them")
-    with serving(media) as address, http.open_source(f"{address}/{{video_id}}.mp4", state) as fetch:
+    with serving(media) as address, http.open_source(f"{address}/{{video_id}}.mp4", state, access) as fetch:
         yield fetch
 
 

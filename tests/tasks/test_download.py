@@ -11,7 +11,9 @@ from timecode import Recipe
 
 from schemas.manifest import part_path, read_header
 from tasks import download, ledger
-from tasks.download import CONFIRMATIONS, LADDER_DAYS, DownloadConfig
+from tasks.download import DownloadConfig
+from tasks.failures import GONE
+from tasks.ladder import LADDER_DAYS
 from tasks.media import ffmpeg, probe, run_ffmpeg
 from tasks.parts import plan_stage
 
@@ -50,7 +52,7 @@ def test_what_is_gone_waits_until_it_is_confirmed_on_other_days(tmp_path):
     seen, days = [], 0.0
 
     with hosting({}) as host:
-        for _ in range(CONFIRMATIONS):
+        for _ in range(GONE.sightings):
             assert fetch(root, host.address + TEMPLATE, days) == 1
             row = clip_rows(root)["gone"]
             seen.append((row["outcome"], row["reason"], row["attempts"]))
@@ -135,7 +137,7 @@ def test_noise_named_as_media_is_quarantined_and_never_due(tmp_path):
 
 
 def test_trouble_of_the_world_is_due_again_at_once(tmp_path, clip):
-    reasons = {"503": "network", "500": "network", "429": "rate_limited", "403": "forbidden"}
+    reasons = {"503": "network", "500": "network"}
     root = indexed(tmp_path, reasons)
 
     with hosting(dict.fromkeys(reasons, clip)) as host:

@@ -60,3 +60,42 @@ def test_bytes_that_a_crash_left_are_passed_over(tmp_path):
     ledger.append(tmp_path, 0, [{"key": "b"}])
 
     assert set(ledger.latest(tmp_path, 0)) == {"a", "b"}
+
+
+def clip_row(key, n):
+    return {"key": key, "attempts": n, "outcome": "waiting", "reason": "removed"}
+
+
+def test_compaction_keeps_every_attempt_in_order(tmp_path):
+    for n in range(5):
+        ledger.append(tmp_path, 0, [clip_row("a", n), clip_row("b", n)])
+        ledger.compact(tmp_path, 0, least_bytes=1 if n % 2 else 1 << 20)
+
+    told = [(row["key"], row["attempts"]) for row in ledger.attempts(tmp_path, 0)]
+    assert told == [(key, n) for n in range(5) for key in "ab"]
+    assert ledger.latest(tmp_path, 0)["a"]["attempts"] == 4
+
+
+def test_a_kill_in_a_compaction_counts_nothing_twice(tmp_path):
+    ledger.append(tmp_path, 0, [clip_row("a", 1)])
+    path = tmp_path / "attempts" / "000000.jsonl"
+    lines = path.read_bytes()
+    ledger.compact(tmp_path, 0, least_bytes=1)
+    path.write_bytes(lines)  # killed before it was removed
+
+    ledger.append(tmp_path, 0, [clip_row("a", 2)])
+
+    assert [row["attempts"] for row in ledger.attempts(tmp_path, 0)] == [1, 2]
+
+
+def test_a_take_down_reaches_compacted_attempts_and_what_a_kill_left(tmp_path):
+    ledger.append(tmp_path, 0, [clip_row("a", 1), clip_row("b", 1)])
+    path = tmp_path / "attempts" / "000000.jsonl"
+    lines = path.read_bytes()
+    ledger.compact(tmp_path, 0, least_bytes=1)
+    path.write_bytes(lines)
+
+    ledger.remove(tmp_path, 0, ["a"])
+
+    assert set(ledger.latest(tmp_path, 0)) == {"b"}
+    assert not path.exists()

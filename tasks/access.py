@@ -1,0 +1,61 @@
+"""What a source may do: how it goes out, what it waits for, and where it does not go."""
+
+import ipaddress
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+SCHEMES = ("http", "https")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where a download stops."""
+
+    size_bytes: int = 4 << 30
+    duration_s: float = 12 * 3600.0
+    timeout_s: float = 20.0  # without a byte
+    patience_s: float = 60.0  # after which `slowest_bytes_s` must have been held
+    slowest_bytes_s: float = 4096.0
+
+
+@dataclass(frozen=True)
+class Access:
+    """One way out. Its fields never stand in rows, logs or artefacts."""
+
+    gate: Callable[[], None] = field(default=lambda: None)  # returns when the next request may go
+    proxy: str = ""
+    cookies: str = ""  # the text of a cookies file
+    user_agent: str = ""
+    limits: Limits = Limits()
+    may_go_inside: bool = True  # to private addresses; not when the source itself is a public one
+
+
+def refusal(url: str, access: Access) -> str:
+    """Why a request for `url` is not made; empty where it is."""
+    parts = urlsplit(url)
+    if parts.scheme not in SCHEMES:
+        return f"an address with the scheme {parts.scheme[:20]!r} is not fetched"
+    if not access.may_go_inside and is_inside(parts.hostname or "", may_resolve=not access.proxy):
+        return f"{parts.hostname} is a private address, and the source a public one"
+    return ""
+
+
+def is_inside(host: str, *, may_resolve: bool = True) -> bool:
+    """Whether `host` is, or resolves to, an address that is not of the public network."""
+    try:
+        addresses = [str(ipaddress.ip_address(host))]
+    except ValueError:
+        addresses = _resolved(host) if may_resolve else []
+    return any(not ipaddress.ip_address(address).is_global for address in addresses)
+
+
+def _resolved(host: str) -> list[str]:
+    if host == "localhost":
+        return ["127.0.0.1"]
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return []  # the request will say so
+    return [str(one[4][0]).partition("%")[0] for one in found]

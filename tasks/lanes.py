@@ -1,0 +1,267 @@
+"""Lanes: one egress with one identity each, and how fast it may ask. What it knows survives restarts.
+
+Every request of a lane takes its place in one queue that lies in the state folder behind a lock: more threads,
+more processes and more runs never raise its rate.
+"""
+
+import fcntl
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from schemas.manifest import write_text
+
+FOLDER, FILE = "lanes", "lanes.json"
+HOUR_S, DAY_S = 3600.0, 86_400.0
+COOL_DOWN_S = (1.0 * HOUR_S, 1.5 * HOUR_S)  # YouTube says "for up to an hour"
+BREAKER_S = 6 * HOUR_S  # a bot check asks for a human; each one in a row keeps it open twice as long
+MAX_BREAKER_S = 4 * DAY_S
+SUSPECT = 3  # refusals in a row, which one video alone can cause, are the lane's
+MAX_SLOWDOWN = 16.0
+WITNESS_STEP_S = 60.0  # a witness is written down once a minute, not at each video
+
+
+class Clock:
+    """The time, and waiting for it; tests have one of their own."""
+
+    def now_s(self) -> float:
+        """Seconds since 1970."""
+        return time.time()
+
+    def sleep_until(self, then_s: float) -> None:
+        """Returns at `then_s` or later."""
+        while (left_s := then_s - self.now_s()) > 0:
+            threading.Event().wait(left_s)
+
+
+@dataclass(frozen=True)
+class LaneConfig:
+    """One way out and how fast it may ask; 0 means no limit. Proxy and cookies are names of secrets, never secrets.
+
+    `env:NAME` names an environment variable, `block:NAME` a Secret block of Prefect; `hours` are of the day in UTC.
+    """
+
+    name: str = "direct"
+    concurrency: int = 1
+    requests_per_hour: float = 0.0
+    videos_per_hour: float = 0.0
+    videos_per_day: int = 0
+    jitter_share: float = 0.5  # of the time between two, by which each may come later
+    hours: tuple[int, int] = (0, 24)
+    patience_s: float = 900.0  # how long a run waits for its turn; what takes longer is left to a later run
+    proxy: str = ""
+    cookies: str = ""
+    user_agent: str = ""
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether a video has to wait for its turn."""
+        return bool(self.videos_per_hour or self.videos_per_day or self.hours != (0, 24))
+
+
+@dataclass(frozen=True)
+class LaneState:
+    """What a lane remembers. Times are seconds since 1970."""
+
+    next_request_s: float = 0.0
+    next_video_s: float = 0.0
+    day: int = 0  # since 1970
+    videos_today: int = 0
+    closed_until_s: float = 0.0
+    why: str = ""
+    slowdown: float = 1.0
+    refusals: int = 0  # in a row
+    breaks: int = 0  # of the circuit, in a row
+    tool: str = ""  # that was broken when the lane closed
+    witness_s: float = 0.0  # when a video last came through
+
+
+class LaneClosed(Exception):  # noqa: N818  (a state, not a fault)
+    """The lane may not ask before `until_s`: the run goes on without it."""
+
+    def __init__(self, name: str, why: str, until_s: float) -> None:
+        super().__init__(name, why, until_s)
+        self.name, self.why, self.until_s = name, why, until_s
+
+
+@dataclass
+class Lane:
+    """One lane at work. Its methods may be called from any thread and process."""
+
+    config: LaneConfig
+    state: Path
+    clock: Clock = field(default_factory=Clock)
+    rng: random.Random = field(default_factory=random.Random)
+
+    def take_video(self) -> None:
+        """Returns when the lane may ask for another video. Raises LaneClosed where that takes too long."""
+        config, now_s = self.config, self.clock.now_s()
+        if not config.is_limited and self.opens_s() <= now_s:
+            return
+        with self._changing() as change:
+            state = _of_today(read_state(self.state, config.name), now_s)
+            at_s = max(now_s, state.next_video_s, state.closed_until_s, _opens_s(config, state, now_s))
+            if at_s - now_s > config.patience_s:
+                raise LaneClosed(
+                    config.name, state.why if state.closed_until_s == at_s else "its hours", at_s
+                )
+            gap_s = _gap_s(config.videos_per_hour, state)
+            change(replace(state, next_video_s=at_s + gap_s, videos_today=state.videos_today + 1))
+        self.clock.sleep_until(at_s + self._jitter_s(gap_s))
+
+    def take_request(self) -> None:
+        """Returns when the lane may make another request. Raises LaneClosed once it has been closed."""
+        gap_s = _gap_s(self.config.requests_per_hour, LaneState())
+        if not gap_s:
+            return
+        with self._changing() as change:
+            state, now_s = read_state(self.state, self.config.name), self.clock.now_s()
+            if state.closed_until_s > now_s:
+                raise LaneClosed(self.config.name, state.why, state.closed_until_s)
+            gap_s, at_s = gap_s * state.slowdown, max(now_s, state.next_request_s)
+            change(replace(state, next_request_s=at_s + gap_s))
+        self.clock.sleep_until(at_s + self._jitter_s(gap_s))
+
+    def succeeded(self) -> None:
+        """A video came through: the lane is sound, and a witness for the next hour."""
+        now_s, state = self.clock.now_s(), read_state(self.state, self.config.name)
+        if now_s - state.witness_s < WITNESS_STEP_S and not state.refusals:
+            return
+        with self._changing() as change:
+            state = replace(read_state(self.state, self.config.name), witness_s=now_s, refusals=0, breaks=0)
+            is_healed = state.closed_until_s + DAY_S <= now_s
+            change(replace(state, slowdown=1.0, why="", tool="") if is_healed else state)
+
+    def failed(self, reason: str, tool: str, after_s: float = 0.0) -> None:
+        """The lane's own fault (or the tool's): it closes, and comes back at half its rate.
+
+        It stays closed for `after_s` at least.
+        """
+        with self._changing() as change:
+            state, now_s = read_state(self.state, self.config.name), self.clock.now_s()
+            if state.closed_until_s > now_s:
+                return  # another thread was told the same
+            refusals = state.refusals + 1
+            if reason in ("forbidden", "extractor_broken") and refusals < SUSPECT:
+                change(replace(state, refusals=refusals))
+                return
+            until_s = now_s + max(after_s, _pause_s(reason, state, self.rng))
+            change(_closed(replace(state, refusals=refusals, closed_until_s=until_s, why=reason), tool))
+
+    def has_witness(self) -> bool:
+        """Whether a video came through within the hour: then one that fails is itself to blame."""
+        return read_state(self.state, self.config.name).witness_s > self.clock.now_s() - HOUR_S
+
+    def opens_s(self) -> float:
+        """When the lane may ask again; in the past where it may."""
+        state, now_s = read_state(self.state, self.config.name), self.clock.now_s()
+        return max(state.closed_until_s, _opens_s(self.config, _of_today(state, now_s), now_s))
+
+    def renewed(self, tool: str) -> None:
+        """Opens a lane that closed because of another version of the tool than `tool`."""
+        with self._changing() as change:
+            state = read_state(self.state, self.config.name)
+            if state.tool and state.tool != tool:
+                change(replace(state, closed_until_s=0.0, tool="", why="", refusals=0))
+
+    def _jitter_s(self, gap_s: float) -> float:
+        # Only ever later, and never by more than a gap: a window of n gaps holds n + 1 requests at most.
+        return self.rng.random() * self.config.jitter_share * gap_s
+
+    @contextmanager
+    def _changing(self) -> Iterator[Callable[[LaneState], None]]:
+        path = _path(self.state, self.config.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_suffix(".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield lambda state: write_text(path, json.dumps(asdict(state), sort_keys=True) + "\n")
+
+
+def _pause_s(reason: str, state: LaneState, rng: random.Random) -> float:
+    if reason == "extractor_broken":
+        return DAY_S
+    if reason == "bot_check":
+        return min(BREAKER_S * 2**state.breaks, MAX_BREAKER_S)
+    return rng.uniform(*COOL_DOWN_S)
+
+
+def _closed(state: LaneState, tool: str) -> LaneState:
+    if state.why == "extractor_broken":
+        return replace(state, tool=tool)  # the rate had no part in it
+    breaks = state.breaks + (state.why == "bot_check")
+    return replace(state, slowdown=min(2 * state.slowdown, MAX_SLOWDOWN), breaks=breaks)
+
+
+def _gap_s(per_hour: float, state: LaneState) -> float:
+    return HOUR_S * state.slowdown / per_hour if per_hour else 0.0
+
+
+def _of_today(state: LaneState, now_s: float) -> LaneState:
+    today = int(now_s // DAY_S)
+    return state if state.day == today else replace(state, day=today, videos_today=0)
+
+
+def _opens_s(config: LaneConfig, state: LaneState, now_s: float) -> float:
+    """The first time from now on that lies in the lane's hours and under its daily cap."""
+    midnight_s, (first, last) = now_s // DAY_S * DAY_S, config.hours
+    hour = (now_s - midnight_s) / HOUR_S
+    if config.videos_per_day and state.videos_today >= config.videos_per_day:
+        return midnight_s + DAY_S + HOUR_S * first
+    if first <= last:
+        inside, opens = first <= hour < last, first if hour < first else first + 24
+    else:
+        inside, opens = hour >= first or hour < last, first  # over midnight
+    return now_s if inside else midnight_s + HOUR_S * opens
+
+
+def read_state(state: Path, name: str) -> LaneState:
+    """What lane `name` remembers in the folder `state`; a fresh one where there is nothing to read."""
+    try:
+        stored = json.loads(_path(state, name).read_text())
+        return LaneState(**stored)
+    except (FileNotFoundError, ValueError, TypeError):  # TypeError: of another version of this file
+        return LaneState()
+
+
+def read_lanes(state: Path, default: tuple[LaneConfig, ...]) -> tuple[LaneConfig, ...]:
+    """The lanes that `lanes.json` in the state folder lists, else `default`. Raises ValueError."""
+    path = state / FILE
+    if not path.is_file():
+        return default
+    lanes = tuple(_lane(one, path) for one in json.loads(path.read_text(encoding="utf-8")))
+    if not lanes or len({lane.name for lane in lanes}) < len(lanes):
+        raise ValueError(f"{path}: list at least one lane, each with a name of its own")
+    return lanes
+
+
+def _lane(stored: dict[str, Any], path: Path) -> LaneConfig:
+    known = {one.name for one in fields(LaneConfig)}
+    if set(stored) - known:
+        raise ValueError(
+            f"{path}: {sorted(set(stored) - known)[0]!r}: use some of {', '.join(sorted(known))}"
+        )
+    lane = LaneConfig(**{**stored, "hours": tuple(stored.get("hours", (0, 24)))})
+    if not lane.name.replace("-", "").isalnum():
+        raise ValueError(f"{path}: {lane.name!r}: a lane's name has letters, digits and dashes only")
+    for secret in (lane.proxy, lane.cookies):
+        if secret and not secret.startswith(("env:", "block:")):
+            raise ValueError(
+                f"{path}: lane {lane.name}: name a secret as env:NAME or block:NAME, never itself"
+            )
+    return lane
+
+
+def moment(at_s: float) -> str:
+    """A time as ISO text in UTC."""
+    return datetime.fromtimestamp(at_s, UTC).isoformat()
+
+
+def _path(state: Path, name: str) -> Path:
+    return state / FOLDER / f"{name}.json"

@@ -1,0 +1,94 @@
+"""What a failure does to a segment: its own fault is confirmed on other days, nobody else's charges it."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.outcome import Outcome, Transient
+from tasks.failures import CLASSES, Fault, failure
+from tasks.ladder import LADDER_DAYS, SETBACK_HOURS, after_failure, after_success
+
+MONDAY = datetime(2026, 1, 5, 12, tzinfo=UTC)
+OWN = [name for name, one in CLASSES.items() if one.fault == Fault.VIDEO and one.sightings > 1]
+OTHERS = [name for name, one in CLASSES.items() if one.fault not in (Fault.VIDEO, Fault.MACHINE)]
+
+
+def failed(row, reason, days=0.0, is_vouched=True):
+    return after_failure(row, failure(reason, ""), MONDAY + timedelta(days=days), is_vouched=is_vouched)
+
+
+@pytest.mark.parametrize("reason", OWN)
+def test_a_tombstone_needs_its_sightings_on_different_days(reason):
+    row, outcomes = {}, []
+    for day in range(CLASSES[reason].sightings):
+        row = failed(row, reason, day)
+        outcomes.append(row["outcome"])
+
+    assert outcomes == ["waiting"] * (CLASSES[reason].sightings - 1) + ["unavailable"]
+
+
+@pytest.mark.parametrize("reason", OWN)
+def test_many_failures_on_one_day_count_once(reason):
+    row = {}
+    for hour in range(10):
+        row = failed(row, reason, hour / 24)
+
+    assert (row["outcome"], row["attempts"]) == ("waiting", 1)
+
+
+def test_the_ladder_ends_at_a_year_and_never_gives_up():
+    row, days, pauses = {}, 0.0, []
+    for _ in range(len(LADDER_DAYS) + 2):
+        row = failed(row, "private", days)
+        again = datetime.fromisoformat(row["next_attempt_at"]) - MONDAY
+        pauses.append(again.days - days)
+        days = again.days
+
+    assert pauses == [*LADDER_DAYS, 365, 365]
+
+
+@pytest.mark.parametrize("reason", OWN)
+def test_without_a_witness_nothing_is_charged(reason):
+    row = failed({}, reason, is_vouched=False)
+
+    assert (row["outcome"], row["attempts"]) == ("waiting", 0)
+    assert row["next_attempt_at"] == (MONDAY + timedelta(days=1)).isoformat()
+
+
+@given(st.lists(st.sampled_from(OTHERS), min_size=1, max_size=30))
+def test_what_is_not_its_own_fault_never_charges_a_segment(reasons):
+    row = before = failed({}, "removed")
+    for day, reason in enumerate(reasons, 1):
+        row = failed(row, reason, day)
+
+    assert (row["outcome"], row["attempts"]) == ("waiting", before["attempts"])
+    assert row["charged_at"] == before["charged_at"]
+
+
+def test_trouble_of_the_world_is_tried_again_at_once_then_within_hours():
+    row, hours = {}, []
+    for _ in range(len(SETBACK_HOURS) + 1):
+        row = failed(row, "network")
+        hours.append((datetime.fromisoformat(row["next_attempt_at"]) - MONDAY) / timedelta(hours=1))
+
+    assert hours == [*SETBACK_HOURS, SETBACK_HOURS[-1]]
+
+
+def test_a_success_ends_the_setbacks_and_what_was_charged_stays_known():
+    row = failed(failed({}, "removed"), "network", 1)
+
+    assert after_success(row) == {"attempts": 1, "setbacks": 0, "next_attempt_at": None}
+
+
+def test_what_was_measured_is_final():
+    row = failed({}, "too_short")
+
+    assert (row["outcome"], row["next_attempt_at"]) == (Outcome.UNAVAILABLE.value, None)
+
+
+def test_the_lanes_fault_leaves_a_segment_as_it_was():
+    row = after_failure({}, Transient("rate_limited"), MONDAY, is_vouched=True)
+
+    assert (row["outcome"], row["attempts"], row["setbacks"]) == ("waiting", 0, 0)
