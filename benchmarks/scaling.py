@@ -29,7 +29,6 @@ from tasks import extract, features
 from tasks.extract import BATCH, Batch, extract_batch
 from tasks.parts import plan_stage
 from tasks.sources.scenes.corpus import CorpusConfig, media_path, render_scene
-from tasks.stages import GROUP, stage_task
 
 NUM_SCENES = 24
 FEW, MANY, FOR_SPEED, FOR_MEMORY = 16, 2000, 600, 10_000
@@ -94,7 +93,9 @@ def cpu_of_side(side: str, root: Path) -> float:
 def orchestrated(root: Path) -> None:
     """Extraction as a build does it: plan, a task run a group of parts, batches on the local cluster."""
     with prefect_api(root / "state"):
-        from prefect import flow
+        from prefect import flow  # only now: it reads the server's address when it is imported
+
+        from tasks.stages import GROUP, stage_task
 
         @flow(persist_result=False)
         def only_extract() -> None:
