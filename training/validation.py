@@ -44,7 +44,7 @@ def _pairs(model: AvcModel, encoded: Embeddings, policy: Negatives) -> tuple[Ten
     if model.is_early_fusion:  # a pair that does not count would cost as much as one that does
         similarity = torch.zeros(counted.shape)
         rows, columns = counted.nonzero(as_tuple=True)
-        similarity[counted] = model.paired(V[rows].to(device), A[columns].to(device)).cpu()
+        similarity[counted] = model.paired_in_blocks(V[rows].to(device), A[columns].to(device)).cpu()
     else:
         similarity = model.similarity(V.to(device), A.to(device)).cpu()
     return similarity, matches, counted, steps

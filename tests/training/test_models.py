@@ -9,6 +9,7 @@ from training import models
 from training.models import contrastive
 from training.models.contrastive import TEMPERATURE_RANGE
 from training.sampling import View
+from training.scorer import Scorer, examples
 
 SMALL = {"contrastive": TINY}  # a model that has no small configuration here is tested at its default
 
@@ -59,6 +60,29 @@ def test_the_calibration_is_an_affine_of_the_similarity(model):
     model.calibration.copy_(torch.tensor([4.0, -1.0]))
 
     torch.testing.assert_close(model.score(V, A), 4 * model.similarity(V, A) - 1)
+
+
+@torch.inference_mode()
+def test_pairs_score_the_same_alone_and_among_all(model):
+    images, sounds = inputs(3, model)
+    V, A = model.encode_image(images)["vector"], model.encode_audio(sounds)["vector"]
+
+    torch.testing.assert_close(model.paired(V, A), model.similarity(V, A).diagonal(), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(model.paired_in_blocks(V, A), model.paired(V, A), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings(
+    "ignore:The tensor attributes:UserWarning"
+)  # torch's own GRU lists its weights twice
+def test_every_model_is_exported_for_any_number_of_pairs(model):
+    scorer, example = Scorer(model).eval().requires_grad_(False), examples(model)
+    batch = torch.export.Dim("batch", min=2, max=1024)
+
+    program = torch.export.export(scorer, example, dynamic_shapes=({0: batch}, {0: batch})).module()
+
+    three = [torch.cat([part, part[:1]]) for part in example]
+    torch.testing.assert_close(program(*three), scorer(*three))
 
 
 @torch.inference_mode()

@@ -190,7 +190,7 @@ def score_pairs(model: AvcModel, encoded: Embeddings, pairs: Pairs) -> np.ndarra
         here = pairs.steps == step
         images, sounds = pairs.image_rows[here], pairs.audio_rows[here]
         if model.is_early_fusion:
-            logits[here] = model.calibrated(model.paired(V[images], A[sounds])).cpu().numpy()
+            logits[here] = model.calibrated(model.paired_in_blocks(V[images], A[sounds])).cpu().numpy()
         else:
             logits[here] = model.score(V, A).cpu().numpy()[images, sounds]
     return logits

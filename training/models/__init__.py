@@ -20,6 +20,8 @@ from training.frontend import FrontEnd, stored_log_mel
 from training.negatives import Steps
 from training.sampling import View
 
+PAIRS_AT_ONCE = 16  # of early fusion: the memory of as many networks
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -91,6 +93,11 @@ class AvcModel(nn.Module):
     def paired(self, V: Tensor, A: Tensor) -> Tensor:
         """How well each picture vector fits the sound vector of the same row, uncalibrated: (N,)."""
         return self.similarity(V, A).diagonal()
+
+    def paired_in_blocks(self, V: Tensor, A: Tensor) -> Tensor:
+        """`paired`, a few pairs at a time: of a model whose pairs cost a network each."""
+        blocks = zip(V.split(PAIRS_AT_ONCE), A.split(PAIRS_AT_ONCE), strict=True)
+        return torch.cat([self.paired(v, a) for v, a in blocks])
 
     def loss(self, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
         """The objective over the full combination of N steps, of which row n of V and of A is one."""

@@ -53,6 +53,11 @@ class Avol(SeedModel):
         """The logit of the best place of every pair: (Nv, Na)."""
         return self.conv7_weight * self._best(V, A) + self.conv7_bias
 
+    def paired(self, V: Tensor, A: Tensor) -> Tensor:
+        """The logit of the best place of each row of V for the same row of A: (N,)."""
+        products_NP = torch.einsum("ndp,nd->np", V.unflatten(1, (self.embedding, -1)), A)
+        return self.conv7_weight * products_NP.amax(1) + self.conv7_bias
+
     def heat(self, image_map_BDHW: Tensor, audio_BD: Tensor) -> Tensor:
         """The logit of every place: (B, h, w)."""
         return self.conv7_weight * super().heat(image_map_BDHW, audio_BD) + self.conv7_bias

@@ -128,9 +128,13 @@ class ManyToMany(FrozenModel):
         block = max(1, PAIRS_AT_ONCE // len(A))
         rows = []
         for some in V.split(block):
-            pairs = [x.flatten(0, 1)[:, None] for x in torch.broadcast_tensors(some[:, None], A[None])]
-            rows.append(self.sequence(pairs[0], pairs[1])[0].view(len(some), len(A)))
+            v, a = (x.flatten(0, 1) for x in torch.broadcast_tensors(some[:, None], A[None]))
+            rows.append(self.paired(v, a).view(len(some), len(A)))
         return torch.cat(rows)
+
+    def paired(self, V: Tensor, A: Tensor) -> Tensor:
+        """The logit of each row of V with the same row of A, as sequences of one step: (N,)."""
+        return self.sequence(V[:, None], A[:, None])[0][:, 0]
 
     def loss(self, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
         """The loss of every step of sequences of all KINDS, and of the offset of aligned and rolled ones."""

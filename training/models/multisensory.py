@@ -34,7 +34,6 @@ RATE_HZ, FRAME_RATE_HZ = 21_000, 29.97
 APART_MS = 65 * 1000 / FRAME_RATE_HZ  # windows of 125 frames that share at most 60
 COMPANDING = 255  # mu-law
 NORM_EPS = 1e-3
-PAIRS_AT_ONCE = 8
 TRAINING = {
     "sampling": Sampling(8, 2, jitter_ms=0, apart_ms=math.ceil(APART_MS)),
     "negatives": Negatives(("shifted",), tolerance_ms=APART_MS - 1),
@@ -143,13 +142,11 @@ class Multisensory(AvcModel):
     def paired(self, V: Tensor, A: Tensor) -> Tensor:
         """The logit of each row of V with the same row of A: (N,)."""
         side = _halved(self.config.frame_px, 3)
-        images = V.view(len(V), -1, side, side).split(PAIRS_AT_ONCE)
-        some = zip(images, A.split(PAIRS_AT_ONCE), strict=True)
-        return torch.cat([self.places(image, audio).mean((1, 2, 3)) for image, audio in some])
+        return self.places(V.unflatten(1, (-1, side, side)), A).mean((1, 2, 3))
 
     def similarity(self, V: Tensor, A: Tensor) -> Tensor:
         """The logit of every pair, a network each: (Nv, Na)."""
-        return torch.stack([self.paired(v.expand(len(A), -1), A) for v in V])
+        return torch.stack([self.paired_in_blocks(v.expand(len(A), -1), A) for v in V])
 
     def places(self, image_map: Tensor, audio: Tensor, *, is_dense: bool = False) -> Tensor:
         """The logit of every place and moment (B, T, h, w), whose mean is the pair's; dense: twice as fine."""
