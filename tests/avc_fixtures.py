@@ -41,6 +41,7 @@ class SyntheticClip:
     valid_ms: int = PROFILE.length_ms
     outcome: str = "ok"
     film: bytes = b""  # instead of frames
+    rate_hz: int = PROFILE.sample_rate_hz  # of the wave, (samples,) or (samples, channels)
     key: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -132,21 +133,18 @@ def _members(clip: SyntheticClip) -> dict[str, bytes]:
     jpegs = [simplejpeg.encode_jpeg(np.ascontiguousarray(f), 85, "RGB", "420") for f in clip.frames]
     sound, mel = io.BytesIO(), io.BytesIO()
     with wave.open(sound, "wb") as file:
-        file.setnchannels(1)
+        file.setnchannels(clip.wave[0].size)
         file.setsampwidth(2)
-        file.setframerate(PROFILE.sample_rate_hz)
+        file.setframerate(clip.rate_hz)
         file.writeframes(clip.wave.tobytes())
-    np.save(mel, log_mel(clip.wave))
+    if clip.wave.ndim == 1:
+        np.save(mel, log_mel(clip.wave))
     facts = json.dumps({"labels": clip.labels, "valid_ms": clip.valid_ms}, sort_keys=True)
+    pictures: dict[str, bytes] = {frame_suffix(k): jpeg for k, jpeg in enumerate(jpegs)}
     if clip.film:
-        return {
-            "mp4": clip.film,
-            "wav": sound.getvalue(),
-            "log_mel.npy": mel.getvalue(),
-            "json": facts.encode(),
-        }
-    frames: dict[str, bytes] = {frame_suffix(k): jpeg for k, jpeg in enumerate(jpegs)}
-    return frames | {"wav": sound.getvalue(), "log_mel.npy": mel.getvalue(), "json": facts.encode()}
+        pictures = {"mp4": clip.film}
+    heard = {"log_mel.npy": mel.getvalue()} if mel.getvalue() else {}
+    return pictures | heard | {"wav": sound.getvalue(), "json": facts.encode()}
 
 
 def _row(clip: SyntheticClip, entries: dict[str, tarfile.TarInfo]) -> dict:

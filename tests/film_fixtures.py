@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from schemas.feature import PROFILES
+from schemas.feature import PROFILES, Profile
 from tasks.encode import encoded_video
 from tasks.pictures import Picture
 
 FILM = replace(PROFILES["video"], frame_short_side_px=64)  # smaller than stock: tests have no time
+STEREO = replace(PROFILES["multisensory"], frame_short_side_px=64)
 RATE_HZ = int(FILM.frame_rate_hz)
 
 
@@ -47,6 +48,13 @@ def clicks(seed: int, at: np.ndarray) -> np.ndarray:
     return (np.clip(sound, -1, 1) * 32767).astype(np.int16)
 
 
-def film(seed: int, at: np.ndarray) -> bytes:
-    """The pictures of `jumps` as the member `mp4`."""
-    return encoded_video(jumps(seed, at), FILM.frame_rate_hz)
+def stereo(seed: int) -> np.ndarray:
+    """int16 (210000, 2): noise, louder on the right, at 21 kHz."""
+    noise = np.random.default_rng(seed).standard_normal((STEREO.num_samples, 1))
+    return (np.clip(0.1 * noise * [[1.0, 2.0]], -1, 1) * 32767).astype(np.int16)
+
+
+def film(seed: int, at: np.ndarray, profile: Profile = FILM) -> bytes:
+    """The pictures of `jumps` as the member `mp4`; where there are too few, from the beginning again."""
+    pictures = jumps(seed, at)
+    return encoded_video((pictures * 2)[: profile.num_frames], profile.frame_rate_hz)

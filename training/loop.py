@@ -113,7 +113,10 @@ class Trainer:
             if len(np.unique(clips.videos)) < 2:
                 raise ValueError(f"split {name!r} has {len(clips)} usable clips: pairing needs two videos")
         learn_sound_statistics(model, self.train_clips)
-        model.to(self.device).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        model.to(self.device)
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):  # the format is of four dimensions: 3-D convolutions refuse it
+                module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.average = Average(model, config.ema_decay)
         ranks.synchronized(model, self.device)
         self.model, self.progress = model, Progress()

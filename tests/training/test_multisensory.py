@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import avc_fixtures as shards
 import film_fixtures as films
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from schemas.feature import PROFILES
-from training.checkpoint import num_parameters
+from training.checkpoint import load_model, num_parameters
+from training.data import open_dataset
+from training.loop import TrainConfig, train
 from training.models import multisensory
 from training.models.multisensory import APART_MS, PAPER, TRAINING, Config
 from training.negatives import Steps
@@ -145,6 +148,30 @@ def test_the_narrow_network_learns_one_batch_by_heart():
         optimizer.step()
 
     assert loss < 0.2
+
+
+def test_it_trains_on_stereo_films_of_its_profile(tmp_path):
+    clips = [
+        shards.SyntheticClip(
+            f"{split}{n}", split, [], np.zeros(0), films.stereo(n), rate_hz=21_000,
+            film=films.film(n, films.moments(n), films.STEREO),
+        )
+        for split, count in {"train": 4, "val": 2}.items() for n in range(count)
+    ]  # fmt: skip
+    dataset = open_dataset(tmp_path, shards.write_dataset(tmp_path, clips, profile=films.STEREO))
+    sampling = replace(TRAINING["sampling"], clips_per_batch=2)
+    run = TrainConfig(
+        **(TRAINING | {"sampling": sampling, "steps": 2, "seconds": None, "num_validations": 1})
+    )
+
+    told = list(train(dataset, "multisensory", TINY, run, tmp_path / "run"))
+
+    np.testing.assert_array_equal(dataset.wave(0), films.stereo(0).T)
+    assert np.isfinite(told[-1]["loss"]) and 0 <= told[-1]["val_auc"] <= 1
+    assert (
+        load_model(tmp_path / "run" / "best.pt").audio_std[1]
+        > 1.5 * load_model(tmp_path / "run" / "best.pt").audio_std[0]
+    )  # louder on the right
 
 
 def test_the_shift_is_that_of_the_code():
