@@ -65,14 +65,18 @@ def plan(options: argparse.Namespace) -> int:
 
 def status(options: argparse.Namespace) -> int:
     """What became of every segment."""
-    from flows.text import funnel_text, status_of
-    from schemas.storage import open_root
+    from datetime import UTC, datetime
 
-    status = status_of(open_root(options.root))
+    from flows.text import status_of, status_text
+    from schemas.storage import open_root
+    from tasks.labels import find_labels
+
+    root = open_root(options.root)
+    status = status_of(root, datetime.now(UTC))
     if options.json:
         print(json.dumps(status))
         return 0
-    print(funnel_text(status))
+    print(status_text(status, {mid: name for mid, (_, name) in find_labels(root / "segments", []).items()}))
     print(f"\ndataset version {status['dataset_version'] or 'none yet'}")
     if status["next_attempt_at"]:
         print(
