@@ -10,6 +10,7 @@ from schemas.manifest import part_numbers
 from schemas.shard import latest_digest
 from schemas.storage import is_local
 from tasks.availability import availability
+from tasks.doctor import Finding
 from tasks.lanes import lanes_told
 from tasks.parts import Plan
 from tasks.prune import Pruned
@@ -83,6 +84,17 @@ def status_text(status: Mapping[str, Any], names: Mapping[str, str]) -> str:
     if status["backlog_ends_at"]:
         lines.append(f"at that rate the backlog ends on {status['backlog_ends_at'][:10]}")
     lines.append("due: " + ", ".join(f"{n:,} {when}" for when, n in status["due"].items()))
+    return "\n".join(lines)
+
+
+def doctor_text(found: Sequence[Finding]) -> str:
+    """A line for each finding, and the remedy below it where there is one."""
+    lines = []
+    for one in found:
+        lines.append(f"{'LACKS' if one.remedy else 'ok':<7}{one.what:<26}{one.found}")
+        lines += [f"{'':<7}{'':<26}-> {one.remedy}"] if one.remedy else []
+    lacking = sum(bool(one.remedy) for one in found)
+    lines.append(f"{lacking} thing(s) to mend" if lacking else "all well; next: mcgurk build")
     return "\n".join(lines)
 
 

@@ -85,6 +85,22 @@ def status(options: argparse.Namespace) -> int:
     return 0
 
 
+def doctor(options: argparse.Namespace) -> int:
+    """What this machine has and lacks; 1 where something is missing."""
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from flows.secrets import secret_of
+    from flows.text import doctor_text
+    from tasks.doctor import examine
+    from tasks.lanes import read_lanes
+
+    state = Path(options.state or "state").expanduser().absolute()
+    found = examine(read_lanes(state, ()), state, secret_of)
+    print(json.dumps([asdict(one) for one in found]) if options.json else doctor_text(found))
+    return 1 if any(one.remedy for one in found) else 0
+
+
 def train(options: argparse.Namespace) -> int:
     """Trains, evaluates and offers for promotion."""
     from flows.pipeline import BuildOptions, resolve
