@@ -29,7 +29,6 @@ from tasks import extract, features
 from tasks.extract import BATCH, Batch, extract_batch
 from tasks.parts import plan_stage
 from tasks.sources.scenes.corpus import CorpusConfig, media_path, render_scene
-from tasks.stages import GROUP, stage_task
 
 NUM_SCENES = 24
 FEW, MANY, FOR_SPEED, FOR_MEMORY = 16, 2000, 600, 10_000
@@ -94,7 +93,9 @@ def cpu_of_side(side: str, root: Path) -> float:
 def orchestrated(root: Path) -> None:
     """Extraction as a build does it: plan, a task run a group of parts, batches on the local cluster."""
     with prefect_api(root / "state"):
-        from prefect import flow
+        from prefect import flow  # only now: it reads the server's address when it is imported
+
+        from tasks.stages import GROUP, stage_task
 
         @flow(persist_result=False)
         def only_extract() -> None:
@@ -182,7 +183,7 @@ def write_root(root: Path, media: Sequence[Path], count: int) -> Path:
 
 def _row(number: int, path: Path) -> dict:
     facts = {"outcome": "ok", "digest": f"{number:064x}", "fingerprint": "", "reason": "", "detail": ""}
-    place = {"path": f"clips/media/{path.name}", "begins_s": 0.0, "length_s": 10.0}
+    place = {"path": f"clips/media/{path.name}", "begins_s": 0.0, "length_s": 10.0, "covered_s": 10.0}
     return {"key": f"clip{number:07d}_0_10000", "video_id": f"clip{number:07d}", **facts, **place}
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from schemas.feature import Profile
 from schemas.outcome import ItemError, Outcome
-from tasks.media import media_streams, open_media, run_ffmpeg
+from tasks.media import in_seconds, media_streams, open_media, run_ffmpeg
 from tasks.pictures import Display, Moments, Picture, on_display
 from tasks.sound import Sound, heard, resampled
 
@@ -91,14 +91,14 @@ def _packets(
     """Each of the two streams with its packets in decode order, up to those that are due at `ends_s`."""
     streams = media_streams(container)
     packets: dict[int, list[av.Packet]] = {stream.index: [] for stream in streams}
-    open_streams = set(packets)
+    open_streams, seconds = set(packets), {one.index: in_seconds(one.time_base) for one in streams}
     for stream in streams:
         stream.codec_context.thread_count = 1  # workers x threads = cores
     for packet in container.demux(streams):
         if packet.stream_index in open_streams and packet.size:
             packets[packet.stream_index].append(packet)
             due = packet.pts if packet.dts is None else packet.dts
-            if due is not None and float(due * packet.time_base) >= ends_s:
+            if due is not None and seconds[packet.stream_index](due) >= ends_s:
                 open_streams.discard(packet.stream_index)
         if not open_streams:
             break

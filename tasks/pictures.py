@@ -6,15 +6,16 @@ refers to. What is decoded is byte-identical to a full decode, to which anything
 """
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from math import inf
 from typing import Literal
 
 import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+
+from tasks.media import in_seconds
 
 EVEN = 2  # 4:2:0 wants even sizes
 # What libav decodes: every picture, or those that others refer to.
@@ -86,15 +87,9 @@ def _stamps(packets: Sequence[av.Packet]) -> list[Stamp] | None:
     """All packets in presentation order; None where some have no time, or two have the same."""
     if not packets or any(packet.pts is None for packet in packets):
         return None
-    stamps = sorted(
-        (_seconds(packet.pts, packet.time_base), n, _seconds(packet.duration, packet.time_base))
-        for n, packet in enumerate(packets)
-    )
+    seconds = in_seconds(packets[0].time_base)
+    stamps = sorted((seconds(packet.pts), n, seconds(packet.duration)) for n, packet in enumerate(packets))
     return stamps if len({time_s for time_s, *_ in stamps}) == len(stamps) else None
-
-
-def _seconds(ticks: int | None, time_base: Fraction | None) -> float:
-    return float((ticks or 0) * (time_base or 0))
 
 
 def _wanted(stamps: Sequence[Stamp], moments: Moments) -> list[int]:
@@ -156,7 +151,7 @@ def _unit_types(data: bytes, size: int) -> Iterator[int]:
 def _decoded(
     stream: av.VideoStream, scheduled: Iterator[tuple[av.Packet, Mode | None]], moments: Moments
 ) -> Display:
-    taker = _Taker(moments, float(stream.sample_aspect_ratio or 1), stream.time_base)
+    taker = _Taker(moments, float(stream.sample_aspect_ratio or 1), in_seconds(stream.time_base))
     for frame in _frames(stream, scheduled):
         if frame.pts is not None:
             taker.see(frame)
@@ -180,7 +175,9 @@ class _Taker:
 
     moments: Moments
     aspect: float  # of a pixel
-    time_base: Fraction | None  # the stream's: the last frames come without one of their own
+    seconds: Callable[
+        [int | None], float
+    ]  # by the stream's clock: the last frames come without one of their own
     display: Display = field(default_factory=Display)
     _shown: av.VideoFrame | None = None
     _scaled: tuple[av.VideoFrame, Picture] | None = None
@@ -192,7 +189,7 @@ class _Taker:
         is_inside = time_s < self.moments.length_s
         if is_inside:
             self.display.first_s = time_s if self.display.first_s is None else self.display.first_s
-            self.display.ends_s = time_s + _seconds(frame.duration, self.time_base)
+            self.display.ends_s = time_s + self.seconds(frame.duration)
         self._take(time_s)
         if self._shown is None or is_inside:
             self._shown = frame
@@ -203,7 +200,7 @@ class _Taker:
         return self.display
 
     def _time_s(self, frame: av.VideoFrame) -> float:
-        return _seconds(frame.pts, self.time_base) - self.moments.begins_s
+        return self.seconds(frame.pts) - self.moments.begins_s
 
     def _take(self, before_s: float) -> None:
         wanted_s, display = self.moments.wanted_s, self.display
