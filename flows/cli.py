@@ -164,6 +164,12 @@ VERBS: dict[str, Verb] = {
         ("--root", "--json"),
         verbs.status,
     ),
+    "doctor": Verb(
+        "what this machine and its lanes lack for acquisition, with the remedy for each",
+        "mcgurk doctor --state data/state",
+        ("--state", "--json"),
+        verbs.doctor,
+    ),
     "verify": Verb(
         "every digest anew from the bytes on disk; exit 1 names what differs",
         "mcgurk verify --root data --rebuild",

@@ -1,12 +1,17 @@
 """What the commands print: plans, funnels and status as text."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.forget import Forgotten
-from schemas.manifest import part_numbers, part_path, read_part
+from schemas.manifest import part_numbers
 from schemas.shard import latest_digest
+from schemas.storage import is_local
+from tasks.availability import availability
+from tasks.doctor import Finding
+from tasks.lanes import lanes_told
 from tasks.parts import Plan
 from tasks.prune import Pruned
 from tasks.publish import measure_funnel
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
 
 MB = 1e6
 MOST_DIFFERENCES = 50  # that are printed
+LABELS_SHOWN = 10
 REASONS = 3  # of a stage's parts that a plan shows
 
 
@@ -43,24 +49,53 @@ def funnel_text(counts: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def status_of(root: Path) -> dict[str, Any]:
-    """The funnel, the latest version and when something is due again. Raises ValueError for no root."""
+def status_of(root: Path, now: datetime) -> dict[str, Any]:
+    """Funnel, latest version, availability, pace, lanes and what is due. Raises ValueError for no root."""
     if not part_numbers(root / "segments"):
         raise ValueError(
             f"{root} has no segments: build a dataset there first (mcgurk build --root {root} ...)"
         )
-    clips = root / "clips"
-    due = [
-        row["next_attempt_at"]
-        for part in part_numbers(clips)
-        for row in read_part(part_path(clips, part), ("next_attempt_at",))
-        if row["next_attempt_at"]
-    ]
+    told = {**measure_funnel(root), "dataset_version": latest_digest(root)}
     return {
-        **measure_funnel(root),
-        "dataset_version": latest_digest(root),
-        "next_attempt_at": min(due, default=None),
+        **told,
+        **availability(root, now),
+        "lanes": lanes_told(root / "state" if is_local(root) else None),
     }
+
+
+def status_text(status: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """The funnel, then availability by class and label, lanes, pace, and what is due when."""
+    lines = [funnel_text(status), "", "last answers of the source, by class"]
+    for name, one in status["classes"].items():
+        days = (
+            f"{(one['first'] or '')[:10]} to {(one['last'] or '')[:10]}" if one["last"] else "not tried yet"
+        )
+        lines.append(f"{one['segments']:>9,} {name:<24}{days}")
+    lines += ["", f"availability by label, the {LABELS_SHOWN} most frequent (--json has all)"]
+    for label, one in list(status["labels"].items())[:LABELS_SHOWN]:
+        share = f"{one['available'] / one['tried']:.1%}" if one["tried"] else "-"
+        lines.append(f"{one['tried']:>9,} {names.get(label, label):<32}{share:>7}")
+    for name, lane in status["lanes"].items():
+        closed = f"closed until {lane['closed_until']}: {lane['why']}" if lane["closed_until"] else "open"
+        lines.append(
+            f"lane {name}: {closed}; {lane['videos_today']:,} video(s) today, slowed by {lane['slowdown']:g}"
+        )
+    lines += ["", f"{status['backlog']:,} to try; {status['tried_per_hour']:,.0f} an hour in the last day"]
+    if status["backlog_ends_at"]:
+        lines.append(f"at that rate the backlog ends on {status['backlog_ends_at'][:10]}")
+    lines.append("due: " + ", ".join(f"{n:,} {when}" for when, n in status["due"].items()))
+    return "\n".join(lines)
+
+
+def doctor_text(found: Sequence[Finding]) -> str:
+    """A line for each finding, and the remedy below it where there is one."""
+    lines = []
+    for one in found:
+        lines.append(f"{'LACKS' if one.remedy else 'ok':<7}{one.what:<26}{one.found}")
+        lines += [f"{'':<7}{'':<26}-> {one.remedy}"] if one.remedy else []
+    lacking = sum(bool(one.remedy) for one in found)
+    lines.append(f"{lacking} thing(s) to mend" if lacking else "all well; next: mcgurk build")
+    return "\n".join(lines)
 
 
 def scores_text(results: Mapping[str, Any]) -> str:

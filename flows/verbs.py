@@ -65,20 +65,40 @@ def plan(options: argparse.Namespace) -> int:
 
 def status(options: argparse.Namespace) -> int:
     """What became of every segment."""
-    from flows.text import funnel_text, status_of
-    from schemas.storage import open_root
+    from datetime import UTC, datetime
 
-    status = status_of(open_root(options.root))
+    from flows.text import status_of, status_text
+    from schemas.storage import open_root
+    from tasks.labels import find_labels
+
+    root = open_root(options.root)
+    status = status_of(root, datetime.now(UTC))
     if options.json:
         print(json.dumps(status))
         return 0
-    print(funnel_text(status))
+    print(status_text(status, {mid: name for mid, (_, name) in find_labels(root / "segments", []).items()}))
     print(f"\ndataset version {status['dataset_version'] or 'none yet'}")
     if status["next_attempt_at"]:
         print(
             f"next attempt due {status['next_attempt_at']}: mcgurk build --root {options.root} --from download"
         )
     return 0
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """What this machine has and lacks; 1 where something is missing."""
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from flows.secrets import secret_of
+    from flows.text import doctor_text
+    from tasks.doctor import examine
+    from tasks.lanes import read_lanes
+
+    state = Path(options.state or "state").expanduser().absolute()
+    found = examine(read_lanes(state, ()), state, secret_of)
+    print(json.dumps([asdict(one) for one in found]) if options.json else doctor_text(found))
+    return 1 if any(one.remedy for one in found) else 0
 
 
 def train(options: argparse.Namespace) -> int:

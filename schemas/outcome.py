@@ -54,9 +54,12 @@ class Transient(Exception):  # noqa: N818  (the design's word)
 def funnel(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The law every run obeys: segments = in shards + the four kinds of loss, each by its reason.
 
-    Takes one row a segment with `outcome` and `reason`, each the latest that any stage said of it.
+    Takes rows with `outcome` and `reason`, each the latest that any stage said of a segment, or of as many of them
+    as `segments` says.
     """
-    counts = Counter((row["outcome"], row["reason"]) for row in rows)
+    counts: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        counts[row["outcome"], row["reason"]] += row.get("segments", 1)
 
     def by_reason(outcome: Outcome) -> dict[str, int]:
         return {reason: n for (kind, reason), n in sorted(counts.items()) if kind == outcome}

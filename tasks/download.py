@@ -70,6 +70,8 @@ def run(stage: Stage, parts: Sequence[int], config: DownloadConfig, day: Day) ->
     for part, work in works.items():
         for segment in work.due:
             videos.setdefault(segment["video_id"], []).append((part, segment))
+    # Who was never asked comes first, then who was asked longest ago: one that stops a lane each time starves nobody.
+    videos = dict(sorted(videos.items(), key=lambda one: one[1][0][1]["before"].get("tried_at") or ""))
     tried = broken = 0
     for part_rows in tracked(_fetched(stage, videos, config, day), len(videos), "download", log):
         tried, broken = tried + 1, broken + any(_is_of_the_world(row) for _, row in part_rows)

@@ -230,6 +230,22 @@ def read_state(state: Path, name: str) -> LaneState:
         return LaneState()
 
 
+def lanes_told(state: Path | None) -> dict[str, dict[str, Any]]:
+    """What every lane that ever asked remembers, by name, for people and programs; times are ISO texts."""
+    paths = sorted((state / FOLDER).glob("*.json")) if state else []
+    told = {path.stem: read_state(path.parent.parent, path.stem) for path in paths}
+    now_s = time.time()
+    return {
+        name: {
+            "closed_until": moment(one.closed_until_s) if one.closed_until_s > now_s else None,
+            "why": one.why,
+            "slowdown": one.slowdown,
+            "videos_today": _of_today(one, now_s).videos_today,
+        }
+        for name, one in told.items()
+    }
+
+
 def read_lanes(state: Path, default: tuple[LaneConfig, ...]) -> tuple[LaneConfig, ...]:
     """The lanes that `lanes.json` in the state folder lists, else `default`. Raises ValueError."""
     path = state / FILE

@@ -1,18 +1,25 @@
 """Publish: the shards that stand -> a dataset version with its funnel and its data card."""
 
+# pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
+# pyright: reportAttributeAccessIssue=false
+
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from schemas.feature import Profile
-from schemas.manifest import Row, part_numbers, part_path, read_part
+from schemas.manifest import Row, part_numbers
 from schemas.outcome import Outcome, funnel
 from schemas.rules import Rules
 from schemas.shard import Version, make_version, write_version
 from tasks.card import Labels, write_card
 from tasks.duplicates import write_duplicates
 from tasks.pack import packed
+from tasks.tables import read_columns
 from tasks.validate import judge
 
 log = logging.getLogger(__name__)
@@ -22,6 +29,7 @@ MANIFESTS = (
     "shards", "features/checked", "features", "clips/checked", "clips", "segments/checked", "segments",
 )  # fmt: skip
 VERDICT = ("key", "outcome", "reason")
+VERDICTS = pa.schema([(name, pa.string()) for name in VERDICT])
 
 
 def publish(
@@ -47,22 +55,33 @@ def publish(
 
 def measure_funnel(root: Path) -> dict:
     """What became of every segment of the index. Raises RuntimeError if one is lost or counted twice."""
-    rows = list(fates(root))
-    counts = funnel(rows)
-    indexed = sum(len(read_part(part_path(root / "segments", n), ("key",))) for n in _indexed(root))
-    if counts["segments"] != indexed or len({row["key"] for row in rows}) != indexed:
-        raise RuntimeError(f"the index has {indexed} segments, the manifests {counts['segments']}")
-    return counts
+    table = pa.concat_tables([VERDICTS.empty_table(), *_verdicts(root)])
+    keys = read_columns(root / "segments", _indexed(root), ("key",))["key"]
+    if table.num_rows != len(keys) or pc.count_distinct(table["key"]).as_py() != len(keys):
+        raise RuntimeError(f"the index has {len(keys)} segments, the manifests {table.num_rows}")
+    counted = table.group_by(["outcome", "reason"]).aggregate([("key", "count")])
+    return funnel(counted.rename_columns({"key_count": "segments"}).to_pylist())
 
 
 def fates(root: Path) -> Iterator[Row]:
     """key, outcome and reason of every segment; what has not reached a shard yet waits as `pending`."""
-    for part in _indexed(root):
-        paths = ((name, part_path(root / name, part)) for name in MANIFESTS)
-        name, path = next((name, path) for name, path in paths if path.is_file())
-        for row in read_part(path, VERDICT):
-            is_pending = row["outcome"] == Outcome.OK and name != "shards"
-            yield {**row, "outcome": Outcome.WAITING.value, "reason": "pending"} if is_pending else row
+    for table in _verdicts(root):
+        yield from table.to_pylist()
+
+
+def _verdicts(root: Path) -> Iterator[pa.Table]:
+    """The same as tables: a manifest's parts together, the furthest first."""
+    left = set(_indexed(root))
+    for name in MANIFESTS:
+        parts = sorted(left & set(part_numbers(root / name)))
+        left -= set(parts)
+        table = read_columns(root / name, parts, VERDICT)
+        is_pending = pc.equal(table["outcome"], Outcome.OK.value) if name != "shards" else None
+        if is_pending is not None:
+            outcome = pc.if_else(is_pending, Outcome.WAITING.value, table["outcome"])
+            reason = pc.if_else(is_pending, "pending", table["reason"])
+            table = pa.table({"key": table["key"], "outcome": outcome, "reason": reason})
+        yield table
 
 
 def _indexed(root: Path) -> Sequence[int]:

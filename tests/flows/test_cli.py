@@ -22,6 +22,7 @@ OPTIONS = {
     "plan": BUILD | {"--json"},
     "train": {"--root", "--preset", "--model", "--state"},
     "status": {"--root", "--json"},
+    "doctor": {"--state", "--json"},
     "verify": {"--root", "--state", "--rebuild", "--compute", "--json"},
     "prune": {"--root", "--state"},
     "forget": {"video_ids", "--root", "--state"},
