@@ -302,13 +302,13 @@ def test_pages_that_name_or_show_it_are_cleaned(root):
 
 
 def test_models_and_artefacts_of_a_version_that_held_it_are_found(root):
-    from training.tracking import MlflowClient, Store, VersionSource, experiment_run
+    from training.tracking import MlflowClient, RunSpec, Store, VersionSource, experiment_run
 
     held, page = latest_digest(root), '<h1>t</h1><img src="data:image/jpeg;base64,AAAA">'
     store, runs = Store(root), []
     for digest in (held, "f" * 64):
         source = VersionSource(digest, str(root))
-        with experiment_run(store, "run", {}, dataset=source, tags={}) as run:
+        with experiment_run(store, RunSpec("run", {}, source, {})) as run:
             run.client.log_text(run.run_id, page, "report.html")
         runs.append(run)
     client = MlflowClient(store.tracking_uri)
