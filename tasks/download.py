@@ -13,10 +13,10 @@ from pathlib import Path
 from schemas.clip import CLIPS
 from schemas.manifest import DUE_COLUMN, Row, part_path, read_header, read_part
 from schemas.outcome import Outcome
-from schemas.storage import is_whole
-from tasks import ledger
+from schemas.storage import is_whole, sweep
+from tasks import lanes, ledger
 from tasks.failures import CLASSES, Fault
-from tasks.fetching import Day, DownloadConfig, fetched
+from tasks.fetching import SCRATCH, Day, DownloadConfig, fetched
 from tasks.parts import Headers, Inputs, PartPlan, Plan, Stage, carried, commit_part, header_of, read_inputs
 from tasks.progress import tracked
 
@@ -65,6 +65,7 @@ def run(stage: Stage, parts: Sequence[int], config: DownloadConfig, day: Day) ->
 
     Raises RuntimeError if more than `max_transient_share` of the videos fail for the world's fault.
     """
+    _remove_leavings(day.state)
     works = {part: _work(stage, part, day) for part in parts}
     videos: dict[str, list[tuple[int, Row]]] = {}
     for part, work in works.items():
@@ -89,10 +90,15 @@ def _fetched(
 ) -> Iterable[list[tuple[int, Row]]]:
     if not videos:
         return
-    scratch = day.state / "scratch"
-    shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed: one downloads at a time
-    scratch.mkdir(parents=True)
+    (day.state / SCRATCH).mkdir(parents=True)
     yield from fetched(stage, videos, config, day)
+
+
+def _remove_leavings(state: Path) -> None:
+    """Removes what a run that was killed left in the state folder: one downloads at a time."""
+    shutil.rmtree(state / SCRATCH, ignore_errors=True)
+    for name in (lanes.FOLDER, ledger.FOLDER):
+        sweep(state / name)
 
 
 def _is_of_the_world(row: Row) -> bool:

@@ -24,6 +24,7 @@ from tasks.sources import Fetch, module_of, open_source
 
 log = logging.getLogger(__name__)
 
+SCRATCH = "scratch"  # in the state folder: media between their host and their clips
 TRIES = 3  # in place, for passing trouble
 FIRST_WAIT_S = 0.5
 
@@ -163,7 +164,7 @@ class _Crew:
 
     def video(self, fetch: Fetch, segments: Segments) -> Segments:
         """Fetches one video and cuts all its segments. Raises LaneClosed."""
-        with TemporaryDirectory(dir=self.day.state / "scratch") as scratch:
+        with TemporaryDirectory(dir=self.day.state / SCRATCH) as scratch:
             try:
                 cuts = opened(self._fetch(fetch, segments[0][1]["video_id"], Path(scratch)), Path(scratch))
             except (ItemError, Transient) as error:
@@ -195,7 +196,7 @@ class _Crew:
         if isinstance(error, Transient) or not self.canary or self.lane.has_witness():
             return True
         self.lane.take_video()
-        with TemporaryDirectory(dir=self.day.state / "scratch") as scratch:
+        with TemporaryDirectory(dir=self.day.state / SCRATCH) as scratch:
             try:
                 self._fetch(fetch, self.canary, Path(scratch))
             except (ItemError, Transient) as failed:

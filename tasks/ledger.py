@@ -16,6 +16,7 @@ from schemas.clip import CLIPS
 from schemas.manifest import Row
 from schemas.storage import replacing
 
+FOLDER = "attempts"
 COMPACTED_BYTES = 1 << 20  # of lines, from which a part's are compacted: about 2,000 attempts
 GENERATION = b"mcgurk-generation"
 
@@ -95,7 +96,7 @@ def _lines(path: Path) -> Iterator[Row]:
 
 
 def _folder(state: Path) -> Path:
-    return state / "attempts"
+    return state / FOLDER
 
 
 def _lines_path(state: Path, part: int, generation: int) -> Path:

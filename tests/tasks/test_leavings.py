@@ -45,6 +45,18 @@ def killed_while_writing(path):
     assert done.returncode == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("name", ["lanes/direct.json", "attempts/000000.parquet"])
+def test_the_next_download_removes_what_a_killed_one_left_in_the_state_folder(root, name):
+    path = root.state / name
+    killed_while_writing(path)
+    assert [one for one in path.parent.iterdir() if one.name.startswith(".")]
+    next((root.path / "clips" / "media").rglob("*.mp4")).unlink()
+
+    assert root.run("download") == [0]
+
+    assert [one for one in path.parent.iterdir() if one.name.startswith(".")] == []
+
+
 def test_prune_removes_what_a_killed_pack_left(root):
     before = files(root)
     killed_while_writing(root.path / "shards" / "000000.parquet")
