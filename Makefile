@@ -22,7 +22,7 @@ test: $(READY)  ## The tests that every change must pass (under 12 minutes on 2 
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 slow: $(READY)  ## What takes longer: training goals, kills, damaged files (under 30 minutes)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 check: $(READY)  ## Format, lint and types
 	$(BIN)/ruff format --check .
