@@ -177,7 +177,7 @@ def plan_all(pipeline: Pipeline) -> dict[str, Plan]:
     before, headers_of = plans["index"], cache(header_of)  # each is asked for by several stages
     for name in STAGES[1:-1]:
         before = plans[name] = plan_one(pipeline, name, before, headers_of=headers_of)
-    return {**plans, "publish": plan_publish(pipeline, before)}
+    return {**plans, "publish": plan_publish(pipeline, before, headers_of)}
 
 
 def plan_one(
@@ -214,13 +214,13 @@ def _planned_lists(pipeline: Pipeline):
         yield studio.lists(Path(folder), pipeline.config.corpus)
 
 
-def plan_publish(pipeline: Pipeline, before: Plan) -> Plan:
+def plan_publish(pipeline: Pipeline, before: Plan, headers_of: Headers = header_of) -> Plan:
     """Whether the shards that stand are the latest version, and its page, which is written last, is there."""
     digest = latest_digest(pipeline.root)
     pending = [plan for plan in before.parts if plan.state != "done"]
     if digest is None:
         return Plan("publish", [PartPlan(0, "missing", "no version yet")])
-    if pending or make_version(pipeline.config.profile, packed(pipeline.root)).digest != digest:
+    if pending or make_version(pipeline.config.profile, packed(pipeline.root, headers_of)).digest != digest:
         return Plan("publish", [PartPlan(0, "stale", "the shards change")])
     if not (pipeline.root / "versions" / f"{digest}.html").is_file():
         return Plan("publish", [PartPlan(0, "stale", "its page is missing")])

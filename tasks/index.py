@@ -103,7 +103,7 @@ def index(root: Path, paths: Sequence[Path], config: IndexConfig, *, strict: boo
 def _write(folder: Path, part: NewPart, forgotten: set[str]) -> None:
     """Commits a part; its slots of videos that were taken down before are `forgotten` from the start."""
     table = part.table
-    if not forgotten.isdisjoint(table["video_id"].to_pylist() if forgotten else ()):
+    if forgotten and not forgotten.isdisjoint(table["video_id"].to_pylist()):
         rows = [obeyed(row) if row["video_id"] in forgotten else row for row in table.to_pylist()]
         table = pa.Table.from_pylist(rows, SEGMENTS)
     write_table(part_path(folder, part.part), table, PartHeader("index", "", {}))

@@ -20,8 +20,6 @@ from schemas.manifest import (
     Row,
     canonical_json,
     part_numbers,
-    part_path,
-    read_header,
     write_part,
 )
 from schemas.outcome import Outcome
@@ -29,7 +27,7 @@ from schemas.shard import JSON_SUFFIX, SHARDS, Shard, shard_name
 from schemas.storage import SCRATCH, place, scratch_beside
 from tasks import features
 from tasks.members import feature_path, members_by_key, open_members, read_sample
-from tasks.parts import Inputs, Stage, carried, commit_part, read_inputs
+from tasks.parts import Headers, Inputs, Stage, carried, commit_part, header_of, read_inputs
 
 log = logging.getLogger(__name__)
 
@@ -180,11 +178,11 @@ def _add_sample(tar: tarfile.TarFile, key: str, members: dict[str, bytes]) -> Ro
     return {"members": placed, "size_bytes": size, "digest": digest.hexdigest()}
 
 
-def packed(root: Path) -> list[Shard]:
+def packed(root: Path, headers_of: Headers = header_of) -> list[Shard]:
     """The shards that the manifest `shards` names."""
     found = []
     for part in part_numbers(root / "shards"):
-        header = read_header(part_path(root / "shards", part))
+        header = headers_of(root, "shards", part)
         if header and header.facts["num_ok"]:
             name, split, sha256, size = (header.facts[column] for column in SHARD_COLUMNS)
             found.append(Shard(name, split, part, sha256, size, header.facts["num_ok"]))

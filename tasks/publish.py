@@ -76,8 +76,8 @@ def _verdicts(root: Path) -> Iterator[pa.Table]:
         parts = sorted(left & set(part_numbers(root / name)))
         left -= set(parts)
         table = read_columns(root / name, parts, VERDICT)
-        is_pending = pc.equal(table["outcome"], Outcome.OK.value) if name != "shards" else None
-        if is_pending is not None:
+        if name != "shards":
+            is_pending = pc.equal(table["outcome"], Outcome.OK.value)
             outcome = pc.if_else(is_pending, Outcome.WAITING.value, table["outcome"])
             reason = pc.if_else(is_pending, "pending", table["reason"])
             table = pa.table({"key": table["key"], "outcome": outcome, "reason": reason})

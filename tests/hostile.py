@@ -10,9 +10,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
+
+from real_servers import answering
 
 from tasks.lanes import Clock
 
@@ -58,24 +60,11 @@ def seeded(ids: list[str], share: float, weights: Mapping[str, int], seed: int) 
 @contextmanager
 def hostile(host: HostileHost) -> Iterator[HostileHost]:
     """The host on a free port of loopback."""
-    server = _Server(("127.0.0.1", 0), partial(_Handler, host))
-    host.address = f"http://127.0.0.1:{server.server_port}"
-    thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield host
-    finally:
-        host.is_over.set()  # those who stall
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request, client_address):
-        """A client left: that is what it should do."""
+    with answering(partial(_Handler, host)) as host.address:
+        try:
+            yield host
+        finally:
+            host.is_over.set()  # those who stall
 
 
 class _Handler(BaseHTTPRequestHandler):

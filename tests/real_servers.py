@@ -5,7 +5,7 @@ import subprocess
 import sys
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,12 +47,18 @@ class Host:
 @contextmanager
 def hosting(files: dict[str, Path]) -> Iterator[Host]:
     host = Host(files=files)
-    server = _Server(("127.0.0.1", 0), partial(_Handler, host))
-    host.address = f"http://127.0.0.1:{server.server_port}"
+    with answering(partial(_Handler, host)) as host.address:
+        yield host
+
+
+@contextmanager
+def answering(handler: Callable) -> Iterator[str]:
+    """An HTTP server on a free port of loopback; yields its address."""
+    server = _Server(("127.0.0.1", 0), handler)
     thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
-        yield host
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()

@@ -82,6 +82,13 @@ def vgg(channels_in: int, width: int, stem_stride: int) -> nn.Sequential:
     return net
 
 
+def imagenet_statistics() -> tuple[Tensor, Tensor]:
+    """ImageNet's mean and deviation of each channel, (3, 1, 1), as every image network since; near enough for any."""
+    return torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(
+        3, 1, 1
+    )
+
+
 class SeedTrunks(nn.Module):
     """The pair of trunks that L3-Net, AVE-Net and AVOL-Net share, with what they do to pictures."""
 
@@ -90,9 +97,8 @@ class SeedTrunks(nn.Module):
 
     def __init__(self, width: int, stem_stride: int) -> None:
         super().__init__()
-        # ImageNet's channel statistics, as every image network since; near enough for any natural pictures.
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1))
+        for name, values in zip(("mean", "std"), imagenet_statistics(), strict=True):
+            self.register_buffer(name, values)
         self.vision = vgg(3, width, stem_stride)
         self.hearing = vgg(1, width, stem_stride)
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from training.data import Dataset, default_groups
-from training.decoding import load_batch
+from training.decoding import load_frames, load_sounds, needed
 from training.embeddings import pictures
 from training.models.sync import CLASS_LAGS, MS_PER_LAG, NUM_CLASSES, Sync, offset_classes, offsets_ms
 from training.sampling import even_plan, usable
@@ -73,13 +73,13 @@ def find_offsets(model: Sync, clips: Dataset, late_ms: np.ndarray) -> tuple[np.n
     found_ms, classes = [], []
     for start in range(0, len(clips), CLIPS_PER_CALL):
         rows = np.arange(start, min(start + CLIPS_PER_CALL, len(clips)))
+        plan = even_plan(clips, rows, 1, replace(model.view, sound_ms=clips.profile.length_ms))
+        held = clips.holding(needed(clips, plan, model.view))
+        V = model.encode_image(pictures(load_frames(held, plan, model.view).to(device)))["vector"]
         for column in range(late_ms.shape[1]):
-            plan = even_plan(clips, rows, 1, replace(model.view, sound_ms=clips.profile.length_ms))
             # A late sound is one that was cut from earlier on.
             moved = replace(plan, shifts_ms=-np.round(late_ms[rows, column]).astype(np.int64))
-            batch = load_batch(clips, moved, model.view).to(device)
-            V = model.encode_image(pictures(batch.frames))["vector"]
-            A = model.encode_audio(model.front_end(batch.sound))["vector"]
+            A = model.encode_audio(model.front_end(load_sounds(held, moved, model.view).to(device)))["vector"]
             curves = model.curve(V, A)
             found_ms.append(offsets_ms(curves)[0].cpu().numpy())
             classes.append(offset_classes(curves).argmax(1).cpu().numpy())

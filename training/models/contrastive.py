@@ -26,7 +26,7 @@ from training.frontend import FrontEnd, Kind, LogSpectrogram, raw_wave, stored_l
 from training.models import AvcModel, Needs
 from training.negatives import Steps
 from training.sampling import View
-from training.trunks import LearntFilterbank, channels, resnet
+from training.trunks import LearntFilterbank, channels, imagenet_statistics, resnet
 
 IMAGE_STEM_STRIDE = 4  # 112 px to 28, as ResNet's stem with its pooling
 # 64 mels x 100 frames to 32 x 50: a harmonic is a few mels wide. 257 bins x 199 frames to 65 x 50.
@@ -96,9 +96,8 @@ class Contrastive(AvcModel):
         )
         super().__init__(View(config.frame_px, 1 + config.motion, sound), front_end)
         self.config = config
-        # ImageNet's channel statistics, as every image network since; near enough for any natural pictures.
-        self.register_buffer("image_mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
-        self.register_buffer("image_std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1))
+        for name, values in zip(("image_mean", "image_std"), imagenet_statistics(), strict=True):
+            self.register_buffer(name, values)
         is_wave = config.front_end == "wave"
         bands = N_MELS if is_wave else self.front_end.num_bins
         self.filterbank = LearntFilterbank(bands, SAMPLE_RATE_HZ) if is_wave else nn.Identity()

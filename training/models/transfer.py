@@ -23,7 +23,7 @@ from training.models.contrastive import TEMPERATURE_RANGE
 from training.negatives import Steps
 from training.pretrained import EFFICIENTNET, RANDOM, audio_trunk, image_trunk
 from training.sampling import View
-from training.trunks import everywhere, resnet
+from training.trunks import everywhere, imagenet_statistics, resnet
 
 IMAGE_PX = 112
 AUDIO_BLOCKS, AUDIO_STRIDE = (1, 1, 1), 2
@@ -77,8 +77,8 @@ class Transfer(FrozenModel):
         self.config = config
         sides = {"image": config.is_image_frozen, "audio": config.is_audio_frozen and bool(config.audio)}
         self.frozen = tuple(side for side, is_frozen in sides.items() if is_frozen)  # pyright: ignore[reportAttributeAccessIssue]
-        self.register_buffer("image_mean", torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1))
-        self.register_buffer("image_std", torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1))
+        for name, values in zip(("image_mean", "image_std"), imagenet_statistics(), strict=True):
+            self.register_buffer(name, values)
         self.register_buffer("pitch", torch.linspace(-1.0, 1.0, N_MELS).view(1, 1, N_MELS, 1))
         image = image_trunk(config.image, config.image_weights)
         audio = audio_trunk(config.audio, config.audio_weights) if config.audio else None
