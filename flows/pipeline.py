@@ -16,6 +16,7 @@ from schemas.shard import duplicates_path, exclude_path, latest_digest, make_ver
 from schemas.storage import is_local, open_root
 from tasks import download, extract, index, pack, validate
 from tasks.labels import find_labels
+from tasks.lists import read_list
 from tasks.pack import PackConfig, packed
 from tasks.parts import Headers, Only, PartPlan, Plan, Stage, header_of, plan_stage
 from tasks.sources import open_source, studio
@@ -197,7 +198,7 @@ def plan_one(
 def plan_index(pipeline: Pipeline, lists: Sequence[Path]) -> Plan:
     """The parts that stand, and those that new lists would open."""
     known = index.recorded_lists(pipeline.root)
-    read = [index.read_list(path) for path in lists]
+    read = [read_list(path) for path in lists]
     new = [one for one in read if one.sha256 not in known]
     fresh = index.deal(pipeline.root, new, pipeline.config.index) if new else []
     done = [PartPlan(part, "done") for part in part_numbers(pipeline.root / index.FOLDER)]

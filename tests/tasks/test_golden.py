@@ -14,6 +14,7 @@ from schemas.manifest import digest_of, digest_of_table
 from tasks import extract, features, index, pack
 from tasks.decode import Decoded
 from tasks.index import IndexConfig
+from tasks.lists import read_list
 from tasks.pack import PackConfig, describe, write_shard
 from tasks.pictures import Picture
 from tasks.prints import prints_of
@@ -83,8 +84,6 @@ def test_slots_are_dealt_as_ever(tmp_path):
     """There is no VERSION to raise: a slot that was given once stays."""
     (tmp_path / "list.csv").write_text(LIST)
 
-    parts = index.deal(
-        tmp_path, [index.read_list(tmp_path / "list.csv")], IndexConfig(part_size=64, val_share=0.1)
-    )
+    parts = index.deal(tmp_path, [read_list(tmp_path / "list.csv")], IndexConfig(part_size=64, val_share=0.1))
 
     assert digest_of([[part.part, digest_of_table(part.table)] for part in parts]) == SLOTS
