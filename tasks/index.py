@@ -20,7 +20,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from schemas.manifest import PartHeader, part_numbers, part_path, sha256_of_file, write_table, write_text
+from schemas.manifest import (
+    PartHeader,
+    encoded,
+    part_numbers,
+    part_path,
+    sha256_of_file,
+    write_bytes,
+    write_text,
+)
 from schemas.segment import SEGMENTS, SPLITS
 from schemas.storage import readable
 from tasks.labels import keep_labels
@@ -30,9 +38,7 @@ from tasks.tombstones import obeyed, read_tombstones
 log = logging.getLogger(__name__)
 
 FOLDER = "segments"
-WRITERS = (
-    4  # parts under way at once: most of a write waits for the disk or runs outside the interpreter's lock
-)
+WRITERS = 4  # files under way at once: they wait for the disk
 LISTS = "lists.json"  # which lists were read, with their digests
 
 
@@ -65,11 +71,8 @@ def index(root: Path, paths: Sequence[Path], config: IndexConfig, *, strict: boo
         raise ValueError(f"{len(malformed)} malformed line(s); the first: {malformed[0]}")
     for line in malformed[:10]:
         log.warning("skipped %s", line)
-    parts = deal(root, lists, config)
-    forgotten = set(read_tombstones(root))
-    with ThreadPoolExecutor(WRITERS) as writers:
-        for _ in writers.map(lambda part: _write(root / FOLDER, part, forgotten), parts):
-            pass  # raises what a writer raised
+    parts = deal(root, lists, config) if lists else []
+    _write(root / FOLDER, parts, set(read_tombstones(root)))
     keep_labels(root / FOLDER, paths)
     if lists:
         known |= {one.sha256: {"file": one.name, "malformed": one.malformed} for one in lists}
@@ -78,13 +81,26 @@ def index(root: Path, paths: Sequence[Path], config: IndexConfig, *, strict: boo
     return {"lists": len(lists), "segments": new, "parts": len(parts), "malformed": len(malformed)}
 
 
-def _write(folder: Path, part: NewPart, forgotten: set[str]) -> None:
-    """Commits a part; its slots of videos that were taken down before are `forgotten` from the start."""
-    table = part.table
-    if forgotten and not forgotten.isdisjoint(table["video_id"].to_pylist()):
-        rows = [obeyed(row) if row["video_id"] in forgotten else row for row in table.to_pylist()]
-        table = pa.Table.from_pylist(rows, SEGMENTS)
-    write_table(part_path(folder, part.part), table, PartHeader("index", "", {}))
+def _write(folder: Path, parts: Sequence[NewPart], forgotten: set[str]) -> None:
+    """Commits the parts; slots of videos that were taken down before are `forgotten` from the start."""
+    header = PartHeader("index", "", {})
+    with ThreadPoolExecutor(WRITERS) as writers:
+        # Encoded by one thread: several would only take the interpreter's lock from each other.
+        written = [
+            writers.submit(
+                write_bytes, part_path(folder, one.part), encoded(_obeyed(one.table, forgotten), header)
+            )
+            for one in parts
+        ]
+    for one in written:
+        one.result()
+
+
+def _obeyed(table: pa.Table, forgotten: set[str]) -> pa.Table:
+    if not forgotten or forgotten.isdisjoint(table["video_id"].to_pylist()):
+        return table
+    rows = [obeyed(row) if row["video_id"] in forgotten else row for row in table.to_pylist()]
+    return pa.Table.from_pylist(rows, SEGMENTS)
 
 
 def recorded_lists(root: Path) -> dict[str, dict]:
@@ -122,28 +138,25 @@ def _known(root: Path) -> tuple[pa.Array, dict[str, str]]:
 
 
 def _with_splits(table: pa.Table, splits: dict[str, str], config: IndexConfig) -> pa.Table:
-    """Adds each row's video as a number, its split (by `splits` where that knows it) and the hash that orders it."""
-    videos = table["video_id"].combine_chunks().dictionary_encode()
-    names = videos.dictionary.cast(pa.binary()).to_pylist()
+    """Adds each row's split (by `splits` where that knows its video) and the hash of its video that orders it."""
+    names = table["video_id"].cast(pa.binary()).to_pylist()
     hashes = b"".join([hashlib.sha1(name, usedforsecurity=False).digest()[:8] for name in names])
     order = np.frombuffer(hashes, ">u8").astype(np.uint64)
     # The last bytes decide: the first ones order the slots, and val must not be one end of that order.
     is_val = (order & np.uint64(2**32 - 1)) < config.val_share * 2**32
-    at = pc.index_in(videos.dictionary, pa.array(list(splits), pa.string()))
+    at = pc.index_in(table["video_id"], pa.array(list(splits), pa.string()))
     known = pa.array(list(splits.values()), pa.string()).take(at)
-    columns = {"split": pc.coalesce(known, pc.if_else(is_val, "val", "train")), "order": pa.array(order)}
-    for name, column in columns.items():
-        table = table.append_column(name, column.take(videos.indices))
-    return table.append_column("video", videos.indices)
+    table = table.append_column("split", pc.coalesce(known, pc.if_else(is_val, "val", "train")))
+    return table.append_column("order", pa.array(order))
 
 
 def _in_slot_order(table: pa.Table) -> pa.Table:
     """By split, then by the hash of the video, then by time; the first row of every key."""
     rank = pc.index_in(table["split"], pa.array(SPLITS)).to_numpy()
-    end, start, video, order = (table[name].to_numpy() for name in ("end_ms", "start_ms", "video", "order"))
-    rows = np.lexsort((end, start, video, order, rank))  # numbers only: texts take several times as long
-    again = np.zeros(len(rows), bool)
-    again[1:] = np.all([np.diff(one[rows]) == 0 for one in (video, start, end)], axis=0)
+    end, start, order = (table[name].to_numpy() for name in ("end_ms", "start_ms", "order"))
+    rows = np.lexsort((end, start, order, rank))  # numbers only: texts take several times as long
+    again = np.zeros(len(rows), bool)  # 64 bits of hash stand for a video: 2 M of them are distinct
+    again[1:] = np.all([np.diff(one[rows]) == 0 for one in (order, start, end)], axis=0)
     places = pa.array(rows[~again])
     with ThreadPoolExecutor() as threads:
         columns = list(threads.map(lambda column: column.take(places), table.columns))
