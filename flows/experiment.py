@@ -179,9 +179,10 @@ def _train(experiment: Experiment, run: tracking.Run) -> list[dict[str, float]]:
     """The metrics of every step; the best weights are in the experiment's folder."""
     folder = experiment.folder(run)
     history = History(folder / HISTORY)
-    for metrics in _told(_steps(experiment, folder)):
-        run.log_step(metrics)
-        history.add(metrics)
+    with tracking.system_metrics(run):
+        for metrics in _told(_steps(experiment, folder)):
+            run.log_step(metrics)
+            history.add(metrics)
     run.flush()
     return history.steps
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ import preloaded
 from flows.servers import free_port, running, stop
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+PATIENCE_S = 180.0
 DATA_FOLDERS = ("segments", "clips", "features", "shards", "versions")
 
 
@@ -150,3 +152,14 @@ def _elsewhere(
         yield process
     finally:
         stop(process)
+
+
+def wait_for(condition, what: str):
+    """The first true answer of `condition`; fails with `what` when patience ends."""
+    ends = time.monotonic() + PATIENCE_S
+    while time.monotonic() < ends:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"{what} did not happen within {PATIENCE_S:g} s")

@@ -28,6 +28,7 @@ from mlflow.data.dataset_source import DatasetSource
 from mlflow.entities import Metric, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 
@@ -145,6 +146,21 @@ def experiment_run(store: Store, spec: RunSpec) -> Iterator[Run]:
             yield run
         finally:
             run.flush()
+
+
+@contextmanager
+def system_metrics(run: Run) -> Iterator[None]:
+    """This machine's CPU, memory, disk, network and NVIDIA GPUs as the run's metrics `system/...`, every 10 s.
+
+    For trainings only: the imports of MLflow's thread can dead-lock with those of an evaluation (hence not by
+    `start_run`).
+    """
+    monitor = SystemMetricsMonitor(run.run_id, resume_logging=True)
+    monitor.start()
+    try:
+        yield
+    finally:
+        monitor.finish()
 
 
 def has_run(store: Store, run_id: str) -> bool:

@@ -2,16 +2,14 @@
 
 import json
 import os
-import time
 import urllib.request
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import timecode
+from real_servers import wait_for
 from timecode import Recipe
-
-PATIENCE_S = 180.0
 
 
 @pytest.fixture(scope="module")
@@ -49,17 +47,6 @@ def ask(api: str, path: str, body: dict | None = None):
     request = urllib.request.Request(f"{api}{path}", data, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.load(answer)
-
-
-def wait_for(condition, what: str):
-    """The first true answer of `condition`; fails with `what` when patience ends."""
-    ends = time.monotonic() + PATIENCE_S
-    while time.monotonic() < ends:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"{what} did not happen within {PATIENCE_S:g} s")
 
 
 def flow_runs(api: str, deployment: str) -> list[dict]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from avc_fixtures import tone
+from real_servers import wait_for
 
 from schemas.signal import INT16_SCALE
 from training import tracking
@@ -115,6 +116,23 @@ def test_a_run_is_gone_on_with(store):
     assert [m.value for m in client.get_metric_history(first.run_id, "loss")] == [2.0, 1.0]
     assert client.get_run(first.run_id).info.status == "FINISHED"
     assert has_run(store, first.run_id) and not has_run(store, "0" * 32)
+
+
+def test_a_training_s_machine_is_watched_from_where_an_earlier_process_stopped(store, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    spec, name = RunSpec("watched", {}, VersionSource("d", ""), {}), "system/cpu_utilization_percentage"
+    client = tracking.MlflowClient(store.tracking_uri)
+
+    def steps(run):
+        return [metric.step for metric in client.get_metric_history(run.run_id, name)]
+
+    with experiment_run(store, spec) as first, tracking.system_metrics(first):
+        wait_for(lambda: len(steps(first)) >= 2, "a second look")
+    before = steps(first)
+    with experiment_run(store, replace(spec, run_id=first.run_id)) as second, tracking.system_metrics(second):
+        wait_for(lambda: len(steps(second)) > len(before), "a further look")
+
+    assert steps(second) == list(range(len(steps(second))))
 
 
 def test_a_registered_model_loads_without_this_repository(store, registered, model, tmp_path):
