@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from flows import presets
-from flows.experiment import BEST, RUN_NAME, ExperimentOptions, groups_of, prepare, run_experiment
 from flows.presets import TrainSettings
 from flows.servers import prefect_api
 from schemas.feature import PROFILES
@@ -59,7 +58,7 @@ def main() -> None:
                 f"scenes, {options.minutes:g} minutes of the first, as many steps of the others\n"
             )
             if options.sync:
-                print_offsets(run_experiment(ExperimentOptions(str(root), model="sync")))
+                print_offsets(trained(root, model="sync"))
             else:
                 compare(root, ["contrastive", *options.models.split(",")])
     print(f"\nGoals (2,000 scenes, 10 minutes): {GOALS}")
@@ -81,6 +80,13 @@ def build(root: Path, options: argparse.Namespace) -> None:
     build_dataset(BuildOptions(str(root), preset="benchmark"))
 
 
+def trained(root: Path, **options: Any) -> dict[str, Any]:
+    """The results of one experiment."""
+    from flows.experiment import ExperimentOptions, run_experiment  # after Prefect's address is known
+
+    return run_experiment(ExperimentOptions(str(root), **options))
+
+
 def compare(root: Path, models: Sequence[str]) -> None:
     """Trains each and prints its numbers."""
     print(
@@ -89,7 +95,7 @@ def compare(root: Path, models: Sequence[str]) -> None:
     )
     results, logits, steps = {}, {}, None
     for model in models:
-        results[model] = run_experiment(ExperimentOptions(str(root), model=model, steps=steps))
+        results[model] = trained(root, model=model, steps=steps)
         steps = steps or results[model]["steps"]
         logits[model], labels, videos = scores(root, results[model])
         gain = paired_gain(logits[models[0]], logits[model], labels, videos)
@@ -120,6 +126,8 @@ def percent(scores: dict[str, Any]) -> str:
 
 def scores(root: Path, found: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Logits of a model on the pairs of one family, their labels and videos."""
+    from flows.experiment import BEST, RUN_NAME, ExperimentOptions, groups_of, prepare
+
     experiment = prepare(ExperimentOptions(str(root)))
     model = load_model(experiment.pipeline.here / "reports" / found["run_id"][:RUN_NAME] / BEST)
     clips = usable(experiment.dataset().split("eval"), model.view)
