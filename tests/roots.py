@@ -92,12 +92,12 @@ def write_clips(folder: Path, ids: list[str], recipe: Recipe | None = None) -> l
     return [path]
 
 
-def write_corpus(folder: Path, num_eval: int, num_train: int) -> list[Path]:
-    """Short clips of two seconds, and a list of each split of them: so that there are two shards."""
+def write_corpus(folder: Path, num_eval: int, num_train: int, more: Sequence[str] = ()) -> list[Path]:
+    """Short clips of two seconds and a list of evaluation and of training; `more` are ids for training."""
     folder.mkdir(parents=True)
     lists = []
-    for name, count in (("eval_segments", num_eval), ("train_segments", num_train)):
-        ids = [f"{name[:5]}{n:02d}" for n in range(count)]
+    for name, count, others in (("eval_segments", num_eval, ()), ("train_segments", num_train, more)):
+        ids = [*(f"{name[:5]}{n:02d}" for n in range(count)), *others]
         for n, video_id in enumerate(ids):
             timecode.write(folder / f"{video_id}.mp4", Recipe(seconds=2 + n / 10, frame_rate=10))
         path = folder / f"{name}.csv"

@@ -111,7 +111,11 @@ class Trainer:
         )
         for name, clips in (("train", self.train_clips), ("val", self.val_clips)):
             if len(np.unique(clips.videos)) < 2:
-                raise ValueError(f"split {name!r} has {len(clips)} usable clips: pairing needs two videos")
+                raise ValueError(
+                    f"split {name!r} has {len(clips)} usable clips of {len(np.unique(clips.videos))} video(s), and "
+                    "pairing needs two: build a version of more segments, or give `val` a larger share of them "
+                    "(IndexConfig.val_share) in a root of its own"
+                )
         learn_sound_statistics(model, self.train_clips)
         model.to(self.device)
         for module in model.modules():

@@ -19,6 +19,8 @@ from training.streaming import batches
 
 ROOT = "s3://bucket/root"
 EVAL, TRAIN = 4, 12
+VAL = ("train47", "train128")  # by the hashes of these ids
+CLIPS = EVAL + TRAIN + len(VAL)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ class Remote:
 
     def __init__(self, folder: Path, store: dict[str, str]) -> None:
         self.folder, self.store = folder, store
-        self.lists = [str(path) for path in write_corpus(folder / "media", EVAL, TRAIN)]
+        self.lists = [str(path) for path in write_corpus(folder / "media", EVAL, TRAIN, VAL)]
 
     @property
     def build(self) -> list[str]:
@@ -88,7 +90,7 @@ def test_it_is_whole_and_has_the_bytes_of_a_local_build(remote):
 
     version = read_version(open_root(ROOT))
     assert version == read_version(local)
-    assert sum(shard.num_samples for shard in version.shards) == EVAL + TRAIN
+    assert sum(shard.num_samples for shard in version.shards) == CLIPS
 
 
 def test_a_second_build_does_nothing(remote):
@@ -117,7 +119,7 @@ def test_no_object_is_half_written_or_left_over(remote):
         if (header := read_header(part_path(root / name, part)))
     ]
 
-    assert len(headers) == 6
+    assert len(headers) == 9
     assert [name for header in headers for name in lost_files(root, header.files)] == []
     assert [name for name in _objects() if name.rsplit("/", 1)[1].startswith(".")] == []
 
@@ -126,7 +128,7 @@ def test_its_version_is_proved_from_the_objects_and_from_the_clips(remote):
     state = str(remote.folder / "state")
     told = remote.mcgurk("verify", "--root", ROOT, "--state", state, "--rebuild", "--compute", "threads")
 
-    assert f"{EVAL + TRAIN:,} clips, 2 rebuilt" in told
+    assert f"{CLIPS} clips, 3 rebuilt" in told
     assert "every shard made again from its clips is the same" in told
 
 
@@ -144,6 +146,17 @@ def test_training_streams_its_tars(remote):
         assert all((getattr(batch, name) == value).all() for name, value in vars(alone).items())
 
 
+def test_a_model_is_trained_from_its_tars_and_registered(remote):
+    from flows.experiment import ExperimentOptions, run_experiment
+
+    state = remote.folder / "state"
+    found = run_experiment(ExperimentOptions(ROOT, state=str(state), steps=2))
+
+    assert (found["steps"], found["is_promoted"]) == (2, True)
+    assert Path(found["report"]).is_relative_to(state) and Path(found["report"]).stat().st_size > 10_000
+    assert (state / "mlruns" / "mlflow.db").is_file()
+
+
 def test_a_take_down_reaches_the_store_and_prune_keeps_what_stands(remote):
     options = ["--root", ROOT, "--state", str(remote.folder / "state")]
 
@@ -153,7 +166,7 @@ def test_a_take_down_reaches_the_store_and_prune_keeps_what_stands(remote):
 
     version = read_version(open_root(ROOT))
     assert status["dataset_version"] == version.digest
-    assert (status["in_shards"], status["forgotten"]) == (EVAL + TRAIN - 1, 1)
+    assert (status["in_shards"], status["forgotten"]) == (CLIPS - 1, 1)
     assert "0 file(s) removed" in pruned
     assert [name for name in _objects() if "train03" in name] == []
     assert "every byte is what was recorded" in remote.mcgurk("verify", *options)
