@@ -3,17 +3,26 @@
 Its log of (time, video id) is the witness of what was really asked, and when.
 """
 
+import hashlib
+import ipaddress
 import random
+import re
 import socket
+import ssl
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from threading import Event
 
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from real_servers import answering
 
 from tasks.lanes import Clock
@@ -23,11 +32,17 @@ FAULTS = {
     "404": "removed", "410": "removed", "451": "copyright", "401": "private", "403": "forbidden",
     "429": "rate_limited", "429_retry_after": "rate_limited", "503": "network", "500": "network",
     "truncated": "network", "stall": "network", "drip": "network", "reset": "network",
-    "redirect_loop": "network", "redirect_scheme": "policy_reject", "html": "not_media", "endless": "too_large",
-    "huge": "too_large", "no_range": "ok", "named": "ok",
+    "late_drip": "network", "tls_none": "network", "tls_self_signed": "network", "longer": "network",
+    "shorter": "decodable", "redirect_loop": "network", "redirect_scheme": "policy_reject", "html": "not_media",
+    "endless": "too_large", "huge": "too_large", "no_range": "ok", "named": "ok",
 }  # fmt: skip
 STATUSES = {"404", "410", "451", "401", "403", "429", "503", "500"}
 RETRY_AFTER_S = 7200
+# Who breaks off, or lies: what it says that it sends, and what it sends before it breaks, as shares of the file.
+PROMISES = {
+    "huge": 1e5, "truncated": 1, "stall": 1, "drip": 1, "late_drip": 20, "reset": 1, "longer": 2, "shorter": 0.5,
+}  # fmt: skip
+SENT = {"drip": 0, "late_drip": 1, "longer": 1, "shorter": 1}
 CHUNK = bytes(1 << 16)
 DRIP_BYTES, DRIP_S = 256, 0.1  # 2.5 kB a second
 
@@ -41,7 +56,12 @@ class HostileHost:
     faults: dict[str, str] = field(default_factory=dict)
     back_at_s: dict[str, float] = field(default_factory=dict)
     log: list[tuple[float, str]] = field(default_factory=list)
+    ranges: list[tuple[str, str]] = field(
+        default_factory=list
+    )  # video id, and which bytes of it were asked for
+    has_etags: bool = True
     address: str = ""
+    untrusted: str = ""  # the same, with a certificate that nobody signed
     is_over: Event = field(default_factory=Event)
 
     def fault_of(self, video_id: str) -> str:
@@ -60,11 +80,30 @@ def seeded(ids: list[str], share: float, weights: Mapping[str, int], seed: int) 
 @contextmanager
 def hostile(host: HostileHost) -> Iterator[HostileHost]:
     """The host on a free port of loopback."""
-    with answering(partial(_Handler, host)) as host.address:
+    handler = partial(_Handler, host)
+    with answering(handler) as host.address, answering(handler, _self_signed()) as host.untrusted:
         try:
             yield host
         finally:
             host.is_over.set()  # those who stall
+
+
+def _self_signed() -> ssl.SSLContext:
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    mine = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    made = made.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+    signed = made.add_extension(mine, critical=False).sign(key, hashes.SHA256())
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with NamedTemporaryFile() as file:
+        file.write(
+            key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain) + signed.public_bytes(pem)
+        )
+        file.flush()
+        context.load_cert_chain(file.name)
+    return context
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -77,16 +116,26 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:  # noqa: N802
         video_id = self.path.strip("/").split(".")[0]
         self.host.log.append((self.host.clock.now_s(), video_id))
+        if "Range" in self.headers:
+            self.host.ranges.append((video_id, self.headers["Range"]))
         fault = self.host.fault_of(video_id)
         if fault.split("_")[0] in STATUSES:
             self._head(int(fault.split("_")[0]), 0, {"Retry-After": RETRY_AFTER_S} if "_" in fault else {})
-        elif fault.startswith("redirect"):
-            self._head(
-                302, 0, {"Location": self.path if fault == "redirect_loop" else "ftp://127.0.0.1/x.mp4"}
-            )
+        elif fault in self._elsewhere:
+            self._head(302, 0, {"Location": self._elsewhere[fault]})
         else:
             with suppress(ConnectionError):
                 self._media(fault, self.host.file.read_bytes())
+
+    @property
+    def _elsewhere(self) -> dict[str, str]:
+        plain = self.host.address.removeprefix("http://")
+        return {
+            "redirect_loop": self.path,
+            "redirect_scheme": "ftp://127.0.0.1/x.mp4",
+            "tls_none": f"https://{plain}{self.path}",  # a port that speaks no TLS
+            "tls_self_signed": f"{self.host.untrusted.replace('http:', 'https:')}{self.path}",
+        }
 
     def _media(self, fault: str, content: bytes) -> None:
         if fault == "html":
@@ -95,21 +144,37 @@ class _Handler(BaseHTTPRequestHandler):
             self._head(200, None, {"Connection": "close"})
             while not self.host.is_over.is_set():
                 self.wfile.write(CHUNK)
-        elif fault in ("huge", "truncated", "stall", "drip", "reset"):
-            self._head(200, 10 << 30 if fault == "huge" else len(content), {})
-            self.wfile.write(content[: 0 if fault == "drip" else len(content) // 2])
+        elif fault in PROMISES:
+            promised = round(PROMISES[fault] * len(content))
+            self._head(200, promised, {"Connection": "close", **self._etag(content)})
+            self.wfile.write(content[: round(SENT.get(fault, 0.5) * len(content))])
             self._break(fault, content)
+        elif fault == "no_range":
+            self._send(content, {"Accept-Ranges": "none"})
+        elif fault == "named":
+            self._send(content, {"Content-Disposition": 'attachment; filename="../../evil.sh"'})
         else:
-            extra = (
-                {"Content-Disposition": 'attachment; filename="../../evil.sh"'} if fault == "named" else {}
-            )
-            self._send(content, {"Accept-Ranges": "none", **extra})
+            self._rest(content)
+
+    def _rest(self, content: bytes) -> None:
+        """The file, or what was asked for of it as long as it is the same file."""
+        etag = self._etag(content)
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if asked and self.headers.get("If-Range") in (None, etag.get("ETag")):
+            first, size = int(asked[1]), len(content)
+            self._head(206, size - first, {**etag, "Content-Range": f"bytes {first}-{size - 1}/{size}"})
+            self.wfile.write(content[first:])
+        else:
+            self._send(content, etag)
+
+    def _etag(self, content: bytes) -> dict[str, str]:
+        return {"ETag": f'"{hashlib.sha256(content).hexdigest()}"'} if self.host.has_etags else {}
 
     def _break(self, fault: str, content: bytes) -> None:
         self.close_connection = True
         if fault == "stall":
             self.host.is_over.wait()
-        elif fault == "drip":
+        elif fault.endswith("drip"):
             for start in range(0, len(content), DRIP_BYTES):
                 self.wfile.write(content[start : start + DRIP_BYTES])
                 if self.host.is_over.wait(DRIP_S):

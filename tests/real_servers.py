@@ -1,6 +1,7 @@
 """What tests of flows drive: the command line as a user runs it, a host of media, a root seen as files."""
 
 import os
+import ssl
 import subprocess
 import sys
 import time
@@ -54,9 +55,11 @@ def hosting(files: dict[str, Path]) -> Iterator[Host]:
 
 
 @contextmanager
-def answering(handler: Callable) -> Iterator[str]:
-    """An HTTP server on a free port of loopback; yields its address."""
+def answering(handler: Callable, context: ssl.SSLContext | None = None) -> Iterator[str]:
+    """An HTTP server on a free port of loopback, over TLS where there is a context; yields its address."""
     server = _Server(("127.0.0.1", 0), handler)
+    if context:
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
