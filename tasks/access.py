@@ -18,6 +18,7 @@ class Limits:
     timeout_s: float = 20.0  # without a byte
     patience_s: float = 60.0  # after which `slowest_bytes_s` must have been held
     slowest_bytes_s: float = 4096.0
+    long_s: float = 12 * 60.0  # from which a video is fetched in sections, where its host has them
 
 
 @dataclass(frozen=True)

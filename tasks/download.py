@@ -4,7 +4,6 @@ The one stage whose result depends on the day: rows keep their attempts and when
 """
 
 import logging
-import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +15,8 @@ from schemas.outcome import Outcome
 from schemas.storage import is_whole, sweep
 from tasks import lanes, ledger
 from tasks.failures import CLASSES, Fault
-from tasks.fetching import SCRATCH, Day, DownloadConfig, fetched
+from tasks.fetching import Day, DownloadConfig, fetched
+from tasks.partials import FOLDER, sweep_scratch
 from tasks.parts import Headers, Inputs, PartPlan, Plan, Stage, carried, commit_part, header_of, read_inputs
 from tasks.progress import tracked
 
@@ -90,13 +90,13 @@ def _fetched(
 ) -> Iterable[list[tuple[int, Row]]]:
     if not videos:
         return
-    (day.state / SCRATCH).mkdir(parents=True)
+    (day.state / FOLDER).mkdir(parents=True, exist_ok=True)
     yield from fetched(stage, videos, config, day)
 
 
 def _remove_leavings(state: Path) -> None:
     """Removes what a run that was killed left in the state folder: one downloads at a time."""
-    shutil.rmtree(state / SCRATCH, ignore_errors=True)
+    sweep_scratch(state)
     for name in (lanes.FOLDER, ledger.FOLDER):
         sweep(state / name)
 

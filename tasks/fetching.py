@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
@@ -19,12 +20,12 @@ from tasks.clips import ClipMaker, opened
 from tasks.failures import CLASSES, Fault
 from tasks.ladder import after_failure, after_success
 from tasks.lanes import Clock, Lane, LaneClosed, LaneConfig, moment, read_lanes
+from tasks.partials import FOLDER, drop, scratch_of
 from tasks.parts import Stage
 from tasks.sources import Fetch, module_of, open_source
 
 log = logging.getLogger(__name__)
 
-SCRATCH = "scratch"  # in the state folder: media between their host and their clips
 TRIES = 3  # in place, for passing trouble
 FIRST_WAIT_S = 0.5
 
@@ -85,8 +86,9 @@ def fetched(
             yield from iter(done.get, None)
         for future in futures:
             future.result()
-    if waiting:
-        log.warning("download: no lane may ask now; %d video(s) are left to a later run", len(waiting))
+        left = len(waiting)
+    if left:
+        log.warning("download: no lane may ask now; %d video(s) are left to a later run", left)
 
 
 @dataclass(frozen=True)
@@ -164,10 +166,13 @@ class _Crew:
 
     def video(self, fetch: Fetch, segments: Segments) -> Segments:
         """Fetches one video and cuts all its segments. Raises LaneClosed."""
-        with TemporaryDirectory(dir=self.day.state / SCRATCH) as scratch:
+        video_id = segments[0][1]["video_id"]
+        with scratch_of(self.day.state, video_id) as scratch:
             try:
-                cuts = opened(self._fetch(fetch, segments[0][1]["video_id"], Path(scratch)), Path(scratch))
+                cuts = opened(self._fetch(self._wanting(fetch, segments), video_id, scratch), scratch)
             except (ItemError, Transient) as error:
+                if isinstance(error, ItemError):
+                    drop(scratch)
                 is_vouched = self._is_vouched(fetch, error)
                 made = [(part, self._failed(segment, error, is_vouched)) for part, segment in segments]
             else:
@@ -177,6 +182,12 @@ class _Crew:
         for part in {part for part, _ in made}:
             ledger.append(self.day.state, part, [row for of_part, row in made if of_part == part])
         return made
+
+    def _wanting(self, fetch: Fetch, segments: Segments) -> Fetch:
+        """`fetch` of little more than these segments, where the source can."""
+        if not getattr(module_of(self.config.source), "SECTIONS", False):
+            return fetch
+        return partial(fetch, spans=[(row["start_ms"] / 1000, row["end_ms"] / 1000) for _, row in segments])
 
     def _fetch(self, fetch: Fetch, video_id: str, scratch: Path) -> Path:
         for attempt in range(TRIES):
@@ -196,7 +207,7 @@ class _Crew:
         if isinstance(error, Transient) or not self.canary or self.lane.has_witness():
             return True
         self.lane.take_video()
-        with TemporaryDirectory(dir=self.day.state / SCRATCH) as scratch:
+        with TemporaryDirectory(dir=self.day.state / FOLDER) as scratch:
             try:
                 self._fetch(fetch, self.canary, Path(scratch))
             except (ItemError, Transient) as failed:

@@ -28,9 +28,9 @@ from schemas.segment import SEGMENTS
 from schemas.shard import Shard, published, read_superseded, read_version
 from schemas.storage import path_under
 from tasks import ledger
-from tasks.fetching import SCRATCH
 from tasks.members import drop_members, feature_files
 from tasks.pack import write_shard
+from tasks.partials import FOLDER
 from tasks.parts import Stage, carried
 from tasks.tombstones import MARK, obeyed
 from tasks.verify import read_samples
@@ -218,4 +218,4 @@ def _leavings(state: Path) -> list[Path]:
 
 
 def _scratch(state: Path) -> list[Path]:
-    return [path for path in [*(state / SCRATCH).glob("*"), *state.glob("rebuild-*")] if path.is_dir()]
+    return [path for path in [*(state / FOLDER).glob("*"), *state.glob("rebuild-*")] if path.is_dir()]

@@ -7,8 +7,9 @@ import os
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,15 @@ import yt_dlp  # noqa: E402
 import yt_dlp.networking.exceptions as network  # noqa: E402
 import yt_dlp.utils  # noqa: E402
 import yt_dlp.version  # noqa: E402
+from yt_dlp.networking import Request  # noqa: E402
 from yt_dlp.networking._requests import RequestsRH  # noqa: E402
 
 from schemas.outcome import ItemError, Transient  # noqa: E402
 from tasks.access import Access, refusal  # noqa: E402
 from tasks.failures import class_of, failure  # noqa: E402
+from tasks.partials import Validators  # noqa: E402
+from tasks.sections import Spans, smallest_playlist, trimmed  # noqa: E402
+from tasks.transfer import Patience  # noqa: E402
 
 TOOL = f"yt-dlp {yt_dlp.version.__version__}"
 # What a host's status means where it serves files by name. YouTube answers 200 to everything that is gone.
@@ -33,6 +38,7 @@ OF_PAGES = {400: "extractor_broken", 401: "forbidden", 404: "forbidden", 410: "f
 LIVE = ("is_live", "is_upcoming", "post_live")
 CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 MAX_REDIRECTS = 5
+PLAYLIST_BYTES = 8 << 20  # of 12 hours in fragments of 5 s with signed addresses of 900 bytes
 DAY_S = 86_400.0
 QUERY = re.compile(r"(https?://[^\s?]+)\?\S+")  # of media: signatures, and our address
 
@@ -66,6 +72,7 @@ class _YoutubeDL(yt_dlp.YoutubeDL):
 
     def __init__(self, options: Mapping[str, Any], access: Access) -> None:
         self.access = access
+        self.validators: Validators | None = None  # of the folder that is fetched into
         super().__init__(dict(options))  # pyright: ignore[reportArgumentType]
 
     def build_request_director(self, handlers, preferences=None):
@@ -80,18 +87,37 @@ class _YoutubeDL(yt_dlp.YoutubeDL):
 
         def made(*args: Any, **kwargs: Any) -> Any:
             session = make(*args, **kwargs)
-            send = session.send
-
-            def guarded(request: Any, **settings: Any) -> Any:
-                if why := refusal(request.url, self.access):
-                    raise Refused(why)
-                self.access.gate()
-                return send(request, **settings)
-
-            session.send, session.max_redirects = guarded, MAX_REDIRECTS
+            session.send, session.max_redirects = self._guarded(session.send), MAX_REDIRECTS
+            for adapter in set(session.adapters.values()):
+                adapter.send = self._patient(adapter.send)
             return session
 
         handler._create_instance = made
+
+    def _guarded(self, send: Callable) -> Callable:
+        def guarded(request: Any, **settings: Any) -> Any:
+            if why := refusal(request.url, self.access):
+                raise Refused(why)
+            self.access.gate()
+            if self.validators is None or not settings.get("allow_redirects"):
+                return send(request, **settings)  # one that a redirect led to has the headers of the first
+            self.validators.put_into(request.headers, request.url)
+            response = send(request, **settings)
+            if response.ok:
+                is_rest = response.status_code == HTTPStatus.PARTIAL_CONTENT
+                self.validators.keep(request.url, response.headers, is_rest=is_rest)
+            return response
+
+        return guarded
+
+    def _patient(self, send: Callable) -> Callable:
+        def patient(request: Any, **settings: Any) -> Any:
+            response = send(request, **settings)
+            # yt-dlp waits for whole blocks, which grow with the speed: 4 MB from a host that drips take an hour.
+            response.raw.read = Patience(response.raw.read1, self.access.limits).read
+            return response
+
+        return patient
 
 
 class Downloader:
@@ -101,15 +127,18 @@ class Downloader:
         self._options, self._access, self._direct_only = dict(options), access, direct_only
         self._threads = threading.local()
 
-    def fetch(self, url: str, folder: Path) -> Path:
+    def fetch(self, url: str, folder: Path, spans: Spans = ()) -> Path:
         """The media behind `url` as a file in `folder`. Raises ItemError or Transient; never trusts "ok".
 
-        What an earlier try left half-done in `folder` is gone on with. Raises OSError for a full disk.
+        Of a long video it may hold little more than `spans`, each where it stands in the whole.
+
+        What an earlier try or run left half-done in `folder` is gone on with. Raises OSError for a full disk.
         """
         downloader, log = self._of_thread(folder)
         try:
             info = downloader.extract_info(url, download=False, process=False) or {}
             self._check(url, info)
+            info = self._sectioned(downloader, info, spans)
             info = downloader.process_ie_result(info, download=True)
         except (yt_dlp.utils.YoutubeDLError, network.RequestError) as error:
             raise classified(error, is_direct=self._direct_only) from error
@@ -130,13 +159,29 @@ class Downloader:
         if length_s > cap_s:
             raise failure("too_large", f"{url} lasts {length_s:.0f} s, more than {cap_s:.0f} s")
 
-    def _of_thread(self, folder: Path) -> tuple[yt_dlp.YoutubeDL, _Silent]:
+    def _sectioned(self, downloader: yt_dlp.YoutubeDL, info: Any, spans: Spans) -> Any:
+        """`info` with one format that holds little more than `spans`, where that is worth it."""
+        long_s = self._access.limits.long_s
+        chosen = smallest_playlist(info.get("formats") or ())
+        if not spans or chosen is None or (info.get("duration") or long_s) < long_s:
+            return info
+        request: Any = Request(chosen["url"], headers=chosen.get("http_headers"))
+        with downloader.urlopen(request) as answer:
+            # One that is longer lacks its end, and the video is fetched whole.
+            text = answer.read(PLAYLIST_BYTES).decode(errors="replace")
+        playlist = trimmed(text, spans, long_s)
+        # Another suffix, so that nothing is added to what an earlier run has of the whole.
+        section = {**chosen, "url": answer.url, "hls_media_playlist_data": playlist, "ext": "ts"}
+        return {**info, "formats": [section]} if playlist else info
+
+    def _of_thread(self, folder: Path) -> tuple[_YoutubeDL, _Silent]:
         if not hasattr(self._threads, "pair"):
             log = _Silent()
             options = {**_shared(self._access), **self._options, "logger": log}
             self._threads.pair = _YoutubeDL(options, self._access), log
         downloader, log = self._threads.pair
         downloader.params["paths"], log.last = {"home": str(folder)}, ""
+        downloader.validators = Validators(folder)
         return downloader, log
 
 
@@ -164,17 +209,15 @@ def _shared(access: Access) -> dict[str, Any]:
 
 
 class _Watch:
-    """Stops a download that grows beyond the cap without having said so, or that drips."""
+    """Stops a download that grows beyond the cap without having said so."""
 
     def __init__(self, access: Access) -> None:
         self._limits = access.limits
 
     def __call__(self, progress: Mapping[str, Any]) -> None:
-        size_bytes, elapsed_s = progress.get("downloaded_bytes") or 0, progress.get("elapsed") or 0.0
+        size_bytes = progress.get("downloaded_bytes") or 0
         if size_bytes > self._limits.size_bytes:
             raise failure("too_large", f"it goes on after {size_bytes:,} bytes")
-        if elapsed_s > self._limits.patience_s and size_bytes < elapsed_s * self._limits.slowest_bytes_s:
-            raise failure("network", f"{size_bytes:,} bytes in {elapsed_s:.0f} s: too slow")
 
 
 def classified(error: Exception, *, is_direct: bool = True) -> ItemError | Transient | OSError:

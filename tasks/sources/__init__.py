@@ -4,6 +4,8 @@ A source module has `open_source(spec, state, access)`, a context manager that y
 the whole video as a file, in `folder` or (a source that owns its files) elsewhere. `fetch` is called from several
 threads. It raises ItemError for what is wrong with the video, Transient for what is wrong with the world.
 `TOOL` (optional) names the program that fetches, `CANARY` a video that is always there, `LANES` who may ask how fast.
+`SECTIONS` (optional) says that `fetch` also takes which spans in seconds are wanted, and may leave out the rest of a
+long video as long as its times stay what they are in the whole.
 """
 
 import importlib
@@ -15,7 +17,7 @@ from types import ModuleType
 
 from tasks.access import Access
 
-Fetch = Callable[[str, Path], Path]
+Fetch = Callable[..., Path]  # (video_id, folder), and spans where the source has SECTIONS
 
 
 def open_source(spec: str, state: Path, access: Access | None = None) -> AbstractContextManager[Fetch]:

@@ -13,12 +13,14 @@ from tasks.access import Access
 from tasks.failures import failure
 from tasks.lanes import LaneConfig
 from tasks.media import ffmpeg_path
+from tasks.sections import Spans
 from tasks.sources import Fetch
 from tasks.ytdlp import TOOL as TOOL
 from tasks.ytdlp import Downloader
 
 ID = re.compile(r"[A-Za-z0-9_-]{11}")
 CANARY = "jNQXAC9IVRw"  # the first video of all, there since 2005
+SECTIONS = True
 LANES = (LaneConfig("guest", videos_per_hour=240.0),)  # a guest session is stopped near 300
 # The short side that the largest frame profile stores, and the lowest rate that a profile needs.
 FORMAT = "worstvideo[height>=256]+worstaudio[asr>=16000]/worst[height>=256]/best"
@@ -33,9 +35,9 @@ def open_source(spec: str, state: Path, access: Access) -> Iterator[Fetch]:
     access = replace(access, may_go_inside=False)
     downloader = Downloader({**options, "sleep_interval_requests": REQUEST_GAP_S}, access, direct_only=False)
 
-    def fetch(video_id: str, folder: Path) -> Path:
+    def fetch(video_id: str, folder: Path, spans: Spans = ()) -> Path:
         if ID.fullmatch(video_id) is None:
             raise failure("policy_reject", f"{video_id[:80]!r} is no YouTube id")
-        return downloader.fetch(f"https://www.youtube.com/watch?v={video_id}", folder)
+        return downloader.fetch(f"https://www.youtube.com/watch?v={video_id}", folder, spans)
 
     yield fetch
