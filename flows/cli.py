@@ -26,7 +26,7 @@ OPTIONS: dict[str, dict] = {
     "video_ids": {"nargs": "+", "metavar": "VIDEO_ID", "help": "may begin with a dash, as some do"},
     "--root": {"required": True, "metavar": "DIR", "help": "where segments, clips, shards and versions lie"},
     "--preset": {
-        "help": "a complete configuration: demo, small, standard, dense, video, seed or multisensory; default: "
+        "help": "a complete configuration: demo, small, standard, lean, dense, video, seed or multisensory; default: "
         "what ROOT was last built with",
     },
     "--segments": {"nargs": "+", "default": (), "metavar": "CSV", "help": "lists in AudioSet's format"},

@@ -22,9 +22,10 @@ from flows.pipeline import (
 )
 from flows.secrets import secret_of
 from schemas.shard import latest_digest, read_version
-from tasks import download, extract, index, pack, publish, validate
+from tasks import download, extract, index, keeping, pack, publish, validate
 from tasks.card import has_media, write_card
 from tasks.download import Day
+from tasks.keeping import Room
 from tasks.leases import lease
 from tasks.leavings import remove_leavings
 from tasks.parts import Stage
@@ -33,6 +34,8 @@ from tasks.stages import GROUP, stage_task
 
 log = logging.getLogger(__name__)
 
+GATHERING = ("download", "validate-clips", "extract")
+MB, GB = 1e6, 1e9
 NEW_VERSION = "mcgurk.dataset-version.created"
 # Who builds the same root waits for a group of parts at most; those after `clips` change the same files.
 LEASES = {
@@ -51,14 +54,17 @@ def build_dataset(options: BuildOptions) -> str:
     check_source(pipeline)
     remember(pipeline)
     finish_takedowns(pipeline)
+    asked = stages_asked(options)
     with open_compute(options.compute) as map_items:
-        for name in stages_asked(options):
+        for name in asked:
             if name == "index":
                 _index(pipeline, map_items)
             elif name == "publish":
                 _publish(pipeline)
-            else:
+            elif name not in GATHERING:
                 _run_stage(pipeline, name, map_items)
+            elif name == GATHERING[-1]:
+                _gather(pipeline, map_items, [one for one in asked if one in GATHERING])
     digest = latest_digest(pipeline.root) or ""
     _show_funnel(pipeline)
     if digest != before:
@@ -78,7 +84,58 @@ def _index(pipeline: Pipeline, map_items: Map) -> None:
     log.info("index: %(segments)d new segments in %(parts)d new parts, %(malformed)d malformed lines", counts)
 
 
-def _run_stage(pipeline: Pipeline, name: str, map_items: Map) -> None:
+def _gather(pipeline: Pipeline, map_items: Map, names: Sequence[str]) -> None:
+    """From download to extract, and again as long as only the disk's budget held fetching back."""
+    *before, last = names
+    is_held_back = True
+    while is_held_back:
+        room = _room(pipeline)
+        for name in before:
+            _run_stage(pipeline, name, map_items, room)
+        if before[:1] == ["download"] and _ask_again(pipeline):
+            continue
+        _run_stage(pipeline, last, map_items)
+        _release(pipeline)
+        is_held_back = room.is_full and not _room(pipeline).is_full
+    if room.is_full and "download" in before:
+        log.warning(
+            "download: %g GB of media wait for extraction, as many as may; nothing more is fetched until "
+            "their parts are extracted",
+            pipeline.config.download.unextracted_gb,
+        )
+
+
+def _room(pipeline: Pipeline) -> Room:
+    """What the disk's budget leaves for media that wait for extraction."""
+    held = keeping.unextracted_bytes(*map(pipeline.stage, GATHERING))
+    return Room(pipeline.config.download.unextracted_gb * GB - held)
+
+
+def _ask_again(pipeline: Pipeline) -> int:
+    """Has clips fetched again that extraction needs, and whose media were not kept; returns how many."""
+    clips, options = pipeline.stage("download"), pipeline.options
+    with lease(pipeline.state, LEASES["download"]):
+        due = plan_one(pipeline, "extract").due(options.only, parts_asked(options))
+        lacking = keeping.lacking(clips, pipeline.stage("extract"))
+        asked = {part: keys for part, keys in lacking.items() if part in due}
+        count = keeping.ask_again(clips, asked, pipeline.now)
+    if count:
+        log.info(
+            "download: %d clip(s) are fetched again: extraction changed, their media were not kept", count
+        )
+    return count
+
+
+def _release(pipeline: Pipeline) -> None:
+    """Removes the media of what was extracted, where the preset doesn't keep them."""
+    if not pipeline.config.download.keep_media:
+        with lease(pipeline.state, LEASES["download"], "features"):
+            freed = keeping.release(pipeline.stage("download"), pipeline.stage("extract"))
+        if freed:
+            log.info("extract: %.1f MB of media removed", freed / MB)
+
+
+def _run_stage(pipeline: Pipeline, name: str, map_items: Map, room: Room | None = None) -> None:
     """One stage, as one task run a group of due parts."""
     stage, only = pipeline.stage(name), pipeline.options.only
     due = plan_one(pipeline, name).due(only, parts_asked(pipeline.options))
@@ -86,7 +143,8 @@ def _run_stage(pipeline: Pipeline, name: str, map_items: Map) -> None:
         log.info("%s: nothing to do", name)
     else:
         _sweep(pipeline, name)
-    runner = stage_task(name, _runner(pipeline, name, map_items))
+    day = Day(pipeline.now, pipeline.state, secret=secret_of, room=room or Room())
+    runner = stage_task(name, _runner(pipeline, name, map_items, day))
     for group in _groups(name, due):
         with lease(pipeline.state, LEASES.get(name, "features")):
             # Another build may have done it while this one waited.
@@ -104,8 +162,10 @@ def _sweep(pipeline: Pipeline, name: str) -> None:
         remove_leavings(pipeline.root, held)
 
 
-def _runner(pipeline: Pipeline, name: str, map_items: Map) -> Callable[[Stage, Sequence[int]], object]:
-    config, day = pipeline.config, Day(pipeline.now, pipeline.state, secret=secret_of)
+def _runner(
+    pipeline: Pipeline, name: str, map_items: Map, day: Day
+) -> Callable[[Stage, Sequence[int]], object]:
+    config = pipeline.config
     if name.startswith("validate-"):
         return lambda stage, parts: validate.run(stage, parts, config.rules, config.profile)
     return {

@@ -14,7 +14,7 @@ from flows.presets import PipelineConfig, load_preset
 from schemas.manifest import canonical_json, part_numbers, write_text
 from schemas.shard import duplicates_path, exclude_path, latest_digest, make_version
 from schemas.storage import is_local, open_root
-from tasks import download, extract, index, pack, validate
+from tasks import download, extract, index, keeping, pack, validate
 from tasks.labels import find_labels
 from tasks.lists import read_list
 from tasks.pack import PackConfig, packed
@@ -177,7 +177,11 @@ def plan_all(pipeline: Pipeline) -> dict[str, Plan]:
         plans = {"index": plan_index(pipeline, lists)}
     before, headers_of = plans["index"], cache(header_of)  # each is asked for by several stages
     for name in STAGES[1:-1]:
-        before = plans[name] = plan_one(pipeline, name, before, headers_of=headers_of)
+        before = plan_one(pipeline, name, before, headers_of=headers_of)
+        if name == "download":
+            lacking = keeping.lacking(pipeline.stage(name), pipeline.stage("extract"), headers_of)
+            before = keeping.with_lacking(before, lacking)
+        plans[name] = before
     return {**plans, "publish": plan_publish(pipeline, before, headers_of)}
 
 

@@ -16,6 +16,7 @@ from schemas.storage import lend
 from tasks import extract, pack, validate
 from tasks.clips import MEDIA
 from tasks.pack import packed
+from tasks.parts import header_of
 from tasks.verify import Difference, Findings, compare_tars
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ def rebuild(pipeline: Pipeline, map_items: Map) -> Findings:
     With the version's own profile; rules, labels and tools are those of today.
     """
     version, found = read_version(pipeline.root), Findings()
+    _check_media(pipeline.root)
     listed = {shard.part: shard for shard in version.shards}
     # A rate that a whole manifest breaks would be no news here: the version stands.
     rules = replace(pipeline.config.rules, min_pass_share=0.0)
@@ -47,6 +49,13 @@ def rebuild(pipeline: Pipeline, map_items: Map) -> Findings:
             for name in MADE:
                 shutil.rmtree(scratch / name, ignore_errors=True)
     return found
+
+
+def _check_media(root: Path) -> None:
+    """Raises ValueError where clips were not kept: there is nothing to rebuild from."""
+    headers = (header_of(root, "clips", part) for part in part_numbers(root / "clips"))
+    if gone := sum(header.facts.get("num_released", 0) for header in headers if header):
+        raise ValueError(f"--rebuild: the media of {gone:,} clip(s) were not kept after their extraction")
 
 
 @contextmanager

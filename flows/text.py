@@ -34,6 +34,7 @@ def plan_text(plans: Mapping[str, Plan]) -> str:
         reasons = list(dict.fromkeys(one.reason for one in plan.parts if one.reason))
         numbers = f"{counts['done']:>7}{counts['stale']:>7}{counts['failed']:>7}{counts['missing']:>8}"
         lines.append(f"{name:<18}{numbers}  {'; '.join(reasons[:REASONS])}".rstrip())
+    lines += [plan.note for plan in plans.values() if plan.note]
     if not any(plan.due() for plan in plans.values()):
         lines.append("nothing to do")
     return "\n".join(lines)

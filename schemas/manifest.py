@@ -92,10 +92,12 @@ def read_part(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
 
 
 def facts_of(table: pa.Table) -> dict[str, Any]:
-    """When the first of its rows is due again, and the shard of those that are in one; as far as it knows."""
+    """When the first of its rows is due again, how many clips have no media, the shard; as far as it knows."""
     facts: dict[str, Any] = {}
     if DUE_COLUMN in table.column_names:
         facts[DUE_COLUMN] = pc.min(table[DUE_COLUMN]).as_py()
+        is_released = pc.and_(pc.equal(table["outcome"], "ok"), pc.is_null(table["path"]))
+        facts["num_released"] = pc.sum(is_released).as_py() or 0
     if set(SHARD_COLUMNS) <= set(table.column_names):
         ok = table.filter(pc.equal(table["outcome"], "ok"))
         facts |= {"num_ok": ok.num_rows, **next(iter(ok.select(SHARD_COLUMNS).slice(0, 1).to_pylist()), {})}

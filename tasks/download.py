@@ -16,6 +16,7 @@ from schemas.storage import is_whole, sweep
 from tasks import lanes, ledger
 from tasks.failures import CLASSES, Fault
 from tasks.fetching import Day, DownloadConfig, fetched
+from tasks.keeping import REFETCH, is_released
 from tasks.partials import FOLDER, sweep_scratch
 from tasks.parts import Headers, Inputs, PartPlan, Plan, Stage, carried, commit_part, header_of, read_inputs
 from tasks.progress import tracked
@@ -66,6 +67,8 @@ def run(stage: Stage, parts: Sequence[int], config: DownloadConfig, day: Day) ->
     Raises RuntimeError if more than `max_transient_share` of the videos fail for the world's fault.
     """
     _remove_leavings(day.state)
+    if day.room.is_full:
+        return 0
     works = {part: _work(stage, part, day) for part in parts}
     videos: dict[str, list[tuple[int, Row]]] = {}
     for part, work in works.items():
@@ -110,7 +113,9 @@ def _work(stage: Stage, part: int, day: Day) -> _Work:
     inputs = read_inputs(stage, part)
     path = part_path(stage.target, part)
     before = {row["key"]: row for row in read_part(path)} if read_header(path) else {}
-    before |= ledger.latest(day.state, part)  # it is never older than the part
+    for key, row in ledger.latest(day.state, part).items():  # never older than the part, but of its media
+        if not (is_released(before.get(key)) and before[key]["digest"] == row["digest"]):
+            before[key] = row
     work = _Work(inputs, {}, [])
     for segment in inputs.rows:
         row = before.get(segment["key"])
@@ -126,7 +131,9 @@ def _work(stage: Stage, part: int, day: Day) -> _Work:
 def _stands(stage: Stage, segment: Row, row: Row, now: datetime) -> bool:
     if row["fingerprint"] != stage.row_fingerprint(segment) or _is_due(row, now):
         return False
-    return row["outcome"] != Outcome.OK or is_whole(stage.root / row["path"], row["size_bytes"])
+    if row["outcome"] != Outcome.OK or is_released(row):
+        return True
+    return is_whole(stage.root / row["path"], row["size_bytes"])
 
 
 def _commit(stage: Stage, work: _Work, day: Day) -> None:
@@ -139,13 +146,15 @@ def _commit(stage: Stage, work: _Work, day: Day) -> None:
     files = {stage.root / row["path"]: row["size_bytes"] for row in rows if row.get("path")}
     commit_part(stage, work.inputs, rows, files)
     ledger.compact(day.state, part)
-    log.info("download: part %d, %d of %d clips", part, len(files), len(rows))
+    there = sum(row["outcome"] == Outcome.OK for row in rows)
+    log.info("download: part %d, %d of %d clips", part, there, len(rows))
 
 
 def _queued(stage: Stage, segment: Row, day: Day) -> Row:
     """The row of a segment whose turn has not come: what was last known of it, and due."""
-    row: Row = {**dict.fromkeys(CLIPS.names), "digest": "", "detail": "", "reason": "queued", "attempts": 0}
-    known = segment["before"] if segment["before"].get("outcome") != Outcome.OK else {}
+    was_there = segment["before"].get("outcome") == Outcome.OK
+    reason, known = (REFETCH, {}) if was_there else ("queued", segment["before"])
+    row: Row = {**dict.fromkeys(CLIPS.names), "digest": "", "detail": "", "reason": reason, "attempts": 0}
     row |= {
         **known,
         "key": segment["key"],

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from schemas.feature import FEATURES, Profile
-from schemas.manifest import Row, digest_of
+from schemas.manifest import Row, digest_of, part_path, read_part
 from schemas.outcome import ItemError, Outcome
 from schemas.shard import member_suffixes
 from schemas.storage import as_local
 from tasks import features, isolation
+from tasks.clips import MEDIA
 from tasks.decode import decode
 from tasks.measure import measured
 from tasks.members import feature_path, fragment_path, fragment_paths, join_members, write_fragment
@@ -121,11 +122,22 @@ def _work(stage: Stage, part: int, profile: Profile) -> tuple[_Work, list[tuple[
             kept = _kept_features(before, row, profile)
             work.rows[key] = {"fingerprint": fingerprint, "features": kept}
             due.append((row, [name for name in features.of_profile(profile) if name not in kept]))
+    _locate(stage, part, [row for row, _ in due])
     work.num_due = len(due)
     for name in features.modules():
         for fragment in fragment_paths(stage.root, name, part):
             fragment.unlink()  # of a run that was killed
     return work, due
+
+
+def _locate(stage: Stage, part: int, clips: Sequence[Row]) -> None:
+    """Gives clips their paths where they had none when they were checked: their media are fetched again."""
+    lacking = [row for row in clips if not row["path"]]
+    if lacking:
+        rows = read_part(part_path(stage.source.parent, part), ("key", "path"))
+        paths = {row["key"]: row["path"] for row in rows}
+        for row in lacking:
+            row["path"] = paths[row["key"]] or f"{MEDIA}/{row['key']}"  # where it is not, as will be said
 
 
 def _kept_features(before: Row | None, row: Row, profile: Profile) -> dict[str, dict[str, str]]:

@@ -18,6 +18,7 @@ from tasks import ledger
 from tasks.access import Access, Limits
 from tasks.clips import ClipMaker, opened
 from tasks.failures import CLASSES, Fault
+from tasks.keeping import Room
 from tasks.ladder import after_failure, after_success
 from tasks.lanes import Clock, Lane, LaneClosed, LaneConfig, moment, read_lanes
 from tasks.partials import FOLDER, drop, scratch_of
@@ -49,17 +50,20 @@ class DownloadConfig:
         3600.0  # where lanes have limits: then what is there is extracted, and a later run goes on
     )
     canary: str = ""  # a video that is always there; the source's own where none is named
+    unextracted_gb: float = 100.0  # of media; more is fetched only when extraction has caught up
+    keep_media: bool = True  # after extraction; without them another extraction fetches them again
     limits: Limits = Limits()
 
 
 @dataclass(frozen=True)
 class Day:
-    """When this run happens, the folder of its ledger and lanes, and who knows their secrets."""
+    """When this run happens, the folder of its ledger and lanes, who knows their secrets, and room on the disk."""
 
     now: datetime
     state: Path
     clock: Clock = field(default_factory=Clock)
     secret: Callable[[str], str] = no_secret
+    room: Room = field(default_factory=Room)
 
 
 def lanes_of(config: DownloadConfig, state: Path) -> tuple[LaneConfig, ...]:
@@ -87,7 +91,9 @@ def fetched(
         for future in futures:
             future.result()
         left = len(waiting)
-    if left:
+    if left and day.room.is_full:
+        log.info("download: %d video(s) are left until what is there has been extracted", left)
+    elif left:
         log.warning("download: no lane may ask now; %d video(s) are left to a later run", left)
 
 
@@ -111,6 +117,8 @@ class _Work:
             self.done.put(None)
 
     def _takes_one(self) -> bool:
+        if self.crew.day.room.is_full:
+            return False
         try:
             segments = self.waiting.popleft()
         except IndexError:
@@ -179,6 +187,7 @@ class _Crew:
                 self.lane.succeeded()
                 maker = ClipMaker(self.stage, self.config.min_covered_share)
                 made = [(part, self._segment(maker, part, segment, cuts)) for part, segment in segments]
+        self.day.room.take(sum(row["size_bytes"] or 0 for _, row in made))
         for part in {part for part, _ in made}:
             ledger.append(self.day.state, part, [row for of_part, row in made if of_part == part])
         return made

@@ -94,6 +94,7 @@ class Plan:
 
     stage: str
     parts: list[PartPlan] = field(default_factory=list)
+    note: str = ""  # what else a person should know before it starts
 
     def counts(self) -> dict[str, int]:
         """How many parts are done, stale, failed and missing."""

@@ -251,7 +251,7 @@ def check_clips(root: Path, part: int) -> Findings:
     found = Findings()
     rows = _rows(part_path(root / "clips", part), ("key", "path", "sha256", "outcome"))
     for row in rows or ():  # check_part says where it is not readable
-        if row["outcome"] == Outcome.OK:
+        if row["outcome"] == Outcome.OK and row["path"]:
             found.checked["clips"] += 1
             problem = _clip_problem(root / row["path"], row["sha256"])
             found.differences += [Difference(row["path"], problem, row["key"])] if problem else []
