@@ -161,7 +161,7 @@ VERBS: dict[str, Verb] = {
     "status": Verb(
         "what became of every segment, and what is due when",
         "mcgurk status --root data",
-        ("--root", "--json"),
+        ("--root", "--state", "--json"),
         verbs.status,
     ),
     "doctor": Verb(

@@ -20,6 +20,7 @@ QUIET = {
     "PREFECT_SERVER_UI_V2_ENABLED": "false",  # the V2 UI asks an analytics host even so
     "PREFECT_LOGGING_LEVEL": "WARNING",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,training",  # our lines show in Prefect's UI
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # a line outside of a flow run is no mistake
     "PREFECT_CLI_PROMPT": "false",
     "DO_NOT_TRACK": "true",  # MLflow takes only this spelling
     "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -5,20 +5,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.forget import Forgotten
 from schemas.manifest import part_numbers
 from schemas.shard import latest_digest
-from schemas.storage import is_local
-from tasks.availability import availability
-from tasks.doctor import Finding
+from tasks.availability import COLUMNS, availability
 from tasks.lanes import lanes_told
-from tasks.parts import Plan
-from tasks.prune import Pruned
-from tasks.publish import measure_funnel
-from tasks.verify import Findings
+from tasks.publish import VERDICT, measure_funnel
+from tasks.tables import Once
 
 if TYPE_CHECKING:
-    from flows.comparison import Compared  # imports Prefect, which most verbs don't need
+    # Each costs its own verb what the others don't pay for.
+    from flows.comparison import Compared
+    from flows.forget import Forgotten
+    from tasks.doctor import Finding
+    from tasks.parts import Plan
+    from tasks.prune import Pruned
+    from tasks.verify import Findings
 
 MB = 1e6
 MOST_DIFFERENCES = 50  # that are printed
@@ -26,7 +27,7 @@ LABELS_SHOWN = 10
 REASONS = 3  # of a stage's parts that a plan shows
 
 
-def plan_text(plans: Mapping[str, Plan]) -> str:
+def plan_text(plans: Mapping[str, "Plan"]) -> str:
     """A table of done, stale, failed and missing parts by stage, with the first reasons."""
     lines = [f"{'stage':<18}{'done':>7}{'stale':>7}{'failed':>7}{'missing':>8}  why"]
     for name, plan in plans.items():
@@ -50,18 +51,15 @@ def funnel_text(counts: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def status_of(root: Path, now: datetime) -> dict[str, Any]:
+def status_of(root: Path, state: Path | None, now: datetime) -> dict[str, Any]:
     """Funnel, latest version, availability, pace, lanes and what is due. Raises ValueError for no root."""
     if not part_numbers(root / "segments"):
         raise ValueError(
             f"{root} has no segments: build a dataset there first (mcgurk build --root {root} ...)"
         )
-    told = {**measure_funnel(root), "dataset_version": latest_digest(root)}
-    return {
-        **told,
-        **availability(root, now),
-        "lanes": lanes_told(root / "state" if is_local(root) else None),
-    }
+    read = Once({"segments": ("row", "labels"), "clips": tuple(dict.fromkeys((*VERDICT, *COLUMNS)))})
+    told = {**measure_funnel(root, read), "dataset_version": latest_digest(root)}
+    return {**told, **availability(root, now, read), "lanes": lanes_told(state)}
 
 
 def status_text(status: Mapping[str, Any], names: Mapping[str, str]) -> str:
@@ -88,7 +86,7 @@ def status_text(status: Mapping[str, Any], names: Mapping[str, str]) -> str:
     return "\n".join(lines)
 
 
-def doctor_text(found: Sequence[Finding]) -> str:
+def doctor_text(found: Sequence["Finding"]) -> str:
     """A line for each finding, and the remedy below it where there is one."""
     lines = []
     for one in found:
@@ -140,7 +138,7 @@ def _interval(estimate: Mapping[str, float]) -> str:
     return f"{value:5.1f} %  ({low:.1f} to {high:.1f}; chance {chance:.1f})"
 
 
-def verify_text(found: Findings) -> str:
+def verify_text(found: "Findings") -> str:
     """What was proved, or what differs."""
     counts = found.checked
     kinds = ("versions", "shards", "samples", "members", "features", "parts", "clips", "rebuilt")
@@ -158,7 +156,7 @@ def verify_text(found: Findings) -> str:
     return "\n".join(lines)
 
 
-def pruned_text(pruned: Pruned) -> str:
+def pruned_text(pruned: "Pruned") -> str:
     """What was removed and what was kept, and why."""
     lines = [f"kept  {digest[:12]}  {why}" for digest, why in pruned.kept.items()]
     lines += [f"retired  {digest[:12]}" for digest in pruned.retired]
@@ -168,7 +166,7 @@ def pruned_text(pruned: Pruned) -> str:
     return "\n".join(lines)
 
 
-def forgotten_text(done: Forgotten) -> str:
+def forgotten_text(done: "Forgotten") -> str:
     """What a take-down removed, rewrote and tagged."""
     lines = [f"segment   {key}: forgotten" for key in done.keys]
     lines += [f"removed   {name}  ({size:,} bytes)" for name, size in done.removed.items()]

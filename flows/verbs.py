@@ -66,22 +66,24 @@ def plan(options: argparse.Namespace) -> int:
 def status(options: argparse.Namespace) -> int:
     """What became of every segment."""
     from datetime import UTC, datetime
+    from pathlib import Path
 
     from flows.text import status_of, status_text
-    from schemas.storage import open_root
+    from schemas.storage import is_local, open_root
     from tasks.labels import find_labels
 
     root = open_root(options.root)
-    status = status_of(root, datetime.now(UTC))
+    state = root / "state" if is_local(root) else None
+    state = Path(options.state).expanduser() if options.state else state
+    status = status_of(root, state, datetime.now(UTC))
     if options.json:
         print(json.dumps(status))
         return 0
     print(status_text(status, {mid: name for mid, (_, name) in find_labels(root / "segments", []).items()}))
     print(f"\ndataset version {status['dataset_version'] or 'none yet'}")
     if status["next_attempt_at"]:
-        print(
-            f"next attempt due {status['next_attempt_at']}: mcgurk build --root {options.root} --from download"
-        )
+        where = f"--root {options.root}" + (f" --state {options.state}" if options.state else "")
+        print(f"next attempt due {status['next_attempt_at']}: mcgurk build {where} --from download")
     return 0
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.manifest import part_numbers
-from tasks.tables import read_columns
+from tasks.tables import Reader, read_columns
 
 COLUMNS = ("outcome", "reason", "tried_at", "next_attempt_at")
 HORIZONS_DAYS = {
@@ -27,13 +27,13 @@ HORIZONS_DAYS = {
 RATE_WINDOW = timedelta(days=1)
 
 
-def availability(root: Path, now: datetime) -> dict[str, Any]:
+def availability(root: Path, now: datetime, read: Reader = read_columns) -> dict[str, Any]:
     """What `status` says beside the funnel, as JSON values; times are ISO texts in UTC, rates are per hour."""
     parts = part_numbers(root / "clips")
-    clips = read_columns(root / "clips", parts, COLUMNS)
-    labels = read_columns(root / "segments", parts, ("labels",))["labels"]
+    clips = read(root / "clips", parts, COLUMNS)
+    labels = read(root / "segments", parts, ("labels",))["labels"]
     unseen = sorted(set(part_numbers(root / "segments")) - set(parts))
-    pace = _pace(clips, read_columns(root / "segments", unseen, ("row",)).num_rows, now)
+    pace = _pace(clips, read(root / "segments", unseen, ("row",)).num_rows, now)
     told = {"classes": _classes(clips), "labels": _labels(clips, labels), "due": _due(clips, now), **pace}
     return {**told, "next_attempt_at": pc.min(clips["next_attempt_at"]).as_py()}
 

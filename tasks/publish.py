@@ -19,7 +19,7 @@ from schemas.shard import Version, make_version, write_version
 from tasks.card import Labels, write_card
 from tasks.duplicates import write_duplicates
 from tasks.pack import packed
-from tasks.tables import read_columns
+from tasks.tables import Reader, read_columns
 from tasks.validate import judge
 
 log = logging.getLogger(__name__)
@@ -53,12 +53,12 @@ def publish(
     return version
 
 
-def measure_funnel(root: Path) -> dict:
+def measure_funnel(root: Path, read: Reader = read_columns) -> dict:
     """What became of every segment of the index. Raises RuntimeError if one is lost or counted twice."""
-    table = pa.concat_tables([VERDICTS.empty_table(), *_verdicts(root)])
-    keys = read_columns(root / "segments", _indexed(root), ("key",))["key"]
-    if table.num_rows != len(keys) or pc.count_distinct(table["key"]).as_py() != len(keys):
-        raise RuntimeError(f"the index has {len(keys)} segments, the manifests {table.num_rows}")
+    table = pa.concat_tables([VERDICTS.empty_table(), *_verdicts(root, read)])
+    count = read(root / "segments", _indexed(root), ("row",)).num_rows
+    if table.num_rows != count or pc.count_distinct(table["key"]).as_py() != count:
+        raise RuntimeError(f"the index has {count} segments, the manifests {table.num_rows}")
     counted = table.group_by(["outcome", "reason"]).aggregate([("key", "count")])
     return funnel(counted.rename_columns({"key_count": "segments"}).to_pylist())
 
@@ -69,13 +69,13 @@ def fates(root: Path) -> Iterator[Row]:
         yield from table.to_pylist()
 
 
-def _verdicts(root: Path) -> Iterator[pa.Table]:
+def _verdicts(root: Path, read: Reader = read_columns) -> Iterator[pa.Table]:
     """The same as tables: a manifest's parts together, the furthest first."""
     left = set(_indexed(root))
     for name in MANIFESTS:
         parts = sorted(left & set(part_numbers(root / name)))
         left -= set(parts)
-        table = read_columns(root / name, parts, VERDICT)
+        table = read(root / name, parts, VERDICT)
         if name != "shards":
             is_pending = pc.equal(table["outcome"], Outcome.OK.value)
             outcome = pc.if_else(is_pending, Outcome.WAITING.value, table["outcome"])

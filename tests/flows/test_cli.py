@@ -21,7 +21,7 @@ OPTIONS = {
     "build": BUILD,
     "plan": BUILD | {"--json"},
     "train": {"--root", "--preset", "--model", "--state"},
-    "status": {"--root", "--json"},
+    "status": {"--root", "--state", "--json"},
     "doctor": {"--state", "--json"},
     "verify": {"--root", "--state", "--rebuild", "--compute", "--json"},
     "prune": {"--root", "--state"},
