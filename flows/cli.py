@@ -29,8 +29,21 @@ OPTIONS: dict[str, dict] = {
         "help": "a complete configuration: demo, small, standard, dense, video, seed or multisensory; default: "
         "what ROOT was last built with",
     },
-    "--segments": {"nargs": "+", "default": (), "metavar": "CSV", "help": "lists in AudioSet's format"},
-    "--source": {"metavar": "S", "help": "youtube, http://host/{video_id}.mp4, folder:PATH or studio"},
+    "--segments": {
+        "nargs": "+",
+        "default": (),
+        "metavar": "LIST",
+        "help": "lists of AudioSet, VGGSound or AudioSet-Strong, in the form in which they are published",
+    },
+    "--window": {
+        "type": float,
+        "metavar": "SECONDS",
+        "help": "without a list: cut each video of folder:PATH in windows of that length",
+    },
+    "--source": {
+        "metavar": "S",
+        "help": "youtube, http://host/{video_id}.mp4, folder:PATH or studio",
+    },
     "--from": {"dest": "from_stage", "metavar": "STAGE", "help": "start at this stage"},
     "--only": {"choices": ("failed", "stale", "all"), "default": "all", "help": "which parts to do"},
     "--parts": {"metavar": "3,7-9", "help": "only these parts"},
@@ -54,8 +67,8 @@ OPTIONS: dict[str, dict] = {
     "--json": {"action": "store_true", "help": "machine-readable"},
 }
 BUILD_OPTIONS = (
-    "--root", "--preset", "--segments", "--source", "--from", "--only", "--parts", "--compute", "--state",
-    "--strict", "--with-media",
+    "--root", "--preset", "--segments", "--source", "--window", "--from",
+    "--only", "--parts", "--compute", "--state", "--strict", "--with-media",
 )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ def _build_options(options: argparse.Namespace):
         preset=options.preset,
         segments=tuple(options.segments),
         source=options.source,
+        window=options.window,
         from_stage=options.from_stage,
         only=options.only,
         parts=options.parts,

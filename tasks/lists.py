@@ -191,9 +191,9 @@ def _audioset_entry(line: str) -> Entry:
     start_ms, end_ms = _seconds_ms(start), _seconds_ms(end)
     if end_ms <= start_ms:
         raise ValueError(f"it ends at {end} s, not after its start at {start} s")
-    if re.fullmatch(LABELS, labels) is None:
+    if labels and re.fullmatch(LABELS, labels) is None:  # one's own videos have none
         raise ValueError(f"malformed labels {labels[:80]!r}")
-    return Entry(video_id, start_ms, end_ms, tuple(labels.split(",")))
+    return Entry(video_id, start_ms, end_ms, tuple(labels.split(",")) if labels else ())
 
 
 def _vggsound_entry(line: str) -> Entry:

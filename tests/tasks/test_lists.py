@@ -42,6 +42,12 @@ def test_a_byte_order_mark_is_no_part_of_a_list(tmp_path):
     assert (found.table.num_rows, found.malformed) == (3, [])
 
 
+def test_a_line_may_have_no_labels(tmp_path):
+    (tmp_path / "list.csv").write_text('a, 0.000, 1.000, ""\nb, 0.000, 1.000, "/m/1"\n')
+
+    assert rows_of(tmp_path / "list.csv", "labels") == [([],), (["/m/1"],)]
+
+
 def num_lines(text: str) -> int:
     return sum(bool(line.strip()) and not line.startswith("#") for line in text.splitlines())
 
