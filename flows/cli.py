@@ -44,6 +44,22 @@ OPTIONS: dict[str, dict] = {
         "metavar": "S",
         "help": "youtube, http://host/{video_id}.mp4, folder:PATH or studio",
     },
+    "--labels": {
+        "nargs": "+",
+        "default": (),
+        "metavar": "NAME",
+        "help": "of the lists only segments with these labels (names or machine ids) or one that stands below them",
+    },
+    "--per-class": {
+        "type": int,
+        "metavar": "N",
+        "help": "of those so many of each label, of training and of evaluation",
+    },
+    "--sample": {
+        "type": int,
+        "metavar": "N",
+        "help": "of those so many of training and of evaluation, of each label as many as of any other",
+    },
     "--from": {"dest": "from_stage", "metavar": "STAGE", "help": "start at this stage"},
     "--only": {"choices": ("failed", "stale", "all"), "default": "all", "help": "which parts to do"},
     "--parts": {"metavar": "3,7-9", "help": "only these parts"},
@@ -67,7 +83,7 @@ OPTIONS: dict[str, dict] = {
     "--json": {"action": "store_true", "help": "machine-readable"},
 }
 BUILD_OPTIONS = (
-    "--root", "--preset", "--segments", "--source", "--window", "--from",
+    "--root", "--preset", "--segments", "--labels", "--per-class", "--sample", "--source", "--window", "--from",
     "--only", "--parts", "--compute", "--state", "--strict", "--with-media",
 )  # fmt: skip
 

@@ -15,8 +15,7 @@ from schemas.manifest import part_numbers
 from schemas.shard import duplicates_path, exclude_path, latest_digest, make_version
 from schemas.storage import is_local, open_root
 from tasks import download, extract, index, pack, validate, windows
-from tasks.labels import find_labels
-from tasks.lists import read_list
+from tasks.labels import find_labels, find_ontology
 from tasks.pack import PackConfig, packed
 from tasks.parts import Headers, PartPlan, Plan, Stage, header_of, plan_stage
 from tasks.sources import open_source, studio
@@ -74,6 +73,11 @@ class Pipeline:
         return find_labels(self.root / index.FOLDER, self.lists)
 
     @property
+    def ontology(self) -> dict[str, dict]:
+        """Machine id -> node, with what stands below it."""
+        return find_ontology(self.root / index.FOLDER, self.lists)
+
+    @property
     def pack_config(self) -> PackConfig:
         """What pack writes into a sample's JSON."""
         return PackConfig(self.config.profile, self.labels)
@@ -94,6 +98,7 @@ def resolve(options: BuildOptions) -> Pipeline:
     """The pipeline that `options` ask for. Raises ValueError for what they can't."""
     root = open_root(options.root)
     state = state_folder(root, options.state)
+    asked = options
     options = with_remembered(options, state)
     config = load_preset(options.preset or "standard")
     options = replace(
@@ -105,6 +110,7 @@ def resolve(options: BuildOptions) -> Pipeline:
     config = replace(
         config,
         download=replace(config.download, source=options.source),
+        index=replace(config.index, choice=options.choice),
         window_s=options.window,
     )
     if options.from_stage and options.from_stage not in STAGES:
@@ -113,11 +119,22 @@ def resolve(options: BuildOptions) -> Pipeline:
     if missing:
         raise ValueError(f"--segments {missing[0]}: no such file")
     pipeline = Pipeline(options, config, root, state, datetime.now(UTC))
+    _check_choice(pipeline, asked)
     if pipeline.windows:
         _check_windows(pipeline)
     elif not pipeline.is_studio and not options.segments and not part_numbers(root / index.FOLDER):
         raise ValueError(f"{root} has no segments yet: name a list by --segments")
     return pipeline
+
+
+def _check_choice(pipeline: Pipeline, asked: BuildOptions) -> None:
+    choice, windows = asked.choice, pipeline.windows
+    if any(number is not None and number < 1 for number in (choice.per_class, choice.sample)):
+        raise ValueError("--per-class and --sample are numbers of segments, from 1")
+    if not choice.is_all and not (asked.segments or windows or pipeline.is_studio):
+        raise ValueError("--labels, --per-class and --sample choose from lists: name them too, by --segments")
+    if choice.labels and windows:
+        raise ValueError("--labels: the windows of a folder have no labels")
 
 
 def _check_windows(pipeline: Pipeline) -> None:
@@ -192,8 +209,7 @@ def plan_one(
 
 def plan_index(pipeline: Pipeline, lists: Sequence[Path]) -> Plan:
     """The parts that stand, and those that new lists would open."""
-    known = index.recorded_lists(pipeline.root)
-    new = [one for one in map(read_list, lists) if one.sha256 not in known]
+    new = index.new_lists(pipeline.root, lists, pipeline.config.index)
     fresh = index.deal(pipeline.root, new, pipeline.config.index) if new else []
     done = [PartPlan(part, "done") for part in part_numbers(pipeline.root / index.FOLDER)]
     return Plan("index", done + [PartPlan(one.part, "missing", "new segments") for one in fresh])

@@ -53,7 +53,7 @@ READ = pa.schema(
 class SegmentList:
     """One list as read: its segments (schema READ), and what was wrong with it."""
 
-    name: str
+    path: Path
     sha256: str
     table: pa.Table
     malformed: list[str]  # "file:line: reason"
@@ -73,7 +73,7 @@ def read_list(path: Path) -> SegmentList:
     """Reads one list; malformed lines are left out and told with file, line number and reason."""
     text = path.read_text(encoding="utf-8-sig", errors="replace")
     table, malformed = _form(text)(text, path.name)
-    return SegmentList(path.name, sha256_of_file(path), table, malformed)
+    return SegmentList(path, sha256_of_file(path), table, malformed)
 
 
 def _form(text: str) -> Callable[[str, str], tuple[pa.Table, list[str]]]:
