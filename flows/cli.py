@@ -42,7 +42,7 @@ OPTIONS: dict[str, dict] = {
     },
     "--source": {
         "metavar": "S",
-        "help": "youtube, http://host/{video_id}.mp4, folder:PATH or studio",
+        "help": "youtube, http://host/{video_id}.mp4, folder:PATH, tars:PATH or studio",
     },
     "--labels": {
         "nargs": "+",

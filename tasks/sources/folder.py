@@ -28,7 +28,7 @@ VIDEO_SUFFIXES = {
     ".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".mpg", ".mpeg", ".m2v", ".ts", ".m2ts", ".mts", ".vob", ".avi",
     ".flv", ".ogg", ".ogv", ".wmv", ".asf", ".h264",
 }  # fmt: skip
-AUDIO_SUFFIXES = {".m4a", ".mka", ".oga", ".opus", ".wma", ".wav", ".mp3", ".aac"}
+AUDIO_SUFFIXES = {".m4a", ".mka", ".oga", ".opus", ".wma", ".wav", ".mp3", ".aac", ".flac"}
 MEDIA_SUFFIXES = VIDEO_SUFFIXES | AUDIO_SUFFIXES
 READABLE_CHARS = 40  # of a file's name in an id derived from it
 HASH_CHARS = 10  # of its sha1 there

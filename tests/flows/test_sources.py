@@ -1,6 +1,8 @@
 """Sources that bring their own segments, by the command line."""
 
 import json
+import tarfile
+import wave
 
 import timecode
 from real_servers import snapshot
@@ -132,3 +134,30 @@ def test_training_on_a_category_of_the_studio_knows_what_stands_below(tmp_path):
 
     names = {name for mid, (_, name) in pipeline.labels.items() if mid in mids}
     assert names == {"Church bell", "Wind chime", "Chirp, tweet", "Frog"}
+
+
+def write_tar(path, files):
+    with tarfile.open(path, "w") as tar:
+        for name, file in files.items():
+            tar.add(file, name)
+
+
+def test_tars_are_a_source(tmp_path, mcgurk):
+    write_videos(tmp_path, "long.mp4")
+    timecode.write(tmp_path / "cut.mp4", Recipe(seconds=2, frame_rate=10))
+    with wave.open(str(tmp_path / "sound.wav"), "wb") as sound:
+        sound.setparams((1, 2, 16_000, 0, "NONE", ""))
+        sound.writeframes(bytes(4 * 16_000))
+    members = {"a.mp4": "long", "b_30_32.mp4": "cut", "Yelevenchars.mp4": "cut", "d.wav": "sound"}
+    write_tar(tmp_path / "0.tar", {name: next(tmp_path.glob(f"{stem}.*")) for name, stem in members.items()})
+    starts = {"a": 3, "b": 30, "elevenchars": 70, "d": 0, "gone": 0}
+    path = tmp_path / "list.csv"
+    path.write_text("".join(f'{name}, {s}.000, {s + 2}.000, "/m/1"\n' for name, s in starts.items()))
+    root = ("--root", str(tmp_path / "root"))
+
+    mcgurk("build", *root, "--preset", "small", "--segments", str(path), "--source", f"tars:{tmp_path}",
+           "--compute", "threads")  # fmt: skip
+
+    status = json.loads(mcgurk("status", *root, "--json"))
+    assert status["in_shards"] == 3
+    assert (status["quarantined"], status["waiting"]) == ({"has_video": 1}, {"removed": 1})
