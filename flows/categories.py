@@ -1,37 +1,10 @@
-"""Which labels a category stands for: itself and, where AudioSet's ontology is at hand, all below it."""
+"""Which clips of a version a training is given: those of chosen labels, or a share of them."""
 
-import json
-from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection
 
 import numpy as np
 
 from training.data import Dataset
-
-ONTOLOGY = "ontology.json"  # as AudioSet publishes it: a list of {id, name, child_ids}
-
-
-def machine_ids(
-    categories: Sequence[str], labels: Mapping[str, tuple[int, str]], folder: Path
-) -> frozenset[str]:
-    """The labels of categories given by name or machine id, with their subtrees by the ontology in `folder`.
-
-    Raises ValueError for a category that neither the label table nor the ontology has.
-    """
-    path = folder / ONTOLOGY
-    nodes = {node["id"]: node for node in json.loads(path.read_text())} if path.is_file() else {}
-    names = {name: mid for mid, (_, name) in labels.items()} | {n["name"]: mid for mid, n in nodes.items()}
-    found: set[str] = set()
-    waiting = [names.get(category, category) for category in categories]
-    for mid in waiting:
-        if mid not in nodes and mid not in labels:
-            raise ValueError(f"no label or category {mid!r}; there are {', '.join(sorted(names))}")
-    while waiting:
-        mid = waiting.pop()
-        if mid not in found:
-            found.add(mid)
-            waiting += nodes.get(mid, {}).get("child_ids", [])
-    return frozenset(found)
 
 
 def with_labels(dataset: Dataset, mids: frozenset[str], splits: Collection[str]) -> Dataset:

@@ -29,8 +29,37 @@ OPTIONS: dict[str, dict] = {
         "help": "a complete configuration: demo, small, standard, lean, dense, video, seed or multisensory; default: "
         "what ROOT was last built with",
     },
-    "--segments": {"nargs": "+", "default": (), "metavar": "CSV", "help": "lists in AudioSet's format"},
-    "--source": {"metavar": "S", "help": "youtube, http://host/{video_id}.mp4, folder:PATH or studio"},
+    "--segments": {
+        "nargs": "+",
+        "default": (),
+        "metavar": "LIST",
+        "help": "lists of AudioSet, VGGSound or AudioSet-Strong, in the form in which they are published",
+    },
+    "--window": {
+        "type": float,
+        "metavar": "SECONDS",
+        "help": "without a list: cut each video of folder:PATH in windows of that length",
+    },
+    "--source": {
+        "metavar": "S",
+        "help": "youtube, http://host/{video_id}.mp4, folder:PATH, tars:PATH or studio",
+    },
+    "--labels": {
+        "nargs": "+",
+        "default": (),
+        "metavar": "NAME",
+        "help": "of the lists only segments with these labels (names or machine ids) or one that stands below them",
+    },
+    "--per-class": {
+        "type": int,
+        "metavar": "N",
+        "help": "of those so many of each label, of training and of evaluation",
+    },
+    "--sample": {
+        "type": int,
+        "metavar": "N",
+        "help": "of those so many of training and of evaluation, of each label as many as of any other",
+    },
     "--from": {"dest": "from_stage", "metavar": "STAGE", "help": "start at this stage"},
     "--only": {"choices": ("failed", "stale", "all"), "default": "all", "help": "which parts to do"},
     "--parts": {"metavar": "3,7-9", "help": "only these parts"},
@@ -54,8 +83,8 @@ OPTIONS: dict[str, dict] = {
     "--json": {"action": "store_true", "help": "machine-readable"},
 }
 BUILD_OPTIONS = (
-    "--root", "--preset", "--segments", "--source", "--from", "--only", "--parts", "--compute", "--state",
-    "--strict", "--with-media",
+    "--root", "--preset", "--segments", "--labels", "--per-class", "--sample", "--source", "--window", "--from",
+    "--only", "--parts", "--compute", "--state", "--strict", "--with-media",
 )  # fmt: skip
 
 

@@ -9,14 +9,13 @@ from prefect.events import emit_event
 
 from flows.compute import Map, open_compute
 from flows.forget import finish_takedowns
+from flows.options import BuildOptions, remember
 from flows.pipeline import (
-    BuildOptions,
     Pipeline,
     check_source,
     parts_asked,
     plan_one,
     plan_publish,
-    remember,
     resolve,
     stages_asked,
 )
@@ -29,8 +28,9 @@ from tasks.keeping import Room
 from tasks.leases import lease
 from tasks.leavings import remove_leavings
 from tasks.parts import Stage
-from tasks.sources import studio
+from tasks.sources import folder, studio
 from tasks.stages import GROUP, stage_task
+from tasks.windows import cut_in_windows
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def build_dataset(options: BuildOptions) -> str:
     pipeline = resolve(options)
     before = latest_digest(pipeline.root)
     check_source(pipeline)
-    remember(pipeline)
+    remember(pipeline.state, pipeline.options)
     finish_takedowns(pipeline)
     asked = stages_asked(options)
     with open_compute(options.compute) as map_items:
@@ -78,6 +78,9 @@ def _index(pipeline: Pipeline, map_items: Map) -> None:
         remove_leavings(pipeline.root, LEASES["index"])
         if pipeline.is_studio and not pipeline.options.segments:
             stage_task("studio", studio.render)(pipeline.state, pipeline.config.corpus, map_items)
+        if pipeline.windows:
+            record = cut_in_windows(pipeline.config.download.source, pipeline.state, pipeline.windows)
+            record.write(pipeline.state / folder.RECORD)
         counts = stage_task("index", index.index)(
             pipeline.root, pipeline.lists, pipeline.config.index, strict=pipeline.options.strict
         )

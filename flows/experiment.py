@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 from prefect import flow
 
 from flows.begun import Note, begun
-from flows.categories import machine_ids, thinned, with_labels
+from flows.categories import thinned, with_labels
 from flows.pipeline import BuildOptions, Pipeline, resolve
 from schemas.manifest import digest_of, write_text
 from schemas.shard import Version, published, read_exclusions, read_version
+from tasks.labels import machine_ids
 from tasks.leases import lease, training_mark
 from tasks.publish import measure_funnel
 from tasks.sources import studio
@@ -76,7 +77,7 @@ class Experiment:
         )
         for chosen, splits in ((settings.trained_on, ("train", "val")), (settings.judged_on, ("eval",))):
             if chosen:
-                mids = machine_ids(chosen, self.pipeline.labels, self.pipeline.root / "segments")
+                mids = machine_ids(chosen, self.pipeline.labels, self.pipeline.ontology)
                 dataset = with_labels(dataset, mids, splits)
         return dataset if settings.clips_share == 1.0 else thinned(dataset, settings.clips_share)
 

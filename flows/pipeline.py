@@ -1,6 +1,5 @@
 """The dataset build as data: what was asked for, its stages in order, and what a run would do."""
 
-import json
 import re
 from collections.abc import Collection, Sequence
 from contextlib import contextmanager
@@ -10,41 +9,22 @@ from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from flows.options import BuildOptions, with_remembered
 from flows.presets import PipelineConfig, load_preset
-from schemas.manifest import canonical_json, part_numbers, write_text
+from schemas.manifest import part_numbers
 from schemas.shard import duplicates_path, exclude_path, latest_digest, make_version
 from schemas.storage import is_local, open_root
-from tasks import download, extract, index, keeping, pack, validate
-from tasks.labels import find_labels
-from tasks.lists import read_list
+from tasks import download, extract, index, keeping, pack, validate, windows
+from tasks.labels import find_labels, find_ontology
 from tasks.pack import PackConfig, packed
-from tasks.parts import Headers, Only, PartPlan, Plan, Stage, header_of, plan_stage
+from tasks.parts import Headers, PartPlan, Plan, Stage, header_of, plan_stage
 from tasks.sources import open_source, studio
+from tasks.windows import Windows, cut_in_windows
 
 STAGES = (
     "index", "validate-segments", "download", "validate-clips", "extract", "validate-features", "pack",
     "publish",
 )  # fmt: skip
-
-
-REMEMBERED = "build.json"
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """What a user asks of a build; `parts` as `3,7-9`."""
-
-    root: str
-    preset: str | None = None  # None: what the root was last built with, else standard
-    segments: tuple[str, ...] = ()
-    source: str | None = None
-    from_stage: str | None = None
-    only: Only = "all"
-    parts: str | None = None
-    compute: str = "local"
-    state: str | None = None
-    strict: bool = False
-    with_media: bool = False  # into the data card; the studio's always
 
 
 @dataclass(frozen=True)
@@ -77,12 +57,25 @@ class Pipeline:
         """The segment lists that were asked for, or that the studio wrote."""
         if self.is_studio and not self.options.segments:
             return sorted(studio.folder_of(self.state).glob("*_segments.csv"))
+        if self.windows:
+            return [windows.segments_of(self.state)]
         return [Path(path) for path in self.options.segments]
+
+    @property
+    def windows(self) -> Windows | None:
+        """How the source's videos are cut where no list says it."""
+        shortest_s = self.config.rules.segments.min_length_s
+        return Windows(self.config.window_s, shortest_s) if self.config.window_s else None
 
     @property
     def labels(self) -> dict[str, tuple[int, str]]:
         """Machine id -> index and display name."""
         return find_labels(self.root / index.FOLDER, self.lists)
+
+    @property
+    def ontology(self) -> dict[str, dict]:
+        """Machine id -> node, with what stands below it."""
+        return find_ontology(self.root / index.FOLDER, self.lists)
 
     @property
     def pack_config(self) -> PackConfig:
@@ -105,19 +98,54 @@ def resolve(options: BuildOptions) -> Pipeline:
     """The pipeline that `options` ask for. Raises ValueError for what they can't."""
     root = open_root(options.root)
     state = state_folder(root, options.state)
-    options = _with_remembered(options, state)
+    asked = options
+    options = with_remembered(options, state)
     config = load_preset(options.preset or "standard")
-    if options.source:
-        config = replace(config, download=replace(config.download, source=options.source))
+    options = replace(
+        options,
+        preset=options.preset or "standard",
+        source=options.source or config.download.source,
+        window=options.window or config.window_s,
+    )
+    config = replace(
+        config,
+        download=replace(config.download, source=options.source),
+        index=replace(config.index, choice=options.choice),
+        window_s=options.window,
+    )
     if options.from_stage and options.from_stage not in STAGES:
         raise ValueError(f"unknown stage {options.from_stage!r}: use one of {', '.join(STAGES)}")
     missing = [path for path in options.segments if not Path(path).is_file()]
     if missing:
         raise ValueError(f"--segments {missing[0]}: no such file")
     pipeline = Pipeline(options, config, root, state, datetime.now(UTC))
-    if not pipeline.is_studio and not options.segments and not part_numbers(root / index.FOLDER):
-        raise ValueError(f"{root} has no segments yet: name a list in AudioSet's format by --segments")
+    _check_choice(pipeline, asked)
+    if pipeline.windows:
+        _check_windows(pipeline)
+    elif not pipeline.is_studio and not options.segments and not part_numbers(root / index.FOLDER):
+        raise ValueError(f"{root} has no segments yet: name a list by --segments")
     return pipeline
+
+
+def _check_choice(pipeline: Pipeline, asked: BuildOptions) -> None:
+    choice, windows = asked.choice, pipeline.windows
+    if any(number is not None and number < 1 for number in (choice.per_class, choice.sample)):
+        raise ValueError("--per-class and --sample are numbers of segments, from 1")
+    if not choice.is_all and not (asked.segments or windows or pipeline.is_studio):
+        raise ValueError("--labels, --per-class and --sample choose from lists: name them too, by --segments")
+    if choice.labels and windows:
+        raise ValueError("--labels: the windows of a folder have no labels")
+
+
+def _check_windows(pipeline: Pipeline) -> None:
+    asked, longest_s = f"--window {pipeline.config.window_s:g}", pipeline.config.profile.length_ms / 1000
+    if pipeline.options.segments:
+        raise ValueError(f"{asked}: a list says itself where its segments begin; name either")
+    if not pipeline.config.download.source.startswith("folder:"):
+        raise ValueError(f"{asked}: only the videos of --source folder:PATH are cut in windows")
+    if not pipeline.config.rules.segments.min_length_s <= (pipeline.config.window_s or 0.0) <= longest_s:
+        shortest_s = pipeline.config.rules.segments.min_length_s
+        raise ValueError(f"{asked}: samples of this preset are {shortest_s:g} to {longest_s:g} s long")
 
 
 def state_folder(root: Path, asked: str | None) -> Path:
@@ -134,22 +162,6 @@ def check_source(pipeline: Pipeline) -> None:
     if not pipeline.is_studio:
         with open_source(pipeline.config.download.source, pipeline.state):
             pass
-
-
-def remember(pipeline: Pipeline) -> None:
-    """Keeps preset and source, so that the same root is built with the same ones when none are named."""
-    asked = {"preset": pipeline.options.preset or "standard", "source": pipeline.config.download.source}
-    path = pipeline.state / REMEMBERED
-    if not path.is_file() or path.read_text() != canonical_json(asked):
-        write_text(path, canonical_json(asked))
-
-
-def _with_remembered(options: BuildOptions, state: Path) -> BuildOptions:
-    path = state / REMEMBERED
-    if options.preset or not path.is_file():
-        return options
-    kept = json.loads(path.read_text())
-    return replace(options, preset=kept["preset"], source=options.source or kept["source"])
 
 
 def stages_asked(options: BuildOptions) -> tuple[str, ...]:
@@ -201,22 +213,23 @@ def plan_one(
 
 def plan_index(pipeline: Pipeline, lists: Sequence[Path]) -> Plan:
     """The parts that stand, and those that new lists would open."""
-    known = index.recorded_lists(pipeline.root)
-    read = [read_list(path) for path in lists]
-    new = [one for one in read if one.sha256 not in known]
+    new = index.new_lists(pipeline.root, lists, pipeline.config.index)
     fresh = index.deal(pipeline.root, new, pipeline.config.index) if new else []
     done = [PartPlan(part, "done") for part in part_numbers(pipeline.root / index.FOLDER)]
-    return Plan("index", done + [PartPlan(new.part, "missing", "new segments") for new in fresh])
+    return Plan("index", done + [PartPlan(one.part, "missing", "new segments") for one in fresh])
 
 
 @contextmanager
 def _planned_lists(pipeline: Pipeline):
-    """The lists; the studio's as it would write them."""
-    if not pipeline.is_studio or pipeline.options.segments:
-        yield pipeline.lists
-        return
+    """The lists; the studio's and those of windows as they would be written."""
     with TemporaryDirectory(prefix="mcgurk-") as folder:
-        yield studio.lists(Path(folder), pipeline.config.corpus)
+        if pipeline.windows:
+            record = cut_in_windows(pipeline.config.download.source, pipeline.state, pipeline.windows)
+            yield [record.write(Path(folder))]
+        elif pipeline.is_studio and not pipeline.options.segments:
+            yield studio.lists(Path(folder), pipeline.config.corpus)
+        else:
+            yield pipeline.lists
 
 
 def plan_publish(pipeline: Pipeline, before: Plan, headers_of: Headers = header_of) -> Plan:

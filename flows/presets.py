@@ -38,6 +38,7 @@ class PipelineConfig:
     rules: Rules = field(default_factory=Rules)
     train: TrainSettings = field(default_factory=TrainSettings)
     corpus: CorpusConfig = field(default_factory=CorpusConfig)  # of the source `studio`
+    window_s: float | None = None  # of a folder without a list: its videos are cut in such
 
 
 def demo() -> PipelineConfig:

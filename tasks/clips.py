@@ -1,6 +1,6 @@
 """Clips: a fetched video -> the file and the row of each of its segments."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,22 @@ from tasks.parts import Stage
 MEDIA = "clips/media"
 
 
+SLACK_S = 0.5  # by which a file may be longer than the segment that it holds alone: codecs pad
+
+
 @dataclass(frozen=True)
 class Cuts:
-    """A fetched video, and the folder where its segments are cut out of it."""
+    """A fetched file, where in its video it begins, and the folder where segments are cut out of it."""
 
     source: Path
     facts: Probe
     scratch: Path
+    offset_s: float = 0.0
+
+    def of(self, segment: Row) -> "Cuts":
+        """The file that holds a segment: this one."""
+        del segment
+        return self
 
     def cut(self, key: str, segment_s: tuple[float, float]) -> tuple[Path, float]:
         """The file of one segment, and where in it the segment begins. Raises ItemError."""
@@ -32,8 +41,35 @@ class Cuts:
         return Path(made["path"]), made["begins_s"]
 
 
-def opened(source: Path, scratch: Path) -> Cuts:
-    """The video in `source`, probed. Raises ItemError for one that holds nothing."""
+@dataclass(frozen=True)
+class Pieces:
+    """A folder of files of one video, each named by the key of the segment that it holds, or by the video's id."""
+
+    folder: Path
+    scratch: Path
+
+    def of(self, segment: Row) -> Cuts:
+        """The file that holds a segment. Raises ItemError where there is none.
+
+        One that is named by the video holds all of it, or, where it is no longer than the segment, that alone.
+        """
+        by_stem = {path.stem: path for path in self.folder.iterdir()}
+        path = by_stem.get(segment["key"]) or by_stem.get(segment["video_id"])
+        if path is None:
+            raise ItemError(Outcome.UNAVAILABLE, "removed", f"no file for {segment['key']}")
+        start_s, end_s = segment["start_ms"] / 1000, segment["end_ms"] / 1000
+        cuts = _probed(path, self.scratch)
+        duration_s = cuts.facts.duration_s or 0.0
+        is_alone = path.stem == segment["key"] or 0.0 < duration_s <= end_s - start_s + SLACK_S
+        return replace(cuts, offset_s=start_s) if is_alone else cuts
+
+
+def opened(source: Path, scratch: Path) -> Cuts | Pieces:
+    """What was fetched: a video, probed, or a folder of pieces. Raises ItemError for one that holds nothing."""
+    return Pieces(source, scratch) if source.is_dir() else _probed(source, scratch)
+
+
+def _probed(source: Path, scratch: Path) -> Cuts:
     facts = Probe(**isolation.call("probe", {"path": str(source)})[0])
     if not (facts.has_video or facts.has_audio):
         raise failure("empty", "the file holds neither picture nor sound")
@@ -47,17 +83,17 @@ class ClipMaker:
     stage: Stage
     min_covered_share: float
 
-    def clip(self, part: int, segment: Row, cuts: Cuts) -> Row:
+    def clip(self, part: int, segment: Row, fetched: Cuts | Pieces) -> Row:
         """The row of a segment, its file in place. Raises ItemError, `too_short` where the video ends early."""
-        start_s, end_s = segment["start_ms"] / 1000, segment["end_ms"] / 1000
-        duration_s = cuts.facts.duration_s
+        cuts, start_s, end_s = fetched.of(segment), segment["start_ms"] / 1000, segment["end_ms"] / 1000
+        duration_s = cuts.facts.duration_s and cuts.facts.duration_s + cuts.offset_s
         covered_s = min(end_s, duration_s or end_s) - start_s
         if covered_s < self.min_covered_share * (end_s - start_s):
             raise failure(
                 "too_short",
                 f"the video ends at {duration_s:.2f} s, the segment is {start_s:g} to {end_s:g} s",
             )
-        file, begins_s = cuts.cut(segment["key"], (start_s, end_s))
+        file, begins_s = cuts.cut(segment["key"], (start_s - cuts.offset_s, end_s - cuts.offset_s))
         root = self.stage.root
         target = root / MEDIA / f"{part:06d}" / f"{segment['key']}{file.suffix}"
         sha256, size = sha256_of_file(file), file.stat().st_size

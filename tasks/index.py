@@ -10,7 +10,7 @@ themselves and open new parts.
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from schemas.manifest import (
     PartHeader,
+    canonical_json,
     encoded,
     part_numbers,
     part_path,
@@ -31,7 +32,8 @@ from schemas.manifest import (
 )
 from schemas.segment import SEGMENTS, SPLITS
 from schemas.storage import readable
-from tasks.labels import keep_labels
+from tasks.choice import Choice, chosen, label_set
+from tasks.labels import MACHINE_ID, ONTOLOGY, find_labels, find_ontology, keep_labels, machine_ids
 from tasks.lists import READ, SegmentList, read_list
 from tasks.tombstones import obeyed, read_tombstones
 
@@ -44,11 +46,12 @@ LISTS = "lists.json"  # which lists were read, with their digests
 
 @dataclass(frozen=True)
 class IndexConfig:
-    """How segments are dealt into parts."""
+    """Which segments of the lists are taken, and how they are dealt into parts."""
 
     part_size: int = 512  # a shard of about 100 to 250 MB
     eval_part_size: int = 128  # so that 64 loader workers all get an eval shard of AudioSet
     val_share: float = 0.02  # of the training videos, by the hash of the video id
+    choice: Choice = Choice()
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,7 @@ def index(root: Path, paths: Sequence[Path], config: IndexConfig, *, strict: boo
 
     Raises ValueError at a malformed line if `strict`, otherwise counts and reports them.
     """
-    known = recorded_lists(root)
-    lists = [read_list(path) for path in paths if sha256_of_file(path) not in known]
+    lists = new_lists(root, paths, config)
     malformed = [line for one in lists for line in one.malformed]
     if strict and malformed:
         raise ValueError(f"{len(malformed)} malformed line(s); the first: {malformed[0]}")
@@ -75,10 +77,28 @@ def index(root: Path, paths: Sequence[Path], config: IndexConfig, *, strict: boo
     _write(root / FOLDER, parts, set(read_tombstones(root)))
     keep_labels(root / FOLDER, paths)
     if lists:
-        known |= {one.sha256: {"file": one.name, "malformed": one.malformed} for one in lists}
+        choice = _plain(config.choice)
+        known = recorded_lists(root) | {
+            one.sha256: {"file": one.path.name, "malformed": one.malformed, "choice": choice} for one in lists
+        }
         write_text(root / FOLDER / LISTS, json.dumps(known, indent=1, sort_keys=True) + "\n")
     new = sum(part.table.num_rows for part in parts)
     return {"lists": len(lists), "segments": new, "parts": len(parts), "malformed": len(malformed)}
+
+
+def new_lists(root: Path, paths: Sequence[Path], config: IndexConfig) -> list[SegmentList]:
+    """The lists of `paths` that were not read into this root yet, or were with another choice.
+
+    All of them where one is and the choice counts: so many of a class are of all lists that are named together.
+    """
+    known, choice = recorded_lists(root), _plain(config.choice)
+    read = {sha256 for sha256, one in known.items() if one.get("choice", _plain(Choice())) == choice}
+    unread = [path for path in paths if sha256_of_file(path) not in read]
+    return [read_list(path) for path in (paths if unread and config.choice.is_counted else unread)]
+
+
+def _plain(choice: Choice) -> dict:
+    return json.loads(canonical_json(choice))
 
 
 def _write(folder: Path, parts: Sequence[NewPart], forgotten: set[str]) -> None:
@@ -104,26 +124,64 @@ def _obeyed(table: pa.Table, forgotten: set[str]) -> pa.Table:
 
 
 def recorded_lists(root: Path) -> dict[str, dict]:
-    """The lists that were read into this root: sha256 -> file name and malformed lines."""
+    """The lists that were read into this root: sha256 -> file name, malformed lines and the last choice."""
     path = root / FOLDER / LISTS
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def deal(root: Path, lists: Sequence[SegmentList], config: IndexConfig) -> list[NewPart]:
-    """The parts that the new segments of `lists` open under `root`; nothing is written."""
+    """The parts that the new segments of `lists` open under `root`; nothing is written.
+
+    Raises ValueError for labels that nobody knows, and where the choice leaves a root without a segment.
+    """
     table = pa.concat_tables([READ.empty_table(), *(one.table for one in lists)])
     # Where two lists disagree about a video, the eval set stays whole.
     of_eval = set(table.filter(table["is_eval"])["video_id"].to_pylist())
-    fresh, splits = _unknown(root, table)
-    table = _in_slot_order(_with_splits(fresh, dict.fromkeys(of_eval, "eval") | splits, config))
+    known, splits = _known(root)
+    splits = dict.fromkeys(of_eval, "eval") | splits
+    if lists and not config.choice.is_all:
+        mids = _wanted(root, lists, config.choice)
+        table = _chosen(_with_evals(table, splits), config.choice, mids, known)
+    fresh = table.filter(pc.invert(pc.is_in(table["key"], known))) if len(known) else table
+    table = _in_slot_order(_with_splits(fresh, splits, config))
     first = max(part_numbers(root / FOLDER), default=-1) + 1
     return [NewPart(first + n, part) for n, part in enumerate(_cut(table, config))]
 
 
-def _unknown(root: Path, table: pa.Table) -> tuple[pa.Table, dict[str, str]]:
-    """The rows whose key has no slot yet; and the split of every video that has one."""
-    known, splits = _known(root)
-    return (table.filter(pc.invert(pc.is_in(table["key"], known))) if len(known) else table), splits
+def _wanted(root: Path, lists: Sequence[SegmentList], choice: Choice) -> frozenset[str]:
+    """The labels that a choice stands for, by table and ontology in the root, else beside the lists."""
+    if not choice.labels:
+        return frozenset()
+    kept, paths = root / FOLDER, [one.path for one in lists]
+    labels, ontology = find_labels(kept, paths), find_ontology(kept, paths)
+    others = set().union(*(label_set(one.table) for one in lists))
+    unknown = [name for name in choice.labels if name not in others or name.startswith(MACHINE_ID)]
+    if unknown and not ontology:
+        raise ValueError(
+            f"--labels {unknown[0]!r}: what stands below it is in AudioSet's {ONTOLOGY}, which lies neither beside "
+            f"the lists nor in {kept}: get it from github.com/audioset/ontology"
+        )
+    return machine_ids(choice.labels, labels, ontology, others)
+
+
+def _with_evals(table: pa.Table, splits: Mapping[str, str]) -> pa.Table:
+    """`is_eval` of each row by the split of its video, instead of by its list."""
+    of_eval = pa.array([video for video, split in splits.items() if split == "eval"], pa.string())
+    at = table.schema.get_field_index("is_eval")
+    return table.set_column(at, "is_eval", pc.is_in(table["video_id"], of_eval))
+
+
+def _chosen(table: pa.Table, choice: Choice, mids: frozenset[str], known: pa.Array) -> pa.Table:
+    """What the choice takes. Those that it leaves out and that have a slot are told: they stay."""
+    taken = chosen(table, choice, mids)
+    if table.num_rows and not taken.num_rows and not len(known):
+        raise ValueError(f"--labels: none of {table.num_rows:,} segments has {' or '.join(choice.labels)}")
+    left = pc.unique(table.filter(pc.invert(pc.is_in(table["key"], taken["key"])))["key"])
+    num_standing = pc.sum(pc.is_in(left, known)).as_py() or 0
+    log.info("index: %d of %d segments are chosen", taken.num_rows, taken.num_rows + len(left))
+    if num_standing:
+        log.info("index: %d that are not chosen now have slots from before, and stay", num_standing)
+    return taken
 
 
 def _known(root: Path) -> tuple[pa.Array, dict[str, str]]:

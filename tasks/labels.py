@@ -1,32 +1,102 @@
-"""AudioSet's label table: machine id -> index and display name."""
+"""Labels: AudioSet's table (machine id -> index and display name) and its ontology (what stands below what).
+
+Both are taken from beside a list and kept in the root: later runs name labels the same, whatever lists they get.
+"""
 
 import csv
-from collections.abc import Iterable
+import json
+from collections.abc import Collection, Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 
 from schemas.manifest import write_text
 
 FILE = "class_labels_indices.csv"
+ONTOLOGY = "ontology.json"  # as AudioSet publishes it: a list of {id, name, child_ids}
+MACHINE_ID = "/"  # what every machine id begins with, as /m/04szw; names of other lists don't
 COLUMNS = {"index", "mid", "display_name"}
+NODE = {"id", "name", "child_ids"}
+NEAR = 3  # names that an error offers
+
+
+Labels = Mapping[str, tuple[int, str]]
+Ontology = Mapping[str, dict]
 
 
 def find_labels(kept: Path, lists: Iterable[Path]) -> dict[str, tuple[int, str]]:
     """The table in the folder `kept`, else beside one of the segment lists; empty where there is none."""
-    found = _find(kept, lists)
+    found = _find(FILE, kept, lists)
     return read_labels(found) if found else {}
 
 
+def find_ontology(kept: Path, lists: Iterable[Path]) -> dict[str, dict]:
+    """The nodes of the ontology by machine id, looked for in the same places; empty where there is none."""
+    found = _find(ONTOLOGY, kept, lists)
+    return read_ontology(found) if found else {}
+
+
 def keep_labels(kept: Path, lists: Iterable[Path]) -> None:
-    """Copies the table into `kept` once: later runs name labels the same, whatever lists they are given."""
-    found = _find(kept, lists)
-    if found and found.parent != kept:
-        read_labels(found)
-        write_text(kept / FILE, found.read_text(encoding="utf-8"))
+    """Copies table and ontology into `kept` once."""
+    for name, read in ((FILE, read_labels), (ONTOLOGY, read_ontology)):
+        found = _find(name, kept, lists)
+        if found and found.parent != kept:
+            read(found)
+            write_text(kept / name, found.read_text(encoding="utf-8"))
 
 
-def _find(kept: Path, lists: Iterable[Path]) -> Path | None:
-    tables = (folder / FILE for folder in (kept, *(path.parent for path in lists)))
+def machine_ids(
+    categories: Iterable[str], labels: Labels, ontology: Ontology, others: Collection[str] = ()
+) -> frozenset[str]:
+    """The labels of categories given by name or machine id, with all that stands below them.
+
+    `others` are labels that neither table nor ontology needs to know: those of a list. Raises ValueError for a
+    category that nobody knows, with those whose names are near.
+    """
+    names = {name: mid for mid, (_, name) in labels.items()} | {n["name"]: mid for mid, n in ontology.items()}
+    known = {*labels, *ontology, *others}
+    asked = list(categories)
+    waiting, found = [names.get(one, one) for one in asked] + [one for one in asked if one in others], set()
+    for mid in waiting:
+        if mid not in known:
+            raise ValueError(f"no label or category {mid!r}{_near(mid, {*names, *others})}")
+    while waiting:
+        mid = waiting.pop()
+        if mid not in found:
+            found.add(mid)
+            waiting += ontology.get(mid, {}).get("child_ids", [])
+    return frozenset(found)
+
+
+def _near(name: str, names: Collection[str]) -> str:
+    """The names that somebody may have meant."""
+    by_lower = {one.lower(): one for one in names}
+    near = get_close_matches(name.lower(), by_lower, n=NEAR)
+    holding = [lower for lower in sorted(by_lower) if name.lower() in lower][:NEAR]
+    found = [repr(by_lower[lower]) for lower in dict.fromkeys([*near, *holding])][:NEAR]
+    return f": did you mean {' or '.join(found)}?" if found else ""
+
+
+def _find(name: str, kept: Path, lists: Iterable[Path]) -> Path | None:
+    tables = (folder / name for folder in (kept, *(path.parent for path in lists)))
     return next((path for path in tables if path.is_file()), None)
+
+
+def read_ontology(path: Path) -> dict[str, dict]:
+    """The nodes in `path` by machine id. Raises ValueError if it is no ontology."""
+    try:
+        nodes = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise ValueError(f"{path}: no JSON: {error}") from None
+    if not isinstance(nodes, list) or not all(map(_is_node, nodes)):
+        raise ValueError(f"{path}: not a list of nodes with {', '.join(sorted(NODE))}")
+    return {node["id"]: node for node in nodes}
+
+
+def _is_node(node: object) -> bool:
+    if not isinstance(node, dict) or not node.keys() >= NODE:
+        return False
+    texts = node["child_ids"] if isinstance(node["child_ids"], list) else [None]
+    return all(isinstance(text, str) for text in (node["id"], node["name"], *texts))
 
 
 def read_labels(path: Path) -> dict[str, tuple[int, str]]:

@@ -31,7 +31,7 @@ from tasks.limits import end_with_parent, limit
 
 # What AudioSet's source and people's folders hold. Playlists, concat scripts and network protocols are not
 # media: a hostile file must not make the decoder open another one.
-FORMATS = "mov,mp4,m4a,3gp,matroska,webm,mpeg,mpegts,mpegvideo,avi,flv,ogg,asf,wav,mp3,aac,h264"
+FORMATS = "mov,mp4,m4a,3gp,matroska,webm,mpeg,mpegts,mpegvideo,avi,flv,ogg,asf,wav,mp3,aac,flac,h264"
 OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
 MP4_VIDEO = {"h264", "hevc", "mpeg4", "av1"}
 MP4_AUDIO = {"aac", "mp3"}

@@ -19,3 +19,11 @@ def videos(count: int, seed: int = 0):
     rng = random.Random(seed)
     alphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
     return [("".join(rng.choices(alphabet, k=11)), 30.0, 40.0, "/m/09x0r,/m/04rlf") for _ in range(count)]
+
+
+def write_strong(folder: Path, name: str, events) -> Path:
+    """AudioSet-Strong's form; `events` as (video id, start in ms, (start, end) in s, label)."""
+    lines = [f"{video}_{at}\t{start:.3f}\t{end:.3f}\t{label}" for video, at, (start, end), label in events]
+    path = folder / name
+    path.write_text("\n".join(["segment_id\tstart_time_seconds\tend_time_seconds\tlabel", *lines]) + "\n")
+    return path

@@ -1,8 +1,9 @@
 """One file a source of media; the file name is its name, and the part of `--source` before the colon.
 
 A source module has `open_source(spec, state, access)`, a context manager that yields `fetch(video_id, folder)`:
-the whole video as a file, in `folder` or (a source that owns its files) elsewhere. `fetch` is called from several
-threads. It raises ItemError for what is wrong with the video, Transient for what is wrong with the world.
+the whole video as a file, in `folder` or (a source that owns its files) elsewhere; or a folder of files, each named
+by the key of the segment that it holds, or by the video's id. `fetch` is called from several threads. It raises
+ItemError for what is wrong with the video, Transient for what is wrong with the world.
 `TOOL` (optional) names the program that fetches, `CANARY` a video that is always there, `LANES` who may ask how fast.
 `SECTIONS` (optional) says that `fetch` also takes which spans in seconds are wanted, and may leave out the rest of a
 long video as long as its times stay what they are in the whole.
@@ -21,7 +22,7 @@ Fetch = Callable[..., Path]  # (video_id, folder), and spans where the source ha
 
 
 def open_source(spec: str, state: Path, access: Access | None = None) -> AbstractContextManager[Fetch]:
-    """The source that `spec` names: `youtube`, `studio`, `folder:PATH` or a URL with `{video_id}` in it."""
+    """The source that `spec` names: `youtube`, `studio`, `folder:PATH`, `tars:PATH`, a URL with `{video_id}` in it."""
     return module_of(spec).open_source(spec, state, access or Access())
 
 

@@ -12,8 +12,8 @@ from flows.pipeline import BuildOptions, parts_asked, resolve, stages_asked
 from flows.serve import serve
 
 BUILD = {
-    "--root", "--preset", "--segments", "--source", "--from", "--only", "--parts", "--compute", "--state", "--strict",
-    "--with-media",
+    "--root", "--preset", "--segments", "--labels", "--per-class", "--sample", "--source", "--window", "--from",
+    "--only", "--parts", "--compute", "--state", "--strict", "--with-media",
 }  # fmt: skip
 # Frozen: hyper-parameters live in presets. A new option is a decision, so it is made here too.
 OPTIONS = {

@@ -1,17 +1,14 @@
 """Studies: what one word stands for, and which clips a variant is trained and judged on."""
 
-import json
 from dataclasses import fields
 
 import avc_fixtures as shards
 import numpy as np
 import pytest
 
-from flows.categories import machine_ids, thinned, with_labels
+from flows.categories import thinned, with_labels
 from flows.presets import TrainSettings
 from flows.studies import STUDIES, variants
-
-LABELS = {"/m/guitar": (0, "Guitar"), "/m/dog": (1, "Dog")}
 
 
 @pytest.fixture(scope="module")
@@ -37,23 +34,6 @@ def test_models_presets_and_categories_are_variants_too():
     assert everything.settings == {"judged_on": ("Guitar", "Dog")}
     with pytest.raises(ValueError, match=r"contrastive has no preset 'huge'; there are small, half"):
         variants("contrastive/huge")
-
-
-def test_a_category_is_all_that_stands_below_it(tmp_path):
-    nodes = [
-        {"id": "/m/music", "name": "Music", "child_ids": ["/m/string", "/m/drum"]},
-        {"id": "/m/string", "name": "String", "child_ids": ["/m/guitar"]},
-        {"id": "/m/drum", "name": "Drum", "child_ids": []},
-        {"id": "/m/guitar", "name": "Guitar", "child_ids": []},
-    ]
-    without = machine_ids(["Guitar"], LABELS, tmp_path)
-    (tmp_path / "ontology.json").write_text(json.dumps(nodes))
-
-    assert without == {"/m/guitar"}
-    assert machine_ids(["Music"], LABELS, tmp_path) == {"/m/music", "/m/string", "/m/drum", "/m/guitar"}
-    assert machine_ids(["/m/string", "Dog"], LABELS, tmp_path) == {"/m/string", "/m/guitar", "/m/dog"}
-    with pytest.raises(ValueError, match="no label or category 'Cat'"):
-        machine_ids(["Cat"], LABELS, tmp_path)
 
 
 def test_labels_choose_clips_of_the_splits_that_are_named(dataset):

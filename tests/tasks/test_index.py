@@ -80,6 +80,32 @@ def test_the_eval_list_stays_whole(tmp_path):
     assert eval_videos == {video for video, *_ in rows[:10]}
 
 
+def test_audiosets_three_lists_are_read_in_one_go(tmp_path, shared):
+    published = [shared / "audioset" / name for name in ("balanced_train_segments.csv", "eval_segments.csv")]
+    evaluated = published[1].read_text().splitlines()[3].split(",")[0]
+    unbalanced = write_list(
+        tmp_path, "unbalanced_train_segments.csv", [*videos(5000), (evaluated, 300.0, 310.0, "/m/09x0r")]
+    )
+
+    counts = index(tmp_path / "root", [unbalanced, *published], IndexConfig())
+
+    splits = Counter((row["csv"], row["split"]) for _, row in read_manifest(tmp_path / "root" / "segments"))
+    assert (counts["segments"], counts["malformed"]) == (5001 + 22_160 + 20_371, 0)
+    assert splits["eval_segments.csv", "eval"] == 20_371
+    assert splits["balanced_train_segments.csv", "eval"] == 0
+    assert splits["unbalanced_train_segments.csv", "eval"] == 1  # another segment of a video of evaluation
+
+
+def test_the_test_split_of_vggsound_is_evaluation_and_wins(tmp_path):
+    (tmp_path / "vggsound.csv").write_text("a,0,dog barking,test\nb,0,dog barking,train\n")
+    audioset = write_list(tmp_path, "train.csv", [("a", 50.0, 60.0, "/m/0bt9lr")])
+
+    index(tmp_path, [audioset, tmp_path / "vggsound.csv"], IndexConfig(val_share=0.0))
+
+    splits = {row["key"]: row["split"] for _, row in read_manifest(tmp_path / "segments")}
+    assert splits == {"a_0_10000": "eval", "a_50000_60000": "eval", "b_0_10000": "train"}
+
+
 def test_a_segment_named_again_gets_one_slot_and_another_of_its_video_its_own(tmp_path):
     rows = videos(10)
     later = [(rows[0][0], 50.0, 60.0, rows[0][3])]

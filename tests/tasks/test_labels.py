@@ -1,10 +1,19 @@
 """Labels are named the same in every run of a root."""
 
+import json
+
 import pytest
 
-from tasks.labels import FILE, find_labels, keep_labels, read_labels
+from tasks.labels import FILE, ONTOLOGY, find_labels, find_ontology, keep_labels, machine_ids, read_labels
 
 TABLE = 'index,mid,display_name\n0,/m/09x0r,"Speech"\n137,/m/04rlf,"Music, live"\n'
+LABELS = {"/m/guitar": (0, "Guitar"), "/m/dog": (1, "Dog")}
+NODES = [
+    {"id": "/m/music", "name": "Music", "child_ids": ["/m/string", "/m/drum"]},
+    {"id": "/m/string", "name": "String", "child_ids": ["/m/guitar"]},
+    {"id": "/m/drum", "name": "Drum", "child_ids": []},
+    {"id": "/m/guitar", "name": "Guitar", "child_ids": []},
+]
 NAMES = {"/m/09x0r": (0, "Speech"), "/m/04rlf": (137, "Music, live")}
 
 
@@ -54,3 +63,44 @@ def test_what_is_no_table_is_named_and_not_kept(tmp_path, text):
         keep_labels(tmp_path / "kept", lists)
 
     assert not (tmp_path / "kept" / FILE).exists()
+
+
+def test_a_category_is_all_that_stands_below_it(tmp_path):
+    without = machine_ids(["Guitar"], LABELS, {})
+    (tmp_path / ONTOLOGY).write_text(json.dumps(NODES))
+    ontology = find_ontology(tmp_path, [])
+
+    assert without == {"/m/guitar"}
+    assert machine_ids(["Music"], LABELS, ontology) == {"/m/music", "/m/string", "/m/drum", "/m/guitar"}
+    assert machine_ids(["/m/string", "Dog"], LABELS, ontology) == {"/m/string", "/m/guitar", "/m/dog"}
+    with pytest.raises(ValueError, match="no label or category 'Cat'"):
+        machine_ids(["Cat"], LABELS, ontology)
+
+
+def test_a_class_of_a_list_may_have_the_name_of_a_label():
+    assert machine_ids(["Dog", "dog barking"], LABELS, {}, {"Dog", "dog barking"}) == {
+        "/m/dog",
+        "Dog",
+        "dog barking",
+    }
+
+
+def test_a_circle_in_an_ontology_ends():
+    circle = {
+        "a": {"id": "a", "name": "A", "child_ids": ["b"]},
+        "b": {"id": "b", "name": "B", "child_ids": ["a"]},
+    }
+
+    assert machine_ids(["A"], {}, circle) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[1]", '[{"id": "a"}]', '[{"id": 1, "name": "A", "child_ids": "b"}]']
+)
+def test_what_is_no_ontology_is_named_and_not_kept(tmp_path, text):
+    (tmp_path / ONTOLOGY).write_text(text)
+
+    with pytest.raises(ValueError, match=ONTOLOGY):
+        keep_labels(tmp_path / "kept", [tmp_path / "a.csv"])
+
+    assert not (tmp_path / "kept" / ONTOLOGY).exists()

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -16,10 +17,12 @@ from schemas.storage import replacing
 from tasks.sources.scenes.encode import write_media
 from tasks.sources.scenes.families import FAMILIES, HELD_OUT, LABELS
 from tasks.sources.scenes.laws import FRAME_RATE_HZ, LENGTH_S
+from tasks.sources.scenes.ontology import nodes
 from tasks.sources.scenes.scene import CAUSE_NAMES, Scene, Truth, draw_scene, render
 
 ID_LENGTH = 11  # as YouTube's
 LABEL_TABLE = "class_labels_indices.csv"
+ONTOLOGY = "ontology.json"
 
 # One row a scene, joined to evaluation by video id. `causes` has null for what a family does not draw.
 TRUTH = pa.schema(
@@ -74,7 +77,7 @@ def scene_splits(config: CorpusConfig) -> list[str]:
 
 
 def write_lists(folder: Path, config: CorpusConfig) -> list[Path]:
-    """Writes the lists of segments of both splits and the label table, in the format AudioSet publishes."""
+    """Writes the lists of segments of both splits, the label table and the ontology, in the forms of AudioSet."""
     splits, paths = scene_splits(config), []
     for split in ("train", "eval"):
         indices = [index for index, name in enumerate(splits) if name == split]
@@ -83,6 +86,8 @@ def write_lists(folder: Path, config: CorpusConfig) -> list[Path]:
     rows = [f'{index},{mid},"{label}"\n' for index, (mid, label) in enumerate(LABELS.items())]
     paths.append(folder / LABEL_TABLE)
     write_text(paths[-1], "".join(["index,mid,display_name\n", *rows]))
+    paths.append(folder / ONTOLOGY)
+    write_text(paths[-1], json.dumps(nodes(), indent=1) + "\n")
     return paths
 
 

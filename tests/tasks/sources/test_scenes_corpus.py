@@ -17,9 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.labels import machine_ids, read_ontology
 from tasks.sources.scenes import corpus
 from tasks.sources.scenes.corpus import CorpusConfig, render_scene, write_lists, write_truth
 from tasks.sources.scenes.families import FAMILIES, HELD_OUT, LABELS, TRAINED
+from tasks.sources.scenes.ontology import GROUPS
 from tasks.sources.scenes.scene import render
 from tasks.sources.scenes.synth import SAMPLE_RATE_HZ
 
@@ -79,7 +81,7 @@ def test_order_does_not_tell_the_family():
 def test_lists_are_in_audiosets_format_and_their_counts_are_true(tmp_path):
     config = CorpusConfig(num_scenes=100, seed=4)
 
-    train, evaluation, labels = write_lists(tmp_path, config)
+    train, evaluation, labels, _ = write_lists(tmp_path, config)
 
     for path in (train, evaluation):
         head, rows = read_segments(path)
@@ -100,7 +102,7 @@ def test_lists_are_in_audiosets_format_and_their_counts_are_true(tmp_path):
 def test_lists_give_every_scene_once_and_train_on_no_held_out_label(tmp_path):
     config = CorpusConfig(num_scenes=100, seed=4)
 
-    train, evaluation, _ = write_lists(tmp_path, config)
+    train, evaluation, *_ = write_lists(tmp_path, config)
     (_, trained), (_, evaluated) = read_segments(train), read_segments(evaluation)
 
     held_out = {FAMILIES[name].mid for name in HELD_OUT}
@@ -118,6 +120,27 @@ def test_labels_are_audiosets(shared):
         published = {row["mid"]: row["display_name"] for row in csv.DictReader(file)}
 
     assert {mid: published.get(mid) for mid in LABELS} == LABELS
+
+
+def test_every_family_stands_below_a_category(tmp_path):
+    write_lists(tmp_path, CorpusConfig(num_scenes=1))
+    ontology = read_ontology(tmp_path / corpus.ONTOLOGY)
+
+    below = machine_ids([name for name, _ in GROUPS.values()], {}, ontology)
+    instruments = machine_ids(["Musical instrument"], {}, ontology)
+
+    assert below == ontology.keys() and below > LABELS.keys()
+    assert {LABELS[mid] for mid in instruments & LABELS.keys()} == {
+        "Accordion", "Church bell", "Drum kit", "Glockenspiel", "Guitar", "Marimba, xylophone", "Wind chime",
+    }  # fmt: skip
+
+
+def test_the_ontology_is_a_part_of_audiosets(shared):
+    published = read_ontology(shared / "audioset" / corpus.ONTOLOGY)
+
+    for mid, (name, children) in GROUPS.items():
+        assert published[mid]["name"] == name
+        assert machine_ids([mid], {}, published) > set(children)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_truth(small, tmp_path):

@@ -1,0 +1,97 @@
+"""Which segments of the lists get a slot: those of chosen labels, and of these so many.
+
+What is taken is the head of a fixed order, by the hash of the key: a larger number takes all that a smaller one took.
+"""
+
+# pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
+# pyright: reportAttributeAccessIssue=false
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+NO_LABEL = ""  # segments without any are a class of their own, as those of one's own videos
+
+
+@dataclass(frozen=True)
+class Choice:
+    """All segments, unless a field says otherwise. Numbers are those of training and of evaluation each."""
+
+    labels: tuple[str, ...] = ()  # names or machine ids, with all that stands below them
+    per_class: int | None = None  # segments; some classes get more: who has several labels is taken for each
+    sample: int | None = None  # segments, as many of each class as of any other as far as there are any
+
+    @property
+    def is_all(self) -> bool:
+        """Whether every segment is taken."""
+        return self == Choice()
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether what is taken of one list depends on the others."""
+        return self.per_class is not None or self.sample is not None
+
+
+def label_set(table: pa.Table) -> set[str]:
+    """The labels that occur in a table of segments."""
+    return set(pc.unique(pc.list_flatten(table["labels"])).to_pylist())
+
+
+def chosen(table: pa.Table, choice: Choice, mids: frozenset[str]) -> pa.Table:
+    """The segments of `table` (key, labels, is_eval) that `choice` takes; `mids` are what its labels stand for.
+
+    Of a key that stands there twice, the first row counts.
+    """
+    if choice.is_all:
+        return table
+    _, first = np.unique(table["key"].combine_chunks().dictionary_encode().indices, return_index=True)
+    table = table.take(pa.array(first))
+    row, label = _classes(table["labels"].combine_chunks())
+    if choice.labels:
+        is_wanted = pc.is_in(label, pa.array(sorted(mids), pa.string()))
+        row, label = row[is_wanted.to_numpy(zero_copy_only=False)], label.filter(is_wanted)
+    kept = _counted(table, choice, row, label) if choice.is_counted else np.unique(row)
+    return table.take(pa.array(kept))
+
+
+def _classes(labels: pa.ListArray) -> tuple[np.ndarray, pa.Array]:
+    """(row, label) of every label of every row."""
+    bare = np.flatnonzero(pc.list_value_length(labels).to_numpy() == 0)
+    row = np.concatenate([pc.list_parent_indices(labels).to_numpy(), bare])
+    return row, pa.concat_arrays([pc.list_flatten(labels), pa.repeat(NO_LABEL, len(bare))])
+
+
+def _counted(table: pa.Table, choice: Choice, row: np.ndarray, label: pa.Array) -> np.ndarray:
+    """The rows that come first in one of their classes; of training and of evaluation apart."""
+    is_eval, order = table["is_eval"].to_numpy(), _hashes(table["key"])
+    place = np.full(table.num_rows, table.num_rows)
+    np.minimum.at(place, row, _places(2 * _codes(label) + is_eval[row], order[row]))
+    kept = np.unique(row)
+    kept = kept[place[kept] < (choice.per_class or table.num_rows)]
+    kept = kept[
+        np.lexsort((order[kept], place[kept]))
+    ]  # the first of every class, then the second of every class
+    return np.sort(np.concatenate([kept[is_eval[kept] == one][: choice.sample] for one in (False, True)]))
+
+
+def _hashes(keys: pa.ChunkedArray) -> np.ndarray:
+    names = keys.cast(pa.binary()).to_pylist()
+    digests = b"".join([hashlib.sha1(name, usedforsecurity=False).digest()[:8] for name in names])
+    return np.frombuffer(digests, ">u8").astype(np.uint64)
+
+
+def _codes(label: pa.Array) -> np.ndarray:
+    return label.dictionary_encode().indices.to_numpy().astype(np.int64)
+
+
+def _places(group: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """The place of each item within its group, from 0, by `order`."""
+    by_group = np.lexsort((order, group))
+    begins = np.r_[True, np.diff(group[by_group]) != 0][: len(group)]
+    counted = np.arange(len(group))
+    places = np.empty_like(counted)
+    places[by_group] = counted - np.maximum.accumulate(np.where(begins, counted, 0))
+    return places

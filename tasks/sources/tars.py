@@ -1,0 +1,182 @@
+"""Media in tars: `tars:PATH`, a folder or pattern of tars in WebDataset's layout, as copies of AudioSet circulate.
+
+A member is named by its video (`ID.mp4`, `YID.wav` for YouTube's ids) or by its segment (`ID_30000_40000.flac` in
+milliseconds, `ID_30_40.wav` or `ID_30.000_40.000.wav` in seconds, VGGSound's `ID_000030.mp4`). The state folder
+keeps where the bytes of each lie: the headers of a tar are read once, and a video costs one seek a member.
+"""
+
+import hashlib
+import logging
+import re
+from bisect import bisect_left
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.manifest import write_bytes
+from schemas.outcome import ItemError, Outcome
+from schemas.segment import segment_key
+from tasks.access import Access
+from tasks.archives import members
+from tasks.failures import failure
+from tasks.progress import tracked
+from tasks.sources import Fetch
+from tasks.sources.folder import AUDIO_SUFFIXES, VIDEO_SUFFIXES
+
+log = logging.getLogger(__name__)
+
+FOLDER = "tars"  # in the state folder: the index of each tar
+STEM = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}")
+YOUTUBE_ID_CHARS = 11
+PIECES = "pieces"  # in the folder that a video is fetched to
+SPAN = re.compile(r"_(\d{1,8}(?:\.\d{1,3})?)_(\d{1,8}(?:\.\d{1,3})?)")
+VGGSOUND_START = re.compile(r"_(\d{6})")
+VGGSOUND_MS = 10_000
+# Segments are 1 to 60 s long: of a span in whole numbers that tells seconds from milliseconds.
+LONGEST_S = 60
+CHUNK_BYTES = 1 << 20
+INDEX = pa.schema(
+    [("stem", pa.string()), ("suffix", pa.string()), ("offset", pa.int64()), ("size_bytes", pa.int64())]
+)
+
+
+@dataclass(frozen=True)
+class _Media:
+    """The media of all tars, by stem; of the same stem pictures before sounds, then as they stand in the tars."""
+
+    tars: list[Path]
+    table: pa.Table
+
+    def of(self, video_id: str) -> dict[str, int]:
+        """The rows of a video: the whole video by its id, segments by their keys."""
+        found: dict[str, int] = {}
+        for stem in (video_id, f"Y{video_id}") if len(video_id) == YOUTUBE_ID_CHARS else (video_id,):
+            for row in self._rows(stem):
+                found.setdefault(video_id, row)
+            for row in self._rows(f"{stem}_", is_prefix=True):
+                span = _span_ms(self._stem(row).removeprefix(stem))
+                if span:
+                    found.setdefault(segment_key(video_id, *span), row)
+        return found
+
+    def _rows(self, stem: str, *, is_prefix: bool = False) -> Iterator[int]:
+        row = bisect_left(range(self.table.num_rows), stem, key=self._stem)
+        while row < self.table.num_rows:
+            found = self._stem(row)
+            if not (found.startswith(stem) if is_prefix else found == stem):
+                return
+            yield row
+            row += 1
+
+    def _stem(self, row: int) -> str:
+        return self.table["stem"][row].as_py()
+
+
+@contextmanager
+def open_source(spec: str, state: Path, access: Access) -> Iterator[Fetch]:
+    """Yields `fetch`, which gives a folder of what the tars hold of a video. Raises ValueError where nothing is."""
+    tars = _tars(spec)
+    yield partial(_fetch, _media(tars, state), spec, access.limits.size_bytes)
+
+
+def _tars(spec: str) -> list[Path]:
+    name = spec.partition(":")[2]
+    if not name:
+        raise ValueError(f"--source {spec}: name the tars as tars:FOLDER or 'tars:PATTERN'")
+    path = Path(name).expanduser()
+    anchor = Path(path.anchor or ".")
+    found = path.rglob("*.tar") if path.is_dir() else anchor.glob(str(path.relative_to(path.anchor)))
+    tars = sorted(one.absolute() for one in ([path] if path.is_file() else found) if one.is_file())
+    if not tars:
+        raise ValueError(f"--source {spec}: there is no tar")
+    return tars
+
+
+def _media(tars: list[Path], state: Path) -> _Media:
+    tables = []
+    for number, tar in enumerate(tracked(tars, len(tars), "tars", log)):
+        table = _index(tar, state)
+        tables.append(table.append_column("tar", pa.repeat(pa.scalar(number, pa.int32()), table.num_rows)))
+    table = pa.concat_tables(tables)
+    if not table.num_rows:
+        raise ValueError(
+            f"there is no media file in {tars[0]}" + (f" and {len(tars) - 1} more" if tars[1:] else "")
+        )
+    is_sound = pa.array([one in AUDIO_SUFFIXES for one in table["suffix"].to_pylist()])
+    order = [(name, "ascending") for name in ("stem", "is_sound", "tar", "offset")]
+    return _Media(tars, table.append_column("is_sound", is_sound).sort_by(order).combine_chunks())
+
+
+def _index(tar: Path, state: Path) -> pa.Table:
+    """The media of one tar; read anew if it is another file than it was."""
+    kept = state / FOLDER / f"{hashlib.sha256(str(tar).encode()).hexdigest()[:32]}.parquet"
+    facts = tar.stat()
+    stamp = f"{tar} {facts.st_size} {facts.st_mtime_ns}".encode(errors="surrogateescape")
+    if kept.is_file():
+        table = pq.read_table(kept)
+        if (table.schema.metadata or {}).get(b"tar") == stamp:
+            return table.replace_schema_metadata()
+    table, sink = pa.Table.from_pylist(list(_rows_of(tar)), INDEX), pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata({b"tar": stamp}), sink)
+    write_bytes(kept, sink.getvalue())
+    return table
+
+
+def _rows_of(tar: Path) -> Iterator[dict]:
+    try:
+        for member in members(tar):
+            stem, _, suffix = member.name.rpartition("/")[2].rpartition(".")
+            suffix = f".{suffix.lower()}"
+            if suffix in VIDEO_SUFFIXES | AUDIO_SUFFIXES and STEM.fullmatch(stem):
+                yield {
+                    "stem": stem,
+                    "suffix": suffix,
+                    "offset": member.offset,
+                    "size_bytes": member.size_bytes,
+                }
+    except ValueError as error:
+        log.warning("tars: %s; what stands before it is used", error)
+
+
+def _span_ms(text: str) -> tuple[int, int] | None:
+    """Start and end of the segment that the end of a stem names; None where it names none."""
+    if found := VGGSOUND_START.fullmatch(text):
+        return 1000 * int(found[1]), 1000 * int(found[1]) + VGGSOUND_MS
+    found = SPAN.fullmatch(text)
+    if found is None:
+        return None
+    start, end = float(found[1]), float(found[2])
+    is_seconds = "." in text or end - start <= LONGEST_S
+    return (round(1000 * start), round(1000 * end)) if is_seconds else (int(start), int(end))
+
+
+def _fetch(media: _Media, spec: str, most_bytes: int, video_id: str, folder: Path) -> Path:
+    """A folder with the files of a video. Raises ItemError where there are none, or too much."""
+    found = media.of(video_id)
+    if not found:
+        raise ItemError(Outcome.UNAVAILABLE, "removed", f"nothing of {video_id} in {spec}")
+    rows = {stem: media.table.slice(row, 1).to_pylist()[0] for stem, row in found.items()}
+    total = sum(row["size_bytes"] for row in rows.values())
+    if total > most_bytes:
+        raise failure("too_large", f"{total:,} bytes of {video_id}, more than {most_bytes:,}")
+    pieces = folder / PIECES
+    pieces.mkdir(exist_ok=True)
+    for stem, row in rows.items():
+        _copy(media.tars[row["tar"]], row, pieces / f"{stem}{row['suffix']}")
+    return pieces
+
+
+def _copy(tar: Path, row: dict, target: Path) -> None:
+    left = row["size_bytes"]
+    with tar.open("rb") as source, target.open("wb") as copy:
+        source.seek(row["offset"])
+        while chunk := source.read(min(CHUNK_BYTES, left)):
+            copy.write(chunk)
+            left -= len(chunk)
+    if left:
+        raise ItemError(Outcome.UNAVAILABLE, "removed", f"{tar.name} has become shorter")
