@@ -170,8 +170,7 @@ def prepare(options: ExperimentOptions) -> Experiment:
     settings = replace(pipeline.config.train, **(given | dict(options.settings)))
     pipeline = replace(pipeline, config=replace(pipeline.config, train=settings))
     version = read_version(pipeline.root, options.dataset_version)
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    store = tracking.Store(uri=uri) if uri else tracking.Store(root=pipeline.here)
+    store = tracking.Store.of(pipeline.here)
     with_media = pipeline.is_studio if options.with_media is None else options.with_media
     return Experiment(pipeline, version, store, with_media, read_exclusions(pipeline.root, version.digest))
 

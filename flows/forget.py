@@ -4,7 +4,6 @@ Each step looks at what is there: after a kill, the same command (or the next bu
 """
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -144,12 +143,13 @@ def _clean_pages(
 
 def _clean_tracking(here: Path, video_ids: Sequence[str], held: Mapping[str, bool], done: Forgotten) -> None:
     """The artefacts of runs on the versions that held the videos, and the models trained there."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    if not (held and (uri or (here / "mlruns" / "mlflow.db").is_file())):
+    from training.store import Store
+
+    store = Store.of(here)
+    if not (held and (store.uri or (here / "mlruns" / "mlflow.db").is_file())):
         return
     from training import tracking
     from training.takedown import without_media
 
-    store = tracking.Store(uri=uri) if uri else tracking.Store(root=here)
     done.artifacts = tracking.clean_artifacts(store, held, partial(without_media, video_ids=video_ids))
     done.models = tracking.tag_forgotten(store, held)

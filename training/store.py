@@ -1,7 +1,12 @@
 """Where runs and registered models are kept."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+ADDRESS = "MLFLOW_TRACKING_URI"
 
 
 @dataclass(frozen=True)
@@ -10,6 +15,12 @@ class Store:
 
     root: Path | None = None
     uri: str | None = None
+
+    @classmethod
+    def of(cls, root: Path) -> "Store":
+        """The server that the user's environment names, else below `root`."""
+        uri = os.environ.get(ADDRESS)
+        return cls(uri=uri) if uri else cls(root=root)
 
     @property
     def tracking_uri(self) -> str:
@@ -26,3 +37,15 @@ class Store:
         return (
             None if self.uri or self.root is None else (self.root / "mlruns" / "artifacts").resolve().as_uri()
         )
+
+
+@contextmanager
+def address_kept() -> Iterator[None]:
+    """MLflow leaves the address that it is given in the environment, where it would pass for the user's."""
+    asked = os.environ.get(ADDRESS)
+    try:
+        yield
+    finally:
+        os.environ.pop(ADDRESS, None)
+        if asked:
+            os.environ[ADDRESS] = asked

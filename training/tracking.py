@@ -36,7 +36,7 @@ from training.gate import EVALUATION_DIGEST, SCORE, Verdict, compare
 from training.leaves import leaves, numbers
 from training.models import AvcModel
 from training.scorer import Scorer, examples
-from training.store import Store
+from training.store import Store, address_kept
 
 log = logging.getLogger(__name__)
 
@@ -278,8 +278,9 @@ def tag_forgotten(store: Store, held: Mapping[str, bool]) -> list[str]:
 def _connect(store: Store) -> None:
     if store.root is not None and not store.uri:
         (store.root / "mlruns" / "artifacts").mkdir(parents=True, exist_ok=True)
-    mlflow.set_tracking_uri(store.tracking_uri)
-    mlflow.set_registry_uri(store.tracking_uri)
+    with address_kept():
+        mlflow.set_tracking_uri(store.tracking_uri)
+        mlflow.set_registry_uri(store.tracking_uri)
     if mlflow.get_experiment_by_name(EXPERIMENT) is None:
         mlflow.create_experiment(EXPERIMENT, artifact_location=store.artifacts)
     mlflow.set_experiment(EXPERIMENT)

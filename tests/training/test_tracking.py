@@ -1,6 +1,7 @@
 """Tracking: what a run keeps, programs that load anywhere, and the gate to champion."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -116,6 +117,18 @@ def test_a_run_is_gone_on_with(store):
     assert [m.value for m in client.get_metric_history(first.run_id, "loss")] == [2.0, 1.0]
     assert client.get_run(first.run_id).info.status == "FINISHED"
     assert has_run(store, first.run_id) and not has_run(store, "0" * 32)
+
+
+def test_each_run_goes_to_its_own_store_unless_the_user_names_one(store, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    for where in (store, Store(tmp_path)):
+        with experiment_run(where, RunSpec("own", {}, VersionSource("d", ""), {})) as run:
+            assert "MLFLOW_TRACKING_URI" not in os.environ
+        assert has_run(where, run.run_id)
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    assert not has_run(Store(tmp_path), "0" * 32)
+    assert os.environ["MLFLOW_TRACKING_URI"] == "http://127.0.0.1:1"
 
 
 def test_a_training_s_machine_is_watched_from_where_an_earlier_process_stopped(store, monkeypatch):
