@@ -9,7 +9,7 @@ from schemas.manifest import part_numbers
 from schemas.shard import latest_digest
 from tasks.availability import COLUMNS, availability
 from tasks.lanes import lanes_told
-from tasks.publish import VERDICT, measure_funnel
+from tasks.publish import FATE, count_fates
 from tasks.tables import Once
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def status_of(root: Path, state: Path | None, now: datetime) -> dict[str, Any]:
         raise ValueError(
             f"{root} has no segments: build a dataset there first (mcgurk build --root {root} ...)"
         )
-    read = Once({"segments": ("row", "labels"), "clips": tuple(dict.fromkeys((*VERDICT, *COLUMNS)))})
-    told = {**measure_funnel(root, read), "dataset_version": latest_digest(root)}
+    read = Once({"segments": ("row", "labels"), "clips": tuple(dict.fromkeys((*FATE, *COLUMNS)))})
+    told = {**count_fates(root, read), "dataset_version": latest_digest(root)}
     return {**told, **availability(root, now, read), "lanes": lanes_told(state)}
 
 

@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 MANIFESTS = (
     "shards", "features/checked", "features", "clips/checked", "clips", "segments/checked", "segments",
 )  # fmt: skip
-VERDICT = ("key", "outcome", "reason")
-VERDICTS = pa.schema([(name, pa.string()) for name in VERDICT])
+FATE = ("outcome", "reason")
+VERDICT = ("key", *FATE)
 
 
 def publish(
@@ -53,14 +53,31 @@ def publish(
     return version
 
 
-def measure_funnel(root: Path, read: Reader = read_columns) -> dict:
+def measure_funnel(root: Path) -> dict:
     """What became of every segment of the index. Raises RuntimeError if one is lost or counted twice."""
-    table = pa.concat_tables([VERDICTS.empty_table(), *_verdicts(root, read)])
+    table = _whole(root, read_columns, VERDICT)
+    if (distinct := pc.count_distinct(table["key"]).as_py()) != table.num_rows:
+        raise RuntimeError(f"the index has {table.num_rows} segments, the manifests {distinct}, some twice")
+    return _funnel(table)
+
+
+def count_fates(root: Path, read: Reader = read_columns) -> dict:
+    """The same without a look at every key. Raises RuntimeError if the manifests lack rows."""
+    return _funnel(_whole(root, read, FATE))
+
+
+def _whole(root: Path, read: Reader, columns: Sequence[str]) -> pa.Table:
+    empty = pa.schema([(name, pa.string()) for name in columns]).empty_table()
+    table = pa.concat_tables([empty, *_verdicts(root, read, columns)])
     count = read(root / "segments", _indexed(root), ("row",)).num_rows
-    if table.num_rows != count or pc.count_distinct(table["key"]).as_py() != count:
+    if table.num_rows != count:
         raise RuntimeError(f"the index has {count} segments, the manifests {table.num_rows}")
-    counted = table.group_by(["outcome", "reason"]).aggregate([("key", "count")])
-    return funnel(counted.rename_columns({"key_count": "segments"}).to_pylist())
+    return table
+
+
+def _funnel(table: pa.Table) -> dict:
+    counted = table.group_by(["outcome", "reason"]).aggregate([([], "count_all")])
+    return funnel(counted.rename_columns({"count_all": "segments"}).to_pylist())
 
 
 def fates(root: Path) -> Iterator[Row]:
@@ -69,18 +86,20 @@ def fates(root: Path) -> Iterator[Row]:
         yield from table.to_pylist()
 
 
-def _verdicts(root: Path, read: Reader = read_columns) -> Iterator[pa.Table]:
+def _verdicts(
+    root: Path, read: Reader = read_columns, columns: Sequence[str] = VERDICT
+) -> Iterator[pa.Table]:
     """The same as tables: a manifest's parts together, the furthest first."""
     left = set(_indexed(root))
     for name in MANIFESTS:
         parts = sorted(left & set(part_numbers(root / name)))
         left -= set(parts)
-        table = read(root / name, parts, VERDICT)
+        table = read(root / name, parts, columns)
         if name != "shards":
             is_pending = pc.equal(table["outcome"], Outcome.OK.value)
-            outcome = pc.if_else(is_pending, Outcome.WAITING.value, table["outcome"])
-            reason = pc.if_else(is_pending, "pending", table["reason"])
-            table = pa.table({"key": table["key"], "outcome": outcome, "reason": reason})
+            for column, pending in (("reason", "pending"), ("outcome", Outcome.WAITING.value)):
+                at = table.schema.get_field_index(column)
+                table = table.set_column(at, column, pc.if_else(is_pending, pending, table[column]))
         yield table
 
 
