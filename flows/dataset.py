@@ -21,7 +21,7 @@ from flows.pipeline import (
 )
 from flows.secrets import secret_of
 from schemas.shard import latest_digest, read_version
-from tasks import download, extract, index, keeping, pack, publish, validate
+from tasks import download, extract, funnel, index, keeping, pack, publish, validate
 from tasks.card import has_media, write_card
 from tasks.download import Day
 from tasks.keeping import Room
@@ -205,7 +205,7 @@ def _show_media(pipeline: Pipeline) -> None:
 
 
 def _show_funnel(pipeline: Pipeline) -> None:
-    counts = publish.measure_funnel(pipeline.root)
+    counts = funnel.measure_funnel(pipeline.root)
     rows = [
         {"fate": fate, "reason": reason, "segments": n}
         for fate in ("quarantined", "unavailable", "waiting")

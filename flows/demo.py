@@ -8,7 +8,7 @@ from pathlib import Path
 from flows.pipeline import BuildOptions, resolve
 from flows.servers import prefect_api
 from flows.text import funnel_text, scores_text
-from tasks.publish import measure_funnel
+from tasks.funnel import measure_funnel
 
 
 def demo(root: str) -> int:

@@ -18,9 +18,9 @@ from flows.categories import thinned, with_labels
 from flows.pipeline import BuildOptions, Pipeline, resolve
 from schemas.manifest import digest_of, write_text
 from schemas.shard import Version, published, read_exclusions, read_version
+from tasks.funnel import measure_funnel
 from tasks.labels import machine_ids
 from tasks.leases import lease, training_mark
-from tasks.publish import measure_funnel
 from tasks.sources import studio
 from tasks.stages import stage_task
 from training import tracking

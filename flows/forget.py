@@ -27,9 +27,9 @@ from schemas.storage import is_local, path_under
 from tasks import forget as erase
 from tasks.card import has_media, write_card
 from tasks.duplicates import write_duplicates
+from tasks.funnel import measure_funnel
 from tasks.leases import NAMES, lease
 from tasks.leavings import remove_leavings
-from tasks.publish import measure_funnel
 from tasks.tombstones import bury, read_tombstones
 from tasks.validate import forget_examples
 

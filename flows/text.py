@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from schemas.manifest import part_numbers
 from schemas.shard import latest_digest
 from tasks.availability import COLUMNS, availability
+from tasks.funnel import FATE, count_fates
 from tasks.lanes import lanes_told
-from tasks.publish import FATE, count_fates
 from tasks.tables import Once
 
 if TYPE_CHECKING:

@@ -45,7 +45,7 @@ def build(options: argparse.Namespace) -> int:
         from flows.dataset import build_dataset
 
         digest = build_dataset(asked)
-    from tasks.publish import measure_funnel
+    from tasks.funnel import measure_funnel
 
     print(funnel_text(measure_funnel(pipeline.root)))
     print(f"\ndataset version {digest}\ncard {pipeline.root / 'versions' / digest}.html")

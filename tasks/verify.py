@@ -23,9 +23,9 @@ from schemas.shard import (
 )
 from schemas.storage import as_local, lost_files, path_under
 from tasks.duplicates import problems_of_lists
+from tasks.funnel import MANIFESTS
 from tasks.members import feature_files, open_members
 from tasks.progress import tracked
-from tasks.publish import MANIFESTS
 
 log = logging.getLogger(__name__)
 

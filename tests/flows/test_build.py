@@ -14,7 +14,7 @@ from real_servers import hosting, run_mcgurk, snapshot
 
 from schemas.manifest import read_manifest
 from schemas.shard import read_version
-from tasks.publish import fates
+from tasks.funnel import fates
 
 BROWSER = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
 

@@ -26,9 +26,9 @@ from schemas.shard import (
     read_version,
     tar_path,
 )
+from tasks.funnel import MANIFESTS, measure_funnel
 from tasks.ledger import latest
 from tasks.prune import prune
-from tasks.publish import MANIFESTS, measure_funnel
 from tasks.tombstones import FILE, bury, read_tombstones
 from tasks.verify import read_samples, verify
 

@@ -8,7 +8,7 @@ from schemas.clip import CLIPS
 from schemas.manifest import PartHeader, part_path, write_part
 from schemas.segment import SEGMENTS
 from tasks.availability import availability
-from tasks.publish import measure_funnel
+from tasks.funnel import measure_funnel
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
 

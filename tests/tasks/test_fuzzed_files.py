@@ -12,8 +12,8 @@ from roots import PROFILE, Root
 from timecode import Recipe
 
 from schemas.shard import member_suffixes
+from tasks.funnel import measure_funnel
 from tasks.index import IndexConfig
-from tasks.publish import measure_funnel
 
 pytestmark = pytest.mark.slow
 

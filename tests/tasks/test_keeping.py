@@ -17,10 +17,10 @@ from schemas.storage import open_root
 from tasks import download, extract, keeping
 from tasks.clips import MEDIA
 from tasks.download import DownloadConfig
+from tasks.funnel import measure_funnel
 from tasks.keeping import Room
 from tasks.pack import packed
 from tasks.parts import commit_part, plan_stage, read_inputs
-from tasks.publish import measure_funnel
 from tasks.verify import verify
 
 IDS = [f"video{n}" for n in range(5)]  # parts of three and two

@@ -11,8 +11,9 @@ from schemas.manifest import PartHeader, part_path, read_part, write_part
 from schemas.rules import Rules
 from schemas.shard import SHARDS, latest_digest, read_version
 from tasks import pack
+from tasks.funnel import fates, measure_funnel
 from tasks.pack import PackConfig
-from tasks.publish import fates, measure_funnel, publish
+from tasks.publish import publish
 from tasks.validate import GateError
 
 LABELS = {"/m/09x0r": (0, "Speech | <b>talk</b>")}

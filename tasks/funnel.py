@@ -1,0 +1,75 @@
+"""The funnel: what became of every segment, told by the furthest manifest that has its part."""
+
+# pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
+# pyright: reportAttributeAccessIssue=false
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.manifest import Row, part_numbers
+from schemas.outcome import Outcome, funnel
+from tasks.tables import Reader, read_columns
+
+# From the last manifest to the first: the furthest one that has a part says what became of its rows.
+MANIFESTS = (
+    "shards", "features/checked", "features", "clips/checked", "clips", "segments/checked", "segments",
+)  # fmt: skip
+FATE = ("outcome", "reason")
+VERDICT = ("key", *FATE)
+
+
+def measure_funnel(root: Path) -> dict:
+    """What became of every segment of the index. Raises RuntimeError if one is lost or counted twice."""
+    table = _whole(root, read_columns, VERDICT)
+    if (distinct := pc.count_distinct(table["key"]).as_py()) != table.num_rows:
+        raise RuntimeError(f"the index has {table.num_rows} segments, the manifests {distinct}, some twice")
+    return _funnel(table)
+
+
+def count_fates(root: Path, read: Reader = read_columns) -> dict:
+    """The same without a look at every key. Raises RuntimeError if the manifests lack rows."""
+    return _funnel(_whole(root, read, FATE))
+
+
+def _whole(root: Path, read: Reader, columns: Sequence[str]) -> pa.Table:
+    empty = pa.schema([(name, pa.string()) for name in columns]).empty_table()
+    table = pa.concat_tables([empty, *_verdicts(root, read, columns)])
+    count = read(root / "segments", _indexed(root), ("row",)).num_rows
+    if table.num_rows != count:
+        raise RuntimeError(f"the index has {count} segments, the manifests {table.num_rows}")
+    return table
+
+
+def _funnel(table: pa.Table) -> dict:
+    counted = table.group_by(["outcome", "reason"]).aggregate([([], "count_all")])
+    return funnel(counted.rename_columns({"count_all": "segments"}).to_pylist())
+
+
+def fates(root: Path) -> Iterator[Row]:
+    """key, outcome and reason of every segment; what has not reached a shard yet waits as `pending`."""
+    for table in _verdicts(root):
+        yield from table.to_pylist()
+
+
+def _verdicts(
+    root: Path, read: Reader = read_columns, columns: Sequence[str] = VERDICT
+) -> Iterator[pa.Table]:
+    """The same as tables: a manifest's parts together, the furthest first."""
+    left = set(_indexed(root))
+    for name in MANIFESTS:
+        parts = sorted(left & set(part_numbers(root / name)))
+        left -= set(parts)
+        table = read(root / name, parts, columns)
+        if name != "shards":
+            is_pending = pc.equal(table["outcome"], Outcome.OK.value)
+            for column, pending in (("reason", "pending"), ("outcome", Outcome.WAITING.value)):
+                at = table.schema.get_field_index(column)
+                table = table.set_column(at, column, pc.if_else(is_pending, pending, table[column]))
+        yield table
+
+
+def _indexed(root: Path) -> Sequence[int]:
+    return part_numbers(root / "segments")
