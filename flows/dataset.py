@@ -119,13 +119,10 @@ def _ask_again(pipeline: Pipeline) -> int:
     clips, options = pipeline.stage("download"), pipeline.options
     with lease(pipeline.state, LEASES["download"]):
         due = plan_one(pipeline, "extract").due(options.only, parts_asked(options))
-        lacking = keeping.lacking(clips, pipeline.stage("extract"))
-        asked = {part: keys for part, keys in lacking.items() if part in due}
-        count = keeping.ask_again(clips, asked, pipeline.now)
+        lacking = keeping.lacking(clips, pipeline.stage("extract"), only=due) if due else {}
+        count = keeping.ask_again(clips, lacking, pipeline.now)
     if count:
-        log.info(
-            "download: %d clip(s) are fetched again: extraction changed, their media were not kept", count
-        )
+        log.info("download: %s", keeping.notice(lacking))
     return count
 
 

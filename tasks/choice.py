@@ -66,7 +66,7 @@ def _classes(labels: pa.ListArray) -> tuple[np.ndarray, pa.Array]:
 
 def _counted(table: pa.Table, choice: Choice, row: np.ndarray, label: pa.Array) -> np.ndarray:
     """The rows that come first in one of their classes; of training and of evaluation apart."""
-    is_eval, order = table["is_eval"].to_numpy(), _hashes(table["key"])
+    is_eval, order = table["is_eval"].to_numpy(), hashes(table["key"])
     place = np.full(table.num_rows, table.num_rows)
     np.minimum.at(place, row, _places(2 * _codes(label) + is_eval[row], order[row]))
     kept = np.unique(row)
@@ -77,8 +77,9 @@ def _counted(table: pa.Table, choice: Choice, row: np.ndarray, label: pa.Array) 
     return np.sort(np.concatenate([kept[is_eval[kept] == one][: choice.sample] for one in (False, True)]))
 
 
-def _hashes(keys: pa.ChunkedArray) -> np.ndarray:
-    names = keys.cast(pa.binary()).to_pylist()
+def hashes(texts: pa.ChunkedArray) -> np.ndarray:
+    """The first 64 bits of the SHA-1 of each text: an order that nothing else decides."""
+    names = texts.cast(pa.binary()).to_pylist()
     digests = b"".join([hashlib.sha1(name, usedforsecurity=False).digest()[:8] for name in names])
     return np.frombuffer(digests, ">u8").astype(np.uint64)
 

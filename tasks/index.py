@@ -7,7 +7,6 @@ themselves and open new parts.
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
 # pyright: reportAttributeAccessIssue=false
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +31,7 @@ from schemas.manifest import (
 )
 from schemas.segment import SEGMENTS, SPLITS
 from schemas.storage import readable
-from tasks.choice import Choice, chosen, label_set
+from tasks.choice import Choice, chosen, hashes, label_set
 from tasks.labels import MACHINE_ID, ONTOLOGY, find_labels, find_ontology, keep_labels, machine_ids
 from tasks.lists import READ, SegmentList, read_list
 from tasks.tombstones import obeyed, read_tombstones
@@ -197,9 +196,7 @@ def _known(root: Path) -> tuple[pa.Array, dict[str, str]]:
 
 def _with_splits(table: pa.Table, splits: dict[str, str], config: IndexConfig) -> pa.Table:
     """Adds each row's split (by `splits` where that knows its video) and the hash of its video that orders it."""
-    names = table["video_id"].cast(pa.binary()).to_pylist()
-    hashes = b"".join([hashlib.sha1(name, usedforsecurity=False).digest()[:8] for name in names])
-    order = np.frombuffer(hashes, ">u8").astype(np.uint64)
+    order = hashes(table["video_id"])
     # The last bytes decide: the first ones order the slots, and val must not be one end of that order.
     is_val = (order & np.uint64(2**32 - 1)) < config.val_share * 2**32
     at = pc.index_in(table["video_id"], pa.array(list(splits), pa.string()))

@@ -94,10 +94,12 @@ def _release(clips: Stage, extract: Stage, part: int) -> int:
     return freed
 
 
-def lacking(clips: Stage, extract: Stage, headers_of: Headers = header_of) -> Lacking:
-    """The clips that extraction would decode now, and whose media were let go."""
+def lacking(
+    clips: Stage, extract: Stage, headers_of: Headers = header_of, *, only: Collection[int] | None = None
+) -> Lacking:
+    """The clips that extraction would decode now, of the parts `only`, and whose media were let go."""
     found = {}
-    for planned in plan_stage(extract, headers_of=headers_of).parts:
+    for planned in plan_stage(extract, only=only, headers_of=headers_of).parts:
         header = headers_of(clips.root, clips.writes, planned.part)
         if planned.state != "done" and header and header.facts.get("num_released"):
             found[planned.part] = _lacking(clips, extract, planned.part)
@@ -139,6 +141,13 @@ def num_clips(lacking: Lacking) -> int:
     return sum(map(len, lacking.values()))
 
 
+def notice(lacking: Lacking) -> str:
+    """What a person is told of them."""
+    return (
+        f"{num_clips(lacking):,} clip(s) are fetched again: extraction changed, and their media were not kept"
+    )
+
+
 def with_lacking(planned: Plan, lacking: Lacking) -> Plan:
     """A plan of `download` in which parts are stale if extraction needs media of theirs that were let go."""
     if not lacking:
@@ -149,7 +158,4 @@ def with_lacking(planned: Plan, lacking: Lacking) -> Plan:
         else one
         for one in planned.parts
     ]
-    note = (
-        f"{num_clips(lacking):,} clip(s) are fetched again: extraction changed, and their media were not kept"
-    )
-    return Plan(planned.stage, parts, note)
+    return Plan(planned.stage, parts, notice(lacking))

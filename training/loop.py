@@ -110,9 +110,9 @@ class Trainer:
             usable(dataset.split(name), model.view) for name in ("train", "val")
         )
         for name, clips in (("train", self.train_clips), ("val", self.val_clips)):
-            if len(np.unique(clips.videos)) < 2:
+            if (num_videos := len(np.unique(clips.videos))) < 2:
                 raise ValueError(
-                    f"split {name!r} has {len(clips)} usable clips of {len(np.unique(clips.videos))} video(s), and "
+                    f"split {name!r} has {len(clips)} usable clips of {num_videos} video(s), and "
                     "pairing needs two: build a version of more segments, or give `val` a larger share of them "
                     "(IndexConfig.val_share) in a root of its own"
                 )

@@ -26,7 +26,7 @@ from tasks.archives import members
 from tasks.failures import failure
 from tasks.progress import tracked
 from tasks.sources import Fetch
-from tasks.sources.folder import AUDIO_SUFFIXES, VIDEO_SUFFIXES
+from tasks.sources.folder import AUDIO_SUFFIXES, MEDIA_SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ def _rows_of(tar: Path) -> Iterator[dict]:
         for member in members(tar):
             stem, _, suffix = member.name.rpartition("/")[2].rpartition(".")
             suffix = f".{suffix.lower()}"
-            if suffix in VIDEO_SUFFIXES | AUDIO_SUFFIXES and STEM.fullmatch(stem):
+            if suffix in MEDIA_SUFFIXES and STEM.fullmatch(stem):
                 yield {
                     "stem": stem,
                     "suffix": suffix,

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from schemas.manifest import write_text
 from schemas.storage import replacing
+from tasks.labels import FILE, ONTOLOGY
 from tasks.sources.scenes.encode import write_media
 from tasks.sources.scenes.families import FAMILIES, HELD_OUT, LABELS
 from tasks.sources.scenes.laws import FRAME_RATE_HZ, LENGTH_S
@@ -21,8 +22,6 @@ from tasks.sources.scenes.ontology import nodes
 from tasks.sources.scenes.scene import CAUSE_NAMES, Scene, Truth, draw_scene, render
 
 ID_LENGTH = 11  # as YouTube's
-LABEL_TABLE = "class_labels_indices.csv"
-ONTOLOGY = "ontology.json"
 
 # One row a scene, joined to evaluation by video id. `causes` has null for what a family does not draw.
 TRUTH = pa.schema(
@@ -84,7 +83,7 @@ def write_lists(folder: Path, config: CorpusConfig) -> list[Path]:
         paths.append(folder / f"{split}_segments.csv")
         write_text(paths[-1], _segments_csv(config, indices))
     rows = [f'{index},{mid},"{label}"\n' for index, (mid, label) in enumerate(LABELS.items())]
-    paths.append(folder / LABEL_TABLE)
+    paths.append(folder / FILE)
     write_text(paths[-1], "".join(["index,mid,display_name\n", *rows]))
     paths.append(folder / ONTOLOGY)
     write_text(paths[-1], json.dumps(nodes(), indent=1) + "\n")

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.labels import machine_ids, read_ontology
+from tasks.labels import ONTOLOGY, machine_ids, read_ontology
 from tasks.sources.scenes import corpus
 from tasks.sources.scenes.corpus import CorpusConfig, render_scene, write_lists, write_truth
 from tasks.sources.scenes.families import FAMILIES, HELD_OUT, LABELS, TRAINED
@@ -124,7 +124,7 @@ def test_labels_are_audiosets(shared):
 
 def test_every_family_stands_below_a_category(tmp_path):
     write_lists(tmp_path, CorpusConfig(num_scenes=1))
-    ontology = read_ontology(tmp_path / corpus.ONTOLOGY)
+    ontology = read_ontology(tmp_path / ONTOLOGY)
 
     below = machine_ids([name for name, _ in GROUPS.values()], {}, ontology)
     instruments = machine_ids(["Musical instrument"], {}, ontology)
@@ -136,7 +136,7 @@ def test_every_family_stands_below_a_category(tmp_path):
 
 
 def test_the_ontology_is_a_part_of_audiosets(shared):
-    published = read_ontology(shared / "audioset" / corpus.ONTOLOGY)
+    published = read_ontology(shared / "audioset" / ONTOLOGY)
 
     for mid, (name, children) in GROUPS.items():
         assert published[mid]["name"] == name
