@@ -56,9 +56,10 @@ def main() -> None:
         plan_s = seconds_of(lambda: plan_one(pipeline, "download"))
         folded = range(min(FOLDED_PARTS, num_parts))
         fold_s = seconds_of(lambda: [ledger.latest(root / "state", part) for part in folded], 1)
+        first_s = seconds_of(lambda: run_status(root), 1)
         status_s = seconds_of(lambda: run_status(root))
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        cpu_s, peak_bytes = (usage.ru_utime + usage.ru_stime) / REPEATS, usage.ru_maxrss * 1024
+        cpu_s, peak_bytes = (usage.ru_utime + usage.ru_stime) / (REPEATS + 1), usage.ru_maxrss * 1024
         append_s = seconds_of(lambda: append(root), 1) / APPENDS
         told = run_status(root)
     print(
@@ -69,12 +70,13 @@ def main() -> None:
     print(f"| plan of `download`, a part in twenty rows due | {plan_s:.2f} s | {rows / plan_s:,.0f} |")
     tries = len(folded) * ATTEMPTS_PER_PART
     print(f"| fold of the ledger, {len(folded)} parts | {fold_s:.1f} s | {tries / fold_s:,.0f} attempts |")
+    print(f"| `mcgurk status --json`, the first look at all that | {first_s:.2f} s | {rows / first_s:,.0f} |")
     print(
-        f"| `mcgurk status --json`, with its start (required: {REQUIRED_STATUS_S:g} s) | {status_s:.2f} s "
+        f"| `mcgurk status --json`, later, with its start (required: {REQUIRED_STATUS_S:g} s) | {status_s:.2f} s "
         f"| {rows / status_s:,.0f} |"
     )
-    print(f"| its CPU, mean | {cpu_s:.2f} s | |")
-    print(f"| its memory (required: {REQUIRED_BYTES / 1e9:g} GB) | {peak_bytes / 1e9:.2f} GB | |")
+    print(f"| their CPU, mean | {cpu_s:.2f} s | |")
+    print(f"| their memory (required: {REQUIRED_BYTES / 1e9:g} GB) | {peak_bytes / 1e9:.2f} GB | |")
     print(f"| one video into the ledger, on disk | {1e3 * append_s:.1f} ms | |")
     print(f"| segments that status counts | {told['segments']:,} | |")
 

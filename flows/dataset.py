@@ -1,6 +1,7 @@
 """build_dataset: index -> download -> validate -> extract -> validate -> pack -> publish, each gated."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 from prefect import flow
@@ -110,8 +111,10 @@ def _gather(pipeline: Pipeline, map_items: Map, names: Sequence[str]) -> None:
 
 def _room(pipeline: Pipeline) -> Room:
     """What the disk's budget leaves for media that wait for extraction."""
-    held = keeping.unextracted_bytes(*map(pipeline.stage, GATHERING))
-    return Room(pipeline.config.download.unextracted_gb * GB - held)
+    budget_gb = pipeline.config.download.unextracted_gb
+    if math.isinf(budget_gb):
+        return Room()  # a look at every part costs seconds
+    return Room(budget_gb * GB - keeping.unextracted_bytes(*map(pipeline.stage, GATHERING)))
 
 
 def _ask_again(pipeline: Pipeline) -> int:

@@ -57,9 +57,10 @@ def status_of(root: Path, state: Path | None, now: datetime) -> dict[str, Any]:
         raise ValueError(
             f"{root} has no segments: build a dataset there first (mcgurk build --root {root} ...)"
         )
-    read = Once({"segments": ("row", "labels"), "clips": tuple(dict.fromkeys((*FATE, *COLUMNS)))})
-    told = {**count_fates(root, read), "dataset_version": latest_digest(root)}
-    return {**told, **availability(root, now, read), "lanes": lanes_told(state)}
+    wanted = {"segments": ("row", "labels"), "clips": tuple(dict.fromkeys((*FATE, *COLUMNS)))}
+    with Once(wanted, state / "looked" if state else None) as read:
+        told = {**count_fates(root, read), "dataset_version": latest_digest(root)}
+        return {**told, **availability(root, now, read), "lanes": lanes_told(state)}
 
 
 def status_text(status: Mapping[str, Any], names: Mapping[str, str]) -> str:
