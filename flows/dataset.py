@@ -1,7 +1,6 @@
 """build_dataset: index -> download -> validate -> extract -> validate -> pack -> publish, each gated."""
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Sequence
 
 from prefect import flow
@@ -100,8 +99,8 @@ def _gather(pipeline: Pipeline, map_items: Map, names: Sequence[str]) -> None:
             continue
         _run_stage(pipeline, last, map_items)
         _release(pipeline)
-        is_held_back = room.is_full and not _room(pipeline).is_full
-    if room.is_full and "download" in before:
+        is_held_back = room.was_full and not _room(pipeline).is_full
+    if room.was_full:
         log.warning(
             "download: %g GB of media wait for extraction, as many as may; nothing more is fetched until "
             "their parts are extracted",
@@ -111,10 +110,8 @@ def _gather(pipeline: Pipeline, map_items: Map, names: Sequence[str]) -> None:
 
 def _room(pipeline: Pipeline) -> Room:
     """What the disk's budget leaves for media that wait for extraction."""
-    budget_gb = pipeline.config.download.unextracted_gb
-    if math.isinf(budget_gb):
-        return Room()  # a look at every part costs seconds
-    return Room(budget_gb * GB - keeping.unextracted_bytes(*map(pipeline.stage, GATHERING)))
+    budget_bytes = pipeline.config.download.unextracted_gb * GB
+    return Room(lambda: budget_bytes - keeping.unextracted_bytes(*map(pipeline.stage, GATHERING)))
 
 
 def _ask_again(pipeline: Pipeline) -> int:

@@ -5,10 +5,11 @@ extraction would need them again, it becomes `waiting: refetch`.
 """
 
 import logging
+import math
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 
 from schemas.clip import CLIPS
@@ -34,22 +35,32 @@ REFETCH = "refetch"
 Lacking = Mapping[int, Collection[str]]
 
 
-@dataclass
 class Room:
-    """How many more bytes of media may wait for extraction; lanes share one."""
+    """How many more bytes of media may wait for extraction: measured when first asked for. Lanes share one."""
 
-    left_bytes: float = float("inf")
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    def __init__(self, measure: Callable[[], float] = lambda: math.inf) -> None:
+        self._measure, self._lock = measure, threading.Lock()
+        self._left_bytes: float | None = None
 
     def take(self, size_bytes: int) -> None:
         """Notes that so much was fetched."""
         with self._lock:
-            self.left_bytes -= size_bytes
+            self._left_bytes = self._left() - size_bytes
 
     @property
     def is_full(self) -> bool:
         """Whether extraction comes first now."""
-        return self.left_bytes <= 0
+        with self._lock:
+            self._left_bytes = self._left()
+            return self._left_bytes <= 0
+
+    @property
+    def was_full(self) -> bool:
+        """The same, if anybody has asked before: measuring takes a look at every part."""
+        return self._left_bytes is not None and self._left_bytes <= 0
+
+    def _left(self) -> float:
+        return self._measure() if self._left_bytes is None else self._left_bytes
 
 
 def unextracted_bytes(clips: Stage, validate: Stage, extract: Stage) -> int:

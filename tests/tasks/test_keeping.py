@@ -222,10 +222,10 @@ def test_fetching_stops_where_the_room_ends_and_the_rest_is_due(host, tmp_path, 
     config = DownloadConfig(f"{host.address}/{{video_id}}.mp4")
     stage, on = download.stage(root, config), day(root)
 
-    tried = download.run(stage, [0], config, replace(on, room=Room(1.5 * clip.stat().st_size)))
+    tried = download.run(stage, [0], config, replace(on, room=Room(lambda: 1.5 * clip.stat().st_size)))
 
     verdicts = {video: (row["outcome"], row["reason"]) for video, row in clip_rows(root).items()}
     assert tried == 2
     assert sorted(verdicts.values()) == [("ok", "")] * 2 + [("waiting", "queued")] * 3
-    assert download.run(stage, [0], config, replace(on, room=Room(0))) == 0
+    assert download.run(stage, [0], config, replace(on, room=Room(lambda: 0))) == 0
     assert download.run(stage, [0], config, on) == 3
