@@ -35,8 +35,8 @@ class Batch:
         return Batch(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
 
     def chunks(self, num_chunks: int) -> list["Batch"]:
-        """The same steps in up to `num_chunks` batches of nearly one size."""
-        parts = zip(*(getattr(self, f.name).chunk(num_chunks) for f in fields(self)), strict=True)
+        """The same steps in exactly `num_chunks` batches of nearly one size."""
+        parts = zip(*(getattr(self, f.name).tensor_split(num_chunks) for f in fields(self)), strict=True)
         return [Batch(*part) for part in parts]
 
 
