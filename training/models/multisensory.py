@@ -89,6 +89,7 @@ class Multisensory(AvcModel):
     """Two stems, a fusion, and a 3-D residual network that ends in one logit."""
 
     is_early_fusion = True
+    pairs_at_once = 16  # networks
 
     def __init__(self, config: Config) -> None:
         # As long as its frames, to the 10 ms that sounds are cut by.
