@@ -197,6 +197,7 @@ def _shared(access: Access) -> dict[str, Any]:
         "fixup": "never",
         "retries": 2,
         "fragment_retries": 2,
+        "skip_unavailable_fragments": False,  # a file with holes looks whole
         "outtmpl": {"default": "media.%(ext)s"},  # never a name that the server chose
         "progress_hooks": [_Watch(access)],
         "proxy": access.proxy,  # "" is none, whatever the environment says
