@@ -26,6 +26,7 @@ from yt_dlp.networking._requests import RequestsRH  # noqa: E402
 from schemas.outcome import ItemError, Transient  # noqa: E402
 from tasks.access import Access, refusal  # noqa: E402
 from tasks.failures import class_of, failure  # noqa: E402
+from tasks.lanes import LaneClosed  # noqa: E402
 from tasks.partials import Validators  # noqa: E402
 from tasks.sections import Spans, smallest_playlist, trimmed  # noqa: E402
 from tasks.transfer import Patience  # noqa: E402
@@ -74,6 +75,16 @@ class _YoutubeDL(yt_dlp.YoutubeDL):
         self.access = access
         self.validators: Validators | None = None  # of the folder that is fetched into
         super().__init__(dict(options))  # pyright: ignore[reportArgumentType]
+
+    def urlopen(self, req):
+        """An answer. Raises what our own guards raised, which yt-dlp takes for a request that no handler can make."""
+        try:
+            return super().urlopen(req)
+        except network.NoSupportingHandlers as error:
+            for one in error.unexpected_errors:
+                if isinstance(one, LaneClosed | Transient):
+                    raise one from None
+            raise
 
     def build_request_director(self, handlers, preferences=None):
         """One kind of handler only: the one that we can hold back."""
@@ -128,7 +139,7 @@ class Downloader:
         self._threads = threading.local()
 
     def fetch(self, url: str, folder: Path, spans: Spans = ()) -> Path:
-        """The media behind `url` as a file in `folder`. Raises ItemError or Transient; never trusts "ok".
+        """The media behind `url` as a file in `folder`. Raises ItemError, Transient or LaneClosed; never trusts "ok".
 
         Of a long video it may hold little more than `spans`, each where it stands in the whole.
 
