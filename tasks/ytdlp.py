@@ -73,7 +73,7 @@ class _YoutubeDL(yt_dlp.YoutubeDL):
 
     def __init__(self, options: Mapping[str, Any], access: Access) -> None:
         self.access = access
-        self.validators: Validators | None = None  # of the folder that is fetched into
+        self.validators: Validators | None = None  # of the folder that media are fetched into
         super().__init__(dict(options))  # pyright: ignore[reportArgumentType]
 
     def urlopen(self, req):
@@ -150,6 +150,7 @@ class Downloader:
             info = downloader.extract_info(url, download=False, process=False) or {}
             self._check(url, info)
             info = self._sectioned(downloader, info, spans)
+            downloader.validators = Validators(folder)  # not before: a page names itself, not its media
             info = downloader.process_ie_result(info, download=True)
         except (yt_dlp.utils.YoutubeDLError, network.RequestError) as error:
             raise classified(error, is_direct=self._direct_only) from error
@@ -192,7 +193,7 @@ class Downloader:
             self._threads.pair = _YoutubeDL(options, self._access), log
         downloader, log = self._threads.pair
         downloader.params["paths"], log.last = {"home": str(folder)}, ""
-        downloader.validators = Validators(folder)
+        downloader.validators = None
         return downloader, log
 
 
