@@ -111,6 +111,13 @@ def train(options: argparse.Namespace) -> int:
     """Trains, evaluates and offers for promotion; under torchrun all ranks train, and the first does the rest."""
     import os
 
+    from flows.studies import variants
+
+    compared = variants(options.model) if options.model else ()
+    if len(compared) > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(
+            f"torchrun trains one model, and {options.model} names {len(compared)}: compare them without torchrun"
+        )
     if int(os.environ.get("RANK", "0")) > 0:
         from flows.experiment import ExperimentOptions, assist
 
@@ -124,11 +131,9 @@ def train(options: argparse.Namespace) -> int:
     pipeline = resolve(BuildOptions(options.root, options.preset, state=options.state))
     with prefect_api(pipeline.state):
         from flows.experiment import ExperimentOptions, run_experiment
-        from flows.studies import variants
         from flows.text import comparison_text, scores_text
 
         asked = ExperimentOptions(options.root, preset=options.preset, state=options.state)
-        compared = variants(options.model) if options.model else ()
         if len(compared) > 1:
             from flows.comparison import compare_models
 

@@ -12,6 +12,7 @@ from schemas.feature import Profile
 from schemas.shard import AUDIO_SUFFIX, LOG_MEL_SUFFIX, VIDEO_SUFFIX, frame_suffix
 from schemas.signal import FRAMES_PER_S
 from training.data import Dataset
+from training.negatives import Steps
 from training.sampling import Plan, View
 
 CROP_SHARE = 0.875  # of the short side, as the seed papers' 224 of 256
@@ -35,8 +36,8 @@ class Batch:
         return Batch(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
 
     def chunks(self, num_chunks: int) -> list["Batch"]:
-        """The same steps in up to `num_chunks` batches of nearly one size."""
-        parts = zip(*(getattr(self, f.name).chunk(num_chunks) for f in fields(self)), strict=True)
+        """The same steps in exactly `num_chunks` batches of nearly one size."""
+        parts = zip(*(getattr(self, f.name).tensor_split(num_chunks) for f in fields(self)), strict=True)
         return [Batch(*part) for part in parts]
 
 
@@ -67,14 +68,24 @@ def load_sounds(dataset: Dataset, plan: Plan, view: View) -> Tensor:
 
 def timed(dataset: Dataset, plan: Plan, view: View, content: tuple[Tensor, Tensor]) -> Batch:
     """The batch of `plan` with this content, seen and heard."""
+    steps = planned(dataset, plan, view)
+    told = {
+        "videos": steps.videos,
+        "classes": steps.classes,
+        "seen_ms": steps.seen_ms,
+        "heard_ms": steps.heard_ms,
+    }
+    return Batch(*content, **told, draws=torch.from_numpy(plan.draws))
+
+
+def planned(dataset: Dataset, plan: Plan, view: View) -> Steps:
+    """What the steps of `plan` are, before a byte of them is read."""
     seen_ms = torch.from_numpy(view.centre_ms(dataset.profile, plan.frames).astype(np.float32))
-    return Batch(
-        *content,
+    return Steps(
         videos=torch.from_numpy(dataset.videos[plan.rows]),
         classes=torch.from_numpy(dataset.classes[plan.rows]),
         seen_ms=seen_ms,
         heard_ms=seen_ms + torch.from_numpy(plan.shifts_ms.astype(np.float32)),
-        draws=torch.from_numpy(plan.draws),
     )
 
 

@@ -22,7 +22,7 @@ from training.augment import Augmentation
 from training.checkpoint import num_parameters, save_checkpoint
 from training.corpus import learn_sound_statistics
 from training.data import Dataset
-from training.decoding import Batch
+from training.decoding import Batch, planned
 from training.embeddings import embed
 from training.frozen import Features, FrozenModel, cached_batches, compute_features
 from training.models import AvcModel, configure, load
@@ -32,7 +32,7 @@ from training.plateau import is_plateau, probe_towers
 from training.precision import has_fast_bf16, pick_device
 from training.progress import LAST, Clock, Progress, facts_of, read_last
 from training.ranks import Ranks, open_ranks
-from training.sampling import Epoch, Sampling, Share, usable
+from training.sampling import Epoch, Sampling, Share, even_plan, usable
 from training.step import Encoder, Gradients
 from training.streaming import batches
 from training.validation import all_pairs, fit_calibration
@@ -117,6 +117,7 @@ class Trainer:
                     "pairing needs two: build a version of more segments, or give `val` a larger share of them "
                     "(IndexConfig.val_share) in a root of its own"
                 )
+        self._require_pairs()
         learn_sound_statistics(model, self.train_clips)
         model.to(self.device)
         for module in model.modules():
@@ -129,6 +130,26 @@ class Trainer:
         encoder = Encoder(model, config.augmentation, is_bf16=self.is_bf16)
         self.gradients = Gradients(encoder, config.negatives, ranks)
         self.optimizer = make_optimizer(config.optimizer, model, config.learning_rate, config.weight_decay)
+
+    def _require_pairs(self) -> None:
+        """Raises ValueError where the policy finds no other pair in what a split is trained or validated with."""
+        config, val = self.config, self._some(self.val_clips)
+        plans = {
+            "train": (self.train_clips, Epoch(self.train_clips, config.sampling, config.seed, 0)),
+            "val": (
+                val,
+                [even_plan(val, np.arange(len(val)), config.validation_steps, config.sampling.view)],
+            ),
+        }
+        for name, (clips, some) in plans.items():
+            steps = (
+                replace(planned(clips, plan, config.sampling.view), policy=config.negatives) for plan in some
+            )
+            if not any(one.negatives.any() for one in steps):
+                raise ValueError(
+                    f"split {name!r} has no two steps that don't match by {' or '.join(config.negatives.kinds)}: "
+                    "train with other negatives, or on clips that have such pairs (labels, or length)"
+                )
 
     def run(self, folder: Path) -> Iterator[dict[str, float]]:
         """Trains until the budget or the patience is spent; validates evenly along it and at its end."""
@@ -199,7 +220,8 @@ class Trainer:
                     metrics = self._step(batch, ranks.agreed(clock.progress(progress.step)))
                     progress.step += 1
                     progress.batch += 1
-                    progress.relative_losses.append(metrics["loss"] / metrics["chance_loss"])
+                    if metrics["chance_loss"] > 0:  # 0: nothing in this batch is a negative
+                        progress.relative_losses.append(metrics["loss"] / metrics["chance_loss"])
                     total_s = time.perf_counter() - begin
                     yield metrics | {
                         "step": progress.step,
@@ -261,12 +283,15 @@ class Trainer:
         metrics = {"is_plateau": float(is_plateau(self.progress.relative_losses, share))}
         if metrics["is_plateau"] and not self.progress.has_probed:
             metrics |= probe_towers(model, self.train_clips, self.val_clips, config.sampling)
-        num_clips = min(config.validation_clips, len(self.train_clips), len(self.val_clips))
         for name, clips in (("val", self.val_clips), ("train", self.train_clips)):
-            some = clips.take(np.random.default_rng(config.seed).permutation(len(clips))[:num_clips])
-            encoded = embed(model, some, config.validation_steps, is_bf16=self.is_bf16)
+            encoded = embed(model, self._some(clips), config.validation_steps, is_bf16=self.is_bf16)
             if name == "val":
                 model.calibration.copy_(torch.tensor(fit_calibration(model, encoded, config.negatives)))
             numbers = all_pairs(model, encoded, config.negatives)
             metrics |= {f"{name}_{key}": value for key, value in numbers.items()}
         return metrics
+
+    def _some(self, clips: Dataset) -> Dataset:
+        """Those of a split that validation looks at: as many of either side."""
+        num_clips = min(self.config.validation_clips, len(self.train_clips), len(self.val_clips))
+        return clips.take(np.random.default_rng(self.config.seed).permutation(len(clips))[:num_clips])

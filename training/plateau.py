@@ -34,7 +34,7 @@ SEES_SHARE = 1.5  # of chance: a side with less has learnt nothing of its labels
 def is_plateau(relative_losses: Sequence[float], progress: float) -> bool:
     """Whether, halfway, the last tenth of the losses is the chance loss; a warning says what to look at."""
     recent = relative_losses[-max(1, len(relative_losses) // 10) :]
-    is_flat = progress >= 0.5 and abs(np.mean(recent) - 1.0) < PLATEAU_SHARE
+    is_flat = progress >= 0.5 and len(recent) > 0 and abs(np.mean(recent) - 1.0) < PLATEAU_SHARE
     if is_flat:
         log.warning("after %.0f %% of the training %s", 100 * progress, PLATEAU_HELP)
     return bool(is_flat)

@@ -42,6 +42,14 @@ class Ranks:
         dist.broadcast_object_list(said, src=0)
         return said[0]
 
+    def fewest(self, rows: Tensor) -> int:
+        """How many rows the rank with the fewest has."""
+        if self.size == 1:
+            return len(rows)
+        count = torch.tensor(len(rows), device=rows.device)
+        dist.all_reduce(count, dist.ReduceOp.MIN)
+        return int(count)
+
     def synchronized(self, model: nn.Module, device: torch.device) -> nn.Module:
         """The model with BatchNorms that see the batch of all ranks."""
         if self.size == 1:
@@ -63,6 +71,10 @@ def open_ranks(device: torch.device) -> Iterator[Ranks]:
     if size == 1:
         yield Ranks()
         return
+    if device.type == "cuda" and device.index is None:
+        torch.cuda.set_device(
+            int(os.environ["LOCAL_RANK"])
+        )  # else all ranks of a machine share its first GPU
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Ranks(dist.get_rank(), size)

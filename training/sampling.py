@@ -141,7 +141,7 @@ class Epoch:
         else:
             order = rng.permutation(len(dataset))
             if sampling.classes_per_batch:
-                order = _in_runs(order, dataset.classes, batch // sampling.classes_per_batch, rng)
+                order = _in_runs(order, dataset.classes, max(1, batch // sampling.classes_per_batch), rng)
             whole = order[: len(order) // batch * batch].reshape(-1, batch)
             self.rows = whole[:, share.rank :: share.world_size]
         self.steps = range(share.start_step, len(self.rows))

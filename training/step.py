@@ -69,7 +69,8 @@ class Gradients:
     def backward(self, batch: Batch, num_pieces: int, key: Key) -> tuple[float, float]:
         """Leaves the gradient of the loss in the parameters; returns the loss and what chance would give."""
         steps = self._steps(batch)
-        pieces = batch.chunks(num_pieces)
+        # Every piece is a collective of BatchNorm's: ranks with other numbers of pieces would wait for ever.
+        pieces = batch.chunks(min(num_pieces, self._ranks.fewest(batch.videos)))
         if len(pieces) == 1:
             V, A = self._encoded(batch, (*key, 0))
             loss = self._loss(V, A, steps)

@@ -1,5 +1,6 @@
 """Studies: what one word stands for, and which clips a variant is trained and judged on."""
 
+from argparse import Namespace
 from dataclasses import fields
 
 import avc_fixtures as shards
@@ -9,6 +10,7 @@ import pytest
 from flows.categories import thinned, with_labels
 from flows.presets import TrainSettings
 from flows.studies import STUDIES, variants
+from flows.verbs import train
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +36,15 @@ def test_models_presets_and_categories_are_variants_too():
     assert everything.settings == {"judged_on": ("Guitar", "Dog")}
     with pytest.raises(ValueError, match=r"contrastive has no preset 'huge'; there are small, half"):
         variants("contrastive/huge")
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_torchrun_of_a_comparison_is_refused_by_every_rank(tmp_path, monkeypatch, rank):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", rank)
+
+    with pytest.raises(ValueError, match="torchrun trains one model, and l3,ave names 2"):
+        train(Namespace(root=str(tmp_path), model="l3,ave", preset=None, state=None))
 
 
 def test_labels_choose_clips_of_the_splits_that_are_named(dataset):

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from avc_fixtures import TINY, corresponding, written
+from torch.utils.flop_counter import FlopCounterMode
 
 from training.checkpoint import load_model
 from training.embeddings import Embeddings
 from training.evaluation import correspondence, retrieval
 from training.evaluation.correspondence import PairConfig, derangement, judge, make_pairs, shortcut_probes
-from training.models import contrastive
+from training.models import contrastive, l3
 
 
 def embeddings(image: np.ndarray, audio: np.ndarray, videos: np.ndarray | None = None) -> Embeddings:
@@ -199,6 +200,23 @@ def test_a_clips_score_is_the_mean_over_its_own_steps(model, rng):
 
     expected = np.mean([encoded.image[1, s] @ encoded.audio[2, s] for s in range(3)]) * 10 - 5
     assert scores[1, 2] == pytest.approx(expected, abs=1e-4)
+
+
+@torch.inference_mode()
+def test_a_pair_costs_a_pair_and_a_matrix_is_made_in_blocks(rng, monkeypatch):
+    """L3-Net's judge has its hidden units of every pair: 300 x 300 x 128 would be made at once."""
+    judge_of_sums = l3.build(l3.Config()).eval()
+    encoded = embeddings(*rng.normal(size=(2, 300, 1, 128)))
+    pairs = make_pairs(np.arange(300), np.zeros(300), PairConfig(num_steps=1))
+
+    with FlopCounterMode(display=False) as counter:
+        logits = correspondence.score_pairs(judge_of_sums, encoded, pairs)
+    scores = retrieval.clip_scores(judge_of_sums, encoded)
+    monkeypatch.setattr(retrieval, "PICTURES_AT_ONCE", 7)
+
+    assert counter.get_total_flops() == 2 * len(pairs) * 128
+    np.testing.assert_allclose(logits, scores[pairs.image_rows, pairs.audio_rows], atol=1e-4)
+    np.testing.assert_allclose(retrieval.clip_scores(judge_of_sums, encoded), scores, atol=1e-5)
 
 
 def test_retrieval_of_a_trained_model_beats_chance(dataset, trained):

@@ -14,6 +14,7 @@ from training.evaluation import correspondence
 from training.loop import TrainConfig, train
 from training.negatives import Negatives
 from training.optimizer import Average, learning_rate, parameter_groups
+from training.sampling import Sampling
 from training.validation import all_pairs, fit_calibration
 
 
@@ -114,6 +115,30 @@ def test_splits_without_videos_to_pair_are_refused(tmp_path, dataset):
 
     with pytest.raises(ValueError, match="split 'val' has 0 usable clips"):
         next(train(lonely, "contrastive", TINY, SHORT_RUN, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("lacking", "policy"), [("train", "same_class"), ("val", "same_class"), ("val", "shifted")]
+)
+def test_a_split_without_pairs_of_the_policy_is_refused_before_the_first_step(
+    dataset, tmp_path, lacking, policy
+):
+    is_alone = np.array([split == lacking for split in _splits(dataset)])
+    lonely = replace(dataset, classes=np.where(is_alone, np.arange(len(dataset)), dataset.classes))
+    run = replace(SHORT_RUN, negatives=Negatives((policy,)), validation_steps=1)
+
+    with pytest.raises(ValueError, match=f"split '{lacking}' has no two steps that don't match by {policy}"):
+        next(train(lonely, "contrastive", TINY, run, tmp_path))
+
+
+def test_a_batch_without_pairs_of_the_policy_teaches_nothing_and_ends_nothing(dataset, tmp_path):
+    sampling = Sampling(2, 2, classes_per_batch=4)  # six classes: two clips are seldom of one
+    run = replace(SHORT_RUN, negatives=Negatives(("same_class",)), sampling=sampling, steps=8)
+
+    told = list(train(dataset, "contrastive", TINY, run, tmp_path))
+
+    assert min(metrics["chance_loss"] for metrics in told) == 0.0
+    assert all(math.isfinite(metrics["loss"]) for metrics in told)
 
 
 def test_steps_and_seconds_are_one_choice():

@@ -3,6 +3,8 @@
 import pytest
 import torch
 from avc_fixtures import TINY
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from schemas.feature import Profile
 from training import models
@@ -67,8 +69,38 @@ def test_pairs_score_the_same_alone_and_among_all(model):
     images, sounds = inputs(3, model)
     V, A = model.encode_image(images)["vector"], model.encode_audio(sounds)["vector"]
 
-    torch.testing.assert_close(model.paired(V, A), model.similarity(V, A).diagonal(), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(model.paired_in_blocks(V, A), model.paired(V, A), atol=1e-5, rtol=1e-4)
+    rows, columns = torch.tensor([0, 2, 1, 0]), torch.tensor([1, 2, 0, 0])
+    expected = model.similarity(V, A)[rows, columns]
+
+    torch.testing.assert_close(model.paired(V[rows], A[columns]), expected, atol=1e-5, rtol=1e-4)
+    model.pairs_at_once = 3
+    torch.testing.assert_close(model.paired_in_blocks(V[rows], A[columns]), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in models.names() if name != "multisensory"])
+@torch.inference_mode()
+def test_so_many_pairs_never_make_the_matrix_of_all(name):
+    model = models.load(name).build(models.configure(name, SMALL.get(name))).eval()
+    V, A = (encode(x)["vector"].expand(300, -1) for encode, x in zip(
+        (model.encode_image, model.encode_audio), inputs(1, model), strict=True
+    ))  # fmt: skip
+
+    with Sizes() as sizes:
+        model.paired(V, A)
+
+    assert max(sizes.made) <= 300 * max(1024, V.shape[1])
+
+
+class Sizes(TorchDispatchMode):
+    """How many numbers each operation makes."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        self.made = [
+            *getattr(self, "made", []),
+            *(x.numel() for x in tree_leaves(made) if torch.is_tensor(x)),
+        ]
+        return made
 
 
 @pytest.mark.slow

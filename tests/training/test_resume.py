@@ -20,7 +20,7 @@ from training.loop import train
 from training.models import contrastive
 from training.negatives import Negatives, Steps
 from training.progress import LAST
-from training.ranks import Ranks
+from training.ranks import Ranks, open_ranks
 from training.sampling import Epoch, Sampling
 from training.step import Encoder, Gradients
 
@@ -152,3 +152,29 @@ def test_two_ranks_have_the_losses_of_one(dataset, tmp_path, clips_per_batch):
     weights = [read_checkpoint(tmp_path / name / LAST)["state"] for name in ("a", "b")]
     for name, tensor in weights[0].items():
         torch.testing.assert_close(weights[1][name], tensor, atol=2e-3, rtol=0, msg=name)
+
+
+@pytest.mark.slow
+def test_ranks_with_unlike_shares_cut_them_into_as_many_pieces(dataset, tmp_path):
+    """Eight and six steps: pieces of two would be four and three, and the ranks would wait for each other."""
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    settings = {"clips_per_batch": 7, "steps": 2, "num_pieces": 4}
+    arguments, how = command(dataset, tmp_path, *launcher, **settings)
+
+    told = subprocess.run(arguments, **how, check=True, timeout=300).stdout.splitlines()
+
+    losses = [json.loads(line)["loss"] for line in told if line.startswith("{")]
+    assert len(losses) == 4 and len(set(losses)) == 2
+
+
+def test_a_rank_takes_the_gpu_of_its_own_number(monkeypatch):
+    called = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "set_device", called.append)
+    monkeypatch.setattr(torch.distributed, "init_process_group", called.append)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+
+    with open_ranks(torch.device("cuda")) as ranks:
+        assert called == [1, "nccl"] and ranks.rank == 1

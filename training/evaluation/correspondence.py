@@ -188,11 +188,8 @@ def score_pairs(model: AvcModel, encoded: Embeddings, pairs: Pairs) -> np.ndarra
     for step in range(encoded.num_steps):
         V, A = encoded.image[:, step].to(device), encoded.audio[:, step].to(device)
         here = pairs.steps == step
-        images, sounds = pairs.image_rows[here], pairs.audio_rows[here]
-        if model.is_early_fusion:
-            logits[here] = model.calibrated(model.paired_in_blocks(V[images], A[sounds])).cpu().numpy()
-        else:
-            logits[here] = model.score(V, A).cpu().numpy()[images, sounds]
+        found = model.paired_in_blocks(V[pairs.image_rows[here]], A[pairs.audio_rows[here]])
+        logits[here] = model.calibrated(found).cpu().numpy()
     return logits
 
 

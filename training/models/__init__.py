@@ -20,8 +20,6 @@ from training.frontend import FrontEnd, stored_log_mel
 from training.negatives import Steps
 from training.sampling import View
 
-PAIRS_AT_ONCE = 16  # of early fusion: the memory of as many networks
-
 
 @dataclass(frozen=True)
 class Needs:
@@ -67,6 +65,7 @@ class AvcModel(nn.Module):
     calibration: Tensor
     is_early_fusion = False  # whether a pair costs a network, and not a product
     steps_per_clip = 1  # that a batch must have at least for the objective
+    pairs_at_once = 1024  # what `paired_in_blocks` holds in memory
 
     def __init__(self, view: View, front_end: FrontEnd | None = None) -> None:
         super().__init__()
@@ -96,8 +95,8 @@ class AvcModel(nn.Module):
         return self.similarity(V, A).diagonal()
 
     def paired_in_blocks(self, V: Tensor, A: Tensor) -> Tensor:
-        """`paired`, a few pairs at a time: of a model whose pairs cost a network each."""
-        blocks = zip(V.split(PAIRS_AT_ONCE), A.split(PAIRS_AT_ONCE), strict=True)
+        """`paired`, some pairs at a time, so that any number of them takes the memory of some."""
+        blocks = zip(V.split(self.pairs_at_once), A.split(self.pairs_at_once), strict=True)
         return torch.cat([self.paired(v, a) for v, a in blocks])
 
     def loss(self, V: Tensor, A: Tensor, steps: Steps) -> Tensor:

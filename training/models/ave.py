@@ -73,6 +73,10 @@ class Ave(SeedModel):
         """The logit of every pair: (Nv, Na)."""
         return self.fc3_weight * distance(V.float() @ A.float().T) + self.fc3_bias
 
+    def paired(self, V: Tensor, A: Tensor) -> Tensor:
+        """The logit of each row of V with the same row of A: (N,)."""
+        return self.fc3_weight * distance((V.float() * A.float()).sum(1)) + self.fc3_bias
+
     def heat(self, image_map_BCHW: Tensor, audio_BD: Tensor) -> Tensor:
         """The logit, were the picture that position only: (B, h, w)."""
         vectors_BDHW = _unit(everywhere(self.image_head, image_map_BCHW))

@@ -148,6 +148,10 @@ class Contrastive(AvcModel):
         """Cosines: (Nv, Na)."""
         return V @ A.T
 
+    def paired(self, V: Tensor, A: Tensor) -> Tensor:
+        """The cosine of each row of V with the same row of A: (N,)."""
+        return (V * A).sum(1)
+
     def loss(self, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
         """The objective against the batch's negatives, and the term within clips."""
         cosine_NN = self.similarity(V, A)

@@ -72,6 +72,10 @@ class L3(SeedModel):
         """The logit of every pair: (Nv, Na)."""
         return self.fc2(torch.relu(V.float()[:, None] + A.float()[None]))[..., 0]
 
+    def paired(self, V: Tensor, A: Tensor) -> Tensor:
+        """The logit of each row of V with the same row of A: (N,)."""
+        return self.fc2(torch.relu(V.float() + A.float()))[:, 0]
+
     def heat(self, image_map_BCHW: Tensor, audio_BD: Tensor) -> Tensor:
         """The logit, were the picture that position only: (B, h, w)."""
         hidden_BDHW = torch.relu(everywhere(self.fc1_image, image_map_BCHW) + audio_BD[:, :, None, None])

@@ -105,6 +105,10 @@ class Sync(AvcModel):
         """The mean product of every picture with every sound as they lie, at lag 0: (Nv, Na)."""
         return V.float() @ A.float().T * self.embedding / V.shape[1]
 
+    def paired(self, V: Tensor, A: Tensor) -> Tensor:
+        """The mean product of each row of V with the same row of A, at lag 0: (N,)."""
+        return (V.float() * A.float()).sum(1) * self.embedding / V.shape[1]
+
     def loss(self, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
         """Cross-entropy of each step's own curve with a soft target at the lag by which its sound was moved."""
         # A window of sound that begins later has the same event earlier: the sound is early, the lag negative.

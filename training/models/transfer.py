@@ -123,6 +123,10 @@ class Transfer(FrozenModel):
         """Cosines: (Nv, Na)."""
         return V @ A.T
 
+    def paired(self, V: Tensor, A: Tensor) -> Tensor:
+        """The cosine of each row of V with the same row of A: (N,)."""
+        return (V * A).sum(1)
+
     def heat(self, image_map_BDHW: Tensor, audio_BD: Tensor) -> Tensor:
         """The cosine, were the picture that place only: (B, h, w)."""
         vectors_BDHW = functional.normalize(everywhere(self.heads["image"], image_map_BDHW.float()), dim=1)
