@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 REGISTERED = "mcgurk-avc"
 REPORT, HISTORY = "report.html", "history.jsonl"
 RUN_NAME = 12  # characters of the run's id
+STREAMED_STEPS = 4  # of a clip that was fetched whole
 EVERY_S = 5.0  # between two lines about a training
 
 
@@ -192,7 +193,10 @@ def _steps(experiment: Experiment, folder: Path) -> Iterator[dict[str, float]]:
     seconds = None if settings.steps else settings.seconds
     name, _, preset = settings.model.partition("/")
     own = getattr(load(name), "TRAINING", {})  # what a model's training has otherwise than others'
-    sampling = replace(own.get("sampling", Sampling()), classes_per_batch=settings.classes_per_batch)
+    usual = Sampling()
+    if experiment.dataset().shards.is_remote:
+        usual = usual.with_steps(STREAMED_STEPS)
+    sampling = replace(own.get("sampling", usual), classes_per_batch=settings.classes_per_batch)
     negatives = Negatives(settings.negatives)  # pyright: ignore[reportArgumentType]
     asked = {"steps": settings.steps, "seconds": seconds, "seed": settings.seed}
     config = TrainConfig(**{"negatives": negatives, **own, "sampling": sampling, **asked})

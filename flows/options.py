@@ -11,6 +11,7 @@ from tasks.parts import Only
 REMEMBERED = "build.json"
 CHOICE = ("labels", "per_class", "sample")
 WITHOUT_LISTS = ("window", *CHOICE)  # go with what they were named beside
+ON_DISK = ("folder", "tars")
 KEPT = ("preset", "source", *WITHOUT_LISTS)
 
 
@@ -49,17 +50,24 @@ def remember(state: Path, options: BuildOptions) -> None:
 
 
 def with_remembered(options: BuildOptions, state: Path) -> BuildOptions:
-    """The options, and what the root remembers where they name no preset.
+    """The options with their source in full, and what the root remembers where they name no preset.
 
     Windows and a choice of segments go with the lists or the source that they were named beside.
     """
-    path = state / REMEMBERED
+    path, options = state / REMEMBERED, replace(options, source=_in_full(options.source))
     if options.preset or not path.is_file():
         return options
     kept = json.loads(path.read_text())
+    kept["source"] = _in_full(kept.get("source"))
     if options.segments or options.source not in (None, kept.get("source")):
         kept = {name: value for name, value in kept.items() if name not in WITHOUT_LISTS}
     if not options.choice.is_all:
         kept = {name: value for name, value in kept.items() if name not in CHOICE}
     kept |= {"labels": tuple(kept.get("labels", ()))}
     return replace(options, **{name: value for name, value in kept.items() if not getattr(options, name)})
+
+
+def _in_full(source: str | None) -> str | None:
+    """A source on disk with its absolute path: what a schedule runs stands in another folder."""
+    kind, _, path = (source or "").partition(":")
+    return f"{kind}:{Path(path).expanduser().absolute()}" if kind in ON_DISK and path else source

@@ -62,13 +62,11 @@ def _is_due(row: Row, now: datetime) -> bool:
 
 
 def run(stage: Stage, parts: Sequence[int], config: DownloadConfig, day: Day) -> int:
-    """Fetches what is due in `parts`, as far as the lanes allow; returns how many videos were tried.
+    """Fetches what is due in `parts`, as far as lanes and room allow; returns how many videos were tried.
 
     Raises RuntimeError if more than `max_transient_share` of the videos fail for the world's fault.
     """
     _remove_leavings(day.state)
-    if day.room.is_full:
-        return 0
     works = {part: _work(stage, part, day) for part in parts}
     videos: dict[str, list[tuple[int, Row]]] = {}
     for part, work in works.items():
@@ -76,6 +74,8 @@ def run(stage: Stage, parts: Sequence[int], config: DownloadConfig, day: Day) ->
             videos.setdefault(segment["video_id"], []).append((part, segment))
     # Who was never asked comes first, then who was asked longest ago: one that stops a lane each time starves nobody.
     videos = dict(sorted(videos.items(), key=lambda one: one[1][0][1]["before"].get("tried_at") or ""))
+    if videos and day.room.is_full:
+        videos = {}  # what is known is written all the same: what reads parts must not trust media that are lost
     tried = broken = 0
     for part_rows in tracked(_fetched(stage, videos, config, day), len(videos), "download", log):
         tried, broken = tried + 1, broken + any(_is_of_the_world(row) for _, row in part_rows)

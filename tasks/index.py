@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -143,8 +144,10 @@ def deal(root: Path, lists: Sequence[SegmentList], config: IndexConfig) -> list[
         table = _chosen(_with_evals(table, splits), config.choice, mids, known)
     fresh = table.filter(pc.invert(pc.is_in(table["key"], known))) if len(known) else table
     table = _in_slot_order(_with_splits(fresh, splits, config))
-    first = max(part_numbers(root / FOLDER), default=-1) + 1
-    return [NewPart(first + n, part) for n, part in enumerate(_cut(table, config))]
+    standing = set(part_numbers(root / FOLDER))
+    # Gaps first: a kill leaves them, and what would have filled them comes again, in the same order and pieces.
+    free = (part for part in count() if part not in standing)
+    return [NewPart(part, of_part) for part, of_part in zip(free, _cut(table, config), strict=False)]
 
 
 def _wanted(root: Path, lists: Sequence[SegmentList], choice: Choice) -> frozenset[str]:

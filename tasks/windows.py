@@ -5,6 +5,7 @@ are added, and a video is probed once.
 """
 
 import csv
+import errno
 import logging
 import math
 import os
@@ -24,6 +25,8 @@ from tasks.sources import folder
 log = logging.getLogger(__name__)
 
 SEGMENTS = "windows.csv"  # the windows of all videos, as a list in AudioSet's form, without labels
+# Of one file; any other error is the machine's.
+UNREADABLE = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO}
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,11 @@ def _lines(windows: Windows, video_id: str, file: Path, written_ns: int) -> list
         facts, _ = isolation.call("probe", {"path": str(file)})
     except ItemError as error:
         log.warning("left out %s: %s", file.name, error.detail)
+        return []
+    except OSError as error:
+        if error.errno not in UNREADABLE:
+            raise
+        log.warning("left out %s: %s", file.name, error)
         return []
     lines = windows.lines(video_id, facts["duration_s"] or 0.0)
     if not lines:

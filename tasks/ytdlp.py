@@ -26,6 +26,7 @@ from yt_dlp.networking._requests import RequestsRH  # noqa: E402
 from schemas.outcome import ItemError, Transient  # noqa: E402
 from tasks.access import Access, refusal  # noqa: E402
 from tasks.failures import class_of, failure  # noqa: E402
+from tasks.lanes import LaneClosed  # noqa: E402
 from tasks.partials import Validators  # noqa: E402
 from tasks.sections import Spans, smallest_playlist, trimmed  # noqa: E402
 from tasks.transfer import Patience  # noqa: E402
@@ -72,8 +73,18 @@ class _YoutubeDL(yt_dlp.YoutubeDL):
 
     def __init__(self, options: Mapping[str, Any], access: Access) -> None:
         self.access = access
-        self.validators: Validators | None = None  # of the folder that is fetched into
+        self.validators: Validators | None = None  # of the folder that media are fetched into
         super().__init__(dict(options))  # pyright: ignore[reportArgumentType]
+
+    def urlopen(self, req):
+        """An answer. Raises what our own guards raised, which yt-dlp takes for a request that no handler can make."""
+        try:
+            return super().urlopen(req)
+        except network.NoSupportingHandlers as error:
+            for one in error.unexpected_errors:
+                if isinstance(one, LaneClosed | Transient):
+                    raise one from None
+            raise
 
     def build_request_director(self, handlers, preferences=None):
         """One kind of handler only: the one that we can hold back."""
@@ -128,7 +139,7 @@ class Downloader:
         self._threads = threading.local()
 
     def fetch(self, url: str, folder: Path, spans: Spans = ()) -> Path:
-        """The media behind `url` as a file in `folder`. Raises ItemError or Transient; never trusts "ok".
+        """The media behind `url` as a file in `folder`. Raises ItemError, Transient or LaneClosed; never trusts "ok".
 
         Of a long video it may hold little more than `spans`, each where it stands in the whole.
 
@@ -139,6 +150,7 @@ class Downloader:
             info = downloader.extract_info(url, download=False, process=False) or {}
             self._check(url, info)
             info = self._sectioned(downloader, info, spans)
+            downloader.validators = Validators(folder)  # not before: a page names itself, not its media
             info = downloader.process_ie_result(info, download=True)
         except (yt_dlp.utils.YoutubeDLError, network.RequestError) as error:
             raise classified(error, is_direct=self._direct_only) from error
@@ -181,7 +193,7 @@ class Downloader:
             self._threads.pair = _YoutubeDL(options, self._access), log
         downloader, log = self._threads.pair
         downloader.params["paths"], log.last = {"home": str(folder)}, ""
-        downloader.validators = Validators(folder)
+        downloader.validators = None
         return downloader, log
 
 
@@ -197,6 +209,7 @@ def _shared(access: Access) -> dict[str, Any]:
         "fixup": "never",
         "retries": 2,
         "fragment_retries": 2,
+        "skip_unavailable_fragments": False,  # a file with holes looks whole
         "outtmpl": {"default": "media.%(ext)s"},  # never a name that the server chose
         "progress_hooks": [_Watch(access)],
         "proxy": access.proxy,  # "" is none, whatever the environment says

@@ -28,7 +28,7 @@ PROFILE = Profile()
 LENGTH_S = PROFILE.length_ms / 1000
 WIDTH_PX = 160  # wider than high, as most videos are
 SHORT_RUN = TrainConfig(steps=4, seconds=None, sampling=Sampling(8, 2), num_validations=2)
-TINY = Config(width=8, blocks=(1, 1), embedding=32, hidden=64, frame_px=112)
+TINY = Config(width=8, image_blocks=(1, 1), audio_blocks=(1, 1), embedding=32, hidden=64, frame_px=112)
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,8 @@ class Trainer:
         self.is_bf16 = has_fast_bf16(self.device)
         torch.manual_seed(config.seed)
         model: AvcModel = module.build(self.model_config)
-        self.config = replace(config, sampling=replace(config.sampling, view=model.view))
+        sampling = config.sampling.with_steps(max(model.steps_per_clip, config.negatives.steps_per_clip))
+        self.config = replace(config, sampling=replace(sampling, view=model.view))
         self.train_clips, self.val_clips = (
             usable(dataset.split(name), model.view) for name in ("train", "val")
         )

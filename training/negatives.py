@@ -27,6 +27,11 @@ class Negatives:
     # Synchrony is seen to some 0.1 s, but much sound lasts: half a second of 1 s windows is still shared.
     tolerance_ms: float = 1000.0
 
+    @property
+    def steps_per_clip(self) -> int:
+        """How many steps of a clip a batch must have for such pairs to be in it."""
+        return 2 if "shifted" in self.kinds else 1
+
 
 @dataclass(frozen=True)
 class Steps:

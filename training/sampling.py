@@ -7,7 +7,7 @@ from one law (Arandjelovic & Zisserman 2018, sec. 3.3: without that, networks de
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -51,15 +51,26 @@ class View:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How batches are drawn: B clips x N steps."""
+    """How batches are drawn: B clips x N steps.
 
-    clips_per_batch: int = 32
-    steps_per_clip: int = 4
+    Of as many inputs, different clips teach more: on 2,000 generated scenes 128 x 1 came in 210 steps as far (AUC
+    0.982) as 32 x 4 in 438.
+    """
+
+    clips_per_batch: int = 128
+    steps_per_clip: int = 1
     jitter_ms: int = 100  # how far the sound may be moved against its frame, by the same law for every pair
     apart_ms: int = 0  # at least, between the steps of a clip, where it has room for that
     # Batches of few classes, so that the policy `same_class` has whom to confuse (mapped shards only).
     classes_per_batch: int | None = None
     view: View = field(default_factory=View)  # the model's, when it trains
+
+    def with_steps(self, least: int) -> "Sampling":
+        """As many inputs in a batch, with at least so many steps of a clip."""
+        if self.steps_per_clip >= least:
+            return self
+        num_clips = max(1, self.clips_per_batch * self.steps_per_clip // least)
+        return replace(self, clips_per_batch=num_clips, steps_per_clip=least)
 
 
 @dataclass(frozen=True)

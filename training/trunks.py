@@ -33,8 +33,10 @@ class BasicBlock(nn.Module):
         return torch.relu(self.norm2(self.conv2(y_BCHW)) + self.shortcut(x_BCHW))
 
 
-def resnet(channels_in: int, width: int, blocks: tuple[int, ...], stem_stride: int) -> nn.Sequential:
-    """ResNet's map of an input, `channels(width, blocks)` deep; blocks (2, 2, 2, 2), width 64: ResNet-18.
+def resnet(
+    channels_in: int, width: int, stem_stride: int, blocks: tuple[int, ...] = (2, 2, 2, 2)
+) -> nn.Sequential:
+    """ResNet's map of an input, `channels(width, blocks)` deep; with width 64 and these blocks, ResNet-18.
 
     The stem reduces by `stem_stride` in one convolution instead of convolution and pooling: on CPU that pair
     is bound by memory and costs more than any stage. Every stage after the first halves the size.
@@ -55,26 +57,31 @@ def resnet(channels_in: int, width: int, blocks: tuple[int, ...], stem_stride: i
     return net
 
 
-def vgg(channels_in: int, width: int, stem_stride: int) -> nn.Sequential:
-    """The trunk of the seed papers, a map `8 * width` deep (Objects that Sound 2018, fig. 2a and 2b; width 64).
+def vgg(
+    channels_in: int, width: int, stem_stride: int, blocks: tuple[int, ...] = (1, 1, 1, 1)
+) -> nn.Sequential:
+    """The trunk of the seed papers, a map `channels(width, blocks)` deep (Objects that Sound 2018, fig. 2a and 2b).
 
-    Four pairs of 3x3 convolutions, each followed by BatchNorm and ReLU, with 2x2 max-pooling between the pairs.
-    `stem_stride` is the first convolution's: 1 in Look, Listen and Learn (2017), 2 in 2018 (sec. 3.3: as good, and
-    four times as fast). The global max-pooling that follows belongs to the models.
+    Pairs of 3x3 convolutions, each followed by BatchNorm and ReLU, with 2x2 max-pooling between the stages; the
+    papers' are four of one pair each, of width 64. `stem_stride` is the first convolution's: 1 in Look, Listen and
+    Learn (2017), 2 in 2018 (sec. 3.3: as good, and four times as fast); for more it is as wide as it must be to see
+    every pixel twice. The global max-pooling that follows belongs to the models.
     """
     layers: list[nn.Module] = []
-    for stage in range(4):
+    for stage, num_pairs in enumerate(blocks):
         channels = width * 2**stage
         if stage:
             layers.append(nn.MaxPool2d(2))
-        for source, stride in ((channels_in, stem_stride if stage == 0 else 1), (channels, 1)):
-            # BatchNorm takes the mean away, and a bias with it.
+        for _ in range(2 * num_pairs):
+            stride = stem_stride if not layers else 1
+            kernel = max(3, 2 * stride - 1)
             layers += [
-                nn.Conv2d(source, channels, 3, stride, 1, bias=False),
+                # BatchNorm takes the mean away, and a bias with it.
+                nn.Conv2d(channels_in, channels, kernel, stride, kernel // 2, bias=False),
                 nn.BatchNorm2d(channels),
                 nn.ReLU(),
             ]
-        channels_in = channels
+            channels_in = channels
     net = nn.Sequential(*layers)
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
@@ -139,5 +146,5 @@ def everywhere(layer: nn.Module, x_BCHW: Tensor) -> Tensor:
 
 
 def channels(width: int, blocks: tuple[int, ...]) -> int:
-    """How deep the map of a `resnet` is."""
+    """How deep the map of a `resnet` or a `vgg` is."""
     return width * 2 ** (len(blocks) - 1)

@@ -3,12 +3,14 @@
 import json
 import tarfile
 import wave
+from dataclasses import replace
 
 import timecode
 from real_servers import snapshot
 from timecode import Recipe
 
-from flows.pipeline import BuildOptions, resolve
+from flows.options import BuildOptions, remember, with_remembered
+from flows.pipeline import resolve
 from schemas.manifest import read_manifest
 from tasks.index import index
 from tasks.labels import machine_ids
@@ -45,6 +47,22 @@ def test_a_folder_of_videos_needs_no_list(tmp_path, mcgurk):
     assert plan["index"]["missing"] == 1 and plan["index"]["done"] > 0
     assert keys(root) - before == {"third_0_2000", "third_2000_4000", "third_4000_5500"}
     assert (status["segments"], status["in_shards"]) == (9, 9)
+
+
+def test_a_source_on_disk_is_remembered_wherever_it_was_named_from(tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for source in ("folder:videos", "folder:~/videos", f"folder:{tmp_path}/videos"):
+        asked = with_remembered(BuildOptions("root", source=source), tmp_path)
+        remember(tmp_path, replace(asked, window=2.0))
+        monkeypatch.chdir(tmp_path / "there")
+        again = with_remembered(BuildOptions("root"), tmp_path)
+        monkeypatch.chdir(tmp_path)
+
+        assert (again.source, again.window) == (f"folder:{tmp_path}/videos", 2.0)
+    tars = with_remembered(BuildOptions("root", preset="small", source="tars:here/*.tar"), tmp_path)
+    assert tars.source == f"tars:{tmp_path}/here/*.tar"
 
 
 def test_windows_that_cannot_be_cut_are_told(tmp_path, mcgurk):

@@ -9,9 +9,13 @@ from clocks import FakeClock
 from real_servers import hosting
 from small_roots import NOW, RECIPE, clip_rows, indexed
 
+from schemas.outcome import Transient
 from tasks import download
+from tasks.access import Access
 from tasks.fetching import Day, DownloadConfig
+from tasks.lanes import LaneClosed
 from tasks.parts import plan_stage
+from tasks.ytdlp import Downloader
 
 TEMPLATE = "/{video_id}.mp4"
 IDS = [f"video{n}" for n in range(6)]
@@ -104,6 +108,22 @@ def test_a_video_that_came_through_this_hour_vouches_as_well_as_the_canary(tmp_p
 
     assert clip_rows(run.root)["gone"]["attempts"] == 1
     assert host.asked["bird"] <= 2  # asked at most once, before anything else had come through
+
+
+@pytest.mark.parametrize("at", [1, 2])  # while the video is looked up, and while its file is asked for
+@pytest.mark.parametrize("error", [LaneClosed("only", "its hours", 0.0), Transient("network", "mixed")])
+def test_what_stops_a_request_of_ours_is_not_taken_for_an_unknown_failure(tmp_path, clip, error, at):
+    requests = iter(range(1, 9))
+
+    def gate():
+        if next(requests) == at:
+            raise error
+
+    downloader = Downloader({"allowed_extractors": ["generic"]}, Access(gate), direct_only=True)
+    with hosting({"one": clip}) as host, pytest.raises(type(error)) as raised:
+        downloader.fetch(f"{host.address}/one.mp4", tmp_path)
+
+    assert raised.value.args == error.args
 
 
 def test_a_turn_ends_and_what_is_left_is_due_in_the_next(tmp_path, clip):

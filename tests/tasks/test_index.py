@@ -46,6 +46,24 @@ def test_slots_are_append_only(tmp_path):
     )
 
 
+@pytest.mark.parametrize("lost", [(0,), (2, 5), (4, 9, 10), (8,), (10, 11)])
+def test_after_a_kill_every_segment_gets_the_slot_that_it_would_have_had(tmp_path, lost):
+    lists = [
+        write_list(tmp_path, "a.csv", videos(50)),
+        write_list(tmp_path, "eval_segments.csv", videos(9, 1)),
+    ]
+    index(tmp_path, lists, CONFIG)
+    paths = sorted((tmp_path / "segments").glob("*.parquet"))
+    before = [path.read_bytes() for path in paths]
+    for path in [tmp_path / "segments" / "lists.json", *(paths[part] for part in lost)]:
+        path.unlink()  # what was not written yet
+
+    counts = index(tmp_path, lists, CONFIG)
+
+    assert counts["parts"] == len(lost)
+    assert [path.read_bytes() for path in sorted((tmp_path / "segments").glob("*.parquet"))] == before
+
+
 def test_the_order_of_lines_does_not_matter(tmp_path):
     rows = videos(40)
     index(tmp_path / "a", [write_list(tmp_path, "a.csv", rows)], CONFIG)

@@ -229,3 +229,36 @@ def test_fetching_stops_where_the_room_ends_and_the_rest_is_due(host, tmp_path, 
     assert sorted(verdicts.values()) == [("ok", "")] * 2 + [("waiting", "queued")] * 3
     assert download.run(stage, [0], config, replace(on, room=Room(lambda: 0))) == 0
     assert download.run(stage, [0], config, on) == 3
+
+
+def test_without_room_a_clip_that_vanished_is_not_held_for_there(host, tmp_path):
+    root = indexed(tmp_path / "root", IDS[:2])
+    config = DownloadConfig(f"{host.address}/{{video_id}}.mp4")
+    stage, on = download.stage(root, config), day(root)
+    download.run(stage, [0], config, on)
+    before = clip_rows(root)
+    (root / before["video0"]["path"]).unlink()
+
+    assert download.run(stage, [0], config, replace(on, room=Room(lambda: 0))) == 0
+
+    row = clip_rows(root)["video0"]
+    assert (row["outcome"], row["reason"], row["path"]) == ("waiting", "refetch", None)
+    assert download.with_due(stage, plan_stage(stage), on.now).due() == [0]
+    assert download.run(stage, [0], config, on) == 1
+    assert clip_rows(root) == before
+
+
+def test_without_room_what_a_killed_run_fetched_is_written_into_its_part(host, tmp_path):
+    root = indexed(tmp_path / "root", IDS[:2])
+    config = DownloadConfig(f"{host.address}/{{video_id}}.mp4")
+    stage, on = download.stage(root, config), day(root)
+    host.faults["video0"] = "503"
+    download.run(stage, [0], config, on)
+    before = part_path(root / "clips", 0).read_bytes()
+    host.faults.clear()
+    download.run(stage, [0], config, on)
+    part_path(root / "clips", 0).write_bytes(before)  # killed before it wrote its part
+
+    download.run(stage, [0], config, replace(on, room=Room(lambda: 0)))
+
+    assert len(read_header(part_path(root / "clips", 0)).files) == 2

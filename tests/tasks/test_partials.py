@@ -13,7 +13,9 @@ from real_servers import REPOSITORY
 from small_roots import RECIPE, clip_rows, fetch, indexed, key_of
 
 from schemas.outcome import Transient
+from tasks.access import Access
 from tasks.partials import KEPT_S, Validators, scratch_of, sweep_scratch
+from tasks.ytdlp import Downloader
 
 DOWNLOAD = """
 import sys
@@ -82,13 +84,29 @@ def test_the_rest_is_asked_for_and_the_clip_is_the_same(killed, clip, tmp_path):
 
 def test_another_file_under_the_same_address_is_fetched_whole(killed, tmp_path):
     root, host, kill = killed
-    kill()
+    size = kill()
     host.file = timecode.write(tmp_path / "another.mp4", ANOTHER)
 
     ranges, sha256 = ended(root, host)
 
-    assert ranges == []  # what was asked about it first told that it is another one
+    assert ranges == [("one", f"bytes={size}-")]  # if it is still the old one: the answer is all of the new
     assert sha256 == sha256_of_clip(tmp_path, host.file)
+
+
+def test_what_a_page_leads_to_is_gone_on_with(tmp_path, clip):
+    downloader = Downloader({"allowed_extractors": ["generic", "html5"]}, Access(), direct_only=False)
+    with hostile(HostileHost(clip, faults={"page": "html", "other": "truncated"})) as host:
+        with pytest.raises(Transient):
+            downloader.fetch(f"{host.address}/page", tmp_path)
+        (part,) = tmp_path.glob("*.part")
+        size = part.stat().st_size
+        del host.faults["other"]
+        host.ranges.clear()
+
+        file = downloader.fetch(f"{host.address}/page", tmp_path)
+
+    assert host.ranges == [("other", f"bytes={size}-")]
+    assert file.read_bytes() == clip.read_bytes()
 
 
 def test_a_part_that_nothing_vouches_for_is_fetched_whole(killed, clip, tmp_path):

@@ -1,5 +1,7 @@
 """Of a long video only the fragments around its segments are fetched, and what is cut stands at its own time."""
 
+import gc
+import re
 from functools import partial
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
@@ -11,6 +13,7 @@ from real_servers import answering
 from timecode import Recipe, read_number, read_time
 
 from schemas.feature import Profile
+from schemas.outcome import Transient
 from tasks import media
 from tasks.access import Access, Limits
 from tasks.decode import decode
@@ -30,16 +33,23 @@ class Host:
 
     def __init__(self, folder: Path, kind: str) -> None:
         self.folder, self.kind, self.address, self.asked = folder, kind, "", []
+        self.status = 0  # that the fragments after the first two are answered with
 
     @property
     def url(self) -> str:
         return f"{self.address}/index.m3u8"
 
     def handler(self):
-        asked = self.asked
+        host, asked = self, self.asked
 
         class Handler(SimpleHTTPRequestHandler):
             extensions_map = {".m3u8": "application/vnd.apple.mpegurl"}
+
+            def send_head(self):
+                number = re.fullmatch(r"/index(\d+)\.\w+", self.path)
+                if host.status and number and int(number[1]) > 1:
+                    return self.send_error(host.status)
+                return super().send_head()
 
             def log_message(self, *arguments) -> None:
                 asked.append(Path(self.path).name)
@@ -139,6 +149,17 @@ def test_a_short_video_and_one_that_is_wanted_for_the_most_part_are_fetched_whol
     _, asked = fetched(host, tmp_path / "all", spans, long_s)
 
     assert len(asked) >= SECONDS // FRAGMENT_S
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # yt-dlp's file, left open
+@pytest.mark.parametrize(("status", "reason"), [(429, "rate_limited"), (503, "network")])
+def test_a_video_of_which_a_fragment_fails_is_not_fetched(host, status, reason, tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "status", status)
+
+    with pytest.raises(Transient, match=reason):
+        fetched(host, tmp_path / "some", SPANS)
+
+    gc.collect()  # what it left open is closed now, not in another test
 
 
 PLAYLIST = """#EXTM3U

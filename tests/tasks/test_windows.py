@@ -12,7 +12,7 @@ from schemas.outcome import ItemError
 from schemas.segment import VIDEO_ID
 from tasks.lists import read_list
 from tasks.sources import folder, open_source
-from tasks.windows import Windows, cut_in_windows, segments_of
+from tasks.windows import Windows, _lines, cut_in_windows, segments_of
 
 WINDOWS = Windows(2.0)
 
@@ -53,6 +53,12 @@ def test_what_is_no_video_or_too_short_is_left_out(tmp_path, clips, caplog):
 
     assert {key.split("_")[0] for key in record(tmp_path)} == {"a"}
     assert "left out broken.mp4: " in caplog.text and "left out s.mp4: 0.5" in caplog.text
+
+
+def test_a_file_that_cannot_be_read_is_left_out(tmp_path, caplog):
+    assert _lines(WINDOWS, "a", tmp_path / "a.mp4", 0) == []  # it has gone since the folder was listed
+
+    assert "left out a.mp4: [Errno 2]" in caplog.text
 
 
 def test_a_name_that_no_list_can_hold_is_told(tmp_path, clips, caplog):

@@ -21,7 +21,7 @@ STEPS = Steps(VIDEOS, VIDEOS, SECONDS_MS, SECONDS_MS)
 
 @pytest.mark.parametrize("name", ["spectrogram", "wave", "sigmoid", "within_clip", "dropout"])
 def test_every_variant_trains_on_stored_clips(dataset, tmp_path, name):
-    size = {"width": 8, "blocks": (1, 1), "embedding": 32, "hidden": 64}
+    size = {"width": 8, "image_blocks": (1, 1), "audio_blocks": (1, 1), "embedding": 32, "hidden": 64}
     config = replace(contrastive.PRESETS[name], **size)
 
     told = list(train(dataset, "contrastive", config, replace(SHORT_RUN, steps=2), tmp_path))
@@ -58,8 +58,8 @@ def test_motion_is_seen_as_the_difference_to_the_frame_before():
 
 def test_the_resnet_is_resnet_18():
     """Torchvision's has 11,689,512 parameters, 513,000 of them in the layer that we have not."""
-    assert num_parameters(resnet(3, 64, (2, 2, 2, 2), 4)) == 11_689_512 - 513_000
-    assert num_parameters(resnet(3, 64, (3, 4, 6, 3), 4)) == 21_797_672 - 513_000  # ResNet-34
+    assert num_parameters(resnet(3, 64, 4, (2, 2, 2, 2))) == 11_689_512 - 513_000
+    assert num_parameters(resnet(3, 64, 4, (3, 4, 6, 3))) == 21_797_672 - 513_000  # ResNet-34
 
 
 def test_soft_targets_cost_nothing_when_met_and_forgive_neighbours():

@@ -187,4 +187,4 @@ def test_unknown_models_and_settings_are_refused():
         models.load("resent")
     with pytest.raises(ValueError, match="no setting breadth"):
         models.configure("contrastive", {"breadth": 3})
-    assert models.configure("contrastive", {"blocks": [1, 1]}).blocks == (1, 1)
+    assert models.configure("contrastive", {"image_blocks": [1, 1]}).image_blocks == (1, 1)

@@ -23,10 +23,10 @@ from training.models.contrastive import TEMPERATURE_RANGE
 from training.negatives import Steps
 from training.pretrained import EFFICIENTNET, RANDOM, audio_trunk, image_trunk
 from training.sampling import View
-from training.trunks import everywhere, imagenet_statistics, resnet
+from training.trunks import everywhere, imagenet_statistics, vgg
 
 IMAGE_PX = 112
-AUDIO_BLOCKS, AUDIO_STRIDE = (1, 1, 1), 2
+AUDIO_STRIDE = 2
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Transfer(FrozenModel):
         image = image_trunk(config.image, config.image_weights)
         audio = audio_trunk(config.audio, config.audio_weights) if config.audio else None
         self.trunk = nn.ModuleDict(
-            {"image": image, "audio": audio or resnet(2, config.audio_width, AUDIO_BLOCKS, AUDIO_STRIDE)}
+            {"image": image, "audio": audio or vgg(2, config.audio_width, AUDIO_STRIDE)}
         )
         for side in self.frozen:
             self.trunk[side].requires_grad_(False)
