@@ -26,10 +26,14 @@ class Note:
         """Notes that this run has begun."""
         write_text(self.path, f"{run_id}\n")
 
+    def drop(self) -> None:
+        """Forgets the run: it can't be gone on with."""
+        self.path.unlink(missing_ok=True)
+
 
 @contextmanager
 def begun(state: Path, identity: str) -> Iterator[Note]:
     """The note of the training `identity`; it goes when the block ends well, and stays when it does not."""
     note = Note(state / FOLDER / identity[:NAME])
     yield note
-    note.path.unlink(missing_ok=True)
+    note.drop()

@@ -24,7 +24,7 @@ from tasks.leases import lease, training_mark
 from tasks.sources import studio
 from tasks.stages import stage_task
 from training import tracking
-from training.checkpoint import load_model
+from training.checkpoint import ResumeError, load_model
 from training.data import Dataset, open_dataset
 from training.evaluation import correspondence, retrieval, synchrony
 from training.history import History
@@ -112,10 +112,21 @@ def run_experiment(options: ExperimentOptions) -> dict[str, Any]:
 
 
 def _run(experiment: Experiment) -> dict[str, Any]:
-    with (
-        begun(experiment.pipeline.state, experiment.identity) as note,
-        tracking.experiment_run(experiment.store, _run_spec(experiment, note)) as run,
-    ):
+    with begun(experiment.pipeline.state, experiment.identity) as note:
+        earlier = note.run_id
+        try:
+            return _tracked(experiment, note)
+        except ResumeError as error:
+            if earlier is None:
+                raise
+            # Other code began it, with other defaults or another format: it would be refused for ever.
+            log.warning("run %s can't be gone on with, and a new one begins: %s", earlier, error)
+            note.drop()
+            return _tracked(experiment, note)
+
+
+def _tracked(experiment: Experiment, note: Note) -> dict[str, Any]:
+    with tracking.experiment_run(experiment.store, _run_spec(experiment, note)) as run:
         note.write(run.run_id)
         history = stage_task("train", _train)(experiment, run)
         results = stage_task("evaluate", _evaluate)(experiment, run, history)

@@ -14,6 +14,10 @@ from training.models import AvcModel, configure, load
 FORMAT = 2
 
 
+class ResumeError(ValueError):
+    """A checkpoint that this code, or this training, can't go on with."""
+
+
 def save_checkpoint(
     path: Path, model_name: str, config: Any, model: AvcModel, facts: Mapping[str, Any]
 ) -> None:
@@ -31,10 +35,10 @@ def save_checkpoint(
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint. Raises ValueError for one of another format."""
+    """The content of a checkpoint. Raises ResumeError for one of another format."""
     content = torch.load(path, map_location="cpu", weights_only=True)
     if content.get("format") != FORMAT:
-        raise ValueError(f"{path} has checkpoint format {content.get('format')}, this reads {FORMAT}")
+        raise ResumeError(f"{path} has checkpoint format {content.get('format')}, this reads {FORMAT}")
     return content
 
 
@@ -52,11 +56,11 @@ def load_model(path: Path) -> AvcModel:
 
 
 def require_same(path: Path, what: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    """Raises ValueError with both values where the checkpoint at `path` has another `what` than we."""
+    """Raises ResumeError with both values where the checkpoint at `path` has another `what` than we."""
     differing = [name for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)]
     if differing:
         values = ", ".join(f"{name}: {theirs.get(name)} there, {ours.get(name)} here" for name in differing)
-        raise ValueError(f"{path} was trained on another {what} ({values}); train again")
+        raise ResumeError(f"{path} was trained on another {what} ({values}); train again")
 
 
 def num_parameters(model: nn.Module) -> int:

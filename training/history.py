@@ -7,25 +7,24 @@ Metrics = dict[str, float]
 
 
 class History:
-    """Metrics by step, in `path`; where a step was made twice, because of a kill, the later one counts."""
+    """Metrics by step, in `path`; where a kill made a training go back, what it told beyond that no longer counts."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._by_step = path, {}
+        self._path, self.steps = path, []  # the metrics, in the order of the steps
         lines = path.read_text().split("\n") if path.is_file() else [""]
         for line in lines[:-1]:  # the last has no end: nothing, or cut by a kill
-            metrics = json.loads(line)
-            self._by_step[metrics["step"]] = metrics
+            self._keep(json.loads(line))
         if lines[-1]:
             path.write_text("".join(f"{line}\n" for line in lines[:-1]))
 
-    @property
-    def steps(self) -> list[Metrics]:
-        """The metrics, in the order of the steps."""
-        return [self._by_step[step] for step in sorted(self._by_step)]
-
     def add(self, metrics: Metrics) -> None:
         """Keeps the metrics of one step."""
-        self._by_step[metrics["step"]] = metrics
+        self._keep(metrics)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a") as file:
             file.write(json.dumps(metrics) + "\n")
+
+    def _keep(self, metrics: Metrics) -> None:
+        while self.steps and self.steps[-1]["step"] >= metrics["step"]:
+            self.steps.pop()
+        self.steps.append(metrics)

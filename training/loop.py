@@ -22,7 +22,7 @@ from training.augment import Augmentation
 from training.checkpoint import num_parameters, save_checkpoint
 from training.corpus import learn_sound_statistics
 from training.data import Dataset
-from training.decoding import Batch, planned
+from training.decoding import Batch
 from training.embeddings import embed
 from training.frozen import Features, FrozenModel, cached_batches, compute_features
 from training.models import AvcModel, configure, load
@@ -30,12 +30,12 @@ from training.negatives import Negatives
 from training.optimizer import Average, learning_rate, make_optimizer
 from training.plateau import is_plateau, probe_towers
 from training.precision import has_fast_bf16, pick_device
-from training.progress import LAST, Clock, Progress, facts_of, read_last
+from training.progress import LAST, Clock, Progress, bound, facts_of, read_last
 from training.ranks import Ranks, open_ranks
 from training.sampling import Epoch, Sampling, Share, even_plan, usable
 from training.step import Encoder, Gradients
 from training.streaming import batches
-from training.validation import all_pairs, fit_calibration
+from training.validation import all_pairs, fit_calibration, require_pairs
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def train(
     Goes on where `folder/last.pt` stands. Yields one dict a training step (`loss`, `learning_rate`,
     `grad_norm`, ...), some of them with the validation's numbers (`train_loss`, `val_loss`, `val_auc`, ...)
     added. Raises ValueError before the first step where the dataset lacks what the model needs, or where the
-    checkpoint is of another training.
+    checkpoint is of another training (ResumeError).
     """
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
@@ -132,24 +132,14 @@ class Trainer:
         self.optimizer = make_optimizer(config.optimizer, model, config.learning_rate, config.weight_decay)
 
     def _require_pairs(self) -> None:
-        """Raises ValueError where the policy finds no other pair in what a split is trained or validated with."""
-        config, val = self.config, self._some(self.val_clips)
-        plans = {
-            "train": (self.train_clips, Epoch(self.train_clips, config.sampling, config.seed, 0)),
-            "val": (
-                val,
-                [even_plan(val, np.arange(len(val)), config.validation_steps, config.sampling.view)],
-            ),
-        }
-        for name, (clips, some) in plans.items():
-            steps = (
-                replace(planned(clips, plan, config.sampling.view), policy=config.negatives) for plan in some
-            )
-            if not any(one.negatives.any() for one in steps):
-                raise ValueError(
-                    f"split {name!r} has no two steps that don't match by {' or '.join(config.negatives.kinds)}: "
-                    "train with other negatives, or on clips that have such pairs (labels, or length)"
-                )
+        """Raises ValueError where the policy finds no pair in what a split is trained or validated with."""
+        config, view, train_clips = self.config, self.config.sampling.view, self.train_clips
+        val = self._some(self.val_clips)
+        even = even_plan(val, np.arange(len(val)), config.validation_steps, view)
+        require_pairs(
+            train_clips, Epoch(train_clips, config.sampling, config.seed, 0), view, config.negatives
+        )
+        require_pairs(val, [even], view, config.negatives)
 
     def run(self, folder: Path) -> Iterator[dict[str, float]]:
         """Trains until the budget or the patience is spent; validates evenly along it and at its end."""
@@ -191,7 +181,13 @@ class Trainer:
 
     def restore(self, path: Path) -> None:
         """Goes on from the checkpoint at `path`, if there is one."""
-        content = read_last(path, self.config, self.dataset.lineage, self.model.front_end.constants)
+        ours = {
+            "model": {"name": self.model_name, **asdict(self.model_config)},
+            "front end": self.model.front_end.constants,
+            "setting": bound(asdict(self.config)),
+            "dataset": {"lineage": self.dataset.lineage},
+        }
+        content = read_last(path, ours)
         if content is None:
             return
         facts = content["facts"]

@@ -1,6 +1,7 @@
 """Where a training stands: its clock, and the state that lets another process go on as if nothing had happened."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,17 +57,27 @@ def facts_of(config: Any, lineage: str, progress: Progress, tensors: dict[str, A
     return {"train": asdict(config), "lineage": lineage, "progress": vars(progress), **tensors}
 
 
-def read_last(path: Path, config: Any, lineage: str, front_end: dict[str, float]) -> dict[str, Any] | None:
+def read_last(path: Path, ours: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
     """The checkpoint to resume from; None where there is none.
 
-    Raises ValueError, with both values, where it is of another training: other settings, data or front end.
+    `ours`: what it must have been trained as, the maps `model`, `front end`, `setting` and `dataset`. Raises
+    ResumeError, with both values, where it was not.
     """
     if not path.is_file():
         return None
     content = read_checkpoint(path)
-    theirs, ours = content["facts"]["train"], asdict(config)
-    kept = [name for name in ours if name not in FREE]
-    require_same(path, "front end", content["front_end"], front_end)
-    require_same(path, "setting", {n: theirs.get(n) for n in kept}, {n: ours[n] for n in kept})
-    require_same(path, "dataset", {"lineage": content["facts"]["lineage"]}, {"lineage": lineage})
+    facts = content["facts"]
+    theirs = {
+        "model": {"name": content["model"], **content["config"]},
+        "front end": content["front_end"],
+        "setting": bound(facts["train"]),
+        "dataset": {"lineage": facts["lineage"]},
+    }
+    for what in theirs:
+        require_same(path, what, theirs[what], ours[what])
     return content
+
+
+def bound(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that what a training computes depends on."""
+    return {name: value for name, value in settings.items() if name not in FREE}

@@ -1,12 +1,28 @@
 """What training watches: loss, AUC and accuracy over all combinations of some clips, and the calibration."""
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from training import statistics
+from training.data import Dataset
+from training.decoding import planned
 from training.embeddings import Embeddings
 from training.models import AvcModel
 from training.negatives import Negatives, Steps
+from training.sampling import Plan, View
+
+
+def require_pairs(clips: Dataset, plans: Iterable[Plan], view: View, policy: Negatives) -> None:
+    """Raises ValueError where no batch of `plans` has two steps that don't match by `policy`."""
+    steps = (replace(planned(clips, plan, view), policy=policy) for plan in plans)
+    if not any(one.negatives.any() for one in steps):
+        raise ValueError(
+            f"split {clips.clips.names['split'][0].as_py()!r} has no two steps that don't match by "
+            f"{' or '.join(policy.kinds)}: take other negatives, or clips that have such pairs (labels, or length)"
+        )
 
 
 def all_pairs(model: AvcModel, encoded: Embeddings, policy: Negatives) -> dict[str, float]:

@@ -78,6 +78,8 @@ def test_a_checkpoint_of_another_training_is_refused_with_both_values(dataset, t
 
     with pytest.raises(ValueError, match=r"another setting \(seed: 0 there, 5 here\)"):
         next(train(dataset, "contrastive", TINY, config(seed=5), tmp_path))
+    with pytest.raises(ValueError, match=r"another model \(embedding: 32 there, 16 here\)"):
+        next(train(dataset, "contrastive", replace(TINY, embedding=16), config(), tmp_path))
     fewer = replace(dataset, exclude=frozenset({dataset.keys[0]}))
     with pytest.raises(ValueError, match="another dataset"):
         next(train(fewer, "contrastive", TINY, config(), tmp_path))
