@@ -6,7 +6,7 @@ remote shards are read from end to end by `training/streaming.py`.
 """
 
 import io
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -28,6 +28,7 @@ from training.shards import Place, Shards, open_shards
 WAV_HEADER_BYTES = 44
 NPY_MAGIC = b"\x93NUMPY"
 NPY_HEADER_LENGTH = slice(8, 10)  # of an array of format version 1: little-endian, after magic and version
+NO_GROUP = "no group: "  # and the video's id
 COLUMNS = ["key", "outcome", "video_id", "labels", "split", "valid_ms", "members"]
 
 
@@ -157,11 +158,21 @@ def open_dataset(root: Any, version: Version, exclude: Collection[str] = frozens
 
 
 def default_groups(dataset: Dataset) -> dict[str, str]:
-    """Each video's group where nobody says better: the first label of its first clip."""
+    """Each labelled video's group where nobody says better: the first label of its first labelled clip."""
     groups: dict[str, str] = {}
     for row, video_id in enumerate(dataset.video_ids):
-        groups.setdefault(video_id, next(iter(dataset.labels(row)), ""))
+        if labels := dataset.labels(row):
+            groups.setdefault(video_id, labels[0])
     return groups
+
+
+def clip_groups(clips: Dataset, groups: Mapping[str, str] | None) -> np.ndarray:
+    """The group of each clip's video, by `groups` or by default.
+
+    A video that nobody has put in a group is of no known kind, and so never "of the same kind" as another.
+    """
+    groups = default_groups(clips) if groups is None else groups
+    return np.array([groups.get(video, f"{NO_GROUP}{video}") for video in clips.video_ids], np.str_)
 
 
 def _numbered(names: pa.ChunkedArray) -> np.ndarray:

@@ -25,6 +25,7 @@ class Batch:
 
     frames: Tensor  # uint8 (steps, 3, px, px), or (steps, frames, 3, px, px) where a step shows several
     sound: Tensor  # float32 log-mel (steps, mels, frames), or int16 wave (steps, channels, samples)
+    clips: Tensor  # int64 (steps,): equal where the clip is
     videos: Tensor  # int64 (steps,): equal where the video is
     classes: Tensor  # int64 (steps,): of the clip's first label, -1 without one
     seen_ms: Tensor  # float32 (steps,): when the middle of what is seen is, from the segment's start
@@ -70,6 +71,7 @@ def timed(dataset: Dataset, plan: Plan, view: View, content: tuple[Tensor, Tenso
     """The batch of `plan` with this content, seen and heard."""
     steps = planned(dataset, plan, view)
     told = {
+        "clips": steps.clips,
         "videos": steps.videos,
         "classes": steps.classes,
         "seen_ms": steps.seen_ms,
@@ -82,6 +84,7 @@ def planned(dataset: Dataset, plan: Plan, view: View) -> Steps:
     """What the steps of `plan` are, before a byte of them is read."""
     seen_ms = torch.from_numpy(view.centre_ms(dataset.profile, plan.frames).astype(np.float32))
     return Steps(
+        clips=torch.from_numpy(plan.rows),
         videos=torch.from_numpy(dataset.videos[plan.rows]),
         classes=torch.from_numpy(dataset.classes[plan.rows]),
         seen_ms=seen_ms,

@@ -37,11 +37,11 @@ class Embeddings:
 
     def steps(self, policy: Negatives) -> Steps:
         """What the n * S steps are, in the order of the vectors, for a loss."""
-        videos, classes = (
+        clips, videos, classes = (
             torch.from_numpy(numbers).repeat_interleave(self.num_steps)
-            for numbers in (self.videos, self.classes)
+            for numbers in (self.rows, self.videos, self.classes)
         )
-        return Steps(videos, classes, self.seen_ms.flatten(), self.seen_ms.flatten(), policy)
+        return Steps(clips, videos, classes, self.seen_ms.flatten(), self.seen_ms.flatten(), policy)
 
 
 @torch.inference_mode()

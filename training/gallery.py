@@ -12,7 +12,7 @@ from soxr import resample
 from schemas import signal
 from schemas.signal import SAMPLE_RATE_HZ
 from training import figures
-from training.data import Dataset, default_groups
+from training.data import Dataset, clip_groups
 from training.decoding import load_batch, window_start
 from training.embeddings import Embeddings, embed, pictures
 from training.evaluation.correspondence import SPLIT
@@ -82,8 +82,7 @@ class Shelf:
         self, model: AvcModel, dataset: Dataset, groups: Mapping[str, str] | None, names: Mapping[str, str]
     ) -> None:
         clips = usable(dataset.split(SPLIT), model.view)
-        groups = default_groups(clips) if groups is None else groups
-        own = [groups.get(video, "") for video in clips.video_ids]
+        own = clip_groups(clips, groups).tolist()
         rows = np.sort(np.random.default_rng(0).permutation(len(clips))[:MOST_CLIPS])
         rows = rows[np.argsort([own[row] for row in rows], kind="stable")]  # groups stand together
         clips = clips.take(rows)

@@ -58,7 +58,7 @@ def within_clip(similarity_NN: Tensor, temperature: Tensor, steps: Steps, sigma_
     well. Both directions; the entropy of the targets is taken off, so that the best is 0.
     """
     apart_NN = (steps.seen_ms[:, None] - steps.heard_ms[None, :]) / sigma_ms
-    is_other_NN = steps.videos[:, None] != steps.videos[None, :]
+    is_other_NN = steps.clips[:, None] != steps.clips[None, :]
     both = []
     for logits_NN, distance_NN in ((similarity_NN, apart_NN), (similarity_NN.T, apart_NN.T)):
         targets_NN = (-distance_NN.square() / 2).masked_fill(is_other_NN, -torch.inf).log_softmax(1)

@@ -37,11 +37,17 @@ class Negatives:
 class Steps:
     """What the rows of a batch are, for a loss over all its combinations; each (N,)."""
 
+    clips: Tensor  # int64: equal where the clip is; a video may have several, and times are of each
     videos: Tensor  # int64: equal where the video is
     classes: Tensor  # int64: of the clip's first label, -1 without one
     seen_ms: Tensor  # float32: when what is seen is, from the segment's start
     heard_ms: Tensor  # float32
     policy: Negatives = Negatives()
+
+    def to(self, device: torch.device) -> "Steps":
+        """The same steps on `device`."""
+        rows = (self.clips, self.videos, self.classes, self.seen_ms, self.heard_ms)
+        return Steps(*(row.to(device) for row in rows), policy=self.policy)
 
     @property
     def negatives(self) -> Tensor:
@@ -59,4 +65,4 @@ class Steps:
 
     def _shifted(self) -> Tensor:
         apart_ms = (self.seen_ms[:, None] - self.heard_ms[None, :]).abs()
-        return ~self._other_clip() & (apart_ms >= self.policy.tolerance_ms)
+        return (self.clips[:, None] == self.clips[None, :]) & (apart_ms >= self.policy.tolerance_ms)

@@ -100,7 +100,7 @@ class Gradients:
         return self._encode(batch.frames, batch.sound, batch.draws)
 
     def _steps(self, batch: Batch) -> Steps:
-        rows = (batch.videos, batch.classes, batch.seen_ms, batch.heard_ms)
+        rows = (batch.clips, batch.videos, batch.classes, batch.seen_ms, batch.heard_ms)
         return Steps(*(self._ranks.gathered(row) for row in rows), policy=self._policy)
 
     def _unsent(self):

@@ -47,8 +47,7 @@ def fit_calibration(model: AvcModel, encoded: Embeddings, policy: Negatives) -> 
 def _loss(model: AvcModel, encoded: Embeddings, steps: Steps) -> float:
     device = model.calibration.device
     V, A = encoded.image.flatten(0, 1).to(device), encoded.audio.flatten(0, 1).to(device)
-    moved = (tensor.to(device) for tensor in (steps.videos, steps.classes, steps.seen_ms, steps.heard_ms))
-    return float(model.loss(V, A, Steps(*moved, policy=steps.policy)))
+    return float(model.loss(V, A, steps.to(device)))
 
 
 @torch.no_grad()

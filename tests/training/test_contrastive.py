@@ -16,7 +16,7 @@ from training.trunks import resnet
 
 VIDEOS = torch.tensor([0, 0, 0, 1, 1, 1])
 SECONDS_MS = torch.tensor([0.0, 1000.0, 4000.0] * 2)
-STEPS = Steps(VIDEOS, VIDEOS, SECONDS_MS, SECONDS_MS)
+STEPS = Steps(VIDEOS, VIDEOS, VIDEOS, SECONDS_MS, SECONDS_MS)
 
 
 @pytest.mark.parametrize("name", ["spectrogram", "wave", "sigmoid", "within_clip", "dropout"])
@@ -82,6 +82,16 @@ def test_equal_vectors_have_the_loss_of_chance_with_the_term_within_clips_too(ob
     loss = model.loss(nothing, nothing, STEPS)
 
     assert loss.item() == pytest.approx(model.chance_loss(STEPS)) != losses.chance(STEPS.negatives)
+
+
+def test_another_segment_of_the_video_does_not_enter_the_term_within_clips():
+    """Its times are from its own beginning: that they are the same says nothing."""
+    similarity = torch.randn(6, 6, generator=torch.Generator().manual_seed(0))
+    one_video = replace(STEPS, videos=torch.zeros(6))
+
+    within = (losses.within_clip(similarity, torch.tensor(0.5), s, 1000.0) for s in (STEPS, one_video))
+
+    assert next(within) == next(within)
 
 
 def test_other_clips_do_not_enter_the_term_within_clips():

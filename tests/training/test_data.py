@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.signal import log_mel
-from training.data import default_groups, open_dataset
+from training.data import clip_groups, default_groups, open_dataset
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +69,10 @@ def test_a_sidecar_with_other_members_is_refused(tmp_path, clips):
         open_dataset(tmp_path, version)
 
 
-def test_a_video_without_labels_has_an_empty_group(tmp_path):
+def test_a_video_without_labels_is_in_no_group_with_another(tmp_path):
     clip = shards.coded_by_time("plain")
-    bare = shards.SyntheticClip("bare", "train", [], clip.frames, clip.wave)
-    dataset = open_dataset(tmp_path, shards.write_dataset(tmp_path, [clip, bare]))
+    bare = [shards.SyntheticClip(name, "train", [], clip.frames, clip.wave) for name in ("bare", "none")]
+    dataset = open_dataset(tmp_path, shards.write_dataset(tmp_path, [clip, *bare]))
 
-    assert default_groups(dataset) == {"plain": "/time", "bare": ""}
+    assert default_groups(dataset) == {"plain": "/time"}
+    assert len(set(clip_groups(dataset, None))) == 3

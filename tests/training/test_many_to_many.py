@@ -14,7 +14,7 @@ from training.decoding import load_batch
 from training.frozen import cached_batches, compute_features
 from training.loop import Trainer, train
 from training.models import many_to_many
-from training.models.many_to_many import KINDS, MAX_ROLL, balanced, sounds_of
+from training.models.many_to_many import KINDS, MAX_ROLL, balanced, sounds_of, strangers
 from training.negatives import Steps
 from training.ranks import Ranks
 from training.sampling import Epoch, Sampling, usable
@@ -29,12 +29,22 @@ def test_a_step_matches_exactly_where_its_own_sound_stands(batch, length, kind, 
     """Every sound is named by its clip and its place."""
     own = torch.arange(batch * length).view(batch, length, 1).float()
 
-    sounds, target, roll = sounds_of(kind, own, torch.Generator().manual_seed(seed))
+    sounds, target, roll = sounds_of(kind, own, own.roll(1, 0), torch.Generator().manual_seed(seed))
 
     assert ((sounds == own)[..., 0] == target.bool()).all()
     if roll is not None:
         assert abs(roll) <= MAX_ROLL
         assert (sounds == own.roll(roll, 1)).all()  # positive: heard later than seen
+
+
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=7))
+def test_another_clip_is_always_of_another_video(videos):
+    found = strangers(torch.tensor(videos))
+
+    if found is None:
+        assert len(set(videos)) == 1
+    else:
+        assert all(videos[other] != own for own, other in zip(videos, found.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("output", ["sigmoid", "vector"])
@@ -54,7 +64,7 @@ def test_a_network_that_answers_always_the_same_has_the_loss_of_chance(output):
         torch.nn.init.zeros_(head.weight)
         torch.nn.init.zeros_(head.bias)
     videos = torch.arange(4).repeat_interleave(6)
-    steps = Steps(videos, videos, 1000.0 * torch.arange(24), 1000.0 * torch.arange(24))
+    steps = Steps(videos, videos, videos, 1000.0 * torch.arange(24), 1000.0 * torch.arange(24))
 
     loss = model.loss(torch.randn(24, 16), torch.randn(24, 16), steps)
 
@@ -79,7 +89,7 @@ def test_the_loss_is_drawn_by_the_batch_and_nothing_else():
     torch.manual_seed(0)
     model = many_to_many.build(SMALL)
     videos = torch.arange(4).repeat_interleave(6)
-    steps = Steps(videos, videos, 1000.0 * torch.arange(24), 1000.0 * torch.arange(24))
+    steps = Steps(videos, videos, videos, 1000.0 * torch.arange(24), 1000.0 * torch.arange(24))
     V, A = torch.randn(24, 16), torch.randn(24, 16)
 
     first = model.loss(V, A, steps)

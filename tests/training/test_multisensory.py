@@ -26,7 +26,7 @@ TINY = Config(width=0.125, num_frames=16, frame_px=32)
 def steps_of_two_clips() -> Steps:
     """Two steps of each, 3 s apart."""
     videos, seen_ms = torch.tensor([0, 0, 1, 1]), torch.tensor([2500.0, 5500.0] * 2)
-    return Steps(videos, videos, seen_ms, seen_ms, TRAINING["negatives"])
+    return Steps(videos, videos, videos, seen_ms, seen_ms, TRAINING["negatives"])
 
 
 def inputs(model, count: int) -> tuple[torch.Tensor, torch.Tensor]:

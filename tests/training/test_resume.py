@@ -117,7 +117,7 @@ def test_a_batch_in_pieces_has_the_gradient_of_one_graph(dataset):
     loss, chance = Gradients(encoders[0], Negatives(), Ranks()).backward(batch, 3, (0, 0))
     pieces = [encoders[1](piece.frames, piece.sound, piece.draws) for piece in batch.chunks(3)]
     V, A = (torch.cat(side) for side in zip(*pieces, strict=True))
-    steps = Steps(batch.videos, batch.classes, batch.seen_ms, batch.heard_ms)
+    steps = Steps(batch.clips, batch.videos, batch.classes, batch.seen_ms, batch.heard_ms)
     expected = models[1].loss(V, A, steps)
     expected.backward()
 

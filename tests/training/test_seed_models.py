@@ -25,7 +25,8 @@ BUILD = {"l3": l3.build, "ave": ave.build, "avol": avol.build}
 def steps(*videos: int) -> Steps:
     """Steps of these videos, a second apart."""
     numbers = torch.tensor(videos)
-    return Steps(numbers, numbers, 1000.0 * torch.arange(len(videos)), 1000.0 * torch.arange(len(videos)))
+    times_ms = 1000.0 * torch.arange(len(videos))
+    return Steps(numbers, numbers, numbers, times_ms, times_ms)
 
 
 STEPS = steps(0, 1, 2, 3)

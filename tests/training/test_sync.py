@@ -112,7 +112,7 @@ def test_the_target_is_where_the_sound_was_moved_to():
     """A window of sound from 480 ms later has everything 480 ms, twelve lags, earlier."""
     model = sync.build(SMALL)
     model.log_scale.data.fill_(8.0)
-    steps = Steps(torch.zeros(1), torch.zeros(1), torch.tensor([5000.0]), torch.tensor([5480.0]))
+    steps = Steps(*torch.zeros(3, 1), torch.tensor([5000.0]), torch.tensor([5480.0]))
 
     losses = {lag: model.loss(*impulses(model, lag), steps).item() for lag in (-12, 0, 12)}
 

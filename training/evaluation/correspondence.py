@@ -14,7 +14,7 @@ import torch
 
 from schemas.manifest import digest_of
 from training import statistics
-from training.data import Dataset, default_groups
+from training.data import NO_GROUP, Dataset, clip_groups
 from training.embeddings import Embeddings, embed
 from training.models import AvcModel
 from training.sampling import usable
@@ -63,7 +63,7 @@ def evaluate(
     """
     config = config or PairConfig()
     clips = usable(dataset.split(SPLIT), model.view)
-    group_of = _groups(clips, groups)
+    group_of = clip_groups(clips, groups)
     is_known = ~np.isin(group_of, sorted(held_out))
     if len(np.unique(clips.videos[is_known])) < MIN_VIDEOS:
         raise ValueError(
@@ -102,7 +102,7 @@ def known_pairs(
     config: PairConfig,
 ) -> tuple[Pairs, Pairs]:
     """The two lists of `evaluate`, of groups that training saw; `groups`: of the videos, and those held out."""
-    group_of = _groups(clips, groups[0])
+    group_of = clip_groups(clips, groups[0])
     return _pair_lists(encoded, group_of, ~np.isin(group_of, sorted(groups[1])), config)
 
 
@@ -218,18 +218,13 @@ def _clip_blocks(pairs: Pairs) -> list[slice]:
     return [slice(start, start + num_steps) for start in range(0, len(pairs), num_steps)]
 
 
-def _groups(clips: Dataset, groups: Mapping[str, str] | None) -> np.ndarray:
-    groups = default_groups(clips) if groups is None else groups
-    # A clip that nobody has put in a group is of no known kind, and so never "of the same kind" as another.
-    return np.array([groups.get(video, f"(no group: {video})") for video in clips.video_ids], dtype=np.str_)
-
-
 def _per_group(
     model: AvcModel, encoded: Embeddings, pairs: Pairs, group_of: np.ndarray
 ) -> list[dict[str, Any]]:
     logits = score_pairs(model, encoded, pairs)
     table = []
-    for group in np.unique(group_of[pairs.image_rows]):
+    known = [group for group in np.unique(group_of[pairs.image_rows]) if not group.startswith(NO_GROUP)]
+    for group in known:
         at = group_of[pairs.image_rows] == group
         videos = encoded.videos[pairs.image_rows[at]]
         accuracy = _estimate(statistics.accuracy, logits[at], pairs.labels[at], videos)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from training.data import Dataset, default_groups
+from training.data import Dataset, clip_groups
 from training.embeddings import Embeddings, embed
 from training.models import AvcModel
 from training.sampling import usable
@@ -33,8 +33,7 @@ def evaluate(
     if len(clips) > MAX_CLIPS:
         clips = clips.take(np.sort(np.random.default_rng(0).permutation(len(clips))[:MAX_CLIPS]))
     encoded = embed(model, clips, num_steps)
-    groups = default_groups(clips) if groups is None else groups
-    group_of = np.array([groups.get(video, f"(no group: {video})") for video in clips.video_ids], np.str_)
+    group_of = clip_groups(clips, groups)
     scores = clip_scores(model, encoded)
     alike = group_of[:, None] == group_of[None, :]
     result: dict[str, Any] = {"question": "retrieval", "num_clips": len(clips), "num_steps": num_steps}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from training.data import Dataset, default_groups
+from training.data import NO_GROUP, Dataset, clip_groups
 from training.decoding import load_frames, load_sounds, needed
 from training.embeddings import pictures
 from training.models.sync import CLASS_LAGS, MS_PER_LAG, NUM_CLASSES, Sync, offset_classes, offsets_ms
@@ -54,11 +54,11 @@ def evaluate(
         "within_120_ms": _share(error_ms <= NEAR_MS, videos, 2 * NEAR_MS / (CLASS_MS * NUM_CLASSES)),
         "median_error_ms": float(np.median(error_ms)),
     }
-    group_of = default_groups(clips) if groups is None else groups
-    names = np.repeat([group_of.get(video, "") for video in clips.video_ids], num_offsets)
+    names = np.repeat(clip_groups(clips, groups), num_offsets)
     result["per_group"] = [
         {"group": str(name), "within_120_ms": float((error_ms[names == name] <= NEAR_MS).mean())}
         for name in np.unique(names)
+        if not name.startswith(NO_GROUP)
     ]
     return result
 

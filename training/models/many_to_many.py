@@ -31,7 +31,8 @@ from training.trunks import SeedTrunks
 
 MAX_ROLL = 4  # steps either way that the offset head can name
 PAIRS_AT_ONCE = 4096
-KINDS = ("aligned", "rolled", "permuted", "other", "spliced")
+KINDS_ALONE = ("aligned", "rolled", "permuted")  # of a clip's own sounds
+KINDS = (*KINDS_ALONE, "other", "spliced")
 
 TRAINING = {"sampling": Sampling(24, 6), "validation_steps": 6}
 
@@ -138,7 +139,7 @@ class ManyToMany(FrozenModel):
 
     def loss(self, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
         """The loss of every step of sequences of all KINDS, and of the offset of aligned and rolled ones."""
-        num_steps = int(torch.unique_consecutive(steps.videos, return_counts=True)[1].min())
+        num_steps = int(torch.unique_consecutive(steps.clips, return_counts=True)[1].min())
         V_BND, A_BND = (x.unflatten(0, (-1, num_steps)) for x in (V, A))
         # The same on every rank, and in every validation: drawn by what the batch is.
         seed = int((steps.seen_ms.double().sum() * 7 + steps.videos.sum()).item())
@@ -146,9 +147,12 @@ class ManyToMany(FrozenModel):
         length = int(torch.randint(1, num_steps + 1, (1,), generator=generator))
         begin = int(torch.randint(0, num_steps - length + 1, (1,), generator=generator))
         V_BLD, own_BLD = (x[:, begin : begin + length] for x in (V_BND, A_BND))
+        stranger_B = strangers(steps.videos[::num_steps])
+        kinds = KINDS if stranger_B is not None else KINDS_ALONE
+        other_BLD = own_BLD if stranger_B is None else own_BLD[stranger_B]
         logits, targets, offsets, rolls = [], [], [], []
-        for kind in KINDS:
-            A_BLD, target_BL, roll = sounds_of(kind, own_BLD, generator)
+        for kind in kinds:
+            A_BLD, target_BL, roll = sounds_of(kind, own_BLD, other_BLD, generator)
             step_logits, offset_logits = self.sequence(V_BLD, A_BLD)
             logits.append(step_logits)
             targets.append(target_BL.to(V.device))
@@ -177,10 +181,22 @@ class ManyToMany(FrozenModel):
         return self.trunks.audio((inputs - self.audio_mean) / self.audio_std)
 
 
-def sounds_of(kind: str, own_BLD: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, int | None]:
+def strangers(videos_B: Tensor) -> Tensor | None:
+    """For each clip the next one that is of another video: (B,); None where all are of one video."""
+    after_B = torch.arange(len(videos_B), device=videos_B.device) + 1
+    order_BB = (after_B[:, None] + after_B - 1) % len(videos_B)  # the others, beginning with the next
+    is_other_BB = videos_B[order_BB] != videos_B[:, None]
+    if not is_other_BB.any():
+        return None
+    return order_BB.gather(1, is_other_BB.int().argmax(1, keepdim=True))[:, 0]
+
+
+def sounds_of(
+    kind: str, own_BLD: Tensor, other_BLD: Tensor, generator: torch.Generator
+) -> tuple[Tensor, Tensor, int | None]:
     """The sounds of a sequence, which of its steps match (B, L), and by how many steps they are late, if at all."""
     batch, length = own_BLD.shape[:2]
-    other_BLD, place_L = own_BLD.roll(1, 0), torch.arange(length)
+    place_L = torch.arange(length)
     if kind == "aligned":
         return own_BLD, torch.ones(batch, length), 0
     if kind == "other":
