@@ -231,7 +231,7 @@ class _Crew:
             made = maker.clip(part, segment, cuts)
         except ItemError as error:
             return self._failed(segment, error, is_vouched=True)
-        return {**made, **self._evidence(), **after_success(segment["before"])}
+        return {**made, **self._evidence(), **after_success()}
 
     def _failed(self, segment: Row, error: ItemError | Transient, is_vouched: bool) -> Row:
         row = ClipMaker(self.stage, self.config.min_covered_share).row(segment, error)

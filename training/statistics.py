@@ -73,8 +73,9 @@ def platt(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     weights = np.where(labels, 0.5 / max(labels.sum(), 1), 0.5 / max((~labels).sum(), 1)) * len(labels)
     # A touch of ridge keeps separable scores finite; it shrinks the scale by well under a percent otherwise.
     scale, bias = fit_logistic(scores[:, None], labels, ridge=1e-3, weights=weights)
-    # A model whose scores run the wrong way knows nothing it can use: it may not be turned round.
-    return max(float(scale), 0.0), float(bias)
+    # A model whose scores run the wrong way knows nothing it can use: it may not be turned round, and without a
+    # scale its bias would say of every pair that it matches.
+    return (float(scale), float(bias)) if scale > 0 else (0.0, 0.0)
 
 
 def fit_logistic(

@@ -73,6 +73,17 @@ def test_soft_targets_cost_nothing_when_met_and_forgive_neighbours():
     assert loss[0] < loss[1]
 
 
+@pytest.mark.parametrize("objective", ["infonce", "sigmoid"])
+def test_equal_vectors_have_the_loss_of_chance_with_the_term_within_clips_too(objective):
+    model = contrastive.build(replace(TINY, objective=objective, within_clip=0.2))
+    torch.nn.init.zeros_(model.bias)
+    nothing = torch.zeros(6, 32)
+
+    loss = model.loss(nothing, nothing, STEPS)
+
+    assert loss.item() == pytest.approx(model.chance_loss(STEPS)) != losses.chance(STEPS.negatives)
+
+
 def test_other_clips_do_not_enter_the_term_within_clips():
     similarity = torch.randn(6, 6, generator=torch.Generator().manual_seed(0))
     changed = similarity.clone()

@@ -43,9 +43,22 @@ def test_perfect_and_ignorant_answers(output):
     scale = 40.0 if output == "sigmoid" else 0.5
 
     assert balanced(scale * (2 * target - 1), target, output) < 1e-6
-    chance = many_to_many.build(replace(SMALL, output=output)).chance_loss(None)
+    chance = math.log(2) if output == "sigmoid" else 0.25
     assert balanced(torch.zeros(2, 4), target, output).item() == pytest.approx(chance)
-    assert chance == pytest.approx(math.log(2) if output == "sigmoid" else 0.25)
+
+
+@pytest.mark.parametrize("output", ["sigmoid", "vector"])
+def test_a_network_that_answers_always_the_same_has_the_loss_of_chance(output):
+    model = many_to_many.build(replace(SMALL, output=output))
+    for head in (model.step_head, model.offset_head):
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.zeros_(head.bias)
+    videos = torch.arange(4).repeat_interleave(6)
+    steps = Steps(videos, videos, 1000.0 * torch.arange(24), 1000.0 * torch.arange(24))
+
+    loss = model.loss(torch.randn(24, 16), torch.randn(24, 16), steps)
+
+    assert loss.item() == pytest.approx(model.chance_loss(steps))
 
 
 @torch.inference_mode()

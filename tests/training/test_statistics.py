@@ -75,7 +75,7 @@ def test_platt_weighs_the_classes_alike_and_never_turns_a_score_round(rng):
     scale, bias = platt(scores, labels)
 
     assert -bias / scale == pytest.approx(0.5, abs=0.1)
-    assert platt(-scores, labels)[0] == 0.0
+    assert platt(-scores, labels) == (0.0, 0.0)
 
 
 def test_logistic_regression_stays_finite_on_separable_classes():

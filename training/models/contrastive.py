@@ -165,8 +165,11 @@ class Contrastive(AvcModel):
         return loss + self.config.within_clip * within
 
     def chance_loss(self, steps: Steps) -> float:
-        """The mean log of the number of candidates, or ln 2."""
-        return math.log(2) if self.config.objective == "sigmoid" else losses.chance(steps.negatives)
+        """The mean log of the number of candidates, or ln 2; and what the term within clips is of equal cosines."""
+        chance = math.log(2) if self.config.objective == "sigmoid" else losses.chance(steps.negatives)
+        alike_NN = torch.zeros_like(steps.negatives, dtype=torch.float32)
+        within = losses.within_clip(alike_NN, alike_NN.new_ones(()), steps, self.config.within_clip_sigma_ms)
+        return chance + self.config.within_clip * float(within)
 
     def watched(self) -> dict[str, float]:
         """The temperature, which falls as the model becomes sure."""

@@ -161,9 +161,10 @@ class ManyToMany(FrozenModel):
         )
 
     def chance_loss(self, steps: Steps) -> float:
-        """ln 2, or the squared error of always saying one half."""
+        """ln 2, or the squared error of always saying one half; and the log of the number of offsets, weighed."""
         del steps
-        return math.log(2) if self.config.output == "sigmoid" else 0.25
+        step = math.log(2) if self.config.output == "sigmoid" else 0.25
+        return step + self.config.offset_weight * math.log(2 * MAX_ROLL + 1)
 
     def heat(self, image_map_BDHW: Tensor, audio_BD: Tensor) -> Tensor:
         """How strongly each place answers, whatever is heard: a recurrent score can't be taken apart by place."""
