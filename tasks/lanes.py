@@ -196,7 +196,7 @@ def _closed(state: LaneState, tool: str) -> LaneState:
     if state.why == "extractor_broken":
         return replace(state, tool=tool)  # the rate had no part in it
     breaks = state.breaks + (state.why == "bot_check")
-    return replace(state, slowdown=min(2 * state.slowdown, MAX_SLOWDOWN), breaks=breaks)
+    return replace(state, tool="", slowdown=min(2 * state.slowdown, MAX_SLOWDOWN), breaks=breaks)
 
 
 def _gap_s(per_hour: float, state: LaneState) -> float:

@@ -185,6 +185,18 @@ def test_a_broken_tool_closes_the_lane_until_it_is_another(tmp_path):
     assert read_state(tmp_path, "direct").slowdown == 1.0  # the rate had no part in it
 
 
+def test_another_tool_opens_no_lane_that_closed_for_another_reason(tmp_path):
+    one = lane(tmp_path)
+    for _ in range(3):
+        one.failed("extractor_broken", "yt-dlp 1")
+    one.clock.sleep_until(one.opens_s())
+    one.failed("bot_check", "yt-dlp 1")
+
+    one.renewed("yt-dlp 2")
+
+    assert one.opens_s() > one.clock.now_s()
+
+
 def test_a_closed_lane_makes_no_request_in_the_middle_of_a_video(tmp_path):
     one = lane(tmp_path)
     one.failed("rate_limited", "")
