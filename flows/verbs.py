@@ -99,7 +99,7 @@ def doctor(options: argparse.Namespace) -> int:
     from flows.secrets import secret_of
     from flows.text import doctor_text
     from tasks.doctor import examine
-    from tasks.lanes import read_lanes
+    from tasks.lane_list import read_lanes
 
     state = Path(options.state or "state").expanduser().absolute()
     found = examine(read_lanes(state, ()), state, secret_of)

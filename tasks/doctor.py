@@ -18,6 +18,7 @@ from tasks.media import ffmpeg_path
 LEAST_FREE_BYTES = 20 << 30  # scratch of a few long videos, and an hour's clips
 TIMEOUT_S = 10.0
 PROXY_PORTS = {"http": 80, "https": 443}  # socks has 1080
+PROXY_FORM = "give it as http://user:password@host:port, its password percent-encoded"
 RUNTIMES = {"deno": (2, 0), "node": (20, 0), "bun": (1, 0), "qjs": (0, 0)}  # oldest that yt-dlp takes
 EARLIEST_S = 1_750_000_000  # this program is younger: a clock before it is wrong
 COOKIES_HEAD = re.compile(r"#\s*(Netscape )?HTTP Cookie File", re.IGNORECASE)
@@ -76,8 +77,10 @@ def _ffmpeg() -> Finding:
         path = ffmpeg_path()
     except FileNotFoundError:
         return Finding("ffmpeg", "none", "pip install imageio-ffmpeg, or apt-get install ffmpeg")
-    done = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=TIMEOUT_S)  # noqa: S603
-    if done.returncode:
+    try:
+        command = [path, "-version"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
         return Finding("ffmpeg", f"{path} does not run", "pip install --force-reinstall imageio-ffmpeg")
     return Finding("ffmpeg", done.stdout.split(" Copyright")[0])
 
@@ -127,13 +130,16 @@ def _cookies(what: str, text: str) -> Finding:
 
 
 def _proxy(what: str, address: str) -> Finding:
-    parts = urlsplit(address)
-    if not parts.hostname:
-        return Finding(what, "not a URL", "give it as http://user:password@host:port")
-    port = parts.port or PROXY_PORTS.get(parts.scheme, 1080)
-    where = f"{parts.hostname}:{port}"
     try:
-        socket.create_connection((parts.hostname, port), TIMEOUT_S).close()
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port or PROXY_PORTS.get(parts.scheme, 1080)
+    except ValueError:  # not told: it quotes what it takes for the port, a piece of the password
+        return Finding(what, "not a URL", PROXY_FORM)
+    if not host or "@" in parts.path + parts.query + parts.fragment:  # which the password reaches into
+        return Finding(what, "not a URL", PROXY_FORM)
+    where = f"{host}:{port}"
+    try:
+        socket.create_connection((host, port), TIMEOUT_S).close()
     except OSError as error:
         return Finding(what, f"{where} does not answer: {error}", "start it, or mend its address")
     return Finding(what, f"{where} answers")

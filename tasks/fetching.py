@@ -20,7 +20,8 @@ from tasks.clips import ClipMaker, opened
 from tasks.failures import CLASSES, Fault
 from tasks.keeping import Room
 from tasks.ladder import after_failure, after_success
-from tasks.lanes import Clock, Lane, LaneClosed, LaneConfig, moment, read_lanes
+from tasks.lane_list import read_lanes
+from tasks.lanes import Clock, Lane, LaneClosed, LaneConfig, moment
 from tasks.partials import FOLDER, drop, scratch_of
 from tasks.parts import Stage
 from tasks.sources import Fetch, module_of, open_source
@@ -231,7 +232,7 @@ class _Crew:
             made = maker.clip(part, segment, cuts)
         except ItemError as error:
             return self._failed(segment, error, is_vouched=True)
-        return {**made, **self._evidence(), **after_success(segment["before"])}
+        return {**made, **self._evidence(), **after_success()}
 
     def _failed(self, segment: Row, error: ItemError | Transient, is_vouched: bool) -> Row:
         row = ClipMaker(self.stage, self.config.min_covered_share).row(segment, error)

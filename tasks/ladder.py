@@ -12,9 +12,9 @@ SETBACK_HOURS = (0, 1, 4, 12, 24)  # for trouble of the world, in a row: at once
 UNVOUCHED = timedelta(days=1)
 
 
-def after_success(before: Row) -> dict[str, Any]:
-    """What stays in the row of a segment whose clip is there."""
-    return {"attempts": before.get("attempts") or 0, "setbacks": 0, "next_attempt_at": None}
+def after_success() -> dict[str, Any]:
+    """What the row of a segment says whose clip is there: if it is lost one day, that is to be confirmed anew."""
+    return {"attempts": 0, "setbacks": 0, "next_attempt_at": None}
 
 
 def after_failure(

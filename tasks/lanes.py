@@ -11,14 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from schemas.manifest import write_text
 
-FOLDER, FILE = "lanes", "lanes.json"
+FOLDER = "lanes"
 HOUR_S, DAY_S = 3600.0, 86_400.0
 COOL_DOWN_S = (1.0 * HOUR_S, 1.5 * HOUR_S)  # YouTube says "for up to an hour"
 BREAKER_S = 6 * HOUR_S  # a bot check asks for a human; each one in a row keeps it open twice as long
@@ -196,7 +196,7 @@ def _closed(state: LaneState, tool: str) -> LaneState:
     if state.why == "extractor_broken":
         return replace(state, tool=tool)  # the rate had no part in it
     breaks = state.breaks + (state.why == "bot_check")
-    return replace(state, slowdown=min(2 * state.slowdown, MAX_SLOWDOWN), breaks=breaks)
+    return replace(state, tool="", slowdown=min(2 * state.slowdown, MAX_SLOWDOWN), breaks=breaks)
 
 
 def _gap_s(per_hour: float, state: LaneState) -> float:
@@ -244,34 +244,6 @@ def lanes_told(state: Path | None) -> dict[str, dict[str, Any]]:
         }
         for name, one in told.items()
     }
-
-
-def read_lanes(state: Path, default: tuple[LaneConfig, ...]) -> tuple[LaneConfig, ...]:
-    """The lanes that `lanes.json` in the state folder lists, else `default`. Raises ValueError."""
-    path = state / FILE
-    if not path.is_file():
-        return default
-    lanes = tuple(_lane(one, path) for one in json.loads(path.read_text(encoding="utf-8")))
-    if not lanes or len({lane.name for lane in lanes}) < len(lanes):
-        raise ValueError(f"{path}: list at least one lane, each with a name of its own")
-    return lanes
-
-
-def _lane(stored: dict[str, Any], path: Path) -> LaneConfig:
-    known = {one.name for one in fields(LaneConfig)}
-    if set(stored) - known:
-        raise ValueError(
-            f"{path}: {sorted(set(stored) - known)[0]!r}: use some of {', '.join(sorted(known))}"
-        )
-    lane = LaneConfig(**{**stored, "hours": tuple(stored.get("hours", (0, 24)))})
-    if not lane.name.replace("-", "").isalnum():
-        raise ValueError(f"{path}: {lane.name!r}: a lane's name has letters, digits and dashes only")
-    for secret in (lane.proxy, lane.cookies):
-        if secret and not secret.startswith(("env:", "block:")):
-            raise ValueError(
-                f"{path}: lane {lane.name}: name a secret as env:NAME or block:NAME, never itself"
-            )
-    return lane
 
 
 def moment(at_s: float) -> str:

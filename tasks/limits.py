@@ -1,8 +1,13 @@
 """What a process that touches foreign bytes may use, and that it ends with the one that started it."""
 
 import ctypes
+import os
 import resource
+import shlex
 import signal
+from pathlib import Path
+
+from schemas.storage import replacing
 
 PR_SET_PDEATHSIG = 1
 _PRCTL = getattr(ctypes.CDLL(None), "prctl", None)  # looked up now: between fork and exec is no time for it
@@ -17,3 +22,22 @@ def end_with_parent() -> None:
 def limit(name: str, value: int, pid: int = 0) -> None:
     """Sets a limit (`AS`, `CPU`, ...) of a process, by default of this one, for good."""
     resource.prlimit(pid, getattr(resource, f"RLIMIT_{name}"), (value, value))
+
+
+def write_confined(path: Path, program: str, *, seconds: int, memory_bytes: int) -> Path:
+    """Writes `path`, which runs `program` without our environment and within limits, for who starts it by name.
+
+    Limits that are lower already stay. Raises ValueError where programs can't be run from.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(
+            "#!/bin/sh\n"
+            f"ulimit -t {seconds} 2>/dev/null\n"
+            f"ulimit -v {memory_bytes // 1024} 2>/dev/null\n"
+            'exec env -i PATH="$PATH" ${LD_LIBRARY_PATH:+"LD_LIBRARY_PATH=$LD_LIBRARY_PATH"} '
+            f'{shlex.quote(program)} "$@"\n'
+        )
+        temporary.chmod(0o755)
+    if not os.access(path, os.X_OK):
+        raise ValueError(f"{path} can't be run: its disk is mounted noexec; name another folder by --state")
+    return path

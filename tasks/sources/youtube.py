@@ -12,7 +12,8 @@ from pathlib import Path
 from tasks.access import Access
 from tasks.failures import failure
 from tasks.lanes import LaneConfig
-from tasks.media import ffmpeg_path
+from tasks.limits import write_confined
+from tasks.media import FFMPEG_TIMEOUT_S, MEMORY_BYTES, ffmpeg_path
 from tasks.sections import Spans
 from tasks.sources import Fetch
 from tasks.ytdlp import TOOL as TOOL
@@ -27,11 +28,17 @@ FORMAT = "worstvideo[height>=256]+worstaudio[asr>=16000]/worst[height>=256]/best
 REQUEST_GAP_S = 0.75  # between requests of one video, as in yt-dlp's own `-t sleep`
 
 
+def merger(state: Path) -> Path:
+    """The ffmpeg that yt-dlp starts, by a name that it knows: what it merges is foreign."""
+    settings = {"seconds": FFMPEG_TIMEOUT_S, "memory_bytes": MEMORY_BYTES}
+    return write_confined(state / "ffmpeg", ffmpeg_path(), **settings)
+
+
 @contextmanager
 def open_source(spec: str, state: Path, access: Access) -> Iterator[Fetch]:
     """Yields `fetch` for YouTube video ids."""
-    del spec, state
-    options = {"format": FORMAT, "ffmpeg_location": ffmpeg_path(), "allowed_extractors": ["youtube"]}
+    del spec
+    options = {"format": FORMAT, "ffmpeg_location": str(merger(state)), "allowed_extractors": ["youtube"]}
     access = replace(access, may_go_inside=False)
     downloader = Downloader({**options, "sleep_interval_requests": REQUEST_GAP_S}, access, direct_only=False)
 

@@ -76,3 +76,22 @@ def test_a_proxy_is_reached_or_not(tmp_path):
 
     assert there.found.endswith("answers") and not there.remedy
     assert "does not answer" in gone.found and gone.remedy
+
+
+@pytest.mark.parametrize("password", ["s3cr3t/x", "s3cr3t#x", "s3cr3t?x", "s3cr3t[x", "1234/x"])
+def test_a_proxy_whose_password_is_not_encoded_is_told_without_it(tmp_path, password):
+    told = of_lane(tmp_path, {"P": f"http://me:{password}@host:3128"}, proxy="env:P")
+
+    assert told.found == "not a URL" and "percent-encoded" in told.remedy
+
+
+@pytest.mark.parametrize("text", ["no program", "#!/bin/sh\nexit 1\n"])
+def test_an_ffmpeg_that_does_not_run_is_told(tmp_path, text, monkeypatch):
+    path = tmp_path / "ffmpeg"
+    path.write_text(text)
+    path.chmod(0o755)
+    monkeypatch.setattr(doctor, "ffmpeg_path", lambda: str(path))
+
+    found = {one.what: one for one in examine([], tmp_path, str)}["ffmpeg"]
+
+    assert found.found == f"{path} does not run" and "imageio-ffmpeg" in found.remedy

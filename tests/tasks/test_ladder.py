@@ -76,10 +76,12 @@ def test_trouble_of_the_world_is_tried_again_at_once_then_within_hours():
     assert hours == [*SETBACK_HOURS, SETBACK_HOURS[-1]]
 
 
-def test_a_success_ends_the_setbacks_and_what_was_charged_stays_known():
-    row = failed(failed({}, "removed"), "network", 1)
+def test_what_fails_after_a_success_is_confirmed_as_if_it_had_never_failed():
+    row = failed(failed({}, "removed"), "removed", 1)
 
-    assert after_success(row) == {"attempts": 1, "setbacks": 0, "next_attempt_at": None}
+    row = failed({**row, **after_success()}, "removed", 1.1)
+
+    assert (row["outcome"], row["attempts"], row["setbacks"]) == ("waiting", 1, 0)
 
 
 def test_what_was_measured_is_final():

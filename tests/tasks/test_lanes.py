@@ -1,6 +1,5 @@
 """A lane holds its rate whoever asks, remembers what happened to it, and knows no secret."""
 
-import json
 import multiprocessing
 import random
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks import lanes
-from tasks.lanes import DAY_S, HOUR_S, Clock, Lane, LaneClosed, LaneConfig, read_lanes, read_state
+from tasks.lanes import DAY_S, HOUR_S, Clock, Lane, LaneClosed, LaneConfig, read_state
 
 HOURLY = LaneConfig(requests_per_hour=360.0, videos_per_hour=36.0, patience_s=1e9)
 
@@ -185,6 +184,18 @@ def test_a_broken_tool_closes_the_lane_until_it_is_another(tmp_path):
     assert read_state(tmp_path, "direct").slowdown == 1.0  # the rate had no part in it
 
 
+def test_another_tool_opens_no_lane_that_closed_for_another_reason(tmp_path):
+    one = lane(tmp_path)
+    for _ in range(3):
+        one.failed("extractor_broken", "yt-dlp 1")
+    one.clock.sleep_until(one.opens_s())
+    one.failed("bot_check", "yt-dlp 1")
+
+    one.renewed("yt-dlp 2")
+
+    assert one.opens_s() > one.clock.now_s()
+
+
 def test_a_closed_lane_makes_no_request_in_the_middle_of_a_video(tmp_path):
     one = lane(tmp_path)
     one.failed("rate_limited", "")
@@ -234,33 +245,3 @@ def test_a_witness_is_of_the_last_hour(tmp_path):
     assert one.has_witness()
     one.clock.advance(HOUR_S)
     assert not one.has_witness()
-
-
-def test_lanes_are_listed_in_the_state_folder(tmp_path):
-    listed = [{"name": "a", "videos_per_hour": 200, "hours": [1, 6], "proxy": "env:PROXY_A"}, {"name": "b"}]
-    (tmp_path / "lanes.json").write_text(json.dumps(listed))
-
-    first, second = read_lanes(tmp_path, ())
-
-    assert (first.videos_per_hour, first.hours, first.proxy) == (200, (1, 6), "env:PROXY_A")
-    assert second == LaneConfig("b")
-    assert read_lanes(tmp_path / "other", (HOURLY,)) == (HOURLY,)
-
-
-@pytest.mark.parametrize(
-    ("listed", "why"),
-    [
-        ([], "at least one lane"),
-        ([{"name": "a"}, {"name": "a"}], "a name of its own"),
-        ([{"name": "../up"}], "letters, digits and dashes"),
-        ([{"speed": 1}], "'speed': use some of"),
-        ([{"proxy": "http://me:secret@proxy"}], "env:NAME or block:NAME, never itself"),
-    ],
-)
-def test_a_list_of_lanes_that_is_none_is_told(tmp_path, listed, why):
-    (tmp_path / "lanes.json").write_text(json.dumps(listed))
-
-    with pytest.raises(ValueError, match=why) as told:
-        read_lanes(tmp_path, ())
-
-    assert "secret@" not in str(told.value)
