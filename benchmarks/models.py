@@ -126,7 +126,8 @@ def percent(scores: dict[str, Any]) -> str:
 
 def scores(root: Path, found: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Logits of a model on the pairs of one family, their labels and videos."""
-    from flows.experiment import BEST, RUN_NAME, ExperimentOptions, groups_of, prepare
+    from flows.evaluation import groups_of
+    from flows.experiment import BEST, RUN_NAME, ExperimentOptions, prepare
 
     experiment = prepare(ExperimentOptions(str(root)))
     model = load_model(experiment.pipeline.here / "reports" / found["run_id"][:RUN_NAME] / BEST)

@@ -1,8 +1,6 @@
 """run_experiment: dataset version -> train -> evaluate -> report -> register -> promote, as one MLflow run."""
 
-import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -10,35 +8,30 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 from prefect import flow
 
 from flows.begun import Note, begun
 from flows.categories import thinned, with_labels
+from flows.evaluation import REPORT, evaluate
 from flows.pipeline import BuildOptions, Pipeline, resolve
-from schemas.manifest import digest_of, write_text
+from schemas.manifest import digest_of
 from schemas.shard import Version, published, read_exclusions, read_version
-from tasks.funnel import measure_funnel
 from tasks.labels import machine_ids
 from tasks.leases import lease, training_mark
-from tasks.sources import studio
 from tasks.stages import stage_task
 from training import tracking
 from training.checkpoint import ResumeError, load_model
 from training.data import Dataset, open_dataset
-from training.evaluation import correspondence, retrieval, synchrony
 from training.history import History
 from training.loop import BEST, TrainConfig, train
 from training.models import load
-from training.models.sync import Sync
 from training.negatives import Negatives
-from training.report import ReportInputs, write_report
 from training.sampling import Sampling
 
 log = logging.getLogger(__name__)
 
 REGISTERED = "mcgurk-avc"
-REPORT, HISTORY = "report.html", "history.jsonl"
+HISTORY = "history.jsonl"
 RUN_NAME = 12  # characters of the run's id
 STREAMED_STEPS = 4  # of a clip that was fetched whole
 EVERY_S = 5.0  # between two lines about a training
@@ -83,6 +76,11 @@ class Experiment:
         return dataset if settings.clips_share == 1.0 else thinned(dataset, settings.clips_share)
 
     @property
+    def own_training(self) -> dict[str, Any]:
+        """What the model's training has otherwise than others'."""
+        return getattr(load(self.pipeline.config.train.model.partition("/")[0]), "TRAINING", {})
+
+    @property
     def identity(self) -> str:
         """The digest of all that the result depends on: the same command goes on with the same training."""
         return digest_of(self.version.digest, sorted(self.exclude), self.pipeline.config.train)
@@ -90,15 +88,6 @@ class Experiment:
     def folder(self, run: tracking.Run) -> Path:
         """Where checkpoint, results and report of one run go."""
         return self.pipeline.here / "reports" / run.run_id[:RUN_NAME]
-
-
-@dataclass(frozen=True)
-class Groups:
-    """What counts as the same kind when a model is evaluated: the studio's families, else the first label."""
-
-    of_video: Mapping[str, str] | None
-    held_out: frozenset[str]
-    names: Mapping[str, str]
 
 
 @flow(name="run-experiment", persist_result=False)
@@ -129,7 +118,7 @@ def _tracked(experiment: Experiment, note: Note) -> dict[str, Any]:
     with tracking.experiment_run(experiment.store, _run_spec(experiment, note)) as run:
         note.write(run.run_id)
         history = stage_task("train", _train)(experiment, run)
-        results = stage_task("evaluate", _evaluate)(experiment, run, history)
+        results = stage_task("evaluate", evaluate)(experiment, run, history)
         # What `forget` must find of this run is there before it looks, or is never made.
         with lease(experiment.pipeline.state, "pages"):
             _require_version(experiment, run)
@@ -203,7 +192,7 @@ def _steps(experiment: Experiment, folder: Path) -> Iterator[dict[str, float]]:
     settings = experiment.pipeline.config.train
     seconds = None if settings.steps else settings.seconds
     name, _, preset = settings.model.partition("/")
-    own = getattr(load(name), "TRAINING", {})  # what a model's training has otherwise than others'
+    own = experiment.own_training
     usual = Sampling()
     if experiment.dataset().shards.is_remote:
         usual = usual.with_steps(STREAMED_STEPS)
@@ -225,61 +214,6 @@ def _told(steps: Iterator[dict[str, float]]) -> Iterator[dict[str, float]]:
             told = "train: step %d (%.0f %%), loss %.3f, validation AUC %.3f"
             log.info(told, metrics["step"], share, metrics["loss"], auc)
         yield metrics
-
-
-def _evaluate(experiment: Experiment, run: tracking.Run, history: list[dict[str, float]]) -> dict[str, Any]:
-    """The answers of every evaluation, beside the report that shows them."""
-    dataset, model = experiment.dataset(), load_model(experiment.folder(run) / BEST)
-    groups = groups_of(experiment.pipeline)
-    log.info("evaluate: correspondence and retrieval on held-out videos")
-    results = {
-        "correspondence": correspondence.evaluate(model, dataset, groups.of_video, held_out=groups.held_out),
-        "retrieval": retrieval.evaluate(
-            model, dataset, groups.of_video, num_steps=1 if model.is_early_fusion else 5
-        ),
-    }
-    if isinstance(model, Sync):
-        results["synchrony"] = synchrony.evaluate(model, dataset, groups.of_video)
-    write_text(experiment.folder(run) / "results.json", json.dumps(results, indent=1, sort_keys=True) + "\n")
-    media = {"model": model, "dataset": dataset} if experiment.with_media else {}
-    page = ReportInputs(
-        correspondence=results["correspondence"],
-        retrieval=results["retrieval"],
-        history=history,
-        funnel=measure_funnel(experiment.pipeline.root),
-        conditions=_conditions(experiment, dataset, history),
-        with_media=experiment.with_media,
-        groups=groups.of_video,
-        group_names=groups.names,
-        **media,
-    )
-    log.info("report: %s", write_report(experiment.folder(run) / REPORT, page))
-    return results
-
-
-def _conditions(experiment: Experiment, dataset: Dataset, history: list[dict[str, float]]) -> dict[str, Any]:
-    settings = experiment.pipeline.config.train
-    return {
-        "dataset version": experiment.version.digest,
-        "model": settings.model,
-        "training clips": len(dataset.split("train")),
-        "excluded near-duplicates": len(experiment.exclude),
-        "steps": int(history[-1]["step"]),
-        "training seconds": round(history[-1]["seconds"]),
-        "seed": settings.seed,
-        "cores": os.cpu_count(),
-    }
-
-
-def groups_of(pipeline: Pipeline) -> Groups:
-    """The ground truth of the studio's scenes, joined by video id; nothing for other sources."""
-    path = studio.truth_of(pipeline.state)
-    names = {mid: name for mid, (_, name) in pipeline.labels.items()}
-    if not (pipeline.is_studio and path.is_file()):
-        return Groups(None, frozenset(), names)
-    rows = pq.read_table(path, columns=["video_id", "family", "held_out"]).to_pylist()
-    held_out = frozenset(row["family"] for row in rows if row["held_out"])
-    return Groups({row["video_id"]: row["family"] for row in rows}, held_out, {})
 
 
 def _promote(experiment: Experiment, run: tracking.Run, results: dict[str, Any]) -> tracking.Verdict:

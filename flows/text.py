@@ -105,11 +105,12 @@ def scores_text(results: Mapping[str, Any]) -> str:
         ("accuracy, against the sound of any other video", asked["random"], "accuracy"),
         ("AUC, the same pairs", asked["random"], "auc"),
         ("accuracy, against sounds of the same family", asked["same_group"], "accuracy"),
+        ("accuracy, against the same clip at another time", asked.get("shifted", {}), "accuracy"),
         ("recall@1, picture -> sound", found["image_to_audio"], "recall_at_1"),
         ("recall@10, picture -> sound", found["image_to_audio"], "recall_at_10"),
         ("recall@10, sound -> picture", found["audio_to_image"], "recall_at_10"),
-        ("shortcut probe: picture alone", asked["probes"], "frame_only"),
-        ("shortcut probe: sound alone", asked["probes"], "audio_only"),
+        ("balance of the pairs: picture alone", asked["probes"], "frame_only"),
+        ("balance of the pairs: sound alone", asked["probes"], "audio_only"),
     ]
     late = results.get("synchrony", {})
     rows += [

@@ -98,6 +98,7 @@ def correspondence_scores(result: Mapping[str, Any]) -> list[Score]:
     """The rows about matching and other pairs, probes last."""
     sets = [("random", "against any other video's sound", result["random"])]
     sets.append(("same group", "against another of the same kind", result["same_group"]))
+    sets.append(("shifted", "against the same clip's sound at another time", result.get("shifted", {})))
     held_out = result.get("held_out", {})
     sets.append(("unseen groups", "on kinds that training never saw", held_out.get("random", {})))
     sets.append(("unseen, same group", "those, against the same kind", held_out.get("same_group", {})))
@@ -113,7 +114,13 @@ def correspondence_scores(result: Mapping[str, Any]) -> list[Score]:
             )
     for name, estimate in result["probes"].items():
         side = name.replace("_", " ").replace("frame", "picture").replace("audio", "sound")
-        rows.append(Score(f"Probe: {side}", estimate, "away from chance, the pairs leak"))
+        rows.append(
+            Score(
+                f"Balance of the pairs: {side}",
+                estimate,
+                "50 % if the list is balanced, whatever the model",
+            )
+        )
     return rows
 
 

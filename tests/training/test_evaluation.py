@@ -1,6 +1,7 @@
 """Evaluations: fixed balanced pairs, honest thresholds, numbers with their chance."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from training.checkpoint import load_model
 from training.embeddings import Embeddings
 from training.evaluation import correspondence, retrieval
-from training.evaluation.correspondence import PairConfig, derangement, judge, make_pairs, shortcut_probes
+from training.evaluation.correspondence import (
+    PairConfig,
+    derangement,
+    judge,
+    make_pairs,
+    shifted_pairs,
+    shortcut_probes,
+)
 from training.models import contrastive, l3
 
 
@@ -109,11 +117,46 @@ def test_probes_show_a_sampler_that_treats_the_classes_differently(rng):
     encoded.audio[:, 1] += 0.5 * torch.arange(16) / 16  # the second step's sound is recognisable
     fair = make_pairs(encoded.videos, np.zeros(100), PairConfig(num_steps=2))
     unfair = correspondence.Pairs(
-        fair.image_rows, fair.audio_rows, np.where(fair.labels, fair.steps, 1), fair.labels
+        fair.image_rows, fair.audio_rows, fair.steps, fair.labels, np.where(fair.labels, fair.steps, 1)
     )
 
     assert shortcut_probes(encoded, unfair)["audio_only"]["low"] > 0.55
     assert shortcut_probes(encoded, unfair)["frame_only"]["value"] > 0.45
+
+
+def test_probes_of_long_vectors_look_at_a_few_numbers_of_them(rng):
+    encoded = embeddings(*rng.normal(size=(2, 40, 2, 5000)))
+    encoded.audio[:, 1] += 0.02
+    fair = make_pairs(encoded.videos, np.zeros(40), PairConfig(num_steps=2))
+    unfair = replace(fair, audio_steps=np.where(fair.labels, fair.steps, 1))
+
+    assert correspondence.narrowed(encoded.audio.numpy()).shape == (40, 2, 256)
+    assert shortcut_probes(encoded, unfair)["audio_only"]["low"] > 0.55
+
+
+def test_shifted_pairs_are_of_one_clip_and_far_apart(model, rng):
+    encoded = embeddings(rng.normal(size=(20, 5, 32)), rng.normal(size=(20, 5, 32)))
+    encoded.seen_ms[:] = 1000.0 * torch.arange(5)
+    encoded.seen_ms[7] = 300.0 * torch.arange(5)
+
+    pairs = shifted_pairs(encoded, np.arange(2, 20), PairConfig(tolerance_ms=1500.0))
+    later = replace(encoded, audio=encoded.image)  # what is heard is what is seen, and each second differs
+
+    assert set(pairs.image_rows) == set(range(2, 20)) - {7}
+    np.testing.assert_array_equal(pairs.image_rows, pairs.audio_rows)
+    apart_ms = np.abs(pairs.steps - pairs.audio_steps) * 1000.0
+    assert (apart_ms[~pairs.labels] >= 1500.0).all() and (apart_ms[pairs.labels] == 0).all()
+    for steps in (pairs.steps, pairs.audio_steps):  # neither side tells
+        np.testing.assert_array_equal(np.bincount(steps[pairs.labels]), np.bincount(steps[~pairs.labels]))
+    assert judge(model, later, pairs)["auc"]["value"] > 0.99
+    assert not len(shifted_pairs(encoded, np.arange(20), PairConfig(tolerance_ms=9000.0)))
+
+
+def test_of_early_fusion_a_hundred_clips_are_ranked(dataset):
+    many = dataset.take(np.zeros(300, int))
+
+    assert len(retrieval.drawn(many, retrieval.MAX_FUSED)) == 100
+    assert retrieval.drawn(many, retrieval.MAX_CLIPS) is many
 
 
 def test_correspondence_reports_every_number_with_interval_and_chance(dataset, trained):
@@ -127,6 +170,7 @@ def test_correspondence_reports_every_number_with_interval_and_chance(dataset, t
         assert part["auc"]["low"] <= part["auc"]["value"] <= part["auc"]["high"]
         assert part["auc"]["chance"] == 0.5
     assert result["held_out"]["random"]["num_clips"] == 8
+    assert result["shifted"]["num_clips"] == 16 and result["shifted"]["auc"]["chance"] == 0.5
     # Knowing the kind alone: always right where kinds differ, and a coin where they are the same.
     assert result["family_oracle"]["same_group"] == 0.5 < result["family_oracle"]["random"] <= 1.0
     assert [row["group"] for row in result["per_group"]] == [f"/kind/{k}" for k in (0, 3, 4, 5)]

@@ -1,7 +1,8 @@
 """Does this second of sound belong to this picture? The AVC decision on held-out videos.
 
 Pairs are fixed by a seed before any model is asked. Every picture and every sound of the list stands in
-exactly as many matching as other pairs, so neither alone says anything about the answer; the probes check it.
+exactly as many matching as other pairs, so neither alone says anything about the answer. The probes prove that of
+the list, and nothing of the model or of its training: whoever sees one side only is right in half of a balanced list.
 The threshold is the model's own calibration, fitted on the validation split.
 """
 
@@ -17,10 +18,12 @@ from training import statistics
 from training.data import NO_GROUP, Dataset, clip_groups
 from training.embeddings import Embeddings, embed
 from training.models import AvcModel
+from training.negatives import Negatives
 from training.sampling import usable
 from training.statistics import Estimate, bootstrap
 
 CHANCE = 0.5
+PROBE_WIDTH = 256  # Newton's method has a matrix of its square: 25,088 numbers would take 5 GB
 MIN_VIDEOS = 3  # to pair and to leave some out of a probe's training
 PAIR_LISTS = ("random", "same_group")
 SPLIT = "eval"
@@ -32,6 +35,7 @@ class PairConfig:
 
     num_steps: int = 5
     seed: int = 0
+    tolerance_ms: float = Negatives.tolerance_ms  # from here on a clip's own sound is not the picture's
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,9 @@ class Pairs:
 
     image_rows: np.ndarray
     audio_rows: np.ndarray
-    steps: np.ndarray  # index among the clip's evaluated steps, the same for picture and sound
+    steps: np.ndarray  # the picture's index among the clip's evaluated steps
     labels: np.ndarray  # bool: whether the sound is the picture's own
+    audio_steps: np.ndarray  # the sound's index
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -55,7 +60,7 @@ def evaluate(
     held_out: frozenset[str] = frozenset(),
     config: PairConfig | None = None,
 ) -> dict[str, Any]:
-    """AVC on split `eval`, against sounds of any other video and of the same group: JSON-able.
+    """AVC on split `eval`, against sounds of any other video, of the same group and of another time: JSON-able.
 
     `groups` maps video ids to the group that counts as the same kind (default: the first label); `held_out`
     names groups that training never saw, which are reported apart and in no other number. Raises ValueError
@@ -81,6 +86,7 @@ def evaluate(
         "calibration": [float(value) for value in model.calibration],
         "random": judge(model, encoded, random_pairs),
         "same_group": judge(model, encoded, alike_pairs),
+        "shifted": judge(model, encoded, shifted_pairs(encoded, np.flatnonzero(is_known), config)),
         "probes": shortcut_probes(encoded, random_pairs),
         "family_oracle": {
             name: _group_oracle(pairs, group_of)
@@ -139,7 +145,21 @@ def make_pairs(videos: np.ndarray, kinds: np.ndarray, config: PairConfig) -> Pai
     image_rows = np.repeat(np.concatenate([own_rows, own_rows]), config.num_steps)
     audio_rows = np.repeat(np.concatenate([own_rows, other_rows]), config.num_steps)
     steps = np.tile(np.arange(config.num_steps), 2 * len(own_rows))
-    return Pairs(image_rows, audio_rows, steps, np.arange(len(steps)) < len(steps) // 2)
+    return Pairs(image_rows, audio_rows, steps, np.arange(len(steps)) < len(steps) // 2, steps)
+
+
+def shifted_pairs(encoded: Embeddings, rows: np.ndarray, config: PairConfig) -> Pairs:
+    """Each step of clips `rows` once with its own sound and once with that of another time of the clip.
+
+    Half of the steps further on, round the clip's end: as far as every step can be. Clips whose steps lie nearer
+    than the tolerance are left out.
+    """
+    seen_ms, own = encoded.seen_ms.numpy(), np.arange(encoded.num_steps)
+    other = np.roll(own, -(len(own) // 2))
+    rows = rows[np.abs(seen_ms - seen_ms[:, other]).min(1)[rows] >= config.tolerance_ms]
+    images, steps = np.repeat(np.concatenate([rows, rows]), len(own)), np.tile(own, 2 * len(rows))
+    audio_steps = np.concatenate([np.tile(own, len(rows)), np.tile(other, len(rows))])
+    return Pairs(images, images, steps, np.arange(len(steps)) < len(steps) // 2, audio_steps)
 
 
 def derangement(videos: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -185,27 +205,36 @@ def score_pairs(model: AvcModel, encoded: Embeddings, pairs: Pairs) -> np.ndarra
     """The model's logits of `pairs`: (pairs,)."""
     logits = np.empty(len(pairs))
     device = model.calibration.device
-    for step in range(encoded.num_steps):
-        V, A = encoded.image[:, step].to(device), encoded.audio[:, step].to(device)
-        here = pairs.steps == step
-        found = model.paired_in_blocks(V[pairs.image_rows[here]], A[pairs.audio_rows[here]])
-        logits[here] = model.calibrated(found).cpu().numpy()
+    for start in range(0, len(pairs), model.pairs_at_once):
+        at = slice(start, start + model.pairs_at_once)
+        V = encoded.image[pairs.image_rows[at], pairs.steps[at]].to(device)
+        A = encoded.audio[pairs.audio_rows[at], pairs.audio_steps[at]].to(device)
+        logits[at] = model.calibrated(model.paired(V, A)).cpu().numpy()
     return logits
 
 
 def shortcut_probes(encoded: Embeddings, pairs: Pairs) -> dict[str, Any]:
-    """What the answer is worth to somebody who only sees, or only hears: 0.5 unless the pairs leak."""
+    """How often somebody who only sees, or only hears, is right: 0.5 of a balanced list, whatever the model."""
     probes = {}
     sides = {
-        "frame_only": (encoded.image, pairs.image_rows),
-        "audio_only": (encoded.audio, pairs.audio_rows),
+        "frame_only": (encoded.image, pairs.image_rows, pairs.steps),
+        "audio_only": (encoded.audio, pairs.audio_rows, pairs.audio_steps),
     }
-    for name, (vectors, rows) in sides.items():
-        inputs = vectors.numpy()[rows, pairs.steps]
+    for name, (vectors, rows, steps) in sides.items():
+        inputs = narrowed(vectors.numpy())[rows, steps]
         videos = encoded.videos[rows]
         logits = statistics.probe(inputs, pairs.labels, videos)
         probes[name] = _estimate(statistics.balanced_accuracy, logits, pairs.labels, videos)
     return probes
+
+
+def narrowed(vectors: np.ndarray) -> np.ndarray:
+    """The vectors in up to PROBE_WIDTH numbers: through a random matrix, always the same, which keeps distances."""
+    width = vectors.shape[-1]
+    if width <= PROBE_WIDTH:
+        return vectors
+    matrix = np.random.default_rng(0).standard_normal((width, PROBE_WIDTH), np.float32)
+    return vectors @ (matrix / np.sqrt(PROBE_WIDTH, dtype=np.float32))
 
 
 def _estimate(statistic: Any, logits: np.ndarray, labels: np.ndarray, videos: np.ndarray) -> dict[str, float]:

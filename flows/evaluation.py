@@ -1,0 +1,100 @@
+"""The answers of every evaluation to one experiment, and the report that shows them."""
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+
+from flows.pipeline import Pipeline
+from schemas.manifest import write_text
+from tasks.funnel import measure_funnel
+from tasks.sources import studio
+from training import tracking
+from training.checkpoint import load_model
+from training.data import Dataset
+from training.evaluation import correspondence, retrieval, synchrony
+from training.evaluation.correspondence import PairConfig
+from training.loop import BEST
+from training.models.sync import Sync
+from training.negatives import Negatives
+from training.report import ReportInputs, write_report
+
+if TYPE_CHECKING:
+    from flows.experiment import Experiment  # which imports this
+
+log = logging.getLogger(__name__)
+
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class Groups:
+    """What counts as the same kind when a model is evaluated: the studio's families, else the first label."""
+
+    of_video: Mapping[str, str] | None
+    held_out: frozenset[str]
+    names: Mapping[str, str]
+
+
+def evaluate(experiment: "Experiment", run: tracking.Run, history: list[dict[str, float]]) -> dict[str, Any]:
+    """The answers of every evaluation, beside the report that shows them."""
+    dataset, model = experiment.dataset(), load_model(experiment.folder(run) / BEST)
+    groups = groups_of(experiment.pipeline)
+    log.info("evaluate: correspondence and retrieval on held-out videos")
+    pairs = PairConfig(tolerance_ms=experiment.own_training.get("negatives", Negatives()).tolerance_ms)
+    results = {
+        "correspondence": correspondence.evaluate(
+            model, dataset, groups.of_video, held_out=groups.held_out, config=pairs
+        ),
+        "retrieval": retrieval.evaluate(
+            model, dataset, groups.of_video, num_steps=1 if model.is_early_fusion else 5
+        ),
+    }
+    if isinstance(model, Sync):
+        results["synchrony"] = synchrony.evaluate(model, dataset, groups.of_video)
+    write_text(experiment.folder(run) / "results.json", json.dumps(results, indent=1, sort_keys=True) + "\n")
+    media = {"model": model, "dataset": dataset} if experiment.with_media else {}
+    page = ReportInputs(
+        correspondence=results["correspondence"],
+        retrieval=results["retrieval"],
+        history=history,
+        funnel=measure_funnel(experiment.pipeline.root),
+        conditions=_conditions(experiment, dataset, history),
+        with_media=experiment.with_media,
+        groups=groups.of_video,
+        group_names=groups.names,
+        **media,
+    )
+    log.info("report: %s", write_report(experiment.folder(run) / REPORT, page))
+    return results
+
+
+def _conditions(
+    experiment: "Experiment", dataset: Dataset, history: list[dict[str, float]]
+) -> dict[str, Any]:
+    settings = experiment.pipeline.config.train
+    return {
+        "dataset version": experiment.version.digest,
+        "model": settings.model,
+        "training clips": len(dataset.split("train")),
+        "excluded near-duplicates": len(experiment.exclude),
+        "steps": int(history[-1]["step"]),
+        "training seconds": round(history[-1]["seconds"]),
+        "seed": settings.seed,
+        "cores": os.cpu_count(),
+    }
+
+
+def groups_of(pipeline: Pipeline) -> Groups:
+    """The ground truth of the studio's scenes, joined by video id; nothing for other sources."""
+    path = studio.truth_of(pipeline.state)
+    names = {mid: name for mid, (_, name) in pipeline.labels.items()}
+    if not (pipeline.is_studio and path.is_file()):
+        return Groups(None, frozenset(), names)
+    rows = pq.read_table(path, columns=["video_id", "family", "held_out"]).to_pylist()
+    held_out = frozenset(row["family"] for row in rows if row["held_out"])
+    return Groups({row["video_id"]: row["family"] for row in rows}, held_out, {})
