@@ -151,6 +151,9 @@ def paired_gain(one: np.ndarray, other: np.ndarray, labels: np.ndarray, videos: 
 def print_offsets(found: dict[str, Any]) -> None:
     """The table of `sync`."""
     late = found["synchrony"]
+    if not late["num_clips"]:
+        print("no held-out clip has room for offsets")
+        return
     print("| offsets of -2 to 2 s | % | chance |\n|---|---:|---:|")
     for name in ("within_120_ms", "within_one_class", "class_accuracy"):
         share = {"accuracy": late[name]}

@@ -148,6 +148,31 @@ def test_sync_finds_offsets_of_films_it_has_not_seen(filmed, tmp_path):
     assert found["within_one_class"]["value"] > 0.8
 
 
+def test_clips_are_asked_with_the_offsets_that_they_have_room_for(filmed):
+    model, eval_clips = sync.build(sync.Config()), filmed.split("eval")  # sees 6 s
+
+    def asked(valid_ms):
+        table = replace(eval_clips.clips, valid_ms=np.full(len(eval_clips), valid_ms))
+        return synchrony._asked(replace(eval_clips, clips=table), model.view, 3, 0)
+
+    whole, nearly, shorter = asked(10_000), asked(9_999), asked(8_000)
+    np.testing.assert_array_equal(whole[1], _first_draws(len(eval_clips), 3))
+    assert len(nearly[0]) == len(shorter[0]) == len(eval_clips) == 2
+    assert nearly[1].min() > -10 and np.abs(shorter[1]).max() <= 5
+    assert len(asked(6_100)[0]) == 0
+
+
+def _first_draws(num_clips: int, num_offsets: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return np.stack([rng.permutation(21)[:num_offsets] - 10 for _ in range(num_clips)])
+
+
+def test_without_a_clip_to_ask_the_answer_is_none(filmed):
+    found = synchrony.evaluate(sync.build(SMALL), filmed.take(np.zeros(0, int)))
+
+    assert found == {"question": "synchrony", "num_clips": 0}
+
+
 def test_where_sounds_are_of_other_moments_there_is_no_offset_to_find(tmp_path):
     foreign = write_films(tmp_path, {"train": 4, "val": 2, "eval": 6}, is_foreign=True)
     for _ in train(foreign, "sync", SMALL, replace(RUN, steps=2), tmp_path / "run"):

@@ -1,7 +1,7 @@
 """By how much is the sound late? Offsets that were made, against offsets that are found, on held-out videos.
 
-Every clip is asked with `num_offsets` of the 21 offsets from -2 to 2 s, drawn by a seed; the sound is cut from
-elsewhere in the clip after decoding, so no codec marks where it was cut. Nothing is padded.
+Every clip is asked with `num_offsets` of the 21 offsets from -2 to 2 s that it has room for, drawn by a seed; the
+sound is cut from elsewhere in the clip after decoding, so no codec marks where it was cut. Nothing is padded.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from training.data import NO_GROUP, Dataset, clip_groups
 from training.decoding import load_frames, load_sounds, needed
 from training.embeddings import pictures
 from training.models.sync import CLASS_LAGS, MS_PER_LAG, NUM_CLASSES, Sync, offset_classes, offsets_ms
-from training.sampling import even_plan, usable
+from training.sampling import View, even_plan, usable
 from training.statistics import bootstrap
 
 SPLIT = "eval"
@@ -34,13 +34,11 @@ def evaluate(
 ) -> dict[str, Any]:
     """Share of offsets found to the class, to a class either way, and to NEAR_MS, and the median error: JSON-able.
 
-    Only whole clips are asked: shorter ones have no room for an offset of 2 s.
+    Clips without room for `num_offsets` of them are left out; of none, only their number is told.
     """
-    clips = usable(dataset.split(SPLIT), replace(model.view, sound_ms=dataset.profile.length_ms))
-    rng = np.random.default_rng(seed)
-    made = (
-        np.stack([rng.permutation(NUM_CLASSES)[:num_offsets] for _ in range(len(clips))]) - NUM_CLASSES // 2
-    )
+    clips, made = _asked(usable(dataset.split(SPLIT), model.view), model.view, num_offsets, seed)
+    if not len(clips):
+        return {"question": "synchrony", "num_clips": 0}
     found_ms, classes = find_offsets(model, clips, made * CLASS_MS)
     error_ms, videos = np.abs(found_ms - made * CLASS_MS).ravel(), np.repeat(clips.videos, num_offsets)
     apart = np.abs(classes - NUM_CLASSES // 2 - made).ravel()
@@ -63,6 +61,20 @@ def evaluate(
     return result
 
 
+def _asked(clips: Dataset, view: View, num_offsets: int, seed: int) -> tuple[Dataset, np.ndarray]:
+    """The clips with room for offsets, and which they are asked with, in classes from the middle one: (n, k)."""
+    rng, made = np.random.default_rng(seed), {}
+    for row in range(len(clips)):
+        centre_ms = view.centre_ms(clips.profile, even_plan(clips, np.array([row]), 1, view).frames)[0]
+        end_ms = min(clips.clips.valid_ms[row], clips.profile.length_ms)
+        late = rng.permutation(NUM_CLASSES) - NUM_CLASSES // 2
+        start_ms = centre_ms - view.sound_ms / 2 - late * CLASS_MS  # a late sound is cut from earlier on
+        late = late[(start_ms >= 0) & (start_ms + view.sound_ms <= end_ms)][:num_offsets]
+        if len(late) == num_offsets:
+            made[row] = late
+    return clips.take(np.array(list(made), np.int64)), np.array(list(made.values()), np.int64)
+
+
 @torch.inference_mode()
 def find_offsets(model: Sync, clips: Dataset, late_ms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What the model says where each clip's sound is late by each of `late_ms` (n, k): in ms, and by class.
@@ -73,7 +85,7 @@ def find_offsets(model: Sync, clips: Dataset, late_ms: np.ndarray) -> tuple[np.n
     found_ms, classes = [], []
     for start in range(0, len(clips), CLIPS_PER_CALL):
         rows = np.arange(start, min(start + CLIPS_PER_CALL, len(clips)))
-        plan = even_plan(clips, rows, 1, replace(model.view, sound_ms=clips.profile.length_ms))
+        plan = even_plan(clips, rows, 1, model.view)
         held = clips.holding(needed(clips, plan, model.view))
         V = model.encode_image(pictures(load_frames(held, plan, model.view).to(device)))["vector"]
         for column in range(late_ms.shape[1]):
