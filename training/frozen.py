@@ -34,14 +34,6 @@ class FrozenModel(AvcModel):
         """The vectors of features: (B, D)."""
         raise NotImplementedError
 
-    def vector(self, side: Side, inputs: Tensor) -> Tensor:
-        """The vectors of a side's inputs, or of its features."""
-        if side in self.frozen and inputs.ndim == FEATURES_NDIM:
-            return self.head(side, inputs)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and side not in self.frozen):
-            features_BF = self.features(side, inputs)
-        return self.head(side, features_BF)
-
 
 @dataclass(frozen=True)
 class Features:

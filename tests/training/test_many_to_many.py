@@ -98,6 +98,16 @@ def test_the_loss_is_drawn_by_the_batch_and_nothing_else():
     assert model.loss(V, A, steps) == first
 
 
+def test_an_input_passes_through_its_trunk_once():
+    model = many_to_many.build(SMALL).train()
+    norms = [m for m in model.trunks.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+
+    model.encode_image(torch.rand(2, 3, 112, 112))
+    model.encode_audio(torch.randn(2, 64, 100))
+
+    assert all(norm.num_batches_tracked == 1 for norm in norms)
+
+
 def test_the_heads_have_the_size_that_was_asked_for():
     model = many_to_many.build(many_to_many.Config())
     gru = 2 * (3 * 128 * (256 + 128) + 2 * 3 * 128)

@@ -97,10 +97,7 @@ class ManyToMany(FrozenModel):
 
     def features(self, side: Side, inputs: Tensor) -> Tensor:
         """The trunk's vector, or the maximum of its map: (B, F)."""
-        if self.trunk is not None:
-            encode = self.trunk.encode_image if side == "image" else self.trunk.encode_audio
-            return encode(inputs)["vector"]
-        return self._map(side, inputs).amax((2, 3))
+        return self._encoded(side, inputs)[0]
 
     def head(self, side: Side, features_BF: Tensor) -> Tensor:
         """The embedding of one side: (B, D)."""
@@ -108,15 +105,13 @@ class ManyToMany(FrozenModel):
 
     def encode_image(self, images: Tensor) -> dict[str, Tensor]:
         """`vector` (B, D) and `map` (B, C, h, w), the trunk's."""
-        trunk = self.trunk
-        places = trunk.encode_image(images)["map"] if trunk else self._map("image", images)
-        return {"vector": self.vector("image", images), "map": places}
+        features_BF, places_BCHW = self._encoded("image", images)
+        return {"vector": self.head("image", features_BF), "map": places_BCHW}
 
     def encode_audio(self, heard_BFT: Tensor) -> dict[str, Tensor]:
         """`vector` (B, D) and `map` (B, C, t), the trunk's."""
-        trunk = self.trunk
-        moments = trunk.encode_audio(heard_BFT)["map"] if trunk else self._map("audio", heard_BFT).amax(2)
-        return {"vector": self.vector("audio", heard_BFT), "map": moments}
+        features_BF, moments = self._encoded("audio", heard_BFT)
+        return {"vector": self.head("audio", features_BF), "map": moments if self.trunk else moments.amax(2)}
 
     def sequence(self, V_BLD: Tensor, A_BLD: Tensor) -> tuple[Tensor, Tensor]:
         """A logit a step (B, L), and those of the offset in steps from -MAX_ROLL to MAX_ROLL, late positive."""
@@ -175,10 +170,18 @@ class ManyToMany(FrozenModel):
         del audio_BD
         return image_map_BDHW.float().square().mean(1)
 
-    def _map(self, side: Side, inputs: Tensor) -> Tensor:
+    def _encoded(self, side: Side, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and map, of one pass through the trunk."""
+        if self.trunk is not None:
+            with torch.no_grad():
+                encode = self.trunk.encode_image if side == "image" else self.trunk.encode_audio
+                encoded = encode(inputs)
+            return encoded["vector"], encoded["map"]
         if side == "image":
-            return self.trunks.image(inputs)
-        return self.trunks.audio((inputs - self.audio_mean) / self.audio_std)
+            places = self.trunks.image(inputs)
+        else:
+            places = self.trunks.audio((inputs - self.audio_mean) / self.audio_std)
+        return places.amax((2, 3)), places
 
 
 def strangers(videos_B: Tensor) -> Tensor | None:
