@@ -1,18 +1,31 @@
-"""What the networks of the seed papers share: two trunks, the loss over all pairs, and where chance stands.
+"""What the networks of the seed papers share: what they hear, two trunks, the loss over all pairs, and chance.
 
-B batch, C channels, M mel bins, F frequency, T time, N steps.
+Deviations of all three from their papers' training: sounds are moved against their frame by up to 0.1 s instead of 1 s
+(`Sampling.jitter_ms`), by one law for matching and other pairs as there; hue, grey, contrast, spectral tilt and masks
+are augmented beside brightness, saturation and loudness (6 dB instead of 10 %); AdamW at 3e-3 with weight decay 0.05
+instead of Adam with 1e-5, at 1e-4 in 2017 (2018 prints no rate); warm-up and half a cosine instead of a rate that
+falls by 0.94 every 16 epochs (2018); weights are averaged; all pairs of a batch are asked instead
+of as many matching as other ones, with the same weight. `TrainConfig` and `Augmentation` can have the papers' numbers.
+
+B batch, C channels, F frequency, T time, N steps.
 """
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from schemas.signal import SAMPLE_RATE_HZ
 from training import losses
+from training.frontend import LogSpectrogram
 from training.models import AvcModel
 from training.negatives import Steps
 from training.sampling import View
 from training.trunks import SeedTrunks
+
+Heard = Literal["log_mel", "spectrogram"]  # as stored, or the papers' 257 bins of waves at 48 kHz
+RATE_HZ: dict[Heard, int] = {"log_mel": SAMPLE_RATE_HZ, "spectrogram": 48_000}
 
 
 class SeedModel(AvcModel):
@@ -20,14 +33,17 @@ class SeedModel(AvcModel):
 
     is_centred: Tensor
 
-    def __init__(self, width: int, stem_stride: int, frame_px: int) -> None:
-        super().__init__(View(frame_px))
+    def __init__(self, width: int, stem_stride: int, frame_px: int, front_end: Heard) -> None:
+        if front_end == "spectrogram":
+            super().__init__(View(frame_px, sound="wave"), LogSpectrogram(RATE_HZ[front_end]))
+        else:
+            super().__init__(View(frame_px))
         self.trunks = SeedTrunks(width, stem_stride)
         self.register_buffer("is_centred", torch.tensor(False))
 
-    def heard(self, log_mel_BMT: Tensor) -> Tensor:
-        """The hearing trunk's map (B, C, f, t) of a log-mel, standardized."""
-        return self.trunks.audio((log_mel_BMT - self.audio_mean) / self.audio_std)
+    def heard(self, spectrogram_BFT: Tensor) -> Tensor:
+        """The hearing trunk's map (B, C, f, t) of what the front end gives, standardized."""
+        return self.trunks.audio((spectrogram_BFT - self.audio_mean) / self.audio_std)
 
     def loss(self, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
         """Cross-entropy over all pairs; the first batch sets where chance stands, if there is a `centred_bias`."""

@@ -1,16 +1,24 @@
 """L3-Net, AVE-Net and AVOL-Net against their papers' tables, and the pitfalls of those who rebuilt them."""
 
 import math
+from dataclasses import replace
 
+import avc_fixtures as shards
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
+from schemas.feature import PROFILES, Profile
 from training import losses
-from training.checkpoint import num_parameters
+from training.checkpoint import load_model, num_parameters
+from training.data import open_dataset
+from training.loop import TrainConfig, train
 from training.models import ave, avol, l3
 from training.negatives import Steps
+from training.sampling import Sampling
+from training.scorer import Scorer, examples
 from training.trunks import vgg
 
 PAPER = {
@@ -75,6 +83,52 @@ def test_the_heads_have_the_papers_size(name, head):
     model = PAPER[name]
 
     assert num_parameters(model) == num_parameters(model.trunks) + head
+
+
+@pytest.mark.parametrize("name", sorted(PAPER))
+@torch.inference_mode()
+def test_the_papers_networks_hear_the_papers_spectrogram(name):
+    model = PAPER[name].eval()
+
+    heard = model.front_end(0.1 * torch.randn(1, 1, 48_000))
+
+    assert heard.shape == (1, 257, 199)
+    assert model.heard(heard).shape == (1, 512, 16, 12)
+    assert model.view.sound == "wave"
+
+
+@pytest.mark.parametrize("module", [l3, ave, avol])
+def test_the_profile_seed_is_for_the_papers_networks(module):
+    for preset in ("paper", "spectrogram"):
+        module.needs(module.PRESETS[preset]).check(PROFILES["seed"], preset)
+    with pytest.raises(
+        ValueError, match="sample_rate_hz 16000 instead of 48000; build a version with profile 'seed'"
+    ):
+        module.needs(module.PRESETS["paper"]).check(PROFILES["standard"], "paper")
+    assert l3.PRESETS["paper"].stem_stride == 1
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_they_train_on_waves_of_48_khz_and_are_exported(tmp_path, name):
+    profile = Profile("seed", sample_rate_hz=48_000)
+    clips = [
+        replace(clip, wave=np.repeat(clip.wave, 3)[:, None], rate_hz=48_000)
+        for clip in shards.corresponding({"train": 4, "val": 3})
+    ]
+    dataset = open_dataset(tmp_path, shards.write_dataset(tmp_path, clips, profile=profile))
+    config = replace(SMALL[name], front_end="spectrogram")
+    run = TrainConfig(steps=2, seconds=None, sampling=Sampling(4, 1), num_validations=1)
+
+    told = list(train(dataset, name, config, run, tmp_path / "run"))
+    scorer = Scorer(load_model(tmp_path / "run" / "best.pt")).eval().requires_grad_(False)
+    batch = torch.export.Dim("batch", min=2, max=1024)
+    shapes = ({0: batch}, {0: batch})
+    program = torch.export.export(scorer, examples(scorer.model), dynamic_shapes=shapes).module()
+
+    assert math.isfinite(told[-1]["loss"])
+    frames, waves = examples(scorer.model)
+    three = (torch.cat([frames, frames[:1]]), torch.cat([waves, waves[:1] + 0.1]))
+    torch.testing.assert_close(program(*three), scorer(*three))
 
 
 @torch.inference_mode()

@@ -3,7 +3,10 @@
 Figure 2a, b and d: each trunk's maximum goes through fc1 (512 x 128, ReLU) and fc2 (128 x 128) to a vector of norm
 1; the Euclidean distance of two vectors goes through fc3. Deviations: fc3's two-way softmax is one logit, its
 difference; `proj_bn` adds BatchNorm after fc1, without which pair losses stayed at ln 2 in our toy runs where
-they learnt with it (False is the paper's); `Config()` is the quarter-width, 112 px network that CPUs train.
+they learnt with it (False is the paper's); `Config()` is the quarter-width, 112 px network that CPUs train, on the
+stored log-mel. `PRESETS["paper"]` has the paper's size and hears its 257-bin spectrogram of 48 kHz (profile `seed`),
+`PRESETS["spectrogram"]` is the small network on that. What differs in training (jitter, augmentation, optimizer,
+schedule) stands in `training/seeds.py`.
 
 N pictures, M sounds, B batch, C channels, H height, W width, F frequency, T time, D embedding.
 """
@@ -16,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.models import Needs
-from training.seeds import SeedModel
+from training.seeds import RATE_HZ, Heard, SeedModel
 from training.trunks import everywhere
 
 SLOPE = (
@@ -34,14 +37,19 @@ class Config:
     stem_stride: int = 2
     proj_bn: bool = True
     frame_px: int = 112
+    front_end: Heard = "log_mel"
 
 
-PRESETS = {"small": Config(), "paper": Config(width=64, proj_bn=False, frame_px=224)}
+PRESETS = {
+    "small": Config(),
+    "spectrogram": Config(front_end="spectrogram"),
+    "paper": Config(width=64, proj_bn=False, frame_px=224, front_end="spectrogram"),
+}
 
 
 def needs(config: Config) -> Needs:
-    """Frames with room for a random crop."""
-    return Needs(frame_short_side_px=config.frame_px)
+    """Frames with room for a random crop, and sound at the front end's rate."""
+    return Needs(config.frame_px, RATE_HZ[config.front_end])
 
 
 def build(config: Config) -> "Ave":
@@ -53,7 +61,7 @@ class Ave(SeedModel):
     """Two trunks, two projections, one distance, and an affine that starts with the right sign."""
 
     def __init__(self, config: Config) -> None:
-        super().__init__(config.width, config.stem_stride, config.frame_px)
+        super().__init__(config.width, config.stem_stride, config.frame_px, config.front_end)
         self.image_head = projection(8 * config.width, config.embedding, proj_bn=config.proj_bn)
         self.audio_head = projection(8 * config.width, config.embedding, proj_bn=config.proj_bn)
         self.fc3_weight = nn.Parameter(torch.tensor([SLOPE]))
@@ -64,9 +72,9 @@ class Ave(SeedModel):
         x_BCHW = self.trunks.image(images_BCHW)
         return {"vector": _unit(self.image_head(x_BCHW.amax((2, 3)))), "map": x_BCHW}
 
-    def encode_audio(self, log_mel_BMT: Tensor) -> dict[str, Tensor]:
+    def encode_audio(self, heard_BFT: Tensor) -> dict[str, Tensor]:
         """`vector` (B, D), rows of norm 1; `map` (B, C, t): the trunk's largest response at each moment."""
-        x_BCFT = self.heard(log_mel_BMT)
+        x_BCFT = self.heard(heard_BFT)
         return {"vector": _unit(self.audio_head(x_BCFT.amax((2, 3)))), "map": x_BCFT.amax(2)}
 
     def similarity(self, V: Tensor, A: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ Figure 4: the picture's map goes through conv5 (512 to 128) and conv6 (128 to 12
 the sound's vector is AVE-Net's without normalisation. The scalar product at each place goes through conv7 (a scale
 and a bias), and the largest of the places says whether the two belong together. Deviations: ReLU after conv5, as
 after fc1, which the figure leaves open; the sigmoid comes after the maximum, where it gives the same; `proj_bn`
-as in AVE-Net; `Config()` is the quarter-width, 112 px network that CPUs train.
+as in AVE-Net; `Config()` and the presets are AVE-Net's. What differs in training (jitter, augmentation, optimizer,
+schedule) stands in `training/seeds.py`.
 
 N pictures, M sounds, B batch, C channels, D embedding, P places (h x w), H height, W width, F frequency, T time.
 """
@@ -32,7 +33,7 @@ class Avol(SeedModel):
     """A picture is all its places: its `vector` is the map in a row, because no shorter one scores a pair."""
 
     def __init__(self, config: Config) -> None:
-        super().__init__(config.width, config.stem_stride, config.frame_px)
+        super().__init__(config.width, config.stem_stride, config.frame_px, config.front_end)
         self.embedding = config.embedding
         self.image_head = projection(8 * config.width, config.embedding, proj_bn=config.proj_bn)
         self.audio_head = projection(8 * config.width, config.embedding, proj_bn=config.proj_bn)
@@ -44,9 +45,9 @@ class Avol(SeedModel):
         map_BDHW = everywhere(self.image_head, self.trunks.image(images_BCHW)).float()
         return {"vector": map_BDHW.flatten(1), "map": map_BDHW}
 
-    def encode_audio(self, log_mel_BMT: Tensor) -> dict[str, Tensor]:
+    def encode_audio(self, heard_BFT: Tensor) -> dict[str, Tensor]:
         """`vector` (B, D); `map` (B, C, t): the trunk's largest response at each moment."""
-        x_BCFT = self.heard(log_mel_BMT)
+        x_BCFT = self.heard(heard_BFT)
         return {"vector": self.audio_head(x_BCFT.amax((2, 3))).float(), "map": x_BCFT.amax(2)}
 
     def similarity(self, V: Tensor, A: Tensor) -> Tensor:

@@ -2,7 +2,9 @@
 
 Section 3 and figure 2; the layer table is that of Objects that Sound (2018), figure 2a-c. Deviations: the two-way
 softmax is one logit (its difference), which has the same loss; `Config()` is the quarter-width, 112 px network
-that CPUs train, on the stored log-mel instead of the 257-bin spectrogram; `PRESETS["paper"]` has the paper's size.
+that CPUs train, on the stored log-mel. `PRESETS["paper"]` has the paper's size and hears its 257-bin spectrogram of
+48 kHz (profile `seed`), `PRESETS["spectrogram"]` is the small network on that. What differs in training (jitter,
+augmentation, optimizer, schedule) stands in `training/seeds.py`.
 
 N pictures, M sounds, B batch, C channels, H height, W width, F frequency, T time, D hidden units.
 """
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from training.models import Needs
-from training.seeds import SeedModel
+from training.seeds import RATE_HZ, Heard, SeedModel
 from training.trunks import everywhere
 
 
@@ -25,18 +27,20 @@ class Config:
     hidden: int = 128  # of the fusion's first layer
     stem_stride: int = 2  # 1 in 2017, 2 in 2018
     frame_px: int = 112
+    front_end: Heard = "log_mel"
 
 
 PRESETS = {
     "small": Config(),
-    "paper": Config(width=64, stem_stride=1, frame_px=224),
-    "paper2018": Config(width=64, frame_px=224),
+    "spectrogram": Config(front_end="spectrogram"),
+    "paper": Config(width=64, stem_stride=1, frame_px=224, front_end="spectrogram"),
+    "paper2018": Config(width=64, frame_px=224, front_end="spectrogram"),
 }
 
 
 def needs(config: Config) -> Needs:
-    """Frames with room for a random crop."""
-    return Needs(frame_short_side_px=config.frame_px)
+    """Frames with room for a random crop, and sound at the front end's rate."""
+    return Needs(config.frame_px, RATE_HZ[config.front_end])
 
 
 def build(config: Config) -> "L3":
@@ -52,7 +56,7 @@ class L3(SeedModel):
     """
 
     def __init__(self, config: Config) -> None:
-        super().__init__(config.width, config.stem_stride, config.frame_px)
+        super().__init__(config.width, config.stem_stride, config.frame_px, config.front_end)
         self.fc1_image = nn.Linear(8 * config.width, config.hidden)
         # One bias is enough for a sum.
         self.fc1_audio = nn.Linear(8 * config.width, config.hidden, bias=False)
@@ -63,9 +67,9 @@ class L3(SeedModel):
         x_BCHW = self.trunks.image(images_BCHW)
         return {"vector": self.fc1_image(x_BCHW.amax((2, 3))), "map": x_BCHW}
 
-    def encode_audio(self, log_mel_BMT: Tensor) -> dict[str, Tensor]:
+    def encode_audio(self, heard_BFT: Tensor) -> dict[str, Tensor]:
         """`vector` (B, D): fc1's share of the sound; `map` (B, C, t): the trunk's largest response a moment."""
-        x_BCFT = self.heard(log_mel_BMT)
+        x_BCFT = self.heard(heard_BFT)
         return {"vector": self.fc1_audio(x_BCFT.amax((2, 3))), "map": x_BCFT.amax(2)}
 
     def similarity(self, V: Tensor, A: Tensor) -> Tensor:
