@@ -44,7 +44,7 @@ def compare_models(options: ExperimentOptions, variants: Sequence[Variant]) -> l
         variant.check()  # a slip in the last name is told before the first trains
     compared, steps = [], options.steps
     for variant in variants:
-        runs, asked = [], replace(options, model=variant.model, settings=variant.settings)
+        runs, asked = [], replace(options, model=variant.model, settings=variant.settings, is_offered=False)
         for seed in SEEDS:
             log.info("compare: %s, seed %d", variant.name, seed)
             runs.append(run_experiment(replace(asked, seed=seed, steps=steps)))

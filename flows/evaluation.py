@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
@@ -14,11 +15,12 @@ from schemas.manifest import write_text
 from tasks.funnel import measure_funnel
 from tasks.sources import studio
 from training import tracking
-from training.checkpoint import load_model
+from training.checkpoint import load_model, read_checkpoint
 from training.data import Dataset
 from training.evaluation import correspondence, retrieval, synchrony
 from training.evaluation.correspondence import PairConfig
 from training.loop import BEST
+from training.models import configure, load
 from training.models.sync import Sync
 from training.negatives import Negatives
 from training.report import ReportInputs, write_report
@@ -71,6 +73,18 @@ def evaluate(experiment: "Experiment", run: tracking.Run, history: list[dict[str
     )
     log.info("report: %s", write_report(experiment.folder(run) / REPORT, page))
     return results
+
+
+def measured(experiment: "Experiment", path: Path) -> tuple[float, str]:
+    """AUC and evaluation digest of any checkpoint on the experiment's held-out clips.
+
+    Raises ValueError where the version lacks what its model needs.
+    """
+    dataset, groups, content = experiment.dataset(), groups_of(experiment.pipeline), read_checkpoint(path)
+    name = content["model"]
+    load(name).needs(configure(name, content["config"])).check(dataset.profile, name)
+    found = correspondence.evaluate(load_model(path), dataset, groups.of_video, held_out=groups.held_out)
+    return found["random"]["auc"]["value"], found["evaluation_digest"]
 
 
 def _conditions(

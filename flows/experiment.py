@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,17 @@ from prefect import flow
 
 from flows.begun import Note, begun
 from flows.categories import thinned, with_labels
-from flows.evaluation import REPORT, evaluate
+from flows.evaluation import REPORT, evaluate, measured
 from flows.pipeline import BuildOptions, Pipeline, resolve
 from schemas.manifest import digest_of
 from schemas.shard import Version, published, read_exclusions, read_version
 from tasks.labels import machine_ids
 from tasks.leases import lease, training_mark
 from tasks.stages import stage_task
-from training import tracking
+from training import registry, tracking
 from training.checkpoint import ResumeError, load_model
 from training.data import Dataset, open_dataset
+from training.gate import Verdict
 from training.history import History
 from training.loop import BEST, TrainConfig, train
 from training.models import load
@@ -51,6 +53,7 @@ class ExperimentOptions:
     state: str | None = None
     with_media: bool | None = None  # None: only what the studio generated goes into pages
     settings: Mapping[str, Any] = field(default_factory=dict)  # others of `presets.TrainSettings`
+    is_offered: bool = True  # for registration and promotion
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Experiment:
     store: tracking.Store
     with_media: bool
     exclude: frozenset[str] = frozenset()  # the version's exclusion list
+    is_offered: bool = True
 
     def dataset(self) -> Dataset:
         """The version without what its list excludes, and of the rest what the settings choose."""
@@ -173,7 +177,8 @@ def prepare(options: ExperimentOptions) -> Experiment:
     version = read_version(pipeline.root, options.dataset_version)
     store = tracking.Store.of(pipeline.here)
     with_media = pipeline.is_studio if options.with_media is None else options.with_media
-    return Experiment(pipeline, version, store, with_media, read_exclusions(pipeline.root, version.digest))
+    excluded = read_exclusions(pipeline.root, version.digest)
+    return Experiment(pipeline, version, store, with_media, excluded, options.is_offered)
 
 
 def _train(experiment: Experiment, run: tracking.Run) -> list[dict[str, float]]:
@@ -216,15 +221,21 @@ def _told(steps: Iterator[dict[str, float]]) -> Iterator[dict[str, float]]:
         yield metrics
 
 
-def _promote(experiment: Experiment, run: tracking.Run, results: dict[str, Any]) -> tracking.Verdict:
+def _promote(experiment: Experiment, run: tracking.Run, results: dict[str, Any]) -> Verdict:
     """Registers the model and lets the gate compare it with the champion on the same evaluation."""
+    if not experiment.is_offered:
+        return Verdict(False, "not offered: one of a comparison; train it alone to register it")
     asked = results["correspondence"]
     log.info("register: exporting the model (takes some seconds)")
-    version = tracking.register(
+    version = registry.register(
         run,
         load_model(experiment.folder(run) / BEST),
         REGISTERED,
         score=asked["random"]["auc"]["value"],
         evaluation_digest=asked["evaluation_digest"],
     )
-    return tracking.promote(experiment.store, REGISTERED, version)
+    lacking = registry.measure_champion(
+        experiment.store, REGISTERED, asked["evaluation_digest"], partial(measured, experiment)
+    )
+    verdict = registry.promote(experiment.store, REGISTERED, version)
+    return replace(verdict, reason=f"{verdict.reason} ({lacking})") if lacking else verdict

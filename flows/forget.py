@@ -148,8 +148,8 @@ def _clean_tracking(here: Path, video_ids: Sequence[str], held: Mapping[str, boo
     store = Store.of(here)
     if not (held and (store.uri or (here / "mlruns" / "mlflow.db").is_file())):
         return
-    from training import tracking
+    from training import registry, tracking
     from training.takedown import without_media
 
     done.artifacts = tracking.clean_artifacts(store, held, partial(without_media, video_ids=video_ids))
-    done.models = tracking.tag_forgotten(store, held)
+    done.models = registry.tag_forgotten(store, held)

@@ -1,50 +1,34 @@
-"""Runs, registered models and the champion, in MLflow: the only import of it.
+"""Runs in MLflow, which nothing but this and `training/registry.py` imports.
 
-The store is a SQLite file with artifacts beside it, or any tracking server by address. What is registered is
-an exported program (pt2): it loads without this repository, and nothing pickled is ever loaded.
+The store is a SQLite file with artifacts beside it, or any tracking server by address.
 """
 
 import json
 import logging
 import math
-import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
-os.environ.setdefault("DO_NOT_TRACK", "true")
-
 import mlflow
-import numpy as np
-import torch
-from mlflow import pytorch as mlflow_pytorch
 from mlflow.artifacts import load_text
 from mlflow.data.dataset import Dataset as MlflowDataset
 from mlflow.data.dataset_source import DatasetSource
 from mlflow.entities import Metric, ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
-from mlflow.types import Schema, TensorSpec
 
-from training.gate import EVALUATION_DIGEST, SCORE, Verdict, compare
 from training.leaves import leaves, numbers
-from training.models import AvcModel
-from training.scorer import Scorer, examples
 from training.store import Store, address_kept
 
 log = logging.getLogger(__name__)
 
 EXPERIMENT = "mcgurk"
-CHAMPION, CHALLENGER = "champion", "challenger"
 MAX_DIGEST = 36  # characters that MLflow takes; the tag `dataset_version` has all of them
 MAX_BATCH = 1000  # metrics in one request, by MLflow's REST limit
-FORGOTTEN = "trained_on_forgotten"  # tag of a model version: `yes`, or `possibly` where its shards are gone
 TEXTS = (".html", ".json", ".txt", ".csv", ".md")  # artefacts that may name or show a clip
 
 
@@ -134,7 +118,7 @@ class RunSpec:
 @contextmanager
 def experiment_run(store: Store, spec: RunSpec) -> Iterator[Run]:
     """An MLflow run, new or gone on with; failed where the block raises."""
-    _connect(store)
+    connect(store)
     with mlflow.start_run(spec.run_id, run_name=spec.name, log_system_metrics=False) as active:
         run = Run(MlflowClient(), active.info.run_id)
         if spec.run_id is None:
@@ -165,7 +149,7 @@ def system_metrics(run: Run) -> Iterator[None]:
 
 def has_run(store: Store, run_id: str) -> bool:
     """Whether `run_id` is there to go on with."""
-    _connect(store)
+    connect(store)
     try:
         return MlflowClient().get_run(run_id).info.lifecycle_stage == "active"
     except MlflowException:
@@ -181,70 +165,9 @@ class _VersionDataset(MlflowDataset):
         return self._version[:MAX_DIGEST]
 
 
-def register(run: Run, model: AvcModel, model_name: str, *, score: float, evaluation_digest: str) -> str:
-    """Registers the model as an exported program and makes it `@challenger`; returns its version.
-
-    `score` was measured on the pairs that `evaluation_digest` names; the gate compares nothing else.
-    """
-    scorer = Scorer(model).eval()
-    for parameter in scorer.parameters():
-        parameter.requires_grad_(False)
-    example = tuple(tensor.numpy() for tensor in examples(model))
-    logged = mlflow_pytorch.log_model(
-        scorer,
-        name="model",
-        input_example=example,
-        signature=_signature(example),
-        serialization_format="pt2",
-        # Named, because MLflow finds them out by loading the model in a process of its own (30 s).
-        pip_requirements=[f"torch=={installed_version('torch')}", f"mlflow=={installed_version('mlflow')}"],
-        run_id=run.run_id if mlflow.active_run() is None else None,
-    )
-    client = run.client
-    _ensure_registered_model(client, model_name)
-    tags = {EVALUATION_DIGEST: evaluation_digest, SCORE: repr(float(score))}
-    tags |= {key: value for key, value in client.get_run(run.run_id).data.tags.items() if "." not in key}
-    version = client.create_model_version(model_name, logged.model_uri, run.run_id, tags=tags)
-    client.set_registered_model_alias(model_name, CHALLENGER, version.version)
-    return str(version.version)
-
-
-def promote(store: Store, model_name: str, version: str) -> Verdict:
-    """Makes `version` `@champion` if there is none, or if it scores higher on the same evaluation.
-
-    Not atomic: whoever promotes two versions at once must take turns.
-    """
-    _connect(store)
-    client = MlflowClient()
-    new = client.get_model_version(model_name, version)
-    # Aliases are numbers from SQLite and strings from a server.
-    aliases = {alias: str(v) for alias, v in client.get_registered_model(model_name).aliases.items()}
-    if aliases.get(CHAMPION) == str(version):
-        return Verdict(False, f"version {version} is champion already")
-    current = client.get_model_version(model_name, aliases[CHAMPION]) if CHAMPION in aliases else None
-    verdict = compare(dict(new.tags), dict(current.tags) if current else None)
-    if verdict.is_promoted:
-        client.set_registered_model_alias(model_name, CHAMPION, version)
-    log.info("version %s of %s: %s", version, model_name, verdict.reason)
-    return verdict
-
-
-def champion_uri(store: Store, model_name: str) -> str | None:
-    """The address under which MLflow loads the champion; None where there is none."""
-    _connect(store)
-    found = [m for m in MlflowClient().search_registered_models() if m.name == model_name]
-    return f"models:/{model_name}@{CHAMPION}" if found and CHAMPION in found[0].aliases else None
-
-
-def load_scorer(store: Store, uri: str) -> torch.nn.Module:
-    """A registered program: `forward(frames, audio)` as `training.frontend.Scorer` has it."""
-    _connect(store)
-    return mlflow_pytorch.load_model(uri)
-
-
 def clean_artifacts(store: Store, digests: Collection[str], clean: Callable[[str], str]) -> list[str]:
     """Text artefacts of runs on the versions `digests`, rewritten by `clean`; those that it changed."""
-    _connect(store)
+    connect(store)
     client, changed = MlflowClient(), []
     for run_id in sorted(run for digest in digests for run in _runs_on(client, digest)):
         for path in [one.path for one in client.list_artifacts(run_id) if one.path.endswith(TEXTS)]:
@@ -262,20 +185,8 @@ def _runs_on(client: MlflowClient, digest: str) -> list[str]:
     return [run.info.run_id for run in found]
 
 
-def tag_forgotten(store: Store, held: Mapping[str, bool]) -> list[str]:
-    """Tags the model versions trained on the versions `held` (digest -> for certain); says which they are."""
-    _connect(store)
-    client, told = MlflowClient(), []
-    for model in client.search_model_versions():
-        is_sure = held.get(model.tags.get("dataset_version", ""))
-        if is_sure is not None:
-            value = "yes" if is_sure or model.tags.get(FORGOTTEN) == "yes" else "possibly"
-            client.set_model_version_tag(model.name, str(model.version), FORGOTTEN, value)
-            told.append(f"{model.name} version {model.version}: {FORGOTTEN} = {value}")
-    return sorted(told)
-
-
-def _connect(store: Store) -> None:
+def connect(store: Store) -> None:
+    """Points MLflow to `store`, and opens the experiment there."""
     if store.root is not None and not store.uri:
         (store.root / "mlruns" / "artifacts").mkdir(parents=True, exist_ok=True)
     with address_kept():
@@ -284,16 +195,3 @@ def _connect(store: Store) -> None:
     if mlflow.get_experiment_by_name(EXPERIMENT) is None:
         mlflow.create_experiment(EXPERIMENT, artifact_location=store.artifacts)
     mlflow.set_experiment(EXPERIMENT)
-
-
-def _signature(example: Sequence[np.ndarray]) -> ModelSignature:
-    inputs: list[Any] = [
-        TensorSpec(one.dtype, (-1, *one.shape[1:]), name)
-        for one, name in zip(example, ("frames", "audio"), strict=True)
-    ]
-    return ModelSignature(Schema(inputs), Schema([TensorSpec(np.dtype(np.float32), (-1,), "logit")]))
-
-
-def _ensure_registered_model(client: MlflowClient, name: str) -> None:
-    if not any(model.name == name for model in client.search_registered_models()):
-        client.create_registered_model(name)

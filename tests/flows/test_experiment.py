@@ -39,3 +39,19 @@ def test_an_unfinished_run_of_other_code_is_left_and_a_new_one_begun(root):
     assert second["run_id"] != first["run_id"] and second["steps"] == 2
     assert not note.exists()
     assert tracking.has_run(experiment.store, first["run_id"])
+
+
+def test_a_champion_of_an_earlier_version_is_measured_on_the_latest(root):
+    compared = run_experiment(options(root, is_offered=False))
+    first = run_experiment(options(root, seed=1))
+    shards.write_dataset(root, shards.corresponding({"train": 12, "val": 6, "eval": 15}, num_kinds=3))
+
+    second = run_experiment(options(root, seed=2))
+
+    assert "not offered" in compared["reason"]
+    assert first["is_promoted"] and "first champion" in first["reason"]
+    assert "the champion's" in second["reason"]  # compared, and not refused
+    digests = [one["correspondence"]["evaluation_digest"] for one in (first, second)]
+    assert digests[0] != digests[1]
+    versions = tracking.MlflowClient(prepare(options(root)).store.tracking_uri).search_model_versions()
+    assert [one.tags["evaluation_digest"] for one in versions] == [digests[1]] * 2

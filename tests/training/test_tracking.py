@@ -15,18 +15,10 @@ from real_servers import wait_for
 from schemas.signal import INT16_SCALE
 from training import tracking
 from training.checkpoint import load_model
+from training.gate import compare
+from training.registry import champion_uri, measure_champion, promote, register
 from training.scorer import Scorer
-from training.tracking import (
-    RunSpec,
-    Store,
-    VersionSource,
-    champion_uri,
-    compare,
-    experiment_run,
-    has_run,
-    promote,
-    register,
-)
+from training.tracking import RunSpec, Store, VersionSource, experiment_run, has_run
 
 NAME = "mcgurk-test"
 # Loads by the address that the registry gives, in a Python that sees neither this repository nor its paths.
@@ -197,6 +189,29 @@ def test_the_gate_of_the_registry(store, registered, model):
     aliases = tracking.MlflowClient(store.tracking_uri).get_registered_model(NAME).aliases
     assert {alias: str(v) for alias, v in aliases.items()} == {"champion": version, "challenger": version}
     assert "already" in promote(store, NAME, version).reason
+
+
+def test_a_champion_of_other_clips_is_measured_on_these(tmp_path, model, trained):
+    store, asked = Store(tmp_path), []
+
+    def offered(score, digest, artefact=True):
+        with experiment_run(store, RunSpec("next", {}, VersionSource("d" * 64, ""), {})) as run:
+            if artefact:
+                run.log_artifact(trained)
+            return promote(store, NAME, register(run, model, NAME, score=score, evaluation_digest=digest))
+
+    def measure(path):
+        asked.append(load_model(path))
+        return 0.6, "e2"
+
+    assert offered(0.8, "e1").is_promoted
+    assert measure_champion(store, NAME, "e1", measure) == "" and not asked
+    assert measure_champion(store, NAME, "e2", measure) == "" and len(asked) == 1
+    assert offered(0.7, "e2", artefact=False).is_promoted  # 0.6 there, whatever it was elsewhere
+    assert "best.pt of the champion is not among the artefacts" in measure_champion(
+        store, NAME, "e3", measure
+    )
+    assert "refused" in offered(0.9, "e3").reason
 
 
 def test_the_gate_compares_only_what_can_be_compared():
