@@ -1,5 +1,6 @@
 """Notes of trainings that have begun, by what they depend on, so that the same command goes on with the same run."""
 
+import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,7 +34,20 @@ class Note:
 
 @contextmanager
 def begun(state: Path, identity: str) -> Iterator[Note]:
-    """The note of the training `identity`; it goes when the block ends well, and stays when it does not."""
+    """The note of the training `identity`; it goes when the block ends well, and stays when it does not.
+
+    Raises ValueError where another process is in such a block: two would share one run and one folder.
+    """
     note = Note(state / FOLDER / identity[:NAME])
-    yield note
-    note.drop()
+    note.path.parent.mkdir(parents=True, exist_ok=True)
+    # A file of its own, which stays: the note is another file each time that it is written.
+    with note.path.with_suffix(".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process
+        except BlockingIOError:
+            raise ValueError(
+                "the same training, of the same clips with the same settings, is running: wait for it, or give "
+                "this one another model, preset or root"
+            ) from None
+        yield note
+        note.drop()
