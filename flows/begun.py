@@ -51,3 +51,8 @@ def begun(state: Path, identity: str) -> Iterator[Note]:
             ) from None
         yield note
         note.drop()
+
+
+def results_path(state: Path, identity: str) -> Path:
+    """Where the results of training `identity` stand until the comparison that it belongs to has ended."""
+    return state / FOLDER / f"{identity[:NAME]}.json"

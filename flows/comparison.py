@@ -1,16 +1,20 @@
 """compare_models: variants of a training on one dataset version, at equal encoded inputs, with three seeds each."""
 
+import json
 import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from prefect import flow
 
-from flows.experiment import ExperimentOptions, run_experiment
+from flows.begun import results_path
+from flows.experiment import ExperimentOptions, prepare, run_experiment
 from flows.studies import Variant
+from schemas.manifest import write_text
 
 log = logging.getLogger(__name__)
 
@@ -38,19 +42,35 @@ def compare_models(options: ExperimentOptions, variants: Sequence[Variant]) -> l
     """Trains each variant with each seed, all for as many steps as the first one takes in the preset's time.
 
     Batches have as many clips for all, and so the number of pictures and sounds that are encoded is the same.
-    Raises ValueError for a model that is not there.
+    After a kill, trainings that have ended are not done again. Raises ValueError for a model that is not there.
     """
     for variant in variants:
         variant.check()  # a slip in the last name is told before the first trains
-    compared, steps = [], options.steps
+    compared, steps, kept = [], options.steps, []
     for variant in variants:
         runs, asked = [], replace(options, model=variant.model, settings=variant.settings, is_offered=False)
         for seed in SEEDS:
             log.info("compare: %s, seed %d", variant.name, seed)
-            runs.append(run_experiment(replace(asked, seed=seed, steps=steps)))
+            found, path = _results(replace(asked, seed=seed, steps=steps))
+            runs.append(found)
+            kept.append(path)
             steps = steps or runs[0]["steps"]
         compared.append(_compared(variant.name, runs))
+    for path in kept:
+        path.unlink(missing_ok=True)
     return compared
+
+
+def _results(options: ExperimentOptions) -> tuple[dict[str, Any], Path]:
+    """The results of one training, and where they stand, so that a comparison that was killed goes on after it."""
+    experiment = prepare(options)
+    path = results_path(experiment.pipeline.state, experiment.identity)
+    if path.is_file():
+        log.info("compare: that training has ended, and its results stand")
+        return json.loads(path.read_text()), path
+    found = run_experiment(options)
+    write_text(path, json.dumps(found))
+    return found, path
 
 
 def _compared(name: str, runs: Sequence[dict[str, Any]]) -> Compared:

@@ -6,7 +6,10 @@ import avc_fixtures as shards
 import pytest
 import torch
 
+from flows import comparison
+from flows.comparison import compare_models
 from flows.experiment import ExperimentOptions, prepare, run_experiment
+from flows.studies import Variant
 from training import tracking
 from training.checkpoint import read_checkpoint
 from training.progress import LAST
@@ -55,3 +58,20 @@ def test_a_champion_of_an_earlier_version_is_measured_on_the_latest(root):
     assert digests[0] != digests[1]
     versions = tracking.MlflowClient(prepare(options(root)).store.tracking_uri).search_model_versions()
     assert [one.tags["evaluation_digest"] for one in versions] == [digests[1]] * 2
+
+
+def test_a_comparison_goes_on_after_the_trainings_that_have_ended(root, monkeypatch):
+    monkeypatch.setattr(comparison, "SEEDS", (0, 1))
+    small, paper = Variant("small", "contrastive"), Variant("paper", "l3/paper")
+    with pytest.raises(ValueError, match="sample_rate_hz"):  # of a version at another rate
+        compare_models(options(root), [small, paper])
+
+    compared = compare_models(options(root), [small, Variant("shallow", "contrastive/shallow")])
+
+    store = prepare(options(root)).store
+    client = tracking.MlflowClient(store.tracking_uri)
+    experiments = [one.experiment_id for one in client.search_experiments()]
+    models = [run.data.params["model"] for run in client.search_runs(experiments)]
+    assert sorted(models) == ["contrastive"] * 2 + ["contrastive/shallow"] * 2 + ["l3/paper"]
+    assert [one.name for one in compared] == ["small", "shallow"] and compared[0].steps == 2
+    assert not list((root / "state" / "trainings").glob("*.json"))
