@@ -23,6 +23,7 @@ from training.loop import BEST
 from training.models import configure, load
 from training.models.sync import Sync
 from training.negatives import Negatives
+from training.precision import pick_device
 from training.report import ReportInputs, write_report
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Groups:
 
 def evaluate(experiment: "Experiment", run: tracking.Run, history: list[dict[str, float]]) -> dict[str, Any]:
     """The answers of every evaluation, beside the report that shows them."""
-    dataset, model = experiment.dataset(), load_model(experiment.folder(run) / BEST)
+    dataset, model = experiment.dataset(), load_model(experiment.folder(run) / BEST).to(pick_device())
     groups = groups_of(experiment.pipeline)
     log.info("evaluate: correspondence and retrieval on held-out videos")
     pairs = PairConfig(tolerance_ms=experiment.own_training.get("negatives", Negatives()).tolerance_ms)
@@ -83,7 +84,8 @@ def measured(experiment: "Experiment", path: Path) -> tuple[float, str]:
     dataset, groups, content = experiment.dataset(), groups_of(experiment.pipeline), read_checkpoint(path)
     name = content["model"]
     load(name).needs(configure(name, content["config"])).check(dataset.profile, name)
-    found = correspondence.evaluate(load_model(path), dataset, groups.of_video, held_out=groups.held_out)
+    model = load_model(path).to(pick_device())
+    found = correspondence.evaluate(model, dataset, groups.of_video, held_out=groups.held_out)
     return found["random"]["auc"]["value"], found["evaluation_digest"]
 
 

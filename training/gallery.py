@@ -15,7 +15,7 @@ from training import figures
 from training.data import Dataset, clip_groups
 from training.decoding import load_batch, window_start
 from training.embeddings import Embeddings, embed, pictures
-from training.evaluation.correspondence import SPLIT
+from training.evaluation import SPLIT
 from training.evaluation.retrieval import clip_scores, ranks
 from training.models import AvcModel
 from training.sampling import View, even_plan, usable

@@ -35,7 +35,7 @@ from training.ranks import Ranks, open_ranks
 from training.sampling import Epoch, Sampling, Share, even_plan, usable
 from training.step import Encoder, Gradients
 from training.streaming import batches
-from training.validation import all_pairs, fit_calibration, require_pairs
+from training.validation import all_pairs, combine, fit_calibration, require_pairs
 
 log = logging.getLogger(__name__)
 
@@ -281,9 +281,10 @@ class Trainer:
             metrics |= probe_towers(model, self.train_clips, self.val_clips, config.sampling)
         for name, clips in (("val", self.val_clips), ("train", self.train_clips)):
             encoded = embed(model, self._some(clips), config.validation_steps, is_bf16=self.is_bf16)
+            combined = combine(model, encoded, config.negatives)
             if name == "val":
-                model.calibration.copy_(torch.tensor(fit_calibration(model, encoded, config.negatives)))
-            numbers = all_pairs(model, encoded, config.negatives)
+                model.calibration.copy_(torch.tensor(fit_calibration(combined)))
+            numbers = all_pairs(model, encoded, combined)
             metrics |= {f"{name}_{key}": value for key, value in numbers.items()}
         return metrics
 

@@ -1,8 +1,9 @@
 """What training watches: loss, AUC and accuracy over all combinations of some clips, and the calibration."""
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,22 +26,44 @@ def require_pairs(clips: Dataset, plans: Iterable[Plan], view: View, policy: Neg
         )
 
 
-def all_pairs(model: AvcModel, encoded: Embeddings, policy: Negatives) -> dict[str, float]:
-    """Loss, AUC and balanced accuracy over every step of every clip against the negatives of `policy`."""
-    similarity, matches, counted, steps = _pairs(model, encoded, policy)
-    scale, bias = model.calibration.tolist()
-    logits, labels = (scale * similarity + bias)[counted].numpy(), matches[counted].numpy()
+@dataclass(frozen=True)
+class Combination:
+    """Every step of every clip with itself and with its negatives."""
+
+    similarity: Tensor  # (pairs,)
+    labels: np.ndarray  # bool (pairs,): whether the two are of one step
+    steps: Steps
+
+
+@torch.no_grad()
+def combine(model: AvcModel, encoded: Embeddings, policy: Negatives) -> Combination:
+    """The full combination of the clips' steps, without what neither matches nor is a negative by `policy`."""
+    V, A = encoded.image.flatten(0, 1), encoded.audio.flatten(0, 1)
+    device, steps = model.calibration.device, encoded.steps(policy)
+    matches = torch.eye(len(V), dtype=torch.bool)
+    counted = matches | steps.negatives
+    if model.is_early_fusion:  # a pair that does not count would cost as much as one that does
+        rows, columns = counted.nonzero(as_tuple=True)
+        similarity = model.paired_in_blocks(V[rows].to(device), A[columns].to(device)).cpu()
+    else:
+        similarity = model.similarity(V.to(device), A.to(device)).cpu()[counted]
+    return Combination(similarity, matches[counted].numpy(), steps)
+
+
+def all_pairs(model: AvcModel, encoded: Embeddings, combined: Combination) -> dict[str, float]:
+    """Loss, AUC and balanced accuracy of the model on the clips and their combination."""
+    labels, logits = combined.labels, model.calibrated(combined.similarity.to(model.calibration.device))
+    logits = logits.cpu().numpy()
     return {
-        "loss": _loss(model, encoded, steps),
+        "loss": _loss(model, encoded, combined.steps),
         "auc": statistics.auc(logits, labels),
         "accuracy": statistics.balanced_accuracy(logits, labels),
     }
 
 
-def fit_calibration(model: AvcModel, encoded: Embeddings, policy: Negatives) -> tuple[float, float]:
-    """The affine that makes balanced logits of the model's similarities on these clips."""
-    similarity, matches, counted, _ = _pairs(model, encoded, policy)
-    return statistics.platt(similarity[counted].double().numpy(), matches[counted].numpy())
+def fit_calibration(combined: Combination) -> tuple[float, float]:
+    """The affine that makes balanced logits of the similarities."""
+    return statistics.platt(combined.similarity.double().numpy(), combined.labels)
 
 
 @torch.no_grad()
@@ -48,18 +71,3 @@ def _loss(model: AvcModel, encoded: Embeddings, steps: Steps) -> float:
     device = model.calibration.device
     V, A = encoded.image.flatten(0, 1).to(device), encoded.audio.flatten(0, 1).to(device)
     return float(model.loss(V, A, steps.to(device)))
-
-
-@torch.no_grad()
-def _pairs(model: AvcModel, encoded: Embeddings, policy: Negatives) -> tuple[Tensor, Tensor, Tensor, Steps]:
-    V, A = encoded.image.flatten(0, 1), encoded.audio.flatten(0, 1)
-    device, steps = model.calibration.device, encoded.steps(policy)
-    matches = torch.eye(len(V), dtype=torch.bool)
-    counted = matches | steps.negatives
-    if model.is_early_fusion:  # a pair that does not count would cost as much as one that does
-        similarity = torch.zeros(counted.shape)
-        rows, columns = counted.nonzero(as_tuple=True)
-        similarity[counted] = model.paired_in_blocks(V[rows].to(device), A[columns].to(device)).cpu()
-    else:
-        similarity = model.similarity(V.to(device), A.to(device)).cpu()
-    return similarity, matches, counted, steps

@@ -15,7 +15,7 @@ from training.loop import TrainConfig, train
 from training.negatives import Negatives
 from training.optimizer import Average, learning_rate, parameter_groups
 from training.sampling import Sampling
-from training.validation import all_pairs, fit_calibration
+from training.validation import all_pairs, combine, fit_calibration
 
 
 def test_a_tiny_model_learns_a_correspondence(dataset, trained):
@@ -82,17 +82,15 @@ def test_the_best_weights_are_kept(dataset, tmp_path):
     kept = read_checkpoint(tmp_path / "best.pt")
     assert kept["facts"]["metrics"]["step"] == best["step"]
     again = embed(load_model(tmp_path / "best.pt"), dataset.split("val"), SHORT_RUN.validation_steps)
-    assert all_pairs(load_model(tmp_path / "best.pt"), again, Negatives())["auc"] == pytest.approx(
-        best["val_auc"], abs=0.01
-    )
+    assert numbers(load_model(tmp_path / "best.pt"), again)["auc"] == pytest.approx(best["val_auc"], abs=0.01)
 
 
 def test_validation_does_not_depend_on_order_or_mode(dataset, trained):
     model, val = load_model(trained), dataset.split("val")
     backwards = val.take(np.arange(len(val))[::-1])
 
-    here = all_pairs(model, embed(model, val, 3), Negatives())
-    there = all_pairs(model, embed(model.train(), backwards, 3), Negatives())
+    here = numbers(model, embed(model, val, 3))
+    there = numbers(model, embed(model.train(), backwards, 3))
 
     assert model.training
     assert here == pytest.approx(there, abs=1e-4)
@@ -104,7 +102,7 @@ def test_the_calibration_puts_the_threshold_between_the_classes(dataset, trained
     own = (encoded.image * encoded.audio).sum(-1).mean().item()
     other = (encoded.image * encoded.audio.roll(1, 0)).sum(-1).mean().item()
 
-    scale, bias = fit_calibration(model, encoded, Negatives())
+    scale, bias = fit_calibration(combine(model, encoded, Negatives()))
 
     assert scale > 0
     assert other < -bias / scale < own
@@ -182,6 +180,10 @@ def test_mel_statistics_are_of_the_training_sound(dataset, trained):
     joined = np.concatenate([train_clips.log_mel(row) for row in range(len(train_clips))], axis=1)
 
     np.testing.assert_allclose(model.audio_mean[:, 0], joined.astype(np.float32).mean(1), atol=1e-2)
+
+
+def numbers(model, encoded):
+    return all_pairs(model, encoded, combine(model, encoded, Negatives()))
 
 
 def _splits(dataset):

@@ -17,6 +17,7 @@ from schemas.manifest import digest_of
 from training import statistics
 from training.data import NO_GROUP, Dataset, clip_groups
 from training.embeddings import Embeddings, embed
+from training.evaluation import SPLIT
 from training.models import AvcModel
 from training.negatives import Negatives
 from training.sampling import usable
@@ -26,7 +27,6 @@ CHANCE = 0.5
 PROBE_WIDTH = 256  # Newton's method has a matrix of its square: 25,088 numbers would take 5 GB
 MIN_VIDEOS = 3  # to pair and to leave some out of a probe's training
 PAIR_LISTS = ("random", "same_group")
-SPLIT = "eval"
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ def evaluate(
         )
     encoded = embed(model, clips, config.num_steps)
     random_pairs, alike_pairs = _pair_lists(encoded, group_of, is_known, config)
+    logits = score_pairs(model, encoded, random_pairs)
     result: dict[str, Any] = {
         "question": "correspondence",
         "num_clips": int(is_known.sum()),
@@ -84,7 +85,7 @@ def evaluate(
         "evaluation_digest": digest_of(dataset.lineage, _digest(clips, encoded, [random_pairs, alike_pairs])),
         "pairs_digest": _digest(clips, encoded, [random_pairs]),
         "calibration": [float(value) for value in model.calibration],
-        "random": judge(model, encoded, random_pairs),
+        "random": _judged(encoded, random_pairs, logits),
         "same_group": judge(model, encoded, alike_pairs),
         "shifted": judge(model, encoded, shifted_pairs(encoded, np.flatnonzero(is_known), config)),
         "probes": shortcut_probes(encoded, random_pairs),
@@ -92,7 +93,7 @@ def evaluate(
             name: _group_oracle(pairs, group_of)
             for name, pairs in zip(PAIR_LISTS, (random_pairs, alike_pairs), strict=True)
         },
-        "per_group": _per_group(model, encoded, random_pairs, group_of),
+        "per_group": _per_group(encoded, random_pairs, group_of, logits),
     }
     if held_out:
         lists = _pair_lists(encoded, group_of, ~is_known, config)
@@ -182,10 +183,13 @@ def derangement(videos: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def judge(model: AvcModel, encoded: Embeddings, pairs: Pairs) -> dict[str, Any]:
-    """Accuracies and AUC of the model's logits on `pairs`, by pair and by clip; None without pairs."""
+    """Accuracies and AUC of the model's logits on `pairs`, by pair and by clip; only their number without pairs."""
+    return _judged(encoded, pairs, score_pairs(model, encoded, pairs))
+
+
+def _judged(encoded: Embeddings, pairs: Pairs, logits: np.ndarray) -> dict[str, Any]:
     if not len(pairs):
         return {"num_clips": 0}
-    logits = score_pairs(model, encoded, pairs)
     clip_logits = np.array([logits[at].mean() for at in _clip_blocks(pairs)])
     clip_labels = np.array([pairs.labels[at][0] for at in _clip_blocks(pairs)])
     clip_videos = encoded.videos[[pairs.image_rows[at][0] for at in _clip_blocks(pairs)]]
@@ -248,9 +252,8 @@ def _clip_blocks(pairs: Pairs) -> list[slice]:
 
 
 def _per_group(
-    model: AvcModel, encoded: Embeddings, pairs: Pairs, group_of: np.ndarray
+    encoded: Embeddings, pairs: Pairs, group_of: np.ndarray, logits: np.ndarray
 ) -> list[dict[str, Any]]:
-    logits = score_pairs(model, encoded, pairs)
     table = []
     known = [group for group in np.unique(group_of[pairs.image_rows]) if not group.startswith(NO_GROUP)]
     for group in known:

@@ -11,11 +11,11 @@ import torch
 
 from training.data import Dataset, clip_groups
 from training.embeddings import Embeddings, embed
+from training.evaluation import SPLIT
 from training.models import AvcModel
 from training.sampling import usable
 from training.statistics import bootstrap
 
-SPLIT = "eval"
 CUTOFFS = (1, 5, 10)
 MAX_CLIPS = 5000  # a matrix of 200 MB
 MAX_FUSED = 100  # 10,000 networks

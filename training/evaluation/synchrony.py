@@ -14,11 +14,11 @@ import torch
 from training.data import NO_GROUP, Dataset, clip_groups
 from training.decoding import load_frames, load_sounds, needed
 from training.embeddings import pictures
+from training.evaluation import SPLIT
 from training.models.sync import CLASS_LAGS, MS_PER_LAG, NUM_CLASSES, Sync, offset_classes, offsets_ms
 from training.sampling import View, even_plan, usable
 from training.statistics import bootstrap
 
-SPLIT = "eval"
 CLASS_MS = CLASS_LAGS * MS_PER_LAG
 CLIPS_PER_CALL = 8
 NEAR_MS = 120.0  # what people and broadcasters' rules (ITU-R BT.1359) let pass
