@@ -30,7 +30,7 @@ def test_every_study_compares_things_that_are_there(study):
 
 
 def test_models_presets_and_categories_are_variants_too():
-    assert [one.model for one in variants("l3,contrastive/half")] == ["l3", "contrastive/half"]
+    assert [one.model for one in variants("l3,contrastive/deep")] == ["l3", "contrastive/deep"]
     everything, chosen = variants("categories:Guitar+Dog")
     assert chosen.settings == {"trained_on": ("Guitar", "Dog"), "judged_on": ("Guitar", "Dog")}
     assert everything.settings == {"judged_on": ("Guitar", "Dog")}
