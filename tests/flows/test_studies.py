@@ -34,7 +34,7 @@ def test_models_presets_and_categories_are_variants_too():
     everything, chosen = variants("categories:Guitar+Dog")
     assert chosen.settings == {"trained_on": ("Guitar", "Dog"), "judged_on": ("Guitar", "Dog")}
     assert everything.settings == {"judged_on": ("Guitar", "Dog")}
-    with pytest.raises(ValueError, match=r"contrastive has no preset 'huge'; there are small, half"):
+    with pytest.raises(ValueError, match=r"contrastive has no preset 'huge'; there are small, residual"):
         variants("contrastive/huge")
 
 
