@@ -1,10 +1,10 @@
 """`python -m benchmarks.models [--root DIR] [--scenes 2000] [--minutes 10] [--models l3,ave,avol,many_to_many]`.
 
 What the default model and the seed systems reach on generated scenes, at equal encoded inputs: the default trains
-for so many minutes, every other one for as many steps on the same batches. Each number stands beside an oracle that
-knows the family of picture and sound and nothing else. All are compared with the default by the paired bootstrap over
-videos on the same pairs. With `--sync`, offsets on scenes with onsets (profile `video`), in a root of its own.
-A root that is given is kept, and built only once.
+for so many minutes, every other one for as many steps of as many inputs (`many_to_many`: an eighth more). Each number
+stands beside an oracle that knows the family of picture and sound and nothing else. All are compared with the default
+by the paired bootstrap over videos on the same pairs. With `--sync`, offsets on scenes with onsets (profile `video`),
+in a root of its own. A root that is given is kept, and built only once.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from training import statistics
 from training.checkpoint import load_model
 from training.embeddings import embed
 from training.evaluation.correspondence import PairConfig, known_pairs, score_pairs
+from training.progress import BEST
 from training.sampling import usable
 from training.statistics import bootstrap
 
@@ -127,7 +128,7 @@ def percent(scores: dict[str, Any]) -> str:
 def scores(root: Path, found: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Logits of a model on the pairs of one family, their labels and videos."""
     from flows.evaluation import groups_of
-    from flows.experiment import BEST, RUN_NAME, ExperimentOptions, prepare
+    from flows.experiment import RUN_NAME, ExperimentOptions, prepare
 
     experiment = prepare(ExperimentOptions(str(root)))
     model = load_model(experiment.pipeline.here / "reports" / found["run_id"][:RUN_NAME] / BEST)

@@ -1,4 +1,4 @@
-"""compare_models: variants of a training on one dataset version, at equal encoded inputs, with three seeds each."""
+"""compare_models: variants of a training on one dataset version, for as many steps, with three seeds each."""
 
 import json
 import logging
@@ -41,7 +41,8 @@ class Compared:
 def compare_models(options: ExperimentOptions, variants: Sequence[Variant]) -> list[Compared]:
     """Trains each variant with each seed, all for as many steps as the first one takes in the preset's time.
 
-    Batches have as many clips for all, and so the number of pictures and sounds that are encoded is the same.
+    So the number of pictures and sounds that are encoded is the same for all models with the usual batch. Those with
+    one of their own (`TRAINING`) encode as many as that has: `many_to_many` an eighth more, others far fewer.
     After a kill, trainings that have ended are not done again. Raises ValueError for a model that is not there.
     """
     for variant in variants:

@@ -19,11 +19,11 @@ from training.checkpoint import load_model, read_checkpoint
 from training.data import Dataset
 from training.evaluation import correspondence, retrieval, synchrony
 from training.evaluation.correspondence import PairConfig
-from training.loop import BEST
 from training.models import configure, load
 from training.models.sync import Sync
 from training.negatives import Negatives
 from training.precision import pick_device
+from training.progress import BEST
 from training.report import ReportInputs, write_report
 
 if TYPE_CHECKING:

@@ -25,9 +25,10 @@ from training.checkpoint import ResumeError, load_model
 from training.data import Dataset, open_dataset
 from training.gate import Verdict
 from training.history import History
-from training.loop import BEST, TrainConfig, train
+from training.loop import TrainConfig, train
 from training.models import load
 from training.negatives import Negatives
+from training.progress import BEST
 from training.sampling import Sampling
 
 log = logging.getLogger(__name__)
@@ -197,16 +198,15 @@ def _steps(experiment: Experiment, folder: Path) -> Iterator[dict[str, float]]:
     settings = experiment.pipeline.config.train
     seconds = None if settings.steps else settings.seconds
     name, _, preset = settings.model.partition("/")
-    own = experiment.own_training
-    usual = Sampling()
-    if experiment.dataset().shards.is_remote:
+    own, dataset, usual = experiment.own_training, experiment.dataset(), Sampling()
+    if dataset.shards.is_remote:
         usual = usual.with_steps(STREAMED_STEPS)
     sampling = replace(own.get("sampling", usual), classes_per_batch=settings.classes_per_batch)
     negatives = Negatives(settings.negatives)  # pyright: ignore[reportArgumentType]
     asked = {"steps": settings.steps, "seconds": seconds, "seed": settings.seed}
     config = TrainConfig(**{"negatives": negatives, **own, "sampling": sampling, **asked})
     chosen = load(name).PRESETS[preset] if preset else None
-    return train(experiment.dataset(), name, chosen, config, folder)
+    return train(dataset, name, chosen, config, folder)
 
 
 def _told(steps: Iterator[dict[str, float]]) -> Iterator[dict[str, float]]:

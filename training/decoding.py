@@ -70,14 +70,7 @@ def load_sounds(dataset: Dataset, plan: Plan, view: View) -> Tensor:
 def timed(dataset: Dataset, plan: Plan, view: View, content: tuple[Tensor, Tensor]) -> Batch:
     """The batch of `plan` with this content, seen and heard."""
     steps = planned(dataset, plan, view)
-    told = {
-        "clips": steps.clips,
-        "videos": steps.videos,
-        "classes": steps.classes,
-        "seen_ms": steps.seen_ms,
-        "heard_ms": steps.heard_ms,
-    }
-    return Batch(*content, **told, draws=torch.from_numpy(plan.draws))
+    return Batch(*content, **steps.rows, draws=torch.from_numpy(plan.draws))
 
 
 def planned(dataset: Dataset, plan: Plan, view: View) -> Steps:

@@ -30,7 +30,7 @@ from training.negatives import Negatives
 from training.optimizer import Average, learning_rate, make_optimizer
 from training.plateau import is_plateau, probe_towers
 from training.precision import has_fast_bf16, pick_device
-from training.progress import LAST, Clock, Progress, bound, facts_of, read_last
+from training.progress import BEST, LAST, Clock, Progress, bound, facts_of, read_last
 from training.ranks import Ranks, open_ranks
 from training.sampling import Epoch, Sampling, Share, even_plan, usable
 from training.step import Encoder, Gradients
@@ -38,8 +38,6 @@ from training.streaming import batches
 from training.validation import all_pairs, combine, fit_calibration, require_pairs
 
 log = logging.getLogger(__name__)
-
-BEST = "best.pt"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ A pair that matches by no policy and is not the step's own is neither: it is lef
 the same pictures and the same sounds, so neither side alone says to which a pair belongs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -44,10 +44,14 @@ class Steps:
     heard_ms: Tensor  # float32
     policy: Negatives = Negatives()
 
+    @property
+    def rows(self) -> dict[str, Tensor]:
+        """All but the policy, by name."""
+        return {name: value for name, value in vars(self).items() if name != "policy"}
+
     def to(self, device: torch.device) -> "Steps":
         """The same steps on `device`."""
-        rows = (self.clips, self.videos, self.classes, self.seen_ms, self.heard_ms)
-        return Steps(*(row.to(device) for row in rows), policy=self.policy)
+        return replace(self, **{name: row.to(device) for name, row in self.rows.items()})
 
     @property
     def negatives(self) -> Tensor:

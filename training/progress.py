@@ -10,7 +10,7 @@ import numpy as np
 
 from training.checkpoint import read_checkpoint, require_same
 
-LAST = "last.pt"
+LAST, BEST = "last.pt", "best.pt"
 # Settings that change where and how a training runs, and nothing of what it computes.
 FREE = ("device", "num_threads", "reader_threads", "checkpoint_s", "is_deterministic")
 

@@ -72,9 +72,8 @@ def open_ranks(device: torch.device) -> Iterator[Ranks]:
         yield Ranks()
         return
     if device.type == "cuda" and device.index is None:
-        torch.cuda.set_device(
-            int(os.environ["LOCAL_RANK"])
-        )  # else all ranks of a machine share its first GPU
+        # Else all ranks of a machine share its first GPU.
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Ranks(dist.get_rank(), size)

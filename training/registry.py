@@ -23,6 +23,7 @@ from mlflow.types import Schema, TensorSpec
 
 from training.gate import EVALUATION_DIGEST, SCORE, Verdict, compare
 from training.models import AvcModel
+from training.progress import BEST
 from training.scorer import Scorer, examples
 from training.store import Store
 from training.tracking import Run, connect
@@ -30,7 +31,6 @@ from training.tracking import Run, connect
 log = logging.getLogger(__name__)
 
 CHAMPION, CHALLENGER = "champion", "challenger"
-CHECKPOINT = "best.pt"  # beside the run of a registered model
 FORGOTTEN = "trained_on_forgotten"  # tag of a model version: `yes`, or `possibly` where its shards are gone
 
 
@@ -96,7 +96,7 @@ def measure_champion(
     with tempfile.TemporaryDirectory() as folder:
         path = _checkpoint(client, str(champion.run_id), folder)
         if path is None:
-            return f"{CHECKPOINT} of the champion is not among the artefacts of run {champion.run_id}"
+            return f"{BEST} of the champion is not among the artefacts of run {champion.run_id}"
         try:
             score, found = measure(path)
         except (ValueError, OSError) as error:
@@ -115,7 +115,7 @@ def champion_uri(store: Store, model_name: str) -> str | None:
 
 
 def load_scorer(store: Store, uri: str) -> torch.nn.Module:
-    """A registered program: `forward(frames, audio)` as `training.frontend.Scorer` has it."""
+    """A registered program: `forward(frames, audio)` as `training.scorer.Scorer` has it."""
     connect(store)
     return mlflow_pytorch.load_model(uri)
 
@@ -153,8 +153,8 @@ def _champion(client: MlflowClient, model_name: str) -> ModelVersion | None:
 
 def _checkpoint(client: MlflowClient, run_id: str, folder: str) -> Path | None:
     try:
-        if CHECKPOINT not in [one.path for one in client.list_artifacts(run_id)]:
+        if BEST not in [one.path for one in client.list_artifacts(run_id)]:
             return None
-        return Path(download_artifacts(run_id=run_id, artifact_path=CHECKPOINT, dst_path=folder))
+        return Path(download_artifacts(run_id=run_id, artifact_path=BEST, dst_path=folder))
     except MlflowException:  # of a run that was deleted
         return None

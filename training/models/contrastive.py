@@ -65,7 +65,8 @@ def _resnet(width: int, blocks: tuple[int, ...]) -> Config:
 
 
 PRESETS = {
-    # On 2,000 generated scenes a residual trunk of this width learnt in 335 steps what this one learns in 60.
+    # On 2,000 generated scenes, in batches of 32 clips x 4 steps: validation AUC 0.86 after 90 steps with four stages
+    # for the picture, 0.79 after 335 steps with the trunk of `residual`.
     "small": Config(),
     "residual": Config(trunk="resnet", audio_blocks=(1, 1, 1)),
     "resnet18": _resnet(width=64, blocks=(2, 2, 2, 2)),
