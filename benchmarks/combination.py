@@ -27,6 +27,7 @@ from training.negatives import Steps
 from training.precision import autocast, has_fast_bf16
 from training.ranks import Ranks
 from training.sampling import Sampling
+from training.seeds import SeedModel
 
 MODELS = ("ave", "l3")
 NUM_VIDEOS = {"train": 400, "val": 60, "eval": 2}
@@ -72,10 +73,11 @@ def seconds_to(dataset: Dataset, name: str, options: argparse.Namespace, *, is_n
     return torch.inf
 
 
-def naive_loss(model, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
+def naive_loss(model: SeedModel, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
     """Every picture in one pair: with its own sound, or with that of a random other clip; half of either."""
     if not model.training:
         return type(model).loss(model, V, A, steps)
+    model.centre(V, A)
     logits_NN, negatives_NN = model.similarity(V, A), steps.negatives
     is_own_N = torch.rand(len(V), device=V.device) < 0.5
     columns_N = torch.multinomial(negatives_NN.float(), 1)[:, 0]

@@ -4,10 +4,11 @@ What the default model and the seed systems reach on generated scenes, at equal 
 for so many minutes, every other one for as many steps of as many inputs (`many_to_many`: an eighth more). Each number
 stands beside an oracle that knows the family of picture and sound and nothing else. All are compared with the default
 by the paired bootstrap over videos on the same pairs. With `--sync`, offsets on scenes with onsets (profile `video`),
-in a root of its own. A root that is given is kept, and built only once.
+in a root of its own. A root that is given is kept: it is built once, and a model is trained once in it.
 """
 
 import argparse
+import json
 import os
 import platform
 import tempfile
@@ -59,7 +60,7 @@ def main() -> None:
                 f"scenes, {options.minutes:g} minutes of the first, as many steps of the others\n"
             )
             if options.sync:
-                print_offsets(trained(root, model="sync"))
+                print_offsets(trained(root, "sync"))
             else:
                 compare(root, ["contrastive", *options.models.split(",")])
     print(f"\nGoals (2,000 scenes, 10 minutes): {GOALS}")
@@ -81,11 +82,15 @@ def build(root: Path, options: argparse.Namespace) -> None:
     build_dataset(BuildOptions(str(root), preset="benchmark"))
 
 
-def trained(root: Path, **options: Any) -> dict[str, Any]:
-    """The results of one experiment."""
+def trained(root: Path, model: str, **options: Any) -> dict[str, Any]:
+    """The results of one experiment, now or at an earlier call."""
     from flows.experiment import ExperimentOptions, run_experiment  # after Prefect's address is known
 
-    return run_experiment(ExperimentOptions(str(root), **options))
+    kept = root / f"benchmark-{model.replace('/', '-')}.json"
+    if not kept.exists():
+        found = run_experiment(ExperimentOptions(str(root), model=model, **options))
+        kept.write_text(json.dumps(found), "utf-8")
+    return json.loads(kept.read_text("utf-8"))
 
 
 def compare(root: Path, models: Sequence[str]) -> None:
@@ -96,7 +101,7 @@ def compare(root: Path, models: Sequence[str]) -> None:
     )
     results, logits, steps = {}, {}, None
     for model in models:
-        results[model] = trained(root, model=model, steps=steps)
+        results[model] = trained(root, model, steps=steps)
         steps = steps or results[model]["steps"]
         logits[model], labels, videos = scores(root, results[model])
         gain = paired_gain(logits[models[0]], logits[model], labels, videos)

@@ -35,10 +35,12 @@ def main() -> None:
     num_steps = parser.parse_args().steps
     with tempfile.TemporaryDirectory() as folder:
         bare_s, whole_s = measure(Path(folder), num_steps)
+    sampling = TrainConfig().sampling
+    batch = f"{sampling.clips_per_batch} clips x {sampling.steps_per_clip} steps"
     more = whole_s / bare_s - 1
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {torch.get_num_threads()} "
-        f"threads; contrastive, 32 clips x 4 steps, medians of {num_steps}\n\n| step | ms |\n|---|---:|\n"
+        f"threads; contrastive, {batch}, medians of {num_steps}\n\n| step | ms |\n|---|---:|\n"
         f"| bare network | {1000 * bare_s:.1f} |\n| whole | {1000 * whole_s:.1f} |\n"
         f"| more (goal {100 * MOST_SHARE:g} %) | {100 * more:.1f} % |"
     )

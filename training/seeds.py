@@ -46,13 +46,17 @@ class SeedModel(AvcModel):
         return self.trunks.audio((spectrogram_BFT - self.audio_mean) / self.audio_std)
 
     def loss(self, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
-        """Cross-entropy over all pairs; the first batch sets where chance stands, if there is a `centred_bias`."""
+        """Cross-entropy over all pairs."""
+        self.centre(V, A)
+        return losses.pairs(self.similarity(V, A), steps.negatives)
+
+    def centre(self, V: Tensor, A: Tensor) -> None:
+        """Puts the threshold where chance stands, by the first batch of the training, if there is a `centred_bias`."""
         bias = self.centred_bias()
         if bias is not None and self.training and not self.is_centred:
             with torch.no_grad():
                 bias.sub_(self.similarity(V, A).mean())
                 self.is_centred.fill_(True)
-        return losses.pairs(self.similarity(V, A), steps.negatives)
 
     def centred_bias(self) -> nn.Parameter | None:
         """The bias of the decision that half of the first batch's pairs should fall on either side of."""
