@@ -18,6 +18,10 @@ WINDOW = 3  # items under way a worker thread: enough that none waits, and memor
 QUIET = {
     "distributed.worker.memory.spill": False,  # results are small rows: nothing to spill
     "distributed.worker.memory.target": False,
+    # What every process of a cluster does many times a second to draw pages that nobody looks at here.
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.worker.memory.monitor-interval": "500ms",
     # Dask lets malloc give back every 64 kB, and so each array is paged in anew: a third of a scene's time.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 128 << 20,
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 64 << 20,

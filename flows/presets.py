@@ -26,6 +26,7 @@ class TrainSettings:
     judged_on: tuple[str, ...] = ()
     negatives: tuple[str, ...] = ("other_clip",)  # policies of `training.negatives`
     classes_per_batch: int | None = None
+    is_compiled: bool = False  # by torch.compile
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,9 @@ STUDIES: dict[str, tuple[Variant, ...]] = {
     "front-ends": _models("contrastive", "contrastive/spectrogram", "contrastive/wave"),
     "motion": _models("contrastive", "contrastive/motion"),  # of a version with 4 frames/s or more
     "depth": _models("contrastive/shallow", "contrastive", "contrastive/deep"),
-    "objectives": _models("contrastive", "contrastive/sigmoid", "contrastive/within_clip"),
+    "objectives": _models(
+        "contrastive", "contrastive/sigmoid", "contrastive/within_clip", "contrastive/within_class"
+    ),
     "transfer": _models("transfer/scratch", "transfer/frozen", "transfer/tuned"),
     "vector": _models("many_to_many/sigmoid", "many_to_many/vector"),
     "dropout": _models("contrastive", "contrastive/dropout"),

@@ -1,7 +1,10 @@
 """The steps of a plan as tensors: bytes of a few frames and of a second of sound, decoded and cropped."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -52,12 +55,35 @@ def load_frames(dataset: Dataset, plan: Plan, view: View) -> Tensor:
     """What the steps of `plan` show: `Batch.frames`."""
     side_px, px = round(view.frame_px / CROP_SHARE), view.frame_px
     frames = np.empty((len(plan.rows), view.num_frames, px, px, 3), np.uint8)
-    for step, (row, index) in enumerate(zip(plan.rows.tolist(), plan.frames.tolist(), strict=True)):
-        for n, frame in enumerate(dataset.frames(row, view.shown(index), side_px)):
-            frames[step, n] = _cropped(_scaled(frame, side_px), px, plan.corners[step])
+
+    def fill(steps: range) -> None:
+        for step in steps:
+            shown = view.shown(int(plan.frames[step]))
+            for n, frame in enumerate(dataset.frames(int(plan.rows[step]), shown, side_px)):
+                frames[step, n] = _cropped(_scaled(frame, side_px), px, plan.corners[step])
+
+    _on_threads(fill, len(plan.rows))
     # Decoders give rows of pixels: seen as (..., 3, px, px) that is channels_last, without a copy.
     images = torch.from_numpy(frames).permute(0, 1, 4, 2, 3)
     return images[:, 0] if view.num_frames == 1 else images
+
+
+def _on_threads(work: Callable[[range], None], count: int) -> None:
+    """Has every number below `count` worked on, by the threads that torch may use: decoders let go of the GIL."""
+    num_threads = min(torch.get_num_threads(), count)
+    if num_threads < 2:
+        work(range(count))
+        return
+    for _ in _pool(num_threads).map(work, [range(n, count, num_threads) for n in range(num_threads)]):
+        pass
+
+
+@lru_cache(1)
+def _pool(num_threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(num_threads, "decode")
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # threads stay behind in the parent
 
 
 def load_sounds(dataset: Dataset, plan: Plan, view: View) -> Tensor:

@@ -8,6 +8,7 @@ from one law (Arandjelovic & Zisserman 2018, sec. 3.3: without that, networks de
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -89,14 +90,17 @@ def frame_time_ms(profile: Profile, index: np.ndarray | int) -> np.ndarray:
     return (np.asarray(index) + 0.5) * 1000.0 / profile.frame_rate_hz
 
 
+@lru_cache(1 << 14)  # most clips are of a few lengths, and every one of a batch asks
 def valid_steps(profile: Profile, valid_ms: int, view: View) -> np.ndarray:
-    """The steps whose frames and sound lie inside the clip's content: int64 (steps,)."""
+    """The steps whose frames and sound lie inside the clip's content: int64 (steps,), not to be written to."""
     index, end_ms = np.arange(profile.num_frames), min(valid_ms, profile.length_ms)
     first, centre_ms = view.first_frame(index), view.centre_ms(profile, index)
     last = first + view.reach
     is_seen = (first >= 0) & (last < profile.num_frames) & (frame_time_ms(profile, last) <= end_ms)
     is_heard = (centre_ms >= view.sound_ms / 2) & (centre_ms + view.sound_ms / 2 <= end_ms)
-    return np.flatnonzero(is_seen & is_heard)
+    steps = np.flatnonzero(is_seen & is_heard)
+    steps.flags.writeable = False
+    return steps
 
 
 def usable(dataset: Dataset, view: View) -> Dataset:
@@ -148,8 +152,7 @@ class Epoch:
 
     def plan(self, step: int) -> Plan:
         """The steps of batch number `step`."""
-        plans = [_clip_plan(self.dataset, int(row), self.sampling, self._key) for row in self.rows[step]]
-        return Plan(*(np.concatenate([getattr(one, name) for one in plans]) for name in vars(plans[0])))
+        return _random_plan(self.dataset, self.rows[step], self.sampling, self._key)
 
     def __iter__(self) -> Iterator[Plan]:
         return (self.plan(step) for step in self.steps)
@@ -196,19 +199,22 @@ def _chosen(steps: np.ndarray, num_steps: int, gap: int, rng: np.random.Generato
     free = len(steps) - int(extra[-1])
     if free < num_steps:
         return np.sort(rng.choice(steps, num_steps, replace=len(steps) < num_steps))
-    return steps[np.sort(rng.choice(free, num_steps, replace=False)) + extra]
+    return steps[np.sort(rng.permutation(free)[:num_steps]) + extra]
 
 
-def _clip_plan(dataset: Dataset, row: int, sampling: Sampling, key: tuple[int, int]) -> Plan:
-    """Random steps of one clip, in their order: all that is random about them is keyed by (seed, epoch, clip)."""
-    rng, profile, view = np.random.default_rng([*key, row]), dataset.profile, sampling.view
-    valid_ms, num_steps = int(dataset.clips.valid_ms[row]), sampling.steps_per_clip
-    steps = valid_steps(profile, valid_ms, view)
-    chosen = _chosen(steps, num_steps, math.ceil(sampling.apart_ms * profile.frame_rate_hz / 1000), rng)
-    start_ms = view.centre_ms(profile, chosen) - view.sound_ms / 2
-    room_ms = min(valid_ms, profile.length_ms) - view.sound_ms - start_ms
+def _random_plan(dataset: Dataset, rows: np.ndarray, sampling: Sampling, key: tuple[int, int]) -> Plan:
+    """Random steps of each clip, in their order: all that is random about them is keyed by (seed, epoch, clip)."""
+    profile, view, num_steps = dataset.profile, sampling.view, sampling.steps_per_clip
+    gap = math.ceil(sampling.apart_ms * profile.frame_rate_hz / 1000)
+    frames, draws = [], []
+    for row, valid_ms in zip(rows.tolist(), dataset.clips.valid_ms[rows].tolist(), strict=True):
+        rng = np.random.default_rng([*key, row])
+        frames.append(_chosen(valid_steps(profile, valid_ms, view), num_steps, gap, rng))
+        draws.append(rng.random((num_steps, 3 + NUM_DRAWS), np.float32))
+    index, draws_SU, rows_S = np.concatenate(frames), np.concatenate(draws), np.repeat(rows, num_steps)
+    start_ms = view.centre_ms(profile, index) - view.sound_ms / 2
+    end_ms = np.minimum(dataset.clips.valid_ms[rows_S], profile.length_ms)
     earliest = -(np.minimum(sampling.jitter_ms, start_ms).astype(int) // HOP_MS)
-    latest = np.minimum(sampling.jitter_ms, room_ms).astype(int) // HOP_MS
-    shifts_ms = rng.integers(earliest, latest, endpoint=True) * HOP_MS
-    draws = rng.random((num_steps, NUM_DRAWS), np.float32)
-    return Plan(np.full(num_steps, row), chosen, shifts_ms, rng.random((num_steps, 2)), draws)
+    latest = np.minimum(sampling.jitter_ms, end_ms - view.sound_ms - start_ms).astype(int) // HOP_MS
+    shifts = earliest + (draws_SU[:, 0] * (latest - earliest + 1)).astype(int)
+    return Plan(rows_S, index, shifts * HOP_MS, draws_SU[:, 1:3].astype(float), draws_SU[:, 3:])

@@ -17,9 +17,10 @@ from training.trunks import resnet
 VIDEOS = torch.tensor([0, 0, 0, 1, 1, 1])
 SECONDS_MS = torch.tensor([0.0, 1000.0, 4000.0] * 2)
 STEPS = Steps(VIDEOS, VIDEOS, VIDEOS, SECONDS_MS, SECONDS_MS)
+KIN = replace(STEPS, classes=torch.zeros(6, dtype=torch.int64))  # two videos of one class
 
 
-@pytest.mark.parametrize("name", ["spectrogram", "wave", "sigmoid", "within_clip", "dropout"])
+@pytest.mark.parametrize("name", ["spectrogram", "wave", "sigmoid", "within_clip", "within_class", "dropout"])
 def test_every_variant_trains_on_stored_clips(dataset, tmp_path, name):
     size = {"width": 8, "image_blocks": (1, 1), "audio_blocks": (1, 1), "embedding": 32, "hidden": 64}
     config = replace(contrastive.PRESETS[name], **size)
@@ -74,14 +75,32 @@ def test_soft_targets_cost_nothing_when_met_and_forgive_neighbours():
 
 
 @pytest.mark.parametrize("objective", ["infonce", "sigmoid"])
-def test_equal_vectors_have_the_loss_of_chance_with_the_term_within_clips_too(objective):
-    model = contrastive.build(replace(TINY, objective=objective, within_clip=0.2))
+@pytest.mark.parametrize("term", [{"within_clip": 0.2}, {"within_class": 0.5}])
+def test_equal_vectors_have_the_loss_of_chance_with_the_terms_within_clips_and_classes_too(objective, term):
+    model = contrastive.build(replace(TINY, objective=objective, **term))
     torch.nn.init.zeros_(model.bias)
     nothing = torch.zeros(6, 32)
 
-    loss = model.loss(nothing, nothing, STEPS)
+    loss = model.loss(nothing, nothing, KIN)
 
-    assert loss.item() == pytest.approx(model.chance_loss(STEPS)) != losses.chance(STEPS.negatives)
+    assert loss.item() == pytest.approx(model.chance_loss(KIN)) != losses.chance(KIN.negatives)
+
+
+def test_the_term_within_classes_tells_only_clips_of_one_class_from_each_other():
+    kin = replace(STEPS, videos=torch.arange(6), clips=torch.arange(6))  # three clips of either class
+    plain, weighed = (contrastive.build(replace(TINY, within_class=weight)) for weight in (0.0, 1.0))
+    vectors = torch.nn.functional.normalize(
+        torch.randn(6, 32, generator=torch.Generator().manual_seed(0)), dim=1
+    )
+
+    def term(heard):
+        return (weighed.loss(vectors, heard, kin) - plain.loss(vectors, heard, kin)).item()
+
+    own = term(vectors)
+    assert own < losses.chance(torch.block_diag(torch.ones(3, 3), torch.ones(3, 3)).bool())
+    assert term(vectors.roll(1, 0)) > own + 0.1
+    kin = replace(kin, classes=torch.arange(6))
+    assert term(vectors) == pytest.approx(0, abs=1e-6)
 
 
 def test_another_segment_of_the_video_does_not_enter_the_term_within_clips():

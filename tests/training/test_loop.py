@@ -1,6 +1,7 @@
 """Training: learns what can be learnt, nothing where there is nothing, and says how it went."""
 
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -188,3 +189,20 @@ def numbers(model, encoded):
 
 def _splits(dataset):
     return dataset.clips.names["split"].to_pylist()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile wants a C++ compiler on a CPU")
+def test_compiled_encoders_learn_what_plain_ones_do(dataset, tmp_path):
+    plain, compiled = (
+        list(
+            train(dataset, "contrastive", TINY, replace(SHORT_RUN, is_compiled=is_compiled), tmp_path / name)
+        )
+        for name, is_compiled in (("plain", False), ("compiled", True))
+    )
+
+    assert [one["loss"] for one in compiled] == pytest.approx([one["loss"] for one in plain], rel=1e-4)
+    for name, value in (
+        load_model(tmp_path / "plain/best.pt").state_dict().items()
+    ):  # nothing of it in the file
+        assert load_model(tmp_path / "compiled/best.pt").state_dict()[name].shape == value.shape

@@ -6,8 +6,9 @@ the mean of scores over positions, and the localization map is no second network
 
 Objectives: symmetric InfoNCE over the full combination, or the sigmoid of every pair with a learnt scale and bias
 (SigLIP, Zhai et al. 2023, both classes weighing the same), which is AVE-Net's calibrated scalar for all pairs;
-on top of either, a term within each clip with soft targets. Variants: what is heard (log-mel, the seed papers' log
-spectrogram, the raw wave), and motion (the difference to the frame before, beside the picture).
+on top of either, a term within each clip with soft targets, and one among the clips of each class, where there are
+labels. Variants: what is heard (log-mel, the seed papers' log spectrogram, the raw wave), and motion (the difference
+to the frame before, beside the picture).
 
 B batch, C channels, D embedding, H height, W width, M mel bins, F frequency, T time, N a count of items.
 """
@@ -24,7 +25,7 @@ from schemas.signal import N_MELS, SAMPLE_RATE_HZ
 from training import losses
 from training.frontend import FrontEnd, Kind, LogSpectrogram, raw_wave, stored_log_mel
 from training.models import AvcModel, Needs
-from training.negatives import Steps
+from training.negatives import Negatives, Steps
 from training.sampling import View
 from training.trunks import LearntFilterbank, channels, imagenet_statistics, resnet, vgg
 
@@ -34,6 +35,7 @@ IMAGE_STEM_STRIDE = 4  # 112 px to 28, as ResNet's stem with its pooling
 AUDIO_STEM_STRIDE = {"log_mel": 2, "spectrogram": 4, "wave": 2}
 MOTION_RATE_HZ = 4.0
 STEPS_WITHIN = 4  # of a clip, where its own sounds are told from each other
+SAME_CLASS = Negatives(("same_class",))
 TEMPERATURE_RANGE = (0.01, 0.5)  # below, one hard negative is all of the gradient; above, none counts
 
 
@@ -53,6 +55,7 @@ class Config:
     objective: Literal["infonce", "sigmoid"] = "infonce"
     within_clip: float = 0.0  # weight of the term within clips
     within_clip_sigma_ms: float = 1000.0
+    within_class: float = 0.0  # weight of the term among clips of one class (the first label)
     image_dropout: float = (
         0.0  # of whole channels of the picture's map (SLAVC, Mo & Morgado 2022): small corpora
     )
@@ -75,6 +78,7 @@ PRESETS = {
     "deep": Config(image_blocks=(2, 2, 2), audio_blocks=(2, 2, 2, 2)),
     "sigmoid": Config(objective="sigmoid"),
     "within_clip": Config(within_clip=0.2),
+    "within_class": Config(within_class=1.0),
     "dropout": Config(image_dropout=0.3),
     "motion": Config(motion=True),
     "spectrogram": Config(front_end="spectrogram"),
@@ -154,27 +158,41 @@ class Contrastive(AvcModel):
         return (V * A).sum(1)
 
     def loss(self, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
-        """The objective against the batch's negatives, and the term within clips."""
-        cosine_NN = self.similarity(V, A)
+        """The objective against the batch's negatives, and the terms within clips and classes."""
+        config, cosine_NN = self.config, self.similarity(V, A)
+        loss = self._objective(cosine_NN, steps)
+        if config.within_clip:
+            within = losses.within_clip(cosine_NN, self.temperature, steps, config.within_clip_sigma_ms)
+            loss = loss + config.within_clip * within
+        if config.within_class:
+            loss = loss + config.within_class * self._objective(cosine_NN, _of_one_class(steps))
+        return loss
+
+    def _objective(self, cosine_NN: Tensor, steps: Steps) -> Tensor:
         if self.config.objective == "sigmoid":
-            loss = losses.pairs(cosine_NN / self.temperature + self.bias, steps.negatives)
-        else:
-            loss = losses.contrastive(cosine_NN, self.temperature, steps.negatives)
-        if not self.config.within_clip:
-            return loss
-        within = losses.within_clip(cosine_NN, self.temperature, steps, self.config.within_clip_sigma_ms)
-        return loss + self.config.within_clip * within
+            return losses.pairs(cosine_NN / self.temperature + self.bias, steps.negatives)
+        return losses.contrastive(cosine_NN, self.temperature, steps.negatives)
 
     def chance_loss(self, steps: Steps) -> float:
         """The mean log of the number of candidates, or ln 2; and what the term within clips is of equal cosines."""
-        chance = math.log(2) if self.config.objective == "sigmoid" else losses.chance(steps.negatives)
+        chance = self._chance(steps)
+        if self.config.within_class:
+            chance += self.config.within_class * self._chance(_of_one_class(steps))
         alike_NN = torch.zeros_like(steps.negatives, dtype=torch.float32)
         within = losses.within_clip(alike_NN, alike_NN.new_ones(()), steps, self.config.within_clip_sigma_ms)
         return chance + self.config.within_clip * float(within)
 
+    def _chance(self, steps: Steps) -> float:
+        return math.log(2) if self.config.objective == "sigmoid" else losses.chance(steps.negatives)
+
     def watched(self) -> dict[str, float]:
         """The temperature, which falls as the model becomes sure."""
         return {"temperature": self.temperature.item()}
+
+
+def _of_one_class(steps: Steps) -> Steps:
+    """The same steps, of which only those of one class are to be told from each other."""
+    return replace(steps, policy=SAME_CLASS)
 
 
 def _projection(channels_in: int, config: Config) -> nn.Sequential:
