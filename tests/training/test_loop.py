@@ -194,15 +194,14 @@ def _splits(dataset):
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile wants a C++ compiler on a CPU")
 def test_compiled_encoders_learn_what_plain_ones_do(dataset, tmp_path):
+    runs = {name: replace(SHORT_RUN, is_compiled=name == "compiled") for name in ("plain", "compiled")}
+
     plain, compiled = (
-        list(
-            train(dataset, "contrastive", TINY, replace(SHORT_RUN, is_compiled=is_compiled), tmp_path / name)
-        )
-        for name, is_compiled in (("plain", False), ("compiled", True))
+        [told["loss"] for told in train(dataset, "contrastive", TINY, run, tmp_path / name)]
+        for name, run in runs.items()
     )
 
-    assert [one["loss"] for one in compiled] == pytest.approx([one["loss"] for one in plain], rel=1e-4)
-    for name, value in (
-        load_model(tmp_path / "plain/best.pt").state_dict().items()
-    ):  # nothing of it in the file
-        assert load_model(tmp_path / "compiled/best.pt").state_dict()[name].shape == value.shape
+    assert compiled[0] == pytest.approx(plain[0], rel=1e-5)
+    assert compiled == pytest.approx(plain, rel=2e-3)  # steps apart by rounding, and AdamW goes on from there
+    saved = [load_model(tmp_path / name / "best.pt").state_dict() for name in runs]
+    assert saved[0].keys() == saved[1].keys()  # of the compiler nothing is in the file
