@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tasks.limits import end_with_parent
+
 START_S = 120.0  # Prefect takes 4 to 10 s, MLflow up to 20 on a loaded machine
 STOP_S = 10.0
 QUIET = {
@@ -90,14 +92,20 @@ def mlflow_server(root: Path, state: Path, port: int | None = None) -> Iterator[
 
 @contextmanager
 def running(command: Sequence[str], log_path: Path, health: str | None = None) -> Iterator[subprocess.Popen]:
-    """A process that is up (its `health` address answers) inside the block and gone after it.
+    """A process that is up (its `health` address answers) inside the block and gone after it, even by kill -9.
 
     Raises RuntimeError with the end of its log if it does not come up.
     """
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("ab") as log:
         process = subprocess.Popen(  # noqa: S603  (our own command)
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ, start_new_session=True
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=os.environ,
+            start_new_session=True,
+            preexec_fn=end_with_parent,  # noqa: PLW1509  (one call that allocates nothing)
         )
     try:
         if health:
