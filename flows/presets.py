@@ -59,7 +59,7 @@ def demo() -> PipelineConfig:
 def small() -> PipelineConfig:
     """128 px frames at 1 frame/s and 16 kHz audio: `mcgurk build --preset small --segments LIST --source S`.
 
-    About 0.45 MB a clip; what the models for CPUs and for quick looks are trained on.
+    About 0.5 MB a clip; what the models for CPUs and for quick looks are trained on.
     """
     return PipelineConfig(index=IndexConfig(part_size=128))
 
