@@ -203,12 +203,7 @@ def _steps(experiment: Experiment, folder: Path) -> Iterator[dict[str, float]]:
         usual = usual.with_steps(STREAMED_STEPS)
     sampling = replace(own.get("sampling", usual), classes_per_batch=settings.classes_per_batch)
     negatives = Negatives(settings.negatives)  # pyright: ignore[reportArgumentType]
-    asked = {
-        "steps": settings.steps,
-        "seconds": seconds,
-        "seed": settings.seed,
-        "is_compiled": settings.is_compiled,
-    }
+    asked = {"steps": settings.steps, "seconds": seconds, "seed": settings.seed}
     config = TrainConfig(**{"negatives": negatives, **own, "sampling": sampling, **asked})
     chosen = load(name).PRESETS[preset] if preset else None
     return train(dataset, name, chosen, config, folder)

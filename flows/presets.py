@@ -26,7 +26,6 @@ class TrainSettings:
     judged_on: tuple[str, ...] = ()
     negatives: tuple[str, ...] = ("other_clip",)  # policies of `training.negatives`
     classes_per_batch: int | None = None
-    is_compiled: bool = False  # by torch.compile
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,6 @@ class TrainConfig:
     validation_clips: int = 128  # of each side of the train-dev gap: all-pairs validation stays cheap
     seed: int = 0
     device: str = "auto"
-    is_compiled: bool = False  # encoders by torch.compile: a minute at the start, for hours on a GPU
     is_deterministic: bool = False  # bit-exact on the CPU with as many threads
     num_threads: int | None = None  # of torch on CPU; None leaves the process's setting
     reader_threads: int | None = None  # None: none for mapped shards, some for remote ones
@@ -127,8 +126,6 @@ class Trainer:
         self.model, self.progress = model, Progress()
         self._features: Features | None = None
         encoder = Encoder(model, config.augmentation, is_bf16=self.is_bf16)
-        if config.is_compiled:
-            encoder.compile()
         self.gradients = Gradients(encoder, config.negatives, ranks)
         self.optimizer = make_optimizer(config.optimizer, model, config.learning_rate, config.weight_decay)
 
