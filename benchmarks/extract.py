@@ -101,8 +101,6 @@ def measured(clips: Sequence[Path], folder: Path) -> dict[str, float]:
         for label, program in ffmpegs().items():
             sides[f"one {label} a clip {rate}"] = one_ffmpeg(program, rate)
             sides[f"three calls of {label} {rate}"] = three_ffmpegs(program, rate)
-    for clip in clips:
-        starts_s(clip)
     least = {name: [math.inf] * len(clips) for name in sides}
     for number in range(REPEATS):
         order = list(sides)[:: 1 if number % 2 == 0 else -1]
@@ -176,7 +174,10 @@ def extractor(profile: Profile) -> Side:
 
 @cache
 def starts_s(path: Path) -> float:
-    """When a file's content begins: the manifest that extraction reads has it, of an earlier stage."""
+    """When a file's content begins: the manifest that extraction reads has it, of an earlier stage.
+
+    The first round pays for it, which is not the least of a clip's rounds.
+    """
     return probe(path).start_s
 
 

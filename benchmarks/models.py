@@ -4,7 +4,7 @@ What the default model and the seed systems reach on generated scenes, at equal 
 for so many minutes, every other one for as many steps of as many inputs (`many_to_many`: an eighth more). Each number
 stands beside an oracle that knows the family of picture and sound and nothing else. All are compared with the default
 by the paired bootstrap over videos on the same pairs. With `--sync`, offsets on scenes with onsets (profile `video`),
-in a root of its own. A root that is given is kept: it is built once, and a model is trained once in it.
+in a root of its own. A root that is given is kept: it is built once, and a model is trained once for as long.
 """
 
 import argparse
@@ -60,9 +60,9 @@ def main() -> None:
                 f"scenes, {options.minutes:g} minutes of the first, as many steps of the others\n"
             )
             if options.sync:
-                print_offsets(trained(root, "sync"))
+                print_offsets(trained(root, "sync", options.minutes))
             else:
-                compare(root, ["contrastive", *options.models.split(",")])
+                compare(root, ["contrastive", *options.models.split(",")], options.minutes)
     print(f"\nGoals (2,000 scenes, 10 minutes): {GOALS}")
 
 
@@ -82,18 +82,19 @@ def build(root: Path, options: argparse.Namespace) -> None:
     build_dataset(BuildOptions(str(root), preset="benchmark"))
 
 
-def trained(root: Path, model: str, **options: Any) -> dict[str, Any]:
-    """The results of one experiment, now or at an earlier call."""
+def trained(root: Path, model: str, minutes: float, steps: int | None = None) -> dict[str, Any]:
+    """The results of one experiment, now or at an earlier call for as long."""
     from flows.experiment import ExperimentOptions, run_experiment  # after Prefect's address is known
 
-    kept = root / f"benchmark-{model.replace('/', '-')}.json"
+    budget = f"{steps}-steps" if steps else f"{minutes:g}-minutes"
+    kept = root / f"benchmark-{model.replace('/', '-')}-{budget}.json"
     if not kept.exists():
-        found = run_experiment(ExperimentOptions(str(root), model=model, **options))
+        found = run_experiment(ExperimentOptions(str(root), model=model, steps=steps))
         kept.write_text(json.dumps(found), "utf-8")
     return json.loads(kept.read_text("utf-8"))
 
 
-def compare(root: Path, models: Sequence[str]) -> None:
+def compare(root: Path, models: Sequence[str], minutes: float) -> None:
     """Trains each and prints its numbers."""
     print(
         "| model | steps, s | other clips | same family | recall@1 in family (chance) | held-out families, same "
@@ -101,7 +102,7 @@ def compare(root: Path, models: Sequence[str]) -> None:
     )
     results, logits, steps = {}, {}, None
     for model in models:
-        results[model] = trained(root, model, steps=steps)
+        results[model] = trained(root, model, minutes, steps)
         steps = steps or results[model]["steps"]
         logits[model], labels, videos = scores(root, results[model])
         gain = paired_gain(logits[models[0]], logits[model], labels, videos)

@@ -105,7 +105,7 @@ def running(command: Sequence[str], log_path: Path, health: str | None = None) -
             stderr=log,
             env=os.environ,
             start_new_session=True,
-            preexec_fn=end_with_parent,  # noqa: PLW1509  (one call that allocates nothing)
+            preexec_fn=end_with_parent,  # one call of the kernel: safe beside other threads
         )
     try:
         if health:

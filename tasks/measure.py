@@ -65,5 +65,5 @@ def _block_means(luma: np.ndarray) -> np.ndarray:
     """float64 (height / 8, width / 8): mean luma of 8 x 8 blocks."""
     height, width = (side // BLOCK_PX * BLOCK_PX for side in luma.shape)
     rows = luma[:height, :width].reshape(-1, BLOCK_PX, width).sum(axis=1, dtype=np.uint16)
-    # Down first, then across: of both at once numpy makes a loop over single pixels, eight times as slow.
+    # Down first, then across: of both at once numpy makes a loop over single pixels, five times as slow.
     return rows.reshape(height // BLOCK_PX, -1, BLOCK_PX).sum(axis=2, dtype=np.int64) / BLOCK_PX**2

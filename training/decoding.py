@@ -70,8 +70,8 @@ def load_frames(dataset: Dataset, plan: Plan, view: View) -> Tensor:
 
 def _on_threads(work: Callable[[range], None], count: int) -> None:
     """Has every number below `count` worked on, by the threads that torch may use: decoders let go of the GIL."""
-    num_threads = min(torch.get_num_threads(), count)
-    if num_threads < 2:
+    num_threads = torch.get_num_threads()
+    if min(num_threads, count) < 2:
         work(range(count))
         return
     for _ in _pool(num_threads).map(work, [range(n, count, num_threads) for n in range(num_threads)]):

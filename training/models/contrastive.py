@@ -174,13 +174,15 @@ class Contrastive(AvcModel):
         return losses.contrastive(cosine_NN, self.temperature, steps.negatives)
 
     def chance_loss(self, steps: Steps) -> float:
-        """The mean log of the number of candidates, or ln 2; and what the term within clips is of equal cosines."""
-        chance = self._chance(steps)
-        if self.config.within_class:
-            chance += self.config.within_class * self._chance(_of_one_class(steps))
-        alike_NN = torch.zeros_like(steps.negatives, dtype=torch.float32)
-        within = losses.within_clip(alike_NN, alike_NN.new_ones(()), steps, self.config.within_clip_sigma_ms)
-        return chance + self.config.within_clip * float(within)
+        """The mean log of the number of candidates, or ln 2; and what the terms are of equal cosines."""
+        config, chance = self.config, self._chance(steps)
+        if config.within_clip:
+            alike_NN = torch.zeros_like(steps.negatives, dtype=torch.float32)
+            within = losses.within_clip(alike_NN, alike_NN.new_ones(()), steps, config.within_clip_sigma_ms)
+            chance += config.within_clip * float(within)
+        if config.within_class:
+            chance += config.within_class * self._chance(_of_one_class(steps))
+        return chance
 
     def _chance(self, steps: Steps) -> float:
         return math.log(2) if self.config.objective == "sigmoid" else losses.chance(steps.negatives)
