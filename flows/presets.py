@@ -44,7 +44,7 @@ class PipelineConfig:
 def demo() -> PipelineConfig:
     """The whole job on generated scenes: `mcgurk demo`.
 
-    432 scenes of 24 families; 322 to 406 s on 2 slow cores without AVX-512, 2 minutes of it training; 250 MB of disk.
+    432 scenes of 24 families; 275 to 406 s on 2 slow cores without AVX-512, 2 minutes of it training; 250 MB of disk.
     Ends with a model that tells matched from mismatched pairs well above chance.
     """
     return PipelineConfig(

@@ -25,7 +25,9 @@ def main() -> None:
     root, folder = (Path(path) for path in sys.argv[1:3])
     dataset = open_dataset(root, read_version(root))
     for metrics in train(dataset, "contrastive", TINY, config(**json.loads(sys.argv[3])), folder):
-        print(json.dumps(metrics), flush=True)
+        # In one write: `print` may give the end of the line another, and ranks share a pipe.
+        sys.stdout.write(json.dumps(metrics) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
