@@ -15,12 +15,11 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flows import presets
-from flows.presets import TrainSettings
 from flows.servers import prefect_api
 from schemas.feature import PROFILES
 from tasks.sources.scenes.corpus import CorpusConfig
@@ -31,6 +30,9 @@ from training.evaluation.correspondence import PairConfig, known_pairs, score_pa
 from training.progress import BEST
 from training.sampling import usable
 from training.statistics import bootstrap
+
+if TYPE_CHECKING:
+    from flows.experiment import ExperimentOptions
 
 SEEDS_OF_PAPERS = "l3,ave,avol,many_to_many"
 GOALS = (
@@ -54,43 +56,45 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = options.root or Path(folder)
         with prefect_api(root / "state"):
-            build(root, options)
+            build(root, options.scenes, "video" if options.sync else "small")
             print(
                 f"\n{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {options.scenes} "
                 f"scenes, {options.minutes:g} minutes of the first, as many steps of the others\n"
             )
             if options.sync:
-                print_offsets(trained(root, "sync", options.minutes))
+                print_offsets(of_model(root, "sync", options.minutes))
             else:
                 compare(root, ["contrastive", *options.models.split(",")], options.minutes)
     print(f"\nGoals (2,000 scenes, 10 minutes): {GOALS}")
 
 
-def build(root: Path, options: argparse.Namespace) -> None:
+def build(root: Path, num_scenes: int, profile: str) -> None:
     """The dataset version of the scenes, unless it stands."""
     from flows.dataset import build_dataset
     from flows.pipeline import BuildOptions
 
-    profile = PROFILES["video"] if options.sync else PROFILES["small"]
-    config = replace(
-        presets.demo(),
-        profile=profile,
-        corpus=CorpusConfig(num_scenes=options.scenes, eval_share=0.2),
-        train=TrainSettings(seconds=60 * options.minutes),
-    )
+    corpus = CorpusConfig(num_scenes=num_scenes, eval_share=0.2)
+    config = replace(presets.demo(), profile=PROFILES[profile], corpus=corpus)
     presets.PRESETS["benchmark"] = lambda: config
     build_dataset(BuildOptions(str(root), preset="benchmark"))
 
 
-def trained(root: Path, model: str, minutes: float, steps: int | None = None) -> dict[str, Any]:
-    """The results of one experiment, now or at an earlier call for as long."""
-    from flows.experiment import ExperimentOptions, run_experiment  # after Prefect's address is known
+def of_model(root: Path, model: str, minutes: float, steps: int | None = None) -> dict[str, Any]:
+    """The results of one model after so many minutes, or steps."""
+    from flows.experiment import ExperimentOptions  # after Prefect's address is known
 
     budget = f"{steps}-steps" if steps else f"{minutes:g}-minutes"
-    kept = root / f"benchmark-{model.replace('/', '-')}-{budget}.json"
+    asked = ExperimentOptions(str(root), model=model, seconds=60 * minutes, steps=steps)
+    return trained(root, f"{model.replace('/', '-')}-{budget}", asked)
+
+
+def trained(root: Path, name: str, asked: "ExperimentOptions") -> dict[str, Any]:
+    """The results of one experiment, done now or at an earlier call under that name."""
+    from flows.experiment import run_experiment
+
+    kept = root / f"benchmark-{name}.json"
     if not kept.exists():
-        found = run_experiment(ExperimentOptions(str(root), model=model, steps=steps))
-        kept.write_text(json.dumps(found), "utf-8")
+        kept.write_text(json.dumps(run_experiment(asked)), "utf-8")
     return json.loads(kept.read_text("utf-8"))
 
 
@@ -102,7 +106,7 @@ def compare(root: Path, models: Sequence[str], minutes: float) -> None:
     )
     results, logits, steps = {}, {}, None
     for model in models:
-        results[model] = trained(root, model, minutes, steps)
+        results[model] = of_model(root, model, minutes, steps)
         steps = steps or results[model]["steps"]
         logits[model], labels, videos = scores(root, results[model])
         gain = paired_gain(logits[models[0]], logits[model], labels, videos)

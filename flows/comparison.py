@@ -47,19 +47,19 @@ def compare_models(options: ExperimentOptions, variants: Sequence[Variant]) -> l
     """
     for variant in variants:
         variant.check()  # a slip in the last name is told before the first trains
-    compared, steps, kept = [], options.steps, []
+    found, steps, kept = [], options.steps, []
     for variant in variants:
         runs, asked = [], replace(options, model=variant.model, settings=variant.settings, is_offered=False)
         for seed in SEEDS:
             log.info("compare: %s, seed %d", variant.name, seed)
-            found, path = _results(replace(asked, seed=seed, steps=steps))
-            runs.append(found)
+            results, path = _results(replace(asked, seed=seed, steps=steps))
+            runs.append(results)
             kept.append(path)
             steps = steps or runs[0]["steps"]
-        compared.append(_compared(variant.name, runs))
+        found.append(compared(variant.name, runs))
     for path in kept:
         path.unlink(missing_ok=True)
-    return compared
+    return found
 
 
 def _results(options: ExperimentOptions) -> tuple[dict[str, Any], Path]:
@@ -74,7 +74,8 @@ def _results(options: ExperimentOptions) -> tuple[dict[str, Any], Path]:
     return found, path
 
 
-def _compared(name: str, runs: Sequence[dict[str, Any]]) -> Compared:
+def compared(name: str, runs: Sequence[dict[str, Any]]) -> Compared:
+    """One variant's numbers from its results with every seed."""
     numbers = {}
     for number, (question, part, key) in NUMBERS.items():
         estimates = [run[question][part][key] for run in runs if key in run[question][part]]

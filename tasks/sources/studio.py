@@ -1,6 +1,6 @@
 """The embedded default: generated scenes, served by a loopback HTTP host and downloaded as from any other.
 
-The corpus (media, lists, ground truth) lies in the state folder; `render` makes what of it is missing.
+The corpus (media, lists, ground truth) lies in the state folder; `render` makes what is missing, after a kill too.
 """
 
 import logging
@@ -23,6 +23,7 @@ from tasks.sources.scenes.corpus import CorpusConfig, render_scene, scene_ids, w
 log = logging.getLogger(__name__)
 
 CONFIG = "corpus.json"
+KEPT_EVERY = 200  # scenes: what a kill may cost
 Map = Callable[[Callable, Sequence], Iterable]
 
 
@@ -43,11 +44,12 @@ def render(state: Path, config: CorpusConfig, map_items: Map) -> list[Path]:
     missing = [
         n for n, video in enumerate(scene_ids(config)) if video not in known or not _media(folder, video)
     ]
-    if missing:
-        rendered = map_items(partial(render_scene, folder, config), missing)
-        rows = list(tracked(rendered, len(missing), "studio", log))
-        write_truth(folder, [*known.values(), *rows])
-        write_text(folder / CONFIG, canonical_json(config))
+    rendered = map_items(partial(render_scene, folder, config), missing) if missing else ()
+    for done, row in enumerate(tracked(rendered, len(missing), "studio", log), 1):
+        known[row["video_id"]] = row
+        if done % KEPT_EVERY == 0 or done == len(missing):
+            write_truth(folder, list(known.values()))
+            write_text(folder / CONFIG, canonical_json(config))
     return lists(folder, config)
 
 

@@ -1,0 +1,88 @@
+"""`python -m benchmarks.studies [--root DIR] [--scenes 2000] [--steps 200] [--studies depth,dropout]`.
+
+The poster's questions on generated scenes: every variant of a study of `flows/studies.py` trains for as many steps,
+with three seeds, and a table gives means and Student's 95 % intervals over the seeds. `motion` takes frames at 4
+frames/s, all others at 1, so it wants a root of its own. A root that is given is kept: it is built once, and a training
+is done once, also where several studies ask for it.
+"""
+
+import argparse
+import os
+import platform
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.models import build, trained
+from flows.presets import TrainSettings
+from flows.servers import prefect_api
+from flows.studies import STUDIES, Variant, variants
+from schemas.manifest import digest_of
+
+if TYPE_CHECKING:
+    from flows.comparison import Compared
+
+MOTION = "motion"
+CHOSEN = "categories:Bell+Animal"
+DEFAULTS = asdict(TrainSettings())
+ALL = ",".join([name for name in STUDIES if name != MOTION] + [CHOSEN])
+
+
+def main() -> None:
+    """Builds the scenes, trains what is missing, and prints a table for each study."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--root", type=Path)
+    parser.add_argument("--scenes", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--studies", default=ALL)
+    options = parser.parse_args()
+    studies = options.studies.split(",")
+    if MOTION in studies and len(studies) > 1:
+        parser.error(f"{MOTION} wants a root of its own: ask for it alone")
+    with tempfile.TemporaryDirectory() as folder:
+        root = options.root or Path(folder)
+        with prefect_api(root / "state"):
+            build(root, options.scenes, "dense" if MOTION in studies else "small")
+            print(
+                f"\n{platform.machine()}, {os.cpu_count()} cores, {options.scenes} scenes, {options.steps} steps\n"
+            )
+            for study in studies:
+                print_study(study, [over_seeds(root, one, options.steps) for one in variants(study)])
+
+
+def over_seeds(root: Path, variant: Variant, steps: int) -> "Compared":
+    """One variant with every seed, trained now or earlier."""
+    from flows.comparison import SEEDS, compared  # after Prefect's address is known
+    from flows.experiment import ExperimentOptions
+
+    differs = {name: value for name, value in variant.settings.items() if value != DEFAULTS[name]}
+    name = variant.model.replace("/", "-") + (f"-{digest_of(differs)[:8]}" if differs else "")
+    asked = [
+        ExperimentOptions(
+            str(root), model=variant.model, settings=differs, steps=steps, seed=seed, is_offered=False
+        )
+        for seed in SEEDS
+    ]
+    runs = [trained(root, f"{name}-seed-{one.seed}-{steps}-steps", one) for one in asked]
+    return compared(variant.name, runs)
+
+
+def print_study(study: str, found: Sequence["Compared"]) -> None:
+    """The table of one study."""
+    names = list(found[0].numbers)
+    print(f"| {study} | " + " | ".join(names) + " | s |\n|---|" + "---:|" * (len(names) + 1))
+    for one in found:
+        cells = [
+            f"{100 * mean:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+            for mean, low, high, _ in one.numbers.values()
+        ]
+        print(f"| {one.name} | " + " | ".join(cells) + f" | {one.train_s:.0f} |")
+    print(flush=True)
+
+
+if __name__ == "__main__":
+    main()
