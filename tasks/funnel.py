@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.manifest import Row, part_numbers
+from schemas.manifest import part_numbers
 from schemas.outcome import Outcome, funnel
 from tasks.tables import Reader, read_columns
 
@@ -36,7 +36,7 @@ def count_fates(root: Path, read: Reader = read_columns) -> dict:
 
 def _whole(root: Path, read: Reader, columns: Sequence[str]) -> pa.Table:
     empty = pa.schema([(name, pa.string()) for name in columns]).empty_table()
-    table = pa.concat_tables([empty, *_verdicts(root, read, columns)])
+    table = pa.concat_tables([empty, *verdicts(root, read, columns)])
     count = read(root / "segments", _indexed(root), ("row",)).num_rows
     if table.num_rows != count:
         raise RuntimeError(f"the index has {count} segments, the manifests {table.num_rows}")
@@ -48,16 +48,11 @@ def _funnel(table: pa.Table) -> dict:
     return funnel(counted.rename_columns({"count_all": "segments"}).to_pylist())
 
 
-def fates(root: Path) -> Iterator[Row]:
-    """key, outcome and reason of every segment; what has not reached a shard yet waits as `pending`."""
-    for table in _verdicts(root):
-        yield from table.to_pylist()
+def verdicts(root: Path, read: Reader = read_columns, columns: Sequence[str] = VERDICT) -> Iterator[pa.Table]:
+    """These columns of every segment, a table a manifest, the furthest first.
 
-
-def _verdicts(
-    root: Path, read: Reader = read_columns, columns: Sequence[str] = VERDICT
-) -> Iterator[pa.Table]:
-    """The same as tables: a manifest's parts together, the furthest first."""
+    What has not reached a shard yet waits as `pending`.
+    """
     left = set(_indexed(root))
     for name in MANIFESTS:
         parts = sorted(left & set(part_numbers(root / name)))

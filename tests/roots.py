@@ -14,6 +14,7 @@ from schemas.feature import Profile
 from schemas.rules import Rules
 from tasks import download, extract, index, pack, publish, validate
 from tasks.download import Day, DownloadConfig
+from tasks.funnel import verdicts
 from tasks.index import IndexConfig
 from tasks.pack import PackConfig
 from tasks.parts import plan_stage
@@ -104,3 +105,9 @@ def write_corpus(folder: Path, num_eval: int, num_train: int, more: Sequence[str
         path.write_text("".join(f'{video_id}, 0.000, 2.000, "/m/09x0r"\n' for video_id in ids))
         lists.append(path)
     return lists
+
+
+def fates(root: Path) -> dict[str, tuple[str, str]]:
+    """Outcome and reason of every segment."""
+    rows = [row for table in verdicts(root) for row in table.to_pylist()]
+    return {row["key"]: (row["outcome"], row["reason"]) for row in rows}
