@@ -109,14 +109,14 @@ class Dataset:
     def frame(self, row: int, index: int, min_side_px: int = 0) -> np.ndarray:
         """Frame `index` of a clip: uint8 RGB (height, width, 3), at the smallest size >= min_side_px."""
         if self.profile.picture == "h264":
-            return next(self.frames(row, range(index, index + 1)))
+            return next(self.frames(row, range(index, index + 1), min_side_px))
         jpeg = self._member(row, frame_suffix(index))
         return simplejpeg.decode_jpeg(jpeg, "RGB", min_height=min_side_px, min_width=min_side_px)
 
     def frames(self, row: int, indices: range, min_side_px: int = 0) -> Iterator[np.ndarray]:
-        """Frames that follow each other, as `frame` gives them; those of a video file in its own size."""
+        """Frames that follow each other, as `frame` gives them; of a video file with that short side, or its own."""
         if self.profile.picture == "h264":
-            return decoded(self._member(row, VIDEO_SUFFIX), indices, self.profile)
+            return decoded(self._member(row, VIDEO_SUFFIX), indices, self.profile, min_side_px)
         return (self.frame(row, index, min_side_px) for index in indices)
 
     def log_mel(self, row: int) -> np.ndarray:

@@ -55,6 +55,17 @@ def test_frames_out_of_a_film_are_those_that_were_asked_for(filmed):
         list(clips.frames(0, range(248, 252)))
 
 
+def test_frames_of_a_film_are_made_as_small_as_is_asked_and_no_larger(filmed):
+    clips = filmed.split("eval")
+    whole, half, more = (next(clips.frames(0, range(30, 31), side_px)) for side_px in (0, 32, 128))
+
+    assert half.shape == (32, 48, 3)
+    means = whole.reshape(32, 2, 48, 2, 3).mean((1, 3))
+    assert np.abs(half - means).mean() < 3, "each pixel is the mean of what it stands for"
+    np.testing.assert_array_equal(more, whole)
+    np.testing.assert_array_equal(clips.frame(0, 30, 32), half)
+
+
 def test_a_step_of_a_film_shows_a_jump_where_its_sound_clicks(filmed):
     """Flash and beep: units of time, from the file's clock to the batch."""
     clips, view = filmed.split("eval"), View(56, 50, sound_ms=2000)
