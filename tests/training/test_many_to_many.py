@@ -14,8 +14,8 @@ from training.decoding import load_batch
 from training.frozen import cached_batches, compute_features
 from training.loop import Trainer, train
 from training.models import many_to_many
-from training.models.many_to_many import KINDS, MAX_ROLL, balanced, sounds_of, strangers
-from training.negatives import Steps
+from training.models.many_to_many import KINDS, MAX_ROLL, arranged, balanced, matches, strangers
+from training.negatives import Negatives, Steps
 from training.ranks import Ranks
 from training.sampling import Epoch, Sampling, usable
 
@@ -25,26 +25,52 @@ SMALL = many_to_many.Config(width=8, embedding=16, fused=32, recurrent=16)
 @given(
     batch=st.integers(2, 5), length=st.integers(1, 9), kind=st.sampled_from(KINDS), seed=st.integers(0, 999)
 )
-def test_a_step_matches_exactly_where_its_own_sound_stands(batch, length, kind, seed):
-    """Every sound is named by its clip and its place."""
-    own = torch.arange(batch * length).view(batch, length, 1).float()
+def test_own_sounds_are_only_reordered(batch, length, kind, seed):
+    order, is_other, roll = arranged(kind, batch, length, torch.Generator().manual_seed(seed))
 
-    sounds, target, roll = sounds_of(kind, own, own.roll(1, 0), torch.Generator().manual_seed(seed))
+    assert (order.sort(1).values == torch.arange(length)).all()
+    assert is_other.any() == (kind == "other") or kind == "spliced"
+    for row, late in zip(order, roll, strict=True):
+        assert abs(late) <= MAX_ROLL
+        if kind == "rolled":  # positive: heard later than seen
+            assert (row == torch.arange(length).roll(int(late))).all()
 
-    assert ((sounds == own)[..., 0] == target.bool()).all()
-    if roll is not None:
-        assert abs(roll) <= MAX_ROLL
-        assert (sounds == own.roll(roll, 1)).all()  # positive: heard later than seen
+
+@pytest.mark.parametrize("length", [2, 3, 6])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_place_of_a_step_says_nothing_of_whether_it_matches(kind, length):
+    order, is_other, _ = arranged(kind, 4000, length, torch.Generator().manual_seed(0))
+
+    shares = matches(order, is_other).float().mean(0)
+
+    assert shares.max() - shares.min() < 0.05  # five deviations of 4,000 draws
 
 
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=7))
 def test_another_clip_is_always_of_another_video(videos):
-    found = strangers(torch.tensor(videos))
+    numbers = torch.tensor(videos)
 
-    if found is None:
-        assert len(set(videos)) == 1
-    else:
-        assert all(videos[other] != own for own, other in zip(videos, found.tolist(), strict=True))
+    found = strangers(numbers[:, None] != numbers)
+
+    for own, other in zip(videos, found.tolist(), strict=True):
+        assert videos[other] != own if other >= 0 else set(videos) == {own}
+
+
+def test_a_stranger_is_one_that_the_policy_calls_a_negative():
+    model, one = many_to_many.build(SMALL), torch.arange(4)
+    videos, classes = one.repeat_interleave(2), torch.tensor([0, 1, 0, -1]).repeat_interleave(2)
+    times = 1000.0 * torch.arange(8)
+    steps = Steps(videos, videos, classes, times, times, Negatives(("same_class",)))
+
+    assert strangers(steps.negatives[::2, ::2]).tolist() == [2, -1, 0, -1]
+    assert torch.isfinite(model.loss(torch.randn(8, 16), torch.randn(8, 16), steps))
+
+
+def test_without_strangers_a_clip_is_told_from_itself_only():
+    one = torch.zeros(6, dtype=torch.long)
+    steps = Steps(one, one, one, 1000.0 * torch.arange(6), 1000.0 * torch.arange(6))
+
+    assert torch.isfinite(many_to_many.build(SMALL).loss(torch.randn(6, 16), torch.randn(6, 16), steps))
 
 
 @pytest.mark.parametrize("output", ["sigmoid", "vector"])
@@ -58,17 +84,27 @@ def test_perfect_and_ignorant_answers(output):
 
 
 @pytest.mark.parametrize("output", ["sigmoid", "vector"])
-def test_a_network_that_answers_always_the_same_has_the_loss_of_chance(output):
+@pytest.mark.parametrize("begin_ms", [0.0, 1.0, 2.0, 3.0])  # what the length of sequences is drawn by
+def test_a_network_that_answers_always_the_same_has_the_loss_of_chance(output, begin_ms):
     model = many_to_many.build(replace(SMALL, output=output))
     for head in (model.step_head, model.offset_head):
         torch.nn.init.zeros_(head.weight)
         torch.nn.init.zeros_(head.bias)
-    videos = torch.arange(4).repeat_interleave(6)
-    steps = Steps(videos, videos, videos, 1000.0 * torch.arange(24), 1000.0 * torch.arange(24))
+    videos, times = torch.arange(4).repeat_interleave(6), begin_ms + 1000.0 * torch.arange(24)
+    steps = Steps(videos, videos, videos, times, times)
 
     loss = model.loss(torch.randn(24, 16), torch.randn(24, 16), steps)
 
     assert loss.item() == pytest.approx(model.chance_loss(steps))
+
+
+def test_who_knows_only_how_often_an_offset_comes_has_the_loss_of_chance():
+    """The offsets of rolled sequences alone are asked: an aligned one would make 0 the best guess."""
+    _, _, roll = arranged("rolled", 9000, 6, torch.Generator().manual_seed(0))
+
+    shares = torch.bincount(roll + MAX_ROLL, minlength=2 * MAX_ROLL + 1) / len(roll)
+
+    assert (shares - 1 / (2 * MAX_ROLL + 1)).abs().max() < 0.015
 
 
 @torch.inference_mode()

@@ -133,37 +133,35 @@ class ManyToMany(FrozenModel):
         return self.sequence(V[:, None], A[:, None])[0][:, 0]
 
     def loss(self, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
-        """The loss of every step of sequences of all KINDS, and of the offset of aligned and rolled ones."""
-        num_steps = int(torch.unique_consecutive(steps.clips, return_counts=True)[1].min())
-        V_BND, A_BND = (x.unflatten(0, (-1, num_steps)) for x in (V, A))
-        # The same on every rank, and in every validation: drawn by what the batch is.
-        seed = int((steps.seen_ms.double().sum() * 7 + steps.videos.sum()).item())
-        generator = torch.Generator().manual_seed(seed)
-        length = int(torch.randint(1, num_steps + 1, (1,), generator=generator))
-        begin = int(torch.randint(0, num_steps - length + 1, (1,), generator=generator))
-        V_BLD, own_BLD = (x[:, begin : begin + length] for x in (V_BND, A_BND))
-        stranger_B = strangers(steps.videos[::num_steps])
-        kinds = KINDS if stranger_B is not None else KINDS_ALONE
-        other_BLD = own_BLD if stranger_B is None else own_BLD[stranger_B]
-        logits, targets, offsets, rolls = [], [], [], []
-        for kind in kinds:
-            A_BLD, target_BL, roll = sounds_of(kind, own_BLD, other_BLD, generator)
-            step_logits, offset_logits = self.sequence(V_BLD, A_BLD)
-            logits.append(step_logits)
-            targets.append(target_BL.to(V.device))
-            if roll is not None:
-                offsets.append(offset_logits)
-                rolls.append(torch.full((len(V_BLD),), roll + MAX_ROLL, device=V.device))
-        loss = balanced(torch.stack(logits), torch.stack(targets), self.config.output)
-        return loss + self.config.offset_weight * functional.cross_entropy(
-            torch.cat(offsets), torch.cat(rolls)
-        )
+        """The loss of every step of sequences of all KINDS, and of the offset of rolled ones."""
+        num_steps = _num_steps(steps)
+        generator, length, begin = _window(steps)
+        V_BLD, own_BLD = (x.unflatten(0, (-1, num_steps))[:, begin : begin + length] for x in (V, A))
+        stranger_B = strangers(steps.negatives[::num_steps, ::num_steps])
+        logits, targets, offset_loss = [], [], V.new_zeros(())
+        for kind in KINDS:
+            rows_B = torch.arange(len(V_BLD), device=V.device)
+            if kind not in KINDS_ALONE:
+                rows_B = rows_B[stranger_B >= 0]
+            if not len(rows_B):
+                continue
+            arrangement = arranged(kind, len(rows_B), length, generator)
+            order_BL, is_other_BL, roll_B = (x.to(V.device) for x in arrangement)
+            own_order_BLD = own_BLD[rows_B].gather(1, order_BL[..., None].expand(-1, -1, own_BLD.shape[2]))
+            A_BLD = torch.where(is_other_BL[..., None], own_BLD[stranger_B[rows_B]], own_order_BLD)
+            step_logits, offset_logits = self.sequence(V_BLD[rows_B], A_BLD)
+            logits.append(step_logits.flatten())
+            targets.append(matches(order_BL, is_other_BL).flatten().float())
+            if kind == "rolled":
+                offset_loss = _offset_loss(offset_logits, roll_B, length)
+        loss = balanced(torch.cat(logits), torch.cat(targets), self.config.output)
+        return loss + self.config.offset_weight * offset_loss
 
     def chance_loss(self, steps: Steps) -> float:
         """ln 2, or the squared error of always saying one half; and the log of the number of offsets, weighed."""
-        del steps
+        _, length, _ = _window(steps)
         step = math.log(2) if self.config.output == "sigmoid" else 0.25
-        return step + self.config.offset_weight * math.log(2 * MAX_ROLL + 1)
+        return step + self.config.offset_weight * math.log(2 * _most(length) + 1)
 
     def heat(self, image_map_BDHW: Tensor, audio_BD: Tensor) -> Tensor:
         """How strongly each place answers, whatever is heard: a recurrent score can't be taken apart by place."""
@@ -184,35 +182,64 @@ class ManyToMany(FrozenModel):
         return places.amax((2, 3)), places
 
 
-def strangers(videos_B: Tensor) -> Tensor | None:
-    """For each clip the next one that is of another video: (B,); None where all are of one video."""
-    after_B = torch.arange(len(videos_B), device=videos_B.device) + 1
-    order_BB = (after_B[:, None] + after_B - 1) % len(videos_B)  # the others, beginning with the next
-    is_other_BB = videos_B[order_BB] != videos_B[:, None]
-    if not is_other_BB.any():
-        return None
-    return order_BB.gather(1, is_other_BB.int().argmax(1, keepdim=True))[:, 0]
+def strangers(is_negative_BB: Tensor) -> Tensor:
+    """For each clip the next one whose sounds do not match it: (B,); -1 where there is none."""
+    clips_B = torch.arange(len(is_negative_BB), device=is_negative_BB.device)
+    order_BB = (clips_B[:, None] + 1 + clips_B) % len(clips_B)  # the others, beginning with the next
+    in_order_BB = is_negative_BB.gather(1, order_BB)
+    next_B = order_BB.gather(1, in_order_BB.int().argmax(1, keepdim=True))[:, 0]
+    return torch.where(in_order_BB.any(1), next_B, -1)
 
 
-def sounds_of(
-    kind: str, own_BLD: Tensor, other_BLD: Tensor, generator: torch.Generator
-) -> tuple[Tensor, Tensor, int | None]:
-    """The sounds of a sequence, which of its steps match (B, L), and by how many steps they are late, if at all."""
-    batch, length = own_BLD.shape[:2]
-    place_L = torch.arange(length)
-    if kind == "aligned":
-        return own_BLD, torch.ones(batch, length), 0
-    if kind == "other":
-        return other_BLD, torch.zeros(batch, length), None
-    if kind == "spliced":
-        is_own_L = place_L < length // 2
-        mixed_BLD = torch.where(is_own_L[:, None].to(own_BLD.device), own_BLD, other_BLD)
-        return mixed_BLD, is_own_L.float().expand(batch, -1), None
-    most = min(MAX_ROLL, length - 1)
-    roll = int(torch.randint(-most, most + 1, (1,), generator=generator))
-    order_L = place_L.roll(roll) if kind == "rolled" else torch.randperm(length, generator=generator)
-    target_BL = (order_L == place_L).float().expand(batch, -1)
-    return own_BLD[:, order_L.to(own_BLD.device)], target_BL, roll if kind == "rolled" else None
+def arranged(kind: str, batch: int, length: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Which of a clip's own sounds stands at each step (B, L), whether the stranger's does, and the roll (B,).
+
+    Every clip is arranged alone, and every place matches as often as any other. Rolls are steps, late positive.
+    """
+    place_L, roll_B = torch.arange(length), torch.zeros(batch, dtype=torch.long)
+    order_BL, is_other_BL = place_L.repeat(batch, 1), torch.full((batch, length), kind == "other")
+    if kind == "rolled":
+        most = _most(length)
+        roll_B = torch.randint(-most, most + 1, (batch,), generator=generator)
+        order_BL = (place_L - roll_B[:, None]) % length
+    elif kind == "permuted":
+        order_BL = torch.rand(batch, length, generator=generator).argsort(1)
+    elif kind == "spliced":
+        cut_B1 = torch.randint(1, max(2, length), (batch, 1), generator=generator)
+        is_first_B1 = torch.randint(0, 2, (batch, 1), generator=generator) == 1
+        is_other_BL = (place_L < cut_B1) == is_first_B1
+    return order_BL, is_other_BL, roll_B
+
+
+def matches(order_BL: Tensor, is_other_BL: Tensor) -> Tensor:
+    """Whether each step has its own sound: bool (B, L)."""
+    return (order_BL == torch.arange(order_BL.shape[1], device=order_BL.device)) & ~is_other_BL
+
+
+def _num_steps(steps: Steps) -> int:
+    return int(torch.unique_consecutive(steps.clips, return_counts=True)[1].min())
+
+
+def _window(steps: Steps) -> tuple[torch.Generator, int, int]:
+    """The random numbers of a batch, how long its sequences are, and at which step they begin.
+
+    The same on every rank, and in every validation: drawn by what the batch is.
+    """
+    seed = int((steps.seen_ms.double().sum() * 7 + steps.videos.sum()).item())
+    generator, num_steps = torch.Generator().manual_seed(seed), _num_steps(steps)
+    length = int(torch.randint(1, num_steps + 1, (1,), generator=generator))
+    return generator, length, int(torch.randint(0, num_steps - length + 1, (1,), generator=generator))
+
+
+def _most(length: int) -> int:
+    """By how many steps a sequence may be rolled, either way."""
+    return min(MAX_ROLL, length - 1)
+
+
+def _offset_loss(logits: Tensor, roll_B: Tensor, length: int) -> Tensor:
+    """Cross-entropy of the offsets that a sequence so long can have."""
+    most = _most(length)
+    return functional.cross_entropy(logits[:, MAX_ROLL - most : MAX_ROLL + most + 1], roll_B + most)
 
 
 def balanced(logits: Tensor, targets: Tensor, output: str) -> Tensor:
