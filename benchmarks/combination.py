@@ -1,8 +1,8 @@
-"""`python -m benchmarks.combination [--minutes 20] [--auc 0.8]`: all pairs of a batch against pairs one by one.
+"""`python -m benchmarks.combination [--root DIR] [--scenes 2000] [--minutes 20] [--auc 0.8]`: all pairs against few.
 
-Time to a validation AUC with the same trunks, batches and schedule, for `l3` and `ave`: the loss of all N x N pairs
-against the usual way, in which every picture stands in one pair, half of them matching. Then the cost of a scored pair
-of N = 16 steps, encoded once for all pairs or for each. Scenes are made by the test fixtures' law: discs and tones.
+Time to a validation AUC with the same trunks, batches and schedule on generated scenes, for `l3` and `ave`: the loss of
+all N x N pairs of a batch against the usual way, in which every picture stands in one pair, half of them matching. Then
+the cost of a scored pair of N = 16 steps: both sides encoded for each pair, in float32, or once for all pairs.
 """
 
 import argparse
@@ -11,28 +11,28 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import MethodType
 
 import torch
 from torch import Tensor
 
-from tests import avc_fixtures as shards
+from benchmarks.models import build
+from flows.servers import prefect_api
+from schemas.shard import read_version
 from training import losses
-from training.data import Dataset
+from training.data import Dataset, open_dataset
 from training.loop import TrainConfig, Trainer
 from training.models import AvcModel, configure, load
 from training.negatives import Steps
 from training.precision import autocast, has_fast_bf16
 from training.ranks import Ranks
-from training.sampling import Sampling
 from training.seeds import SeedModel
 
 MODELS = ("ave", "l3")
-NUM_VIDEOS = {"train": 400, "val": 60, "eval": 2}
 NUM_STEPS = 16  # of a clip, of which all pairs are scored
 REPEATS = 3
+VALIDATIONS = 60
 GOAL = 4.0
 
 
@@ -41,30 +41,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--root", type=Path)
+    parser.add_argument("--scenes", type=int, default=2000)
     parser.add_argument("--minutes", type=float, default=20.0, help="the most that one training may take")
     parser.add_argument("--auc", type=float, default=0.8)
     options = parser.parse_args()
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {torch.get_num_threads()} "
-        f"threads; {NUM_VIDEOS['train']} clips\n\n| model | all pairs, s | one by one, s | ratio (goal {GOAL:g}) |"
-    )
-    print("|---|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:
-        dataset = shards.written(Path(folder), shards.corresponding(NUM_VIDEOS, num_kinds=24))
+        root = options.root or Path(folder)
+        with prefect_api(root / "state"):
+            build(root, options.scenes, "small")
+        print(
+            f"\n{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {torch.get_num_threads()} "
+            f"threads; {options.scenes} scenes, AUC {options.auc:g}\n\n"
+            f"| model | all pairs, s | one by one, s | ratio (goal {GOAL:g}) |\n|---|---:|---:|---:|"
+        )
         for name in MODELS:
-            took = [seconds_to(dataset, name, options, is_naive=naive) for naive in (False, True)]
-            told = [f"{one:.0f}" if one < torch.inf else f"> {60 * options.minutes:g}" for one in took]
-            bound = ">= " if took[1] == torch.inf else ""
-            ratio = min(took[1], 60 * options.minutes) / took[0]
-            print(f"| {name} | {told[0]} | {told[1]} | {bound}{ratio:.1f} |", flush=True)
+            compare(open_dataset(root, read_version(root)), name, options)
     print_costs()
+
+
+def compare(dataset: Dataset, name: str, options: argparse.Namespace) -> None:
+    """Prints one model's line."""
+    took = [seconds_to(dataset, name, options, is_naive=naive) for naive in (False, True)]
+    told = [f"{one:.0f}" if one < torch.inf else f"> {60 * options.minutes:g}" for one in took]
+    bound = ">= " if took[1] == torch.inf else ""
+    ratio = min(took[1], 60 * options.minutes) / took[0]
+    print(f"| {name} | {told[0]} | {told[1]} | {bound}{ratio:.1f} |", flush=True)
 
 
 def seconds_to(dataset: Dataset, name: str, options: argparse.Namespace, *, is_naive: bool) -> float:
     """Seconds of training until the validation AUC is reached; infinite where it was not in time."""
-    config = TrainConfig(seconds=60 * options.minutes, num_validations=40, sampling=Sampling(16, 4))
+    config = TrainConfig(seconds=60 * options.minutes, num_validations=VALIDATIONS, validation_steps=2)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(dataset, name, None, replace(config, validation_clips=48), Ranks())
+        trainer = Trainer(dataset, name, None, config, Ranks())
         if is_naive:
             trainer.model.loss = MethodType(naive_loss, trainer.model)
         for metrics in trainer.run(Path(folder)):
@@ -87,7 +96,7 @@ def naive_loss(model: SeedModel, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
 
 
 def print_costs() -> None:
-    """What a scored pair costs: every pair encoded in float32, or each side once and as fast as the CPU can."""
+    """What a scored pair costs: N inputs a side for N pairs, in float32, or for N x N, as fast as the CPU can."""
     device = torch.device("cpu")
     is_bf16 = has_fast_bf16(device)
     print(f"\n| model | a pair, encoded for itself, ms | encoded once (bf16: {is_bf16}), ms | ratio |")
@@ -101,7 +110,7 @@ def print_costs() -> None:
 def costs(model: AvcModel, device: torch.device, *, is_bf16: bool) -> tuple[float, float]:
     """Milliseconds a pair, both ways."""
     images, sounds = torch.rand(NUM_STEPS, 3, 112, 112), torch.randn(NUM_STEPS, 64, 100)
-    naive = per_pair(lambda: [score(model, images[:1], sounds[:1]) for _ in range(NUM_STEPS)], NUM_STEPS)
+    naive = per_pair(lambda: score(model, images, sounds), NUM_STEPS)
     fast = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     rows = images.contiguous(memory_format=torch.channels_last)
     with autocast(device, is_bf16):
