@@ -35,7 +35,7 @@ from training.ranks import Ranks, open_ranks
 from training.sampling import Epoch, Sampling, Share, even_plan, usable
 from training.step import Encoder, Gradients
 from training.streaming import batches
-from training.validation import all_pairs, combine, fit_calibration, require_pairs
+from training.validation import all_pairs, combine, fit_calibration, loss_of, require_pairs
 
 log = logging.getLogger(__name__)
 
@@ -256,8 +256,9 @@ class Trainer:
         found = self.ranks.agreed(self._validate(metrics["progress"]) if self.ranks.is_first else {})
         progress.has_probed |= found["is_plateau"] > 0
         progress.waited += 1
-        if found["val_auc"] > progress.best:
-            progress.best, progress.waited = found["val_auc"], 0
+        score = -found["val_loss"] if self.model.learns_offsets else found["val_auc"]
+        if score > progress.best:
+            progress.best, progress.waited = score, 0
             if self.ranks.is_first:
                 self._save_best(folder / BEST, metrics | found)
         return found
@@ -283,6 +284,10 @@ class Trainer:
             if name == "val":
                 model.calibration.copy_(torch.tensor(fit_calibration(combined)))
             numbers = all_pairs(model, encoded, combined)
+            if model.learns_offsets:
+                steps, moving = config.validation_steps, config.sampling
+                moved = embed(model, self._some(clips), steps, is_bf16=self.is_bf16, moving=moving)
+                numbers["loss"] = loss_of(model, moved, config.negatives)
             metrics |= {f"{name}_{key}": value for key, value in numbers.items()}
         return metrics
 

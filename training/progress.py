@@ -28,7 +28,7 @@ class Progress:
     batch: int = 0  # of the epoch: the next one
     seconds: float = 0.0
     validations: int = 0
-    best: float = -np.inf  # validation AUC
+    best: float = -np.inf  # validation AUC, or less the loss of a model of offsets
     waited: int = 0  # validations since then
     has_probed: bool = False  # its towers, because nothing was learnt
     relative_losses: list[float] = field(default_factory=list)  # of each step: loss over chance loss

@@ -212,9 +212,23 @@ def _random_plan(dataset: Dataset, rows: np.ndarray, sampling: Sampling, key: tu
         frames.append(_chosen(valid_steps(profile, valid_ms, view), num_steps, gap, rng))
         draws.append(rng.random((num_steps, 3 + NUM_DRAWS), np.float32))
     index, draws_SU, rows_S = np.concatenate(frames), np.concatenate(draws), np.repeat(rows, num_steps)
+    shifts_ms = _shifts_ms(dataset, (rows_S, index), sampling, draws_SU[:, 0])
+    return Plan(rows_S, index, shifts_ms, draws_SU[:, 1:3].astype(float), draws_SU[:, 3:])
+
+
+def moved(dataset: Dataset, plan: Plan, sampling: Sampling, seed: int = 0) -> Plan:
+    """The plan with its sounds moved as training moves them, by a seed."""
+    draws_S = np.random.default_rng(seed).random(len(plan.rows), np.float32)
+    return replace(plan, shifts_ms=_shifts_ms(dataset, (plan.rows, plan.frames), sampling, draws_S))
+
+
+def _shifts_ms(
+    dataset: Dataset, steps: tuple[np.ndarray, np.ndarray], sampling: Sampling, draws_S: np.ndarray
+) -> np.ndarray:
+    """By how much each step's sound moves: any as likely, up to `jitter_ms`, inside the clip's content."""
+    (rows_S, index), view, profile = steps, sampling.view, dataset.profile
     start_ms = view.centre_ms(profile, index) - view.sound_ms / 2
     end_ms = np.minimum(dataset.clips.valid_ms[rows_S], profile.length_ms)
     earliest = -(np.minimum(sampling.jitter_ms, start_ms).astype(int) // HOP_MS)
     latest = np.minimum(sampling.jitter_ms, end_ms - view.sound_ms - start_ms).astype(int) // HOP_MS
-    shifts = earliest + (draws_SU[:, 0] * (latest - earliest + 1)).astype(int)
-    return Plan(rows_S, index, shifts * HOP_MS, draws_SU[:, 1:3].astype(float), draws_SU[:, 3:])
+    return (earliest + (draws_S * (latest - earliest + 1)).astype(int)) * HOP_MS

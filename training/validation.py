@@ -55,7 +55,7 @@ def all_pairs(model: AvcModel, encoded: Embeddings, combined: Combination) -> di
     labels, logits = combined.labels, model.calibrated(combined.similarity.to(model.calibration.device))
     logits = logits.cpu().numpy()
     return {
-        "loss": _loss(model, encoded, combined.steps),
+        "loss": loss_of(model, encoded, combined.steps.policy),
         "auc": statistics.auc(logits, labels),
         "accuracy": statistics.balanced_accuracy(logits, labels),
     }
@@ -67,7 +67,8 @@ def fit_calibration(combined: Combination) -> tuple[float, float]:
 
 
 @torch.no_grad()
-def _loss(model: AvcModel, encoded: Embeddings, steps: Steps) -> float:
-    device = model.calibration.device
+def loss_of(model: AvcModel, encoded: Embeddings, policy: Negatives) -> float:
+    """The model's own loss over all steps of the clips."""
+    device, steps = model.calibration.device, encoded.steps(policy)
     V, A = encoded.image.flatten(0, 1).to(device), encoded.audio.flatten(0, 1).to(device)
     return float(model.loss(V, A, steps.to(device)))

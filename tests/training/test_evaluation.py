@@ -31,7 +31,7 @@ def embeddings(image: np.ndarray, audio: np.ndarray, videos: np.ndarray | None =
     ]
     frames = np.zeros((count, num_steps), int)
     classes = np.full(count, -1)
-    return Embeddings(*tensors, np.arange(count), videos, classes, frames, torch.zeros(count, num_steps))
+    return Embeddings(*tensors, np.arange(count), videos, classes, frames, *torch.zeros(2, count, num_steps))
 
 
 @pytest.fixture

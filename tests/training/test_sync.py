@@ -11,11 +11,14 @@ import torch
 from training.checkpoint import load_model, num_parameters
 from training.data import open_dataset
 from training.decoding import load_batch
+from training.embeddings import embed
 from training.evaluation import synchrony
 from training.loop import TrainConfig, train
 from training.models import sync
-from training.negatives import Steps
+from training.negatives import Negatives, Steps
+from training.progress import BEST
 from training.sampling import View, even_plan
+from training.validation import loss_of
 
 SMALL = sync.Config(width=8, embedding=16, frame_px=56)
 
@@ -119,6 +122,16 @@ def test_the_parabola_finds_the_peak_between_two_lags():
     assert sync.offsets_ms(curve[None])[0].item() == pytest.approx(7.3 * 40, abs=0.01)
 
 
+def test_the_confidence_is_that_of_the_class_where_the_peak_is():
+    curve = torch.full((1, 101), -20.0)
+    curve[0, 10], curve[0, 88:93] = 3.0, 2.0  # a peak, and elsewhere more probability in all
+
+    offset_ms, confidence = sync.offsets_ms(curve)
+
+    assert offset_ms.item() == pytest.approx(-1600, abs=20)
+    assert confidence.item() == pytest.approx(curve.softmax(1)[0, 8:13].sum().item())
+
+
 def test_the_target_is_where_the_sound_was_moved_to():
     """A window of sound from 480 ms later has everything 480 ms, twelve lags, earlier."""
     model = sync.build(SMALL)
@@ -147,6 +160,26 @@ RUN = TrainConfig(
     **(sync.TRAINING | {"sampling": replace(sync.TRAINING["sampling"], clips_per_batch=3)}),
     steps=6, seconds=None, num_validations=2, ema_decay=0.5, num_threads=1,
 )  # fmt: skip
+
+
+def test_validation_moves_sounds_as_training_does_and_keeps_the_best_by_its_loss(filmed, tmp_path):
+    told = list(train(filmed, "sync", SMALL, replace(RUN, num_validations=3), tmp_path))
+
+    model, clips = load_model(tmp_path / BEST), filmed.split("val")
+    moving = replace(sync.TRAINING["sampling"], view=model.view)
+    still, moved = embed(model, clips, 3), embed(model, clips, 3, moving=moving)
+    late_ms = moved.heard_ms - moved.seen_ms
+    assert (still.heard_ms == still.seen_ms).all() and torch.equal(still.image, moved.image)
+    assert late_ms.abs().max() > 200 and len(late_ms.unique()) > 3
+    losses = [metrics["val_loss"] for metrics in told if "val_loss" in metrics]
+    assert loss_of(model, moved_val(model, clips), Negatives()) == pytest.approx(min(losses), rel=1e-4)
+
+
+def moved_val(model, clips):
+    """The clips of a validation, in its order."""
+    moving = replace(sync.TRAINING["sampling"], view=model.view)
+    order = np.random.default_rng(RUN.seed).permutation(len(clips))
+    return embed(model, clips.take(order), sync.TRAINING["validation_steps"], moving=moving)
 
 
 def test_sync_finds_offsets_of_films_it_has_not_seen(filmed, tmp_path):

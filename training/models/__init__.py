@@ -65,6 +65,7 @@ class AvcModel(nn.Module):
     calibration: Tensor
     is_early_fusion = False  # whether a pair costs a network, and not a product
     steps_per_clip = 1  # that a batch must have at least for the objective
+    learns_offsets = False  # and not pairs: validation moves sounds, and follows the loss of that
     pairs_at_once = 1024  # what `paired_in_blocks` holds in memory
 
     def __init__(self, view: View, front_end: FrontEnd | None = None) -> None:

@@ -60,6 +60,7 @@ class Sync(AvcModel):
     """Two towers, local in time, and the correlation of what they give."""
 
     luma: Tensor
+    learns_offsets = True
 
     def __init__(self, config: Config) -> None:
         super().__init__(View(config.frame_px, RATE_HZ * config.seconds, sound_ms=1000 * config.seconds))
@@ -140,7 +141,7 @@ def offset_classes(curves_BL: Tensor) -> Tensor:
 
 
 def offsets_ms(curves_BL: Tensor) -> tuple[Tensor, Tensor]:
-    """By how much each sound is late, and the probability of that class: (B,) and (B,).
+    """By how much each sound is late, and the probability of the class it lies in: (B,) and (B,).
 
     The peak is refined by the parabola through it and its neighbours, where it has two.
     """
@@ -149,7 +150,8 @@ def offsets_ms(curves_BL: Tensor) -> tuple[Tensor, Tensor]:
     bend = (left - 2 * top + right).clamp_max(-1e-6)
     refined = ((left - right) / (2 * bend)).clamp(-1, 1)
     offset_ms = (peak_B1[:, 0] - MAX_LAG + refined) * MS_PER_LAG
-    return offset_ms, offset_classes(curves_BL).exp().amax(1)
+    class_B1 = (peak_B1 + CLASS_LAGS // 2) // CLASS_LAGS
+    return offset_ms, offset_classes(curves_BL).exp().gather(1, class_B1)[:, 0]
 
 
 def _unit(x_BDT: Tensor) -> Tensor:
