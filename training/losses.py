@@ -3,11 +3,19 @@
 N steps; `negatives_NN` says which pairs do not match (`training.negatives`), the diagonal does.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from training.negatives import Steps
+
+
+def keep_within(log_value: Tensor, bounds: tuple[float, float]) -> None:
+    """Brings the logarithm of something learnt back inside its bounds. A clamp in the loss would end its learning."""
+    with torch.no_grad():
+        log_value.clamp_(*map(math.log, bounds))
 
 
 def contrastive(similarity_NN: Tensor, temperature: Tensor, negatives_NN: Tensor) -> Tensor:

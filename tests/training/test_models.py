@@ -3,6 +3,7 @@
 import pytest
 import torch
 from avc_fixtures import TINY
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -10,6 +11,7 @@ from schemas.feature import Profile
 from training import models
 from training.models import contrastive
 from training.models.contrastive import TEMPERATURE_RANGE
+from training.negatives import Steps
 from training.sampling import View
 from training.scorer import Scorer, examples
 
@@ -164,12 +166,16 @@ def test_a_higher_pitch_is_another_sound():
     assert low @ high < 0.98
 
 
-def test_the_temperature_stays_in_its_range():
-    model = contrastive.build(TINY)
+@pytest.mark.parametrize("value", [-100.0, 100.0])
+def test_the_temperature_comes_back_into_its_range_and_goes_on_learning(value):
+    model, clips = contrastive.build(TINY), torch.arange(4)
+    model.log_temperature.data.fill_(value)
+    V, A = functional.normalize(torch.randn(2, 4, TINY.embedding), dim=2)
 
-    for value in (-100.0, 100.0):
-        model.log_temperature.data.fill_(value)
-        assert TEMPERATURE_RANGE[0] - 1e-6 < model.temperature.item() < TEMPERATURE_RANGE[1] + 1e-6
+    model.loss(V, A, Steps(clips, clips, clips, *torch.zeros(2, 4))).backward()
+
+    assert TEMPERATURE_RANGE[0] - 1e-6 < model.temperature.item() < TEMPERATURE_RANGE[1] + 1e-6
+    assert model.log_temperature.grad != 0
 
 
 def test_a_profile_that_lacks_something_is_refused_with_the_one_to_build():

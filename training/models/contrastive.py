@@ -131,7 +131,7 @@ class Contrastive(AvcModel):
     @property
     def temperature(self) -> Tensor:
         """What similarities are divided by in the loss, inside TEMPERATURE_RANGE."""
-        return self.log_temperature.exp().clamp(*TEMPERATURE_RANGE)
+        return self.log_temperature.exp()
 
     def encode_image(self, images: Tensor) -> dict[str, Tensor]:
         """`vector` (B, D), rows of norm 1, and `map` (B, D, h, w), whose mean over positions it is."""
@@ -159,6 +159,7 @@ class Contrastive(AvcModel):
 
     def loss(self, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
         """The objective against the batch's negatives, and the terms within clips and classes."""
+        losses.keep_within(self.log_temperature, TEMPERATURE_RANGE)
         config, cosine_NN = self.config, self.similarity(V, A)
         loss = self._objective(cosine_NN, steps)
         if config.within_clip:

@@ -93,7 +93,7 @@ class Transfer(FrozenModel):
     @property
     def temperature(self) -> Tensor:
         """What similarities are divided by in the loss."""
-        return self.log_temperature.exp().clamp(*TEMPERATURE_RANGE)
+        return self.log_temperature.exp()
 
     def train(self, mode: bool = True) -> "Transfer":
         """As always, but what does not learn stays in evaluation mode."""
@@ -134,6 +134,7 @@ class Transfer(FrozenModel):
 
     def loss(self, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
         """Symmetric InfoNCE against the batch's negatives."""
+        losses.keep_within(self.log_temperature, TEMPERATURE_RANGE)
         return losses.contrastive(self.similarity(V, A), self.temperature, steps.negatives)
 
     def chance_loss(self, steps: Steps) -> float:
