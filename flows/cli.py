@@ -76,6 +76,13 @@ OPTIONS: dict[str, dict] = {
         "help": "a model or model/preset of training/models, default contrastive; several with commas are compared, "
         "and so are the variants of a study of flows/studies.py, such as learning-curve",
     },
+    "--set": {
+        "nargs": "+",
+        "default": (),
+        "metavar": "NAME=VALUE",
+        "help": "settings of the training (flows/presets.py: seconds, seed, augmentation, patience, ...), and with "
+        "model.NAME those of the model's Config",
+    },
     "--rebuild": {
         "action": "store_true",
         "help": "also extract and pack everything anew from the clips, beside what stands, and compare",
@@ -183,8 +190,8 @@ VERBS: dict[str, Verb] = {
     ),
     "train": Verb(
         "trains, evaluates and offers for promotion, as one MLflow run",
-        "mcgurk train --root data --model contrastive",
-        ("--root", "--preset", "--model", "--state"),
+        "mcgurk train --root data --model contrastive --set seconds=3600 patience=3 model.width=32",
+        ("--root", "--preset", "--model", "--set", "--state"),
         verbs.train,
     ),
     "status": Verb(

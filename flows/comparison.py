@@ -49,7 +49,8 @@ def compare_models(options: ExperimentOptions, variants: Sequence[Variant]) -> l
         variant.check()  # a slip in the last name is told before the first trains
     found, steps, kept = [], options.steps, []
     for variant in variants:
-        runs, asked = [], replace(options, model=variant.model, settings=variant.settings, is_offered=False)
+        settings = {**options.settings, **variant.settings}
+        runs, asked = [], replace(options, model=variant.model, settings=settings, is_offered=False)
         for seed in SEEDS:
             log.info("compare: %s, seed %d", variant.name, seed)
             results, path = _results(replace(asked, seed=seed, steps=steps))

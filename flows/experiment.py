@@ -1,11 +1,13 @@
 """run_experiment: dataset version -> train -> evaluate -> report -> register -> promote, as one MLflow run."""
 
 import logging
+import math
 import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from flows.begun import Note, begun
 from flows.categories import thinned, with_labels
 from flows.evaluation import REPORT, evaluate, measured
 from flows.pipeline import BuildOptions, Pipeline, resolve
+from flows.trainings import Training, planned
 from schemas.manifest import digest_of
 from schemas.shard import Version, published, read_exclusions, read_version
 from tasks.labels import machine_ids
@@ -25,18 +28,14 @@ from training.checkpoint import ResumeError, load_model
 from training.data import Dataset, open_dataset
 from training.gate import Verdict
 from training.history import History
-from training.loop import TrainConfig, train
 from training.models import load
-from training.negatives import Negatives
 from training.progress import BEST
-from training.sampling import Sampling
 
 log = logging.getLogger(__name__)
 
 REGISTERED = "mcgurk-avc"
 HISTORY = "history.jsonl"
 RUN_NAME = 12  # characters of the run's id
-STREAMED_STEPS = 4  # of a clip that was fetched whole
 EVERY_S = 5.0  # between two lines about a training
 
 
@@ -120,9 +119,10 @@ def _run(experiment: Experiment) -> dict[str, Any]:
 
 
 def _tracked(experiment: Experiment, note: Note) -> dict[str, Any]:
-    with tracking.experiment_run(experiment.store, _run_spec(experiment, note)) as run:
+    training = planned(experiment.dataset(), experiment.pipeline.config.train)
+    with tracking.experiment_run(experiment.store, _run_spec(experiment, training, note)) as run:
         note.write(run.run_id)
-        history = stage_task("train", _train)(experiment, run)
+        history = stage_task("train", _train)(training, experiment.folder(run), run)
         results = stage_task("evaluate", evaluate)(experiment, run, history)
         # What `forget` must find of this run is there before it looks, or is never made.
         with lease(experiment.pipeline.state, "pages"):
@@ -141,7 +141,7 @@ def _tracked(experiment: Experiment, note: Note) -> dict[str, Any]:
     }
 
 
-def _run_spec(experiment: Experiment, note: Note) -> tracking.RunSpec:
+def _run_spec(experiment: Experiment, training: Training, note: Note) -> tracking.RunSpec:
     """A new run, or the one that an earlier process left unfinished."""
     settings, version = experiment.pipeline.config.train, experiment.version
     exclusions = digest_of(sorted(experiment.exclude))
@@ -150,13 +150,15 @@ def _run_spec(experiment: Experiment, note: Note) -> tracking.RunSpec:
     if earlier:
         log.info("going on with run %s, which was not finished", earlier)
     name = f"{settings.model.replace('/', '-')}-{version.digest[:8]}"
-    return tracking.RunSpec(name, asdict(settings), source, {"model": settings.model}, earlier)
+    params = {} if earlier else asdict(settings) | training.params
+    return tracking.RunSpec(name, params, source, {"model": settings.model}, earlier)
 
 
 def assist(options: ExperimentOptions) -> None:
     """What a rank of a training under torchrun does that is not the first: it trains, and nothing else."""
     experiment = prepare(options)
-    for _ in _steps(experiment, Path()):  # the first rank says where checkpoints lie
+    training = planned(experiment.dataset(), experiment.pipeline.config.train)
+    for _ in training.steps(Path()):  # the first rank says where checkpoints lie
         pass
 
 
@@ -182,31 +184,19 @@ def prepare(options: ExperimentOptions) -> Experiment:
     return Experiment(pipeline, version, store, with_media, excluded, options.is_offered)
 
 
-def _train(experiment: Experiment, run: tracking.Run) -> list[dict[str, float]]:
-    """The metrics of every step; the best weights are in the experiment's folder."""
-    folder = experiment.folder(run)
+def _train(training: Training, folder: Path, run: tracking.Run) -> list[dict[str, float]]:
+    """The metrics of every step; the best weights are in the folder."""
     history = History(folder / HISTORY)
     with tracking.system_metrics(run):
-        for metrics in _told(_steps(experiment, folder)):
+        steps = _told(training.steps(folder))
+        first = next(steps, None)
+        for earlier in history.before(first["step"] if first else math.inf):
+            run.log_step(earlier)  # what a kill kept from being sent
+        for metrics in chain([first] if first else [], steps):
             run.log_step(metrics)
             history.add(metrics)
     run.flush()
     return history.steps
-
-
-def _steps(experiment: Experiment, folder: Path) -> Iterator[dict[str, float]]:
-    settings = experiment.pipeline.config.train
-    seconds = None if settings.steps else settings.seconds
-    name, _, preset = settings.model.partition("/")
-    own, dataset, usual = experiment.own_training, experiment.dataset(), Sampling()
-    if dataset.shards.is_remote:
-        usual = usual.with_steps(STREAMED_STEPS)
-    sampling = replace(own.get("sampling", usual), classes_per_batch=settings.classes_per_batch)
-    negatives = Negatives(settings.negatives)  # pyright: ignore[reportArgumentType]
-    asked = {"steps": settings.steps, "seconds": seconds, "seed": settings.seed}
-    config = TrainConfig(**{"negatives": negatives, **own, "sampling": sampling, **asked})
-    chosen = load(name).PRESETS[preset] if preset else None
-    return train(dataset, name, chosen, config, folder)
 
 
 def _told(steps: Iterator[dict[str, float]]) -> Iterator[dict[str, float]]:

@@ -3,8 +3,9 @@
 Megabytes a clip are means over 15 clips of 10 s, generated and real, at 640x360 and about 500 kbit/s.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from schemas.feature import PROFILES, Profile
 from schemas.rules import Rules
@@ -26,6 +27,10 @@ class TrainSettings:
     judged_on: tuple[str, ...] = ()
     negatives: tuple[str, ...] = ("other_clip",)  # policies of `training.negatives`
     classes_per_batch: int | None = None
+    augmentation: str = "usual"  # or `none`, `strong`: `training.augment`
+    patience: int | None = None  # validations without a better one, until training ends
+    num_pieces: int = 1  # in which a batch is encoded that the memory can't hold as a whole
+    config: Mapping[str, Any] = field(default_factory=dict)  # what differs from the preset of the model
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from training.augment import STRENGTHS
 from training.models import load
 
 SHARES = (0.1, 0.3, 1.0)  # of the clips
@@ -42,6 +43,7 @@ STUDIES: dict[str, tuple[Variant, ...]] = {
     "transfer": _models("transfer/scratch", "transfer/frozen", "transfer/tuned"),
     "vector": _models("many_to_many/sigmoid", "many_to_many/vector"),
     "dropout": _models("contrastive", "contrastive/dropout"),
+    "augmentation": tuple(Variant(name, "contrastive", {"augmentation": name}) for name in STRENGTHS),
     "learning-curve": tuple(
         Variant(f"{100 * share:.0f} % of clips", "contrastive", {"clips_share": share}) for share in SHARES
     ),

@@ -112,8 +112,9 @@ def train(options: argparse.Namespace) -> int:
     import os
 
     from flows.studies import variants
+    from flows.trainings import parsed
 
-    compared = variants(options.model) if options.model else ()
+    compared, settings = variants(options.model) if options.model else (), parsed(options.set)
     if len(compared) > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError(
             f"torchrun trains one model, and {options.model} names {len(compared)}: compare them without torchrun"
@@ -121,9 +122,8 @@ def train(options: argparse.Namespace) -> int:
     if int(os.environ.get("RANK", "0")) > 0:
         from flows.experiment import ExperimentOptions, assist
 
-        assist(
-            ExperimentOptions(options.root, preset=options.preset, model=options.model, state=options.state)
-        )
+        asked = ExperimentOptions(options.root, preset=options.preset, state=options.state, settings=settings)
+        assist(replace(asked, model=options.model))
         return 0
     from flows.pipeline import BuildOptions, resolve
     from flows.servers import prefect_api
@@ -133,7 +133,7 @@ def train(options: argparse.Namespace) -> int:
         from flows.experiment import ExperimentOptions, run_experiment
         from flows.text import comparison_text, scores_text
 
-        asked = ExperimentOptions(options.root, preset=options.preset, state=options.state)
+        asked = ExperimentOptions(options.root, preset=options.preset, state=options.state, settings=settings)
         if len(compared) > 1:
             from flows.comparison import compare_models
 

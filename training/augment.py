@@ -1,7 +1,8 @@
 """Augmentation on the device the model runs on; its random numbers come with the steps, keyed by them.
 
 Loudness, brightness and the like identify a video without saying what it shows: varied at random, they are no
-shortcut (strengths as in the L3-Net family: brightness 32/255, saturation 0.5 to 1.5).
+shortcut (strengths as in the L3-Net family: brightness 32/255, saturation 0.5 to 1.5). Where a picture is cropped, and
+by how much a sound is shifted, is planned with the batch (`training/sampling.py`), because less is read so.
 """
 
 import math
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 FRAMES_NDIM = 5  # of steps that show several frames
@@ -27,22 +29,68 @@ class Augmentation:
     grey_share: float = 0.2
     gain_db: float = 6.0
     tilt_db: float = 6.0  # of the spectrum's ends against each other: microphones and rooms differ so
-    mask_mels: int = 8  # mild SpecAugment (Park et al. 2019): at most an eighth of the bins
-    mask_frames: int = 10  # and a tenth of the time
+    mask_bins: float = 1 / 8  # mild SpecAugment (Park et al. 2019): at most this share of the bins
+    mask_time: float = 1 / 10  # and this of the time
+    blur_share: float = 0.0  # of the pictures, out of focus
+    blur_share_of_width: float = 0.02  # at most: the deviation of the blur
+    mix_share: float = 0.0  # of the sounds, with another of the batch under them
+    mix_db: float = 10.0  # at least so far below, and at most twice as far: the sound stays the picture's own
+
+
+STRENGTHS = {
+    "none": Augmentation(
+        False,
+        0.0,
+        0.0,
+        0.0,
+        hue_turns=0.0,
+        grey_share=0.0,
+        gain_db=0.0,
+        tilt_db=0.0,
+        mask_bins=0.0,
+        mask_time=0.0,
+    ),
+    "usual": Augmentation(),
+    "strong": Augmentation(blur_share=0.3, mix_share=0.3),
+}
+
+
+def strength_named(name: str) -> Augmentation:
+    """One of STRENGTHS. Raises ValueError with the choices."""
+    if name not in STRENGTHS:
+        raise ValueError(f"no augmentation {name!r}; there are {', '.join(STRENGTHS)}")
+    return STRENGTHS[name]
 
 
 def augment_images(images_BCHW: Tensor, strength: Augmentation, draws_BU: Tensor) -> Tensor:
-    """Pictures in [0, 1], each flipped or not, brighter or darker, paler or more colourful.
+    """Pictures in [0, 1], each flipped or not, brighter or darker, paler or more colourful, in focus or not.
 
     All frames of a step (B, frames, 3, H, W) are changed alike. `draws_BU`: numbers in [0, 1), six a picture.
     """
     if images_BCHW.ndim == FRAMES_NDIM:
-        tall_BCHW = images_BCHW.transpose(1, 2).flatten(2, 3)
-        tall_BCHW = augment_images(tall_BCHW, strength, draws_BU)
-        return tall_BCHW.unflatten(2, (images_BCHW.shape[1], -1)).transpose(1, 2)
+        num_frames = images_BCHW.shape[1]
+        tall_BCHW = _coloured(images_BCHW.transpose(1, 2).flatten(2, 3), strength, draws_BU)
+        images_BCHW = tall_BCHW.unflatten(2, (num_frames, -1)).transpose(1, 2)
+        if not strength.blur_share:
+            return images_BCHW
+        frame_draws_BU = draws_BU.repeat_interleave(num_frames, 0)
+        return _blurred(images_BCHW.flatten(0, 1), strength, frame_draws_BU).unflatten(0, (-1, num_frames))
+    images_BCHW = _coloured(images_BCHW, strength, draws_BU)
+    return _blurred(images_BCHW, strength, draws_BU) if strength.blur_share else images_BCHW
+
+
+def _coloured(images_BCHW: Tensor, strength: Augmentation, draws_BU: Tensor) -> Tensor:
     uniform = _centred(draws_BU)
     if strength.flip:
         images_BCHW = torch.where(uniform[0] < 0.0, images_BCHW.flip(-1), images_BCHW)
+    if not (
+        strength.brightness
+        or strength.contrast
+        or strength.saturation
+        or strength.hue_turns
+        or strength.grey_share
+    ):
+        return images_BCHW
     luma = torch.tensor(LUMA, device=images_BCHW.device).view(1, 3, 1, 1)
     grey_B1HW = (images_BCHW * luma).sum(1, keepdim=True)
     colour_B111 = (1 + strength.saturation * uniform[1]) * (uniform[5] >= 2 * strength.grey_share - 1)
@@ -54,16 +102,53 @@ def augment_images(images_BCHW: Tensor, strength: Augmentation, draws_BU: Tensor
     return (images_BCHW + strength.brightness * uniform[3]).clamp(0.0, 1.0)
 
 
+def _blurred(images_BCHW: Tensor, strength: Augmentation, draws_BU: Tensor) -> Tensor:
+    """Some of the pictures out of focus: a Gaussian each, its deviation up to a share of the width."""
+    drawn_B = _again(draws_BU[:, 0])
+    rows_N = (drawn_B < strength.blur_share).nonzero()[:, 0]
+    if not len(rows_N):
+        return images_BCHW
+    most_px = strength.blur_share_of_width * images_BCHW.shape[-1]
+    deviation_N1 = most_px * (drawn_B[rows_N] / strength.blur_share).clamp_min(0.05)[:, None]
+    reach = math.ceil(2 * most_px)
+    place_K = torch.arange(-reach, reach + 1, device=images_BCHW.device)
+    kernel_NK = (-(place_K**2) / (2 * deviation_N1**2)).softmax(1)
+    # One convolution for all: every channel of every picture is a group with its picture's kernel.
+    some_1GHW = images_BCHW[rows_N].flatten(0, 1)[None]
+    kernel_G1K = kernel_NK.repeat_interleave(images_BCHW.shape[1], 0)[:, None]
+    for kernel_G1HW, padding in (
+        (kernel_G1K[:, :, None], (reach, reach, 0, 0)),
+        (kernel_G1K[..., None], (0, 0, reach, reach)),
+    ):
+        some_1GHW = functional.conv2d(
+            functional.pad(some_1GHW, padding, mode="replicate"), kernel_G1HW, groups=len(kernel_G1K)
+        )
+    return images_BCHW.index_copy(0, rows_N, some_1GHW[0].unflatten(0, (len(rows_N), -1)))
+
+
 def augment_wave(wave_BCS: Tensor, strength: Augmentation, draws_BU: Tensor) -> Tensor:
-    """Waves, each louder or softer. `draws_BU`: numbers in [0, 1), six a sound."""
-    return wave_BCS * 10 ** (strength.gain_db * _centred(draws_BU)[0, :, :, :, 0] / 20)
+    """Waves, each louder or softer, with a moment of silence and, some, another under them.
+
+    `draws_BU`: numbers in [0, 1), six a sound.
+    """
+    if strength.mix_share:
+        other_B, gain_B = _under(strength, draws_BU)
+        wave_BCS = wave_BCS + gain_B[:, None, None] * wave_BCS[other_B]
+    wave_BCS = wave_BCS * 10 ** (strength.gain_db * _centred(draws_BU)[0, :, :, :, 0] / 20)
+    length = wave_BCS.shape[2]
+    return wave_BCS.masked_fill(_covered(length, strength.mask_time, draws_BU[:, 4:6])[:, None], 0.0)
 
 
 def augment_log_mel(log_mel_BMT: Tensor, strength: Augmentation, draws_BU: Tensor) -> Tensor:
     """Log power spectra, each louder or softer, with a band and a moment covered by its mean.
 
-    `draws_BU`: numbers in [0, 1), six a sound.
+    Some have another of the same batch (or of the same piece or rank's share of it) under them. `draws_BU`: numbers
+    in [0, 1), six a sound.
     """
+    if strength.mix_share:
+        other_B, gain_B = _under(strength, draws_BU)
+        under_BMT = log_mel_BMT[other_B] + 2 * gain_B.log10()[:, None, None]
+        log_mel_BMT = torch.logaddexp(math.log(10) * log_mel_BMT, math.log(10) * under_BMT) / math.log(10)
     uniform = _centred(draws_BU)[:, :, 0]
     slope_M1 = torch.linspace(-0.5, 0.5, log_mel_BMT.shape[1], device=log_mel_BMT.device)[:, None]
     # A gain is a constant in log10 power.
@@ -71,9 +156,24 @@ def augment_log_mel(log_mel_BMT: Tensor, strength: Augmentation, draws_BU: Tenso
         log_mel_BMT + (strength.gain_db * uniform[0] + strength.tilt_db * uniform[1] * slope_M1) / 10
     )
     fill_B11 = log_mel_BMT.mean((1, 2), keepdim=True)
-    mels_BM1 = _covered(log_mel_BMT.shape[1], strength.mask_mels, draws_BU[:, 2:4])[:, :, None]
-    frames_B1T = _covered(log_mel_BMT.shape[2], strength.mask_frames, draws_BU[:, 4:6])[:, None]
+    mels_BM1 = _covered(log_mel_BMT.shape[1], strength.mask_bins, draws_BU[:, 2:4])[:, :, None]
+    frames_B1T = _covered(log_mel_BMT.shape[2], strength.mask_time, draws_BU[:, 4:6])[:, None]
     return torch.where(mels_BM1 | frames_B1T, fill_B11, log_mel_BMT)
+
+
+def _under(strength: Augmentation, draws_BU: Tensor) -> tuple[Tensor, Tensor]:
+    """Which other sound of the batch lies under each, and by which factor of amplitude; 0 under most."""
+    batch, drawn_BU = len(draws_BU), _again(draws_BU)
+    other_B = (
+        torch.arange(batch, device=draws_BU.device) + 1 + (drawn_BU[:, 1] * (batch - 1)).long()
+    ) % batch
+    gain_B = 10 ** (-strength.mix_db * (1 + drawn_BU[:, 2]) / 20)
+    return other_B, torch.where(drawn_BU[:, 0] < strength.mix_share, gain_B, 0.0)
+
+
+def _again(draws: Tensor) -> Tensor:
+    """Further numbers in [0, 1): the lower bits of those that there are."""
+    return (draws * 1024) % 1.0
 
 
 def _hue_turn(angle_B: Tensor) -> Tensor:
@@ -89,8 +189,9 @@ def _centred(draws_BU: Tensor) -> Tensor:
     return (2 * draws_BU.T - 1)[:, :, None, None, None]
 
 
-def _covered(length: int, most: int, draws_B2: Tensor) -> Tensor:
-    """A run of at most `most` places in each row: bool (B, length)."""
+def _covered(length: int, share: float, draws_B2: Tensor) -> Tensor:
+    """A run of at most that share of the places in each row: bool (B, length)."""
+    most = round(share * length)
     width = (draws_B2[:, :1] * (most + 1)).floor()
     start = (draws_B2[:, 1:] * (length - width + 1)).floor()
     place = torch.arange(length, device=draws_B2.device)[None]

@@ -1,6 +1,7 @@
 """The metrics of every step in a file, so that a training that was killed keeps what it had told."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 Metrics = dict[str, float]
@@ -23,6 +24,10 @@ class History:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a") as file:
             file.write(json.dumps(metrics) + "\n")
+
+    def before(self, step: float) -> Iterator[Metrics]:
+        """The metrics of earlier steps."""
+        return (metrics for metrics in self.steps if metrics["step"] < step)
 
     def _keep(self, metrics: Metrics) -> None:
         while self.steps and self.steps[-1]["step"] >= metrics["step"]:

@@ -11,7 +11,7 @@ the same pictures and the same sounds, so neither side alone says to which a pai
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -26,6 +26,12 @@ class Negatives:
     kinds: tuple[Kind, ...] = ("other_clip",)
     # Synchrony is seen to some 0.1 s, but much sound lasts: half a second of 1 s windows is still shared.
     tolerance_ms: float = 1000.0
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.kinds) - set(get_args(Kind)):
+            raise ValueError(
+                f"no negatives {', '.join(sorted(unknown))}; there are {', '.join(get_args(Kind))}"
+            )
 
     @property
     def steps_per_clip(self) -> int:

@@ -6,6 +6,7 @@ The store is a SQLite file with artifacts beside it, or any tracking server by a
 import json
 import logging
 import math
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,31 +29,37 @@ log = logging.getLogger(__name__)
 
 EXPERIMENT = "mcgurk"
 MAX_DIGEST = 36  # characters that MLflow takes; the tag `dataset_version` has all of them
+LOSS = "loss"  # which every step has
 MAX_BATCH = 1000  # metrics in one request, by MLflow's REST limit
 TEXTS = (".html", ".json", ".txt", ".csv", ".md")  # artefacts that may name or show a clip
 
 
 class Run:
-    """One open run: takes what the training yields and what the evaluations found."""
+    """One open run: takes what the training yields and what the evaluations found.
 
-    def __init__(self, client: MlflowClient, run_id: str) -> None:
-        self.client, self.run_id = client, run_id
+    Every step stands in it once: those up to `logged`, which an earlier process sent, are not taken again.
+    """
+
+    def __init__(self, client: MlflowClient, run_id: str, logged: int = 0) -> None:
+        self.client, self.run_id, self._logged = client, run_id, logged
+        self._begun_ms = client.get_run(run_id).info.start_time
         self._waiting: list[Metric] = []
 
     def log_step(self, metrics: Mapping[str, float]) -> None:
         """Keeps one step's metrics, and sends them when there are many: a call a metric costs 18 ms."""
-        step, now_ms = int(metrics.get("step", 0)), int(metrics.get("seconds", 0.0) * 1000)
-        self._waiting += [
-            Metric(key, float(value), now_ms, step)
-            for key, value in metrics.items()
-            if key != "step" and math.isfinite(value)
-        ]
-        if len(self._waiting) >= MAX_BATCH:
+        step, now_ms = int(metrics["step"]), self._begun_ms + int(metrics.get("seconds", 0.0) * 1000)
+        if step <= self._logged:
+            return
+        metrics = {key: value for key, value in metrics.items() if key != "step" and math.isfinite(value)}
+        if len(self._waiting) + len(metrics) > MAX_BATCH:  # no step is cut in two by a kill
             self.flush()
+        self._logged = step
+        self._waiting += [Metric(key, float(value), now_ms, step) for key, value in metrics.items()]
 
     def log_results(self, results: Mapping[str, Any]) -> None:
         """The evaluations' numbers as metrics (`correspondence.random.auc.value`), and whole as JSON."""
-        self._waiting += [Metric(key, value, 0, 0) for key, value in numbers(results).items()]
+        now_ms = int(time.time() * 1000)
+        self._waiting += [Metric(key, value, now_ms, 0) for key, value in numbers(results).items()]
         self.flush()
         self.client.log_text(self.run_id, json.dumps(results, indent=1, sort_keys=True), "results.json")
 
@@ -120,7 +127,8 @@ def experiment_run(store: Store, spec: RunSpec) -> Iterator[Run]:
     """An MLflow run, new or gone on with; failed where the block raises."""
     connect(store)
     with mlflow.start_run(spec.run_id, run_name=spec.name, log_system_metrics=False) as active:
-        run = Run(MlflowClient(), active.info.run_id)
+        client = MlflowClient()
+        run = Run(client, active.info.run_id, _last_step(client, spec.run_id) if spec.run_id else 0)
         if spec.run_id is None:
             mlflow.log_params({key: str(value) for key, value in leaves(spec.params).items()})
             mlflow.log_input(_VersionDataset(spec.dataset), context="training")
@@ -130,6 +138,11 @@ def experiment_run(store: Store, spec: RunSpec) -> Iterator[Run]:
             yield run
         finally:
             run.flush()
+
+
+def _last_step(client: MlflowClient, run_id: str) -> int:
+    """The last step of a training that the run has."""
+    return max((metric.step for metric in client.get_metric_history(run_id, LOSS)), default=0)
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def test_torchrun_of_a_comparison_is_refused_by_every_rank(tmp_path, monkeypatch
     monkeypatch.setenv("RANK", rank)
 
     with pytest.raises(ValueError, match="torchrun trains one model, and l3,ave names 2"):
-        train(Namespace(root=str(tmp_path), model="l3,ave", preset=None, state=None))
+        train(Namespace(root=str(tmp_path), model="l3,ave", preset=None, set=(), state=None))
 
 
 def test_labels_choose_clips_of_the_splits_that_are_named(dataset):

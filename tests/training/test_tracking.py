@@ -16,6 +16,7 @@ from schemas.signal import INT16_SCALE
 from training import tracking
 from training.checkpoint import load_model
 from training.gate import compare
+from training.history import History
 from training.registry import champion_uri, measure_champion, promote, register
 from training.scorer import Scorer
 from training.tracking import RunSpec, Store, VersionSource, experiment_run, has_run
@@ -109,6 +110,33 @@ def test_a_run_is_gone_on_with(store):
     assert [m.value for m in client.get_metric_history(first.run_id, "loss")] == [2.0, 1.0]
     assert client.get_run(first.run_id).info.status == "FINISHED"
     assert has_run(store, first.run_id) and not has_run(store, "0" * 32)
+
+
+def test_after_a_kill_each_step_stands_in_a_run_once(store, tmp_path):
+    spec, path = RunSpec("killed", {"seed": 1}, VersionSource("d", ""), {}), tmp_path / "history.jsonl"
+    told = [
+        {"step": step, "seconds": step / 10, "loss": 1.0 / step, **dict.fromkeys("abcdefgh", 1.0)}
+        for step in range(1, 301)
+    ]
+    history, client = History(path), tracking.MlflowClient(store.tracking_uri)
+    with experiment_run(store, spec) as first:
+        for metrics in told[:250]:
+            first.log_step(metrics)
+            history.add(metrics)
+        sent = {m.step for m in client.get_metric_history(first.run_id, "loss")}
+        first._waiting.clear()  # what a kill takes along
+    assert max(sent) < 250, "some were waiting"
+
+    with experiment_run(store, replace(spec, run_id=first.run_id)) as second:
+        resumed = told[200:]  # from the last checkpoint on
+        for metrics in [*History(path).before(resumed[0]["step"]), *resumed]:
+            second.log_step(metrics)
+
+    logged = client.get_metric_history(first.run_id, "loss")
+    assert [m.step for m in logged] == list(range(1, 301))
+    begun_ms = client.get_run(first.run_id).info.start_time
+    assert [m.timestamp - begun_ms for m in logged[:3]] == [100, 200, 300]
+    assert len(client.get_metric_history(first.run_id, "h")) == 300
 
 
 def test_each_run_goes_to_its_own_store_unless_the_user_names_one(store, tmp_path, monkeypatch):

@@ -1,0 +1,94 @@
+"""What an experiment trains: the settings that a user asks for, checked before anything runs."""
+
+from dataclasses import replace
+
+import pytest
+from avc_fixtures import corresponding, written
+
+from flows.presets import TrainSettings
+from flows.trainings import parsed, planned
+from training.augment import STRENGTHS
+from training.models.contrastive import PRESETS
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return written(tmp_path_factory.mktemp("planned"), corresponding({"train": 4, "val": 2, "eval": 2}))
+
+
+def test_settings_are_of_the_kind_that_they_have():
+    found = parsed(
+        [
+            "seconds=60",
+            "patience=3",
+            "steps=null",
+            "augmentation=strong",
+            "negatives=same_class+shifted",
+            "model.width=8",
+        ]
+    )
+
+    assert found == {
+        "seconds": 60.0, "patience": 3, "steps": None, "augmentation": "strong",
+        "negatives": ("same_class", "shifted"), "config": {"width": 8},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pair", "told"),
+    [
+        ("speed=3", "no setting 'speed'; there are seconds, steps, seed"),
+        ("seconds=fast", "seconds is float, as 600.0, and not 'fast'"),
+        ("seed=1.5", "seed is int, as 0, and not 1.5"),
+        ("patience=true", "patience is int"),
+    ],
+)
+def test_a_slip_is_told_with_what_there_is(pair, told):
+    with pytest.raises(ValueError, match=told):
+        parsed([pair])
+
+
+def test_a_training_is_what_was_asked_for(dataset):
+    settings = TrainSettings(
+        "contrastive/deep",
+        seed=4,
+        steps=7,
+        augmentation="strong",
+        patience=2,
+        config={"width": 8, "motion": False},
+    )
+
+    training = planned(dataset, settings)
+
+    assert training.model_config == replace(PRESETS["deep"], width=8)
+    config = training.config
+    assert (config.steps, config.seconds, config.seed, config.patience) == (7, None, 4, 2)
+    assert config.augmentation == STRENGTHS["strong"]
+    params = training.params
+    assert params["config"]["width"] == 8 and params["training"]["augmentation"]["blur_share"] == 0.3
+    assert params["num_parameters"] > 1000 and params["front_end"]["N_MELS"] == 64
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"config": {"widht": 8}}, "model contrastive has no setting widht; it has width, "),
+        ({"config": {"width": "wide"}}, "width is int, as 16, and not 'wide'"),
+        ({"augmentation": "wild"}, "no augmentation 'wild'; there are none, usual, strong"),
+        ({"negatives": ("alike",)}, "no negatives alike; there are other_clip, same_class, shifted"),
+        (
+            {"model": "multisensory", "negatives": ("same_class",)},
+            "model multisensory has negatives of its own",
+        ),
+    ],
+)
+def test_what_cannot_be_had_is_refused_before_anything_runs(dataset, settings, told):
+    with pytest.raises(ValueError, match=told):
+        planned(dataset, replace(TrainSettings(), **settings))
+
+
+def test_a_model_keeps_its_own_training(dataset):
+    training = planned(dataset, TrainSettings("sync", steps=1))
+
+    assert training.config.sampling.clips_per_batch == 16
+    assert training.config.augmentation.hue_turns == 0
