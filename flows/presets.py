@@ -28,6 +28,7 @@ class TrainSettings:
     negatives: tuple[str, ...] = ("other_clip",)  # policies of `training.negatives`
     classes_per_batch: int | None = None
     augmentation: str = "usual"  # or `none`, `strong`: `training.augment`
+    learning_rate: float | None = None  # None: the model's own, or `training.loop`'s
     patience: int | None = None  # validations without a better one, until training ends
     num_pieces: int = 1  # in which a batch is encoded that the memory can't hold as a whole
     config: Mapping[str, Any] = field(default_factory=dict)  # what differs from the preset of the model

@@ -18,7 +18,7 @@ from training.sampling import Sampling
 
 STREAMED_STEPS = 4  # of a clip that was fetched whole
 OF_MODEL = "model."
-NUMBERS = ("steps", "classes_per_batch", "patience")  # which may also be none
+NUMBERS = {"steps": 0, "classes_per_batch": 0, "patience": 0, "learning_rate": 0.0}  # which may also be none
 USUAL = TrainSettings()
 
 
@@ -68,6 +68,8 @@ def planned(dataset: Dataset, settings: TrainSettings) -> Training:
         "num_pieces": settings.num_pieces,
         "sampling": replace(sampling, classes_per_batch=settings.classes_per_batch),
     }
+    if settings.learning_rate is not None:
+        asked["learning_rate"] = settings.learning_rate
     if "augmentation" not in own or settings.augmentation != USUAL.augmentation:
         asked["augmentation"] = strength_named(settings.augmentation)
     negatives = Negatives(settings.negatives)  # pyright: ignore[reportArgumentType]
@@ -97,7 +99,7 @@ def parsed(pairs: Sequence[str]) -> dict[str, Any]:
         if name.startswith(OF_MODEL):
             found.setdefault("config", {})[name.removeprefix(OF_MODEL)] = _value(text)
         elif name in known:
-            usual = 0 if name in NUMBERS else known[name]
+            usual = NUMBERS.get(name, known[name])
             found[name] = None if text == "null" and name in NUMBERS else _like(usual, name, _value(text))
         else:
             raise ValueError(

@@ -28,7 +28,7 @@ from training.frozen import Features, FrozenModel, cached_batches, compute_featu
 from training.models import AvcModel, configure, load
 from training.negatives import Negatives
 from training.optimizer import Average, learning_rate, make_optimizer
-from training.plateau import is_plateau, probe_towers
+from training.plateau import is_plateau, probe_towers, require_finite
 from training.precision import has_fast_bf16, pick_device
 from training.progress import BEST, LAST, Clock, Progress, bound, facts_of, read_last
 from training.ranks import Ranks, open_ranks
@@ -244,10 +244,11 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         key = (config.seed, progress.epoch, progress.batch, self.ranks.rank)
         loss, chance = self.gradients.backward(batch.to(self.device), config.num_pieces, key)
-        grad_norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm)
+        grad_norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm))
+        require_finite(progress.step + 1, rate, loss, grad_norm)
         self.optimizer.step()
         self.average.update(self.model)
-        told = {"loss": loss, "chance_loss": chance, "grad_norm": float(grad_norm), "learning_rate": rate}
+        told = {"loss": loss, "chance_loss": chance, "grad_norm": grad_norm, "learning_rate": rate}
         return told | self.model.watched()
 
     def _validated(self, folder: Path, metrics: dict[str, float]) -> dict[str, float]:

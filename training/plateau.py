@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from itertools import count, islice
 
@@ -20,7 +21,8 @@ from training.streaming import batches
 
 log = logging.getLogger(__name__)
 
-PLATEAU_SHARE = 0.01  # of the chance loss: closer than this is no learning
+PLATEAU_SHARE = 0.01  # of the chance loss: who is not better by so much has learnt nothing
+PLATEAU_STEPS = 500  # from here on, or from half of a shorter training
 PLATEAU_HELP = (
     "the loss stands at chance. Check, in this order: learning rate; the sign of the scale of distances; vectors "
     "normalised over the wrong axis; softmax before a cross-entropy that has one; BatchNorm in the wrong mode; "
@@ -32,12 +34,26 @@ SEES_SHARE = 1.5  # of chance: a side with less has learnt nothing of its labels
 
 
 def is_plateau(relative_losses: Sequence[float], progress: float) -> bool:
-    """Whether, halfway, the last tenth of the losses is the chance loss; a warning says what to look at."""
+    """Whether the last tenth of the losses is no better than chance, long enough after the beginning to mean something.
+
+    A warning says what to look at.
+    """
     recent = relative_losses[-max(1, len(relative_losses) // 10) :]
-    is_flat = progress >= 0.5 and len(recent) > 0 and abs(np.mean(recent) - 1.0) < PLATEAU_SHARE
+    is_due = progress >= 0.5 or len(relative_losses) >= PLATEAU_STEPS
+    is_flat = is_due and len(recent) > 0 and np.mean(recent) > 1.0 - PLATEAU_SHARE
     if is_flat:
-        log.warning("after %.0f %% of the training %s", 100 * progress, PLATEAU_HELP)
+        log.warning("after %d steps %s", len(relative_losses), PLATEAU_HELP)
     return bool(is_flat)
+
+
+def require_finite(step: int, rate: float, loss: float, grad_norm: float) -> None:
+    """Raises RuntimeError where a training has diverged, before its weights take anything of that."""
+    if not math.isfinite(loss + grad_norm):
+        raise RuntimeError(
+            f"the training has diverged: at step {step} and a learning rate of {rate:g} the loss is {loss:g} and the "
+            f"gradient's norm {grad_norm:g}; take a lower rate (--set learning_rate=...), or look for broken clips. "
+            "The best weights so far stay as they are"
+        )
 
 
 def probe_towers(model: AvcModel, train: Dataset, val: Dataset, sampling: Sampling) -> dict[str, float]:

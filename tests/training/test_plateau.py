@@ -19,8 +19,10 @@ def test_a_loss_that_stands_at_chance_is_reported(caplog):
         assert is_plateau([1.001] * 40, 0.6)
         assert not is_plateau([1.001] * 40, 0.3)
         assert not is_plateau([1.0] * 36 + [0.9] * 4, 0.6)
+        assert is_plateau([1.7] * 40, 0.6), "worse than chance is no learning either"
+        assert is_plateau([1.001] * 500, 0.1), "a long training is told before its half"
 
-    assert len(caplog.records) == 1
+    assert len(caplog.records) == 3
     for cause in ("learning rate", "sign", "wrong axis", "softmax", "BatchNorm", "shuffled"):
         assert cause in caplog.text
 
@@ -57,10 +59,21 @@ def test_no_probe_without_labels(blindfolded, caplog):
 def test_a_training_that_stands_still_probes_once(dataset, tmp_path, monkeypatch):
     from training import plateau
 
-    monkeypatch.setattr(plateau, "PLATEAU_SHARE", 9.0)  # an untrained network is near chance, not at it
     monkeypatch.setattr(plateau, "PROBE_STEPS", 2)
 
     told = list(train(dataset, "contrastive", TINY, replace(SHORT_RUN, learning_rate=0.0), tmp_path))
 
     assert [m["step"] for m in told if m.get("is_plateau")] == [2, 4]
     assert [m["step"] for m in told if "probe_image" in m] == [2]
+
+
+def test_a_training_that_diverges_ends_and_leaves_the_best_weights_as_they_were(dataset, tmp_path):
+    run = replace(SHORT_RUN, checkpoint_s=0.0, num_threads=1)
+    kept = {}
+    told = train(dataset, "contrastive", TINY, replace(run, learning_rate=1e30, warmup_share=0.5), tmp_path)
+
+    with pytest.raises(RuntimeError, match=r"diverged: at step \d+ and a learning rate of .*lower rate"):
+        for _ in told:
+            kept = {path.name: path.read_bytes() for path in tmp_path.glob("*.pt")}
+
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.pt")} == kept

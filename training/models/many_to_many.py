@@ -34,7 +34,11 @@ PAIRS_AT_ONCE = 4096
 KINDS_ALONE = ("aligned", "rolled", "permuted")  # of a clip's own sounds
 KINDS = (*KINDS_ALONE, "other", "spliced")
 
-TRAINING = {"sampling": Sampling(24, 6), "validation_steps": 6}
+TRAINING = {
+    "sampling": Sampling(24, 6),
+    "validation_steps": 6,
+    "learning_rate": 1e-3,  # at 3e-3, the usual one, it fell back to chance on generated scenes
+}
 
 
 @dataclass(frozen=True)
