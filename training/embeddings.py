@@ -58,6 +58,7 @@ def embed(
 
     Sounds are moved by the law of `moving` where it is given. The model is left in the mode it was in.
     """
+    model.require(dataset.profile)
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     images, sounds, frames, times_ms = [], [], [], []

@@ -56,8 +56,9 @@ class LogSpectrogram(FrontEnd):
 
     def __init__(self, sample_rate_hz: int) -> None:
         window, hop = (sample_rate_hz * ms // 1000 for ms in (SPECTROGRAM_WINDOW_MS, SPECTROGRAM_HOP_MS))
-        super().__init__(SPECTROGRAM_BINS, {"sample_rate_hz": sample_rate_hz, "window": window, "hop": hop})
         n_fft = 2 * (SPECTROGRAM_BINS - 1)
+        constants = {"sample_rate_hz": sample_rate_hz, "window": window, "hop": hop}
+        super().__init__(SPECTROGRAM_BINS, {**constants, "n_fft": n_fft, "log_floor": signal.LOG_FLOOR})
         self._power = Spectrogram(n_fft, window, hop, center=False, window_fn=torch.hann_window)
         self._margin = (n_fft - window) // 2  # torch's windows stand in the middle of the FFT's samples
 

@@ -66,6 +66,10 @@ class Sampling:
     classes_per_batch: int | None = None
     view: View = field(default_factory=View)  # the model's, when it trains
 
+    def frames_apart(self, profile: Profile) -> int:
+        """How many frames are between two steps of a clip at least."""
+        return math.ceil(self.apart_ms * profile.frame_rate_hz / 1000)
+
     def with_steps(self, least: int) -> "Sampling":
         """As many inputs in a batch, with at least so many steps of a clip."""
         if self.steps_per_clip >= least:
@@ -205,7 +209,7 @@ def _chosen(steps: np.ndarray, num_steps: int, gap: int, rng: np.random.Generato
 def _random_plan(dataset: Dataset, rows: np.ndarray, sampling: Sampling, key: tuple[int, int]) -> Plan:
     """Random steps of each clip, in their order: all that is random about them is keyed by (seed, epoch, clip)."""
     profile, view, num_steps = dataset.profile, sampling.view, sampling.steps_per_clip
-    gap = math.ceil(sampling.apart_ms * profile.frame_rate_hz / 1000)
+    gap = sampling.frames_apart(profile)
     frames, draws = [], []
     for row, valid_ms in zip(rows.tolist(), dataset.clips.valid_ms[rows].tolist(), strict=True):
         rng = np.random.default_rng([*key, row])

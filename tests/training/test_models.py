@@ -1,5 +1,6 @@
 """The interface that every model keeps, and what a version must hold for it."""
 
+import numpy as np
 import pytest
 import torch
 from avc_fixtures import TINY
@@ -9,7 +10,9 @@ from torch.utils._pytree import tree_leaves
 
 from schemas.feature import Profile
 from training import models
-from training.models import contrastive
+from training.evaluation import correspondence, retrieval, synchrony
+from training.frontend import LogSpectrogram
+from training.models import contrastive, l3, sync
 from training.models.contrastive import TEMPERATURE_RANGE
 from training.negatives import Steps
 from training.sampling import View
@@ -194,3 +197,23 @@ def test_unknown_models_and_settings_are_refused():
     with pytest.raises(ValueError, match="no setting breadth"):
         models.configure("contrastive", {"breadth": 3})
     assert models.configure("contrastive", {"image_blocks": [1, 1]}).image_blocks == (1, 1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("evaluation", [correspondence.evaluate, retrieval.evaluate])
+def test_sounds_of_another_rate_than_it_was_trained_on_are_refused_with_both(dataset, evaluation):
+    model = l3.build(l3.PRESETS["spectrogram"]).eval()
+
+    with pytest.raises(
+        ValueError, match=r"hears sample_rate_hz 48000, and profile '\w+' of this version has 16000"
+    ):
+        evaluation(model, dataset)
+
+
+@torch.no_grad()
+def test_so_does_the_search_for_offsets(dataset):
+    model = sync.build(sync.Config()).eval()
+    model.front_end = LogSpectrogram(48_000)
+
+    with pytest.raises(ValueError, match="hears sample_rate_hz 48000"):
+        synchrony.find_offsets(model, dataset, np.zeros((1, 1)))

@@ -110,9 +110,11 @@ def test_windows_of_own_and_shifted_sound_share_at_most_sixty_frames(valid_ms, s
     view = replace(view, num_frames=125, frame_stride=1, sound_ms=4170)
     steps = valid_steps(profile, valid_ms, view)
 
-    first, second = _chosen(steps, 2, 65, np.random.default_rng(seed))
+    gap = TRAINING["sampling"].frames_apart(profile)
 
-    assert second - first >= 65 and {first, second} <= set(steps.tolist())
+    first, second = _chosen(steps, 2, gap, np.random.default_rng(seed))
+
+    assert gap == 65 and second - first >= 65 and {first, second} <= set(steps.tolist())
     assert (second - first) / 29.97 <= 5.9
 
 

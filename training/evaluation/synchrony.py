@@ -81,6 +81,7 @@ def find_offsets(model: Sync, clips: Dataset, late_ms: np.ndarray) -> tuple[np.n
 
     The middle of the clip is shown, once for all of its offsets.
     """
+    model.require(clips.profile)
     device = model.calibration.device
     found_ms, classes = [], []
     for start in range(0, len(clips), CLIPS_PER_CALL):

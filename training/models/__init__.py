@@ -76,6 +76,17 @@ class AvcModel(nn.Module):
         # Logit = scale * similarity + bias. 10 and 0 until it has been fitted on the validation split.
         self.register_buffer("calibration", torch.tensor([10.0, 0.0]))
 
+    def require(self, profile: Profile) -> None:
+        """Raises ValueError, with both values, where sounds of `profile` are not what the front end is made for."""
+        ours = {name.lower(): value for name, value in self.front_end.constants.items()}
+        for name in ("sample_rate_hz", "channels"):
+            theirs = getattr(profile, name)
+            if ours.get(name, theirs) != theirs:
+                raise ValueError(
+                    f"the model hears {name} {ours[name]:g}, and profile {profile.name!r} of this version has "
+                    f"{theirs}: take a version of the profile that it was trained on"
+                )
+
     def encode_image(self, images: Tensor) -> dict[str, Tensor]:
         """`vector` (B, D) and `map` (B, C, h, w), from which `heat` tells where, of RGB pictures in [0, 1].
 

@@ -35,7 +35,7 @@ APART_MS = 65 * 1000 / FRAME_RATE_HZ  # windows of 125 frames that share at most
 COMPANDING = 255  # mu-law
 NORM_EPS = 1e-3
 TRAINING = {
-    "sampling": Sampling(8, 2, jitter_ms=0, apart_ms=math.ceil(APART_MS)),
+    "sampling": Sampling(8, 2, jitter_ms=0, apart_ms=int(APART_MS)),
     "negatives": Negatives(("shifted",), tolerance_ms=APART_MS - 1),
     "optimizer": "sgd",
     "learning_rate": 1e-2,
