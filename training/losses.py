@@ -11,6 +11,8 @@ from torch.nn import functional
 
 from training.negatives import Steps
 
+LEAST_WEIGHT = 1e-6  # a batch without any negative costs nothing
+
 
 def keep_within(log_value: Tensor, bounds: tuple[float, float]) -> None:
     """Brings the logarithm of something learnt back inside its bounds. A clamp in the loss would end its learning."""
@@ -35,9 +37,13 @@ def pairs(logits_NN: Tensor, negatives_NN: Tensor) -> Tensor:
 
     A two-way softmax over (other, matching) is the sigmoid of the difference of its logits. All pairs at once
     with a learnt scale and bias are also the sigmoid loss of SigLIP (Zhai et al. 2023), balanced.
+    Each step weighs as much in its matching pair as in all its others: were it only counted there, who knows a
+    clip of a rare class by sight would be right about it, whatever it hears.
     """
     logits_NN = logits_NN.float()
-    matching = functional.softplus(-logits_NN.diagonal()).mean()
+    others_N = negatives_NN.sum(1).float()
+    weight_N = others_N / others_N.mean().clamp_min(LEAST_WEIGHT)
+    matching = (weight_N * functional.softplus(-logits_NN.diagonal())).mean()
     other = functional.softplus(logits_NN).masked_fill(~negatives_NN, 0.0).sum()
     return (matching + other / negatives_NN.sum().clamp_min(1)) / 2
 

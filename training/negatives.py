@@ -4,10 +4,11 @@
 |---|---|
 | `other_clip` | they are of different videos |
 | `same_class` | they are of different videos of one class (the first label; clips without one have no such pairs) |
-| `shifted` | they are of one clip, and their middles are at least `tolerance_ms` apart |
+| `shifted` | they are of one clip, and either step's picture and the other's sound at least `tolerance_ms` apart |
 
 A pair that matches by no policy and is not the step's own is neither: it is left out. Both classes are made of
-the same pictures and the same sounds, so neither side alone says to which a pair belongs.
+the same pictures and the same sounds, so neither side alone says to which a pair belongs: every law holds of a
+picture and a sound as of the sound's own picture and the picture's own sound.
 """
 
 from dataclasses import dataclass, replace
@@ -75,4 +76,5 @@ class Steps:
 
     def _shifted(self) -> Tensor:
         apart_ms = (self.seen_ms[:, None] - self.heard_ms[None, :]).abs()
-        return (self.clips[:, None] == self.clips[None, :]) & (apart_ms >= self.policy.tolerance_ms)
+        is_apart = apart_ms >= self.policy.tolerance_ms
+        return (self.clips[:, None] == self.clips[None, :]) & is_apart & is_apart.T

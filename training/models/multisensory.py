@@ -171,11 +171,9 @@ class Multisensory(AvcModel):
 
         The same encoded picture stands in both. Steps without a negative are left out; a batch of them costs 0.
         """
-        negatives_NN = steps.negatives
-        rows = negatives_NN.any(1).nonzero()[:, 0]
+        rows, others = asked(steps.negatives)
         if not len(rows):
             return 0.0 * self.paired(V[:1], A[:1]).sum()  # with a gradient for every rank to wait for
-        others = negatives_NN[rows].float().argmax(1)
         logits_2N = self.paired(torch.cat([V[rows], V[rows]]), torch.cat([A[rows], A[others]]))
         own, other = logits_2N.chunk(2)
         return losses.two_way(own, other)
@@ -184,6 +182,12 @@ class Multisensory(AvcModel):
         """ln 2."""
         del steps
         return math.log(2)
+
+
+def asked(negatives_NN: Tensor) -> tuple[Tensor, Tensor]:
+    """The steps that have a negative, and the first sound of each that is one: (R,) and (R,)."""
+    rows = negatives_NN.any(1).nonzero()[:, 0]
+    return rows, negatives_NN[rows].float().argmax(1)
 
 
 def _halved(size: int, times: int) -> int:
