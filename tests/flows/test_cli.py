@@ -20,7 +20,8 @@ OPTIONS = {
     "demo": {"--root"},
     "build": BUILD,
     "plan": BUILD | {"--json"},
-    "train": {"--root", "--preset", "--model", "--state"},
+    # --set: which checkpoint a trunk or a curriculum begins from is a path, and no preset can know it.
+    "train": {"--root", "--preset", "--model", "--set", "--state"},
     "status": {"--root", "--state", "--json"},
     "doctor": {"--state", "--json"},
     "verify": {"--root", "--state", "--rebuild", "--compute", "--json"},
