@@ -17,6 +17,7 @@ from flows.begun import Note, begun
 from flows.categories import thinned, with_labels
 from flows.evaluation import REPORT, evaluate, measured
 from flows.pipeline import BuildOptions, Pipeline, resolve
+from flows.presets import TrainSettings
 from flows.trainings import Training, planned
 from schemas.manifest import digest_of
 from schemas.shard import Version, published, read_exclusions, read_version
@@ -54,6 +55,12 @@ class ExperimentOptions:
     with_media: bool | None = None  # None: only what the studio generated goes into pages
     settings: Mapping[str, Any] = field(default_factory=dict)  # others of `presets.TrainSettings`
     is_offered: bool = True  # for registration and promotion
+
+    def settled(self, usual: TrainSettings) -> TrainSettings:
+        """The root's settings with those that were asked for: by name, before `settings`."""
+        asked = {name: getattr(self, name) for name in ("model", "seconds", "steps", "seed")}
+        given = {name: value for name, value in asked.items() if value is not None}
+        return replace(usual, **(dict(self.settings) | given))
 
 
 @dataclass(frozen=True)
@@ -173,9 +180,7 @@ def _require_version(experiment: Experiment, run: tracking.Run) -> None:
 def prepare(options: ExperimentOptions) -> Experiment:
     """The experiment that `options` ask for. Raises ValueError for a version or a model that is not there."""
     pipeline = resolve(BuildOptions(options.root, options.preset, state=options.state))
-    asked = {name: getattr(options, name) for name in ("model", "seconds", "steps", "seed")}
-    given = {name: value for name, value in asked.items() if value is not None}
-    settings = replace(pipeline.config.train, **(given | dict(options.settings)))
+    settings = options.settled(pipeline.config.train)
     pipeline = replace(pipeline, config=replace(pipeline.config, train=settings))
     version = read_version(pipeline.root, options.dataset_version)
     store = tracking.Store.of(pipeline.here)

@@ -92,3 +92,13 @@ def test_a_model_keeps_its_own_training(dataset):
 
     assert training.config.sampling.clips_per_batch == 16
     assert training.config.augmentation.hue_turns == 0
+
+
+def test_a_comparisons_seeds_go_before_what_is_set():
+    from flows.experiment import ExperimentOptions
+
+    asked = ExperimentOptions("root", seed=2, settings={"seed": 7, "steps": 50, "patience": 3})
+
+    settings = asked.settled(TrainSettings())
+
+    assert (settings.seed, settings.steps, settings.patience, settings.model) == (2, 50, 3, "contrastive")
