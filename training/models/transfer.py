@@ -36,7 +36,7 @@ class Config:
     image: str = EFFICIENTNET  # see `training.pretrained`
     image_weights: str = ""  # a path; empty: what the package ships; `random`: from scratch
     is_image_frozen: bool = True
-    audio: str = ""  # empty: a small ResNet on the log-mel, from scratch
+    audio: str = ""  # empty: small convolutions on the log-mel, from scratch
     audio_weights: str = ""
     is_audio_frozen: bool = False
     audio_width: int = 16
