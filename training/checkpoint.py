@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from schemas.storage import replacing
-from training.models import AvcModel, configure, load
+from training.models import AvcModel, Needs, configure, load
 
 FORMAT = 2
 
@@ -53,6 +53,13 @@ def load_model(path: Path) -> AvcModel:
     require_same(path, "front end", content["front_end"], model.front_end.constants)
     model.load_state_dict(content["state"])
     return model.eval()
+
+
+def needs_of(path: Path) -> Needs:
+    """What the model of a checkpoint requires of a dataset version."""
+    content = read_checkpoint(path)
+    name = content["model"]
+    return load(name).needs(configure(name, content["config"]))
 
 
 def require_same(path: Path, what: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:

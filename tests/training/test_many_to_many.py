@@ -9,11 +9,11 @@ from avc_fixtures import SHORT_RUN
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.checkpoint import load_model, num_parameters
+from training.checkpoint import load_model, num_parameters, save_checkpoint
 from training.decoding import load_batch
 from training.frozen import cached_batches, compute_features
 from training.loop import Trainer, train
-from training.models import many_to_many
+from training.models import avol, contrastive, l3, load, many_to_many, multisensory
 from training.models.many_to_many import KINDS, MAX_ROLL, arranged, balanced, matches, strangers
 from training.negatives import Negatives, Steps
 from training.ranks import Ranks
@@ -192,3 +192,38 @@ def test_computed_features_are_what_the_trunk_gives(dataset, trained):
     expected = trainer.model.eval().features("audio", decoded.sound)
     torch.testing.assert_close(batch.sound, expected, atol=2e-3, rtol=2e-3)
     assert torch.equal(batch.seen_ms, decoded.seen_ms)
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("avol", avol.Config(width=8)),
+        ("l3", replace(l3.PRESETS["spectrogram"], width=8)),
+        ("contrastive", contrastive.Config(width=4, motion=True)),
+    ],
+)
+def test_a_trunk_of_any_kind_is_taken_with_what_it_needs(name, config, tmp_path):
+    module = load(name)
+    save_checkpoint(tmp_path / "trunk.pt", name, config, module.build(config), {})
+    asked = replace(SMALL, trunk=str(tmp_path / "trunk.pt"))
+
+    model, needs = many_to_many.build(asked).eval(), many_to_many.needs(asked)
+
+    theirs = module.needs(config)
+    assert (needs.sample_rate_hz, needs.frame_rate_hz) == (theirs.sample_rate_hz, theirs.frame_rate_hz)
+    assert needs.length_ms == 4000
+    view = model.view
+    shown = (2, view.num_frames, 3, view.frame_px, view.frame_px)
+    heard = (2, 64, 100) if view.sound == "log_mel" else (2, 1, needs.sample_rate_hz)
+    with torch.no_grad():
+        V = model.encode_image(torch.zeros(shown if view.num_frames > 1 else (2, *shown[2:])))["vector"]
+        A = model.encode_audio(model.front_end(torch.zeros(heard)))["vector"]
+    assert V.shape == A.shape == (2, SMALL.embedding)
+
+
+def test_a_trunk_that_fuses_early_is_refused(tmp_path):
+    config = multisensory.Config(width=0.125, num_frames=16, frame_px=32)
+    save_checkpoint(tmp_path / "fused.pt", "multisensory", config, multisensory.build(config), {})
+
+    with pytest.raises(ValueError, match=r"fused.pt fuses picture and sound before"):
+        many_to_many.build(replace(SMALL, trunk=str(tmp_path / "fused.pt")))

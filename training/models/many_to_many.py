@@ -14,7 +14,7 @@ B clips, N steps of each, L of them in a sequence, D embedding, F fused features
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,13 +22,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from schemas.signal import FRAMES_PER_S, N_MELS
+from training.checkpoint import load_model, needs_of
 from training.frozen import FrozenModel, Side
-from training.models import Needs
+from training.models import AvcModel, Needs
 from training.models.ave import projection
 from training.negatives import Steps
 from training.sampling import Sampling, View
 from training.trunks import SeedTrunks
 
+LENGTH_MS = 4000
 MAX_ROLL = 4  # steps either way that the offset head can name
 PAIRS_AT_ONCE = 4096
 KINDS_ALONE = ("aligned", "rolled", "permuted")  # of a clip's own sounds
@@ -62,8 +65,11 @@ PRESETS = {"small": Config(), "sigmoid": Config(), "vector": Config(output="vect
 
 
 def needs(config: Config) -> Needs:
-    """Frames with room for a random crop, and a few seconds in a row."""
-    return Needs(config.frame_px, length_ms=4000)
+    """A few seconds in a row of what its trunk needs; without one, frames with room for a random crop."""
+    if not config.trunk:
+        return Needs(config.frame_px, length_ms=LENGTH_MS)
+    theirs = needs_of(Path(config.trunk))
+    return replace(theirs, length_ms=max(theirs.length_ms, LENGTH_MS))
 
 
 def build(config: Config) -> "ManyToMany":
@@ -79,14 +85,15 @@ class ManyToMany(FrozenModel):
         super().__init__(trunk.view if trunk else View(config.frame_px), trunk.front_end if trunk else None)
         self.config, self.trunk = config, trunk
         self.frozen = ("image", "audio") if trunk else ()
-        width = 8 * config.width
+        widths = 2 * [8 * config.width]
         if trunk is None:
             self.trunks = SeedTrunks(config.width, 2)
         else:
-            width = _vector_width(trunk)
+            widths = _vector_widths(trunk)
             trunk.requires_grad_(False)
-        self.image_head = projection(width, config.embedding, proj_bn=True)
-        self.audio_head = projection(width, config.embedding, proj_bn=True)
+        self.image_head, self.audio_head = (
+            projection(width, config.embedding, proj_bn=True) for width in widths
+        )
         self.fuse = nn.Sequential(nn.Linear(4 * config.embedding, config.fused), nn.ReLU())
         self.recurrent = nn.GRU(config.fused, config.recurrent, batch_first=True, bidirectional=True)
         self.step_head = nn.Linear(2 * config.recurrent, 1)
@@ -258,14 +265,30 @@ def balanced(logits: Tensor, targets: Tensor, output: str) -> Tensor:
     return torch.stack([part.mean() for part in parts if len(part)]).mean()
 
 
-def _trunk(path: str):
-    from training.checkpoint import load_model  # which imports models
+def _trunk(path: str) -> AvcModel | None:
+    """The model of a checkpoint. Raises ValueError for one that has no vector of either side alone."""
+    trunk = load_model(Path(path)) if path else None
+    if trunk is not None and trunk.is_early_fusion:
+        raise ValueError(
+            f"{path} fuses picture and sound before it has a vector of either: take another trunk"
+        )
+    return trunk
 
-    return load_model(Path(path)) if path else None
 
-
-def _vector_width(trunk) -> int:
+def _vector_widths(trunk: AvcModel) -> list[int]:
+    """How long a picture's and a sound's vectors are, by asking."""
+    view, constants = trunk.view, trunk.front_end.constants
+    shown = (
+        (1, 3, view.frame_px, view.frame_px)
+        if view.num_frames == 1
+        else (1, view.num_frames, 3, view.frame_px, view.frame_px)
+    )
+    heard = (N_MELS, view.sound_ms * FRAMES_PER_S // 1000)
+    if view.sound == "wave":
+        heard = (int(constants.get("channels", 1)), int(view.sound_ms * constants["sample_rate_hz"] / 1000))
     with torch.inference_mode():
-        return trunk.encode_image(torch.zeros(1, 3, trunk.view.frame_px, trunk.view.frame_px))[
-            "vector"
-        ].shape[1]
+        image = trunk.encode_image(torch.zeros(shown))["vector"]
+        return [
+            image.shape[1],
+            trunk.encode_audio(trunk.front_end(torch.zeros(1, *heard)))["vector"].shape[1],
+        ]
