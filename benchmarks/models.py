@@ -23,6 +23,7 @@ from flows import presets
 from flows.servers import prefect_api
 from schemas.feature import PROFILES
 from tasks.sources.scenes.corpus import CorpusConfig
+from tasks.sources.scenes.families import FAMILIES, HELD_OUT, TRAINED
 from training import statistics
 from training.checkpoint import load_model
 from training.embeddings import embed
@@ -171,9 +172,19 @@ def print_offsets(found: dict[str, Any]) -> None:
         print(f"| {name.replace('_', ' ')} | {percent(share)} | {100 * late[name]['chance']:.1f} |")
     print(f"| median error, ms | {late['median_error_ms']:.0f} | |")
     print(f"\n{late['num_clips']} clips, {found['steps']} steps in {found['train_s']:.0f} s\n")
-    print("| family | within 120 ms, % |\n|---|---:|")
-    for group in late["per_group"]:
-        print(f"| {group['group']} | {100 * group['within_120_ms']:.0f} |")
+    print("| family | clips | within 120 ms, % | within a class, % |\n|---|---:|---:|---:|")
+    struck = [one for one in late["per_group"] if FAMILIES[one["group"]].is_struck]
+    for name, groups in {
+        **{one["group"]: [one] for one in late["per_group"]},
+        "all with onsets, of trained families": [one for one in struck if one["group"] in TRAINED],
+        "all with onsets, of held-out families": [one for one in struck if one["group"] in HELD_OUT],
+    }.items():
+        clips = [one["num_clips"] for one in groups]
+        near, class_ = (
+            100 * np.average([one[key] for one in groups], weights=clips)
+            for key in ("within_120_ms", "within_one_class")
+        )
+        print(f"| {name} | {sum(clips)} | {near:.0f} | {class_:.0f} |")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,12 @@ def evaluate(
     }
     names = np.repeat(clip_groups(clips, groups), num_offsets)
     result["per_group"] = [
-        {"group": str(name), "within_120_ms": float((error_ms[names == name] <= NEAR_MS).mean())}
+        {
+            "group": str(name),
+            "num_clips": int((names == name).sum()) // num_offsets,
+            "within_one_class": float((apart[names == name] <= 1).mean()),
+            "within_120_ms": float((error_ms[names == name] <= NEAR_MS).mean()),
+        }
         for name in np.unique(names)
         if not name.startswith(NO_GROUP)
     ]
