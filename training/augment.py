@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+LEAST_POWER = 1e-12  # silence has none to compare with
 FRAMES_NDIM = 5  # of steps that show several frames
 
 
@@ -133,6 +134,8 @@ def augment_wave(wave_BCS: Tensor, strength: Augmentation, draws_BU: Tensor) -> 
     """
     if strength.mix_share:
         other_B, gain_B = _under(strength, draws_BU)
+        power_B = wave_BCS.square().mean((1, 2)).clamp_min(LEAST_POWER)
+        gain_B = gain_B * (power_B / power_B[other_B]).sqrt()
         wave_BCS = wave_BCS + gain_B[:, None, None] * wave_BCS[other_B]
     wave_BCS = wave_BCS * 10 ** (strength.gain_db * _centred(draws_BU)[0, :, :, :, 0] / 20)
     length = wave_BCS.shape[2]
@@ -147,7 +150,9 @@ def augment_log_mel(log_mel_BMT: Tensor, strength: Augmentation, draws_BU: Tenso
     """
     if strength.mix_share:
         other_B, gain_B = _under(strength, draws_BU)
-        under_BMT = log_mel_BMT[other_B] + 2 * gain_B.log10()[:, None, None]
+        power_B = (math.log(10) * log_mel_BMT).flatten(1).logsumexp(1) / math.log(10)
+        under_B = 2 * gain_B.log10() + power_B - power_B[other_B]
+        under_BMT = log_mel_BMT[other_B] + under_B[:, None, None]
         log_mel_BMT = torch.logaddexp(math.log(10) * log_mel_BMT, math.log(10) * under_BMT) / math.log(10)
     uniform = _centred(draws_BU)[:, :, 0]
     slope_M1 = torch.linspace(-0.5, 0.5, log_mel_BMT.shape[1], device=log_mel_BMT.device)[:, None]
@@ -162,7 +167,7 @@ def augment_log_mel(log_mel_BMT: Tensor, strength: Augmentation, draws_BU: Tenso
 
 
 def _under(strength: Augmentation, draws_BU: Tensor) -> tuple[Tensor, Tensor]:
-    """Which other sound of the batch lies under each, and by which factor of amplitude; 0 under most."""
+    """Which other sound of the batch lies under each, and its amplitude relative to it; 0 under most."""
     batch, drawn_BU = len(draws_BU), _again(draws_BU)
     other_B = (
         torch.arange(batch, device=draws_BU.device) + 1 + (drawn_BU[:, 1] * (batch - 1)).long()
