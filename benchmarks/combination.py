@@ -6,8 +6,6 @@ the cost of a scored pair of N = 16 steps: both sides encoded for each pair, in 
 """
 
 import argparse
-import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,8 +15,7 @@ from types import MethodType
 import torch
 from torch import Tensor
 
-from benchmarks.models import build
-from flows.servers import prefect_api
+from benchmarks.models import scenes_built, scenes_parser
 from schemas.shard import read_version
 from training import losses
 from training.data import Dataset, open_dataset
@@ -38,21 +35,13 @@ GOAL = 4.0
 
 def main() -> None:
     """Prints the conditions and both tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--root", type=Path)
-    parser.add_argument("--scenes", type=int, default=2000)
+    parser = scenes_parser(__doc__)
     parser.add_argument("--minutes", type=float, default=20.0, help="the most that one training may take")
     parser.add_argument("--auc", type=float, default=0.8)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        root = options.root or Path(folder)
-        with prefect_api(root / "state"):
-            build(root, options.scenes, "small")
+    with scenes_built(options, "small") as root:
         print(
-            f"\n{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {torch.get_num_threads()} "
-            f"threads; {options.scenes} scenes, AUC {options.auc:g}\n\n"
+            f"to AUC {options.auc:g}\n\n"
             f"| model | all pairs, s | one by one, s | ratio (goal {GOAL:g}) |\n|---|---:|---:|---:|"
         )
         for name in MODELS:

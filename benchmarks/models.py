@@ -12,12 +12,14 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from flows import presets
 from flows.servers import prefect_api
@@ -45,39 +47,51 @@ GOALS = (
 
 def main() -> None:
     """Builds the scenes, trains, and prints the conditions and the table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--root", type=Path)
-    parser.add_argument("--scenes", type=int, default=2000)
+    parser = scenes_parser(__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--models", default=SEEDS_OF_PAPERS)
     parser.add_argument("--sync", action="store_true")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        root = options.root or Path(folder)
-        with prefect_api(root / "state"):
-            build(root, options.scenes, "video" if options.sync else "small")
-            print(
-                f"\n{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; {options.scenes} "
-                f"scenes, {options.minutes:g} minutes of the first, as many steps of the others\n"
-            )
-            if options.sync:
-                print_offsets(of_model(root, "sync", options.minutes))
-            else:
-                compare(root, ["contrastive", *options.models.split(",")], options.minutes)
+    with scenes_built(options, "video" if options.sync else "small") as root:
+        print(f"{options.minutes:g} minutes of the first, as many steps of the others\n")
+        if options.sync:
+            print_offsets(of_model(root, "sync", options.minutes))
+        else:
+            compare(root, ["contrastive", *options.models.split(",")], options.minutes)
     print(f"\nGoals (2,000 scenes, 10 minutes): {GOALS}")
 
 
-def build(root: Path, num_scenes: int, profile: str) -> None:
-    """The dataset version of the scenes, unless it stands."""
-    from flows.dataset import build_dataset
-    from flows.pipeline import BuildOptions
+def scenes_parser(description: str | None) -> argparse.ArgumentParser:
+    """The options of what is measured on generated scenes: where they lie, and how many."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--root", type=Path)
+    parser.add_argument("--scenes", type=int, default=2000)
+    return parser
 
-    corpus = CorpusConfig(num_scenes=num_scenes, eval_share=0.2)
-    config = replace(presets.demo(), profile=PROFILES[profile], corpus=corpus)
-    presets.PRESETS["benchmark"] = lambda: config
-    build_dataset(BuildOptions(str(root), preset="benchmark"))
+
+@contextmanager
+def scenes_built(options: argparse.Namespace, profile: str) -> Iterator[Path]:
+    """The root (of the block only, where none is given) with a version of the scenes; prints the conditions.
+
+    Prefect runs inside the block: what imports it has to be imported there.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        root = options.root or Path(folder)
+        with prefect_api(root / "state"):
+            from flows.dataset import build_dataset
+            from flows.pipeline import BuildOptions
+
+            corpus = CorpusConfig(num_scenes=options.scenes, eval_share=0.2)
+            config = replace(presets.demo(), profile=PROFILES[profile], corpus=corpus)
+            presets.PRESETS["benchmark"] = lambda: config
+            build_dataset(BuildOptions(str(root), preset="benchmark"))
+            print(
+                f"\n{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, "
+                f"{torch.get_num_threads()} threads; {options.scenes} scenes"
+            )
+            yield root
 
 
 def of_model(root: Path, model: str, minutes: float, steps: int | None = None) -> dict[str, Any]:

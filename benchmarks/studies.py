@@ -6,18 +6,13 @@ frames/s, all others at 1, so it wants a root of its own. A root that is given i
 is done once, also where several studies ask for it.
 """
 
-import argparse
-import os
-import platform
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.models import build, trained
+from benchmarks.models import scenes_built, scenes_parser, trained
 from flows.presets import TrainSettings
-from flows.servers import prefect_api
 from flows.studies import STUDIES, Variant, variants
 from schemas.manifest import digest_of
 
@@ -32,26 +27,17 @@ ALL = ",".join([name for name in STUDIES if name != MOTION] + [CHOSEN])
 
 def main() -> None:
     """Builds the scenes, trains what is missing, and prints a table for each study."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--root", type=Path)
-    parser.add_argument("--scenes", type=int, default=2000)
+    parser = scenes_parser(__doc__)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--studies", default=ALL)
     options = parser.parse_args()
     studies = options.studies.split(",")
     if MOTION in studies and len(studies) > 1:
         parser.error(f"{MOTION} wants a root of its own: ask for it alone")
-    with tempfile.TemporaryDirectory() as folder:
-        root = options.root or Path(folder)
-        with prefect_api(root / "state"):
-            build(root, options.scenes, "dense" if MOTION in studies else "small")
-            print(
-                f"\n{platform.machine()}, {os.cpu_count()} cores, {options.scenes} scenes, {options.steps} steps\n"
-            )
-            for study in studies:
-                print_study(study, [over_seeds(root, one, options.steps) for one in variants(study)])
+    with scenes_built(options, "dense" if MOTION in studies else "small") as root:
+        print(f"{options.steps} steps\n")
+        for study in studies:
+            print_study(study, [over_seeds(root, one, options.steps) for one in variants(study)])
 
 
 def over_seeds(root: Path, variant: Variant, steps: int) -> "Compared":

@@ -80,9 +80,8 @@ def planned(dataset: Dataset, settings: TrainSettings) -> Training:
 def _configured(name: str, preset: str, asked: Mapping[str, Any]) -> Any:
     chosen = load(name).PRESETS[preset] if preset else configure(name)
     values = asdict(chosen)
-    if unknown := sorted(set(asked) - set(values)):
-        raise ValueError(f"model {name} has no setting {', '.join(unknown)}; it has {', '.join(values)}")
-    return replace(chosen, **{key: _like(values[key], key, value) for key, value in asked.items()})
+    alike = {key: _like(values[key], key, value) if key in values else value for key, value in asked.items()}
+    return configure(name, values | alike)
 
 
 def parsed(pairs: Sequence[str]) -> dict[str, Any]:

@@ -40,10 +40,10 @@ class Augmentation:
 
 STRENGTHS = {
     "none": Augmentation(
-        False,
-        0.0,
-        0.0,
-        0.0,
+        flip=False,
+        brightness=0.0,
+        contrast=0.0,
+        saturation=0.0,
         hue_turns=0.0,
         grey_share=0.0,
         gain_db=0.0,

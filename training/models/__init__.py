@@ -156,5 +156,6 @@ def configure(name: str, config: Any = None) -> Any:
     if not isinstance(config, Mapping):
         raise ValueError(f"{config!r} is no Config of model {name}")
     if unknown := set(config) - {field.name for field in fields(kind)}:
-        raise ValueError(f"model {name} has no setting {', '.join(sorted(unknown))}")
+        known = ", ".join(field.name for field in fields(kind))
+        raise ValueError(f"model {name} has no setting {', '.join(sorted(unknown))}; it has {known}")
     return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in config.items()})

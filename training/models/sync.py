@@ -11,13 +11,13 @@ up to 2 s either way all the same. B batch, D embedding, H height, W width, T mo
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.augment import STRENGTHS
+from training.augment import Augmentation
 from training.models import AvcModel, Needs
 from training.negatives import Steps
 from training.sampling import Sampling, View
@@ -35,9 +35,7 @@ TRAINING = {
     "sampling": Sampling(16, 1, jitter_ms=2000),
     "validation_steps": 1,
     # It sees neither colour nor light, and pays for what changes them at each of 150 frames.
-    "augmentation": replace(
-        STRENGTHS["usual"], brightness=0.0, contrast=0.0, saturation=0.0, hue_turns=0.0, grey_share=0.0
-    ),
+    "augmentation": Augmentation(brightness=0.0, contrast=0.0, saturation=0.0, hue_turns=0.0, grey_share=0.0),
 }
 
 
