@@ -49,14 +49,23 @@ class Training:
         }
 
 
-def planned(dataset: Dataset, settings: TrainSettings) -> Training:
-    """The training that `settings` ask for. Raises ValueError where they can't be had."""
+def check(settings: TrainSettings) -> None:
+    """Raises ValueError for settings that no training can have, whatever the dataset."""
     name, _, preset = settings.model.partition("/")
-    module = load(name)
-    own = getattr(module, "TRAINING", {})
+    own = getattr(load(name), "TRAINING", {})
     if "negatives" in own and settings.negatives != USUAL.negatives:
         kinds = " and ".join(own["negatives"].kinds)
         raise ValueError(f"model {name} has negatives of its own ({kinds}), and takes no others")
+    strength_named(settings.augmentation)
+    _negatives(settings)
+    _configured(name, preset, settings.config)
+
+
+def planned(dataset: Dataset, settings: TrainSettings) -> Training:
+    """The training that `settings` ask for. Raises ValueError where they can't be had."""
+    check(settings)
+    name, _, preset = settings.model.partition("/")
+    own = getattr(load(name), "TRAINING", {})
     sampling = own.get("sampling", Sampling())
     if dataset.shards.is_remote and "sampling" not in own:
         sampling = sampling.with_steps(STREAMED_STEPS)
@@ -72,9 +81,12 @@ def planned(dataset: Dataset, settings: TrainSettings) -> Training:
         asked["learning_rate"] = settings.learning_rate
     if "augmentation" not in own or settings.augmentation != USUAL.augmentation:
         asked["augmentation"] = strength_named(settings.augmentation)
-    negatives = Negatives(settings.negatives)  # pyright: ignore[reportArgumentType]
-    config = TrainConfig(**{"negatives": negatives, **own, **asked})
+    config = TrainConfig(**{"negatives": _negatives(settings), **own, **asked})
     return Training(dataset, name, _configured(name, preset, settings.config), config)
+
+
+def _negatives(settings: TrainSettings) -> Negatives:
+    return Negatives(settings.negatives)  # pyright: ignore[reportArgumentType]
 
 
 def _configured(name: str, preset: str, asked: Mapping[str, Any]) -> Any:

@@ -111,10 +111,15 @@ def train(options: argparse.Namespace) -> int:
     """Trains, evaluates and offers for promotion; under torchrun all ranks train, and the first does the rest."""
     import os
 
+    from flows.pipeline import BuildOptions, resolve
     from flows.studies import variants
-    from flows.trainings import parsed
+    from flows.trainings import check, parsed
 
+    pipeline = resolve(BuildOptions(options.root, options.preset, state=options.state))
     compared, settings = variants(options.model) if options.model else (), parsed(options.set)
+    for variant in compared or variants(pipeline.config.train.model):
+        own = {"model": variant.model, **variant.settings}
+        check(replace(pipeline.config.train, **(settings | own)))
     if len(compared) > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError(
             f"torchrun trains one model, and {options.model} names {len(compared)}: compare them without torchrun"
@@ -125,10 +130,8 @@ def train(options: argparse.Namespace) -> int:
         asked = ExperimentOptions(options.root, preset=options.preset, state=options.state, settings=settings)
         assist(replace(asked, model=options.model))
         return 0
-    from flows.pipeline import BuildOptions, resolve
     from flows.servers import prefect_api
 
-    pipeline = resolve(BuildOptions(options.root, options.preset, state=options.state))
     with prefect_api(pipeline.state):
         from flows.experiment import ExperimentOptions, run_experiment
         from flows.text import comparison_text, scores_text

@@ -116,6 +116,7 @@ class Trainer:
                     "(IndexConfig.val_share) in a root of its own"
                 )
         self._require_pairs()
+        model.begin()
         learn_sound_statistics(model, self.train_clips)
         model.to(self.device)
         for module in model.modules():
@@ -157,10 +158,10 @@ class Trainer:
                 metrics |= self._validated(folder, metrics)
             metrics["seconds"] = progress.seconds = clock.seconds
             is_over = self.ranks.agreed(self._is_over(clock))
+            yield metrics  # before it is saved: a kill between the two has a step told again, and none untold
             if is_over or clock.seconds - saved_s >= config.checkpoint_s:
                 self.save(folder / LAST)
                 saved_s = clock.seconds
-            yield metrics
             if is_over:
                 return
 

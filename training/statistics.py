@@ -47,7 +47,15 @@ def bootstrap(
 
 
 def auc(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The probability that a positive scores above a negative, ties counting half; nan without both."""
+    """The probability that a positive scores above a negative, ties counting half; nan without both.
+
+    Raises ValueError for a score that is no number: it would count as half right.
+    """
+    if np.isnan(scores).any():
+        raise ValueError(
+            f"{np.isnan(scores).sum()} of {len(scores)} scores are no numbers: the model's weights have diverged; "
+            "train anew at a lower learning rate"
+        )
     positives, negatives = scores[labels], np.sort(scores[~labels])
     if not len(positives) or not len(negatives):
         return float("nan")

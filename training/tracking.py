@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 EXPERIMENT = "mcgurk"
 MAX_DIGEST = 36  # characters that MLflow takes; the tag `dataset_version` has all of them
-LOSS = "loss"  # which every step has
+SYSTEM = "system/"  # before the names of this machine's metrics
 MAX_BATCH = 1000  # metrics in one request, by MLflow's REST limit
 TEXTS = (".html", ".json", ".txt", ".csv", ".md")  # artefacts that may name or show a clip
 
@@ -37,23 +37,26 @@ TEXTS = (".html", ".json", ".txt", ".csv", ".md")  # artefacts that may name or 
 class Run:
     """One open run: takes what the training yields and what the evaluations found.
 
-    Every step stands in it once: those up to `logged`, which an earlier process sent, are not taken again.
+    Every step stands in it once: of each metric those up to `logged`, which an earlier process sent, are not taken
+    again. Their times are the training's, whose pauses don't count.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str, logged: int = 0) -> None:
-        self.client, self.run_id, self._logged = client, run_id, logged
+    def __init__(self, client: MlflowClient, run_id: str, logged: Mapping[str, int] | None = None) -> None:
+        self.client, self.run_id, self._logged = client, run_id, dict(logged or {})
         self._begun_ms = client.get_run(run_id).info.start_time
         self._waiting: list[Metric] = []
 
     def log_step(self, metrics: Mapping[str, float]) -> None:
         """Keeps one step's metrics, and sends them when there are many: a call a metric costs 18 ms."""
         step, now_ms = int(metrics["step"]), self._begun_ms + int(metrics.get("seconds", 0.0) * 1000)
-        if step <= self._logged:
-            return
-        metrics = {key: value for key, value in metrics.items() if key != "step" and math.isfinite(value)}
+        metrics = {
+            key: value
+            for key, value in metrics.items()
+            if key != "step" and math.isfinite(value) and step > self._logged.get(key, 0)
+        }
         if len(self._waiting) + len(metrics) > MAX_BATCH:  # no step is cut in two by a kill
             self.flush()
-        self._logged = step
+        self._logged |= dict.fromkeys(metrics, step)
         self._waiting += [Metric(key, float(value), now_ms, step) for key, value in metrics.items()]
 
     def log_results(self, results: Mapping[str, Any]) -> None:
@@ -128,7 +131,7 @@ def experiment_run(store: Store, spec: RunSpec) -> Iterator[Run]:
     connect(store)
     with mlflow.start_run(spec.run_id, run_name=spec.name, log_system_metrics=False) as active:
         client = MlflowClient()
-        run = Run(client, active.info.run_id, _last_step(client, spec.run_id) if spec.run_id else 0)
+        run = Run(client, active.info.run_id, _last_steps(client, spec.run_id) if spec.run_id else None)
         if spec.run_id is None:
             mlflow.log_params({key: str(value) for key, value in leaves(spec.params).items()})
             mlflow.log_input(_VersionDataset(spec.dataset), context="training")
@@ -140,9 +143,10 @@ def experiment_run(store: Store, spec: RunSpec) -> Iterator[Run]:
             run.flush()
 
 
-def _last_step(client: MlflowClient, run_id: str) -> int:
-    """The last step of a training that the run has."""
-    return max((metric.step for metric in client.get_metric_history(run_id, LOSS)), default=0)
+def _last_steps(client: MlflowClient, run_id: str) -> dict[str, int]:
+    """Of each metric of a training, the last step that the run has."""
+    names = [name for name in client.get_run(run_id).data.metrics if not name.startswith(SYSTEM)]
+    return {name: max(one.step for one in client.get_metric_history(run_id, name)) for name in names}
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import sys
 import pytest
 from real_servers import REPOSITORY
 
-from flows.cli import VERBS, ids_apart, parser
+from flows.cli import VERBS, ids_apart, main, parser
 from flows.pipeline import BuildOptions, parts_asked, resolve, stages_asked
 from flows.serve import serve
 
@@ -56,6 +56,14 @@ def test_ids_may_begin_with_a_dash(arguments):
     options = parser().parse_args(ids_apart(["forget", *arguments]))
 
     assert (options.root, options.video_ids) == ("r", ["-NoSoundT04", "--two", "plain"])
+
+
+@pytest.mark.parametrize("arguments", [[], ["--model", "negatives"], ["--model", "many_to_many"]])
+def test_a_wrong_setting_of_a_model_is_told_before_anything_starts(tmp_path, capsys, arguments):
+    exit_code = main(["train", "--root", str(tmp_path), "--preset", "demo", *arguments, "--set", "model.widht=8"])
+
+    assert exit_code == 2 and " has no setting widht; it has " in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.db"))
 
 
 def test_help_pays_for_no_heavy_import():

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.feature import PROFILES
-from training.checkpoint import load_model, num_parameters
+from training.checkpoint import load_model, num_parameters, save_checkpoint
 from training.data import open_dataset
 from training.loop import TrainConfig, train
 from training.models import multisensory
@@ -130,6 +130,34 @@ def test_each_picture_is_asked_with_its_own_and_one_shifted_sound_of_its_clip():
     torch.testing.assert_close(loss, (softplus(-own).mean() + softplus(other).mean()) / 2)
     near = replace(steps_of_two_clips(), seen_ms=torch.zeros(4), heard_ms=torch.zeros(4))
     assert model.loss(V, A, near) == 0.0
+
+
+def test_negatives_of_other_clips_are_used_alike():
+    rows, others = multisensory.asked(~torch.eye(5, dtype=torch.bool))
+
+    assert rows.tolist() == list(range(5)) and others.tolist() == [1, 2, 3, 4, 0]
+    only = torch.zeros(5, 5, dtype=torch.bool)
+    only[3, 3 - 2] = only[3, 0] = True  # the next after 3 is 0, beyond the end
+    assert [one.tolist() for one in multisensory.asked(only)] == [[3], [0]]
+
+
+def test_a_curriculum_goes_on_from_its_first_part_and_needs_it_no_longer_when_it_is_trained(tmp_path):
+    first, path = multisensory.build(replace(TINY, frame_stride=4)), tmp_path / "first.pt"
+    save_checkpoint(path, "multisensory", first.config, first, {})
+    second = multisensory.build(replace(TINY, start=str(path)))
+    assert not torch.equal(second.logit.weight, first.logit.weight)
+
+    second.begin()
+
+    assert all(map(torch.equal, second.state_dict().values(), first.state_dict().values()))
+    save_checkpoint(tmp_path / "second.pt", "multisensory", second.config, second, {})
+    path.unlink()
+    assert torch.equal(load_model(tmp_path / "second.pt").logit.weight, first.logit.weight)
+    with pytest.raises(ValueError, match=r"can't begin from .*first.pt: .*No such file"):
+        second.begin()
+    save_checkpoint(path, "multisensory", first.config, first, {})
+    with pytest.raises(ValueError, match="give a checkpoint of a multisensory model as wide as this one"):
+        multisensory.build(replace(TINY, width=0.25, start=str(path))).begin()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from avc_fixtures import SHORT_RUN, TINY
 from training.loop import train
 from training.models import contrastive
 from training.plateau import is_plateau, probe_towers
+from training.progress import BEST
 from training.sampling import Sampling, usable
 
 
@@ -74,6 +75,6 @@ def test_a_training_that_diverges_ends_and_leaves_the_best_weights_as_they_were(
 
     with pytest.raises(RuntimeError, match=r"diverged: at step \d+ and a learning rate of .*lower rate"):
         for _ in told:
-            kept = {path.name: path.read_bytes() for path in tmp_path.glob("*.pt")}
+            kept = {path.name: path.read_bytes() for path in tmp_path.glob(BEST)}
 
-    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.pt")} == kept
+    assert {path.name: path.read_bytes() for path in tmp_path.glob(BEST)} == kept

@@ -129,6 +129,7 @@ def test_after_a_kill_each_step_stands_in_a_run_once(store, tmp_path):
 
     with experiment_run(store, replace(spec, run_id=first.run_id)) as second:
         resumed = told[200:]  # from the last checkpoint on
+        resumed[4] |= {"val_auc": 0.7}  # due by the clock, at a step whose loss was sent before
         for metrics in [*History(path).before(resumed[0]["step"]), *resumed]:
             second.log_step(metrics)
 
@@ -137,6 +138,7 @@ def test_after_a_kill_each_step_stands_in_a_run_once(store, tmp_path):
     begun_ms = client.get_run(first.run_id).info.start_time
     assert [m.timestamp - begun_ms for m in logged[:3]] == [100, 200, 300]
     assert len(client.get_metric_history(first.run_id, "h")) == 300
+    assert [(m.step, m.value) for m in client.get_metric_history(first.run_id, "val_auc")] == [(205, 0.7)]
 
 
 def test_each_run_goes_to_its_own_store_unless_the_user_names_one(store, tmp_path, monkeypatch):

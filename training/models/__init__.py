@@ -87,6 +87,9 @@ class AvcModel(nn.Module):
                     f"{theirs}: take a version of the profile that it was trained on"
                 )
 
+    def begin(self) -> None:
+        """What a new training does first: a model whose configuration names a checkpoint takes its weights."""
+
     def encode_image(self, images: Tensor) -> dict[str, Tensor]:
         """`vector` (B, D) and `map` (B, C, h, w), from which `heat` tells where, of RGB pictures in [0, 1].
 

@@ -76,13 +76,8 @@ def needs(config: Config) -> Needs:
 
 
 def build(config: Config) -> "Multisensory":
-    """The model, untrained or begun from a checkpoint."""
-    model = Multisensory(config)
-    if config.start:
-        from training.checkpoint import read_checkpoint  # which imports models
-
-        model.load_state_dict(read_checkpoint(Path(config.start))["state"])
-    return model
+    """The model, untrained."""
+    return Multisensory(config)
 
 
 class Multisensory(AvcModel):
@@ -127,6 +122,20 @@ class Multisensory(AvcModel):
                 module.eps, module.momentum = NORM_EPS, config.norm_momentum
             elif isinstance(module, nn.Conv1d | nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+
+    def begin(self) -> None:
+        """Takes the weights of `Config.start`, which differ from these in their frames' times only."""
+        if not self.config.start:
+            return
+        from training.checkpoint import read_checkpoint  # which imports models
+
+        try:
+            self.load_state_dict(read_checkpoint(Path(self.config.start))["state"])
+        except (OSError, RuntimeError) as error:
+            raise ValueError(
+                f"can't begin from {self.config.start}: {error}; give a checkpoint of a multisensory model as wide as "
+                "this one"
+            ) from error
 
     def encode_image(self, images: Tensor) -> dict[str, Tensor]:
         """`map` (B, C * T, h, w): the picture's part before the fusion; `vector`: the same in a row."""
@@ -185,9 +194,16 @@ class Multisensory(AvcModel):
 
 
 def asked(negatives_NN: Tensor) -> tuple[Tensor, Tensor]:
-    """The steps that have a negative, and the first sound of each that is one: (R,) and (R,)."""
-    rows = negatives_NN.any(1).nonzero()[:, 0]
-    return rows, negatives_NN[rows].float().argmax(1)
+    """The steps that have a negative, and of each the next sound after its own that is one: (R,) and (R,).
+
+    Not the first of all: one sound would be everybody's negative where every other clip is one.
+    """
+    rows, steps = (
+        negatives_NN.any(1).nonzero()[:, 0],
+        torch.arange(len(negatives_NN), device=negatives_NN.device),
+    )
+    away = (steps - rows[:, None] - 1) % len(steps)
+    return rows, away.where(negatives_NN[rows], len(steps)).argmin(1)
 
 
 def _halved(size: int, times: int) -> int:
