@@ -3,8 +3,9 @@
 What the default model and the seed systems reach on generated scenes, at equal encoded inputs: the default trains
 for so many minutes, every other one for as many steps of as many inputs (`many_to_many`: an eighth more). Each number
 stands beside an oracle that knows the family of picture and sound and nothing else. All are compared with the default
-by the paired bootstrap over videos on the same pairs. With `--sync`, offsets on scenes with onsets (profile `video`),
-in a root of its own. A root that is given is kept: it is built once, and a model is trained once for as long.
+by the paired bootstrap over videos on the same pairs. With `--alone sync` (profile `video`: offsets on scenes with
+onsets) or `--alone multisensory`, that model only, in a root of its own. A root that is given is kept: it is built
+once, and a model is trained once for as long.
 """
 
 import argparse
@@ -38,6 +39,11 @@ if TYPE_CHECKING:
     from flows.experiment import ExperimentOptions
 
 SEEDS_OF_PAPERS = "l3,ave,avol,many_to_many"
+PROFILE_OF = {"sync": "video", "multisensory": "multisensory"}  # those that the usual profile does not serve
+HEAD = (
+    "| model | steps, s | other clips | same family | recall@1 in family (chance) | held-out families, same "
+    "family | default - model, same family |\n|---|---:|---:|---:|---:|---:|---:|"
+)
 GOALS = (
     "contrastive: random >= 95 %, same family >= 70 %, recall@1 in family >= 5 x chance, held-out families' lower "
     "bound > 55 %; seed systems: lower bound > 60 %, contrastive above each; sync: >= 80 % within 120 ms, >= 85 % "
@@ -50,12 +56,14 @@ def main() -> None:
     parser = scenes_parser(__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--models", default=SEEDS_OF_PAPERS)
-    parser.add_argument("--sync", action="store_true")
+    parser.add_argument("--alone", choices=PROFILE_OF)
     options = parser.parse_args()
-    with scenes_built(options, "video" if options.sync else "small") as root:
+    with scenes_built(options, PROFILE_OF.get(options.alone, "small")) as root:
         print(f"{options.minutes:g} minutes of the first, as many steps of the others\n")
-        if options.sync:
+        if options.alone == "sync":
             print_offsets(of_model(root, "sync", options.minutes))
+        elif options.alone:
+            print(f"{HEAD}\n{row(options.alone, of_model(root, options.alone, options.minutes), '')}")
         else:
             compare(root, ["contrastive", *options.models.split(",")], options.minutes)
     print(f"\nGoals (2,000 scenes, 10 minutes): {GOALS}")
@@ -115,10 +123,7 @@ def trained(root: Path, name: str, asked: "ExperimentOptions") -> dict[str, Any]
 
 def compare(root: Path, models: Sequence[str], minutes: float) -> None:
     """Trains each and prints its numbers."""
-    print(
-        "| model | steps, s | other clips | same family | recall@1 in family (chance) | held-out families, same "
-        "family | default - model, same family |\n|---|---:|---:|---:|---:|---:|---:|"
-    )
+    print(HEAD)
     results, logits, steps = {}, {}, None
     for model in models:
         results[model] = of_model(root, model, minutes, steps)

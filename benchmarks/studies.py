@@ -1,19 +1,21 @@
-"""`python -m benchmarks.studies [--root DIR] [--scenes 2000] [--steps 200] [--studies depth,dropout]`.
+"""`python -m benchmarks.studies [--root DIR] [--scenes 2000] [--steps 200] [--studies depth,dropout] [--set ...]`.
 
 The poster's questions on generated scenes: every variant of a study of `flows/studies.py` trains for as many steps,
 with three seeds, and a table gives means and Student's 95 % intervals over the seeds. `motion` takes frames at 4
 frames/s, all others at 1, so it wants a root of its own. A root that is given is kept: it is built once, and a training
-is done once, also where several studies ask for it.
+is done once, also where several studies ask for it. `--set NAME=VALUE`, as of `mcgurk train`, holds for all variants:
+`--studies vector --set model.trunk=CHECKPOINT` compares on frozen embeddings.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.models import scenes_built, scenes_parser, trained
 from flows.presets import TrainSettings
 from flows.studies import STUDIES, Variant, variants
+from flows.trainings import parsed
 from schemas.manifest import digest_of
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ def main() -> None:
     parser = scenes_parser(__doc__)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--studies", default=ALL)
+    parser.add_argument("--set", nargs="+", default=())
     options = parser.parse_args()
     studies = options.studies.split(",")
     if MOTION in studies and len(studies) > 1:
@@ -37,7 +40,13 @@ def main() -> None:
     with scenes_built(options, "dense" if MOTION in studies else "small") as root:
         print(f"{options.steps} steps\n")
         for study in studies:
-            print_study(study, [over_seeds(root, one, options.steps) for one in variants(study)])
+            of_all = [with_settings(one, parsed(options.set)) for one in variants(study)]
+            print_study(study, [over_seeds(root, one, options.steps) for one in of_all])
+
+
+def with_settings(variant: Variant, settings: dict[str, Any]) -> Variant:
+    """The variant with these settings too, its own before them."""
+    return replace(variant, settings=settings | variant.settings)
 
 
 def over_seeds(root: Path, variant: Variant, steps: int) -> "Compared":

@@ -60,7 +60,9 @@ def test_ids_may_begin_with_a_dash(arguments):
 
 @pytest.mark.parametrize("arguments", [[], ["--model", "negatives"], ["--model", "many_to_many"]])
 def test_a_wrong_setting_of_a_model_is_told_before_anything_starts(tmp_path, capsys, arguments):
-    exit_code = main(["train", "--root", str(tmp_path), "--preset", "demo", *arguments, "--set", "model.widht=8"])
+    exit_code = main(
+        ["train", "--root", str(tmp_path), "--preset", "demo", *arguments, "--set", "model.widht=8"]
+    )
 
     assert exit_code == 2 and " has no setting widht; it has " in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.db"))

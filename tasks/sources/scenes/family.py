@@ -24,7 +24,7 @@ class Family:
     figure: Figure
     voice: Voice
     materials: tuple[str, ...]
-    rates_hz: tuple[float, float] = (1.2, 4.0)  # an onset in nearly every second; 3 frames a beat at least
+    rates_hz: tuple[float, float] = (1.2, 3.2)  # an onset in every second; 3 frames a beat at least
     further_causes: tuple[str, ...] = ()  # beside size and rate_hz, which all families draw
     is_struck: bool = True  # every beat begins a sound of its own
 

@@ -51,8 +51,8 @@ def test_beats_cover_the_scene_with_its_margins_at_the_rate(seed, rate_hz):
     periods = np.diff(beats.times_s) * rate_hz
     assert beats.times_s[0] <= -laws.MARGIN_S
     assert beats.times_s[-1] >= laws.LENGTH_S + laws.MARGIN_S
-    assert periods.min() > laws.SLOWEST_SHARE - 1e-9
-    assert periods.max() < laws.FASTEST_SHARE + 1e-9
+    assert periods.min() > laws.SHORTEST_SHARE - 1e-9
+    assert periods.max() < laws.LONGEST_SHARE + 1e-9
 
 
 @settings(deadline=None)
