@@ -22,7 +22,7 @@ SMALLEST, LARGEST = 0.2, 0.66  # of the frame's height: a fifth is still readabl
 QUIETEST_DB = -9.0  # of the softest blow against the hardest: heard as an accent, never lost
 FEWEST, MOST = 2, 14  # things that sound at one beat
 # Of the mean period: a living rhythm. In an even one (0.94 to 1.06) sounds late by a beat fit as well: who sees and
-# hears every beat, but not how hard, has half of the offsets right, and 95 % in this (`benchmarks.oracle`).
+# hears every beat, but not how hard, has 60 % of the offsets right, and 99 % in this (`benchmarks.oracle`).
 SHORTEST_SHARE, LONGEST_SHARE = 0.8, 1.2
 LOUDNESS_REFERENCE_HZ = 440.0  # decay times are given at concert pitch
 VOLLEY_SHARE = 0.45  # of a period in which the sounds of one beat fall: a gap is left to hear the next
@@ -168,10 +168,14 @@ def volley(cause: Cause) -> list[tuple[float, float]]:
     ]
 
 
-def draw_beats(rate_hz: float, rng: np.random.Generator) -> Beats:
-    """Beats at about `rate_hz` with a uniform start phase and forces of their own."""
+def draw_beats(
+    rate_hz: float,
+    rng: np.random.Generator,
+    shares: tuple[float, float] = (SHORTEST_SHARE, LONGEST_SHARE),
+) -> Beats:
+    """Beats at about `rate_hz` with a uniform start phase and forces of their own; `shares` of the mean period."""
     first_s = -MARGIN_S - rng.uniform() / rate_hz
-    number = int((LENGTH_S + 2.0 * MARGIN_S) * rate_hz / SHORTEST_SHARE) + 2
-    periods_s = rng.uniform(SHORTEST_SHARE, LONGEST_SHARE, number) / rate_hz
+    number = int((LENGTH_S + 2.0 * MARGIN_S) * rate_hz / shares[0]) + 2
+    periods_s = rng.uniform(*shares, number) / rate_hz
     times_s = first_s + np.concatenate([[0.0], np.cumsum(periods_s)])
     return Beats(tuple(times_s.tolist()), tuple(rng.uniform(size=number + 1).tolist()))
