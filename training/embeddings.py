@@ -1,6 +1,8 @@
 """Every clip encoded once: the vectors that validation and all evaluations share."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -8,11 +10,11 @@ from torch import Tensor
 
 from training import frontend
 from training.data import Dataset
-from training.decoding import load_batch
+from training.decoding import load_batch, load_sounds, needed
 from training.models import AvcModel
 from training.negatives import Negatives, Steps
 from training.precision import autocast
-from training.sampling import Sampling, even_plan, moved
+from training.sampling import Plan, Sampling, View, even_plan, moved
 
 CLIPS_PER_CALL = 32
 SINGLE_NDIM = 4  # of batches whose steps show one picture each
@@ -46,35 +48,21 @@ class Embeddings:
 
 
 @torch.inference_mode()
-def embed(
-    model: AvcModel,
-    dataset: Dataset,
-    num_steps: int,
-    *,
-    is_bf16: bool = False,
-    moving: Sampling | None = None,
-) -> Embeddings:
+def embed(model: AvcModel, dataset: Dataset, num_steps: int, *, is_bf16: bool = False) -> Embeddings:
     """The clips' vectors in evaluation mode: centre crop, sound on the frame, nothing random.
 
-    Sounds are moved by the law of `moving` where it is given. The model is left in the mode it was in.
+    The model is left in the mode it was in.
     """
     model.require(dataset.profile)
-    was_training, device = model.training, next(model.parameters()).device
-    model.eval()
+    device = next(model.parameters()).device
     images, sounds, frames, times_ms = [], [], [], []
-    for start in range(0, len(dataset), CLIPS_PER_CALL):
-        rows = np.arange(start, min(start + CLIPS_PER_CALL, len(dataset)))
-        plan = even_plan(dataset, rows, num_steps, model.view)
-        plan = moved(dataset, plan, moving, start) if moving else plan
-        batch = load_batch(dataset, plan, model.view).to(device)
-        with autocast(device, is_bf16):
+    with _evaluating(model), autocast(device, is_bf16):
+        for plan in _plans(dataset, num_steps, model.view):
+            batch = load_batch(dataset, plan, model.view).to(device)
             images.append(model.encode_image(pictures(batch.frames))["vector"].float().cpu())
-            sounds.append(
-                model.encode_audio(model.front_end(frontend.sounds(batch.sound)))["vector"].float().cpu()
-            )
-        frames.append(plan.frames)
-        times_ms.append(torch.stack([batch.seen_ms, batch.heard_ms]).cpu())
-    model.train(was_training)
+            sounds.append(_heard(model, batch.sound))
+            frames.append(plan.frames)
+            times_ms.append(torch.stack([batch.seen_ms, batch.heard_ms]).cpu())
     shape = (len(dataset), num_steps)
     seen_ms, heard_ms = torch.cat(times_ms, 1).reshape(2, *shape)
     return Embeddings(
@@ -87,6 +75,44 @@ def embed(
         seen_ms=seen_ms,
         heard_ms=heard_ms,
     )
+
+
+@torch.inference_mode()
+def hear_moved(
+    model: AvcModel, dataset: Dataset, still: Embeddings, moving: Sampling, *, is_bf16: bool = False
+) -> Embeddings:
+    """What `embed` gave of these clips, but that their sounds are moved by the law of `moving`."""
+    device = next(model.parameters()).device
+    sounds, shifts_ms = [], []
+    with _evaluating(model), autocast(device, is_bf16):
+        for number, plan in enumerate(_plans(dataset, still.num_steps, model.view)):
+            plan = moved(dataset, plan, moving, number)
+            held = dataset.holding(needed(dataset, plan, model.view))
+            sounds.append(_heard(model, load_sounds(held, plan, model.view).to(device)))
+            shifts_ms.append(torch.from_numpy(plan.shifts_ms))
+    late_ms = torch.cat(shifts_ms).view_as(still.seen_ms)
+    return replace(
+        still, audio=torch.cat(sounds).view_as(still.audio), heard_ms=(still.seen_ms + late_ms).float()
+    )
+
+
+def _plans(dataset: Dataset, num_steps: int, view: View) -> Iterator[Plan]:
+    """Evenly spaced steps of some clips at a time."""
+    for rows in np.array_split(np.arange(len(dataset)), range(CLIPS_PER_CALL, len(dataset), CLIPS_PER_CALL)):
+        yield even_plan(dataset, rows, num_steps, view)
+
+
+def _heard(model: AvcModel, sound: Tensor) -> Tensor:
+    return model.encode_audio(model.front_end(frontend.sounds(sound)))["vector"].float().cpu()
+
+
+@contextmanager
+def _evaluating(model: AvcModel) -> Iterator[None]:
+    """The model in evaluation mode, then in the mode it was in."""
+    was_training = model.training
+    model.eval()
+    yield
+    model.train(was_training)
 
 
 def pictures(frames: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from training.checkpoint import num_parameters, save_checkpoint
 from training.corpus import learn_sound_statistics
 from training.data import Dataset
 from training.decoding import Batch
-from training.embeddings import embed
+from training.embeddings import embed, hear_moved
 from training.frozen import Features, FrozenModel, cached_batches, compute_features
 from training.models import AvcModel, configure, load
 from training.negatives import Negatives
@@ -281,14 +281,14 @@ class Trainer:
         if metrics["is_plateau"] and not self.progress.has_probed:
             metrics |= probe_towers(model, self.train_clips, self.val_clips, config.sampling)
         for name, clips in (("val", self.val_clips), ("train", self.train_clips)):
-            encoded = embed(model, self._some(clips), config.validation_steps, is_bf16=self.is_bf16)
+            some = self._some(clips)
+            encoded = embed(model, some, config.validation_steps, is_bf16=self.is_bf16)
             combined = combine(model, encoded, config.negatives)
             if name == "val":
                 model.calibration.copy_(torch.tensor(fit_calibration(combined)))
             numbers = all_pairs(model, encoded, combined)
             if model.learns_offsets:
-                steps, moving = config.validation_steps, config.sampling
-                moved = embed(model, self._some(clips), steps, is_bf16=self.is_bf16, moving=moving)
+                moved = hear_moved(model, some, encoded, config.sampling, is_bf16=self.is_bf16)
                 numbers["loss"] = loss_of(model, moved, config.negatives)
             metrics |= {f"{name}_{key}": value for key, value in numbers.items()}
         return metrics

@@ -34,6 +34,7 @@ LUMA = (0.299, 0.587, 0.114)
 TRAINING = {
     "sampling": Sampling(16, 1, jitter_ms=2000),
     "validation_steps": 1,
+    "validation_clips": 64,  # of 150 frames each
     # It sees neither colour nor light, and pays for what changes them at each of 150 frames.
     "augmentation": Augmentation(brightness=0.0, contrast=0.0, saturation=0.0, hue_turns=0.0, grey_share=0.0),
 }
