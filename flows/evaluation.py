@@ -17,7 +17,7 @@ from tasks.sources import studio
 from training import tracking
 from training.checkpoint import load_model, read_checkpoint
 from training.data import Dataset
-from training.evaluation import correspondence, retrieval, synchrony
+from training.evaluation import correspondence, retrieval, steps_a_clip, synchrony
 from training.evaluation.correspondence import PairConfig
 from training.models import configure, load
 from training.models.sync import Sync
@@ -48,13 +48,14 @@ def evaluate(experiment: "Experiment", run: tracking.Run, history: list[dict[str
     dataset, model = experiment.dataset(), load_model(experiment.folder(run) / BEST).to(pick_device())
     groups = groups_of(experiment.pipeline)
     log.info("evaluate: correspondence and retrieval on held-out videos")
-    pairs = PairConfig(tolerance_ms=experiment.own_training.get("negatives", Negatives()).tolerance_ms)
+    tolerance_ms = experiment.own_training.get("negatives", Negatives()).tolerance_ms
+    pairs = PairConfig(steps_a_clip(dataset.profile, model.view), tolerance_ms=tolerance_ms)
     results = {
         "correspondence": correspondence.evaluate(
             model, dataset, groups.of_video, held_out=groups.held_out, config=pairs
         ),
         "retrieval": retrieval.evaluate(
-            model, dataset, groups.of_video, num_steps=1 if model.is_early_fusion else 5
+            model, dataset, groups.of_video, num_steps=1 if model.is_early_fusion else pairs.num_steps
         ),
     }
     if isinstance(model, Sync):
@@ -85,7 +86,8 @@ def measured(experiment: "Experiment", path: Path) -> tuple[float, str]:
     name = content["model"]
     load(name).needs(configure(name, content["config"])).check(dataset.profile, name)
     model = load_model(path).to(pick_device())
-    found = correspondence.evaluate(model, dataset, groups.of_video, held_out=groups.held_out)
+    pairs = PairConfig(steps_a_clip(dataset.profile, model.view))
+    found = correspondence.evaluate(model, dataset, groups.of_video, held_out=groups.held_out, config=pairs)
     return found["random"]["auc"]["value"], found["evaluation_digest"]
 
 

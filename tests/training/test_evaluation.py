@@ -9,9 +9,10 @@ import torch
 from avc_fixtures import TINY, corresponding, written
 from costs import multiply_adds
 
+from schemas.feature import PROFILES
 from training.checkpoint import load_model
 from training.embeddings import Embeddings
-from training.evaluation import correspondence, retrieval
+from training.evaluation import correspondence, retrieval, steps_a_clip
 from training.evaluation.correspondence import (
     PairConfig,
     derangement,
@@ -21,6 +22,7 @@ from training.evaluation.correspondence import (
     shortcut_probes,
 )
 from training.models import contrastive, l3
+from training.sampling import View
 
 
 def embeddings(image: np.ndarray, audio: np.ndarray, videos: np.ndarray | None = None) -> Embeddings:
@@ -269,3 +271,8 @@ def test_retrieval_of_a_trained_model_beats_chance(dataset, trained):
     for direction in ("image_to_audio", "audio_to_image"):
         assert result[direction]["recall_at_10"]["low"] > result[direction]["recall_at_10"]["chance"]
         assert result[direction]["within_group"]["mean_candidates"] == 4.0
+
+
+@pytest.mark.parametrize(("sound_ms", "num_steps"), [(1000, 5), (2140, 4), (6000, 1), (12_000, 1)])
+def test_a_clip_is_asked_with_steps_that_lie_side_by_side(sound_ms, num_steps):
+    assert steps_a_clip(PROFILES["video"], View(sound_ms=sound_ms)) == num_steps
