@@ -54,9 +54,7 @@ def evaluate(experiment: "Experiment", run: tracking.Run, history: list[dict[str
         "correspondence": correspondence.evaluate(
             model, dataset, groups.of_video, held_out=groups.held_out, config=pairs
         ),
-        "retrieval": retrieval.evaluate(
-            model, dataset, groups.of_video, num_steps=1 if model.is_early_fusion else pairs.num_steps
-        ),
+        "retrieval": retrieval.evaluate(model, dataset, groups.of_video),
     }
     if isinstance(model, Sync):
         results["synchrony"] = synchrony.evaluate(model, dataset, groups.of_video)

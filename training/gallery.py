@@ -13,16 +13,14 @@ from schemas import signal
 from schemas.signal import SAMPLE_RATE_HZ
 from training import figures
 from training.data import Dataset, clip_groups
-from training.decoding import load_batch, window_start
+from training.decoding import load_frames, window_start
 from training.embeddings import Embeddings, embed, pictures
 from training.evaluation import SPLIT
-from training.evaluation.retrieval import clip_scores, ranks
+from training.evaluation.retrieval import clip_scores, ranks, steps_of_matrix
 from training.models import AvcModel
 from training.sampling import View, even_plan, usable
 
 NUM_EXAMPLES, NUM_HEAT_MAPS, NUM_QUERIES, NUM_FOUND = 4, 6, 4, 5
-NUM_STEPS = 5
-SHOWN_STEP = 2  # of the NUM_STEPS: the middle one
 MOST_CLIPS = 96  # in the matrix: more would not be seen
 FILM_FRAMES = 5
 EXCERPT_S = 2  # of a found sound: enough to know it, and the page stays small
@@ -89,7 +87,8 @@ class Shelf:
         everything = product(range(len(clips)), clips.version.fields)
         self.model, self.clips = model, clips.holding(everything)
         self.groups = [names.get(own[row], own[row]) for row in rows]
-        self.encoded: Embeddings = embed(model, self.clips, NUM_STEPS)
+        self.encoded: Embeddings = embed(model, self.clips, steps_of_matrix(model, clips))
+        self.shown_step = self.encoded.num_steps // 2  # the middle one
         self.scores = clip_scores(model, self.encoded)
 
     def logit(self, image: int, audio: int) -> float:
@@ -98,7 +97,7 @@ class Shelf:
 
     def item(self, row: int, *, parts: str, asked: int | None = None, logit: float = 0.0) -> Item:
         """Clip `row` with the wanted `parts`: any of frame, film, sound, excerpt."""
-        clips, middle = self.clips, int(self.encoded.frames[row, SHOWN_STEP])
+        clips, middle = self.clips, int(self.encoded.frames[row, self.shown_step])
         media: dict = {}
         if "frame" in parts:
             media["frame"] = figures.jpeg_uri(clips.frame(row, middle))
@@ -176,12 +175,11 @@ def _heat_maps(shelf: Shelf) -> list[HeatMap]:
     for row in rows.tolist():
         strangers = [k for k in range(n) if shelf.groups[k] != shelf.groups[row]] or [(row + 1) % n]
         other = strangers[(row * 7 + 3) % len(strangers)]
-        batch = load_batch(
-            shelf.clips, even_plan(shelf.clips, np.array([row]), NUM_STEPS, model.view), model.view
-        )
-        frame = batch.frames[SHOWN_STEP]
+        num_steps, middle = shelf.encoded.num_steps, shelf.shown_step
+        plan = even_plan(shelf.clips, np.array([row]), num_steps, model.view)
+        frame = load_frames(shelf.clips, plan, model.view)[middle]
         encoded = model.encode_image(pictures(frame[None].to(device)))["map"].float()
-        sounds = shelf.encoded.audio[[row, other], SHOWN_STEP].to(device)
+        sounds = shelf.encoded.audio[[row, other], middle].to(device)
         own, strange = model.heat(encoded.expand(2, -1, -1, -1), sounds).cpu().numpy()
         low, high = min(own.min(), strange.min(), 0.0), max(own.max(), strange.max())
         pixels = (frame[len(frame) // 2] if model.view.num_frames > 1 else frame).permute(1, 2, 0).numpy()

@@ -11,7 +11,7 @@ import torch
 
 from training.data import Dataset, clip_groups
 from training.embeddings import Embeddings, embed
-from training.evaluation import SPLIT
+from training.evaluation import SPLIT, steps_a_clip
 from training.models import AvcModel
 from training.sampling import usable
 from training.statistics import bootstrap
@@ -24,15 +24,20 @@ TIE = 1e-6  # similarities nearer than float32's rounding are the same
 
 
 def evaluate(
-    model: AvcModel, dataset: Dataset, groups: Mapping[str, str] | None = None, *, num_steps: int = 5
+    model: AvcModel,
+    dataset: Dataset,
+    groups: Mapping[str, str] | None = None,
+    *,
+    num_steps: int | None = None,
 ) -> dict[str, Any]:
     """Recall and median rank over the clips of split `eval`, both directions, also within groups: JSON-able.
 
-    Of more than MAX_CLIPS (MAX_FUSED of a model that fuses early) a fixed draw is taken: the count is part of what
-    a recall means, and reported.
+    `num_steps` of each clip are compared, by default those of `steps_of_matrix`. Of more than MAX_CLIPS (MAX_FUSED of
+    a model that fuses early) a fixed draw is taken: the count is part of what a recall means, and reported.
     """
     clips = usable(dataset.split(SPLIT), model.view)
     clips = drawn(clips, MAX_FUSED if model.is_early_fusion else MAX_CLIPS)
+    num_steps = num_steps or steps_of_matrix(model, dataset)
     encoded = embed(model, clips, num_steps)
     group_of = clip_groups(clips, groups)
     scores = clip_scores(model, encoded)
@@ -43,6 +48,11 @@ def evaluate(
             "within_group": recalls(matrix, encoded.videos, allowed=alike)
         }
     return result
+
+
+def steps_of_matrix(model: AvcModel, dataset: Dataset) -> int:
+    """How many steps of each clip are compared with those of each other: one where a pair costs a network."""
+    return 1 if model.is_early_fusion else steps_a_clip(dataset.profile, model.view)
 
 
 def drawn(clips: Dataset, most: int) -> Dataset:
