@@ -111,8 +111,10 @@ def _evaluating(model: AvcModel) -> Iterator[None]:
     """The model in evaluation mode, then in the mode it was in."""
     was_training = model.training
     model.eval()
-    yield
-    model.train(was_training)
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def pictures(frames: Tensor) -> Tensor:

@@ -23,21 +23,15 @@ PICTURES_AT_ONCE = 64  # against all sounds: of L3-Net, 160 MB of hidden units f
 TIE = 1e-6  # similarities nearer than float32's rounding are the same
 
 
-def evaluate(
-    model: AvcModel,
-    dataset: Dataset,
-    groups: Mapping[str, str] | None = None,
-    *,
-    num_steps: int | None = None,
-) -> dict[str, Any]:
+def evaluate(model: AvcModel, dataset: Dataset, groups: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Recall and median rank over the clips of split `eval`, both directions, also within groups: JSON-able.
 
-    `num_steps` of each clip are compared, by default those of `steps_of_matrix`. Of more than MAX_CLIPS (MAX_FUSED of
-    a model that fuses early) a fixed draw is taken: the count is part of what a recall means, and reported.
+    Of more than MAX_CLIPS (MAX_FUSED of a model that fuses early) a fixed draw is taken: the count is part of what
+    a recall means, and reported.
     """
     clips = usable(dataset.split(SPLIT), model.view)
     clips = drawn(clips, MAX_FUSED if model.is_early_fusion else MAX_CLIPS)
-    num_steps = num_steps or steps_of_matrix(model, dataset)
+    num_steps = steps_of_matrix(model, dataset)
     encoded = embed(model, clips, num_steps)
     group_of = clip_groups(clips, groups)
     scores = clip_scores(model, encoded)

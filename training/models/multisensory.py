@@ -198,10 +198,8 @@ def asked(negatives_NN: Tensor) -> tuple[Tensor, Tensor]:
 
     Not the first of all: one sound would be everybody's negative where every other clip is one.
     """
-    rows, steps = (
-        negatives_NN.any(1).nonzero()[:, 0],
-        torch.arange(len(negatives_NN), device=negatives_NN.device),
-    )
+    rows = negatives_NN.any(1).nonzero()[:, 0]
+    steps = torch.arange(len(negatives_NN), device=negatives_NN.device)
     away = (steps - rows[:, None] - 1) % len(steps)
     return rows, away.where(negatives_NN[rows], len(steps)).argmin(1)
 
