@@ -115,15 +115,15 @@ def train(options: argparse.Namespace) -> int:
     from flows.studies import variants
     from flows.trainings import check, parsed
 
-    pipeline = resolve(BuildOptions(options.root, options.preset, state=options.state))
     compared, settings = variants(options.model) if options.model else (), parsed(options.set)
-    for variant in compared or variants(pipeline.config.train.model):
-        own = {"model": variant.model, **variant.settings}
-        check(replace(pipeline.config.train, **(settings | own)))
     if len(compared) > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError(
             f"torchrun trains one model, and {options.model} names {len(compared)}: compare them without torchrun"
         )
+    pipeline = resolve(BuildOptions(options.root, options.preset, state=options.state))
+    for variant in compared or variants(pipeline.config.train.model):
+        own = {"model": variant.model, **variant.settings}
+        check(replace(pipeline.config.train, **(settings | own)))
     if int(os.environ.get("RANK", "0")) > 0:
         from flows.experiment import ExperimentOptions, assist
 
