@@ -13,7 +13,7 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,9 @@ import torch
 
 from flows import presets
 from flows.servers import prefect_api
+from flows.trainings import parsed
 from schemas.feature import PROFILES
+from schemas.manifest import digest_of
 from tasks.sources.scenes.corpus import CorpusConfig
 from tasks.sources.scenes.families import FAMILIES, HELD_OUT, TRAINED
 from training import statistics
@@ -57,15 +59,18 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--models", default=SEEDS_OF_PAPERS)
     parser.add_argument("--alone", choices=PROFILE_OF)
+    parser.add_argument("--set", nargs="+", default=(), help="as of `mcgurk train`, with --alone")
     options = parser.parse_args()
     with scenes_built(options, PROFILE_OF.get(options.alone, "small")) as root:
         print(f"{options.minutes:g} minutes of the first, as many steps of the others\n")
-        if options.alone == "sync":
-            print_offsets(of_model(root, "sync", options.minutes))
-        elif options.alone:
-            print(f"{HEAD}\n{row(options.alone, of_model(root, options.alone, options.minutes), '')}")
-        else:
+        if not options.alone:
             compare(root, ["contrastive", *options.models.split(",")], options.minutes)
+        else:
+            found = of_model(root, options.alone, options.minutes, settings=parsed(options.set))
+            if options.alone == "sync":
+                print_offsets(found)
+            else:
+                print(f"{HEAD}\n{row(options.alone, found, '')}")
     print(f"\nGoals (2,000 scenes, 10 minutes): {GOALS}")
 
 
@@ -102,13 +107,22 @@ def scenes_built(options: argparse.Namespace, profile: str) -> Iterator[Path]:
             yield root
 
 
-def of_model(root: Path, model: str, minutes: float, steps: int | None = None) -> dict[str, Any]:
-    """The results of one model after so many minutes, or steps."""
+def of_model(
+    root: Path,
+    model: str,
+    minutes: float,
+    steps: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The results of one model after so many minutes, or steps, with other settings of `presets.TrainSettings`."""
     from flows.experiment import ExperimentOptions  # after Prefect's address is known
 
+    name = model.replace("/", "-") + (f"-{digest_of(settings)[:8]}" if settings else "")
     budget = f"{steps}-steps" if steps else f"{minutes:g}-minutes"
-    asked = ExperimentOptions(str(root), model=model, seconds=60 * minutes, steps=steps)
-    return trained(root, f"{model.replace('/', '-')}-{budget}", asked)
+    asked = ExperimentOptions(
+        str(root), model=model, seconds=60 * minutes, steps=steps, settings=settings or {}
+    )
+    return trained(root, f"{name}-{budget}", asked)
 
 
 def trained(root: Path, name: str, asked: "ExperimentOptions") -> dict[str, Any]:

@@ -25,7 +25,7 @@ class TrainSettings:
     clips_share: float = 1.0  # of the training videos
     trained_on: tuple[str, ...] = ()  # categories, with all below them; none: all
     judged_on: tuple[str, ...] = ()
-    negatives: tuple[str, ...] = ("other_clip",)  # policies of `training.negatives`
+    negatives: tuple[str, ...] = ()  # policies of `training.negatives`; none: the model's own, or other_clip
     classes_per_batch: int | None = None
     augmentation: str = "usual"  # or `none`, `strong`: `training.augment`
     learning_rate: float | None = None  # None: the model's own, or `training.loop`'s

@@ -52,12 +52,8 @@ class Training:
 def check(settings: TrainSettings) -> None:
     """Raises ValueError for settings that no training can have, whatever the dataset."""
     name, _, preset = settings.model.partition("/")
-    own = getattr(load(name), "TRAINING", {})
-    if "negatives" in own and settings.negatives != USUAL.negatives:
-        kinds = " and ".join(own["negatives"].kinds)
-        raise ValueError(f"model {name} has negatives of its own ({kinds}), and takes no others")
     strength_named(settings.augmentation)
-    _negatives(settings)
+    _negatives(name, settings)
     _configured(name, preset, settings.config)
 
 
@@ -75,18 +71,22 @@ def planned(dataset: Dataset, settings: TrainSettings) -> Training:
         "seed": settings.seed,
         "patience": settings.patience,
         "num_pieces": settings.num_pieces,
+        "negatives": _negatives(name, settings),
         "sampling": replace(sampling, classes_per_batch=settings.classes_per_batch),
     }
     if settings.learning_rate is not None:
         asked["learning_rate"] = settings.learning_rate
     if "augmentation" not in own or settings.augmentation != USUAL.augmentation:
         asked["augmentation"] = strength_named(settings.augmentation)
-    config = TrainConfig(**{"negatives": _negatives(settings), **own, **asked})
-    return Training(dataset, name, _configured(name, preset, settings.config), config)
+    return Training(
+        dataset, name, _configured(name, preset, settings.config), TrainConfig(**{**own, **asked})
+    )
 
 
-def _negatives(settings: TrainSettings) -> Negatives:
-    return Negatives(settings.negatives)  # pyright: ignore[reportArgumentType]
+def _negatives(model: str, settings: TrainSettings) -> Negatives:
+    """The policies that were asked for, or the model's own."""
+    own = getattr(load(model), "TRAINING", {}).get("negatives", Negatives())
+    return replace(own, kinds=settings.negatives) if settings.negatives else own
 
 
 def _configured(name: str, preset: str, asked: Mapping[str, Any]) -> Any:

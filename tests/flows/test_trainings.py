@@ -8,6 +8,7 @@ from avc_fixtures import corresponding, written
 from flows.presets import TrainSettings
 from flows.trainings import parsed, planned
 from training.augment import STRENGTHS
+from training.models import multisensory
 from training.models.contrastive import PRESETS
 
 
@@ -76,10 +77,6 @@ def test_a_training_is_what_was_asked_for(dataset):
         ({"config": {"width": "wide"}}, "width is int, as 16, and not 'wide'"),
         ({"augmentation": "wild"}, "no augmentation 'wild'; there are none, usual, strong"),
         ({"negatives": ("alike",)}, "no negatives alike; there are other_clip, same_class, shifted"),
-        (
-            {"model": "multisensory", "negatives": ("same_class",)},
-            "model multisensory has negatives of its own",
-        ),
     ],
 )
 def test_what_cannot_be_had_is_refused_before_anything_runs(dataset, settings, told):
@@ -92,6 +89,17 @@ def test_a_model_keeps_its_own_training(dataset):
 
     assert training.config.sampling.clips_per_batch == 16
     assert training.config.augmentation.hue_turns == 0
+    own = planned(dataset, TrainSettings("multisensory", steps=1)).config.negatives
+    assert own == multisensory.TRAINING["negatives"] and own.kinds == ("shifted",)
+
+
+def test_negatives_that_are_asked_for_go_before_the_models_own(dataset):
+    asked = TrainSettings("multisensory", steps=1, negatives=("other_clip", "shifted"))
+
+    policy = planned(dataset, asked).config.negatives
+
+    assert policy.kinds == ("other_clip", "shifted")
+    assert policy.tolerance_ms == multisensory.TRAINING["negatives"].tolerance_ms
 
 
 def test_a_comparisons_seeds_go_before_what_is_set():
