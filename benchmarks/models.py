@@ -61,12 +61,15 @@ def main() -> None:
     parser.add_argument("--alone", choices=PROFILE_OF)
     parser.add_argument("--set", nargs="+", default=(), help="as of `mcgurk train`, with --alone")
     options = parser.parse_args()
+    if options.set and not options.alone:
+        parser.error("--set is for --alone: what is compared is compared as it is")
+    settings = parsed(options.set)
     with scenes_built(options, PROFILE_OF.get(options.alone, "small")) as root:
         print(f"{options.minutes:g} minutes of the first, as many steps of the others\n")
         if not options.alone:
             compare(root, ["contrastive", *options.models.split(",")], options.minutes)
         else:
-            found = of_model(root, options.alone, options.minutes, settings=parsed(options.set))
+            found = of_model(root, options.alone, options.minutes, settings=settings)
             if options.alone == "sync":
                 print_offsets(found)
             else:
@@ -117,12 +120,16 @@ def of_model(
     """The results of one model after so many minutes, or steps, with other settings of `presets.TrainSettings`."""
     from flows.experiment import ExperimentOptions  # after Prefect's address is known
 
-    name = model.replace("/", "-") + (f"-{digest_of(settings)[:8]}" if settings else "")
     budget = f"{steps}-steps" if steps else f"{minutes:g}-minutes"
     asked = ExperimentOptions(
         str(root), model=model, seconds=60 * minutes, steps=steps, settings=settings or {}
     )
-    return trained(root, f"{name}-{budget}", asked)
+    return trained(root, f"{name_of(model, settings)}-{budget}", asked)
+
+
+def name_of(model: str, settings: Mapping[str, Any] | None) -> str:
+    """A model and what differs in its settings, as a part of a file's name."""
+    return model.replace("/", "-") + (f"-{digest_of(settings)[:8]}" if settings else "")
 
 
 def trained(root: Path, name: str, asked: "ExperimentOptions") -> dict[str, Any]:

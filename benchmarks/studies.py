@@ -12,11 +12,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.models import scenes_built, scenes_parser, trained
+from benchmarks.models import name_of, scenes_built, scenes_parser, trained
 from flows.presets import TrainSettings
 from flows.studies import STUDIES, Variant, variants
 from flows.trainings import parsed
-from schemas.manifest import digest_of
 
 if TYPE_CHECKING:
     from flows.comparison import Compared
@@ -34,13 +33,13 @@ def main() -> None:
     parser.add_argument("--studies", default=ALL)
     parser.add_argument("--set", nargs="+", default=())
     options = parser.parse_args()
-    studies = options.studies.split(",")
+    studies, settings = options.studies.split(","), parsed(options.set)
     if MOTION in studies and len(studies) > 1:
         parser.error(f"{MOTION} wants a root of its own: ask for it alone")
     with scenes_built(options, "dense" if MOTION in studies else "small") as root:
         print(f"{options.steps} steps\n")
         for study in studies:
-            of_all = [with_settings(one, parsed(options.set)) for one in variants(study)]
+            of_all = [with_settings(one, settings) for one in variants(study)]
             print_study(study, [over_seeds(root, one, options.steps) for one in of_all])
 
 
@@ -55,7 +54,7 @@ def over_seeds(root: Path, variant: Variant, steps: int) -> "Compared":
     from flows.experiment import ExperimentOptions
 
     differs = {name: value for name, value in variant.settings.items() if value != DEFAULTS[name]}
-    name = variant.model.replace("/", "-") + (f"-{digest_of(differs)[:8]}" if differs else "")
+    name = name_of(variant.model, differs)
     asked = [
         ExperimentOptions(
             str(root), model=variant.model, settings=differs, steps=steps, seed=seed, is_offered=False

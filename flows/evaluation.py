@@ -84,8 +84,7 @@ def measured(experiment: "Experiment", path: Path) -> tuple[float, str]:
     name = content["model"]
     load(name).needs(configure(name, content["config"])).check(dataset.profile, name)
     model = load_model(path).to(pick_device())
-    pairs = PairConfig(steps_a_clip(dataset.profile, model.view))
-    found = correspondence.evaluate(model, dataset, groups.of_video, held_out=groups.held_out, config=pairs)
+    found = correspondence.evaluate(model, dataset, groups.of_video, held_out=groups.held_out)
     return found["random"]["auc"]["value"], found["evaluation_digest"]
 
 

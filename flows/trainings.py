@@ -59,7 +59,6 @@ def check(settings: TrainSettings) -> None:
 
 def planned(dataset: Dataset, settings: TrainSettings) -> Training:
     """The training that `settings` ask for. Raises ValueError where they can't be had."""
-    check(settings)
     name, _, preset = settings.model.partition("/")
     own = getattr(load(name), "TRAINING", {})
     sampling = own.get("sampling", Sampling())

@@ -116,7 +116,12 @@ def needed(dataset: Dataset, plan: Plan, view: View) -> Iterator[tuple[int, str]
     is_video = dataset.profile.picture == "h264"
     for row, index in zip(plan.rows.tolist(), plan.frames.tolist(), strict=True):
         yield from ((row, VIDEO_SUFFIX if is_video else frame_suffix(k)) for k in view.shown(index))
-        yield row, LOG_MEL_SUFFIX if view.sound == "log_mel" else AUDIO_SUFFIX
+        yield row, sound_suffix(view)
+
+
+def sound_suffix(view: View) -> str:
+    """The member of a clip that has what is heard."""
+    return LOG_MEL_SUFFIX if view.sound == "log_mel" else AUDIO_SUFFIX
 
 
 def window_start(profile: Profile, index: int, view: View) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from training import frontend
 from training.data import Dataset
-from training.decoding import load_batch, load_sounds, needed
+from training.decoding import load_batch, load_sounds, sound_suffix
 from training.models import AvcModel
 from training.negatives import Negatives, Steps
 from training.precision import autocast
@@ -87,7 +87,7 @@ def hear_moved(
     with _evaluating(model), autocast(device, is_bf16):
         for number, plan in enumerate(_plans(dataset, still.num_steps, model.view)):
             plan = moved(dataset, plan, moving, number)
-            held = dataset.holding(needed(dataset, plan, model.view))
+            held = dataset.holding((row, sound_suffix(model.view)) for row in plan.rows.tolist())
             sounds.append(_heard(model, load_sounds(held, plan, model.view).to(device)))
             shifts_ms.append(torch.from_numpy(plan.shifts_ms))
     late_ms = torch.cat(shifts_ms).view_as(still.seen_ms)

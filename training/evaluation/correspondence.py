@@ -17,7 +17,7 @@ from schemas.manifest import digest_of
 from training import statistics
 from training.data import NO_GROUP, Dataset, clip_groups
 from training.embeddings import Embeddings, embed
-from training.evaluation import SPLIT
+from training.evaluation import SPLIT, steps_a_clip
 from training.models import AvcModel
 from training.negatives import Negatives
 from training.sampling import usable
@@ -66,7 +66,7 @@ def evaluate(
     names groups that training never saw, which are reported apart and in no other number. Raises ValueError
     where fewer than MIN_VIDEOS are left.
     """
-    config = config or PairConfig()
+    config = config or PairConfig(steps_a_clip(dataset.profile, model.view))
     clips = usable(dataset.split(SPLIT), model.view)
     group_of = clip_groups(clips, groups)
     is_known = ~np.isin(group_of, sorted(held_out))

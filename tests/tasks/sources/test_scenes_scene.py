@@ -62,7 +62,8 @@ def test_the_box_holds_all_that_tells_the_family(family):
     for frame, box in list(zip(frames, boxes, strict=True))[::8]:
         differs = np.abs(frame.astype(int) - room).max(axis=-1)
         assert differs[~inside(box)].max() == 0
-        assert np.mean(differs[inside(box)] > 40) > 0.03
+        # A burst fades for up to a second, until the next: its last sparks are few.
+        assert np.mean(differs[inside(box)] > 40) > (0.03 if family == "fireworks" else 0.05)
         assert 0.0 <= box[0] < box[2] <= 1.0 and 0.0 <= box[1] < box[3] <= 1.0
 
 
