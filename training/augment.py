@@ -68,39 +68,53 @@ def augment_images(images_BCHW: Tensor, strength: Augmentation, draws_BU: Tensor
 
     All frames of a step (B, frames, 3, H, W) are changed alike. `draws_BU`: numbers in [0, 1), six a picture.
     """
-    if images_BCHW.ndim == FRAMES_NDIM:
-        num_frames = images_BCHW.shape[1]
-        tall_BCHW = _coloured(images_BCHW.transpose(1, 2).flatten(2, 3), strength, draws_BU)
-        images_BCHW = tall_BCHW.unflatten(2, (num_frames, -1)).transpose(1, 2)
-        if not strength.blur_share:
-            return images_BCHW
-        frame_draws_BU = draws_BU.repeat_interleave(num_frames, 0)
-        return _blurred(images_BCHW.flatten(0, 1), strength, frame_draws_BU).unflatten(0, (-1, num_frames))
-    images_BCHW = _coloured(images_BCHW, strength, draws_BU)
-    return _blurred(images_BCHW, strength, draws_BU) if strength.blur_share else images_BCHW
-
-
-def _coloured(images_BCHW: Tensor, strength: Augmentation, draws_BU: Tensor) -> Tensor:
-    uniform = _centred(draws_BU)
     if strength.flip:
-        images_BCHW = torch.where(uniform[0] < 0.0, images_BCHW.flip(-1), images_BCHW)
-    if not (
+        rows_N = (draws_BU[:, 0] < 0.5).nonzero()[:, 0]
+        images_BCHW = images_BCHW.index_copy(0, rows_N, images_BCHW[rows_N].flip(-1))
+    if (
         strength.brightness
         or strength.contrast
         or strength.saturation
         or strength.hue_turns
         or strength.grey_share
     ):
+        images_BCHW = _coloured(images_BCHW, strength, draws_BU)
+    if not strength.blur_share:
         return images_BCHW
-    luma = torch.tensor(LUMA, device=images_BCHW.device).view(1, 3, 1, 1)
-    grey_B1HW = (images_BCHW * luma).sum(1, keepdim=True)
-    colour_B111 = (1 + strength.saturation * uniform[1]) * (uniform[5] >= 2 * strength.grey_share - 1)
-    turn_B33 = _hue_turn(2 * math.pi * strength.hue_turns * uniform[4, :, 0, 0, 0])
-    chroma_BCHW = torch.einsum("bij,bjhw->bihw", turn_B33, images_BCHW - grey_B1HW)
-    images_BCHW = grey_B1HW + colour_B111 * chroma_BCHW
-    mean_B111 = grey_B1HW.mean((2, 3), keepdim=True)
-    images_BCHW = mean_B111 + (1 + strength.contrast * uniform[2]) * (images_BCHW - mean_B111)
-    return (images_BCHW + strength.brightness * uniform[3]).clamp(0.0, 1.0)
+    if images_BCHW.ndim == FRAMES_NDIM:
+        num_frames = images_BCHW.shape[1]
+        frame_draws_BU = draws_BU.repeat_interleave(num_frames, 0)
+        return _blurred(images_BCHW.flatten(0, 1), strength, frame_draws_BU).unflatten(0, (-1, num_frames))
+    return _blurred(images_BCHW, strength, draws_BU)
+
+
+def _coloured(images_BCHW: Tensor, strength: Augmentation, draws_BU: Tensor) -> Tensor:
+    """One affine map of colours for each picture, or each step's frames: a single pass over the pixels."""
+    rows_BHW3 = images_BCHW.movedim(-3, -1)  # as decoders give them: no copy
+    pixels_BP3 = rows_BHW3.flatten(1, -2)
+    map_B33, offset_B3 = _colour_map(pixels_BP3.mean(1), strength, draws_BU)
+    changed_BP3 = torch.baddbmm(offset_B3[:, None], pixels_BP3, map_B33.transpose(1, 2)).clamp_(0.0, 1.0)
+    return changed_BP3.view(rows_BHW3.shape).movedim(-1, -3)
+
+
+def _colour_map(mean_B3: Tensor, strength: Augmentation, draws_BU: Tensor) -> tuple[Tensor, Tensor]:
+    """What is done to colours c, as M c + d: M (B, 3, 3) and d (B, 3). `mean_B3`: of the pictures.
+
+    Hue turns and saturation scales what a colour has beside its luma; contrast scales the distance from the picture's
+    mean luma; brightness is added.
+    """
+    uniform_UB11 = (2 * draws_BU.T - 1)[:, :, None, None]
+    luma_3 = torch.tensor(LUMA, device=mean_B3.device)
+    turn_B33 = _hue_turn(2 * math.pi * strength.hue_turns * uniform_UB11[4, :, 0, 0])
+    colour_B11 = (1 + strength.saturation * uniform_UB11[1]) * (
+        uniform_UB11[5] >= 2 * strength.grey_share - 1
+    )
+    contrast_B11 = 1 + strength.contrast * uniform_UB11[2]
+    # A turn about the grey axis leaves grey as it is, so turning c less its luma is turning c, less its luma.
+    map_B33 = contrast_B11 * (colour_B11 * turn_B33 + (1 - colour_B11) * luma_3)
+    mean_luma_B1 = (mean_B3 * luma_3).sum(1, keepdim=True)
+    offset_B1 = (1 - contrast_B11[:, 0]) * mean_luma_B1 + strength.brightness * uniform_UB11[3, :, 0]
+    return map_B33, offset_B1.expand(-1, 3)
 
 
 def _blurred(images_BCHW: Tensor, strength: Augmentation, draws_BU: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from training.models import AvcModel, configure, load
 from training.negatives import Negatives
 from training.optimizer import Average, learning_rate, make_optimizer
 from training.plateau import is_plateau, probe_towers, require_finite
-from training.precision import has_fast_bf16, pick_device
+from training.precision import channels_last, has_fast_bf16, pick_device
 from training.progress import BEST, LAST, Clock, Progress, bound, facts_of, read_last
 from training.ranks import Ranks, open_ranks
 from training.sampling import Epoch, Sampling, Share, even_plan, usable
@@ -119,9 +119,7 @@ class Trainer:
         model.begin()
         learn_sound_statistics(model, self.train_clips)
         model.to(self.device)
-        for module in model.modules():
-            if isinstance(module, nn.Conv2d):  # the format is of four dimensions: 3-D convolutions refuse it
-                module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        channels_last(model)
         self.average = Average(model, config.ema_decay)
         ranks.synchronized(model, self.device)
         self.model, self.progress = model, Progress()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from torch import nn
 
 CPU_FLAGS = Path("/proc/cpuinfo")
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}  # without them bfloat16 is emulated, and slower than float32
@@ -33,3 +34,12 @@ def cpu_flags() -> set[str]:
 def autocast(device: torch.device, is_bf16: bool) -> torch.autocast:
     """The context in which encoders run; losses stay outside it, in float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=is_bf16)
+
+
+def channels_last(model: nn.Module) -> None:
+    """Lays the weights of the convolutions of `model` out by channels, which is what their kernels are fast with."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        elif isinstance(module, nn.Conv3d):
+            module.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]

@@ -1,6 +1,7 @@
 """bfloat16 only where the hardware pays for it."""
 
 import torch
+from torch import nn
 
 from training import precision
 
@@ -24,3 +25,13 @@ def test_autocast_is_bfloat16_or_nothing():
         assert (product @ product).dtype == torch.bfloat16
     with precision.autocast(torch.device("cpu"), False):
         assert (product @ product).dtype == torch.float32
+
+
+def test_convolutions_of_pictures_and_of_films_are_laid_out_by_channels():
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Sequential(nn.Conv3d(3, 8, 3)), nn.Conv1d(3, 8, 3))
+
+    precision.channels_last(model)
+
+    flat, deep, _ = (module.weight for module in model.modules() if hasattr(module, "weight"))
+    assert flat.is_contiguous(memory_format=torch.channels_last)
+    assert deep.is_contiguous(memory_format=torch.channels_last_3d)

@@ -139,7 +139,7 @@ class Multisensory(AvcModel):
 
     def encode_image(self, images: Tensor) -> dict[str, Tensor]:
         """`map` (B, C * T, h, w): the picture's part before the fusion; `vector`: the same in a row."""
-        x_BCTHW = self.seen((images.transpose(1, 2) - 0.5) * 2).float()
+        x_BCTHW = self.seen((2 * images.transpose(1, 2)).sub_(1.0)).float()
         return {"vector": x_BCTHW.flatten(1), "map": x_BCTHW.flatten(1, 2)}
 
     def encode_audio(self, heard_BFT: Tensor) -> dict[str, Tensor]:
