@@ -13,7 +13,7 @@ from training.data import Dataset
 from training.loop import TrainConfig, train
 from training.models import configure, load
 from training.negatives import Negatives
-from training.precision import has_fast_bf16, pick_device
+from training.precision import computes_in_bf16, pick_device, require_precision
 from training.sampling import Sampling
 
 STREAMED_STEPS = 4  # of a clip that was fetched whole
@@ -45,7 +45,7 @@ class Training:
             "front_end": model.front_end.constants,
             "num_parameters": num_parameters(model),
             "device": str(device),
-            "is_bf16": has_fast_bf16(device),
+            "is_bf16": computes_in_bf16(self.config.precision, device),
         }
 
 
@@ -53,6 +53,7 @@ def check(settings: TrainSettings) -> None:
     """Raises ValueError for settings that no training can have, whatever the dataset."""
     name, _, preset = settings.model.partition("/")
     strength_named(settings.augmentation)
+    require_precision(settings.precision)
     _negatives(name, settings)
     _configured(name, preset, settings.config)
 
@@ -70,6 +71,7 @@ def planned(dataset: Dataset, settings: TrainSettings) -> Training:
         "seed": settings.seed,
         "patience": settings.patience,
         "num_pieces": settings.num_pieces,
+        "precision": settings.precision,
         "negatives": _negatives(name, settings),
         "sampling": replace(sampling, classes_per_batch=settings.classes_per_batch),
     }

@@ -29,7 +29,7 @@ from training.models import AvcModel, configure, load
 from training.negatives import Negatives
 from training.optimizer import Average, learning_rate, make_optimizer
 from training.plateau import is_plateau, probe_towers, require_finite
-from training.precision import channels_last, has_fast_bf16, pick_device
+from training.precision import Precision, channels_last, computes_in_bf16, pick_device, require_precision
 from training.progress import BEST, LAST, Clock, Progress, bound, facts_of, read_last
 from training.ranks import Ranks, open_ranks
 from training.sampling import Epoch, Sampling, Share, even_plan, usable
@@ -62,6 +62,7 @@ class TrainConfig:
     validation_clips: int = 128  # of each side of the train-dev gap: all-pairs validation stays cheap
     seed: int = 0
     device: str = "auto"
+    precision: Precision = "auto"  # of the encoders; losses are computed in float32
     is_deterministic: bool = False  # bit-exact on the CPU with as many threads
     num_threads: int | None = None  # of torch on CPU; None leaves the process's setting
     reader_threads: int | None = None  # None: none for mapped shards, some for remote ones
@@ -70,6 +71,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.seconds is None):
             raise ValueError(f"give steps or seconds, not both or none: {self.steps}, {self.seconds}")
+        require_precision(self.precision)
 
 
 def train(
@@ -100,7 +102,7 @@ class Trainer:
         self.model_name, self.model_config = model_name, configure(model_name, model_config)
         module.needs(self.model_config).check(dataset.profile, model_name)
         self.dataset, self.ranks, self.device = dataset, ranks, pick_device(config.device)
-        self.is_bf16 = has_fast_bf16(self.device)
+        self.is_bf16 = computes_in_bf16(config.precision, self.device)
         torch.manual_seed(config.seed)
         model: AvcModel = module.build(self.model_config)
         sampling = config.sampling.with_steps(max(model.steps_per_clip, config.negatives.steps_per_clip))

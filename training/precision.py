@@ -1,11 +1,13 @@
 """Where the arithmetic runs: the device, and bfloat16 where the hardware pays for it."""
 
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from torch import nn
 
 CPU_FLAGS = Path("/proc/cpuinfo")
+Precision = Literal["auto", "float32", "bfloat16"]  # auto: bfloat16 where the device multiplies it natively
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}  # without them bfloat16 is emulated, and slower than float32
 
 
@@ -14,6 +16,17 @@ def pick_device(name: str = "auto") -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def require_precision(name: str) -> None:
+    """Raises ValueError, with the choices, for a name that is none of them."""
+    if name not in get_args(Precision):
+        raise ValueError(f"no precision {name!r}; there are {', '.join(get_args(Precision))}")
+
+
+def computes_in_bf16(precision: Precision, device: torch.device) -> bool:
+    """Whether encoders run in bfloat16 on `device`."""
+    return precision == "bfloat16" or precision == "auto" and has_fast_bf16(device)
 
 
 def has_fast_bf16(device: torch.device) -> bool:

@@ -56,6 +56,7 @@ def test_a_training_is_what_was_asked_for(dataset):
         steps=7,
         augmentation="strong",
         patience=2,
+        precision="float32",
         config={"width": 8, "motion": False},
     )
 
@@ -64,8 +65,9 @@ def test_a_training_is_what_was_asked_for(dataset):
     assert training.model_config == replace(PRESETS["deep"], width=8)
     config = training.config
     assert (config.steps, config.seconds, config.seed, config.patience) == (7, None, 4, 2)
-    assert config.augmentation == STRENGTHS["strong"]
+    assert config.augmentation == STRENGTHS["strong"] and config.precision == "float32"
     params = training.params
+    assert params["is_bf16"] is False
     assert params["config"]["width"] == 8 and params["training"]["augmentation"]["blur_share"] == 0.3
     assert params["num_parameters"] > 1000 and params["front_end"]["N_MELS"] == 64
 
@@ -76,6 +78,7 @@ def test_a_training_is_what_was_asked_for(dataset):
         ({"config": {"widht": 8}}, "model contrastive has no setting widht; it has width, "),
         ({"config": {"width": "wide"}}, "width is int, as 16, and not 'wide'"),
         ({"augmentation": "wild"}, "no augmentation 'wild'; there are none, usual, strong"),
+        ({"precision": "half"}, "no precision 'half'; there are auto, float32, bfloat16"),
         ({"negatives": ("alike",)}, "no negatives alike; there are other_clip, same_class, shifted"),
     ],
 )

@@ -27,6 +27,18 @@ def test_autocast_is_bfloat16_or_nothing():
         assert (product @ product).dtype == torch.float32
 
 
+def test_a_precision_that_is_asked_for_goes_before_the_hardware(tmp_path, monkeypatch):
+    flags = tmp_path / "cpuinfo"
+    monkeypatch.setattr(precision, "CPU_FLAGS", flags)
+    cpu = torch.device("cpu")
+
+    for is_native, line in ((True, "flags : avx512_bf16\n"), (False, "flags : avx2\n")):
+        flags.write_text(line)
+        assert precision.computes_in_bf16("bfloat16", cpu)
+        assert not precision.computes_in_bf16("float32", cpu)
+        assert precision.computes_in_bf16("auto", cpu) == is_native
+
+
 def test_convolutions_of_pictures_and_of_films_are_laid_out_by_channels():
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Sequential(nn.Conv3d(3, 8, 3)), nn.Conv1d(3, 8, 3))
 

@@ -43,8 +43,9 @@ def command(dataset, folder: Path, *launcher: str, **settings) -> tuple[list[str
     return arguments, {"env": environment, "stdout": subprocess.PIPE, "text": True}
 
 
-def test_after_kill_9_at_any_step_the_weights_are_those_of_an_undisturbed_run(dataset, tmp_path):
-    settings = {"steps": STEPS, "checkpoint_s": 0.0}
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_after_kill_9_at_any_step_the_weights_are_those_of_an_undisturbed_run(dataset, tmp_path, precision):
+    settings = {"steps": STEPS, "checkpoint_s": 0.0, "precision": precision}
     for _ in train(dataset, "contrastive", TINY, config(**settings), tmp_path / "whole"):
         pass
     killed_after = int(np.random.default_rng().integers(1, STEPS))

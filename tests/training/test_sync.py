@@ -16,7 +16,6 @@ from training.evaluation import synchrony
 from training.loop import TrainConfig, train
 from training.models import sync
 from training.negatives import Negatives, Steps
-from training.precision import has_fast_bf16, pick_device
 from training.progress import BEST
 from training.sampling import View, even_plan
 from training.validation import loss_of
@@ -158,7 +157,7 @@ def test_shapes_and_size():
 
 RUN = TrainConfig(
     **(sync.TRAINING | {"sampling": replace(sync.TRAINING["sampling"], clips_per_batch=3)}),
-    steps=6, seconds=None, num_validations=2, ema_decay=0.5, num_threads=1,
+    steps=6, seconds=None, num_validations=2, ema_decay=0.5, num_threads=1, precision="float32",
 )  # fmt: skip
 
 
@@ -181,9 +180,7 @@ def moved_val(model, clips):
     moving = replace(sync.TRAINING["sampling"], view=model.view)
     order = np.random.default_rng(RUN.seed).permutation(len(clips))
     clips = clips.take(order)
-    is_bf16 = has_fast_bf16(pick_device())  # as in training
-    still = embed(model, clips, sync.TRAINING["validation_steps"], is_bf16=is_bf16)
-    return hear_moved(model, clips, still, moving, is_bf16=is_bf16)
+    return hear_moved(model, clips, embed(model, clips, sync.TRAINING["validation_steps"]), moving)
 
 
 def test_sync_finds_offsets_of_films_it_has_not_seen(filmed, tmp_path):
