@@ -66,6 +66,27 @@ def test_the_score_is_the_mean_of_its_places():
     torch.testing.assert_close(model.paired(V["vector"], A["vector"]), places.mean((1, 2, 3)))
 
 
+@pytest.mark.parametrize("num_frames", [4, 8, 12])
+def test_gradients_in_bf16_are_those_of_float32(num_frames):
+    config = Config(num_frames=num_frames)
+
+    def gradients(is_bf16: bool) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        model = multisensory.build(config).train()
+        images, _ = inputs(model, 4)
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):
+            encoded = model.encode_image(images)["vector"]
+        _ = [
+            torch.full((2**size,), 1e30) for size in range(8, 20)
+        ]  # what a kernel that forgets to write finds
+        del _
+        (encoded**2).mean().backward()
+        return [p.grad for p in model.seen.parameters() if p.grad is not None]
+
+    for one, other in zip(gradients(True), gradients(False), strict=True):
+        assert (one - other).norm() < 0.25 * other.norm() + 1e-4
+
+
 def macs(channels_in: int, channels: int, kernel: int, places: int) -> float:
     return channels_in * channels * kernel * places / 1e9
 
