@@ -17,6 +17,7 @@ B batch, C channels, T time, H height, W width, S samples, N pictures, M sounds.
 """
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,8 +144,8 @@ class Multisensory(AvcModel):
 
     def encode_image(self, images: Tensor) -> dict[str, Tensor]:
         """`map` (B, C * T, h, w): the picture's part before the fusion; `vector`: the same in a row."""
-        kind, is_thick = images.device.type, _halved(self.config.num_frames, 2) >= BF16_DEPTH
-        with torch.autocast(kind, enabled=is_thick and torch.is_autocast_enabled(kind)):
+        is_thin = _halved(self.config.num_frames, 2) < BF16_DEPTH
+        with torch.autocast("cpu", enabled=False) if is_thin else nullcontext():
             x_BCTHW = self.seen((2 * images.transpose(1, 2)).sub_(1.0)).float()
         return {"vector": x_BCTHW.flatten(1), "map": x_BCTHW.flatten(1, 2)}
 
