@@ -103,7 +103,7 @@ def _colour_map(mean_B3: Tensor, strength: Augmentation, draws_BU: Tensor) -> tu
     Hue turns and saturation scales what a colour has beside its luma; contrast scales the distance from the picture's
     mean luma; brightness is added.
     """
-    uniform_UB11 = (2 * draws_BU.T - 1)[:, :, None, None]
+    uniform_UB11 = _centred(draws_BU)[..., 0]
     luma_3 = torch.tensor(LUMA, device=mean_B3.device)
     turn_B33 = _hue_turn(2 * math.pi * strength.hue_turns * uniform_UB11[4, :, 0, 0])
     colour_B11 = (1 + strength.saturation * uniform_UB11[1]) * (

@@ -76,12 +76,11 @@ def test_gradients_in_bf16_are_those_of_float32(num_frames):
         images, _ = inputs(model, 4)
         with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):
             encoded = model.encode_image(images)["vector"]
-        _ = [
-            torch.full((2**size,), 1e30) for size in range(8, 20)
-        ]  # what a kernel that forgets to write finds
-        del _
+        # What is freed here is what a kernel that forgets to write finds.
+        dirt = [torch.full((2**size,), 1e30) for size in range(8, 20)]
+        del dirt
         (encoded**2).mean().backward()
-        return [p.grad for p in model.seen.parameters() if p.grad is not None]
+        return [p.grad for p in model.seen.parameters()]
 
     for one, other in zip(gradients(True), gradients(False), strict=True):
         assert (one - other).norm() < 0.25 * other.norm() + 1e-4
