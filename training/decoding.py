@@ -90,7 +90,9 @@ def load_sounds(dataset: Dataset, plan: Plan, view: View) -> Tensor:
     """What is heard in the steps of `plan`: `Batch.sound`."""
     start_ms = view.centre_ms(dataset.profile, plan.frames) - view.sound_ms / 2 + plan.shifts_ms
     pieces = zip(plan.rows.tolist(), start_ms.tolist(), strict=True)
-    return torch.from_numpy(np.stack([_sound(dataset, row, start, view) for row, start in pieces]))
+    stored = torch.from_numpy(np.stack([_sound(dataset, row, start, view) for row, start in pieces]))
+    # From float16, torch is twenty times as fast as numpy.
+    return stored.float() if view.sound == "log_mel" else stored
 
 
 def timed(dataset: Dataset, plan: Plan, view: View, content: tuple[Tensor, Tensor]) -> Batch:
@@ -132,7 +134,7 @@ def window_start(profile: Profile, index: int, view: View) -> int:
 def _sound(dataset: Dataset, row: int, start_ms: float, view: View) -> np.ndarray:
     if view.sound == "log_mel":
         start = _mel_frame(start_ms)
-        return dataset.log_mel(row)[:, start : start + _mel_frame(view.sound_ms)].astype(np.float32)
+        return dataset.log_mel(row)[:, start : start + _mel_frame(view.sound_ms)]
     rate_hz = dataset.profile.sample_rate_hz
     start, length = round(start_ms * rate_hz / 1000), round(view.sound_ms * rate_hz / 1000)
     return np.ascontiguousarray(dataset.wave(row)[:, start : start + length])
