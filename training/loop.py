@@ -279,7 +279,8 @@ class Trainer:
         model, config = self.average.model, self.config
         metrics = {"is_plateau": float(is_plateau(self.progress.relative_losses, share))}
         if metrics["is_plateau"] and not self.progress.has_probed:
-            metrics |= probe_towers(model, self.train_clips, self.val_clips, config.sampling)
+            splits = (self.train_clips, self.val_clips)
+            metrics |= probe_towers(model, *splits, config.sampling, is_bf16=self.is_bf16)
         for name, clips in (("val", self.val_clips), ("train", self.train_clips)):
             some = self._some(clips)
             encoded = embed(model, some, config.validation_steps, is_bf16=self.is_bf16)

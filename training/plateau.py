@@ -16,6 +16,7 @@ from training.decoding import Batch
 from training.embeddings import embed, pictures
 from training.frontend import sounds
 from training.models import AvcModel
+from training.precision import autocast
 from training.sampling import Epoch, Sampling
 from training.streaming import batches
 
@@ -56,7 +57,9 @@ def require_finite(step: int, rate: float, loss: float, grad_norm: float) -> Non
         )
 
 
-def probe_towers(model: AvcModel, train: Dataset, val: Dataset, sampling: Sampling) -> dict[str, float]:
+def probe_towers(
+    model: AvcModel, train: Dataset, val: Dataset, sampling: Sampling, *, is_bf16: bool = False
+) -> dict[str, float]:
     """Balanced accuracy on `val` of each tower, taught the classes for PROBE_STEPS, and its chance.
 
     A tower that can't learn labels from its own side can't learn correspondence: the message names it. Empty
@@ -69,7 +72,9 @@ def probe_towers(model: AvcModel, train: Dataset, val: Dataset, sampling: Sampli
         return {}
     train, val = (clips.take(np.flatnonzero(np.isin(clips.classes, known))) for clips in (train, val))
     chance = 1 / len(known)
-    found = {side: _accuracy(model, side, (train, val), sampling) for side in ("image", "audio")}
+    found = {
+        side: _accuracy(model, side, (train, val), sampling, is_bf16=is_bf16) for side in ("image", "audio")
+    }
     blind = [side for side, accuracy in found.items() if accuracy < SEES_SHARE * chance]
     told = "a probe with labels gets %.0f %% from pictures and %.0f %% from sounds (chance %.0f %%): %s"
     verdict = f"{' and '.join(blind)} tower can't tell the classes" if blind else "both towers can learn"
@@ -77,7 +82,9 @@ def probe_towers(model: AvcModel, train: Dataset, val: Dataset, sampling: Sampli
     return {"probe_image": found["image"], "probe_audio": found["audio"], "probe_chance": chance}
 
 
-def _accuracy(model: AvcModel, side: str, clips: tuple[Dataset, Dataset], sampling: Sampling) -> float:
+def _accuracy(
+    model: AvcModel, side: str, clips: tuple[Dataset, Dataset], sampling: Sampling, *, is_bf16: bool
+) -> float:
     train, val = clips
     classes = np.unique(train.classes)
     tower = copy.deepcopy(model).requires_grad_(True).train()
@@ -88,11 +95,13 @@ def _accuracy(model: AvcModel, side: str, clips: tuple[Dataset, Dataset], sampli
     optimizer = torch.optim.AdamW([*tower.parameters(), *judge.parameters()], lr=PROBE_RATE)
     for batch in islice(_forever(train, sampling), PROBE_STEPS):
         target = torch.from_numpy(np.searchsorted(classes, batch.classes.numpy())).to(device)
-        loss = functional.cross_entropy(judge(_vectors(tower, side, batch.to(device))), target)
+        with autocast(device, is_bf16):
+            vectors = _vectors(tower, side, batch.to(device))
+        loss = functional.cross_entropy(judge(vectors), target)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-    vectors = getattr(embed(tower, val, 1), side)[:, 0].to(device)
+    vectors = getattr(embed(tower, val, 1, is_bf16=is_bf16), side)[:, 0].to(device)
     with torch.inference_mode():
         said = classes[judge.eval()(vectors).argmax(1).cpu().numpy()]
     return float(np.mean([(said[val.classes == one] == one).mean() for one in np.unique(val.classes)]))

@@ -38,9 +38,10 @@ def blindfolded(dataset):
     return model, clips.split("train"), clips.split("val")
 
 
-def test_the_probe_names_the_tower_that_does_not_see(blindfolded, caplog):
+@pytest.mark.parametrize("is_bf16", [False, True])
+def test_the_probe_names_the_tower_that_does_not_see(blindfolded, caplog, is_bf16):
     with caplog.at_level(logging.WARNING):
-        found = probe_towers(*blindfolded, Sampling(12, 1))
+        found = probe_towers(*blindfolded, Sampling(12, 1), is_bf16=is_bf16)
 
     assert found["probe_chance"] == pytest.approx(1 / 6)
     assert found["probe_image"] < 1.5 / 6 < 0.5 < found["probe_audio"]
