@@ -32,6 +32,7 @@ class TrainSettings:
     patience: int | None = None  # validations without a better one, until training ends
     num_pieces: int = 1  # in which a batch is encoded that the memory can't hold as a whole
     precision: str = "auto"  # bfloat16 where the hardware multiplies it; or `float32`, `bfloat16`
+    is_compiled: bool = False  # the encoders, by torch.compile: for GPUs; on a CPU needs a C++ compiler
     config: Mapping[str, Any] = field(default_factory=dict)  # what differs from the preset of the model
 
 

@@ -72,6 +72,7 @@ def planned(dataset: Dataset, settings: TrainSettings) -> Training:
         "patience": settings.patience,
         "num_pieces": settings.num_pieces,
         "precision": settings.precision,
+        "is_compiled": settings.is_compiled,
         "negatives": _negatives(name, settings),
         "sampling": replace(sampling, classes_per_batch=settings.classes_per_batch),
     }

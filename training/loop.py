@@ -63,6 +63,7 @@ class TrainConfig:
     seed: int = 0
     device: str = "auto"
     precision: Precision = "auto"  # of the encoders; losses are computed in float32
+    is_compiled: bool = False  # the encoders, by torch.compile: meant for GPUs
     is_deterministic: bool = False  # bit-exact on the CPU with as many threads
     num_threads: int | None = None  # of torch on CPU; None leaves the process's setting
     reader_threads: int | None = None  # None: none for mapped shards, some for remote ones
@@ -126,7 +127,7 @@ class Trainer:
         ranks.synchronized(model, self.device)
         self.model, self.progress = model, Progress()
         self._features: Features | None = None
-        encoder = Encoder(model, config.augmentation, is_bf16=self.is_bf16)
+        encoder = Encoder(model, config.augmentation, self.is_bf16, is_compiled=config.is_compiled)
         self.gradients = Gradients(encoder, config.negatives, ranks)
         self.optimizer = make_optimizer(config.optimizer, model, config.learning_rate, config.weight_decay)
 
@@ -279,8 +280,7 @@ class Trainer:
         model, config = self.average.model, self.config
         metrics = {"is_plateau": float(is_plateau(self.progress.relative_losses, share))}
         if metrics["is_plateau"] and not self.progress.has_probed:
-            splits = (self.train_clips, self.val_clips)
-            metrics |= probe_towers(model, *splits, config.sampling, is_bf16=self.is_bf16)
+            metrics |= probe_towers(model, self.train_clips, self.val_clips, config.sampling, self.is_bf16)
         for name, clips in (("val", self.val_clips), ("train", self.train_clips)):
             some = self._some(clips)
             encoded = embed(model, some, config.validation_steps, is_bf16=self.is_bf16)

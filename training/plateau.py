@@ -58,7 +58,7 @@ def require_finite(step: int, rate: float, loss: float, grad_norm: float) -> Non
 
 
 def probe_towers(
-    model: AvcModel, train: Dataset, val: Dataset, sampling: Sampling, *, is_bf16: bool = False
+    model: AvcModel, train: Dataset, val: Dataset, sampling: Sampling, is_bf16: bool = False
 ) -> dict[str, float]:
     """Balanced accuracy on `val` of each tower, taught the classes for PROBE_STEPS, and its chance.
 

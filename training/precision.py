@@ -1,6 +1,8 @@
 """Where the arithmetic runs: the device, and bfloat16 where the hardware pays for it."""
 
+import os
 from pathlib import Path
+from shutil import which
 from typing import Literal, get_args
 
 import torch
@@ -42,6 +44,16 @@ def cpu_flags() -> set[str]:
         return set()
     lines = CPU_FLAGS.read_text().splitlines()
     return set(next((line for line in lines if line.startswith("flags")), "").split())
+
+
+def require_compiler(device: torch.device) -> None:
+    """Raises ValueError where torch.compile would stop at the first step for want of a C++ compiler."""
+    compiler = os.environ.get("CXX", "g++")
+    if device.type == "cpu" and not which(compiler):
+        raise ValueError(
+            f"is_compiled: torch.compile needs a C++ compiler on a CPU, and there is no {compiler!r}: install "
+            "one (Debian: apt-get install g++), name it in CXX, or leave is_compiled at false"
+        )
 
 
 def autocast(device: torch.device, is_bf16: bool) -> torch.autocast:

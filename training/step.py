@@ -20,7 +20,7 @@ from training.frontend import sounds
 from training.frozen import FEATURES_NDIM, FrozenModel
 from training.models import AvcModel
 from training.negatives import Negatives, Steps
-from training.precision import autocast
+from training.precision import autocast, require_compiler
 from training.ranks import Ranks
 
 Key = tuple[int, ...]  # what a step's random numbers depend on: seed, epoch, step, rank
@@ -29,9 +29,16 @@ Key = tuple[int, ...]  # what a step's random numbers depend on: seed, epoch, st
 class Encoder(nn.Module):
     """Pixels and sounds in, vectors out, augmented on the device."""
 
-    def __init__(self, model: AvcModel, augmentation: Augmentation, *, is_bf16: bool) -> None:
+    def __init__(
+        self, model: AvcModel, augmentation: Augmentation, is_bf16: bool, *, is_compiled: bool = False
+    ) -> None:
         super().__init__()
         self.model, self._augmentation, self._is_bf16 = model, augmentation, is_bf16
+        self._encode_image, self._encode_audio = model.encode_image, model.encode_audio
+        if is_compiled:  # these alone: augmentation and front end have shapes that depend on data
+            require_compiler(next(model.parameters()).device)
+            self._encode_image = torch.compile(self._encode_image)
+            self._encode_audio = torch.compile(self._encode_audio)
 
     def forward(self, frames: Tensor, sound: Tensor, draws_BU: Tensor) -> tuple[Tensor, Tensor]:
         """`vector`s of pictures and of sounds; what a frozen side gave of them before is taken as it is."""
@@ -44,7 +51,7 @@ class Encoder(nn.Module):
             return model.head("image", frames)
         images = augment_images(pictures(frames), self._augmentation, draws_BU)
         with autocast(frames.device, self._is_bf16):
-            return model.encode_image(images)["vector"]
+            return self._encode_image(images)["vector"]
 
     def _heard(self, sound: Tensor, draws_BU: Tensor) -> Tensor:
         model = self.model
@@ -53,7 +60,7 @@ class Encoder(nn.Module):
         augment = augment_log_mel if model.front_end.is_spectrum else augment_wave
         heard = augment(model.front_end(sounds(sound)), self._augmentation, draws_BU)
         with autocast(sound.device, self._is_bf16):
-            return model.encode_audio(heard)["vector"]
+            return self._encode_audio(heard)["vector"]
 
 
 class Gradients:

@@ -1,6 +1,7 @@
 """A source says what is wrong with what it was given, and what an answer of the world means."""
 
 import pytest
+import yt_dlp.dependencies
 import yt_dlp.networking.exceptions as network
 import yt_dlp.utils
 
@@ -174,3 +175,9 @@ def test_a_template_with_credentials_is_refused_without_repeating_them(tmp_path)
         pass
 
     assert "secret" not in str(raised.value)
+
+
+def test_modules_of_yt_dlp_lack_attributes_as_others_do():
+    """Its stand-in for a missing AES raises something else to whoever walks all modules, as torch.compile does."""
+    with pytest.raises(AttributeError):
+        yt_dlp.dependencies.Cryptodome.no_such_cipher  # noqa: B018

@@ -1,5 +1,6 @@
 """bfloat16 only where the hardware pays for it."""
 
+import pytest
 import torch
 from torch import nn
 
@@ -47,3 +48,13 @@ def test_convolutions_of_pictures_and_of_films_are_laid_out_by_channels():
     flat, deep, _ = (module.weight for module in model.modules() if hasattr(module, "weight"))
     assert flat.is_contiguous(memory_format=torch.channels_last)
     assert deep.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_a_cpu_without_a_compiler_is_told_before_the_first_step(monkeypatch):
+    monkeypatch.setenv("CXX", "/nowhere/g++")
+
+    with pytest.raises(
+        ValueError, match="there is no '/nowhere/g\\+\\+': install one .* or leave is_compiled"
+    ):
+        precision.require_compiler(torch.device("cpu"))
+    precision.require_compiler(torch.device("cuda"))  # which asks for another
