@@ -24,7 +24,7 @@ import torch
 
 from flows import presets
 from flows.servers import prefect_api
-from flows.trainings import parsed
+from flows.settings import parsed
 from schemas.feature import PROFILES
 from schemas.manifest import digest_of
 from tasks.sources.scenes.corpus import CorpusConfig
@@ -59,7 +59,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--models", default=SEEDS_OF_PAPERS)
     parser.add_argument("--alone", choices=PROFILE_OF)
-    parser.add_argument("--set", nargs="+", default=(), help="as of `mcgurk train`, with --alone")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], help="as of `mcgurk train`, with --alone"
+    )
     options = parser.parse_args()
     if options.set and not options.alone:
         parser.error("--set is for --alone: what is compared is compared as it is")

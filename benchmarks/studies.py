@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.models import name_of, scenes_built, scenes_parser, trained
 from flows.presets import TrainSettings
+from flows.settings import parsed
 from flows.studies import STUDIES, Variant, variants
-from flows.trainings import parsed
 
 if TYPE_CHECKING:
     from flows.comparison import Compared
@@ -31,7 +31,7 @@ def main() -> None:
     parser = scenes_parser(__doc__)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--studies", default=ALL)
-    parser.add_argument("--set", nargs="+", default=())
+    parser.add_argument("--set", nargs="+", action="extend", default=[])
     options = parser.parse_args()
     studies, settings = options.studies.split(","), parsed(options.set)
     if MOTION in studies and len(studies) > 1:

@@ -31,7 +31,8 @@ OPTIONS: dict[str, dict] = {
     },
     "--segments": {
         "nargs": "+",
-        "default": (),
+        "action": "extend",
+        "default": [],
         "metavar": "LIST",
         "help": "lists of AudioSet, VGGSound or AudioSet-Strong, in the form in which they are published",
     },
@@ -46,7 +47,8 @@ OPTIONS: dict[str, dict] = {
     },
     "--labels": {
         "nargs": "+",
-        "default": (),
+        "action": "extend",
+        "default": [],
         "metavar": "NAME",
         "help": "of the lists only segments with these labels (names or machine ids) or one that stands below them",
     },
@@ -78,7 +80,8 @@ OPTIONS: dict[str, dict] = {
     },
     "--set": {
         "nargs": "+",
-        "default": (),
+        "action": "extend",
+        "default": [],
         "metavar": "NAME=VALUE",
         "help": "settings of the training (flows/presets.py: seconds, seed, augmentation, patience, ...), and with "
         "model.NAME those of the model's Config",

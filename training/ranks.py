@@ -138,7 +138,8 @@ class ReducedBatchNorm(nn.modules.batchnorm._BatchNorm):
         if not self.training:
             return super().forward(input)
         axes, shape = [0, *range(2, input.ndim)], [1, -1] + [1] * (input.ndim - 2)
-        count = _Summed.apply(input.new_tensor([float(input.numel() / self.num_features)]))
+        rows = input.numel() // self.num_features
+        count = _Summed.apply(torch.tensor([rows], dtype=torch.float32, device=input.device))
         mean = _Summed.apply(input.float().sum(axes)) / count
         centred = input.float() - mean.view(shape)
         variance = _Summed.apply(centred.square().sum(axes)) / count

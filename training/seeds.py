@@ -1,11 +1,12 @@
 """What the networks of the seed papers share: what they hear, two trunks, the loss over all pairs, and chance.
 
-Deviations of all three from their papers' training: sounds are moved against their frame by up to 0.1 s instead of 1 s
-(`Sampling.jitter_ms`), by one law for matching and other pairs as there; hue, grey, contrast, spectral tilt and masks
-are augmented beside brightness, saturation and loudness (6 dB instead of 10 %); AdamW at 3e-3 with weight decay 0.05
-instead of Adam with 1e-5, at 1e-4 in 2017 (2018 prints no rate); warm-up and half a cosine instead of a rate that
-falls by 0.94 every 16 epochs (2018); weights are averaged; all pairs of a batch are asked instead
-of as many matching as other ones, with the same weight. `TrainConfig` and `Augmentation` can have the papers' numbers.
+Deviations of all three from their papers' training: sounds are moved against their frame by up to 0.1 s instead of 1
+s (`Sampling.jitter_ms`), by one law for matching and other pairs as there; hue, grey, contrast, spectral tilt and
+masks are augmented beside brightness, saturation and loudness (6 dB instead of 10 %); AdamW at 3e-3 with weight decay
+0.05 instead of Adam with 1e-5, at 1e-4 in 2017 (2018 prints no rate); warm-up and half a cosine instead of a rate
+that falls by 0.94 every 16 epochs (2018); batches of 128 instead of 256 (2017) and 2,048 (2018); gradients are
+clipped to norm 1; weights are averaged; all pairs of a batch are asked instead of as many matching as other ones,
+with the same weight. `TrainConfig` and `Augmentation` can have the papers' numbers.
 
 B batch, C channels, F frequency, T time, N steps.
 """
@@ -63,6 +64,5 @@ class SeedModel(AvcModel):
         return None
 
     def chance_loss(self, steps: Steps) -> float:
-        """ln 2."""
-        del steps
-        return math.log(2)
+        """ln 2, or 0 where nothing is asked."""
+        return math.log(2) if steps.negatives.any() else 0.0

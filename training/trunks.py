@@ -64,8 +64,8 @@ def vgg(
 
     Pairs of 3x3 convolutions, each followed by BatchNorm and ReLU, with 2x2 max-pooling between the stages; the
     papers' are four of one pair each, of width 64. `stem_stride` is the first convolution's: 1 in Look, Listen and
-    Learn (2017), 2 in 2018 (sec. 3.3: as good, and four times as fast); for more it is as wide as it must be to see
-    every pixel twice. The global max-pooling that follows belongs to the models.
+    Learn (2017), 2 in 2018 (sec. 3.3: as good, and four times as fast); for more its kernel is as wide as to leave no
+    pixel out. The global max-pooling that follows belongs to the models.
     """
     layers: list[nn.Module] = []
     for stage, num_pairs in enumerate(blocks):

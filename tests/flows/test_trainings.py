@@ -1,12 +1,13 @@
 """What an experiment trains: the settings that a user asks for, checked before anything runs."""
 
+import math
 from dataclasses import replace
 
 import pytest
 from avc_fixtures import corresponding, written
 
 from flows.presets import TrainSettings
-from flows.trainings import parsed, planned
+from flows.trainings import check, planned
 from training.augment import STRENGTHS
 from training.models import multisensory
 from training.models.contrastive import PRESETS
@@ -15,38 +16,6 @@ from training.models.contrastive import PRESETS
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     return written(tmp_path_factory.mktemp("planned"), corresponding({"train": 4, "val": 2, "eval": 2}))
-
-
-def test_settings_are_of_the_kind_that_they_have():
-    found = parsed(
-        [
-            "seconds=60",
-            "patience=3",
-            "steps=null",
-            "augmentation=strong",
-            "negatives=same_class+shifted",
-            "model.width=8",
-        ]
-    )
-
-    assert found == {
-        "seconds": 60.0, "patience": 3, "steps": None, "augmentation": "strong",
-        "negatives": ("same_class", "shifted"), "config": {"width": 8},
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("pair", "told"),
-    [
-        ("speed=3", "no setting 'speed'; there are seconds, steps, seed"),
-        ("seconds=fast", "seconds is float, as 600.0, and not 'fast'"),
-        ("seed=1.5", "seed is int, as 0, and not 1.5"),
-        ("patience=true", "patience is int"),
-    ],
-)
-def test_a_slip_is_told_with_what_there_is(pair, told):
-    with pytest.raises(ValueError, match=told):
-        parsed([pair])
 
 
 def test_a_training_is_what_was_asked_for(dataset):
@@ -80,11 +49,29 @@ def test_a_training_is_what_was_asked_for(dataset):
         ({"augmentation": "wild"}, "no augmentation 'wild'; there are none, usual, strong"),
         ({"precision": "half"}, "no precision 'half'; there are auto, float32, bfloat16"),
         ({"negatives": ("alike",)}, "no negatives alike; there are other_clip, same_class, shifted"),
+        ({"model": "contrastive/huge"}, "model contrastive has no preset 'huge'; there are small, "),
+        ({"config": {"objective": "sigmod"}}, "no objective 'sigmod'; there are infonce, sigmoid"),
+        ({"config": {"frame_px": 0}}, "frame_px of model contrastive is 0: it must be 1 or more"),
+        ({"config": {"image_blocks": "1+x"}}, "image_blocks is int, as 1, and not 'x'"),
+        ({"config": {"image_blocks": []}}, "image_blocks of model contrastive is empty"),
+        (
+            {"config": {"temperature": math.nan}},
+            "temperature of model contrastive is nan: it must be 0.0 or more",
+        ),
+        ({"seconds": -1.0}, "seconds is -1.0: it must be a number above 0"),
     ],
 )
 def test_what_cannot_be_had_is_refused_before_anything_runs(dataset, settings, told):
-    with pytest.raises(ValueError, match=told):
-        planned(dataset, replace(TrainSettings(), **settings))
+    for refused in (check, lambda asked: planned(dataset, asked)):
+        with pytest.raises(ValueError, match=told):
+            refused(replace(TrainSettings(), **settings))
+
+
+def test_several_numbers_are_given_with_plus_or_as_a_list(dataset):
+    for blocks in ("2+1", [2, 1]):
+        training = planned(dataset, TrainSettings(config={"image_blocks": blocks, "audio_blocks": 3}))
+
+        assert training.model_config.image_blocks == (2, 1) and training.model_config.audio_blocks == (3,)
 
 
 def test_a_model_keeps_its_own_training(dataset):

@@ -1,6 +1,6 @@
 """Checkpoints: whole or absent, without pickles, and true to their front end."""
 
-import pickle
+import os
 from dataclasses import asdict
 
 import pytest
@@ -8,7 +8,7 @@ import torch
 from avc_fixtures import TINY
 
 from schemas import signal
-from training.checkpoint import load_model, read_checkpoint, save_checkpoint
+from training.checkpoint import ResumeError, load_model, read_checkpoint, save_checkpoint
 from training.models import contrastive
 
 
@@ -54,14 +54,30 @@ def test_a_failed_save_leaves_the_old_checkpoint(saved):
 
 
 def test_nothing_pickled_is_loaded(tmp_path):
-    ran = []
-    torch.save({"format": 2, "evil": _Evil()}, tmp_path / "evil.pt")
+    torch.save({"format": 2, "evil": _Evil(tmp_path / "made")}, tmp_path / "evil.pt")
 
-    with pytest.raises(pickle.UnpicklingError):
+    with pytest.raises(ResumeError, match=r"evil.pt is no checkpoint of tensors and plain values only"):
         read_checkpoint(tmp_path / "evil.pt")
-    assert not ran
+    assert not (tmp_path / "made").exists()
 
 
 class _Evil:
+    def __init__(self, path):
+        self._path = path
+
     def __reduce__(self):
-        return (print, ("this should never be printed",))
+        return (os.mkdir, (str(self._path),))
+
+
+def test_what_is_no_checkpoint_is_told_by_its_name(saved):
+    path, whole = saved[0], saved[0].read_bytes()
+
+    for content in (b"", b"not a checkpoint", whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(
+            ResumeError, match=r"best.pt is no checkpoint of tensors and plain values only, or is"
+        ):
+            load_model(path)
+    torch.save([1, 2], path)
+    with pytest.raises(ResumeError, match=r"best.pt is no checkpoint: it holds a list instead of names"):
+        load_model(path)

@@ -125,10 +125,14 @@ def test_other_clips_do_not_enter_the_term_within_clips():
     assert first == pytest.approx(second.item())
 
 
-def test_sigmoids_of_all_pairs_start_at_the_chance_of_one():
-    model = contrastive.build(replace(TINY, objective="sigmoid"))
+@torch.no_grad()
+def test_sigmoids_of_all_pairs_cost_chance_where_all_are_alike_and_nothing_where_all_are_right():
+    model = contrastive.build(replace(TINY, objective="sigmoid", temperature=0.01))
+    alike, apart = torch.eye(8)[:1].expand(6, -1), torch.eye(8)[VIDEOS]
 
-    assert model.chance_loss(STEPS) == pytest.approx(math.log(2))
-    right = torch.where(VIDEOS[:, None] == VIDEOS[None], 1.0, -1.0)
-    loss = losses.pairs(right / 0.01, STEPS.negatives)
-    assert loss < 1e-6
+    model.bias.fill_(-100.0)  # the logit of vectors that are the same is 1 / 0.01
+    assert model.loss(alike, alike, STEPS).item() == pytest.approx(model.chance_loss(STEPS))
+    model.bias.fill_(-50.0)
+    assert model.loss(apart, apart, STEPS) < 1e-6
+    nobody = replace(STEPS, videos=torch.zeros_like(VIDEOS))
+    assert model.loss(alike, alike, nobody).item() == model.chance_loss(nobody) == 0.0

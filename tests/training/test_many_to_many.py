@@ -36,6 +36,14 @@ def test_own_sounds_are_only_reordered(batch, length, kind, seed):
             assert (row == torch.arange(length).roll(int(late))).all()
 
 
+@pytest.mark.parametrize("length", range(1, 12))
+def test_every_offset_that_is_asked_is_another_sequence(length):
+    order, _, roll = arranged("rolled", 500, length, torch.Generator().manual_seed(0))
+
+    by_roll = {late: tuple(row) for late, row in zip(roll.tolist(), order.tolist(), strict=True)}
+    assert len(set(by_roll.values())) == len(by_roll) == 2 * min(MAX_ROLL, (length - 1) // 2) + 1
+
+
 @pytest.mark.parametrize("length", [2, 3, 6])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_place_of_a_step_says_nothing_of_whether_it_matches(kind, length):
@@ -100,7 +108,7 @@ def test_a_network_that_answers_always_the_same_has_the_loss_of_chance(output, b
 
 def test_who_knows_only_how_often_an_offset_comes_has_the_loss_of_chance():
     """The offsets of rolled sequences alone are asked: an aligned one would make 0 the best guess."""
-    _, _, roll = arranged("rolled", 9000, 6, torch.Generator().manual_seed(0))
+    _, _, roll = arranged("rolled", 9000, 2 * MAX_ROLL + 1, torch.Generator().manual_seed(0))
 
     shares = torch.bincount(roll + MAX_ROLL, minlength=2 * MAX_ROLL + 1) / len(roll)
 
@@ -132,6 +140,20 @@ def test_the_loss_is_drawn_by_the_batch_and_nothing_else():
     torch.rand(7)
 
     assert model.loss(V, A, steps) == first
+
+
+@pytest.mark.parametrize(("apart_ms", "is_asked"), [(1000.0, True), (400.0, False), (0.0, False)])
+def test_moments_too_close_are_neither_right_nor_wrong(apart_ms, is_asked):
+    """Windows of a second, most of which is the same: the picture may fit either. 0: a short clip's step twice."""
+    torch.manual_seed(0)
+    model, one = many_to_many.build(SMALL).eval(), torch.zeros(6, dtype=torch.long)
+    steps = Steps(one, one, one, apart_ms * torch.arange(6), apart_ms * torch.arange(6))
+    torch.nn.init.zeros_(model.step_head.weight)
+    torch.nn.init.constant_(model.step_head.bias, 9.0)  # whatever is asked, it says that it matches
+
+    loss = model.loss(torch.randn(6, 16), torch.randn(6, 16), steps) - 0.2 * math.log(5)
+
+    assert (loss > 3) == is_asked
 
 
 def test_an_input_passes_through_its_trunk_once():

@@ -1,5 +1,7 @@
 """The interface that every model keeps, and what a version must hold for it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from schemas.feature import Profile
+from schemas.feature import PROFILES, Profile
 from training import models
 from training.evaluation import correspondence, retrieval, synchrony
 from training.frontend import LogSpectrogram
@@ -189,6 +191,16 @@ def test_a_profile_that_lacks_something_is_refused_with_the_one_to_build():
     needs.check(Profile("standard", frame_short_side_px=256), "contrastive")
     with pytest.raises(ValueError, match="sample_rate_hz 48000 instead of 16000"):
         needs.check(Profile("seed", frame_short_side_px=256, sample_rate_hz=48_000), "contrastive")
+
+
+def test_what_counts_time_in_frames_asks_for_exactly_their_rate():
+    film = PROFILES["video"]
+
+    sync.needs(sync.Config()).check(film, "sync")
+    with pytest.raises(
+        ValueError, match=r"frame_rate_hz 30.0 instead of 25; build a version with profile 'video'"
+    ):
+        sync.needs(sync.Config()).check(replace(film, frame_rate_hz=30.0), "sync")
 
 
 def test_unknown_models_and_settings_are_refused():

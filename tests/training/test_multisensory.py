@@ -17,7 +17,7 @@ from training.data import open_dataset
 from training.loop import TrainConfig, train
 from training.models import multisensory
 from training.models.multisensory import APART_MS, PAPER, TRAINING, Config
-from training.negatives import Steps
+from training.negatives import Negatives, Steps
 from training.sampling import _chosen, valid_steps
 
 TINY = Config(width=0.125, num_frames=16, frame_px=32)
@@ -152,13 +152,27 @@ def test_each_picture_is_asked_with_its_own_and_one_shifted_sound_of_its_clip():
     assert model.loss(V, A, near) == 0.0
 
 
-def test_negatives_of_other_clips_are_used_alike():
-    rows, others = multisensory.asked(~torch.eye(5, dtype=torch.bool))
+@pytest.mark.parametrize("kinds", [("other_clip",), ("shifted",), ("other_clip", "shifted"), ("same_class",)])
+@pytest.mark.parametrize("per_clip", [1, 2, 3])
+def test_every_sound_is_asked_as_often_with_a_wrong_picture_as_with_its_own(kinds, per_clip):
+    """If only the first of a clip's two sounds were ever wrong, it would be known by being early."""
+    clips, at_ms = torch.arange(8).repeat_interleave(per_clip), 4000.0 * torch.arange(per_clip).repeat(8)
+    steps = Steps(clips, clips, clips // 2, at_ms, at_ms, Negatives(kinds))
 
-    assert rows.tolist() == list(range(5)) and others.tolist() == [1, 2, 3, 4, 0]
+    rows, others = multisensory.asked(steps.negatives)
+
+    assert steps.negatives[rows, others].all()
+    asked = [] if kinds == ("shifted",) and per_clip == 1 else list(range(len(clips)))
+    assert rows.tolist() == others.sort().values.tolist() == asked
+
+
+def test_a_step_without_a_negative_is_not_asked():
     only = torch.zeros(5, 5, dtype=torch.bool)
-    only[3, 3 - 2] = only[3, 0] = True  # the next after 3 is 0, beyond the end
-    assert [one.tolist() for one in multisensory.asked(only)] == [[3], [0]]
+    only[3, 1] = only[3, 0] = True
+
+    rows, others = multisensory.asked(only)
+
+    assert rows.tolist() == [3] and others.item() in (0, 1)
 
 
 def test_a_curriculum_goes_on_from_its_first_part_and_needs_it_no_longer_when_it_is_trained(tmp_path):

@@ -5,11 +5,12 @@ interface, its front end and what a dataset version must hold.
 """
 
 import importlib
+import math
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -30,14 +31,18 @@ class Needs:
     channels: int = 1
     frame_rate_hz: float = 1.0
     length_ms: int = 1000
+    is_frame_rate_exact: bool = False  # what counts time in frames is wrong at any other rate
 
     def lacking(self, profile: Profile) -> list[str]:
         """What `profile` has too little of, in words."""
         lacking = []
-        for name in ("frame_short_side_px", "frame_rate_hz", "length_ms"):
+        least = ["frame_short_side_px", "length_ms"]
+        exact = ["sample_rate_hz", "channels"]  # front ends are of one rate
+        (exact if self.is_frame_rate_exact else least).append("frame_rate_hz")
+        for name in least:
             if getattr(profile, name) < getattr(self, name):
                 lacking.append(f"{name} {getattr(profile, name)} < {getattr(self, name)}")
-        for name in ("sample_rate_hz", "channels"):  # front ends are of one rate
+        for name in exact:
             if getattr(profile, name) != getattr(self, name):
                 lacking.append(f"{name} {getattr(profile, name)} instead of {getattr(self, name)}")
         return lacking
@@ -152,13 +157,41 @@ def load(name: str) -> ModuleType:
 
 
 def configure(name: str, config: Any = None) -> Any:
-    """The model's Config: as given, from a mapping of its fields (as in checkpoints), or the default."""
+    """The model's Config: as given, from a mapping of its fields (as in checkpoints), or the default.
+
+    Raises ValueError for a field, a choice or a size that can't be.
+    """
     kind = load(name).Config
     if config is None or isinstance(config, kind):
-        return config or kind()
+        return _checked(name, config or kind())
     if not isinstance(config, Mapping):
         raise ValueError(f"{config!r} is no Config of model {name}")
     if unknown := set(config) - {field.name for field in fields(kind)}:
         known = ", ".join(field.name for field in fields(kind))
         raise ValueError(f"model {name} has no setting {', '.join(sorted(unknown))}; it has {known}")
-    return kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in config.items()})
+    return _checked(name, kind(**{key: tuple(v) if isinstance(v, list) else v for key, v in config.items()}))
+
+
+def preset_named(name: str, preset: str) -> Any:
+    """The Config of one of a model's presets, the default for none. Raises ValueError with the choices."""
+    presets = getattr(load(name), "PRESETS", {})
+    if preset and preset not in presets:
+        raise ValueError(f"model {name} has no preset {preset!r}; there are {', '.join(presets)}")
+    return presets[preset] if preset else configure(name)
+
+
+def _checked(name: str, config: Any) -> Any:
+    """The Config, of which choices are among those that there are, counts 1 or more and other numbers not below 0."""
+    for key, hint in get_type_hints(type(config)).items():
+        value = getattr(config, key)
+        if get_origin(hint) is Literal and value not in get_args(hint):
+            raise ValueError(f"model {name} has no {key} {value!r}; there are {', '.join(get_args(hint))}")
+        if value == ():
+            raise ValueError(f"{key} of model {name} is empty: it must have one number or more")
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                continue
+            least = 1 if isinstance(number, int) else 0.0
+            if not least <= number < math.inf:
+                raise ValueError(f"{key} of model {name} is {number}: it must be {least} or more")
+    return config

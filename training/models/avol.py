@@ -52,12 +52,15 @@ class Avol(SeedModel):
 
     def similarity(self, V: Tensor, A: Tensor) -> Tensor:
         """The logit of the best place of every pair: (Nv, Na)."""
-        return self.conv7_weight * self._best(V, A) + self.conv7_bias
+        return self._best(V, self.conv7_weight * A) + self.conv7_bias
 
     def paired(self, V: Tensor, A: Tensor) -> Tensor:
         """The logit of the best place of each row of V for the same row of A: (N,)."""
-        products_NP = torch.einsum("ndp,nd->np", V.unflatten(1, (self.embedding, -1)), A)
-        return self.conv7_weight * products_NP.amax(1) + self.conv7_bias
+        scaled_ND = self.conv7_weight * A  # before the maximum: a scale below zero turns places round
+        return (
+            torch.einsum("ndp,nd->np", V.unflatten(1, (self.embedding, -1)), scaled_ND).amax(1)
+            + self.conv7_bias
+        )
 
     def heat(self, image_map_BDHW: Tensor, audio_BD: Tensor) -> Tensor:
         """The logit of every place: (B, h, w)."""

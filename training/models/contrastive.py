@@ -186,7 +186,9 @@ class Contrastive(AvcModel):
         return chance
 
     def _chance(self, steps: Steps) -> float:
-        return math.log(2) if self.config.objective == "sigmoid" else losses.chance(steps.negatives)
+        if self.config.objective == "sigmoid":
+            return math.log(2) if steps.negatives.any() else 0.0
+        return losses.chance(steps.negatives)
 
     def watched(self) -> dict[str, float]:
         """The temperature, which falls as the model becomes sure."""

@@ -1,6 +1,6 @@
 """L3-Net (Arandjelovic & Zisserman, Look, Listen and Learn, ICCV 2017): two trunks and a small judge of their sum.
 
-Section 3 and figure 2; the layer table is that of Objects that Sound (2018), figure 2a-c. Deviations: the two-way
+Section 2.1 and figure 2; the layer table is that of Objects that Sound (2018), figure 2a-c. Deviations: the two-way
 softmax is one logit (its difference), which has the same loss; `Config()` is the quarter-width, 112 px network
 that CPUs train, on the stored log-mel. `PRESETS["paper"]` has the paper's size and hears its 257-bin spectrogram of
 48 kHz (profile `seed`), `PRESETS["spectrogram"]` is the small network on that. What differs in training (jitter,

@@ -1,14 +1,15 @@
 """CNN-CNN-ManyToMany: a recurrent network over the steps of a clip says of each whether its sound belongs to it.
 
-A **reconstruction**: of the poster (Chen & Wu, Audio-Video Correspondence Study with Deep Learning Networks, Stanford)
-only the name, "1 clip -> full-combination data" and its wishes survive. Read so: a CNN for pictures and one for sounds,
-steps of one second, any sound of the clip put beside any picture of it, and a many-to-many recurrent network over the
-pairs in their order. Its wish for "multi-dimension, MSE instead of sigmoid entropy" is `output="vector"`: all steps of
-a sequence regressed at once. Its sequences here: aligned; rolled by k steps (which the offset head must name);
-permuted; of another clip; spliced. Aligned against another clip is correspondence itself, so that a score is never only
-the noisy task within clips. Lengths and beginnings are drawn, so that a step's place says nothing, and a sequence of
-one step is a pair like any other: that is what `similarity` scores. With `trunk` a checkpoint of any model, its
-vectors are taken as they are, computed once, and training takes seconds.
+A **reconstruction**: of the poster (Chen & Wu, Audio-Video Correspondence Study with Deep Learning Networks,
+Stanford) only the name, "1 clip -> full-combination data" and its wishes survive. Read so: a CNN for pictures and one
+for sounds, steps of one second, any sound of the clip put beside any picture of it, and a many-to-many recurrent
+network over the pairs in their order. Its wish for "multi-dimension, MSE instead of sigmoid entropy" is
+`output="vector"`: all steps of a sequence regressed at once. Its sequences here: aligned; rolled by k steps (which
+the offset head must name); permuted; of another clip; spliced. Aligned against another clip is correspondence itself,
+so that a score is never only the noisy task within clips, to which about half of the wrong steps belong; moments of
+a clip closer than the policy's tolerance are not asked. Lengths and beginnings are drawn, so that a step's place says
+nothing, and a sequence of one step is a pair like any other: what `similarity` scores. With `trunk` a checkpoint of
+a model that encodes either side alone, its vectors are taken, computed once, and training takes seconds.
 
 B clips, N steps of each, L of them in a sequence, D embedding, F fused features.
 """
@@ -38,7 +39,7 @@ KINDS_ALONE = ("aligned", "rolled", "permuted")  # of a clip's own sounds
 KINDS = (*KINDS_ALONE, "other", "spliced")
 
 TRAINING = {
-    "sampling": Sampling(24, 6),
+    "sampling": Sampling(24, 6, apart_ms=1000),
     "validation_steps": 6,
     "validation_clips": 32,  # of 37,000 pairs, each of which costs a network
     "learning_rate": 1e-3,  # at 3e-3, the usual one, it fell back to chance on generated scenes
@@ -148,7 +149,8 @@ class ManyToMany(FrozenModel):
         """The loss of every step of sequences of all KINDS, and of the offset of rolled ones."""
         num_steps = _num_steps(steps)
         generator, length, begin = _window(steps)
-        V_BLD, own_BLD = (x.unflatten(0, (-1, num_steps))[:, begin : begin + length] for x in (V, A))
+        of_steps = (x.unflatten(0, (-1, num_steps)) for x in (V, A, steps.seen_ms))
+        V_BLD, own_BLD, seen_BL = (x[:, begin : begin + length] for x in of_steps)
         stranger_B = strangers(steps.negatives[::num_steps, ::num_steps])
         logits, targets, offset_loss = [], [], V.new_zeros(())
         for kind in KINDS:
@@ -162,8 +164,11 @@ class ManyToMany(FrozenModel):
             own_order_BLD = own_BLD[rows_B].gather(1, order_BL[..., None].expand(-1, -1, own_BLD.shape[2]))
             A_BLD = torch.where(is_other_BL[..., None], own_BLD[stranger_B[rows_B]], own_order_BLD)
             step_logits, offset_logits = self.sequence(V_BLD[rows_B], A_BLD)
-            logits.append(step_logits.flatten())
-            targets.append(matches(order_BL, is_other_BL).flatten().float())
+            is_own_BL = matches(order_BL, is_other_BL)
+            apart_BL = (seen_BL[rows_B].gather(1, order_BL) - seen_BL[rows_B]).abs()
+            is_asked_BL = is_own_BL | is_other_BL | (apart_BL > steps.policy.tolerance_ms - 1)
+            logits.append(step_logits[is_asked_BL])
+            targets.append(is_own_BL[is_asked_BL].float())
             if kind == "rolled":
                 offset_loss = _offset_loss(offset_logits, roll_B, length)
         loss = balanced(torch.cat(logits), torch.cat(targets), self.config.output)
@@ -244,8 +249,8 @@ def _window(steps: Steps) -> tuple[torch.Generator, int, int]:
 
 
 def _most(length: int) -> int:
-    """By how many steps a sequence may be rolled, either way."""
-    return min(MAX_ROLL, length - 1)
+    """By how many steps a sequence may be rolled, either way, so that no two rolls are the same."""
+    return min(MAX_ROLL, (length - 1) // 2)
 
 
 def _offset_loss(logits: Tensor, roll_B: Tensor, length: int) -> Tensor:

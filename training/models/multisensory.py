@@ -1,16 +1,19 @@
 """Early fusion (Owens & Efros, Audio-Visual Scene Analysis with Self-Supervised Multisensory Features, ECCV 2018).
 
 Is the sound the picture's own, or shifted by seconds? A 3-D network for 4.2 s of frames (125 at 29.97 frames/s) and a
-1-D one for the stereo wave at 21 kHz meet after a few layers (the paper's fig. 2; layer sizes, padding, normalisation
-and the shift law are those of the authors' code, `shift_net.py`, `shift_params.py`). A sound is scored against
-a picture by the rest of the network, so pairs can't be had for the price of encodings: what is shared is the picture's
-part before the fusion, which its own and the shifted sound both use, as the code does. The class activation map is the
-last convolution before the average, with the last spatial stride taken away.
+1-D one for the stereo wave at 21 kHz meet after a few layers (the paper's fig. 2; layer sizes and the shift law are
+those of the authors' code, `shift_net.py`, `shift_params.py`). A sound is scored against a picture by the rest of the
+network, so pairs can't be had for the price of encodings: what is shared is the picture's part before the fusion,
+which its own and the shifted sound both use, as the code does. The class activation map is the last convolution
+before the average, with the last spatial stride taken away.
 
 Deviations: the shifted sound is that of another step of the same clip, at least 65 frames away (windows share 60 at
 most), where the code cuts an extra one: same law, and every sound is both matching and not, so a batch is balanced
-and neither side tells; the fractional pooling in time is torch's adaptive one; `Config()` is a quarter as wide, with
-2.1 s, every second frame and 112 px, which CPUs train. Its curriculum, fewer frames first, are the presets `sparse` and
+and neither side tells; BatchNorm with a learnt scale, where the code renormalises (Ioffe 2017), mostly without one,
+and also norms shortcuts of 1x1; zeros pad both ends alike, where `SAME` puts the odd one at the end; the fractional
+pooling in time is torch's adaptive one; beside crops and flips, colour and loudness are augmented; the rate warms up
+and falls by half a cosine instead of standing still; weights are averaged; `Config()` is a quarter as wide, with 2.1
+s, every second frame and 112 px, which CPUs train. Its curriculum, fewer frames first, are the presets `sparse` and
 `small_sparse`, whose checkpoint `start` goes on from. Source separation is out of scope.
 
 B batch, C channels, T time, H height, W width, S samples, N pictures, M sounds.
@@ -21,7 +24,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_bipartite_matching
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -77,7 +83,8 @@ PRESETS = {
 
 def needs(config: Config) -> Needs:
     """Stereo at 21 kHz, and frames as the profile `multisensory` has them."""
-    return Needs(config.frame_px, RATE_HZ, channels=2, frame_rate_hz=FRAME_RATE_HZ, length_ms=8500)
+    rates = {"sample_rate_hz": RATE_HZ, "frame_rate_hz": FRAME_RATE_HZ, "is_frame_rate_exact": True}
+    return Needs(config.frame_px, channels=2, length_ms=8500, **rates)
 
 
 def build(config: Config) -> "Multisensory":
@@ -195,20 +202,20 @@ class Multisensory(AvcModel):
         return losses.two_way(own, other)
 
     def chance_loss(self, steps: Steps) -> float:
-        """ln 2."""
-        del steps
-        return math.log(2)
+        """ln 2, or 0 where nothing is asked."""
+        return math.log(2) if steps.negatives.any() else 0.0
 
 
 def asked(negatives_NN: Tensor) -> tuple[Tensor, Tensor]:
-    """The steps that have a negative, and of each the next sound after its own that is one: (R,) and (R,).
+    """The steps that are asked with another sound too, and the sound of each: (R,) and (R,).
 
-    Not the first of all: one sound would be everybody's negative where every other clip is one.
+    No sound twice, and each of them where the policy leaves it so: one that stood in more of the wrong pairs than of
+    the right ones would be known by itself.
     """
-    rows = negatives_NN.any(1).nonzero()[:, 0]
-    steps = torch.arange(len(negatives_NN), device=negatives_NN.device)
-    away = (steps - rows[:, None] - 1) % len(steps)
-    return rows, away.where(negatives_NN[rows], len(steps)).argmin(1)
+    matched = maximum_bipartite_matching(csr_array(negatives_NN.cpu().numpy()), perm_type="column")
+    pairs = np.stack([np.arange(len(matched)), matched])[:, matched >= 0]
+    rows, others = torch.from_numpy(pairs).long().to(negatives_NN.device)
+    return rows, others
 
 
 def _halved(size: int, times: int) -> int:

@@ -54,8 +54,9 @@ PRESETS = {"small": Config(), "large": Config(width=64, embedding=128, frame_px=
 
 
 def needs(config: Config) -> Needs:
-    """25 frames/s, and sound enough to be moved."""
-    return Needs(config.frame_px, frame_rate_hz=RATE_HZ, length_ms=1000 * config.seconds + 4000)
+    """Exactly 25 frames/s, and sound enough to be moved."""
+    length_ms = 1000 * config.seconds + 4000
+    return Needs(config.frame_px, frame_rate_hz=RATE_HZ, length_ms=length_ms, is_frame_rate_exact=True)
 
 
 def build(config: Config) -> "Sync":
@@ -83,7 +84,7 @@ class Sync(AvcModel):
         self.log_scale = nn.Parameter(torch.tensor(10.0).log())
 
     def encode_image(self, images: Tensor) -> dict[str, Tensor]:
-        """`vector` (B, D * T): what moves at each moment, of norm 1; `map` (B, C, h, w): where, over the window."""
+        """`vector` (B, D * T): what moves at each moment, of mean square 1; `map` (B, C, h, w): where."""
         grey_BTHW = (images * self.luma).sum(2)
         change_BTHW = torch.diff(grey_BTHW, dim=1, prepend=grey_BTHW[:, :1])
         # Brightness of the picture and size of the change must not tell scenes apart: both are relative.
@@ -94,7 +95,7 @@ class Sync(AvcModel):
         return {"vector": _unit(self.seen_in_time(pooled_BCT)).flatten(1), "map": x.mean(1)}
 
     def encode_audio(self, heard_BFT: Tensor) -> dict[str, Tensor]:
-        """`vector` (B, D * T): what begins at each moment, of norm 1; `map` (B, D, T): the same."""
+        """`vector` (B, D * T): what begins at each moment, of mean square 1; `map` (B, D, T): the same."""
         normal_BFT = (heard_BFT - self.audio_mean) / self.audio_std
         rise_BFT = torch.diff(normal_BFT, dim=2, prepend=normal_BFT[..., :1]).clamp_min(0)
         x_BDT = _unit(self.heard_in_time(self.heard(torch.cat([normal_BFT, rise_BFT], 1))))
