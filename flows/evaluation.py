@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from flows.pipeline import Pipeline
+from flows.trainings import Training
 from schemas.manifest import write_text
 from tasks.funnel import measure_funnel
 from tasks.sources import studio
 from training import tracking
 from training.checkpoint import load_model, read_checkpoint
 from training.data import Dataset
-from training.evaluation import correspondence, retrieval, steps_a_clip, synchrony
+from training.evaluation import SPLIT, correspondence, retrieval, steps_a_clip, synchrony
 from training.evaluation.correspondence import PairConfig
 from training.models import configure, load
 from training.models.sync import Sync
@@ -25,6 +26,7 @@ from training.negatives import Negatives
 from training.precision import pick_device
 from training.progress import BEST
 from training.report import ReportInputs, write_report
+from training.sampling import usable
 
 if TYPE_CHECKING:
     from flows.experiment import Experiment  # which imports this
@@ -73,6 +75,12 @@ def evaluate(experiment: "Experiment", run: tracking.Run, history: list[dict[str
     )
     log.info("report: %s", write_report(experiment.folder(run) / REPORT, page))
     return results
+
+
+def require_judges(experiment: "Experiment", training: Training) -> None:
+    """Raises ValueError where the version holds too little to evaluate this training by."""
+    view, groups = load(training.model).build(training.model_config).view, groups_of(experiment.pipeline)
+    correspondence.seen_groups(usable(training.dataset.split(SPLIT), view), groups.of_video, groups.held_out)
 
 
 def measured(experiment: "Experiment", path: Path) -> tuple[float, str]:

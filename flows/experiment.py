@@ -4,7 +4,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -15,7 +15,7 @@ from prefect import flow
 
 from flows.begun import Note, begun
 from flows.categories import thinned, with_labels
-from flows.evaluation import REPORT, evaluate, measured
+from flows.evaluation import REPORT, evaluate, measured, require_judges
 from flows.pipeline import BuildOptions, Pipeline, resolve
 from flows.presets import TrainSettings
 from flows.settings import setting
@@ -83,9 +83,13 @@ class Experiment:
         )
         for chosen, splits in ((settings.trained_on, ("train", "val")), (settings.judged_on, ("eval",))):
             if chosen:
-                mids = machine_ids(chosen, self.pipeline.labels, self.pipeline.ontology)
-                dataset = with_labels(dataset, mids, splits)
+                dataset = with_labels(dataset, self._mids(chosen, dataset), splits)
         return dataset if settings.clips_share == 1.0 else thinned(dataset, settings.clips_share)
+
+    def _mids(self, chosen: Sequence[str], dataset: Dataset) -> frozenset[str]:
+        """The labels that names stand for; where no table names a dataset's labels, they are names already."""
+        others = set(dataset.clips.names["labels"].combine_chunks().flatten().unique().to_pylist())
+        return machine_ids(chosen, self.pipeline.labels, self.pipeline.ontology, others)
 
     @property
     def own_training(self) -> dict[str, Any]:
@@ -128,6 +132,7 @@ def _run(experiment: Experiment) -> dict[str, Any]:
 
 def _tracked(experiment: Experiment, note: Note) -> dict[str, Any]:
     training = planned(experiment.dataset(), experiment.pipeline.config.train)
+    require_judges(experiment, training)
     with tracking.experiment_run(experiment.store, _run_spec(experiment, training, note)) as run:
         note.write(run.run_id)
         history = stage_task("train", _train)(training, experiment.folder(run), run)

@@ -21,6 +21,7 @@ from tasks.parts import Headers, PartPlan, Plan, Stage, header_of, plan_stage
 from tasks.sources import open_source, studio
 from tasks.windows import Windows, cut_in_windows
 
+OF_WINDOWS = {"val_share": 0.1, "eval_share": 0.1}  # of a folder nobody has set videos apart
 STAGES = (
     "index", "validate-segments", "download", "validate-clips", "extract", "validate-features", "pack",
     "publish",
@@ -110,7 +111,7 @@ def resolve(options: BuildOptions) -> Pipeline:
     config = replace(
         config,
         download=replace(config.download, source=options.source),
-        index=replace(config.index, choice=options.choice),
+        index=replace(config.index, choice=options.choice, **(OF_WINDOWS if options.window else {})),
         window_s=options.window,
     )
     if options.from_stage and options.from_stage not in STAGES:

@@ -51,6 +51,7 @@ class IndexConfig:
     part_size: int = 512  # a shard of about 100 to 250 MB
     eval_part_size: int = 128  # so that 64 loader workers all get an eval shard of AudioSet
     val_share: float = 0.02  # of the training videos, by the hash of the video id
+    eval_share: float = 0.0  # of the videos of lists without an evaluation set, likewise
     choice: Choice = Choice()
 
 
@@ -201,10 +202,12 @@ def _with_splits(table: pa.Table, splits: dict[str, str], config: IndexConfig) -
     """Adds each row's split (by `splits` where that knows its video) and the hash of its video that orders it."""
     order = hashes(table["video_id"])
     # The last bytes decide: the first ones order the slots, and val must not be one end of that order.
-    is_val = (order & np.uint64(2**32 - 1)) < config.val_share * 2**32
+    place = (order & np.uint64(2**32 - 1)) / 2**32
+    is_val, is_eval = place < config.val_share, place >= 1 - config.eval_share
+    drawn = pc.if_else(is_val, "val", pc.if_else(is_eval, "eval", "train"))
     at = pc.index_in(table["video_id"], pa.array(list(splits), pa.string()))
     known = pa.array(list(splits.values()), pa.string()).take(at)
-    table = table.append_column("split", pc.coalesce(known, pc.if_else(is_val, "val", "train")))
+    table = table.append_column("split", pc.coalesce(known, drawn))
     return table.append_column("order", pa.array(order))
 
 

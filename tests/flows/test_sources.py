@@ -65,6 +65,15 @@ def test_a_source_on_disk_is_remembered_wherever_it_was_named_from(tmp_path, mon
     assert tars.source == f"tars:{tmp_path}/here/*.tar"
 
 
+def test_of_a_folder_nobody_has_set_videos_apart_so_a_share_is_evaluation(tmp_path):
+    write_videos(tmp_path / "videos", "first.mp4")
+    asked = BuildOptions(str(tmp_path / "root"), source=f"folder:{tmp_path}/videos", window=2.0)
+
+    assert resolve(asked).config.index.eval_share == 0.1
+    lists = replace(asked, window=None, segments=(str(write_list(tmp_path, {"a": "/m/dog"})),))
+    assert resolve(lists).config.index.eval_share == 0.0  # there, a list is the evaluation set
+
+
 def test_windows_that_cannot_be_cut_are_told(tmp_path, mcgurk):
     root, videos = ("--root", str(tmp_path / "root")), tmp_path / "videos"
     videos.mkdir()

@@ -1,7 +1,7 @@
 """Studies: what one word stands for, and which clips a variant is trained and judged on."""
 
 from argparse import Namespace
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import avc_fixtures as shards
 import numpy as np
@@ -10,6 +10,7 @@ import pytest
 from flows.categories import thinned, with_labels
 from flows.presets import TrainSettings
 from flows.studies import STUDIES, variants
+from flows.trainings import planned
 from flows.verbs import train
 
 
@@ -36,6 +37,10 @@ def test_models_presets_and_categories_are_variants_too():
     assert everything.settings == {"judged_on": ("Guitar", "Dog")}
     with pytest.raises(ValueError, match=r"contrastive has no preset 'huge'; there are small, residual"):
         variants("contrastive/huge")
+    with pytest.raises(
+        ValueError, match=r"no model 'learning_curve'; there are .*; studies are .*learning-curve"
+    ):
+        variants("learning_curve")
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
@@ -62,3 +67,29 @@ def test_a_share_of_the_clips_is_part_of_a_larger_one(dataset):
     assert (len(tenth), len(third)) == (2, 6) and tenth < third
     assert thinned(dataset, 0.1).split("val").keys == dataset.split("val").keys
     assert np.unique(thinned(dataset, 0.1).videos).size == 2 + 6 + 6
+
+
+def test_labels_without_a_table_are_names_already(tmp_path):
+    from flows.experiment import ExperimentOptions, prepare
+
+    shards.write_dataset(tmp_path, shards.corresponding({"train": 6, "val": 6, "eval": 6}, num_kinds=3))
+    asked = ExperimentOptions(str(tmp_path), preset="demo", settings={"judged_on": ["/kind/1"]})
+
+    chosen = prepare(asked).dataset()
+
+    assert len(chosen.split("eval")) == 2 and len(chosen.split("train")) == 6
+    with pytest.raises(ValueError, match="no label or category '/kind/7'"):
+        prepare(replace(asked, settings={"judged_on": ["/kind/7"]})).dataset()
+
+
+def test_a_version_with_too_little_to_judge_by_is_refused_before_it_is_trained_on(tmp_path):
+    from flows.evaluation import require_judges
+    from flows.experiment import ExperimentOptions, prepare
+
+    shards.write_dataset(tmp_path, shards.corresponding({"train": 6, "val": 4, "eval": 2}))
+    experiment = prepare(ExperimentOptions(str(tmp_path), preset="demo"))
+
+    with pytest.raises(
+        ValueError, match=r"split 'eval' has 2 usable video\(s\) to judge by, and 3 are needed"
+    ):
+        require_judges(experiment, planned(experiment.dataset(), experiment.pipeline.config.train))

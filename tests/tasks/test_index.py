@@ -1,6 +1,7 @@
 """Slots are given once; a malformed line is told, counted and never in the way."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -146,3 +147,21 @@ def test_a_part_holds_one_split_and_its_size(tmp_path):
     assert all(len({row["split"] for row in rows}) == 1 for rows in parts.values())
     assert all([row["row"] for row in rows] == list(range(len(rows))) for rows in parts.values())
     assert max(len(rows) for rows in parts.values()) == 8
+
+
+def test_a_share_of_the_videos_is_evaluation_where_no_list_says_which(tmp_path):
+    config = replace(CONFIG, val_share=0.1, eval_share=0.1)
+    path = write_list(tmp_path, "windows.csv", videos(400))
+    index(tmp_path, [path], config)
+    before = {row["key"]: row["split"] for _, row in read_manifest(tmp_path / "segments")}
+
+    index(tmp_path, [write_list(tmp_path, "more.csv", videos(440))], config)
+
+    after = {row["key"]: row["split"] for _, row in read_manifest(tmp_path / "segments")}
+    shares = {split: count / len(before) for split, count in Counter(before.values()).items()}
+    assert shares == pytest.approx({"train": 0.8, "val": 0.1, "eval": 0.1}, abs=0.05)
+    assert {key: after[key] for key in before} == before
+    of_video: dict[str, set[str]] = {}
+    for key, split in after.items():
+        of_video.setdefault(key.rsplit("_", 2)[0], set()).add(split)
+    assert all(len(splits) == 1 for splits in of_video.values())

@@ -183,7 +183,7 @@ def test_correspondence_reports_every_number_with_interval_and_chance(dataset, t
 def test_an_evaluation_of_nothing_is_refused(dataset, trained):
     everything = frozenset(f"/kind/{k}" for k in range(6))
 
-    with pytest.raises(ValueError, match="split 'eval' has 0 usable clips of seen groups"):
+    with pytest.raises(ValueError, match="split 'eval' has 0 usable video"):
         correspondence.evaluate(load_model(trained), dataset, held_out=everything)
 
 

@@ -68,12 +68,7 @@ def evaluate(
     """
     config = config or PairConfig(steps_a_clip(dataset.profile, model.view))
     clips = usable(dataset.split(SPLIT), model.view)
-    group_of = clip_groups(clips, groups)
-    is_known = ~np.isin(group_of, sorted(held_out))
-    if len(np.unique(clips.videos[is_known])) < MIN_VIDEOS:
-        raise ValueError(
-            f"split {SPLIT!r} has {is_known.sum()} usable clips of seen groups: too few to judge by"
-        )
+    group_of, is_known = seen_groups(clips, groups, held_out)
     encoded = embed(model, clips, config.num_steps)
     random_pairs, alike_pairs = _pair_lists(encoded, group_of, is_known, config)
     logits = score_pairs(model, encoded, random_pairs)
@@ -100,6 +95,20 @@ def evaluate(
         scores = {name: judge(model, encoded, pairs) for name, pairs in zip(PAIR_LISTS, lists, strict=True)}
         result["held_out"] = {"groups": sorted(held_out), **scores}
     return result
+
+
+def seen_groups(
+    clips: Dataset, groups: Mapping[str, str] | None, held_out: frozenset[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The group of each clip, and whether training saw it. Raises ValueError where fewer than MIN_VIDEOS are left."""
+    group_of = clip_groups(clips, groups)
+    is_seen = ~np.isin(group_of, sorted(held_out))
+    if (num_videos := len(np.unique(clips.videos[is_seen]))) < MIN_VIDEOS:
+        raise ValueError(
+            f"split {SPLIT!r} has {num_videos} usable video(s) to judge by, and {MIN_VIDEOS} are needed: build the "
+            "list of an evaluation set too (AudioSet's is eval_segments.csv), or more of it"
+        )
+    return group_of, is_seen
 
 
 def known_pairs(
