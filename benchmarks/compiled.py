@@ -76,7 +76,8 @@ def side(dataset: Dataset, precision: Precision, is_compiled: bool) -> Side:
     config = replace(TrainConfig(steps=1, seconds=None), precision=precision, is_compiled=is_compiled)
     trainer = Trainer(dataset, "contrastive", None, config, Ranks())
     clips, sampling = trainer.train_clips, trainer.config.sampling
-    return Side(trainer, load_batch(clips, Epoch(clips, sampling, 0, 0).plan(0), sampling.view), [])
+    batch = load_batch(clips, Epoch(clips, sampling, 0, 0).plan(0), sampling.view)
+    return Side(trainer, batch.to(trainer.device), [])
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from flows import presets
 from flows.servers import prefect_api
 from flows.settings import parsed
 from schemas.feature import PROFILES
-from schemas.manifest import digest_of
+from schemas.manifest import digest_of, write_text
 from tasks.sources.scenes.corpus import CorpusConfig
 from tasks.sources.scenes.families import FAMILIES, HELD_OUT, TRAINED
 from training import statistics
@@ -140,7 +140,7 @@ def trained(root: Path, name: str, asked: "ExperimentOptions") -> dict[str, Any]
 
     kept = root / f"benchmark-{name}.json"
     if not kept.exists():
-        kept.write_text(json.dumps(run_experiment(asked)), "utf-8")
+        write_text(kept, json.dumps(run_experiment(asked)))
     return json.loads(kept.read_text("utf-8"))
 
 

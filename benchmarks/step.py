@@ -52,7 +52,7 @@ def measure(folder: Path, num_steps: int) -> tuple[float, float]:
     config = TrainConfig(steps=10 * (num_steps + WARM_UP), seconds=None, num_validations=1, checkpoint_s=1e9)
     trainer = Trainer(dataset, "contrastive", None, config, Ranks())
     clips, sampling = trainer.train_clips, trainer.config.sampling
-    batch = load_batch(clips, Epoch(clips, sampling, 0, 0).plan(0), sampling.view)
+    batch = load_batch(clips, Epoch(clips, sampling, 0, 0).plan(0), sampling.view).to(trainer.device)
     spec = tracking.RunSpec("step", {}, tracking.VersionSource("0" * 64, ""), {})
     bare_s, whole_s = [], []
     with tracking.experiment_run(tracking.Store(folder), spec) as run:
@@ -64,6 +64,8 @@ def measure(folder: Path, num_steps: int) -> tuple[float, float]:
             trainer.optimizer.zero_grad(set_to_none=True)
             trainer.gradients.backward(batch, 1, (0,))
             trainer.optimizer.step()
+            if trainer.device.type == "cuda":  # the whole step waits as well, for what it tells
+                torch.cuda.synchronize()
             whole_s.append(middle - begin)
             bare_s.append(time.perf_counter() - middle)
     return statistics.median(bare_s[WARM_UP:]), statistics.median(whole_s[WARM_UP:])

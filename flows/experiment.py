@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,6 +39,7 @@ REGISTERED = "mcgurk-avc"
 HISTORY = "history.jsonl"
 RUN_NAME = 12  # characters of the run's id
 EVERY_S = 5.0  # between two lines about a training
+LEAVING_S = 60.0  # more than it takes to leave a run that can't be gone on with
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,10 @@ def _run(experiment: Experiment) -> dict[str, Any]:
             if earlier is None:
                 raise
             # Other code began it, with other defaults or another format: it would be refused for ever.
-            log.warning("run %s can't be gone on with, and a new one begins: %s", earlier, error)
             note.drop()
+            if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # the other ranks have ended
+                raise ResumeError(f"{error}: the same command begins a new run") from error
+            log.warning("run %s can't be gone on with, and a new one begins: %s", earlier, error)
             return _tracked(experiment, note)
 
 
@@ -171,8 +175,13 @@ def assist(options: ExperimentOptions) -> None:
     """What a rank of a training under torchrun does that is not the first: it trains, and nothing else."""
     experiment = prepare(options)
     training = planned(experiment.dataset(), experiment.pipeline.config.train)
-    for _ in training.steps(Path()):  # the first rank says where checkpoints lie
-        pass
+    try:
+        for _ in training.steps(Path()):  # the first rank says where checkpoints lie
+            pass
+    except ResumeError:
+        # The first rank leaves that run, and ends. Torchrun would kill it in the middle of that if this one was first.
+        time.sleep(LEAVING_S)
+        raise
 
 
 def _require_version(experiment: Experiment, run: tracking.Run) -> None:

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from schemas.shard import AUDIO_SUFFIX, LOG_MEL_SUFFIX
 from schemas.signal import HOP_MS
 from training.data import Dataset
+from training.decoding import sound_suffix
 from training.frontend import sounds
 from training.models import AvcModel
 
@@ -17,8 +17,7 @@ LEAST_DEVIATION = 0.1  # a bin that never changes carries nothing: it may not be
 def learn_sound_statistics(model: AvcModel, dataset: Dataset) -> None:
     """Mean and deviation of each bin of the front end over the valid sound of some clips, as the model's buffers."""
     rows = np.linspace(0, len(dataset) - 1, min(NUM_CLIPS, len(dataset))).astype(int)
-    suffix = LOG_MEL_SUFFIX if model.view.sound == "log_mel" else AUDIO_SUFFIX
-    dataset = dataset.holding((row, suffix) for row in rows.tolist())
+    dataset = dataset.holding((row, sound_suffix(model.view)) for row in rows.tolist())
     total = torch.zeros(3, model.front_end.num_bins, dtype=torch.float64)  # count, sum, sum of squares
     for row in rows.tolist():
         heard_FT = model.front_end(sounds(_valid_sound(dataset, row, model))[None])[0].double()

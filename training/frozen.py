@@ -1,6 +1,6 @@
 """Models with sides that do not learn: what those give is computed once, and then training takes seconds."""
 
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from training.data import Dataset
-from training.decoding import Batch, load_frames, load_sounds, timed
+from training.decoding import Batch, load_frames, load_sounds, needed, sound_suffix, timed
 from training.embeddings import pictures
 from training.frontend import sounds
 from training.models import AvcModel
 from training.precision import autocast
-from training.sampling import Epoch, Plan, even_plan, valid_steps
+from training.sampling import Epoch, Plan, View, even_plan, valid_steps
 
 Side = Literal["image", "audio"]
 FEATURES_NDIM = 2  # of a batch's frames or sounds, where they are features already
@@ -56,8 +56,9 @@ def compute_features(model: FrozenModel, clips: Dataset, *, is_bf16: bool) -> Fe
         rows = []
         for start in range(0, len(clips), CLIPS_PER_CALL):
             plan = _every_step(clips, np.arange(start, min(start + CLIPS_PER_CALL, len(clips))), model)
+            held = _held(clips, plan, model.view, (side,))
             with autocast(device, is_bf16):
-                rows.append((plan, model.features(side, _inputs(model, clips, plan, side)).half().cpu()))
+                rows.append((plan, model.features(side, _inputs(model, held, plan, side)).half().cpu()))
         shape = (len(clips), clips.profile.num_frames, rows[0][1].shape[1])
         tables[side] = torch.zeros(shape, dtype=torch.float16)
         for plan, features in rows:
@@ -72,10 +73,18 @@ def cached_batches(epoch: Epoch, features: Features) -> Generator[Batch, None, N
         # Features are of the sound on the frame: there is none that was moved a bit.
         still = replace(plan, shifts_ms=np.zeros_like(plan.shifts_ms)) if features.audio is not None else plan
         seen, heard = features.of(features.image, still), features.of(features.audio, still)
-        frames = load_frames(dataset, still, view) if seen is None else seen
-        yield timed(
-            dataset, still, view, (frames, load_sounds(dataset, still, view) if heard is None else heard)
-        )
+        sides: dict[Side, Tensor | None] = {"image": seen, "audio": heard}
+        held = _held(dataset, still, view, [side for side, known in sides.items() if known is None])
+        frames = load_frames(held, still, view) if seen is None else seen
+        sound = load_sounds(held, still, view) if heard is None else heard
+        yield timed(dataset, still, view, (frames, sound))
+
+
+def _held(dataset: Dataset, plan: Plan, view: View, sides: Collection[Side]) -> Dataset:
+    """The dataset with what the steps of `plan` are made of on these sides, from remote shards in few requests."""
+    heard = sound_suffix(view)
+    members = needed(dataset, plan, view)
+    return dataset.holding(one for one in members if ("audio" if one[1] == heard else "image") in sides)
 
 
 def _every_step(clips: Dataset, rows: np.ndarray, model: AvcModel) -> Plan:

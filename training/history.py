@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from schemas.manifest import write_text
+
 Metrics = dict[str, float]
 
 
@@ -16,7 +18,7 @@ class History:
         for line in lines[:-1]:  # the last has no end: nothing, or cut by a kill
             self._keep(json.loads(line))
         if lines[-1]:
-            path.write_text("".join(f"{line}\n" for line in lines[:-1]))
+            write_text(path, "".join(f"{line}\n" for line in lines[:-1]))
 
     def add(self, metrics: Metrics) -> None:
         """Keeps the metrics of one step."""

@@ -12,7 +12,6 @@ from typing import Any
 
 import mlflow
 import numpy as np
-import torch
 from mlflow import pytorch as mlflow_pytorch
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
@@ -105,19 +104,6 @@ def measure_champion(
         client.set_model_version_tag(model_name, str(champion.version), key, value)
     log.info("champion of %s: %.4f on evaluation %s", model_name, score, found[:12])
     return ""
-
-
-def champion_uri(store: Store, model_name: str) -> str | None:
-    """The address under which MLflow loads the champion; None where there is none."""
-    connect(store)
-    found = [m for m in MlflowClient().search_registered_models() if m.name == model_name]
-    return f"models:/{model_name}@{CHAMPION}" if found and CHAMPION in found[0].aliases else None
-
-
-def load_scorer(store: Store, uri: str) -> torch.nn.Module:
-    """A registered program: `forward(frames, audio)` as `training.scorer.Scorer` has it."""
-    connect(store)
-    return mlflow_pytorch.load_model(uri)
 
 
 def tag_forgotten(store: Store, held: Mapping[str, bool]) -> list[str]:

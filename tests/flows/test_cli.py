@@ -43,6 +43,15 @@ def test_every_verb_explains_itself_with_an_example(verb, capsys):
     assert f"example:\n  mcgurk {verb}" in capsys.readouterr().out
 
 
+def test_an_option_that_is_named_again_adds():
+    again = parser().parse_args(
+        ["train", "--root", "r", "--set", "seconds=60", "--set", "patience=3", "seed=1"]
+    )
+
+    assert again.set == ["seconds=60", "patience=3", "seed=1"]
+    assert parser().parse_args(["train", "--root", "r"]).set == []
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

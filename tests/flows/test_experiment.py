@@ -1,6 +1,9 @@
 """Experiments on a version that stands: which run they go on with, and what they offer for promotion."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import avc_fixtures as shards
 import pytest
@@ -27,15 +30,42 @@ def options(root, **changes) -> ExperimentOptions:
     return replace(ExperimentOptions(str(root), preset="demo", steps=2, with_media=False), **changes)
 
 
-def test_an_unfinished_run_of_other_code_is_left_and_a_new_one_begun(root):
+@pytest.fixture
+def unfinished(root):
+    """A run that seems not to have ended, of code with other defaults; and the note about it."""
     first = run_experiment(options(root))
     experiment = prepare(options(root))
     note = experiment.pipeline.state / "trainings" / experiment.identity[:16]
-    note.write_text(f"{first['run_id']}\n")  # as if it had not ended
+    note.write_text(f"{first['run_id']}\n")
     last = root / "reports" / first["run_id"][:12] / LAST
     content = read_checkpoint(last)
     content["facts"]["train"]["learning_rate"] = 1.0  # what was the default then
     torch.save(content, last)
+    return first, note
+
+
+def test_several_ranks_end_at_a_run_of_other_code_and_leave_it(root, unfinished):
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python")
+    mcgurk = (
+        Path(sys.executable).parent / "mcgurk",
+        "train",
+        "--root",
+        root,
+        "--preset",
+        "demo",
+        "--set",
+        "steps=2",
+    )
+
+    done = subprocess.run([sys.executable, *launcher, *mcgurk], capture_output=True, text=True, timeout=400)
+
+    assert done.returncode != 0
+    assert "was trained on another setting (learning_rate: 1.0 there" in done.stderr
+    assert not unfinished[1].exists(), "the same command begins a new run"
+
+
+def test_an_unfinished_run_of_other_code_is_left_and_a_new_one_begun(root, unfinished):
+    (first, note), experiment = unfinished, prepare(options(root))
 
     second = run_experiment(options(root))
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.augment import Augmentation
+from training.augment import LUMA, Augmentation
 from training.models import AvcModel, Needs
 from training.negatives import Steps
 from training.sampling import Sampling, View
@@ -29,7 +29,6 @@ CLASS_LAGS = RATE_HZ // 5  # a class is 0.2 s
 NUM_CLASSES = 2 * MAX_LAG // CLASS_LAGS + 1  # 21
 TARGET_LAGS = 1.0  # deviation of the soft target: a frame says no better when something happened
 MS_PER_LAG = 1000.0 / RATE_HZ
-LUMA = (0.299, 0.587, 0.114)
 
 TRAINING = {
     "sampling": Sampling(16, 1, jitter_ms=2000),
