@@ -57,10 +57,8 @@ class Avol(SeedModel):
     def paired(self, V: Tensor, A: Tensor) -> Tensor:
         """The logit of the best place of each row of V for the same row of A: (N,)."""
         scaled_ND = self.conv7_weight * A  # before the maximum: a scale below zero turns places round
-        return (
-            torch.einsum("ndp,nd->np", V.unflatten(1, (self.embedding, -1)), scaled_ND).amax(1)
-            + self.conv7_bias
-        )
+        products_NP = torch.einsum("ndp,nd->np", V.unflatten(1, (self.embedding, -1)), scaled_ND)
+        return products_NP.amax(1) + self.conv7_bias
 
     def heat(self, image_map_BDHW: Tensor, audio_BD: Tensor) -> Tensor:
         """The logit of every place: (B, h, w)."""
