@@ -53,7 +53,7 @@ def check(settings: TrainSettings) -> None:
     strength_named(settings.augmentation)
     require_precision(settings.precision)
     _negatives(name, settings)
-    _configured(name, preset, settings.config)
+    load(name).needs(_configured(name, preset, settings.config))  # reads what a trunk needs
 
 
 def planned(dataset: Dataset, settings: TrainSettings) -> Training:

@@ -47,12 +47,11 @@ def read_weights(path: Path) -> dict[str, Any]:
     """What torch saved by name, on the CPU. Raises ResumeError for a file that is none of tensors and plain values."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        # Torch's own words tell how to load it all the same.
+    except (pickle.UnpicklingError, EOFError, RuntimeError):
         raise ResumeError(
             f"{path} is no checkpoint of tensors and plain values only, or is damaged: give one that torch.save wrote "
             "from a state dictionary"
-        ) from error
+        ) from None  # torch's own words tell how to load it all the same
     if not isinstance(content, dict):
         raise ResumeError(f"{path} is no checkpoint: it holds a {type(content).__name__} instead of names")
     return content

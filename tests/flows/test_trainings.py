@@ -67,6 +67,15 @@ def test_what_cannot_be_had_is_refused_before_anything_runs(dataset, settings, t
             refused(replace(TrainSettings(), **settings))
 
 
+def test_a_trunk_that_is_no_checkpoint_is_told_before_anything_runs(tmp_path):
+    (tmp_path / "notes.txt").write_text("not a checkpoint")
+
+    with pytest.raises(ValueError, match=r"notes.txt is no checkpoint of tensors and plain values only"):
+        check(TrainSettings("many_to_many", config={"trunk": str(tmp_path / "notes.txt")}))
+    with pytest.raises(FileNotFoundError, match=r"missing.pt"):
+        check(TrainSettings("many_to_many", config={"trunk": str(tmp_path / "missing.pt")}))
+
+
 def test_several_numbers_are_given_with_plus_or_as_a_list(dataset):
     for blocks in ("2+1", [2, 1]):
         training = planned(dataset, TrainSettings(config={"image_blocks": blocks, "audio_blocks": 3}))
