@@ -166,6 +166,15 @@ def test_every_sound_is_asked_as_often_with_a_wrong_picture_as_with_its_own(kind
     assert rows.tolist() == others.sort().values.tolist() == asked
 
 
+def test_where_both_are_negatives_half_are_of_other_clips_and_half_shifted():
+    clips, at_ms = torch.arange(8).repeat_interleave(2), 4000.0 * torch.arange(2).repeat(8)
+    steps = Steps(clips, clips, clips, at_ms, at_ms, Negatives(("other_clip", "shifted")))
+
+    rows, others = multisensory.asked(steps.negatives)
+
+    assert (clips[rows] == clips[others]).float().mean() == 0.5
+
+
 def test_a_step_without_a_negative_is_not_asked():
     only = torch.zeros(5, 5, dtype=torch.bool)
     only[3, 1] = only[3, 0] = True

@@ -26,8 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import maximum_bipartite_matching
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -210,11 +209,13 @@ def asked(negatives_NN: Tensor) -> tuple[Tensor, Tensor]:
     """The steps that are asked with another sound too, and the sound of each: (R,) and (R,).
 
     No sound twice, and each of them where the policy leaves it so: one that stood in more of the wrong pairs than of
-    the right ones would be known by itself.
+    the right ones would be known by itself. Of all such choices the one of sounds that come soonest after their own,
+    so that of two steps of a clip one is asked with the other's sound, and the other with another clip's.
     """
-    matched = maximum_bipartite_matching(csr_array(negatives_NN.cpu().numpy()), perm_type="column")
-    pairs = np.stack([np.arange(len(matched)), matched])[:, matched >= 0]
-    rows, others = torch.from_numpy(pairs).long().to(negatives_NN.device)
+    is_negative_NN, steps = negatives_NN.cpu().numpy(), np.arange(len(negatives_NN))
+    after_NN = (steps - steps[:, None] - 1) % len(steps)
+    found = np.stack(linear_sum_assignment(np.where(is_negative_NN, after_NN, len(steps) ** 2)))
+    rows, others = torch.from_numpy(found[:, is_negative_NN[*found]]).to(negatives_NN.device)
     return rows, others
 
 
