@@ -15,13 +15,13 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.step import bare_step, first_batch
 from tests import avc_fixtures as shards
 from training.data import Dataset
-from training.decoding import Batch, load_batch
+from training.decoding import Batch
 from training.loop import TrainConfig, Trainer
 from training.precision import Precision
 from training.ranks import Ranks
-from training.sampling import Epoch
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 
@@ -37,11 +37,7 @@ class Side:
     def step(self) -> None:
         """One step without clipping and averages."""
         begin = time.perf_counter()
-        self.trainer.optimizer.zero_grad(set_to_none=True)
-        self.trainer.gradients.backward(self.batch, 1, (0,))
-        self.trainer.optimizer.step()
-        if self.trainer.device.type == "cuda":
-            torch.cuda.synchronize()
+        bare_step(self.trainer, self.batch)
         self.seconds.append(time.perf_counter() - begin)
 
 
@@ -75,9 +71,7 @@ def side(dataset: Dataset, precision: Precision, is_compiled: bool) -> Side:
     """A trainer of the default model, with its first batch."""
     config = replace(TrainConfig(steps=1, seconds=None), precision=precision, is_compiled=is_compiled)
     trainer = Trainer(dataset, "contrastive", None, config, Ranks())
-    clips, sampling = trainer.train_clips, trainer.config.sampling
-    batch = load_batch(clips, Epoch(clips, sampling, 0, 0).plan(0), sampling.view)
-    return Side(trainer, batch.to(trainer.device), [])
+    return Side(trainer, first_batch(trainer), [])
 
 
 if __name__ == "__main__":

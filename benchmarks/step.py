@@ -17,7 +17,7 @@ import torch
 
 from tests import avc_fixtures as shards
 from training import tracking
-from training.decoding import load_batch
+from training.decoding import Batch, load_batch
 from training.loop import TrainConfig, Trainer
 from training.ranks import Ranks
 from training.sampling import Epoch
@@ -46,13 +46,27 @@ def main() -> None:
     )
 
 
+def first_batch(trainer: Trainer) -> Batch:
+    """The first batch of the first epoch, on the trainer's device."""
+    clips, sampling = trainer.train_clips, trainer.config.sampling
+    return load_batch(clips, Epoch(clips, sampling, 0, 0).plan(0), sampling.view).to(trainer.device)
+
+
+def bare_step(trainer: Trainer, batch: Batch) -> None:
+    """Forward, loss, backward and optimizer, until the device has done them."""
+    trainer.optimizer.zero_grad(set_to_none=True)
+    trainer.gradients.backward(batch, 1, (0,))
+    trainer.optimizer.step()
+    if trainer.device.type == "cuda":  # a whole step waits as well, for what it tells
+        torch.cuda.synchronize()
+
+
 def measure(folder: Path, num_steps: int) -> tuple[float, float]:
     """Median seconds of the bare and of the whole step."""
     dataset = shards.written(folder / "root", shards.corresponding({"train": 160, "val": 8, "eval": 2}))
     config = TrainConfig(steps=10 * (num_steps + WARM_UP), seconds=None, num_validations=1, checkpoint_s=1e9)
     trainer = Trainer(dataset, "contrastive", None, config, Ranks())
-    clips, sampling = trainer.train_clips, trainer.config.sampling
-    batch = load_batch(clips, Epoch(clips, sampling, 0, 0).plan(0), sampling.view).to(trainer.device)
+    batch = first_batch(trainer)
     spec = tracking.RunSpec("step", {}, tracking.VersionSource("0" * 64, ""), {})
     bare_s, whole_s = [], []
     with tracking.experiment_run(tracking.Store(folder), spec) as run:
@@ -61,11 +75,7 @@ def measure(folder: Path, num_steps: int) -> tuple[float, float]:
             begin = time.perf_counter()
             run.log_step(next(running))
             middle = time.perf_counter()
-            trainer.optimizer.zero_grad(set_to_none=True)
-            trainer.gradients.backward(batch, 1, (0,))
-            trainer.optimizer.step()
-            if trainer.device.type == "cuda":  # the whole step waits as well, for what it tells
-                torch.cuda.synchronize()
+            bare_step(trainer, batch)
             whole_s.append(middle - begin)
             bare_s.append(time.perf_counter() - middle)
     return statistics.median(bare_s[WARM_UP:]), statistics.median(whole_s[WARM_UP:])

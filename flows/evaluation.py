@@ -79,7 +79,7 @@ def evaluate(experiment: "Experiment", run: tracking.Run, history: list[dict[str
 
 def require_judges(experiment: "Experiment", training: Training) -> None:
     """Raises ValueError where the version holds too little to evaluate this training by."""
-    view, groups = load(training.model).build(training.model_config).view, groups_of(experiment.pipeline)
+    view, groups = training.untrained.view, groups_of(experiment.pipeline)
     correspondence.seen_groups(usable(training.dataset.split(SPLIT), view), groups.of_video, groups.held_out)
 
 

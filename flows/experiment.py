@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +31,7 @@ from training.data import Dataset, open_dataset
 from training.gate import Verdict
 from training.history import History
 from training.progress import BEST
+from training.ranks import world_size
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def _run(experiment: Experiment) -> dict[str, Any]:
                 raise
             # Other code began it, with other defaults or another format: it would be refused for ever.
             note.drop()
-            if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # the other ranks have ended
+            if world_size() > 1:  # the other ranks have ended
                 raise ResumeError(f"{error}: the same command begins a new run") from error
             log.warning("run %s can't be gone on with, and a new one begins: %s", earlier, error)
             return _tracked(experiment, note)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from training.augment import strength_named
 from training.checkpoint import num_parameters
 from training.data import Dataset
 from training.loop import TrainConfig, train
-from training.models import configure, load, preset_named
+from training.models import AvcModel, configure, load, preset_named
 from training.negatives import Negatives
 from training.precision import computes_in_bf16, pick_device, require_precision
 from training.sampling import Sampling
@@ -32,10 +33,15 @@ class Training:
         """Trains, and yields the metrics of every step."""
         return train(self.dataset, self.model, self.model_config, self.config, folder)
 
+    @cached_property
+    def untrained(self) -> AvcModel:
+        """The model before it learns, for what it says of itself."""
+        return load(self.model).build(self.model_config)
+
     @property
     def params(self) -> dict[str, Any]:
         """All that it is made of, by name."""
-        model, device = load(self.model).build(self.model_config), pick_device(self.config.device)
+        model, device = self.untrained, pick_device(self.config.device)
         return {
             "config": asdict(self.model_config),
             "training": asdict(self.config),

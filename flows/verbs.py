@@ -115,9 +115,10 @@ def train(options: argparse.Namespace) -> int:
     from flows.settings import parsed
     from flows.studies import variants
     from flows.trainings import check
+    from training.ranks import world_size
 
     compared, settings = variants(options.model) if options.model else (), parsed(options.set)
-    if len(compared) > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if len(compared) > 1 and world_size() > 1:
         raise ValueError(
             f"torchrun trains one model, and {options.model} names {len(compared)}: compare them without torchrun"
         )

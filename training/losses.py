@@ -65,6 +65,11 @@ def chance(negatives_NN: Tensor) -> float:
     return float(candidates_N.float().log().mean())
 
 
+def two_way_chance(negatives_NN: Tensor) -> float:
+    """What `pairs` and `two_way` are for a model that knows nothing: ln 2, or 0 where nothing is asked."""
+    return math.log(2) if negatives_NN.any() else 0.0
+
+
 def within_clip(similarity_NN: Tensor, temperature: Tensor, steps: Steps, sigma_ms: float) -> Tensor:
     """Cross-entropy over the sounds of each picture's own clip, with soft targets that fall with distance in time.
 

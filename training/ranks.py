@@ -64,10 +64,15 @@ class Ranks:
         return model
 
 
+def world_size() -> int:
+    """How many processes torchrun has started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @contextmanager
 def open_ranks(device: torch.device) -> Iterator[Ranks]:
     """The ranks that torchrun's environment names; this process alone without it."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = world_size()
     if size == 1:
         yield Ranks()
         return

@@ -11,7 +11,6 @@ with the same weight. `TrainConfig` and `Augmentation` can have the papers' numb
 B batch, C channels, F frequency, T time, N steps.
 """
 
-import math
 from typing import Literal
 
 import torch
@@ -65,4 +64,4 @@ class SeedModel(AvcModel):
 
     def chance_loss(self, steps: Steps) -> float:
         """ln 2, or 0 where nothing is asked."""
-        return math.log(2) if steps.negatives.any() else 0.0
+        return losses.two_way_chance(steps.negatives)

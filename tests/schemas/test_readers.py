@@ -1,21 +1,18 @@
 """Read by everybody: the snippets of docs/shards.md, each in a process of its own, on a version just built."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
 import pytest
+from documents import REPOSITORY, output_of
 from roots import Root, write_clips
 
 from schemas.shard import read_version
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 DOCUMENT = (REPOSITORY / "docs" / "shards.md").read_text()
 IDS = ["-dash", "_under", "plain", "zeta"]
 SNIPPETS = {
@@ -54,19 +51,10 @@ def test_a_snippet_of_the_document_reads_every_clip(name, root, address, tmp_pat
     if "HTTP" in name and not shutil.which("curl"):
         pytest.skip("no curl: apt-get install curl")
     snippet = SNIPPETS[name].replace("127.0.0.1:8000", address)
-    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    environment["PYTHONPATH"] = str(REPOSITORY) if "mcgurk" in snippet else ""
+    path = str(REPOSITORY) if "mcgurk" in snippet else ""
 
-    done = subprocess.run(
-        [sys.executable, "-c", snippet],
-        cwd=root,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    output = output_of(snippet, root, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1", PYTHONPATH=path)
 
-    assert done.returncode == 0, done.stderr
-    told = [word for word in done.stdout.split() if re.fullmatch(r"\S+_0_\d+", word)]
+    told = [word for word in output.split() if re.fullmatch(r"\S+_0_\d+", word)]
     assert sorted(set(told)) == sorted(f"{video}_0_2000" for video in IDS)
     assert len(told) == len(IDS) or MAY_REPEAT in name

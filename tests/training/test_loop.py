@@ -1,18 +1,15 @@
 """Training: learns what can be learnt, nothing where there is nothing, and says how it went."""
 
 import math
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import avc_fixtures as shards
 import numpy as np
 import pytest
 import torch
 from avc_fixtures import SHORT_RUN, TINY, tiny_run
+from documents import REPOSITORY, output_of
 
 from training.checkpoint import load_model, read_checkpoint
 from training.embeddings import embed
@@ -63,21 +60,12 @@ def test_every_step_says_what_it_did(dataset, tmp_path):
 
 def test_the_documents_example_runs(tmp_path):
     shards.write_dataset(tmp_path / "data", shards.corresponding({"train": 8, "val": 4, "eval": 6}))
-    document = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    document = (REPOSITORY / "docs" / "training.md").read_text()
     example = document.split("```python\n")[1].split("```")[0].replace("seconds=120", "seconds=None, steps=2")
 
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(
-        [sys.executable, "-c", example],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    output = output_of(example, tmp_path, PYTHONPATH=str(REPOSITORY))
 
-    assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"{'value': .*, 'chance': 0.5}\n", done.stdout)
+    assert re.fullmatch(r"{'value': .*, 'chance': 0.5}\n", output)
 
 
 def test_the_same_seed_trains_the_same_model(dataset, tmp_path):

@@ -13,7 +13,6 @@ to the frame before, beside the picture).
 B batch, C channels, D embedding, H height, W width, M mel bins, F frequency, T time, N a count of items.
 """
 
-import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -186,9 +185,8 @@ class Contrastive(AvcModel):
         return chance
 
     def _chance(self, steps: Steps) -> float:
-        if self.config.objective == "sigmoid":
-            return math.log(2) if steps.negatives.any() else 0.0
-        return losses.chance(steps.negatives)
+        is_sigmoid = self.config.objective == "sigmoid"
+        return (losses.two_way_chance if is_sigmoid else losses.chance)(steps.negatives)
 
     def watched(self) -> dict[str, float]:
         """The temperature, which falls as the model becomes sure."""

@@ -202,7 +202,7 @@ class Multisensory(AvcModel):
 
     def chance_loss(self, steps: Steps) -> float:
         """ln 2, or 0 where nothing is asked."""
-        return math.log(2) if steps.negatives.any() else 0.0
+        return losses.two_way_chance(steps.negatives)
 
 
 def asked(negatives_NN: Tensor) -> tuple[Tensor, Tensor]:
