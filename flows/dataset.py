@@ -8,6 +8,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.events import emit_event
 
 from flows.compute import Map, open_compute
+from flows.credentials import secret_of
 from flows.forget import finish_takedowns
 from flows.options import BuildOptions, remember
 from flows.pipeline import (
@@ -19,7 +20,6 @@ from flows.pipeline import (
     resolve,
     stages_asked,
 )
-from flows.secrets import secret_of
 from schemas.shard import latest_digest, read_version
 from tasks import download, extract, funnel, index, keeping, pack, publish, validate
 from tasks.card import has_media, write_card

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tasks.limits import end_with_parent
+from tasks.processes import end_with_parent
 
 START_S = 120.0  # Prefect takes 4 to 10 s, MLflow up to 20 on a loaded machine
 STOP_S = 10.0

@@ -96,7 +96,7 @@ def doctor(options: argparse.Namespace) -> int:
     from dataclasses import asdict
     from pathlib import Path
 
-    from flows.secrets import secret_of
+    from flows.credentials import secret_of
     from flows.text import doctor_text
     from tasks.doctor import examine
     from tasks.lane_list import read_lanes

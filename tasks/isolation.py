@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from schemas.outcome import ItemError, Outcome
-from tasks.limits import end_with_parent, limit
+from tasks.processes import end_with_parent, limit
 
 # What may be called, by name: functions of JSON arguments that return (JSON, {name: bytes}).
 CALLS = {"probe": "tasks.media", "cut": "tasks.media", "extract": "tasks.extract"}

@@ -27,7 +27,7 @@ import imageio_ffmpeg
 import numpy as np
 
 from schemas.outcome import ItemError, Outcome
-from tasks.limits import end_with_parent, limit
+from tasks.processes import end_with_parent, limit
 
 # What AudioSet's source and people's folders hold. Playlists, concat scripts and network protocols are not
 # media: a hostile file must not make the decoder open another one.

@@ -9,7 +9,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGES = ("schemas", "tasks", "training", "flows")
 MODULES = sorted(path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py"))
-MAX_BODY, MAX_MODULE, MAX_PARAMETERS = 50, 300, 5
+MAX_BODY, MAX_MODULE, MAX_PARAMETERS = 50, 400, 5
 
 MAY_IMPORT = {
     "schemas": {"schemas"},
@@ -25,7 +25,7 @@ ONLY_IN = {
         "flows/experiment.py",
         "flows/comparison.py",
         "flows/servers.py",
-        "flows/secrets.py",
+        "flows/credentials.py",
     },
     "dask": {"flows/compute.py"},
     "distributed": {"flows/compute.py"},

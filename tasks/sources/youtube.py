@@ -12,8 +12,8 @@ from pathlib import Path
 from tasks.access import Access
 from tasks.failures import failure
 from tasks.lanes import LaneConfig
-from tasks.limits import write_confined
 from tasks.media import FFMPEG_TIMEOUT_S, MEMORY_BYTES, ffmpeg_path
+from tasks.processes import write_confined
 from tasks.sections import Spans
 from tasks.sources import Fetch
 from tasks.ytdlp import TOOL as TOOL

@@ -9,8 +9,8 @@ import yt_dlp
 from small_roots import RECIPE
 from yt_dlp.postprocessor.ffmpeg import FFmpegMergerPP
 
-from tasks.limits import write_confined
 from tasks.media import ffmpeg, probe, run_ffmpeg
+from tasks.processes import write_confined
 from tasks.sources.youtube import merger
 
 SHOWN = "env; ulimit -t; ulimit -v"

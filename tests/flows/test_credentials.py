@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.secrets import secret_of
+from flows.credentials import secret_of
 
 
 def test_a_secret_block_of_prefect_is_looked_up_when_it_is_asked_for(prefect_server):
