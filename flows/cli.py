@@ -2,12 +2,16 @@
 
 import argparse
 import logging
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from flows import verbs
+from flows.endings import Ending, ending
+from flows.watchdog import watched
 
 log = logging.getLogger("flows.cli")
 
@@ -91,7 +95,15 @@ OPTIONS: dict[str, dict] = {
         "help": "also extract and pack everything anew from the clips, beside what stands, and compare",
     },
     "--json": {"action": "store_true", "help": "machine-readable"},
+    "--origin": {
+        "nargs": "+",
+        "action": "extend",
+        "default": [],
+        "metavar": "URL",
+        "help": "other addresses whose pages may use Prefect's API, such as that of a proxy before it",
+    },
 }
+WATCHED = ("demo", "build", "train", "verify", "forget", "serve", "deploy")  # start processes, or write long
 BUILD_OPTIONS = (
     "--root", "--preset", "--segments", "--labels", "--per-class", "--sample", "--source", "--window", "--from",
     "--only", "--parts", "--compute", "--state", "--strict", "--with-media",
@@ -103,20 +115,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(ids_apart(arguments) if arguments[:1] == ["forget"] else arguments)
     _log_plainly()
+    with ExitStack() as stack:
+        watchdog = stack.enter_context(watched()) if options.verb in WATCHED else None
+        end = stack.enter_context(ending(shlex.join(["mcgurk", *arguments]), watchdog))
+        code = _run(options, end)
+        if end.number is None and watchdog:
+            watchdog.done()
+    end.say()
+    return code if end.number is None else end.exit_code
+
+
+def _run(options: argparse.Namespace, end: Ending) -> int:
     try:
+        if end.watchdog:
+            verbs.swept(options, end.watchdog)
         return VERBS[options.verb].run(options)
-    except (ValueError, FileNotFoundError) as error:  # what the user asked for cannot be done
-        print(f"mcgurk {options.verb}: {error}", file=sys.stderr)
-        return 2
-    except (RuntimeError, OSError) as error:  # a stage, a gate, a server or the machine stopped
-        print(f"mcgurk {options.verb}: stopped: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(
-            f"\nmcgurk {options.verb}: interrupted; the same command goes on where it stopped",
-            file=sys.stderr,
-        )
-        return 130
+    except BaseException as error:
+        if end.number is not None:  # whatever the signal broke: what is said of it is said at the end
+            log.debug("stopped", exc_info=error)
+            return end.exit_code
+        if isinstance(error, (ValueError, FileNotFoundError)):  # what the user asked for cannot be done
+            print(f"mcgurk {options.verb}: {error}", file=sys.stderr)
+            return 2
+        if isinstance(error, (RuntimeError, OSError)):  # a stage, a gate, a server or the machine stopped
+            print(f"mcgurk {options.verb}: stopped: {error}", file=sys.stderr)
+            return 1
+        raise
 
 
 def parser() -> argparse.ArgumentParser:
@@ -230,8 +254,14 @@ VERBS: dict[str, Verb] = {
     "serve": Verb(
         "Prefect with our deployments, a worker and MLflow, for one machine",
         "mcgurk serve --root data",
-        ("--root", "--state"),
+        ("--root", "--state", "--origin"),
         verbs.serve,
+    ),
+    "deploy": Verb(
+        "our deployments on a Prefect server of your own, for whose workers see docs/operating.md",
+        "mcgurk deploy --root data",
+        ("--root",),
+        verbs.deploy,
     ),
 }
 

@@ -13,6 +13,7 @@ from prefect import flow
 
 from flows.begun import results_path
 from flows.experiment import ExperimentOptions, prepare, run_experiment
+from flows.runs import returned
 from flows.studies import Variant
 from schemas.manifest import write_text
 
@@ -60,7 +61,7 @@ def compare_models(options: ExperimentOptions, variants: Sequence[Variant]) -> l
         found.append(compared(variant.name, runs))
     for path in kept:
         path.unlink(missing_ok=True)
-    return found
+    return returned(found)
 
 
 def _results(options: ExperimentOptions) -> tuple[dict[str, Any], Path]:

@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.events import emit_event
+from prefect.states import Completed
 
 from flows.compute import Map, open_compute
 from flows.credentials import secret_of
@@ -20,12 +22,13 @@ from flows.pipeline import (
     resolve,
     stages_asked,
 )
+from flows.runs import UNREACHABLE, end_declared_dead, is_scheduled, noted, returned
 from schemas.shard import latest_digest, read_version
 from tasks import download, extract, funnel, index, keeping, pack, publish, validate
 from tasks.card import has_media, write_card
 from tasks.download import Day
 from tasks.keeping import Room
-from tasks.leases import lease
+from tasks.leases import HeldError, building, lease
 from tasks.leavings import remove_leavings
 from tasks.parts import Stage
 from tasks.sources import folder, studio
@@ -47,15 +50,28 @@ LEASES = {
 
 
 @flow(name="build-dataset", persist_result=False)
-def build_dataset(options: BuildOptions) -> str:
-    """Does what is missing, failed or stale, and nothing else; returns the digest of the dataset version."""
+def build_dataset(options: BuildOptions) -> Any:
+    """Does what is missing, failed or stale, and nothing else; returns the digest of the dataset version.
+
+    A scheduled one ends at once, as `Skipped`, where another process builds the same root.
+    """
     pipeline = resolve(options)
-    before = latest_digest(pipeline.root)
     check_source(pipeline)
+    end_declared_dead(pipeline.state)
+    try:
+        with noted(pipeline.state), building(pipeline.state, only_if_alone=is_scheduled()):
+            return returned(_build(pipeline))
+    except HeldError as held:
+        log.warning("%s", held)
+        return Completed(name="Skipped", message=str(held))
+
+
+def _build(pipeline: Pipeline) -> str:
+    before = latest_digest(pipeline.root)
     remember(pipeline.state, pipeline.options)
     finish_takedowns(pipeline)
-    asked = stages_asked(options)
-    with open_compute(options.compute) as map_items:
+    asked = stages_asked(pipeline.options)
+    with open_compute(pipeline.options.compute) as map_items:
         for name in asked:
             if name == "index":
                 _index(pipeline, map_items)
@@ -209,4 +225,7 @@ def _show_funnel(pipeline: Pipeline) -> None:
         for reason, n in counts[fate].items()
     ]
     rows.insert(0, {"fate": "in shards", "reason": "", "segments": counts["in_shards"]})
-    create_table_artifact(rows, key="funnel", description="What became of every segment")
+    try:
+        create_table_artifact(rows, key="funnel", description="What became of every segment")
+    except UNREACHABLE as error:  # the page lacks it; the root does not
+        log.warning("Prefect's server has no funnel of this run: %s", error)

@@ -26,12 +26,13 @@ def demo(root: str) -> int:
             servers.enter_context(prefect_api(pipeline.state))
         with _timed(took, "dataset"):
             from flows.dataset import build_dataset
+            from flows.runs import outcome_of
 
-            digest = build_dataset(BuildOptions(root, preset="demo"))
+            digest = outcome_of(lambda: build_dataset(BuildOptions(root, preset="demo")))
         with _timed(took, "experiment"):
             from flows.experiment import ExperimentOptions, run_experiment
 
-            results = run_experiment(ExperimentOptions(root))
+            results = outcome_of(lambda: run_experiment(ExperimentOptions(root)))
     print("\n" + funnel_text(measure_funnel(pipeline.root)))
     print("\n" + scores_text(results))
     print(f"\n{results['reason']}\ntook {', '.join(f'{name} {s:.0f} s' for name, s in took.items())}")

@@ -18,6 +18,7 @@ from flows.categories import thinned, with_labels
 from flows.evaluation import REPORT, evaluate, measured, require_judges
 from flows.pipeline import BuildOptions, Pipeline, resolve
 from flows.presets import TrainSettings
+from flows.runs import end_declared_dead, noted, returned
 from flows.settings import setting
 from flows.trainings import Training, own_training, planned
 from schemas.manifest import digest_of
@@ -113,9 +114,11 @@ def run_experiment(options: ExperimentOptions) -> dict[str, Any]:
     """Trains and evaluates on one dataset version; returns results, report and the gate's verdict."""
     experiment = prepare(options)
     # Marked, so that `prune` leaves the version alone; the mark ends with this process.
-    with training_mark(experiment.pipeline.state, experiment.version.digest):
+    state = experiment.pipeline.state
+    end_declared_dead(state)
+    with noted(state), training_mark(state, experiment.version.digest):
         read_version(experiment.pipeline.root, experiment.version.digest)
-        return _run(experiment)
+        return returned(_run(experiment))
 
 
 def _run(experiment: Experiment) -> dict[str, Any]:

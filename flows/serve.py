@@ -1,28 +1,33 @@
-"""`mcgurk serve`: Prefect with our deployments, a worker and MLflow over one root."""
+"""`mcgurk serve`: Prefect with our deployments, a worker and MLflow over one root, watched and ended together."""
 
-import os
+import logging
 import socket
 import sys
-import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.servers import free_port, mlflow_server, prefect_api, prefect_cli, running
-from schemas.storage import is_local, open_root
+from flows.keeper import Service, kept, running_in
+from flows.servers import free_port, login, mlflow_service, prefect_api, served_api
+from tasks.leases import alone
 
-REPOSITORY = Path(__file__).parent.parent
-POOL = "mcgurk"
+log = logging.getLogger(__name__)
+
 PREFECT_PORT, MLFLOW_PORT = 4200, 5000  # the ports that their documentation uses
+SERVE = "serve"  # the folder under the state folder, and the lease
+LOOK_S = 15.0  # between two looks for runs whose process is gone
+POLL_S = 0.5
 
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where the servers answer."""
+    """Where the servers answer, and the login of Prefect's."""
 
     prefect_api: str
     mlflow: str
+    login: str
 
     @property
     def prefect(self) -> str:
@@ -30,43 +35,77 @@ class Addresses:
         return self.prefect_api.removesuffix("/api")
 
 
-def serve(root: str, state: str | None) -> int:
-    """Serves until it is interrupted."""
-    folder = open_root(root)
-    if not is_local(folder):
-        raise ValueError(f"--root {root}: MLflow's database needs a disk: serve a local folder")
-    with serving(
-        folder, Path(state) if state else folder / "state", (PREFECT_PORT, MLFLOW_PORT)
-    ) as addresses:
-        print(f"Prefect  {addresses.prefect}\nMLflow   {addresses.mlflow}", flush=True)
+def serve(root: Path, state: Path, origins: Sequence[str] = ()) -> int:
+    """Serves a local root until it is interrupted. Raises RuntimeError where the state folder is served already."""
+    with serving(root, state, origins) as addresses:
+        print(f"Prefect  {addresses.prefect}\nlogin    {addresses.login}\nMLflow   {addresses.mlflow}")
         print(
             "Deployments: build-dataset/hourly, run-experiment/on-new-version. Ctrl-C stops all.", flush=True
         )
-        threading.Event().wait()
+        watch(state)
     return 0
 
 
 @contextmanager
-def serving(root: Path, state: Path, ports: tuple[int, int] | None = None) -> Iterator[Addresses]:
-    """Both servers and a worker that serves our deployments; on free ports where `ports` are taken or None."""
-    if not (REPOSITORY / "prefect.yaml").is_file():
-        raise FileNotFoundError(f"no prefect.yaml in {REPOSITORY}: run `mcgurk serve` from a checkout")
-    wanted = ports or (0, 0)
+def serving(root: Path, state: Path, origins: Sequence[str] = ()) -> Iterator[Addresses]:
+    """Both servers and a worker that serves our deployments; on free ports where the usual ones are taken.
+
+    What another `serve` left when it was killed is ended first. Raises HeldError where another serves this folder.
+    """
     with ExitStack() as stack:
-        api = stack.enter_context(prefect_api(state, _free(wanted[0])))
-        mlflow = stack.enter_context(mlflow_server(root, state, _free(wanted[1])))
-        os.environ["MCGURK_ROOT"] = str(root)
-        os.environ["PWD"] = str(REPOSITORY)
-        prefect_cli(["work-pool", "create", POOL, "--type", "process", "--overwrite"], REPOSITORY)
-        prefect_cli(["deploy", "--all"], REPOSITORY)
-        worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL]
-        stack.enter_context(running(worker, state / "logs" / "worker.log"))
-        yield Addresses(api, mlflow)
+        stack.enter_context(alone(state, SERVE, "serves this state folder"))
+        api = stack.enter_context(prefect_api(state, _free(PREFECT_PORT), origins))
+        from flows.deployments import deploy  # Prefect reads its settings when it is imported
+
+        stack.enter_context(_reporting(state))
+        deploy(str(root))
+        mlflow = f"http://127.0.0.1:{_free(MLFLOW_PORT)}"
+        services = [mlflow_service(root, state, int(mlflow.rpartition(":")[2])), worker_service(state)]
+        yield Addresses(api, stack.enter_context(kept(state / SERVE, services, mlflow)), login(state))
+
+
+def watch(state: Path) -> None:
+    """Looks for runs whose process is gone, until it is interrupted. Raises RuntimeError where a keeper is gone."""
+    looked = time.monotonic()
+    while True:
+        time.sleep(POLL_S)
+        if running_in(state / SERVE) is None:
+            raise RuntimeError("the process that keeps worker and MLflow was killed: serve again")
+        if time.monotonic() - looked > LOOK_S:
+            _report(state)
+            looked = time.monotonic()
+
+
+@contextmanager
+def _reporting(state: Path) -> Iterator[None]:
+    """Tells the server of runs whose process is gone, before the block and after it."""
+    _report(state)
+    try:
+        yield
+    finally:
+        _report(state)
+
+
+def _report(state: Path) -> None:
+    from flows.runs import UNREACHABLE, report_dead
+
+    try:
+        report_dead(state, is_ours=served_api(state) is not None)
+    except UNREACHABLE as error:  # its keeper starts it again
+        log.info("Prefect's server does not answer now: %s", error)
+
+
+def worker_service(state: Path) -> Service:
+    """A worker of our pool."""
+    from flows.deployments import POOL
+
+    command = (sys.executable, "-P", "-m", "prefect", "worker", "start", "--pool", POOL, "--name", POOL)
+    return Service("worker", command, str(state / "logs" / "worker.log"), has_runs=True)
 
 
 def _free(port: int) -> int:
     """`port` if nobody listens on it, else another."""
-    return port if port and _is_free(port) else free_port()
+    return port if _is_free(port) else free_port()
 
 
 def _is_free(port: int) -> bool:

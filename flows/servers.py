@@ -1,21 +1,25 @@
-"""The servers of one machine: Prefect and MLflow, started quiet and stopped by process id."""
+"""The servers of one machine: which Prefect server a command uses, and MLflow; started quiet, kept by a keeper."""
 
 import os
-import signal
+import secrets
 import socket
 import subprocess
 import sys
-import time
+import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
-from tasks.processes import end_with_parent
+from flows.environment import changed
+from flows.keeper import Service, address_in, await_health, end_group, kept, running_in, start
 
-START_S = 120.0  # Prefect takes 4 to 10 s, MLflow up to 20 on a loaded machine
-STOP_S = 10.0
+PREFECT = "prefect"  # the folder under the state folder: database, login, keeper
+LOGIN = "login"
+ANSWER_S = 10.0  # that somebody else's server may take to say anything
+DRAIN_S = 2.0  # for the last log lines and events
 QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
@@ -28,6 +32,12 @@ QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
+PATIENT = {
+    "PREFECT_CLIENT_MAX_RETRIES": "8",  # bridges 8.5 minutes without a server; the default of 5 bridges one
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # seconds, the least that there is: who is silent is found soon
+}
+# Another profile of the user's, or the key of somebody else's server, would go before what we set.
+FOREIGN = ("PREFECT_API_KEY", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH")
 
 
 def free_port() -> int:
@@ -38,56 +48,148 @@ def free_port() -> int:
 
 
 @contextmanager
-def prefect_api(state: Path, port: int | None = None) -> Iterator[str]:
-    """The address of a Prefect API, set in PREFECT_API_URL: the one set already, else a quiet server of ours.
+def prefect_api(state: Path, port: int | None = None, origins: Sequence[str] = ()) -> Iterator[str]:
+    """The address of a Prefect API, which this process uses inside the block.
 
-    Must be entered before `prefect` is imported, because that is when it reads its settings.
+    It is, in this order, that of the environment or of Prefect's active profile, the server that serves this state
+    folder already, and one of ours that is started here, on `port` or a free one, and ends with its last user. Must
+    be entered before `prefect` is imported, because that is when it reads its settings.
+
+    Raises RuntimeError where the user's server does not answer, or ours does not come up.
     """
-    os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
-    if "PREFECT_API_URL" in os.environ:
-        yield os.environ["PREFECT_API_URL"]
-        return
-    port = port or free_port()
-    address = f"http://127.0.0.1:{port}/api"
-    ours = {
-        "PREFECT_HOME": str(state / "prefect"),
-        "PREFECT_API_URL": address,
-        "PREFECT_SERVER_API_PORT": str(port),
-        "PREFECT_SERVER_UI_API_URL": address,
-    }
-    os.environ.update(ours)
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    usual = {name: value for name, value in {**QUIET, **PATIENT}.items() if name not in os.environ}
+    with ExitStack() as stack:
+        stack.enter_context(changed(usual))
+        if given := given_api():
+            _require_answer(given)
+            yield given
+            return
+        folder = state / PREFECT
+        address = f"http://127.0.0.1:{port or free_port()}/api"
+        service = prefect_service(state, address, origins)
+        address = stack.enter_context(kept(folder, [service], address))
+        stack.enter_context(changed(client_environment(state, address)))
+        stack.callback(
+            _send_what_waits
+        )  # on an exception too: at exit Prefect would ask a stopped server for 75 s
+        yield address
+
+
+def given_api() -> str | None:
+    """The address that the environment or Prefect's active profile names. Prefect itself would be slow to ask."""
+    if address := os.environ.get("PREFECT_API_URL"):
+        return address
+    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    path = Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml")).expanduser()
+    ours, theirs = _profiles_of(_package() / "settings" / "profiles.toml"), _profiles_of(path)
+    name = os.environ.get("PREFECT_PROFILE") or theirs.get("active") or ours.get("active", "")
+    profiles = {**ours.get("profiles", {}), **theirs.get("profiles", {})}
+    return profiles.get(name, {}).get("PREFECT_API_URL")
+
+
+def _package() -> Path:
+    found = find_spec("prefect")  # without importing it
+    if found is None or found.origin is None:
+        raise RuntimeError("Prefect is not installed: pip install mcgurk")
+    return Path(found.origin).parent
+
+
+def _profiles_of(path: Path) -> dict:
+    if not path.is_file():
+        return {}
     try:
-        with running(command, state / "logs" / "prefect.log", f"{address}/health"):
-            yield address
-            _send_what_waits()
-    finally:
-        for name in ours:
-            os.environ.pop(name, None)
+        return tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path} is no TOML ({error}): mend it, or set PREFECT_API_URL") from error
+
+
+def _require_answer(address: str) -> None:
+    """Raises RuntimeError where nobody answers at the address of the user's server, whatever it says."""
+    try:
+        urllib.request.urlopen(f"{address}/health", timeout=ANSWER_S).close()  # noqa: S310  (the user's server)
+    except urllib.error.HTTPError:
+        return
+    except (OSError, ValueError) as error:
+        raise RuntimeError(
+            f"Prefect's server {address} does not answer ({error}): start it, or unset PREFECT_API_URL and the "
+            "profile that names it, and a server of our own is used"
+        ) from error
+
+
+def prefect_service(state: Path, address: str, origins: Sequence[str] = ()) -> Service:
+    """Our server, which wants a login, and answers no page but its own and those of `origins`."""
+    port = address.removesuffix("/api").rpartition(":")[2]
+    own = [f"http://{host}:{port}" for host in ("127.0.0.1", "localhost")]
+    environment = {
+        **client_environment(state, address),
+        "PREFECT_SERVER_API_PORT": port,
+        "PREFECT_SERVER_UI_API_URL": address,
+        "PREFECT_SERVER_API_AUTH_STRING": login(state),
+        "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
+        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": ",".join([*own, *origins]),
+        # In memory, leases are lost with the server, and it would end every run that renews one.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    }
+    return Service(
+        "Prefect's server",
+        (sys.executable, "-P", "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port),
+        str(state / "logs" / "prefect.log"),
+        f"{address}/health",
+        {name: value for name, value in environment.items() if value is not None},
+    )
+
+
+def client_environment(state: Path, address: str) -> dict[str, str | None]:
+    """What a process needs to use our server; None is what it must not have."""
+    return {
+        **dict.fromkeys(FOREIGN),
+        "PREFECT_HOME": str(state / PREFECT),
+        "PREFECT_API_URL": address,
+        "PREFECT_API_AUTH_STRING": login(state),
+        "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",  # no hidden second server on the same database
+    }
+
+
+def login(state: Path) -> str:
+    """`user:password` of our Prefect server: made once, and kept where only this account can read it."""
+    path = state / PREFECT / LOGIN
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(made, "w") as file:
+            file.write(f"mcgurk:{secrets.token_urlsafe(24)}")
+    return path.read_text()
+
+
+def served_api(state: Path) -> str | None:
+    """The address of our server that serves this state folder now."""
+    folder = state / PREFECT
+    return address_in(folder) if running_in(folder) else None
 
 
 def _send_what_waits() -> None:
-    """Log lines and events that Prefect still holds: at exit it would ask a stopped server for 75 s."""
+    """Sends the log lines and events that Prefect still holds."""
     if "prefect" not in sys.modules:
         return
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
     for service in (APILogWorker, EventsWorker):
-        service.drain_all(timeout=STOP_S)
+        service.drain_all(timeout=DRAIN_S)
 
 
-@contextmanager
-def mlflow_server(root: Path, state: Path, port: int | None = None) -> Iterator[str]:
-    """The address of an MLflow server over the runs of `root`."""
-    port, runs = port or free_port(), root / "mlruns"
+def mlflow_service(root: Path, state: Path, port: int) -> Service:
+    """An MLflow server over the runs of `root`, which answers to its own names only."""
+    runs = root / "mlruns"
     runs.mkdir(parents=True, exist_ok=True)
-    address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-P", "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--backend-store-uri", f"sqlite:///{runs / 'mlflow.db'}", "--workers", "1"]
     command += ["--artifacts-destination", str(runs / "artifacts")]
-    with running(command, state / "logs" / "mlflow.log", f"{address}/health"):
-        yield address
+    command += ["--allowed-hosts", f"127.0.0.1:{port},localhost:{port}"]
+    # Eight processes of 240 MB, for jobs that nobody gives it.
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    log, health = str(state / "logs" / "mlflow.log"), f"http://127.0.0.1:{port}/health"
+    return Service("MLflow", tuple(command), log, health, environment)
 
 
 @contextmanager
@@ -96,59 +198,21 @@ def running(command: Sequence[str], log_path: Path, health: str | None = None) -
 
     Raises RuntimeError with the end of its log if it does not come up.
     """
-    log_path.parent.mkdir(parents=True, exist_ok=True)
-    with log_path.open("ab") as log:
-        process = subprocess.Popen(  # noqa: S603  (our own command)
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=os.environ,
-            start_new_session=True,
-            preexec_fn=end_with_parent,  # one call of the kernel: safe beside other threads
-        )
+    service = Service(" ".join(command[:5]), tuple(command), str(log_path), health)
+    process = start(service)
     try:
-        if health:
-            _await_health(process, health, log_path)
+        await_health(process, service)
         yield process
     finally:
         stop(process)
 
 
-def stop(process: subprocess.Popen) -> None:
-    """Ends a process and its children: TERM twice (a Prefect worker needs it), then KILL."""
-    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is not None:
-            break
-        _signal_group(process.pid, number)
-        try:
-            process.wait(STOP_S / 2)
-        except subprocess.TimeoutExpired:
-            continue
-    _signal_group(process.pid, signal.SIGKILL)  # children that outlive it
-
-
-def _signal_group(pid: int, number: int) -> None:
-    try:
-        os.killpg(pid, number)
-    except ProcessLookupError:
-        return
-
-
-def _await_health(process: subprocess.Popen, address: str, log_path: Path) -> None:
-    ends = time.monotonic() + START_S
-    while time.monotonic() < ends and process.poll() is None:
-        try:
-            with urllib.request.urlopen(address, timeout=2) as answer:  # noqa: S310  (loopback)
-                if answer.status == 200:  # noqa: PLR2004
-                    return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    raise RuntimeError(f"{' '.join(process.args[:5])} did not come up: {_tail(log_path)}")  # pyright: ignore
-
-
-def _tail(path: Path) -> str:
-    return path.read_text(errors="replace").strip()[-800:]
+def stop(process: subprocess.Popen, within_s: float = 5.0) -> None:
+    """Ends a process and its children: TERM, then KILL."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(within_s)
+    end_group(process)
 
 
 def prefect_cli(arguments: Sequence[str], cwd: Path, environment: Mapping[str, str] | None = None) -> str:

@@ -6,6 +6,11 @@ Imports stand inside, so that `mcgurk --help` and each verb pay for what they ne
 import argparse
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flows.watchdog import Watchdog
 
 
 def _build_options(options: argparse.Namespace):
@@ -43,8 +48,9 @@ def build(options: argparse.Namespace) -> int:
 
     with prefect_api(pipeline.state):
         from flows.dataset import build_dataset
+        from flows.runs import outcome_of
 
-        digest = build_dataset(asked)
+        digest = outcome_of(lambda: build_dataset(asked))
     from tasks.funnel import measure_funnel
 
     print(funnel_text(measure_funnel(pipeline.root)))
@@ -136,16 +142,17 @@ def train(options: argparse.Namespace) -> int:
 
     with prefect_api(pipeline.state):
         from flows.experiment import ExperimentOptions, run_experiment
+        from flows.runs import outcome_of
         from flows.text import comparison_text, scores_text
 
         asked = ExperimentOptions(options.root, preset=options.preset, state=options.state, settings=settings)
         if len(compared) > 1:
             from flows.comparison import compare_models
 
-            print(comparison_text(compare_models(asked, compared)))
+            print(comparison_text(outcome_of(lambda: compare_models(asked, compared))))
             print(f"next: mcgurk serve --root {options.root}")
             return 0
-        results = run_experiment(replace(asked, model=options.model))
+        results = outcome_of(lambda: run_experiment(replace(asked, model=options.model)))
     print(f"{scores_text(results)}\n\n{results['reason']}\nreport  {results['report']}")
     print(f"next: mcgurk serve --root {options.root}")
     return 0
@@ -160,9 +167,40 @@ def demo(options: argparse.Namespace) -> int:
 
 def serve(options: argparse.Namespace) -> int:
     """Serves until it is interrupted."""
+    from flows.pipeline import state_folder
     from flows.serve import serve as run_servers
+    from schemas.storage import is_local, open_root
 
-    return run_servers(options.root, options.state)
+    root = open_root(options.root)
+    if not is_local(root):
+        raise ValueError(f"--root {options.root}: MLflow's database needs a disk: serve a local folder")
+    return run_servers(root, state_folder(root, options.state), options.origin)
+
+
+def deploy(options: argparse.Namespace) -> int:
+    """Puts pool, deployments and automation on the user's own Prefect server."""
+    from flows.servers import given_api, prefect_api
+    from schemas.storage import open_root
+
+    root = open_root(options.root)
+    if given_api() is None:
+        raise ValueError("no server: set PREFECT_API_URL or a Prefect profile; for one of ours, mcgurk serve")
+    with prefect_api(Path()) as address:
+        from flows.deployments import POOL, deploy
+
+        deploy(str(root))
+    print(f"deployed on {address} for {root}\nnext: prefect worker start --pool {POOL}")
+    return 0
+
+
+def swept(options: argparse.Namespace, watchdog: "Watchdog") -> None:
+    """Has what a stopped or killed command leaves half-written under its root removed."""
+    from flows.pipeline import state_folder
+    from schemas.storage import is_local, open_root
+
+    root = open_root(options.root)
+    if is_local(root):
+        watchdog.sweeps(root, state_folder(root, getattr(options, "state", None)))
 
 
 def _indexed(options: argparse.Namespace):

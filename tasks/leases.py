@@ -1,22 +1,44 @@
 """Leases: who may write what just now. Held by the kernel on local files, so that they end with the process.
 
 Correctness rests on identical bytes and atomic parts; a lease avoids double work, and gives the index's
-append-only slots the mutual exclusion that they need. It binds processes that share one state folder.
+append-only slots the mutual exclusion that they need. It binds processes that share one state folder. The file of
+a lease says who holds it, or held it last.
 """
 
 import fcntl
+import json
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
+
+from tasks.processes import Identity
 
 log = logging.getLogger(__name__)
 
 # What a process may hold, in the order in which it takes several: so that two never wait for each other.
 NAMES = ("segments", "clips", "features", "tars", "pages")
+FOLDER = "leases"
+BUILD = "build"  # held by every build, together with others
 TRAININGS = "trainings"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lease, and since when."""
+
+    identity: Identity
+    since: str  # as ISO 8601 has it
+
+    def __str__(self) -> str:
+        return f"process {self.identity.pid} on {self.identity.host}, since {self.since}"
+
+
+class HeldError(RuntimeError):
+    """Another process holds a lease that can't be waited for."""
 
 
 @contextmanager
@@ -27,28 +49,66 @@ def lease(state: Path, *names: str) -> Iterator[None]:
         raise ValueError(f"unknown lease {unknown}: use some of {', '.join(NAMES)}")
     with ExitStack() as stack:
         for name in sorted(names, key=NAMES.index):
-            stack.enter_context(_held(state / "leases" / name))
+            stack.enter_context(_held(state / FOLDER / name))
         yield
 
 
 @contextmanager
 def _held(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
+    with _opened(path) as file:
         if not _locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            file.seek(0)
-            log.info("waits for process %s, which writes %s here", file.read() or "?", path.name)
+            log.info("waits for %s, which writes %s here", holder_of(path) or "another process", path.name)
             fcntl.flock(file, fcntl.LOCK_EX)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        _sign(file)
         yield
+
+
+@contextmanager
+def free(state: Path, name: str) -> Iterator[bool]:
+    """Yields whether nobody holds the lease; inside the block, nobody else takes it then."""
+    with _opened(state / FOLDER / name) as file:
+        yield _locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def alone(state: Path, name: str, what: str) -> Iterator[None]:
+    """Inside the block no other process does `what` (a clause, for who is told) here. Raises HeldError at once."""
+    path = state / FOLDER / name
+    with _opened(path) as file:
+        if not _locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            raise HeldError(f"{holder_of(path) or 'another process'}, {what}: nothing was done")
+        _sign(file)
+        yield
+
+
+@contextmanager
+def building(state: Path, *, only_if_alone: bool = False) -> Iterator[None]:
+    """Inside the block this process builds here; builds take turns, a group of parts each.
+
+    Raises HeldError at once where another one builds and this one was to be alone, as a scheduled one is.
+    """
+    path = state / FOLDER / BUILD
+    with _opened(path) as file:
+        if only_if_alone and not _locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            raise HeldError(f"{holder_of(path) or 'another process'}, builds here: nothing was done")
+        fcntl.flock(file, fcntl.LOCK_SH)
+        _sign(file)
+        yield
+
+
+def holder_of(path: Path) -> Holder | None:
+    """Who holds the lease in that file, or held it last."""
+    try:
+        told = json.loads(path.read_text())
+        return Holder(Identity(told["host"], told["boot"], told["pid"], told["started"]), told["since"])
+    except (OSError, ValueError, KeyError, TypeError):  # none yet, or written just now
+        return None
 
 
 @contextmanager
 def training_mark(state: Path, digest: str) -> Iterator[None]:
     """Inside the block, version `digest` is being read: `prune` leaves it alone."""
-    with _open_mark(state, digest) as file:
+    with _opened(state / TRAININGS / digest) as file:
         fcntl.flock(file, fcntl.LOCK_SH)  # trainings do not exclude each other
         yield
 
@@ -56,17 +116,23 @@ def training_mark(state: Path, digest: str) -> Iterator[None]:
 @contextmanager
 def unread(state: Path, digest: str) -> Iterator[bool]:
     """Yields whether no training reads version `digest`; inside the block, none begins to."""
-    with _open_mark(state, digest) as file:
+    with _opened(state / TRAININGS / digest) as file:
         yield _locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _open_mark(state: Path, digest: str) -> IO[str]:
-    path = state / TRAININGS / digest
+def _opened(path: Path) -> IO[str]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("a")
+    return path.open("a+")
 
 
-def _locks(file, how: int) -> bool:
+def _sign(file: IO[str]) -> None:
+    holder = {**asdict(Identity.own()), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+    file.truncate(0)
+    file.write(json.dumps(holder))
+    file.flush()
+
+
+def _locks(file: IO[str], how: int) -> bool:
     try:
         fcntl.flock(file, how)
     except BlockingIOError:

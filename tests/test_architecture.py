@@ -26,6 +26,8 @@ ONLY_IN = {
         "flows/comparison.py",
         "flows/servers.py",
         "flows/credentials.py",
+        "flows/runs.py",
+        "flows/deployments.py",
     },
     "dask": {"flows/compute.py"},
     "distributed": {"flows/compute.py"},

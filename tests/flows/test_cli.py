@@ -9,7 +9,6 @@ from real_servers import REPOSITORY
 
 from flows.cli import VERBS, ids_apart, main, parser
 from flows.pipeline import BuildOptions, parts_asked, resolve, stages_asked
-from flows.serve import serve
 
 BUILD = {
     "--root", "--preset", "--segments", "--labels", "--per-class", "--sample", "--source", "--window", "--from",
@@ -27,7 +26,8 @@ OPTIONS = {
     "verify": {"--root", "--state", "--rebuild", "--compute", "--json"},
     "prune": {"--root", "--state"},
     "forget": {"video_ids", "--root", "--state"},
-    "serve": {"--root", "--state"},
+    "serve": {"--root", "--state", "--origin"},
+    "deploy": {"--root"},
 }
 
 
@@ -124,6 +124,6 @@ def test_from_starts_at_a_stage_and_an_unknown_one_names_the_choices(tmp_path):
         resolve(BuildOptions(str(tmp_path), from_stage="shard"))
 
 
-def test_a_root_on_a_store_is_not_served():
-    with pytest.raises(ValueError, match="MLflow's database needs a disk"):
-        serve("s3://bucket/root", None)
+def test_a_root_on_a_store_is_not_served(tmp_path, capsys):
+    assert main(["serve", "--root", "s3://bucket/root", "--state", str(tmp_path)]) == 2
+    assert "MLflow's database needs a disk" in capsys.readouterr().err

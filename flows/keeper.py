@@ -1,0 +1,281 @@
+"""The keeper of services: a process that starts them, restarts what dies, and ends them when nobody uses them.
+
+Who uses the services of a folder holds a shared lock on its file `users`; the kernel lets go of it when that
+process ends, however it ends. So several commands share one server, and the last one turns off the light.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from flows.watchdog import MARK
+from schemas.manifest import write_text
+from tasks.processes import Identity, end, end_with_parent, marked
+
+log = logging.getLogger(__name__)
+
+KEPT = "MCGURK_KEPT"  # in the environment of all that a keeper starts: the folder of its services
+USERS, STARTING, UP = "users", "starting", "up.json"
+START_S = 120.0  # Prefect takes 4 to 10 s, MLflow up to 20 on a loaded machine
+POLL_S = 0.1
+RESTART_S = 1.0  # before what has died is started again; twice as long each time, up to the next
+MOST_RESTART_S = 60.0
+STEADY_S = 60.0  # a service that has run for so long begins with the shortest wait again
+END_S = 1.0  # that services may take to end until they are killed: their databases stand that
+RUN_END_S = 1.5  # and flow runs before them: they report their end to a server that is still there
+OF_A_RUN = "PREFECT__FLOW_RUN_ID"
+TAIL_CHARACTERS = 800
+_STARTED: list[subprocess.Popen] = []  # keepers, which may outlive whoever asked for them
+
+
+@dataclass(frozen=True)
+class Service:
+    """A process that is to run: `health` is an address that answers once it is up."""
+
+    name: str
+    command: tuple[str, ...]
+    log: str
+    health: str | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    has_runs: bool = False  # it starts flow runs, which are ended before it
+
+
+@contextmanager
+def kept(folder: Path, services: Sequence[Service], address: str) -> Iterator[str]:
+    """Inside the block the services of `folder` run; yields the address of those that do, started here or before.
+
+    Raises RuntimeError with the end of its log for one that does not come up.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / USERS).open("a") as users:
+        fcntl.flock(users, fcntl.LOCK_SH)  # waits for a keeper that ends its services just now
+        with (folder / STARTING).open("a") as starting:
+            fcntl.flock(starting, fcntl.LOCK_EX)
+            if running_in(folder) is None:
+                _start(folder, services, address)
+        keeper = running_in(folder)
+        try:
+            yield address_in(folder)
+        finally:
+            fcntl.flock(users, fcntl.LOCK_UN)
+            is_last = _is_free(users)
+            fcntl.flock(users, fcntl.LOCK_UN)
+            if is_last and keeper:
+                _await_end(folder, keeper)
+
+
+def running_in(folder: Path) -> Identity | None:
+    """The keeper that keeps services of that folder up, if there is one."""
+    with suppress(OSError, ValueError, KeyError):
+        told = json.loads((folder / UP).read_text())
+        keeper = Identity(**told["keeper"])
+        return keeper if keeper.process else None
+    return None
+
+
+def address_in(folder: Path) -> str:
+    """The address of the services that run there. Raises FileNotFoundError where none do."""
+    return json.loads((folder / UP).read_text())["address"]
+
+
+def _start(folder: Path, services: Sequence[Service], address: str) -> None:
+    """Ends what an earlier keeper left when it was killed, and starts one."""
+    (folder / UP).unlink(missing_ok=True)
+    end(marked(KEPT, str(folder)), within_s=END_S)
+    told = {"folder": str(folder), "address": address, "services": [asdict(one) for one in services]}
+    environment = {name: value for name, value in os.environ.items() if name not in (MARK, "TMPDIR")}
+    with (folder / "keeper.log").open("ab") as output:
+        process = subprocess.Popen(  # noqa: S603  (our own command)
+            [sys.executable, "-P", "-m", "flows.keeper"],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            env={**environment, KEPT: str(folder)},
+            start_new_session=True,
+        )
+    _STARTED.append(process)
+    if process.stdin is None:
+        raise AssertionError("a pipe was asked for")
+    process.stdin.write(json.dumps(told).encode())
+    process.stdin.close()
+    ends = time.monotonic() + START_S * len(services)
+    while running_in(folder) is None:
+        if process.poll() is not None or time.monotonic() > ends:
+            raise RuntimeError(_tail(folder / "keeper.log"))
+        time.sleep(POLL_S)
+
+
+def _await_end(folder: Path, keeper: Identity) -> None:
+    """Waits until the keeper has ended its services, or somebody else uses them."""
+    began = time.monotonic()
+    while keeper.process and time.monotonic() - began < RUN_END_S + 2 * END_S:
+        if (folder / UP).is_file() and time.monotonic() - began > 10 * POLL_S:
+            return
+        time.sleep(POLL_S)
+    for process in _STARTED:
+        process.poll()  # so that none is left as a zombie
+
+
+@dataclass
+class _Running:
+    """A service with its process, and when it may be started again."""
+
+    service: Service
+    process: subprocess.Popen
+    began: float
+    wait_s: float = RESTART_S
+    again: float | None = None
+
+
+class Keeper:
+    """Runs services until nobody uses them."""
+
+    def __init__(self, folder: Path, services: Sequence[Service]) -> None:
+        self.folder = folder
+        self.services = services
+        self.running: list[_Running] = []
+
+    def keep(self, address: str) -> None:
+        """Starts the services in order, keeps them up, and ends them in reverse."""
+        try:
+            for service in self.services:
+                self.running.append(_Running(service, start(service), time.monotonic()))
+                await_health(self.running[-1].process, service)
+            up = {"keeper": asdict(Identity.own()), "address": address}
+            write_text(self.folder / UP, json.dumps(up))
+            with (self.folder / USERS).open("a") as users:
+                while not _is_free(users):
+                    for one in self.running:
+                        self._revive(one)
+                    time.sleep(POLL_S)
+                self._end()  # before the lock goes: who comes now waits
+        finally:
+            self._end()
+
+    def _revive(self, one: _Running) -> None:
+        now = time.monotonic()
+        if one.process.poll() is None:
+            return
+        if one.again is None:
+            is_steady = now - one.began > STEADY_S
+            one.wait_s = RESTART_S if is_steady else min(2 * one.wait_s, MOST_RESTART_S)
+            one.again = now + one.wait_s
+            log.warning("%s ended with code %s: starts again", one.service.name, one.process.returncode)
+        elif now >= one.again:
+            end_group(one.process)  # what it started may hold its port
+            one.process, one.began, one.again = start(one.service), now, None
+
+    def _end(self) -> None:
+        """Ends flow runs first: whoever starts them would kill them. What doesn't go in time is killed."""
+        (self.folder / UP).unlink(missing_ok=True)
+        if any(one.service.has_runs for one in self.running):
+            end([one for one in marked(KEPT, str(self.folder)) if _is_run(one)], signal.SIGTERM, RUN_END_S)
+        for one in self.running:
+            one.process.terminate()
+        ends = time.monotonic() + END_S
+        for one in self.running:
+            with suppress(subprocess.TimeoutExpired):
+                one.process.wait(max(0.0, ends - time.monotonic()))
+            end_group(one.process)
+        self.running = []
+        end(marked(KEPT, str(self.folder)), within_s=END_S)
+
+
+def _is_run(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return OF_A_RUN in process.environ()
+    return False
+
+
+def start(service: Service) -> subprocess.Popen:
+    """A service's process, which the kernel ends with this one."""
+    path = Path(service.log)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as output:
+        return subprocess.Popen(  # noqa: S603  (our own command)
+            service.command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**os.environ, **service.environment},
+            start_new_session=True,
+            preexec_fn=_begin,
+        )
+
+
+def _begin() -> None:
+    """Between fork and exec: a few calls of the kernel, safe beside other threads."""
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a worker that ignores it does not stop by SIGTERM either
+
+
+def await_health(process: subprocess.Popen, service: Service) -> None:
+    """Waits until a service answers. Raises RuntimeError with the end of its log if it does not."""
+    ends = time.monotonic() + START_S
+    while service.health and not answers(service.health):
+        if process.poll() is not None or time.monotonic() > ends:
+            raise RuntimeError(f"{service.name} did not come up: {_tail(Path(service.log))}")
+        time.sleep(POLL_S)
+
+
+def answers(address: str) -> bool:
+    """Whether a server on loopback answers there, and well."""
+    try:
+        with urllib.request.urlopen(address, timeout=2) as answer:  # noqa: S310  (loopback)
+            return answer.status == 200  # noqa: PLR2004
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def end_group(process: subprocess.Popen) -> None:
+    """Kills a process that leads a session of its own, and what it started there."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _is_free(users: IO[str]) -> bool:
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _tail(path: Path) -> str:
+    return path.read_text(errors="replace").strip()[-TAIL_CHARACTERS:]
+
+
+def _unmoved(number: int, frame: object) -> None:
+    del number, frame
+
+
+def main() -> None:
+    """Keeps the services that are named on standard input."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _unmoved)  # it ends with its users; ignored, its services would ignore it too
+    told = json.load(sys.stdin)
+    services = [Service(**{**one, "command": tuple(one["command"])}) for one in told["services"]]
+    try:
+        Keeper(Path(told["folder"]), services).keep(told["address"])
+    except RuntimeError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

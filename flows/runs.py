@@ -1,0 +1,154 @@
+"""Flow runs and the processes that execute them: who is at work, and what became of runs whose process is gone.
+
+A server calls a run `Running` until somebody says otherwise, and a process that was killed says nothing. So each
+run leaves a note of its process in the state folder, and whoever starts next tells the server what ended.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+import httpx
+import psutil
+from prefect import get_client
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.context import FlowRunContext
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.runtime import flow_run
+from prefect.states import Crashed
+
+from flows.keeper import OF_A_RUN
+from schemas.manifest import write_text
+from tasks.processes import Identity, end, marked
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+_DONE: ContextVar[list[Any] | None] = ContextVar("done", default=None)
+
+FOLDER = "runs"  # in the state folder: a note a run that is at work
+AT_WORK = ("RUNNING", "PENDING", "CANCELLING")
+UNREACHABLE = (httpx.HTTPError, PrefectHTTPStatusError)  # the server, or what stands before it
+BEGIN_S = 60.0  # within which a worker has started the process of a run that it has taken
+END_S = 5.0  # that a killed process may take to go
+
+
+@contextmanager
+def noted(state: Path) -> Iterator[None]:
+    """Inside the block the state folder says that this process executes the flow run that it is in."""
+    run_id = flow_run.id
+    if run_id is None:  # called without Prefect's engine
+        yield
+        return
+    path = state / FOLDER / f"{UUID(run_id)}.json"
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    write_text(path, json.dumps({**asdict(Identity.own()), "since": since}))
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def outcome_of(call: Callable[[], T]) -> T:
+    """What a flow returns; what it noted by `returned`, where the server could not be told of its end.
+
+    Raises RuntimeError where the server was lost before that.
+    """
+    done: list[Any] = []
+    token = _DONE.set(done)
+    try:
+        return call()
+    except UNREACHABLE as error:
+        if not done:
+            raise RuntimeError(f"Prefect's server is lost: {error}") from error
+        log.warning("it is done, though Prefect's server could not be told: %s", error)
+        return done[-1]
+    finally:
+        _DONE.reset(token)
+
+
+def returned(value: T) -> T:
+    """The value that a flow is about to return: from here on its work is done, whatever becomes of its server."""
+    if (done := _DONE.get()) is not None:
+        done.append(value)
+    return value
+
+
+def is_scheduled() -> bool:
+    """Whether the flow run that we are in is one of a deployment."""
+    context = FlowRunContext.get()
+    return bool(context and context.flow_run and context.flow_run.deployment_id)
+
+
+def processes_of(state: Path) -> dict[str, Identity]:
+    """The process of each flow run that was noted here and has not ended well."""
+    found = {}
+    for path in (state / FOLDER).glob("*.json"):
+        with suppress(OSError, ValueError, KeyError):  # it ended just now
+            told = json.loads(path.read_text())
+            found[path.stem] = Identity(told["host"], told["boot"], told["pid"], told["started"])
+    return found
+
+
+def report_dead(state: Path, *, is_ours: bool) -> list[str]:
+    """Has runs `Crashed` whose process on this machine is gone; returns their names.
+
+    `is_ours`: the server is that of this state folder, so all its processes are of this machine.
+    """
+    with get_client(sync_client=True) as client:
+        crashed = [_report(client, state, run_id, one) for run_id, one in processes_of(state).items()]
+        if is_ours:
+            crashed += [_crash(client, run, "it has no process") for run in _without_process(client, state)]
+    return [name for name in crashed if name]
+
+
+def _report(client: SyncPrefectClient, state: Path, run_id: str, process: Identity) -> str | None:
+    """The name of a run that was reported, where its process is gone."""
+    if process.may_live:
+        return None
+    name = None
+    with suppress(ObjectNotFound):  # of another server, or deleted
+        run = client.read_flow_run(UUID(run_id))
+        if run.state and not run.state.is_final():
+            name = _crash(client, run, f"process {process.pid} on {process.host} is gone")
+    (state / FOLDER / f"{run_id}.json").unlink(missing_ok=True)
+    return name
+
+
+def _without_process(client: SyncPrefectClient, state: Path) -> Iterator[FlowRun]:
+    """Runs of deployments that a worker began, and that no process executes now."""
+    kinds = FlowRunFilter.model_validate({"state": {"type": {"any_": list(AT_WORK)}}})
+    notes, begun_before = processes_of(state), datetime.now(UTC) - timedelta(seconds=BEGIN_S)
+    for run in client.read_flow_runs(flow_run_filter=kinds):
+        is_begun = run.deployment_id and run.state and run.state.timestamp < begun_before
+        if is_begun and str(run.id) not in notes and not marked(OF_A_RUN, str(run.id)):
+            yield run
+
+
+def _crash(client: SyncPrefectClient, run: FlowRun, why: str) -> str:
+    client.set_flow_run_state(run.id, Crashed(message=f"{why}: the next run does the rest"))
+    log.warning("run %s: %s; it is Crashed now", run.name, why)
+    return run.name
+
+
+def end_declared_dead(state: Path) -> None:
+    """Ends processes of this machine whose run the server has declared dead, a stopped one too: they hold leases."""
+    with get_client(sync_client=True) as client:
+        for run_id, identity in processes_of(state).items():
+            process = identity.process
+            if process is None or process.pid == psutil.Process().pid:
+                continue
+            with suppress(ObjectNotFound):
+                run = client.read_flow_run(UUID(run_id))
+                if run.state and run.state.type == StateType.CRASHED:
+                    log.warning("ends process %d of run %s, which was declared dead", process.pid, run.name)
+                    end([process], within_s=END_S)
+                    (state / FOLDER / f"{run_id}.json").unlink(missing_ok=True)

@@ -1,0 +1,131 @@
+"""The watchdog of a command: a small process beside it, which ends what is left of it, however it ends.
+
+It holds one end of a pipe. While the other end is open the command lives; `stop` on it says that a signal has
+come, and that the command has GRACE_S to end by itself. What the command starts bears its mark.
+"""
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+from uuid import uuid4
+
+from flows.environment import changed
+from tasks.processes import end, marked
+
+MARK = "MCGURK_COMMAND"  # in the environment of all that a command starts
+GRACE_S = 4.0  # from a signal until what is left is killed
+POLL_S = 0.5  # between two looks whether the command is there: a forked child may hold the pipe open
+END_S = 1.0  # that killed processes may take to go
+READ_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Watchdog:
+    """The command's end of the pipe."""
+
+    pipe: IO[bytes]
+
+    def stop(self) -> None:
+        """Says that a signal has come: the command ends within GRACE_S, or is killed."""
+        self._say("stop")
+
+    def sweeps(self, root: Path, state: Path) -> None:
+        """Has what is half-written under a local root removed after a stop or a kill, unless others write there."""
+        self._say(f"sweep\t{root}\t{state}")
+
+    def done(self) -> None:
+        """Says that the command has ended by itself: there is nothing to sweep."""
+        self._say("done")
+
+    def _say(self, line: str) -> None:
+        with suppress(BrokenPipeError):  # it was killed: the next start ends what this one leaves
+            self.pipe.write(f"{line}\n".encode())
+            self.pipe.flush()
+
+
+@contextmanager
+def watched() -> Iterator[Watchdog]:
+    """Inside the block a watchdog stands beside this process, and what is started there bears its mark.
+
+    Temporary files go to a folder that the watchdog removes.
+    """
+    mark, folder = uuid4().hex, tempfile.mkdtemp(prefix="mcgurk-")
+    command = [sys.executable, "-P", "-m", "flows.watchdog", mark, str(os.getpid()), folder]
+    process = subprocess.Popen(  # noqa: S603  (our own command)
+        command, stdin=subprocess.PIPE, start_new_session=True
+    )
+    if process.stdin is None:
+        raise AssertionError("a pipe was asked for")
+    try:
+        with changed({MARK: mark, "TMPDIR": folder}), _temporary_files_in(folder):
+            yield Watchdog(process.stdin)
+    finally:
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+        process.wait()
+
+
+@contextmanager
+def _temporary_files_in(folder: str) -> Iterator[None]:
+    before = tempfile.tempdir
+    tempfile.tempdir = folder
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+
+
+def main() -> None:
+    """Waits for the end of the command, and ends what bears its mark."""
+    mark, parent, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    roots = _await_end(parent)
+    end(marked(MARK, mark), within_s=END_S)
+    for root, state in roots:
+        _sweep(root, state)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _await_end(parent: int) -> list[tuple[Path, Path]]:
+    """Waits until the command has ended, and kills it where it was to stop and didn't; returns what to sweep."""
+    said, ends = b"", float("inf")
+    while os.getppid() == parent:
+        if time.monotonic() > ends:
+            os.kill(parent, signal.SIGKILL)
+        if not select.select([0], [], [], POLL_S)[0]:
+            continue
+        more = os.read(0, READ_BYTES)
+        if not more:
+            break
+        said += more
+        if b"stop\n" in more:
+            ends = min(ends, time.monotonic() + GRACE_S - POLL_S)
+    lines = [line.split("\t") for line in said.decode().splitlines()]
+    is_done = ["done"] in lines
+    return [(Path(line[1]), Path(line[2])) for line in lines if line[0] == "sweep" and not is_done]
+
+
+def _sweep(root: Path, state: Path) -> None:
+    """Removes what was left half-written under a root, where no other process writes."""
+    from tasks.leases import NAMES, free
+    from tasks.leavings import remove_leavings
+
+    for name in NAMES:
+        with free(state, name) as is_free:
+            if is_free:
+                remove_leavings(root, name)
+
+
+if __name__ == "__main__":
+    main()
