@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 from dask.system import CPU_COUNT
 
-from flows.compute import local_cluster, open_compute
+from flows.compute import local_map, open_compute
 from flows.presets import standard
 from flows.servers import prefect_api
 from schemas.clip import CLIPS
@@ -139,7 +139,7 @@ def speedup(folder: Path, media: Sequence[Path]) -> Iterator[Row]:
     took, bare = {}, {}
     for num_workers in (1, 2):
         root = write_root(folder / f"workers{num_workers}", media, FOR_SPEED)
-        with local_cluster(num_workers) as local, open_compute(local.scheduler_address) as map_items:
+        with local_map(num_workers) as map_items:
             few = list(batches(root, PROFILE))[: 2 * num_workers]
             list(map_items(extract_batch, few))  # processes have started
             stage = extract.stage(root, PROFILE)
@@ -158,7 +158,7 @@ def speedup(folder: Path, media: Sequence[Path]) -> Iterator[Row]:
 def memory(folder: Path, media: Sequence[Path]) -> Iterator[Row]:
     """Resident memory of workers and media processes along FOR_MEMORY clips of one second."""
     root, seen = write_root(folder / "memory", media, FOR_MEMORY), {}
-    with local_cluster(2) as local, open_compute(local.scheduler_address) as map_items:
+    with local_map(2) as map_items:
 
         def watched(function: Callable, items: Sequence) -> Iterator:
             for number, result in enumerate(map_items(function, items), start=1):

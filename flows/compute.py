@@ -1,16 +1,25 @@
 """Where parts run: in process, on a local Dask cluster, or on a cluster by address."""
 
 import logging
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
+from statistics import median
+from typing import Any
 
 import dask
 from dask.system import CPU_COUNT
-from distributed import Client, Future, LocalCluster
-from distributed import as_completed as dask_as_completed
+from distributed import Client, Future, LocalCluster, Security, get_worker, wait
 from distributed.comm import CommClosedError
+
+from flows.environment import as_it_was
+from tasks import progress
+
+log = logging.getLogger(__name__)
 
 Map = Callable[[Callable, Sequence], Iterable]
 PAGES = "127.0.0.1:0"  # Dask's pages: None would mean every interface
@@ -27,6 +36,15 @@ QUIET = {
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 64 << 20,
 }
 
+SPAWNED = "distributed.nanny.pre-spawn-environ"
+SIGNS = "mcgurk-signs-of-life"
+LOOK_S = 5.0  # between two looks for silent workers, where no batch ends
+TOLD_S = 60.0  # of silence, before a person is told
+LEAST_SILENCE_S = 300.0  # a clip may take two media processes of 120 s
+SILENCE_OF_MEDIAN = 20
+MEDIAN_OF = 1000  # batches before
+MOST_RESTARTS = 2  # of the worker of one batch
+
 
 @contextmanager
 def open_compute(spec: str) -> Iterator[Map]:
@@ -34,22 +52,33 @@ def open_compute(spec: str) -> Iterator[Map]:
 
     `threads` has no crash containment; `local` is a Dask cluster of one process a core on loopback; an
     address as `tcp://scheduler:8786` (or `tls://`, with the certificates that Dask's configuration names) is a
-    cluster of yours whose workers have mcgurk installed.
+    cluster of yours whose workers have mcgurk installed. What hangs on a worker with a nanny is begun again there.
     """
-    logging.getLogger("distributed").setLevel(logging.WARNING)  # Prefect turns its INFO on
-    if spec == "threads":
-        with ThreadPoolExecutor(CPU_COUNT) as pool:
-            yield lambda function, items: _in_threads(pool, function, items)
-    elif spec == "local":
-        with local_cluster() as cluster, Client(cluster) as client:
-            yield lambda function, items: _on_dask(client, function, items)
-    elif "://" in spec:
-        with dask.config.set(QUIET), _naming_the_lost(spec), Client(spec) as client:
-            yield lambda function, items: _on_dask(client, function, items)
-    else:
-        raise ValueError(
-            f"--compute {spec}: use threads, local or the address of a scheduler (tcp://host:8786)"
-        )
+    with _quiet():
+        if spec == "threads":
+            with ThreadPoolExecutor(CPU_COUNT) as pool:
+                yield lambda function, items: _in_threads(pool, function, items)
+        elif spec == "local":
+            with local_map() as map_items:
+                yield map_items
+        elif "://" in spec:
+            with dask.config.set(QUIET), _naming_the_lost(spec), Client(spec) as client:
+                yield partial(_on_dask, client)
+        else:
+            raise ValueError(
+                f"--compute {spec}: use threads, local or the address of a scheduler (tcp://host:8786)"
+            )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    logger = logging.getLogger("distributed")
+    before = logger.level
+    logger.setLevel(logging.WARNING)  # Prefect turns its INFO on
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextmanager
@@ -64,19 +93,25 @@ def _naming_the_lost(address: str) -> Iterator[None]:
 
 
 @contextmanager
-def local_cluster(num_workers: int = CPU_COUNT) -> Iterator[LocalCluster]:
-    """A Dask cluster on this machine, a process of one thread for each of the cores that we may use."""
-    with dask.config.set(QUIET):
+def local_map(num_workers: int = CPU_COUNT) -> Iterator[Map]:
+    """`map(function, items)` on a cluster on this machine: a process of one thread for each core that we may use.
+
+    It speaks TLS with a certificate of its own: loopback is no authentication, and who reaches a scheduler without
+    can run code as we do.
+    """
+    with dask.config.set(QUIET), as_it_was(dask.config.get(SPAWNED)):  # Dask sets it in this process too
         cluster = LocalCluster(
             n_workers=num_workers,
             threads_per_worker=1,
             host="127.0.0.1",
+            protocol="tls://",
+            security=Security.temporary(),
             dashboard_address=PAGES,
             worker_dashboard_address=PAGES,
             silence_logs=logging.ERROR,
         )
-        with cluster:
-            yield cluster
+        with cluster, Client(cluster) as client:
+            yield partial(_on_dask, client)
 
 
 def _in_threads(pool: ThreadPoolExecutor, function: Callable, items: Sequence) -> Iterator:
@@ -89,18 +124,107 @@ def _in_threads(pool: ThreadPoolExecutor, function: Callable, items: Sequence) -
             future.cancel()  # what was not begun, where one has failed
 
 
-def _on_dask(client: Client, function: Callable, items: Sequence) -> Iterator:
-    """A sliding window of futures, each released when its result is here."""
-    waiting = iter(items)
+def _on_dask(client: Client, function: Callable, items: Iterable) -> Iterator:
+    """A sliding window of futures, each released when its result is here.
+
+    A worker that gives no sign of life for too long is restarted, and what it had is given again.
+    """
+    waiting, patience = iter(items), Patience(client)
     threads: Mapping[str, int] = client.nthreads()  # pyright: ignore[reportAssignmentType]
     window = WINDOW * max(1, sum(threads.values()))
-    running = dask_as_completed(_submitted(client, function, islice(waiting, window)))
-    for future in running:
-        yield future.result()
-        future.release()
-        for following in _submitted(client, function, islice(waiting, 1)):
-            running.add(following)
+    call = partial(_signed, function)
+    running = set(_submitted(client, call, islice(waiting, window)))
+    with patience.listening():
+        while running:
+            try:
+                done, running = wait(  # pyright: ignore[reportGeneralTypeIssues]
+                    running, LOOK_S, return_when="FIRST_COMPLETED"
+                )
+            except TimeoutError:
+                patience.look()
+                continue
+            for future in done:
+                result, seconds = future.result()
+                patience.batch_ended(future, seconds)
+                future.release()
+                running.update(_submitted(client, call, islice(waiting, 1)))
+                yield result
 
 
 def _submitted(client: Client, function: Callable, items: Iterable) -> list[Future]:
     return [client.submit(function, item, pure=False) for item in items]
+
+
+def _signed(function: Callable, item: Any) -> tuple[Any, float]:
+    """On a worker: what `function` makes of an item, and how long it took; parts of it are signs of life."""
+    worker, began = get_worker(), time.monotonic()
+    worker.log_event(SIGNS, worker.address)
+    with progress.told_to(lambda: worker.log_event(SIGNS, worker.address)):
+        result = function(item)
+    worker.log_event(SIGNS, worker.address)
+    return result, time.monotonic() - began
+
+
+class Patience:
+    """How long a worker may be silent: 20 times as long as a batch usually takes, and 5 minutes at least.
+
+    Dask has no limit for a task, and a worker whose thread waits for ever still answers its scheduler.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.last: dict[str, float] = {}  # worker -> when it gave a sign of life
+        self.took: deque[float] = deque(maxlen=MEDIAN_OF)
+        self.restarts: Counter[Any] = Counter()  # of a batch's worker
+
+    @property
+    def silence_s(self) -> float:
+        """How long is too long."""
+        return max(LEAST_SILENCE_S, SILENCE_OF_MEDIAN * median(self.took) if self.took else 0.0)
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Inside the block signs of life are heard."""
+        self.client.subscribe_topic(SIGNS, self._heard)
+        try:
+            yield
+        finally:
+            self.client.unsubscribe_topic(SIGNS)
+
+    def batch_ended(self, future: Future, seconds: float) -> None:
+        """Notes how long a batch took."""
+        self.took.append(seconds)
+        self.restarts.pop(future.key, None)
+
+    def look(self) -> None:
+        """Restarts workers that have work and were silent for too long. Raises RuntimeError where that did not help."""
+        now = time.monotonic()
+        processing: Mapping[str, Sequence[str]] = self.client.processing()  # pyright: ignore[reportAssignmentType]
+        for worker, keys in processing.items():
+            silent_s = now - self.last.setdefault(worker, now)
+            if not keys:
+                self.last[worker] = now
+            elif silent_s > self.silence_s:
+                self._restart(worker, keys, silent_s)
+            elif silent_s > TOLD_S:
+                log.warning("worker %s: no sign of life for %.0f s", worker, silent_s)
+
+    def _heard(self, event: tuple[float, str]) -> None:
+        self.last[event[1]] = time.monotonic()
+
+    def _restart(self, worker: str, keys: Sequence[str], silent_s: float) -> None:
+        self.restarts.update(keys)
+        if max(self.restarts[key] for key in keys) > MOST_RESTARTS:
+            raise RuntimeError(
+                f"a batch hung on {MOST_RESTARTS + 1} workers, the last time for {silent_s:.0f} s"
+            )
+        log.warning(
+            "worker %s: no sign of life for %.0f s; it starts anew, and its work with it", worker, silent_s
+        )
+        try:
+            self.client.restart_workers([worker])
+        except ValueError as error:  # it has no nanny
+            raise RuntimeError(
+                f"worker {worker} hangs for {silent_s:.0f} s and can't be restarted from here ({error}): restart it"
+            ) from error
+        self.last.pop(worker, None)

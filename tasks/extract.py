@@ -26,7 +26,7 @@ from tasks.measure import measured
 from tasks.members import feature_path, fragment_path, fragment_paths, join_members, write_fragment
 from tasks.parts import Inputs, Stage, carried, commit_part, read_inputs, reusable_rows
 from tasks.prints import prints_of
-from tasks.progress import tracked
+from tasks.progress import sign_of_life, tracked
 
 log = logging.getLogger(__name__)
 
@@ -194,6 +194,7 @@ def extract_batch(batch: Batch) -> tuple[int, list[Row]]:
         )
     rows, made = [], defaultdict(dict)
     for clip, names in batch.clips:
+        sign_of_life()
         try:
             row, members = extract_clip(batch, clip, names)
         except ItemError as error:

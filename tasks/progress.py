@@ -2,11 +2,30 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 T = TypeVar("T")
 EVERY_S = 5.0
+_TOLD: ContextVar[Callable[[], None] | None] = ContextVar("told", default=None)
+
+
+@contextmanager
+def told_to(listener: Callable[[], None]) -> Iterator[None]:
+    """Inside the block `listener` is called at each sign of life of this thread."""
+    token = _TOLD.set(listener)
+    try:
+        yield
+    finally:
+        _TOLD.reset(token)
+
+
+def sign_of_life() -> None:
+    """Says that a piece of long work is done: who works on it does not hang."""
+    if (listener := _TOLD.get()) is not None:
+        listener()
 
 
 def tracked(items: Iterable[T], total: int, what: str, log: logging.Logger) -> Iterator[T]:

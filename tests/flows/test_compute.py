@@ -1,18 +1,26 @@
 """Where parts run changes neither results nor errors."""
 
+import logging
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import dask
 import preloaded
 import psutil
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster, Security
 from roots import Root, write_clips
 
-from flows.compute import PAGES, local_cluster, open_compute
+from flows import compute
+from flows.compute import PAGES, local_map, open_compute
 from schemas.shard import read_version
+from tasks import progress
 from tasks.index import IndexConfig
+
+LEVEL = logging.getLogger("distributed").level
 
 # Dask leaves a socket to the garbage collector for every cluster.
 pytestmark = pytest.mark.filterwarnings(
@@ -56,7 +64,7 @@ def test_one_worker_and_four_make_the_same_bytes(tmp_path):
     for num_workers in (1, 4):
         root = Root(tmp_path / f"root{num_workers}", f"folder:{tmp_path / 'media'}", lists)
         root.config = IndexConfig(part_size=12, val_share=0.0)
-        with local_cluster(num_workers) as cluster, open_compute(cluster.scheduler_address) as map_items:
+        with local_map(num_workers) as map_items:
             root.build(map_items)
         versions.append(read_version(root.path))
 
@@ -97,6 +105,76 @@ def test_a_scheduler_that_is_lost_is_named(prefect_server, tmp_path):
 def test_an_unknown_place_names_the_choices():
     with pytest.raises(ValueError, match="use threads, local or the address"), open_compute("moon"):
         pass
+
+
+def hang_once(flag: str) -> str:
+    """Hangs for ever where it is called for the first time with this flag."""
+    try:
+        Path(flag).touch(exist_ok=False)
+    except FileExistsError:
+        return flag
+    while True:
+        time.sleep(1)
+
+
+def hang(number: int) -> None:
+    while True:
+        time.sleep(1)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Seconds instead of the 5 minutes that a test can't wait for."""
+    monkeypatch.setattr(compute, "LEAST_SILENCE_S", 3.0)
+    monkeypatch.setattr(compute, "LOOK_S", 0.5)
+
+
+def test_a_batch_that_hangs_is_given_again_and_no_other_is_lost(impatient, tmp_path, caplog):
+    flags = [str(tmp_path / f"flag{n}") for n in range(12)]
+    for flag in flags[:5] + flags[6:]:
+        Path(flag).touch()
+
+    with local_map() as map_items:
+        assert sorted(map_items(hang_once, flags)) == sorted(flags)
+
+    assert "no sign of life" in caplog.text and "starts anew" in caplog.text
+
+
+def test_a_batch_that_always_hangs_stops_the_caller_after_three_workers(impatient):
+    with local_map(1) as map_items, pytest.raises(RuntimeError, match="hung on 3 workers"):
+        list(map_items(hang, [1]))
+
+
+def test_a_long_batch_whose_pieces_end_is_left_alone(impatient):
+    with local_map(1) as map_items:
+        assert list(map_items(slow_in_pieces, [7])) == [7]
+
+
+def slow_in_pieces(number: int) -> int:
+    for _ in range(number):
+        time.sleep(1)
+        progress.sign_of_life()
+    return number
+
+
+def test_no_other_process_joins_or_uses_our_cluster():
+    """Neither without a certificate nor with one of its own."""
+    with local_map(1) as map_items:
+        (client,) = map_items.args
+        place = client.scheduler.address.partition("://")[2]
+        for scheme, security in (("tcp", None), ("tls", Security.temporary())):
+            with pytest.raises(OSError):
+                Client(f"{scheme}://{place}", security=security, timeout=2)
+
+
+def test_a_cluster_leaves_the_environment_as_it_was():
+    before = dict(os.environ)
+
+    with open_compute("local") as map_items:
+        list(map_items(square, range(4)))
+
+    assert dict(os.environ) == before
+    assert logging.getLogger("distributed").level == LEVEL
 
 
 def test_a_cluster_of_ours_listens_on_loopback_only():
