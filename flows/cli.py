@@ -30,8 +30,8 @@ OPTIONS: dict[str, dict] = {
     "video_ids": {"nargs": "+", "metavar": "VIDEO_ID", "help": "may begin with a dash, as some do"},
     "--root": {"required": True, "metavar": "DIR", "help": "where segments, clips, shards and versions lie"},
     "--preset": {
-        "help": "a complete configuration: demo, small, standard, lean, dense, video, seed or multisensory; default: "
-        "what ROOT was last built with",
+        "help": "a complete configuration: demo, tiny, small, standard, lean, dense, video, seed or multisensory; "
+        "default: what ROOT was last built with",
     },
     "--segments": {
         "nargs": "+",

@@ -33,6 +33,7 @@ class Ending:
     command: str  # that goes on where this one stopped
     watchdog: Watchdog | None = None
     number: signal.Signals | None = None
+    _has_begun: threading.Lock = field(default_factory=threading.Lock)
     _is_said: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -48,13 +49,14 @@ class Ending:
 
     def begin(self, number: int) -> None:
         """Counts down from the first signal on."""
-        if self.number is None:
-            self.number = signal.Signals(number)
-            if self.watchdog:
-                self.watchdog.stop()
-            countdown = threading.Timer(ORDERLY_S, self._leave)
-            countdown.daemon = True  # an orderly end is not held up by it
-            countdown.start()
+        self.number = self.number or signal.Signals(number)
+        if not self._has_begun.acquire(blocking=False):
+            return
+        if self.watchdog:
+            self.watchdog.stop()
+        countdown = threading.Timer(ORDERLY_S, self._leave)
+        countdown.daemon = True  # an orderly end is not held up by it
+        countdown.start()
 
     def _leave(self) -> None:
         """Ends the process where it stands: something does not let go."""
@@ -78,8 +80,15 @@ def ending(command: str, watchdog: Watchdog | None = None) -> Iterator[Ending]:
     taken = [number for number in SIGNALS if before[number] != signal.SIG_IGN]
     wakeup = signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_listen, args=(heard, one, taken), daemon=True).start()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        del frame
+        signal.signal(number, signal.SIG_IGN)  # a second one would break into what the first one ends
+        one.begin(number)  # the thread may come later than what is raised here
+        raise Stopped(signal.Signals(number).name)
+
     for number in taken:
-        signal.signal(number, _raise)
+        signal.signal(number, end)
     try:
         yield one
     finally:
@@ -94,9 +103,3 @@ def _listen(heard: socket.socket, one: Ending, taken: list[signal.Signals]) -> N
         while number := heard.recv(1):
             if number[0] in taken:
                 one.begin(number[0])
-
-
-def _raise(number: int, frame: FrameType | None) -> None:
-    del frame
-    signal.signal(number, signal.SIG_IGN)  # a second one would break into what the first one ends
-    raise Stopped(signal.Signals(number).name)

@@ -104,7 +104,7 @@ def _start(folder: Path, services: Sequence[Service], address: str) -> None:
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
-            env={**environment, KEPT: str(folder)},
+            env={**environment, KEPT: str(folder), "PYTHONSAFEPATH": "1"},  # no module of a working directory
             start_new_session=True,
         )
     _STARTED.append(process)

@@ -63,6 +63,19 @@ def demo() -> PipelineConfig:
     )
 
 
+def tiny() -> PipelineConfig:
+    """The demo in a minute: `mcgurk build --root R --preset tiny`, what an installation or a schedule is tried with.
+
+    96 scenes, 20 s of training: it goes through everything, and learns next to nothing.
+    """
+    return PipelineConfig(
+        index=IndexConfig(part_size=24, eval_part_size=24, val_share=0.12),
+        download=DownloadConfig(source="studio", lanes=2),
+        corpus=CorpusConfig(num_scenes=96, eval_share=0.25),
+        train=TrainSettings(seconds=20.0),
+    )
+
+
 def small() -> PipelineConfig:
     """128 px frames at 1 frame/s and 16 kHz audio: `mcgurk build --preset small --segments LIST --source S`.
 
@@ -122,7 +135,7 @@ def multisensory() -> PipelineConfig:
 
 PRESETS: dict[str, Callable[[], PipelineConfig]] = {
     function.__name__: function
-    for function in (demo, small, standard, lean, dense, video, seed, multisensory)
+    for function in (demo, tiny, small, standard, lean, dense, video, seed, multisensory)
 }
 
 

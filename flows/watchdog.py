@@ -48,7 +48,7 @@ class Watchdog:
         self._say("done")
 
     def _say(self, line: str) -> None:
-        with suppress(BrokenPipeError):  # it was killed: the next start ends what this one leaves
+        with suppress(BrokenPipeError, ValueError):  # killed: the next start ends what is left; or closed
             self.pipe.write(f"{line}\n".encode())
             self.pipe.flush()
 

@@ -1,10 +1,13 @@
 """What tests of flows drive: the command line as a user runs it, a host of media, a root seen as files."""
 
+import base64
+import json
 import os
 import ssl
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +17,9 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Thread
+from threading import Event, Thread
+from typing import IO
+from uuid import uuid4
 
 import preloaded
 
@@ -45,6 +50,11 @@ class Host:
     files: dict[str, Path] = field(default_factory=dict)
     statuses: dict[str, int] = field(default_factory=dict)  # what it answers instead of a file
     asked: Counter = field(default_factory=Counter)
+    gate: Event = field(default_factory=Event)  # until it is set, nobody gets an answer
+    knocked: Counter = field(default_factory=Counter)  # who asked, answered or not
+
+    def __post_init__(self) -> None:
+        self.gate.set()
 
 
 @contextmanager
@@ -84,6 +94,8 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def send_head(self):
         """The head of a file, or the error that this video id is given."""
+        self.host.knocked[self.path] += 1
+        self.host.gate.wait(PATIENCE_S)
         status = self.host.statuses.get(self.path.strip("/").split(".")[0])
         if status is None:
             return super().send_head()
@@ -96,6 +108,80 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def log_message(self, *arguments) -> None:
         pass
+
+
+@contextmanager
+def answered(request: urllib.request.Request) -> Iterator[IO[bytes]]:
+    """The answer to a request. Raises HTTPError, whose socket is closed."""
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            yield answer
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise
+
+
+@dataclass
+class Api:
+    """A Prefect server of ours as a program sees it that was told its address and login."""
+
+    address: str
+    login: str
+    client: str = field(default_factory=lambda: str(uuid4()))
+
+    @staticmethod
+    def of(state: Path) -> "Api":
+        """The server that serves a state folder."""
+        up = json.loads((state / "prefect" / "up.json").read_text())
+        return Api(up["address"], (state / "prefect" / "login").read_text())
+
+    def ask(self, path: str, body: dict | None = None):
+        """The answer to a GET, or to a POST of `body`."""
+        headers = {"Content-Type": "application/json", "Authorization": f"Basic {self._secret}"}
+        data = None if body is None else json.dumps(body).encode()
+        if data is not None:
+            token = self.ask(f"/csrf-token?client={self.client}")["token"]
+            headers |= {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": self.client}
+        request = urllib.request.Request(f"{self.address}{path}", data, headers)
+        with answered(request) as answer:
+            return json.load(answer)
+
+    @property
+    def _secret(self) -> str:
+        return base64.b64encode(self.login.encode()).decode()
+
+    def runs(self, deployment: str) -> list[dict]:
+        """The flow runs of a deployment."""
+        return self.ask("/flow_runs/filter", {"deployments": {"name": {"any_": [deployment]}}})
+
+    def begin(self, deployment: str, parameters: dict | None = None) -> str:
+        """Has a run of a deployment begun now, as its page does; returns the run's id."""
+        (found,) = self.ask("/deployments/filter", {"deployments": {"name": {"any_": [deployment]}}})
+        body = {"state": {"type": "SCHEDULED"}, "parameters": parameters or {}}
+        return self.ask(f"/deployments/{found['id']}/create_flow_run", body)["id"]
+
+    def state_of(self, run_id: str) -> tuple[str, str]:
+        """The name of a run's state, and its message."""
+        state = self.ask(f"/flow_runs/{run_id}")["state"] or {}
+        return state.get("name", ""), state.get("message") or ""
+
+
+@contextmanager
+def started(*arguments: str, output: Path, **environment: str) -> Iterator[subprocess.Popen]:
+    """A command as a user starts it: nothing of Prefect or MLflow in its environment. Killed after the block."""
+    given = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))
+    }
+    command = [str(Path(sys.executable).with_name("mcgurk")), *arguments]
+    with output.open("a") as file:
+        process = subprocess.Popen(
+            command, stdout=file, stderr=file, env={**given, **environment}, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 @contextmanager

@@ -1,0 +1,339 @@
+"""What is deployed runs, survives, ends, and lets nobody in: `mcgurk serve` and its deployments as users start them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from real_servers import REPOSITORY, Api, Host, answered, hosting, started, wait_for
+from roots import write_clips
+
+from flows.keeper import KEPT
+from flows.watchdog import MARK
+from schemas.shard import read_version
+from tasks.processes import marked
+
+pytestmark = pytest.mark.slow
+
+IDS = [f"clip{n:02d}" for n in range(14)]
+FINAL = ("Completed", "Failed", "Crashed", "Cancelled", "Skipped")
+ENDS_WITHIN_S = 5.0
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory) -> Iterator[tuple[Path, Host]]:
+    """A list of clips, and the host that has them."""
+    folder = tmp_path_factory.mktemp("clips")
+    (path,) = write_clips(folder, IDS)
+    with hosting({video_id: folder / f"{video_id}.mp4" for video_id in IDS}) as one:
+        yield path, one
+
+
+def build(root: Path, host: tuple[Path, Host]) -> tuple[str, ...]:
+    """The command that says once how a root is built."""
+    path, one = host
+    source = f"{one.address}/{{video_id}}"
+    return "build", "--root", str(root), "--preset", "demo", "--segments", str(path), "--source", source
+
+
+def text_of(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+@contextmanager
+def serving(root: Path, output: Path) -> Iterator[tuple[psutil.Process, Api]]:
+    """`mcgurk serve` over a root, and its Prefect."""
+    output.unlink(missing_ok=True)
+    with started("serve", "--root", str(root), output=output) as process:
+        wait_for(lambda: "Deployments" in text_of(output) or process.poll() is not None, "serve")
+        assert process.poll() is None, output.read_text()
+        yield psutil.Process(process.pid), Api.of(root / "state")
+
+
+@contextmanager
+def stalled(root: Path, host: tuple[Path, Host], output: Path) -> Iterator[subprocess.Popen]:
+    """A build that waits for a host that says nothing yet."""
+    _, one = host
+    one.gate.clear()
+    before = one.knocked.total()
+    try:
+        with started(*build(root, host), output=output) as process:
+            wait_for(lambda: one.knocked.total() > before, "a download")
+            yield process
+    finally:
+        one.gate.set()
+
+
+def mark_of(process: psutil.Process) -> str:
+    """What all that a command starts has in its environment."""
+    children = process.children(recursive=True)
+    return next(mark for child in children if (mark := child.environ().get(MARK)))
+
+
+def left_by(root: Path) -> list[str]:
+    """Processes that the keepers of a root started, and temporary files under it."""
+    folders = [str(root / "state" / name) for name in ("prefect", "serve")]
+    processes = [process for folder in folders for process in marked(KEPT, folder)]
+    files = [
+        path for path in root.rglob(".*") if path.name.endswith(".tmp") or path.name.startswith(".mcgurk-")
+    ]
+    return [str(one) for one in (*processes, *files)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_build_within_seconds_and_the_same_command_goes_on(host, tmp_path, number):
+    root, output = tmp_path / "a root", tmp_path / "output"
+    with stalled(root, host, output) as process:
+        process.send_signal(number)
+        code = process.wait(ENDS_WITHIN_S)
+
+    assert code == 128 + number, output.read_text()
+    last = output.read_text().splitlines()[-1]
+    assert last.startswith(f"stopped by {number.name}; to go on: mcgurk build --root '{root}'")
+    wait_for(lambda: not left_by(root), "the end of its servers")
+    with started(*build(root, host), output=output) as process:
+        assert process.wait(180) == 0, output.read_text()
+    assert sum(shard.num_samples for shard in read_version(root).shards) == len(IDS)
+
+
+def test_a_hangup_that_is_ignored_at_the_start_stays_so(host, tmp_path):
+    output, before = tmp_path / "output", host[1].knocked.total()
+    script = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    mcgurk = str(Path(sys.executable).with_name("mcgurk"))
+    host[1].gate.clear()
+    given = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    with output.open("w") as file:
+        command = [sys.executable, "-c", script, mcgurk, *build(tmp_path / "root", host)]
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=given)
+    wait_for(lambda: host[1].knocked.total() > before, "a download")
+    process.send_signal(signal.SIGHUP)
+    host[1].gate.set()
+
+    assert process.wait(180) == 0, output.read_text()
+
+
+def test_a_build_that_is_killed_leaves_no_process(host, tmp_path):
+    root = tmp_path / "root"
+    with stalled(root, host, tmp_path / "output") as process:
+        mark = mark_of(psutil.Process(process.pid))
+        process.kill()
+        process.wait()
+        wait_for(lambda: not marked(MARK, mark) and not left_by(root), "the end of all that it started")
+
+
+@pytest.fixture(scope="module")
+def served(host, tmp_path_factory):
+    """A root that is built once, and served."""
+    folder = tmp_path_factory.mktemp("served")
+    root, output = folder / "root", folder / "output"
+    with started(*build(root, host), output=output) as process:
+        assert process.wait(180) == 0, output.read_text()
+    with serving(root, folder / "serve.out") as (process, api):
+        yield root, process, api
+
+
+def test_an_hourly_build_with_nothing_due_completes(served):
+    _, _, api = served
+
+    run = api.begin("hourly")
+
+    wait_for(lambda: api.state_of(run)[0] in FINAL, "the build")
+    assert api.state_of(run)[0] == "Completed"
+
+
+def test_a_page_of_another_origin_and_a_stranger_are_refused(served):
+    _, _, api = served
+    url = f"{api.address}/flow_runs/filter"
+    stranger = urllib.request.Request(url, b"{}", {"Content-Type": "application/json"})
+    asks_first = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+    preflight = urllib.request.Request(url, headers=asks_first, method="OPTIONS")
+
+    for request, refusal in ((stranger, (401, 403)), (preflight, (400,))):
+        with pytest.raises(urllib.error.HTTPError) as refused, answered(request):
+            pass
+        assert refused.value.code in refusal
+    without_token = urllib.request.Request(url, b"{}", {"Authorization": f"Basic {api._secret}"})
+    with pytest.raises(urllib.error.HTTPError, match="403"), answered(without_token):
+        pass
+
+
+def test_the_login_is_for_this_account_only(served):
+    root, _, api = served
+    login = root / "state" / "prefect" / "login"
+
+    assert login.stat().st_mode & 0o777 == 0o600
+    logs = "".join(path.read_text(errors="replace") for path in (root / "state" / "logs").rglob("*.log"))
+    assert api.login.partition(":")[2] not in logs
+
+
+def test_a_second_serve_is_refused_and_says_who_serves(served, tmp_path):
+    root, process, _ = served
+
+    with started("serve", "--root", str(root), output=tmp_path / "second") as second:
+        assert second.wait(60) == 1
+
+    assert f"process {process.pid} on " in (tmp_path / "second").read_text()
+
+
+def test_a_command_uses_the_server_that_serves_its_state_folder(served, host, tmp_path):
+    root, _, api = served
+    before = len(api.ask("/flow_runs/filter", {}))
+
+    with started(*build(root, host), output=tmp_path / "output") as process:
+        assert process.wait(180) == 0, (tmp_path / "output").read_text()
+
+    assert len(api.ask("/flow_runs/filter", {})) == before + 1
+    servers = [one for one in marked(KEPT, str(root / "state" / "prefect")) if "server" in one.cmdline()]
+    assert len(servers) == 1
+
+
+@pytest.mark.parametrize("name", ["server", "worker", "mlflow"])
+def test_what_dies_is_started_again_on_the_same_port(served, name):
+    root, _, api = served
+    folder = str(root / "state" / ("prefect" if name == "server" else "serve"))
+    (victim,) = [
+        one for one in marked(KEPT, folder) if name in one.cmdline() and "uvicorn" not in one.cmdline()
+    ]
+    arguments = victim.cmdline()
+
+    victim.kill()
+
+    def is_back() -> bool:
+        return any(one.cmdline() == arguments and one.pid != victim.pid for one in marked(KEPT, folder))
+
+    wait_for(is_back, "a new process")
+    wait_for(lambda: _answers(api), "the server")
+    run = api.begin("hourly")
+    wait_for(lambda: api.state_of(run)[0] in FINAL, "a build after it")
+    assert api.state_of(run)[0] == "Completed"
+
+
+def _answers(api: Api) -> bool:
+    try:
+        return api.ask("/health") is True
+    except OSError:
+        return False
+
+
+def test_a_scheduled_build_ends_at_once_beside_another_one_and_says_which(served, host, tmp_path):
+    root, _, api = served
+    with stalled(root, _with_another_clip(host, tmp_path), tmp_path / "output") as process:
+        run = api.begin("hourly")
+        wait_for(lambda: api.state_of(run)[0] in FINAL, "the scheduled build")
+        name, message = api.state_of(run)
+
+    assert name == "Skipped"
+    assert f"process {process.pid} on " in message and "since 20" in message
+
+
+def _with_another_clip(host, folder: Path):
+    """The host, with a list that has something to fetch."""
+    _, one = host
+    video_id = f"more{len(one.files):03d}"
+    (path,) = write_clips(folder, [video_id])
+    one.files[video_id] = folder / f"{video_id}.mp4"
+    return path, one
+
+
+def test_a_server_that_is_killed_in_a_build_neither_ends_nor_delays_it(served, host, tmp_path):
+    root, _, api = served
+    host = _with_another_clip(host, tmp_path)
+    with stalled(root, host, tmp_path / "output") as process:
+        (server,) = [
+            one for one in marked(KEPT, str(root / "state" / "prefect")) if "server" in one.cmdline()
+        ]
+        server.kill()
+        host[1].gate.set()
+        code = process.wait(60)
+
+    assert code == 0, (tmp_path / "output").read_text()
+    wait_for(lambda: _answers(api), "the server")
+    latest = api.ask("/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})[0]
+    wait_for(lambda: api.state_of(latest["id"])[0] in FINAL, "its end")
+    assert api.state_of(latest["id"])[0] == "Completed"
+    assert "Traceback" not in (tmp_path / "output").read_text()
+
+
+def test_after_a_power_cut_the_run_is_crashed_and_the_next_does_the_rest(host, tmp_path):
+    """kill -9 of flow, worker, servers and `serve`, and a new `serve` (PrefectHQ/prefect#16746)."""
+    root, one = tmp_path / "root", host[1]
+    with stalled(root, host, tmp_path / "output") as process:
+        process.terminate()
+        process.wait()
+    one.gate.clear()
+    with serving(root, tmp_path / "first") as (serve, api):
+        first = api.begin("hourly")
+        wait_for(
+            lambda: api.state_of(first)[0] == "Running" and (root / "state" / "runs").is_dir(), "a build"
+        )
+        for victim in (*reversed(serve.children(recursive=True)), serve):
+            victim.kill()
+        folders = [str(root / "state" / name) for name in ("prefect", "serve")]
+        for victim in (victim for folder in folders for victim in marked(KEPT, folder)):
+            victim.kill()
+    one.gate.set()
+
+    with serving(root, tmp_path / "second") as (serve, api):
+        wait_for(lambda: api.state_of(first)[0] == "Crashed", "the report of the dead run")
+        second = api.begin("hourly")
+        wait_for(lambda: api.state_of(second)[0] in FINAL, "the next build")
+        assert api.state_of(second)[0] == "Completed"
+        serve.send_signal(signal.SIGTERM)
+        serve.wait(ENDS_WITHIN_S)
+
+    assert sum(shard.num_samples for shard in read_version(root).shards) >= len(IDS)
+    assert left_by(root) == []
+
+
+def test_a_flow_of_a_worker_is_ended_before_it_when_serve_stops(host, tmp_path):
+    root, one = tmp_path / "root", host[1]
+    with stalled(root, host, tmp_path / "output") as process:
+        process.terminate()
+        process.wait()
+    one.gate.clear()
+    try:
+        with serving(root, tmp_path / "first") as (serve, api):
+            run = api.begin("hourly")
+            wait_for(lambda: list((root / "state" / "runs").glob("*.json")), "a build")
+            serve.send_signal(signal.SIGTERM)
+            serve.wait(ENDS_WITHIN_S)
+    finally:
+        one.gate.set()
+    assert left_by(root) == []
+
+    with serving(root, tmp_path / "second") as (_, api):
+        assert api.state_of(run)[0] == "Crashed"
+
+
+@contextmanager
+def with_preset(root: Path, output: Path) -> Iterator[None]:
+    """A root whose remembered preset is tiny, and that has something to do."""
+    with started("build", "--root", str(root), "--preset", "tiny", output=output) as process:
+        wait_for(lambda: "index" in text_of(output), "the first stage")
+        process.terminate()
+        process.wait(ENDS_WITHIN_S)
+    yield
+
+
+def test_every_deployment_runs_as_it_is_shipped(tmp_path):
+    """With its own parameters and compute, through a real worker, on a root whose remembered preset is tiny."""
+    root, output = tmp_path / "root", tmp_path / "output"
+    names = [
+        line.split(":")[1].strip()
+        for line in (REPOSITORY / "prefect.yaml").read_text().splitlines()
+        if line.startswith("  - name:")
+    ]
+    with with_preset(root, output), serving(root, tmp_path / "serve.out") as (_, api):
+        for name in names:
+            run = api.begin(name)
+            wait_for(lambda run=run: api.state_of(run)[0] in FINAL, name)
+            assert api.state_of(run)[0] == "Completed", (name, api.state_of(run))
+        assert json.loads((root / "versions" / "latest.json").read_text())["digest"]
