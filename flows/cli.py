@@ -54,7 +54,8 @@ OPTIONS: dict[str, dict] = {
         "action": "extend",
         "default": [],
         "metavar": "NAME",
-        "help": "of the lists only segments with these labels (names or machine ids) or one that stands below them",
+        "help": "of the lists only segments with these labels (names or machine ids) or one that stands below them; "
+        "all: with any",
     },
     "--per-class": {
         "type": int,
@@ -114,6 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; returns 0 only if it did what was asked."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(ids_apart(arguments) if arguments[:1] == ["forget"] else arguments)
+    options.given = arguments[1:]
     _log_plainly()
     with ExitStack() as stack:
         watchdog = stack.enter_context(watched()) if options.verb in WATCHED else None

@@ -12,7 +12,8 @@ from prefect.states import Completed
 from flows.compute import Map, open_compute
 from flows.credentials import secret_of
 from flows.forget import finish_takedowns
-from flows.options import BuildOptions, remember
+from flows.memory import remember
+from flows.options import BuildOptions
 from flows.pipeline import (
     Pipeline,
     check_source,
@@ -68,7 +69,7 @@ def build_dataset(options: BuildOptions) -> Any:
 
 def _build(pipeline: Pipeline) -> str:
     before = latest_digest(pipeline.root)
-    remember(pipeline.state, pipeline.options)
+    remember(pipeline.root, pipeline.options, pipeline.state)
     finish_takedowns(pipeline)
     asked = stages_asked(pipeline.options)
     with open_compute(pipeline.options.compute) as map_items:

@@ -1,15 +1,17 @@
 """The dataset build as data: what was asked for, its stages in order, and what a run would do."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from flows.options import BuildOptions, with_remembered
+from flows.memory import ALL_LABELS, find_state, recall, with_remembered
+from flows.options import BuildOptions
 from flows.presets import PipelineConfig, load_preset
 from schemas.manifest import part_numbers
 from schemas.shard import duplicates_path, exclude_path, latest_digest, make_version
@@ -37,6 +39,7 @@ class Pipeline:
     root: Path
     state: Path
     now: datetime
+    before: Mapping[str, Any] = field(default_factory=dict)  # what the root remembers, as `recall` says it
 
     @property
     def here(self) -> Path:
@@ -99,8 +102,8 @@ def resolve(options: BuildOptions) -> Pipeline:
     """The pipeline that `options` ask for. Raises ValueError for what they can't."""
     root = open_root(options.root)
     state = state_folder(root, options.state)
-    asked = options
-    options = with_remembered(options, state)
+    asked, before = options, recall(root, state)
+    options = with_remembered(options, before)
     config = load_preset(options.preset or "standard")
     options = replace(
         options,
@@ -119,7 +122,7 @@ def resolve(options: BuildOptions) -> Pipeline:
     missing = [path for path in options.segments if not Path(path).is_file()]
     if missing:
         raise ValueError(f"--segments {missing[0]}: no such file")
-    pipeline = Pipeline(options, config, root, state, datetime.now(UTC))
+    pipeline = Pipeline(options, config, root, state, datetime.now(UTC), before)
     _check_choice(pipeline, asked)
     if pipeline.windows:
         _check_windows(pipeline)
@@ -132,9 +135,10 @@ def _check_choice(pipeline: Pipeline, asked: BuildOptions) -> None:
     choice, windows = asked.choice, pipeline.windows
     if any(number is not None and number < 1 for number in (choice.per_class, choice.sample)):
         raise ValueError("--per-class and --sample are numbers of segments, from 1")
-    if not choice.is_all and not (asked.segments or windows or pipeline.is_studio):
+    is_asked = not choice.is_all and choice.labels != ALL_LABELS
+    if is_asked and not (asked.segments or windows or pipeline.is_studio):
         raise ValueError("--labels, --per-class and --sample choose from lists: name them too, by --segments")
-    if choice.labels and windows:
+    if is_asked and choice.labels and windows:
         raise ValueError("--labels: the windows of a folder have no labels")
 
 
@@ -150,12 +154,14 @@ def _check_windows(pipeline: Pipeline) -> None:
 
 
 def state_folder(root: Path, asked: str | None) -> Path:
-    """Where ledgers, logs and databases lie: always on this machine. Raises ValueError."""
-    if asked:
-        return Path(asked).expanduser().absolute()
-    if not is_local(root):
+    """Where ledgers, logs and databases lie: always on this machine; as asked, else where it was last built with it.
+
+    Raises ValueError where nobody has said it, or where it is gone.
+    """
+    state = find_state(root, asked)
+    if state is None:
         raise ValueError(f"--root {root}: a root on a store needs a folder here for its state: --state DIR")
-    return root / "state"
+    return state
 
 
 def check_source(pipeline: Pipeline) -> None:
