@@ -83,11 +83,10 @@ def _of_preset(pipeline: Pipeline) -> str:
     version, profile = read_version(pipeline.root), pipeline.config.profile
     if version.profile == profile:
         return "another preset of the same profile: no sample changes"
-    count = sum(shard.num_samples for shard in version.shards)
     dropped = sorted(set(features.of_profile(version.profile)) - set(features.of_profile(profile)))
     lost = f", without {', '.join(dropped)}" if dropped else ""
     return (
-        f"another preset: {count:,} sample(s) are made anew in the profile {profile.name}{lost}; version "
+        f"another preset: {version.num_samples:,} sample(s) are made anew in the profile {profile.name}{lost}; version "
         f"{version.digest[:12]} stays as it is"
     )
 

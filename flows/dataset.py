@@ -54,7 +54,8 @@ LEASES = {
 def build_dataset(options: BuildOptions) -> Any:
     """Does what is missing, failed or stale, and nothing else; returns the digest of the dataset version.
 
-    A scheduled one ends at once, as `Skipped`, where another process builds the same root.
+    A scheduled one ends at once, as `Skipped`, where another process builds the same root. Raises NotPublished where
+    what stands then makes no version.
     """
     pipeline = resolve(options)
     check_source(pipeline)
@@ -76,15 +77,16 @@ def _build(pipeline: Pipeline) -> str:
         for name in asked:
             if name == "index":
                 _index(pipeline, map_items)
-            elif name == "publish":
-                _publish(pipeline)
-            elif name not in GATHERING:
+            elif name not in (*GATHERING, "publish"):
                 _run_stage(pipeline, name, map_items)
             elif name == GATHERING[-1]:
                 _gather(pipeline, map_items, [one for one in asked if one in GATHERING])
+    try:
+        _publish(pipeline)
+    finally:
+        _show_funnel(pipeline)
     digest = latest_digest(pipeline.root) or ""
-    _show_funnel(pipeline)
-    if digest != before:
+    if digest != before and read_version(pipeline.root).shards:
         resource = {"prefect.resource.id": f"mcgurk.dataset.{digest}", "prefect.resource.name": digest[:12]}
         emit_event(NEW_VERSION, resource=resource, payload={"digest": digest, "root": str(pipeline.root)})
     return digest

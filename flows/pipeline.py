@@ -219,8 +219,10 @@ def plan_one(
 
 
 def plan_index(pipeline: Pipeline, lists: Sequence[Path]) -> Plan:
-    """The parts that stand, and those that new lists would open."""
+    """The parts that stand, and those that new lists would open. Raises ValueError for a list that is none."""
     new = index.new_lists(pipeline.root, lists, pipeline.config.index)
+    if pipeline.options.strict:
+        index.require_well_formed(new)
     fresh = index.deal(pipeline.root, new, pipeline.config.index) if new else []
     done = [PartPlan(part, "done") for part in part_numbers(pipeline.root / index.FOLDER)]
     return Plan("index", done + [PartPlan(one.part, "missing", "new segments") for one in fresh])

@@ -41,6 +41,9 @@ def build(options: argparse.Namespace) -> int:
     from flows.announce import command, settings_text
     from flows.pipeline import check_source, plan_all, resolve
     from flows.text import funnel_text, plan_text
+    from flows.trainable import missing_to_train
+    from schemas.manifest import part_numbers
+    from schemas.shard import read_version
 
     asked = _build_options(options)
     pipeline = resolve(asked)
@@ -48,17 +51,25 @@ def build(options: argparse.Namespace) -> int:
     print(settings_text(pipeline), flush=True)
     print(plan_text(plan_all(pipeline)), flush=True)
     from flows.servers import prefect_api
+    from tasks.funnel import measure_funnel
 
     with prefect_api(pipeline.state):
         from flows.dataset import build_dataset
         from flows.runs import outcome_of
 
-        digest = outcome_of(lambda: build_dataset(asked))
-    from tasks.funnel import measure_funnel
-
+        try:
+            digest = outcome_of(lambda: build_dataset(asked))
+        except RuntimeError:
+            if part_numbers(pipeline.root / "segments"):
+                print(funnel_text(measure_funnel(pipeline.root)), flush=True)
+            raise
     print(funnel_text(measure_funnel(pipeline.root)))
+    version = read_version(pipeline.root, digest)
     print(f"\ndataset version {digest}\ncard {pipeline.root / 'versions' / digest}.html")
-    print(f"next: {command('train', options.root, pipeline.state)}")
+    if missing := missing_to_train(pipeline.root, version):
+        print(f"too little to train on: {missing}")
+    else:
+        print(f"next: {command('train', options.root, pipeline.state)}")
     return 0
 
 
@@ -95,7 +106,11 @@ def status(options: argparse.Namespace) -> int:
         print(json.dumps(status))
         return 0
     print(status_text(status, {mid: name for mid, (_, name) in find_labels(root / "segments", []).items()}))
-    print(f"\ndataset version {status['dataset_version'] or 'none yet'}")
+    print(
+        f"\ndataset version {status['dataset_version'] or 'none yet'}{' (empty)' if status['is_emptied'] else ''}"
+    )
+    if status["reason"]:
+        print(f"no sample: {status['reason']}")
     if status["next_attempt_at"]:
         again = command("build", options.root, state, "--from", "download")
         print(f"next attempt due {status['next_attempt_at']}: {again}")
