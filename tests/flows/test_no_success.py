@@ -3,22 +3,25 @@
 import json
 import shutil
 
-import httpx
 import pytest
 import timecode
 from roots import write_clips
 from timecode import Recipe
 
-from flows.dataset import NEW_VERSION
 from schemas.shard import latest_digest, read_facts, read_version
 
 NOBODY = "http://127.0.0.1:9/{video_id}.mp4"  # the discard port: refused
 
 
-def num_events(prefect_server: str, root) -> int:
-    """How many times a new version of `root` was announced, once the server has written all that it was sent."""
+def num_events(root) -> int:
+    """How many times a new version of `root` was announced."""
+    from prefect import get_client  # it reads its settings when it is imported: after the server was started
+
+    from flows.dataset import NEW_VERSION
+
     asked = {"filter": {"event": {"name": [NEW_VERSION]}}, "limit": 50}
-    answer = httpx.post(f"{prefect_server}/events/filter", json=asked).raise_for_status().json()
+    with get_client(sync_client=True) as client:
+        answer = client.request("POST", "/events/filter", json=asked).json()
     return sum(one["payload"]["root"] == str(root) for one in answer["events"])
 
 
@@ -50,7 +53,7 @@ def test_a_strict_list_stops_before_anything_starts(tmp_path, mcgurk):
     assert not (tmp_path / "root").exists()
 
 
-def test_a_host_that_refuses_every_connection_gives_no_version(tmp_path, mcgurk, prefect_server):
+def test_a_host_that_refuses_every_connection_gives_no_version(tmp_path, mcgurk):
     (tmp_path / "list.csv").write_text("".join(f'video{n}, 0.000, 2.000, "/m/1"\n' for n in range(3)))
     root = tmp_path / "root"
     asked = ("--root", str(root), "--segments", str(tmp_path / "list.csv"), "--source", NOBODY)
@@ -62,7 +65,7 @@ def test_a_host_that_refuses_every_connection_gives_no_version(tmp_path, mcgurk,
     assert told.splitlines()[-1] == f"mcgurk build: stopped: {reason}"
     assert "next: mcgurk train" not in told
     assert not (root / "versions").exists()
-    assert num_events(prefect_server, root) == 0
+    assert num_events(root) == 0
 
     shown = mcgurk("status", "--root", str(root))
     assert "no sample: 3 of 3: connection refused by 127.0.0.1:9 (waiting: network)" in shown
@@ -118,7 +121,7 @@ def test_a_build_says_what_is_missing_to_train(built_once):
     assert "next: mcgurk train" not in told
 
 
-def test_after_a_takedown_of_everything_an_empty_version_stands(built_once, tmp_path, mcgurk, prefect_server):
+def test_after_a_takedown_of_everything_an_empty_version_stands(built_once, tmp_path, mcgurk):
     root = shutil.copytree(built_once[0], tmp_path / "root")
     first = read_version(root)
 
@@ -134,7 +137,7 @@ def test_after_a_takedown_of_everything_an_empty_version_stands(built_once, tmp_
         assert "This version is empty: every sample was taken down." in page
     assert f"dataset version {version.digest}" in told
     assert f"dataset version {version.digest} (empty)" in mcgurk("status", "--root", str(root))
-    assert num_events(prefect_server, root) == 0
+    assert num_events(root) == 0
     again = mcgurk("build", "--root", str(root), "--compute", "threads", "--preset", "dense")
     assert read_version(root).profile.name == "dense" and "too little to train on" in again
-    assert num_events(prefect_server, root) == 0
+    assert num_events(root) == 0
