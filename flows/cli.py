@@ -76,6 +76,10 @@ OPTIONS: dict[str, dict] = {
         "help": "local (a Dask cluster here, the default), threads (no crash containment) or tcp://scheduler:8786",
     },
     "--state": {"metavar": "DIR", "help": "ledgers, logs and databases; default ROOT/state"},
+    "--refetch": {
+        "action": "store_true",
+        "help": "fetch media again that were not kept, where other code, tools or another preset need them",
+    },
     "--strict": {"action": "store_true", "help": "stop at a malformed line of a list"},
     "--with-media": {"action": "store_true", "help": "embed some frames and sounds in the data card"},
     "--model": {
@@ -107,7 +111,7 @@ OPTIONS: dict[str, dict] = {
 WATCHED = ("demo", "build", "train", "verify", "forget", "serve", "deploy")  # start processes, or write long
 BUILD_OPTIONS = (
     "--root", "--preset", "--segments", "--labels", "--per-class", "--sample", "--source", "--window", "--from",
-    "--only", "--parts", "--compute", "--state", "--strict", "--with-media",
+    "--only", "--parts", "--compute", "--state", "--refetch", "--strict", "--with-media",
 )  # fmt: skip
 
 

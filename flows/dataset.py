@@ -16,6 +16,7 @@ from flows.memory import remember
 from flows.options import BuildOptions
 from flows.pipeline import (
     Pipeline,
+    check_media,
     check_source,
     parts_asked,
     plan_one,
@@ -70,6 +71,7 @@ def build_dataset(options: BuildOptions) -> Any:
 
 def _build(pipeline: Pipeline) -> str:
     before = latest_digest(pipeline.root)
+    check_media(pipeline)
     remember(pipeline.root, pipeline.options, pipeline.state)
     finish_takedowns(pipeline)
     asked = stages_asked(pipeline.options)
@@ -109,13 +111,15 @@ def _index(pipeline: Pipeline, map_items: Map) -> None:
 def _gather(pipeline: Pipeline, map_items: Map, names: Sequence[str]) -> None:
     """From download to extract, and again as long as only the disk's budget held fetching back."""
     *before, last = names
-    is_held_back = True
+    is_held_back, is_to_ask = True, pipeline.options.refetch and before[:1] == ["download"]
     while is_held_back:
         room = _room(pipeline)
         for name in before:
             _run_stage(pipeline, name, map_items, room)
-        if before[:1] == ["download"] and _ask_again(pipeline):
-            continue
+        if is_to_ask:
+            is_to_ask = False
+            if _ask_again(pipeline):
+                continue
         _run_stage(pipeline, last, map_items)
         _release(pipeline)
         is_held_back = room.was_full and not _room(pipeline).is_full
@@ -134,14 +138,13 @@ def _room(pipeline: Pipeline) -> Room:
 
 
 def _ask_again(pipeline: Pipeline) -> int:
-    """Has clips fetched again that extraction needs, and whose media were not kept; returns how many."""
-    clips, options = pipeline.stage("download"), pipeline.options
+    """Has clips fetched again whose media were not kept, and that would be made otherwise; returns how many."""
+    clips, extract = pipeline.stage("download"), pipeline.stage("extract")
     with lease(pipeline.state, LEASES["download"]):
-        due = plan_one(pipeline, "extract").due(options.only, parts_asked(options))
-        lacking = keeping.lacking(clips, pipeline.stage("extract"), only=due) if due else {}
-        count = keeping.ask_again(clips, lacking, pipeline.now)
+        needs = keeping.needs(clips, extract, only=parts_asked(pipeline.options))
+        count = keeping.ask_again(clips, needs.lost, pipeline.now, kept=needs.kept)
     if count:
-        log.info("download: %s", keeping.notice(lacking))
+        log.info("download: %s", keeping.notice(needs.all))
     return count
 
 

@@ -23,6 +23,9 @@ class BuildOptions:
     parts: str | None = None
     compute: str = "local"
     state: str | None = None
+    refetch: bool = (
+        False  # media that were let go, where other code or tools would make something else of them
+    )
     strict: bool = False
     with_media: bool = False  # into the data card; the studio's always
 

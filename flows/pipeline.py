@@ -17,10 +17,12 @@ from schemas.manifest import part_numbers
 from schemas.shard import duplicates_path, exclude_path, latest_digest, make_version
 from schemas.storage import is_local, open_root
 from tasks import download, extract, index, keeping, pack, validate, windows
+from tasks.card import kept_on_card
 from tasks.labels import find_labels, find_ontology
 from tasks.pack import PackConfig, packed
 from tasks.parts import Headers, PartPlan, Plan, Stage, header_of, plan_stage
 from tasks.sources import open_source, studio
+from tasks.standing import num_kept, with_returned
 from tasks.windows import Windows, cut_in_windows
 
 OF_WINDOWS = {"val_share": 0.1, "eval_share": 0.1}  # of a folder nobody has set videos apart
@@ -171,6 +173,24 @@ def check_source(pipeline: Pipeline) -> None:
             pass
 
 
+def check_media(pipeline: Pipeline) -> None:
+    """Raises ValueError where extraction is asked for what it can't make of samples whose media were not kept.
+
+    Nothing may have changed then: what stands stays until its successor is there.
+    """
+    options = pipeline.options
+    if options.refetch or "extract" not in stages_asked(options):
+        return
+    due = plan_one(pipeline, "extract").due(options.only, parts_asked(options))
+    lost = keeping.lacking(pipeline.stage("download"), pipeline.stage("extract"), only=due) if due else {}
+    if count := keeping.num_clips(lost):
+        raise ValueError(
+            f"preset {options.preset} needs the media of {count:,} clip(s) again, which were not kept; nothing was "
+            "changed. With --refetch they are fetched again; the samples of those that the source has lost since "
+            "would not be in the new version"
+        )
+
+
 def stages_asked(options: BuildOptions) -> tuple[str, ...]:
     """The stages from `--from` on."""
     return STAGES[STAGES.index(options.from_stage or STAGES[0]) :]
@@ -198,8 +218,13 @@ def plan_all(pipeline: Pipeline) -> dict[str, Plan]:
     for name in STAGES[1:-1]:
         before = plan_one(pipeline, name, before, headers_of=headers_of)
         if name == "download":
-            lacking = keeping.lacking(pipeline.stage(name), pipeline.stage("extract"), headers_of)
-            before = keeping.with_lacking(before, lacking)
+            needs = keeping.needs(pipeline.stage(name), pipeline.stage("extract"), headers_of)
+            is_asked = pipeline.options.refetch
+            before = (
+                keeping.with_lacking(before, needs.all)
+                if is_asked
+                else replace(before, note=keeping.told(needs))
+            )
         plans[name] = before
     return {**plans, "publish": plan_publish(pipeline, before, headers_of)}
 
@@ -215,6 +240,8 @@ def plan_one(
     """What a run would do with the parts of one stage, given the plan of the stage before it."""
     stage = pipeline.stage(name)
     planned = plan_stage(stage, before, only, headers_of)
+    if name == "extract":
+        return with_returned(stage, planned, headers_of)
     return download.with_due(stage, planned, pipeline.now, headers_of) if name == "download" else planned
 
 
@@ -251,6 +278,8 @@ def plan_publish(pipeline: Pipeline, before: Plan, headers_of: Headers = header_
         return Plan("publish", [PartPlan(0, "stale", "the shards change")])
     if not (pipeline.root / "versions" / f"{digest}.html").is_file():
         return Plan("publish", [PartPlan(0, "stale", "its page is missing")])
+    if kept_on_card(pipeline.root, digest) != num_kept(pipeline.root, headers_of):
+        return Plan("publish", [PartPlan(0, "stale", "its page counts other samples of earlier tools")])
     lists = exclude_path(pipeline.root, digest), duplicates_path(pipeline.root, digest)
     if not all(path.is_file() for path in lists):
         return Plan("publish", [PartPlan(0, "stale", "its duplicates were not looked for")])

@@ -31,6 +31,7 @@ def _build_options(options: argparse.Namespace):
         parts=options.parts,
         compute=options.compute,
         state=options.state,
+        refetch=options.refetch,
         strict=options.strict,
         with_media=options.with_media,
     )
@@ -39,7 +40,7 @@ def _build_options(options: argparse.Namespace):
 def build(options: argparse.Namespace) -> int:
     """Does what is missing, failed or stale."""
     from flows.announce import command, settings_text
-    from flows.pipeline import check_source, plan_all, resolve
+    from flows.pipeline import check_media, check_source, plan_all, resolve
     from flows.text import funnel_text, plan_text
     from flows.trainable import missing_to_train
     from schemas.manifest import part_numbers
@@ -50,6 +51,7 @@ def build(options: argparse.Namespace) -> int:
     check_source(pipeline)
     print(settings_text(pipeline), flush=True)
     print(plan_text(plan_all(pipeline)), flush=True)
+    check_media(pipeline)
     from flows.servers import prefect_api
     from tasks.funnel import measure_funnel
 
