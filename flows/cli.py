@@ -54,7 +54,8 @@ OPTIONS: dict[str, dict] = {
         "action": "extend",
         "default": [],
         "metavar": "NAME",
-        "help": "of the lists only segments with these labels (names or machine ids) or one that stands below them",
+        "help": "of the lists only segments with these labels (names or machine ids) or one that stands below them; "
+        "all: with any",
     },
     "--per-class": {
         "type": int,
@@ -75,6 +76,10 @@ OPTIONS: dict[str, dict] = {
         "help": "local (a Dask cluster here, the default), threads (no crash containment) or tcp://scheduler:8786",
     },
     "--state": {"metavar": "DIR", "help": "ledgers, logs and databases; default ROOT/state"},
+    "--refetch": {
+        "action": "store_true",
+        "help": "fetch media again that were not kept, where other code, tools or another preset need them",
+    },
     "--strict": {"action": "store_true", "help": "stop at a malformed line of a list"},
     "--with-media": {"action": "store_true", "help": "embed some frames and sounds in the data card"},
     "--model": {
@@ -106,7 +111,7 @@ OPTIONS: dict[str, dict] = {
 WATCHED = ("demo", "build", "train", "verify", "forget", "serve", "deploy")  # start processes, or write long
 BUILD_OPTIONS = (
     "--root", "--preset", "--segments", "--labels", "--per-class", "--sample", "--source", "--window", "--from",
-    "--only", "--parts", "--compute", "--state", "--strict", "--with-media",
+    "--only", "--parts", "--compute", "--state", "--refetch", "--strict", "--with-media",
 )  # fmt: skip
 
 
@@ -114,6 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; returns 0 only if it did what was asked."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(ids_apart(arguments) if arguments[:1] == ["forget"] else arguments)
+    options.given = arguments[1:]
     _log_plainly()
     with ExitStack() as stack:
         watchdog = stack.enter_context(watched()) if options.verb in WATCHED else None

@@ -12,9 +12,11 @@ from prefect.states import Completed
 from flows.compute import Map, open_compute
 from flows.credentials import secret_of
 from flows.forget import finish_takedowns
-from flows.options import BuildOptions, remember
+from flows.memory import remember
+from flows.options import BuildOptions
 from flows.pipeline import (
     Pipeline,
+    check_media,
     check_source,
     parts_asked,
     plan_one,
@@ -53,7 +55,8 @@ LEASES = {
 def build_dataset(options: BuildOptions) -> Any:
     """Does what is missing, failed or stale, and nothing else; returns the digest of the dataset version.
 
-    A scheduled one ends at once, as `Skipped`, where another process builds the same root.
+    A scheduled one ends at once, as `Skipped`, where another process builds the same root. Raises NotPublished where
+    what stands then makes no version.
     """
     pipeline = resolve(options)
     check_source(pipeline)
@@ -68,22 +71,24 @@ def build_dataset(options: BuildOptions) -> Any:
 
 def _build(pipeline: Pipeline) -> str:
     before = latest_digest(pipeline.root)
-    remember(pipeline.state, pipeline.options)
+    check_media(pipeline)
+    remember(pipeline.root, pipeline.options, pipeline.state)
     finish_takedowns(pipeline)
     asked = stages_asked(pipeline.options)
     with open_compute(pipeline.options.compute) as map_items:
         for name in asked:
             if name == "index":
                 _index(pipeline, map_items)
-            elif name == "publish":
-                _publish(pipeline)
-            elif name not in GATHERING:
+            elif name not in (*GATHERING, "publish"):
                 _run_stage(pipeline, name, map_items)
             elif name == GATHERING[-1]:
                 _gather(pipeline, map_items, [one for one in asked if one in GATHERING])
+    try:
+        _publish(pipeline)
+    finally:
+        _show_funnel(pipeline)
     digest = latest_digest(pipeline.root) or ""
-    _show_funnel(pipeline)
-    if digest != before:
+    if digest != before and read_version(pipeline.root).shards:
         resource = {"prefect.resource.id": f"mcgurk.dataset.{digest}", "prefect.resource.name": digest[:12]}
         emit_event(NEW_VERSION, resource=resource, payload={"digest": digest, "root": str(pipeline.root)})
     return digest
@@ -106,13 +111,15 @@ def _index(pipeline: Pipeline, map_items: Map) -> None:
 def _gather(pipeline: Pipeline, map_items: Map, names: Sequence[str]) -> None:
     """From download to extract, and again as long as only the disk's budget held fetching back."""
     *before, last = names
-    is_held_back = True
+    is_held_back, is_to_ask = True, pipeline.options.refetch and before[:1] == ["download"]
     while is_held_back:
         room = _room(pipeline)
         for name in before:
             _run_stage(pipeline, name, map_items, room)
-        if before[:1] == ["download"] and _ask_again(pipeline):
-            continue
+        if is_to_ask:
+            is_to_ask = False
+            if _ask_again(pipeline):
+                continue
         _run_stage(pipeline, last, map_items)
         _release(pipeline)
         is_held_back = room.was_full and not _room(pipeline).is_full
@@ -131,14 +138,13 @@ def _room(pipeline: Pipeline) -> Room:
 
 
 def _ask_again(pipeline: Pipeline) -> int:
-    """Has clips fetched again that extraction needs, and whose media were not kept; returns how many."""
-    clips, options = pipeline.stage("download"), pipeline.options
+    """Has clips fetched again whose media were not kept, and that would be made otherwise; returns how many."""
+    clips, extract = pipeline.stage("download"), pipeline.stage("extract")
     with lease(pipeline.state, LEASES["download"]):
-        due = plan_one(pipeline, "extract").due(options.only, parts_asked(options))
-        lacking = keeping.lacking(clips, pipeline.stage("extract"), only=due) if due else {}
-        count = keeping.ask_again(clips, lacking, pipeline.now)
+        needs = keeping.needs(clips, extract, only=parts_asked(pipeline.options))
+        count = keeping.ask_again(clips, needs.lost, pipeline.now, kept=needs.kept)
     if count:
-        log.info("download: %s", keeping.notice(lacking))
+        log.info("download: %s", keeping.notice(needs.all))
     return count
 
 

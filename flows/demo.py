@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from flows.announce import command
 from flows.pipeline import BuildOptions, resolve
 from flows.servers import prefect_api
 from flows.text import funnel_text, scores_text
@@ -13,7 +14,8 @@ from tasks.funnel import measure_funnel
 
 def demo(root: str) -> int:
     """Generates, downloads, validates, extracts, packs, trains, evaluates, registers, reports."""
-    pipeline = resolve(BuildOptions(root, preset="demo"))
+    asked = BuildOptions(root, preset="demo", source="studio")
+    pipeline = resolve(asked)
     scenes, seconds = pipeline.config.corpus.num_scenes, pipeline.config.train.seconds
     print(
         f"mcgurk demo: {scenes} generated scenes -> loopback host -> yt-dlp -> validate -> extract -> shards -> "
@@ -28,7 +30,7 @@ def demo(root: str) -> int:
             from flows.dataset import build_dataset
             from flows.runs import outcome_of
 
-            digest = outcome_of(lambda: build_dataset(BuildOptions(root, preset="demo")))
+            digest = outcome_of(lambda: build_dataset(asked))
         with _timed(took, "experiment"):
             from flows.experiment import ExperimentOptions, run_experiment
 
@@ -37,7 +39,7 @@ def demo(root: str) -> int:
     print("\n" + scores_text(results))
     print(f"\n{results['reason']}\ntook {', '.join(f'{name} {s:.0f} s' for name, s in took.items())}")
     print(f"dataset version {digest}\nreport  {_shown(results['report'])}")
-    print(f"browse the runs of Prefect and MLflow: .venv/bin/mcgurk serve --root {root}")
+    print(f"browse the runs of Prefect and MLflow: .venv/bin/{command('serve', root, pipeline.state)}")
     return 0
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from flows.pipeline import STAGES, Pipeline
 from schemas.manifest import write_text
 from schemas.shard import (
+    EMPTIED,
     Shard,
     Version,
     latest_digest,
@@ -103,8 +104,11 @@ def _succeed(pipeline: Pipeline, written: Mapping[str, Shard | None]) -> dict[st
 
 def _facts(root: Path, version: Version, successor: Version) -> dict[str, Any]:
     """The facts of a version as they are without its forgotten samples."""
-    facts = read_facts(root, version.digest)
-    left, before = (sum(shard.num_samples for shard in one.shards) for one in (successor, version))
+    facts: dict[str, Any] = {
+        **read_facts(root, version.digest),
+        **({} if successor.shards else {EMPTIED: True}),
+    }
+    left, before = successor.num_samples, version.num_samples
     if latest_digest(root) == version.digest and measure_funnel(root)["in_shards"] == left:
         return {**facts, "funnel": measure_funnel(root)}
     funnel = facts["funnel"]

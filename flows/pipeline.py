@@ -1,24 +1,28 @@
 """The dataset build as data: what was asked for, its stages in order, and what a run would do."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from flows.options import BuildOptions, with_remembered
+from flows.memory import ALL_LABELS, find_state, recall, with_remembered
+from flows.options import BuildOptions
 from flows.presets import PipelineConfig, load_preset
 from schemas.manifest import part_numbers
 from schemas.shard import duplicates_path, exclude_path, latest_digest, make_version
 from schemas.storage import is_local, open_root
 from tasks import download, extract, index, keeping, pack, validate, windows
+from tasks.card import kept_on_card
 from tasks.labels import find_labels, find_ontology
 from tasks.pack import PackConfig, packed
 from tasks.parts import Headers, PartPlan, Plan, Stage, header_of, plan_stage
 from tasks.sources import open_source, studio
+from tasks.standing import num_kept, with_returned
 from tasks.windows import Windows, cut_in_windows
 
 OF_WINDOWS = {"val_share": 0.1, "eval_share": 0.1}  # of a folder nobody has set videos apart
@@ -37,6 +41,7 @@ class Pipeline:
     root: Path
     state: Path
     now: datetime
+    before: Mapping[str, Any] = field(default_factory=dict)  # what the root remembers, as `recall` says it
 
     @property
     def here(self) -> Path:
@@ -99,8 +104,8 @@ def resolve(options: BuildOptions) -> Pipeline:
     """The pipeline that `options` ask for. Raises ValueError for what they can't."""
     root = open_root(options.root)
     state = state_folder(root, options.state)
-    asked = options
-    options = with_remembered(options, state)
+    asked, before = options, recall(root, state)
+    options = with_remembered(options, before)
     config = load_preset(options.preset or "standard")
     options = replace(
         options,
@@ -119,7 +124,7 @@ def resolve(options: BuildOptions) -> Pipeline:
     missing = [path for path in options.segments if not Path(path).is_file()]
     if missing:
         raise ValueError(f"--segments {missing[0]}: no such file")
-    pipeline = Pipeline(options, config, root, state, datetime.now(UTC))
+    pipeline = Pipeline(options, config, root, state, datetime.now(UTC), before)
     _check_choice(pipeline, asked)
     if pipeline.windows:
         _check_windows(pipeline)
@@ -132,9 +137,10 @@ def _check_choice(pipeline: Pipeline, asked: BuildOptions) -> None:
     choice, windows = asked.choice, pipeline.windows
     if any(number is not None and number < 1 for number in (choice.per_class, choice.sample)):
         raise ValueError("--per-class and --sample are numbers of segments, from 1")
-    if not choice.is_all and not (asked.segments or windows or pipeline.is_studio):
+    is_asked = not choice.is_all and choice.labels != ALL_LABELS
+    if is_asked and not (asked.segments or windows or pipeline.is_studio):
         raise ValueError("--labels, --per-class and --sample choose from lists: name them too, by --segments")
-    if choice.labels and windows:
+    if is_asked and choice.labels and windows:
         raise ValueError("--labels: the windows of a folder have no labels")
 
 
@@ -150,12 +156,14 @@ def _check_windows(pipeline: Pipeline) -> None:
 
 
 def state_folder(root: Path, asked: str | None) -> Path:
-    """Where ledgers, logs and databases lie: always on this machine. Raises ValueError."""
-    if asked:
-        return Path(asked).expanduser().absolute()
-    if not is_local(root):
+    """Where ledgers, logs and databases lie: always on this machine; as asked, else where it was last built with it.
+
+    Raises ValueError where nobody has said it, or where it is gone.
+    """
+    state = find_state(root, asked)
+    if state is None:
         raise ValueError(f"--root {root}: a root on a store needs a folder here for its state: --state DIR")
-    return root / "state"
+    return state
 
 
 def check_source(pipeline: Pipeline) -> None:
@@ -163,6 +171,24 @@ def check_source(pipeline: Pipeline) -> None:
     if not pipeline.is_studio:
         with open_source(pipeline.config.download.source, pipeline.state):
             pass
+
+
+def check_media(pipeline: Pipeline) -> None:
+    """Raises ValueError where extraction is asked for what it can't make of samples whose media were not kept.
+
+    Nothing may have changed then: what stands stays until its successor is there.
+    """
+    options = pipeline.options
+    if options.refetch or "extract" not in stages_asked(options):
+        return
+    due = plan_one(pipeline, "extract").due(options.only, parts_asked(options))
+    lost = keeping.lacking(pipeline.stage("download"), pipeline.stage("extract"), only=due) if due else {}
+    if count := keeping.num_clips(lost):
+        raise ValueError(
+            f"preset {options.preset} needs the media of {count:,} clip(s) again, which were not kept; nothing was "
+            "changed. With --refetch they are fetched again; the samples of those that the source has lost since "
+            "would not be in the new version"
+        )
 
 
 def stages_asked(options: BuildOptions) -> tuple[str, ...]:
@@ -192,8 +218,13 @@ def plan_all(pipeline: Pipeline) -> dict[str, Plan]:
     for name in STAGES[1:-1]:
         before = plan_one(pipeline, name, before, headers_of=headers_of)
         if name == "download":
-            lacking = keeping.lacking(pipeline.stage(name), pipeline.stage("extract"), headers_of)
-            before = keeping.with_lacking(before, lacking)
+            needs = keeping.needs(pipeline.stage(name), pipeline.stage("extract"), headers_of)
+            is_asked = pipeline.options.refetch
+            before = (
+                keeping.with_lacking(before, needs.all)
+                if is_asked
+                else replace(before, note=keeping.told(needs))
+            )
         plans[name] = before
     return {**plans, "publish": plan_publish(pipeline, before, headers_of)}
 
@@ -209,12 +240,16 @@ def plan_one(
     """What a run would do with the parts of one stage, given the plan of the stage before it."""
     stage = pipeline.stage(name)
     planned = plan_stage(stage, before, only, headers_of)
+    if name == "extract":
+        return with_returned(stage, planned, headers_of)
     return download.with_due(stage, planned, pipeline.now, headers_of) if name == "download" else planned
 
 
 def plan_index(pipeline: Pipeline, lists: Sequence[Path]) -> Plan:
-    """The parts that stand, and those that new lists would open."""
+    """The parts that stand, and those that new lists would open. Raises ValueError for a list that is none."""
     new = index.new_lists(pipeline.root, lists, pipeline.config.index)
+    if pipeline.options.strict:
+        index.require_well_formed(new)
     fresh = index.deal(pipeline.root, new, pipeline.config.index) if new else []
     done = [PartPlan(part, "done") for part in part_numbers(pipeline.root / index.FOLDER)]
     return Plan("index", done + [PartPlan(one.part, "missing", "new segments") for one in fresh])
@@ -243,6 +278,8 @@ def plan_publish(pipeline: Pipeline, before: Plan, headers_of: Headers = header_
         return Plan("publish", [PartPlan(0, "stale", "the shards change")])
     if not (pipeline.root / "versions" / f"{digest}.html").is_file():
         return Plan("publish", [PartPlan(0, "stale", "its page is missing")])
+    if kept_on_card(pipeline.root, digest) != num_kept(pipeline.root, headers_of):
+        return Plan("publish", [PartPlan(0, "stale", "its page counts other samples of earlier tools")])
     lists = exclude_path(pipeline.root, digest), duplicates_path(pipeline.root, digest)
     if not all(path.is_file() for path in lists):
         return Plan("publish", [PartPlan(0, "stale", "its duplicates were not looked for")])

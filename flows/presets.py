@@ -96,7 +96,7 @@ def lean() -> PipelineConfig:
     """As `standard`, on a small disk: `mcgurk build --preset lean --segments LIST --source S`.
 
     No more than 20 GB of media wait for extraction, and none are kept after it: 0.6 MB a clip instead of 1.6. What
-    another extraction would fetch again, `mcgurk plan` says.
+    another extraction would need again, `mcgurk plan` says, and `mcgurk build --refetch` fetches.
     """
     return replace(standard(), download=DownloadConfig(unextracted_gb=20.0, keep_media=False))
 

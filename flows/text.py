@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from schemas.manifest import part_numbers
-from schemas.shard import latest_digest
+from schemas.shard import latest_digest, read_version
 from tasks.availability import COLUMNS, availability
-from tasks.funnel import FATE, count_fates
+from tasks.funnel import FATE, count_fates, main_loss
 from tasks.lanes import lanes_told
+from tasks.standing import num_kept
 from tasks.tables import Once
 
 if TYPE_CHECKING:
@@ -52,20 +53,31 @@ def funnel_text(counts: Mapping[str, Any]) -> str:
 
 
 def status_of(root: Path, state: Path | None, now: datetime) -> dict[str, Any]:
-    """Funnel, latest version, availability, pace, lanes and what is due. Raises ValueError for no root."""
+    """Funnel, latest version, availability, pace, lanes and what is due; `reason`: why no sample is there.
+
+    Raises ValueError for no root.
+    """
     if not part_numbers(root / "segments"):
         raise ValueError(
             f"{root} has no segments: build a dataset there first (mcgurk build --root {root} ...)"
         )
-    wanted = {"segments": ("row", "labels"), "clips": tuple(dict.fromkeys((*FATE, *COLUMNS)))}
+    wanted = {"segments": ("row", "labels", *FATE), "clips": tuple(dict.fromkeys((*FATE, *COLUMNS)))}
     with Once(wanted, state / "looked" if state else None) as read:
         told = {**count_fates(root, read), "dataset_version": latest_digest(root)}
+        told["is_emptied"] = bool(told["dataset_version"]) and not read_version(root).shards
+        told["kept"] = num_kept(root)
+        told["reason"] = "" if told["in_shards"] else main_loss(root)
         return {**told, **availability(root, now, read), "lanes": lanes_told(state)}
 
 
 def status_text(status: Mapping[str, Any], names: Mapping[str, str]) -> str:
     """The funnel, then availability by class and label, lanes, pace, and what is due when."""
-    lines = [funnel_text(status), "", "last answers of the source, by class"]
+    lines = [funnel_text(status)]
+    if status["kept"]:
+        lines.append(
+            f"{status['kept']:>9,} of those in shards are as earlier code or tools made them (build --refetch)"
+        )
+    lines += ["", "last answers of the source, by class"]
     for name, one in status["classes"].items():
         days = (
             f"{(one['first'] or '')[:10]} to {(one['last'] or '')[:10]}" if one["last"] else "not tried yet"

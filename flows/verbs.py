@@ -5,6 +5,7 @@ Imports stand inside, so that `mcgurk --help` and each verb pay for what they ne
 
 import argparse
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ def _build_options(options: argparse.Namespace):
         parts=options.parts,
         compute=options.compute,
         state=options.state,
+        refetch=options.refetch,
         strict=options.strict,
         with_media=options.with_media,
     )
@@ -37,63 +39,83 @@ def _build_options(options: argparse.Namespace):
 
 def build(options: argparse.Namespace) -> int:
     """Does what is missing, failed or stale."""
-    from flows.pipeline import check_source, plan_all, resolve
+    from flows.announce import command, settings_text
+    from flows.pipeline import check_media, check_source, plan_all, resolve
     from flows.text import funnel_text, plan_text
+    from flows.trainable import missing_to_train
+    from schemas.manifest import part_numbers
+    from schemas.shard import read_version
 
     asked = _build_options(options)
     pipeline = resolve(asked)
     check_source(pipeline)
+    print(settings_text(pipeline), flush=True)
     print(plan_text(plan_all(pipeline)), flush=True)
+    check_media(pipeline)
     from flows.servers import prefect_api
+    from tasks.funnel import measure_funnel
 
     with prefect_api(pipeline.state):
         from flows.dataset import build_dataset
         from flows.runs import outcome_of
 
-        digest = outcome_of(lambda: build_dataset(asked))
-    from tasks.funnel import measure_funnel
-
+        try:
+            digest = outcome_of(lambda: build_dataset(asked))
+        except RuntimeError:
+            if part_numbers(pipeline.root / "segments"):
+                print(funnel_text(measure_funnel(pipeline.root)), flush=True)
+            raise
     print(funnel_text(measure_funnel(pipeline.root)))
+    version = read_version(pipeline.root, digest)
     print(f"\ndataset version {digest}\ncard {pipeline.root / 'versions' / digest}.html")
-    print(f"next: mcgurk train --root {options.root}")
+    if missing := missing_to_train(pipeline.root, version):
+        print(f"too little to train on: {missing}")
+    else:
+        print(f"next: {command('train', options.root, pipeline.state)}")
     return 0
 
 
 def plan(options: argparse.Namespace) -> int:
     """Says what build would do."""
+    from flows.announce import settings_text
     from flows.pipeline import plan_all, resolve
     from flows.text import plan_text
 
-    plans = plan_all(resolve(_build_options(options)))
+    pipeline = resolve(_build_options(options))
     if options.json:
-        print(json.dumps({name: plan.counts() for name, plan in plans.items()}))
-    else:
-        print(plan_text(plans))
-        print("\nnext: mcgurk build with the same options")
+        print(json.dumps({name: plan.counts() for name, plan in plan_all(pipeline).items()}))
+        return 0
+    print(settings_text(pipeline), flush=True)
+    print(plan_text(plan_all(pipeline)))
+    print(f"\nnext: {shlex.join(['mcgurk', 'build', *options.given])}")
     return 0
 
 
 def status(options: argparse.Namespace) -> int:
     """What became of every segment."""
     from datetime import UTC, datetime
-    from pathlib import Path
 
+    from flows.announce import command
+    from flows.memory import find_state
     from flows.text import status_of, status_text
-    from schemas.storage import is_local, open_root
+    from schemas.storage import open_root
     from tasks.labels import find_labels
 
     root = open_root(options.root)
-    state = root / "state" if is_local(root) else None
-    state = Path(options.state).expanduser() if options.state else state
+    state = find_state(root, options.state)
     status = status_of(root, state, datetime.now(UTC))
     if options.json:
         print(json.dumps(status))
         return 0
     print(status_text(status, {mid: name for mid, (_, name) in find_labels(root / "segments", []).items()}))
-    print(f"\ndataset version {status['dataset_version'] or 'none yet'}")
+    print(
+        f"\ndataset version {status['dataset_version'] or 'none yet'}{' (empty)' if status['is_emptied'] else ''}"
+    )
+    if status["reason"]:
+        print(f"no sample: {status['reason']}")
     if status["next_attempt_at"]:
-        where = f"--root {options.root}" + (f" --state {options.state}" if options.state else "")
-        print(f"next attempt due {status['next_attempt_at']}: mcgurk build {where} --from download")
+        again = command("build", options.root, state, "--from", "download")
+        print(f"next attempt due {status['next_attempt_at']}: {again}")
     return 0
 
 
@@ -138,6 +160,7 @@ def train(options: argparse.Namespace) -> int:
         asked = ExperimentOptions(options.root, preset=options.preset, state=options.state, settings=settings)
         assist(replace(asked, model=options.model))
         return 0
+    from flows.announce import command
     from flows.servers import prefect_api
 
     with prefect_api(pipeline.state):
@@ -150,11 +173,11 @@ def train(options: argparse.Namespace) -> int:
             from flows.comparison import compare_models
 
             print(comparison_text(outcome_of(lambda: compare_models(asked, compared))))
-            print(f"next: mcgurk serve --root {options.root}")
+            print(f"next: {command('serve', options.root, pipeline.state)}")
             return 0
         results = outcome_of(lambda: run_experiment(replace(asked, model=options.model)))
     print(f"{scores_text(results)}\n\n{results['reason']}\nreport  {results['report']}")
-    print(f"next: mcgurk serve --root {options.root}")
+    print(f"next: {command('serve', options.root, pipeline.state)}")
     return 0
 
 
@@ -260,11 +283,12 @@ def prune(options: argparse.Namespace) -> int:
 
 def forget(options: argparse.Namespace) -> int:
     """Takes videos down, everywhere, and says what was done."""
+    from flows.announce import command
     from flows.forget import forget as forget_videos
     from flows.text import forgotten_text
 
     pipeline = _indexed(options)
     print(f"taking down {', '.join(options.video_ids)} under {pipeline.root}", flush=True)
     print(forgotten_text(forget_videos(pipeline, options.video_ids)))
-    print(f"next: mcgurk verify --root {options.root}")
+    print(f"next: {command('verify', options.root, pipeline.state)}")
     return 0

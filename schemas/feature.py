@@ -103,6 +103,12 @@ FEATURES = pa.schema(
         ("audio_short_ms", pa.float64()),  # how much earlier than the segment its sound ends, zero-padded
         ("speech_share", pa.float64()),  # of the valid audio, by WebRTC's voice activity detector
         ("duration_gap_ms", pa.float64()),  # what the container declared of the segment minus what decoded
+        ("made_by", pa.string()),  # code and tools, with their versions
+        ("recipe", pa.string()),  # digest of what was asked of them: equal where only versions differ
+        (
+            "is_kept",
+            pa.bool_(),
+        ),  # though other versions would be used now: its media are gone, or they reject it
         ("decoder", pa.string()),  # pyav, or ffmpeg where PyAV could not read the file
         ("sound_print", pa.binary()),  # one `sound_print(profile)`
         ("picture_print", pa.binary()),  # one PICTURE_PRINT

@@ -29,6 +29,8 @@ ROW_FIELDS: list[tuple[str, pa.DataType]] = [
 ]
 CONTENT_COLUMNS = ("key", "outcome", "digest")  # what a part says to whatever reads it
 DUE_COLUMN = "next_attempt_at"
+KEPT_COLUMN = "is_kept"
+REFETCH = "refetch"  # the reason of a row that waits for media which were let go
 SHARD_COLUMNS = ("shard", "split", "shard_sha256", "shard_size_bytes")
 PART_NAME = re.compile(r"(\d{6})\.parquet")
 METADATA_KEY = b"mcgurk-part"
@@ -92,12 +94,17 @@ def read_part(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
 
 
 def facts_of(table: pa.Table) -> dict[str, Any]:
-    """When the first of its rows is due again, how many clips have no media, the shard; as far as it knows."""
+    """When the first of its rows is due again, how many clips have no media, how many samples were kept of earlier
+    versions or lack media to be made, the shard; as far as it knows.
+    """
     facts: dict[str, Any] = {}
     if DUE_COLUMN in table.column_names:
         facts[DUE_COLUMN] = pc.min(table[DUE_COLUMN]).as_py()
         is_released = pc.and_(pc.equal(table["outcome"], "ok"), pc.is_null(table["path"]))
         facts["num_released"] = pc.sum(is_released).as_py() or 0
+    if KEPT_COLUMN in table.column_names:
+        facts["num_kept"] = pc.sum(table[KEPT_COLUMN]).as_py() or 0
+        facts["num_lacking"] = pc.sum(pc.equal(table["reason"], REFETCH)).as_py() or 0
     if set(SHARD_COLUMNS) <= set(table.column_names):
         ok = table.filter(pc.equal(table["outcome"], "ok"))
         facts |= {"num_ok": ok.num_rows, **next(iter(ok.select(SHARD_COLUMNS).slice(0, 1).to_pylist()), {})}

@@ -22,6 +22,7 @@ AUDIO_SUFFIX = "wav"
 LOG_MEL_SUFFIX = "log_mel.npy"
 JSON_SUFFIX = "json"
 HISTORY = "history.jsonl"  # in versions/: what was published when
+EMPTIED = "is_emptied"  # a fact of a version without a sample: all were taken down
 SUPERSEDED = "superseded"  # in versions/: the records of versions that were pruned or replaced
 
 # The sidecar of a tar, and the rows of the manifest `shards`: one row a slot; members only where it is ok.
@@ -101,6 +102,11 @@ class Version:
     profile: Profile
     fields: list[str]
     shards: list[Shard]
+
+    @property
+    def num_samples(self) -> int:
+        """How many samples all its shards hold."""
+        return sum(shard.num_samples for shard in self.shards)
 
     def of_split(self, split: str) -> list[Shard]:
         """The shards of one split, in part order."""

@@ -6,6 +6,7 @@ repository shows, and what tells `datasets` which tars are which split.
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from schemas.shard import Version, index_path, latest_digest, read_facts
 from tasks.charts import histogram
 from tasks.duplicates import summary
 from tasks.showcase import quarantined_clips, sample_clips
+from tasks.standing import kept_by_maker
 
 Labels = Mapping[str, tuple[int, str]]  # machine id -> index, display name
 COLUMNS = ("key", "outcome", "shard", "video_id", "labels", "split", "valid_ms", "size_bytes")
@@ -29,6 +31,8 @@ QUIET_DB, LOUD_DB, STEP_DB = -60, 0, 2  # below -60 dB nothing passes the suite
 BINS = 25
 MB = 1e6
 OURS = "# Written by mcgurk"  # a README without this line is somebody's own
+KEPT = re.compile(rb'<meta name="mcgurk-kept" content="(\d+)">')
+HEAD_BYTES = 1000  # of a page, in which that stands
 MEANINGS = {
     "quarantined": "rejected by an expectation",
     "unavailable": "lost at the source",
@@ -52,7 +56,7 @@ def write_card(root: Path, version: Version, labels: Labels, *, with_media: bool
     counts: Counter[str] = Counter(label for row in rows for label in row["labels"])
     splits = split_table(version, rows)
     facts: dict[str, Any] = {"version": version, "splits": splits, "funnel": list(_funnel_lines(funnel))}
-    facts["duplicates"] = summary(root, version.digest)
+    facts["duplicates"], facts["kept"] = summary(root, version.digest), kept_by_maker(root)
     cells = [(_cell(names.get(mid, mid)), n) for mid, n in counts.most_common()]
     card = _markdown().render(**facts, labels=cells)
     path = root / "versions" / f"{version.digest}.md"
@@ -162,6 +166,14 @@ def has_media(root: Path, digest: str) -> bool:
     path = root / "versions" / f"{digest}.html"
     text = path.read_text() if path.is_file() else ""
     return any(f"data:{kind}/" in text for kind in ("audio", "image", "video"))
+
+
+def kept_on_card(root: Path, digest: str) -> int:
+    """How many samples of earlier code or tools the page of a version counts."""
+    path = root / "versions" / f"{digest}.html"
+    with path.open("rb") as page:  # with media it may be large
+        found = KEPT.search(page.read(HEAD_BYTES))
+    return int(found[1]) if found else 0
 
 
 def _markdown() -> jinja2.Template:

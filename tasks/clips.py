@@ -19,6 +19,11 @@ MEDIA = "clips/media"
 SLACK_S = 0.5  # by which a file may be longer than the segment that it holds alone: codecs pad
 
 
+def is_released(row: Row | None) -> bool:
+    """Whether a clip is there in all but its media."""
+    return row is not None and row["outcome"] == Outcome.OK and not row["path"]
+
+
 @dataclass(frozen=True)
 class Cuts:
     """A fetched file, where in its video it begins, and the folder where segments are cut out of it."""

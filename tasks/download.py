@@ -5,21 +5,22 @@ The one stage whose result depends on the day: rows keep their attempts and when
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from schemas.clip import CLIPS
-from schemas.manifest import DUE_COLUMN, Row, part_path, read_header, read_part
+from schemas.manifest import DUE_COLUMN, REFETCH, Row, part_path, read_header, read_part
 from schemas.outcome import Outcome
 from schemas.storage import is_whole, sweep
 from tasks import lanes, ledger
+from tasks.clips import is_released
 from tasks.failures import CLASSES, Fault
-from tasks.fetching import Day, DownloadConfig, fetched
-from tasks.keeping import REFETCH, is_released
+from tasks.fetching import Day, DownloadConfig, fetched, standing_row
 from tasks.partials import FOLDER, sweep_scratch
 from tasks.parts import Headers, Inputs, PartPlan, Plan, Stage, carried, commit_part, header_of, read_inputs
 from tasks.progress import tracked
+from tasks.standing import sampled
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +107,8 @@ def _remove_leavings(state: Path) -> None:
 
 def _is_of_the_world(row: Row) -> bool:
     known = CLASSES.get(row["reason"])
-    return row["outcome"] == Outcome.WAITING and known is not None and known.fault == Fault.WORLD
+    has_failed = row["outcome"] in (Outcome.WAITING, Outcome.OK)  # of a clip that stands, the reason says it
+    return has_failed and known is not None and known.fault == Fault.WORLD
 
 
 def _work(stage: Stage, part: int, day: Day) -> _Work:
@@ -114,9 +116,9 @@ def _work(stage: Stage, part: int, day: Day) -> _Work:
     path = part_path(stage.target, part)
     before = {row["key"]: row for row in read_part(path)} if read_header(path) else {}
     for key, row in ledger.latest(day.state, part).items():  # never older than the part, but of its media
-        if not (is_released(before.get(key)) and before[key]["digest"] == row["digest"]):
+        if not _is_newer(before.get(key), row):
             before[key] = row
-    work = _Work(inputs, {}, [])
+    work, standing = _Work(inputs, {}, []), sampled(stage.root, part)
     for segment in inputs.rows:
         row = before.get(segment["key"])
         if segment["outcome"] != Outcome.OK:
@@ -124,16 +126,37 @@ def _work(stage: Stage, part: int, day: Day) -> _Work:
         elif row is not None and _stands(stage, segment, row, day.now):
             work.rows[segment["key"]] = row
         else:
-            work.due.append({**segment, "before": row or {}})
+            stands = row is not None and row["outcome"] == Outcome.OK and segment["key"] in standing
+            known = {**row, "path": _whole(stage, row)} if row and stands else row or {}
+            work.due.append({**segment, "before": known, "stands": stands})
     return work
 
 
-def _stands(stage: Stage, segment: Row, row: Row, now: datetime) -> bool:
-    if row["fingerprint"] != stage.row_fingerprint(segment) or _is_due(row, now):
+def _is_newer(row: Row | None, attempt: Row) -> bool:
+    """Whether the part's `row` is newer than the ledger's `attempt`: its media were let go, or asked for again."""
+    if row is None:
         return False
-    if row["outcome"] != Outcome.OK or is_released(row):
-        return True
-    return is_whole(stage.root / row["path"], row["size_bytes"])
+    is_let_go = is_released(row) and row["digest"] == attempt["digest"]
+    is_asked_for = row["outcome"] == Outcome.WAITING and row["reason"] == REFETCH
+    return (is_let_go or is_asked_for) and (attempt["tried_at"] or "") <= (row["tried_at"] or "")
+
+
+def _stands(stage: Stage, segment: Row, row: Row, now: datetime) -> bool:
+    """Whether nothing is to be asked: by this VERSION or an earlier one, which alone asks for nothing again."""
+    if _is_due(row, now) or not _is_of_a_version(stage, segment, row):
+        return False
+    return row["outcome"] != Outcome.OK or is_released(row) or _whole(stage, row) is not None
+
+
+def _whole(stage: Stage, row: Row) -> str | None:
+    """The path of a clip's media if they are there."""
+    is_there = row["path"] and is_whole(stage.root / row["path"], row["size_bytes"])
+    return row["path"] if is_there else None
+
+
+def _is_of_a_version(stage: Stage, segment: Row, row: Row) -> bool:
+    versions = (replace(stage, version=number) for number in range(stage.version, 0, -1))
+    return any(row["fingerprint"] == one.row_fingerprint(segment) for one in versions)
 
 
 def _commit(stage: Stage, work: _Work, day: Day) -> None:
@@ -152,6 +175,8 @@ def _commit(stage: Stage, work: _Work, day: Day) -> None:
 
 def _queued(stage: Stage, segment: Row, day: Day) -> Row:
     """The row of a segment whose turn has not come: what was last known of it, and due."""
+    if segment["stands"]:
+        return {**standing_row(stage, segment), "next_attempt_at": day.now.isoformat()}
     was_there = segment["before"].get("outcome") == Outcome.OK
     reason, known = (REFETCH, {}) if was_there else ("queued", segment["before"])
     row: Row = {**dict.fromkeys(CLIPS.names), "digest": "", "detail": "", "reason": reason, "attempts": 0}

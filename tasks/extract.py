@@ -8,14 +8,14 @@ import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from schemas.feature import FEATURES, Profile
-from schemas.manifest import Row, digest_of, part_path, read_part
+from schemas.manifest import REFETCH, Row, digest_of, part_path, read_part
 from schemas.outcome import ItemError, Outcome
 from schemas.shard import member_suffixes
 from schemas.storage import as_local
@@ -27,6 +27,7 @@ from tasks.members import feature_path, fragment_path, fragment_paths, join_memb
 from tasks.parts import Inputs, Stage, carried, commit_part, read_inputs, reusable_rows
 from tasks.prints import prints_of
 from tasks.progress import sign_of_life, tracked
+from tasks.standing import media_of, recipe, stands
 
 log = logging.getLogger(__name__)
 
@@ -64,13 +65,22 @@ def stage(root: Path, profile: Profile) -> Stage:
     """The stage `extract` over `root`."""
     held = {**asdict(profile), "name": ""}  # a profile is what it holds
     settings = [held, {name: feature_settings(name, profile) for name in features.of_profile(profile)}]
-    return Stage("extract", VERSION, root, "clips/checked", "features", FEATURES, settings)
+    stage = Stage("extract", VERSION, root, "clips/checked", "features", FEATURES, settings)
+    return replace(stage, recipe=recipe(profile))
 
 
 def feature_settings(name: str, profile: Profile) -> list:
     """All that the bytes of one feature depend on, besides the clip."""
     module = features.modules()[name]
     return [VERSION, name, module.VERSION, module.settings(profile), _tools()]
+
+
+def made_by(profile: Profile) -> str:
+    """Code and tools that make the features of a profile, with their versions."""
+    made = ", ".join(f"{name} {module.VERSION}" for name, module in features.of_profile(profile).items())
+    return f"extract {VERSION} ({made}); " + ", ".join(
+        f"{tool} {number}" for tool, number in _tools().items()
+    )
 
 
 @cache
@@ -95,7 +105,7 @@ def run(stage: Stage, parts: Sequence[int], profile: Profile, map_batches: Map) 
     results = ((part, row) for part, rows in _ended(map_batches, batches) for row in rows)
     for part, row in tracked(results, clips, "extract", log):
         work = works[part]
-        work.rows[row["key"]] = _with_kept(row, work.rows[row["key"]])
+        work.rows[row["key"]] = _with_kept(row, work.rows[row["key"]], stage.recipe, made_by(profile))
         work.num_due -= 1
         if not work.num_due:
             _commit(stage, work, profile)
@@ -110,17 +120,20 @@ def _ended(map_batches: Map, batches: Sequence[Batch]) -> Iterator[tuple[int, li
 def _work(stage: Stage, part: int, profile: Profile) -> tuple[_Work, list[tuple[Row, list[str]]]]:
     """One part under way, and the clips to decode with the features to make of each."""
     inputs, old = read_inputs(stage, part), {row["key"]: row for row in reusable_rows(stage, part).values()}
-    work, due = _Work(inputs, {}), []
+    work, due, media, maker = _Work(inputs, {}), [], media_of(stage, part), made_by(profile)
     for row in inputs.rows:
         key, fingerprint = row["key"], stage.row_fingerprint(row)
         before = old.get(key)
         if row["outcome"] != Outcome.OK:
             work.rows[key] = carried(stage, row)
         elif before and before["fingerprint"] == fingerprint:
-            work.rows[key] = before
+            work.rows[key] = {**before, "is_kept": bool(before.get("is_kept")) and before["made_by"] != maker}
+        elif not media.get(key, True):
+            work.rows[key] = _kept(before) if before and stands(stage, before) else _lacking(row)
         else:
             kept = _kept_features(before, row, profile)
-            work.rows[key] = {"fingerprint": fingerprint, "features": kept}
+            standing = before if stands(stage, before) else None
+            work.rows[key] = {"fingerprint": fingerprint, "features": kept, "before": standing}
             due.append((row, [name for name in features.of_profile(profile) if name not in kept]))
     _locate(stage, part, [row for row, _ in due])
     work.num_due = len(due)
@@ -128,6 +141,17 @@ def _work(stage: Stage, part: int, profile: Profile) -> tuple[_Work, list[tuple[
         for fragment in fragment_paths(stage.root, name, part):
             fragment.unlink()  # of a run that was killed
     return work, due
+
+
+def _kept(before: Row) -> Row:
+    """A sample that stays as it is; its fingerprint says that it is not of what is there now."""
+    return {**before, "is_kept": True}
+
+
+def _lacking(clip: Row) -> Row:
+    """The row of a clip whose media were let go and that is asked for otherwise now."""
+    why = {"outcome": Outcome.WAITING.value, "reason": REFETCH, "detail": "its media were not kept"}
+    return {"key": clip["key"], "digest": "", "fingerprint": "", **why}
 
 
 def _locate(stage: Stage, part: int, clips: Sequence[Row]) -> None:
@@ -156,14 +180,23 @@ def _feature_fingerprint(name: str, row: Row, profile: Profile) -> str:
     return digest_of(feature_settings(name, profile), row["key"], row["digest"])
 
 
-def _with_kept(row: Row, waiting: Row) -> Row:
-    """A new row together with what was kept of an earlier build."""
+def _with_kept(row: Row, waiting: Row, asked: str, maker: str) -> Row:
+    """A new row together with what was kept of an earlier build; where it is none, the sample that stood there."""
     made = {**waiting["features"], **{one["name"]: one for one in row.get("features") or ()}}
+    fingerprint = waiting["fingerprint"]
+    if row["outcome"] != Outcome.OK and waiting["before"]:
+        log.warning("extract: %s stays as it was: %s (%s)", row["key"], row["detail"], row["reason"])
+        return {**_kept(waiting["before"]), "fingerprint": fingerprint}
     if row["outcome"] != Outcome.OK:
-        return {**row, "fingerprint": waiting["fingerprint"]}
+        return {**row, "fingerprint": fingerprint}
     digest = digest_of({name: one["digest"] for name, one in made.items()}, row["valid_ms"])
-    entries = [made[name] for name in sorted(made)]
-    return {**row, "fingerprint": waiting["fingerprint"], "digest": digest, "features": entries}
+    told = {
+        "features": [made[name] for name in sorted(made)],
+        "made_by": maker,
+        "recipe": asked,
+        "is_kept": False,
+    }
+    return {**row, "fingerprint": fingerprint, "digest": digest, **told}
 
 
 def _commit(stage: Stage, work: _Work, profile: Profile) -> None:

@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 
 from schemas.manifest import Row
-from schemas.outcome import ItemError, Transient
+from schemas.outcome import ItemError, Outcome, Transient
 from tasks import ledger
 from tasks.access import Access, Limits
 from tasks.clips import ClipMaker, opened
@@ -96,6 +96,11 @@ def fetched(
         log.info("download: %d video(s) are left until what is there has been extracted", left)
     elif left:
         log.warning("download: no lane may ask now; %d video(s) are left to a later run", left)
+
+
+def standing_row(stage: Stage, segment: Row) -> Row:
+    """The clip that a segment has a sample of, as far as it is there."""
+    return {**segment["before"], "fingerprint": stage.row_fingerprint(segment)}
 
 
 @dataclass(frozen=True)
@@ -188,7 +193,7 @@ class _Crew:
                 self.lane.succeeded()
                 maker = ClipMaker(self.stage, self.config.min_covered_share)
                 made = [(part, self._segment(maker, part, segment, cuts)) for part, segment in segments]
-        self.day.room.take(sum(row["size_bytes"] or 0 for _, row in made))
+        self.day.room.take(sum(row["size_bytes"] or 0 for _, row in made if row["path"]))
         for part in {part for part, _ in made}:
             ledger.append(self.day.state, part, [row for of_part, row in made if of_part == part])
         return made
@@ -240,7 +245,18 @@ class _Crew:
         verdict = after_failure(segment["before"], error, at, is_vouched=is_vouched)
         if verdict["next_attempt_at"] == at.isoformat():  # at once: for a retry of this very run too
             verdict["next_attempt_at"] = self.day.now.isoformat()
+        if segment["stands"]:
+            return self._kept(segment, row, error, verdict)
         return {**row, **self._evidence(error.status), **verdict}
+
+    def _kept(self, segment: Row, row: Row, error: ItemError | Transient, verdict: Row) -> Row:
+        """The row of a clip whose sample stands, and that could not be fetched again: its clip, and what was said."""
+        clip = standing_row(self.stage, segment)
+        evidence = {**self._evidence(error.status), "source": clip["source"]}
+        told = {"reason": row["reason"], "detail": row["detail"], **evidence}
+        is_gone = verdict["outcome"] != Outcome.WAITING  # nobody asks for it again
+        attempts = {**verdict, "outcome": clip["outcome"]} | ({"next_attempt_at": None} if is_gone else {})
+        return {**clip, **told, **attempts}
 
     def _evidence(self, status: int | None = None) -> Row:
         shown = {"lane": self.lane.config.name, "tool": self.tool, "status": status}

@@ -3,6 +3,7 @@
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
 # pyright: reportAttributeAccessIssue=false
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ MANIFESTS = (
 )  # fmt: skip
 FATE = ("outcome", "reason")
 VERDICT = ("key", *FATE)
+LOSS = (*FATE, "detail")
 
 
 def measure_funnel(root: Path) -> dict:
@@ -46,6 +48,27 @@ def _whole(root: Path, read: Reader, columns: Sequence[str]) -> pa.Table:
 def _funnel(table: pa.Table) -> dict:
     counted = table.group_by(["outcome", "reason"]).aggregate([([], "count_all")])
     return funnel(counted.rename_columns({"count_all": "segments"}).to_pylist())
+
+
+def main_loss(root: Path) -> str:
+    """What most segments that are in no shard fail by, with an example; empty where none is lost.
+
+    As `18 of 18: connection refused by 127.0.0.1:9 (waiting: network)`.
+    """
+    empty = pa.schema([(name, pa.string()) for name in LOSS]).empty_table()
+    table = pa.concat_tables([empty, *verdicts(root, read_columns, LOSS)])
+    counted = table.group_by(list(LOSS)).aggregate([([], "count_all")]).to_pylist()
+    kinds: Counter[tuple[str, str]] = Counter()
+    for one in counted:
+        if one["outcome"] != Outcome.OK:
+            kinds[one["outcome"], one["reason"]] += one["count_all"]
+    if not kinds:
+        return ""
+    (kind, count), *_ = kinds.most_common(1)
+    of_kind = [one for one in counted if (one["outcome"], one["reason"]) == kind]
+    example = max(of_kind, key=lambda one: one["count_all"])["detail"] or ""
+    named = ": ".join(name for name in kind if name)
+    return f"{count:,} of {table.num_rows:,}: " + (f"{example} ({named})" if example else named)
 
 
 def verdicts(root: Path, read: Reader = read_columns, columns: Sequence[str] = VERDICT) -> Iterator[pa.Table]:

@@ -34,7 +34,7 @@ from schemas.segment import SEGMENTS, SPLITS
 from schemas.storage import readable
 from tasks.choice import Choice, chosen, hashes, label_set
 from tasks.labels import MACHINE_ID, ONTOLOGY, find_labels, find_ontology, keep_labels, machine_ids
-from tasks.lists import READ, SegmentList, read_list
+from tasks.lists import READ, SegmentList, read_segments
 from tasks.tombstones import obeyed, read_tombstones
 
 log = logging.getLogger(__name__)
@@ -70,8 +70,8 @@ def index(root: Path, paths: Sequence[Path], config: IndexConfig, *, strict: boo
     """
     lists = new_lists(root, paths, config)
     malformed = [line for one in lists for line in one.malformed]
-    if strict and malformed:
-        raise ValueError(f"{len(malformed)} malformed line(s); the first: {malformed[0]}")
+    if strict:
+        require_well_formed(lists)
     for line in malformed[:10]:
         log.warning("skipped %s", line)
     parts = deal(root, lists, config) if lists else []
@@ -87,15 +87,23 @@ def index(root: Path, paths: Sequence[Path], config: IndexConfig, *, strict: boo
     return {"lists": len(lists), "segments": new, "parts": len(parts), "malformed": len(malformed)}
 
 
+def require_well_formed(lists: Sequence[SegmentList]) -> None:
+    """Raises ValueError with the first malformed line."""
+    malformed = [line for one in lists for line in one.malformed]
+    if malformed:
+        raise ValueError(f"{len(malformed)} malformed line(s); the first: {malformed[0]}")
+
+
 def new_lists(root: Path, paths: Sequence[Path], config: IndexConfig) -> list[SegmentList]:
     """The lists of `paths` that were not read into this root yet, or were with another choice.
 
     All of them where one is and the choice counts: so many of a class are of all lists that are named together.
+    Raises ValueError for a file that is no list.
     """
     known, choice = recorded_lists(root), _plain(config.choice)
     read = {sha256 for sha256, one in known.items() if one.get("choice", _plain(Choice())) == choice}
     unread = [path for path in paths if sha256_of_file(path) not in read]
-    return [read_list(path) for path in (paths if unread and config.choice.is_counted else unread)]
+    return [read_segments(path) for path in (paths if unread and config.choice.is_counted else unread)]
 
 
 def _plain(choice: Choice) -> dict:

@@ -1,7 +1,8 @@
 """Keeping: how much media may wait for extraction, and what becomes of them after it.
 
-A clip whose media were let go stays `ok`, with its digest and without a path: nothing after it changes. Where
-extraction would need them again, it becomes `waiting: refetch`.
+A clip whose media were let go stays `ok`, with its digest and without a path: nothing after it changes. Where other
+tools would make its sample otherwise, the sample is kept; where it is asked for otherwise, it lacks its media. Only
+who says so has them fetched again: then what is kept stays until they are there, and what lacks is `waiting: refetch`.
 """
 
 import logging
@@ -9,14 +10,13 @@ import math
 import threading
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from schemas.clip import CLIPS
 from schemas.manifest import (
-    CONTENT_COLUMNS,
+    REFETCH,
     PartHeader,
-    Row,
     part_numbers,
     part_path,
     read_header,
@@ -25,14 +25,28 @@ from schemas.manifest import (
 )
 from schemas.outcome import Outcome
 from schemas.storage import is_local, path_under
-from tasks.clips import MEDIA
+from tasks.clips import MEDIA, is_released
 from tasks.parts import Headers, PartPlan, Plan, Stage, header_of, plan_stage, reusable_rows
+from tasks.standing import not_made, stands, with_returned
 
 log = logging.getLogger(__name__)
 
-REFETCH = "refetch"
-# Part -> keys of clips that extraction needs, and whose media are gone.
-Lacking = Mapping[int, Collection[str]]
+Lacking = Mapping[int, Collection[str]]  # part -> keys of clips whose media are gone
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What another extraction would have of media that were let go, and does without or waits for."""
+
+    lost: Lacking  # can't be made without them: they are asked for otherwise, or have no sample
+    kept: Lacking  # keep the sample that earlier code or tools made of them
+
+    @property
+    def all(self) -> Lacking:
+        """Both."""
+        return {
+            part: [*self.lost.get(part, ()), *self.kept.get(part, ())] for part in {**self.lost, **self.kept}
+        }
 
 
 class Room:
@@ -65,7 +79,8 @@ class Room:
 
 def unextracted_bytes(clips: Stage, validate: Stage, extract: Stage) -> int:
     """How much media lie in parts that are not checked and extracted yet."""
-    done = {one.part for one in plan_stage(extract, plan_stage(validate)).parts if one.state == "done"}
+    planned = with_returned(extract, plan_stage(extract, plan_stage(validate)))
+    done = {one.part for one in planned.parts if one.state == "done"}
     waiting = (part for part in part_numbers(clips.target) if part not in done)
     headers = (header_of(clips.root, clips.writes, part) for part in waiting)
     return sum(sum(header.files.values()) for header in headers if header)
@@ -86,8 +101,13 @@ def _release(clips: Stage, extract: Stage, part: int) -> int:
     header, rows = read_header(path), read_part(path)
     if header is None:
         return 0
-    extracted = read_part(part_path(extract.source, part), CONTENT_COLUMNS)
-    taken = {(row["key"], row["digest"]) for row in extracted if row["outcome"] == Outcome.OK}
+    waiting = not_made(extract, part)
+    extracted = read_part(part_path(extract.source, part), ("key", "outcome", "digest"))
+    taken = {
+        (row["key"], row["digest"])
+        for row in extracted
+        if row["outcome"] == Outcome.OK and row["key"] not in waiting
+    }
     gone = {row["path"] for row in rows if (row["key"], row["digest"]) in taken and row["path"]}
     if gone:
         kept = {name: size for name, size in header.files.items() if name not in gone}
@@ -108,43 +128,61 @@ def _release(clips: Stage, extract: Stage, part: int) -> int:
 def lacking(
     clips: Stage, extract: Stage, headers_of: Headers = header_of, *, only: Collection[int] | None = None
 ) -> Lacking:
-    """The clips that extraction would decode now, of the parts `only`, and whose media were let go."""
-    found = {}
-    for planned in plan_stage(extract, only=only, headers_of=headers_of).parts:
-        header = headers_of(clips.root, clips.writes, planned.part)
-        if planned.state != "done" and header and header.facts.get("num_released"):
-            found[planned.part] = _lacking(clips, extract, planned.part)
-    return {part: keys for part, keys in found.items() if keys}
+    """The clips that extraction can't make now, of the parts `only`, and whose media were let go."""
+    return needs(clips, extract, headers_of, only=only).lost
 
 
-def _lacking(clips: Stage, extract: Stage, part: int) -> list[str]:
-    made = reusable_rows(extract, part)
-    due = {
-        row["key"]
-        for row in read_part(part_path(extract.source, part))
-        if row["outcome"] == Outcome.OK and extract.row_fingerprint(row) not in made
-    }
+def needs(
+    clips: Stage, extract: Stage, headers_of: Headers = header_of, *, only: Collection[int] | None = None
+) -> Needs:
+    """The clips of the parts `only` that extraction would decode now, and whose media were let go."""
+    lost, kept = {}, {}
+    planned = with_returned(extract, plan_stage(extract, only=only, headers_of=headers_of), headers_of)
+    for one in planned.parts:
+        header, made = (
+            headers_of(clips.root, clips.writes, one.part),
+            headers_of(clips.root, extract.writes, one.part),
+        )
+        is_open = one.state != "done" or (made and made.facts.get("num_kept"))
+        if is_open and header and header.facts.get("num_released"):
+            lost[one.part], kept[one.part] = _needs(clips, extract, one.part)
+    return Needs(*({part: keys for part, keys in found.items() if keys} for found in (lost, kept)))
+
+
+def _needs(clips: Stage, extract: Stage, part: int) -> tuple[list[str], list[str]]:
+    """The keys of a part that are lost, and those that are kept."""
     rows = read_part(part_path(clips.target, part), ("key", "outcome", "path"))
-    return [row["key"] for row in rows if row["key"] in due and is_released(row)]
+    released = {row["key"] for row in rows if is_released(row)}
+    old = {row["key"]: row for row in reusable_rows(extract, part).values()}
+    found: dict[bool, list[str]] = {False: [], True: []}
+    for row in read_part(part_path(extract.source, part)):
+        before = old.get(row["key"])
+        is_due = before is None or before["fingerprint"] != extract.row_fingerprint(row)
+        if row["outcome"] == Outcome.OK and row["key"] in released and is_due:
+            found[stands(extract, before)].append(row["key"])
+    return found[False], found[True]
 
 
-def is_released(row: Row | None) -> bool:
-    """Whether a clip is there in all but its media."""
-    return row is not None and row["outcome"] == Outcome.OK and not row["path"]
+def ask_again(clips: Stage, lacking: Lacking, now: datetime, *, kept: Lacking | None = None) -> int:
+    """Makes these clips `waiting: refetch`, and has those of `kept` asked for again as they are; all due now.
 
-
-def ask_again(clips: Stage, lacking: Lacking, now: datetime) -> int:
-    """Makes these clips `waiting: refetch`, due now; returns how many they are."""
-    for part, keys in lacking.items():
+    Returns how many they are.
+    """
+    kept = kept or {}
+    for part in {**lacking, **kept}:
         path = part_path(clips.target, part)
-        rows = [_asked_again(row, now) if row["key"] in keys else row for row in read_part(path)]
+        lost, due = set(lacking.get(part, ())), {"next_attempt_at": now.isoformat()}
+        rows = [
+            {**row, **(WAITS if row["key"] in lost else {}), **due}
+            if row["key"] in lost or row["key"] in kept.get(part, ())
+            else row
+            for row in read_part(path)
+        ]
         write_part(path, rows, CLIPS, read_header(path) or PartHeader(clips.name, "", {}))
-    return num_clips(lacking)
+    return num_clips(lacking) + num_clips(kept)
 
 
-def _asked_again(row: Row, now: datetime) -> Row:
-    why = {"outcome": Outcome.WAITING.value, "reason": REFETCH, "digest": ""}
-    return {**row, **why, "next_attempt_at": now.isoformat()}
+WAITS = {"outcome": Outcome.WAITING.value, "reason": REFETCH, "digest": ""}
 
 
 def num_clips(lacking: Lacking) -> int:
@@ -157,6 +195,23 @@ def notice(lacking: Lacking) -> str:
     return (
         f"{num_clips(lacking):,} clip(s) are fetched again: extraction changed, and their media were not kept"
     )
+
+
+def told(found: Needs) -> str:
+    """What a person is told of media that nobody has asked for; empty where none are needed."""
+    lost, kept = num_clips(found.lost), num_clips(found.kept)
+    lines = []
+    if lost:
+        lines.append(
+            f"{lost:,} clip(s) can't be made: extraction is asked for something else, and their media were not kept; "
+            "build --refetch fetches them again"
+        )
+    if kept:
+        lines.append(
+            f"{kept:,} sample(s) stay as earlier code or tools made them: their media were not kept; build --refetch "
+            "fetches them again"
+        )
+    return "\n".join(lines)
 
 
 def with_lacking(planned: Plan, lacking: Lacking) -> Plan:

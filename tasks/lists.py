@@ -25,6 +25,7 @@ from schemas.segment import SEGMENTS, VIDEO_ID, segment_key
 log = logging.getLogger(__name__)
 
 HEADER = re.compile(r"#\s*num_ytids=(\d+),\s*num_segs=(\d+)")
+FIRST_BYTES = 1 << 16  # in which a file that is no text shows it
 HEAD_CHARS = 1000  # in which that header stands
 LOOKED_AT = 20  # lines that tell the form: one of them is well-formed
 SECONDS = r"[0-9]{1,6}(\.[0-9]{1,6})?"
@@ -74,6 +75,24 @@ def read_list(path: Path) -> SegmentList:
     text = path.read_text(encoding="utf-8-sig", errors="replace")
     table, malformed = _form(text)(text, path.name)
     return SegmentList(path, sha256_of_file(path), table, malformed)
+
+
+def read_segments(path: Path) -> SegmentList:
+    """The same; raises ValueError where not one line is a segment: it is no list, or of a form that nobody knows."""
+    with path.open("rb") as file:
+        head = file.read(FIRST_BYTES)
+    if b"\0" in head:  # a film of some gigabytes is not read as a text to say that it is none
+        text = head.decode(errors="replace")
+        _require_segments(path, *_form(text)(text, path.name))
+    found = read_list(path)
+    _require_segments(path, found.table, found.malformed)
+    return found
+
+
+def _require_segments(path: Path, table: pa.Table, malformed: list[str]) -> None:
+    if not table.num_rows:
+        said = f"the first of {len(malformed):,} lines: {malformed[0]}" if malformed else "it has no lines"
+        raise ValueError(f"{path} is no list of segments: not one line is a segment; {said}")
 
 
 def _form(text: str) -> Callable[[str, str], tuple[pa.Table, list[str]]]:

@@ -49,6 +49,7 @@ class Stage:
     schema: pa.Schema
     settings: Any = None
     joins: tuple[str, ...] = ()  # manifests with the same parts and keys, read beside `reads`
+    recipe: str = ""  # of what is asked, without the versions of who does it; in no fingerprint
 
     @property
     def source(self) -> Path:

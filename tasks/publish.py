@@ -8,15 +8,28 @@ from dataclasses import replace
 from pathlib import Path
 
 from schemas.feature import Profile
+from schemas.manifest import digest_of
 from schemas.rules import Rules
-from schemas.shard import Version, make_version, write_version
+from schemas.shard import (
+    EMPTIED,
+    Version,
+    latest_digest,
+    make_version,
+    read_facts,
+    read_version,
+    write_version,
+)
 from tasks.card import Labels, write_card
 from tasks.duplicates import write_duplicates
-from tasks.funnel import measure_funnel
+from tasks.funnel import main_loss, measure_funnel
 from tasks.pack import packed
 from tasks.validate import judge
 
 log = logging.getLogger(__name__)
+
+
+class NotPublished(RuntimeError):  # noqa: N818  (a verdict, not a fault)
+    """The shards that stand have no sample, or fewer than the last version for no reason that the user gave."""
 
 
 def publish(
@@ -24,17 +37,40 @@ def publish(
 ) -> Version:
     """Checks the shards, writes the version that they make, its duplicates and card; `latest` points at it.
 
-    Raises GateError if a shard lacks anything, RuntimeError if a segment is lost or counted twice.
+    Raises GateError if a shard lacks anything, RuntimeError if a segment is lost or counted twice, NotPublished where
+    the version would be empty, or smaller than the last; the latest stays then.
     """
     judge(root, "shards", replace(rules, min_pass_share=1.0, min_rows=1), profile)
     version, counts = make_version(profile, packed(root)), measure_funnel(root)
-    samples = sum(shard.num_samples for shard in version.shards)
+    samples = version.num_samples
     if samples != counts["in_shards"]:
         raise RuntimeError(f"{samples} samples in shards, but the funnel counts {counts['in_shards']}")
+    facts = {"funnel": counts, "rules": digest_of(rules)}
+    _require_what_stood(root, version, facts["rules"])
     write_duplicates(root, version)  # first: who finds the version finds its exclusion list
-    write_version(root, version, {"funnel": counts})
+    write_version(root, version, facts if samples else {**facts, EMPTIED: True})
     card = write_card(root, version, labels, with_media=with_media)
     log.info(
         "version %s: %d samples in %d shards (%s)", version.digest[:12], samples, len(version.shards), card
     )
     return version
+
+
+def _require_what_stood(root: Path, version: Version, rules: str) -> None:
+    """Raises NotPublished where `version` is empty or smaller than the last. What was taken down is not in the last."""
+    last = read_version(root) if latest_digest(root) else None
+    before, now = last.num_samples if last else 0, version.num_samples
+    if not now and not (last and not before):
+        raise NotPublished(f"no sample, so no version: {main_loss(root) or 'no segment'}")
+    if last is None or now >= before:
+        return
+    fewer = (
+        f"{before - now:,} sample(s) fewer than version {last.digest[:12]} ({now:,} instead of {before:,})"
+    )
+    if version.profile != last.profile or read_facts(root, last.digest).get("rules", rules) != rules:
+        log.warning("%s: its profile or rules were others", fewer)
+        return
+    raise NotPublished(
+        f"{fewer}, so no version: {main_loss(root)}. The last one stays; mend the cause and build again, or take down "
+        "what is lost by `mcgurk forget`"
+    )

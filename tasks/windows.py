@@ -89,6 +89,10 @@ def cut_in_windows(spec: str, state: Path, windows: Windows) -> Record:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         made = pool.map(partial(_lines, windows), new, new.values(), written_ns)
         lines = [line for of_video in tracked(made, len(new), "probe", log) for line in of_video]
+    if text == head and not lines:
+        raise ValueError(
+            f"--source {spec}: none of its {len(videos):,} video(s) can be cut; see the lines above"
+        )
     return Record({name: file.name for name, file in videos.items()}, text + "".join(lines))
 
 

@@ -37,6 +37,8 @@ STATUSES = {401: "private", 404: "removed", 410: "removed", 451: "copyright"}
 EVERYWHERE = {402: "rate_limited", 403: "forbidden", 429: "rate_limited"}
 OF_PAGES = {400: "extractor_broken", 401: "forbidden", 404: "forbidden", 410: "forbidden"}
 LIVE = ("is_live", "is_upcoming", "post_live")
+NOT_CONNECTED = re.compile(r"host='([^']*)', port=(\d+)\): .*Connection refused")
+NOT_RESOLVED = re.compile(r"Failed to resolve '([^']*)'")
 CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 MAX_REDIRECTS = 5
 PLAYLIST_BYTES = 8 << 20  # of 12 hours in fragments of 5 s with signed addresses of 900 bytes
@@ -243,8 +245,17 @@ def classified(error: Exception, *, is_direct: bool = True) -> ItemError | Trans
     if isinstance(cause, network.HTTPError):
         return _by_status(cause, str(error), is_direct=is_direct)
     if isinstance(cause, network.TransportError):
-        return failure("network", scrubbed(str(cause)))
+        return failure("network", _of_connection(scrubbed(str(cause))))
     return by_message(str(error))
+
+
+def _of_connection(message: str) -> str:
+    """What urllib3 says of a connection that was not made, in the words of a person."""
+    if found := NOT_CONNECTED.search(message):
+        return f"connection refused by {found[1]}:{found[2]}"
+    if found := NOT_RESOLVED.search(message):
+        return f"no address is known for {found[1]}"
+    return message
 
 
 def _by_status(cause: network.HTTPError, message: str, *, is_direct: bool) -> ItemError | Transient | OSError:

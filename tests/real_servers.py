@@ -96,9 +96,11 @@ class _Handler(SimpleHTTPRequestHandler):
         """The head of a file, or the error that this video id is given."""
         self.host.knocked[self.path] += 1
         self.host.gate.wait(PATIENCE_S)
-        status = self.host.statuses.get(self.path.strip("/").split(".")[0])
+        video_id = self.path.strip("/").split(".")[0]
+        status = self.host.statuses.get(video_id)
         if status is None:
             return super().send_head()
+        self.host.asked[video_id] += 1
         return self.send_error(status)
 
     def translate_path(self, path: str) -> str:

@@ -67,7 +67,12 @@ def test_a_build_goes_in_turns_and_keeps_no_media(options, lines):
     build_dataset(asked)
     assert host.log == []
 
-    other = replace(asked, preset="other")
+    with pytest.raises(
+        ValueError, match=r"preset other needs the media of 8 clip\(s\) again, which were not kept; nothing"
+    ):
+        build_dataset(replace(asked, preset="other"))
+    assert host.log == []
+    other = replace(asked, preset="other", refetch=True)
     told = plan_text(plan_all(resolve(other)))
     assert "8 clip(s) are fetched again: extraction changed, and their media were not kept" in told
     build_dataset(replace(other, parts="0"))

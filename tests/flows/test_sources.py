@@ -9,7 +9,8 @@ import timecode
 from real_servers import snapshot
 from timecode import Recipe
 
-from flows.options import BuildOptions, remember, with_remembered
+from flows.memory import recall, remember, with_remembered
+from flows.options import BuildOptions
 from flows.pipeline import resolve
 from schemas.manifest import read_manifest
 from tasks.index import index
@@ -54,14 +55,14 @@ def test_a_source_on_disk_is_remembered_wherever_it_was_named_from(tmp_path, mon
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     for source in ("folder:videos", "folder:~/videos", f"folder:{tmp_path}/videos"):
-        asked = with_remembered(BuildOptions("root", source=source), tmp_path)
+        asked = with_remembered(BuildOptions("root", source=source), recall(tmp_path))
         remember(tmp_path, replace(asked, window=2.0))
         monkeypatch.chdir(tmp_path / "there")
-        again = with_remembered(BuildOptions("root"), tmp_path)
+        again = with_remembered(BuildOptions("root"), recall(tmp_path))
         monkeypatch.chdir(tmp_path)
 
         assert (again.source, again.window) == (f"folder:{tmp_path}/videos", 2.0)
-    tars = with_remembered(BuildOptions("root", preset="small", source="tars:here/*.tar"), tmp_path)
+    tars = with_remembered(BuildOptions("root", preset="small", source="tars:here/*.tar"), recall(tmp_path))
     assert tars.source == f"tars:{tmp_path}/here/*.tar"
 
 

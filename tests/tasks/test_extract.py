@@ -3,6 +3,7 @@
 import io
 import wave
 from dataclasses import replace
+from pathlib import Path
 
 import av
 import numpy as np
@@ -28,7 +29,7 @@ from schemas.feature import Profile
 from schemas.manifest import read_manifest
 from schemas.shard import JSON_SUFFIX, member_suffixes
 from schemas.signal import N_MELS, num_frames
-from tasks import extract, features
+from tasks import extract, features, standing
 from tasks.decode import decode
 from tasks.measure import measured
 from tasks.members import feature_path, open_members
@@ -316,3 +317,52 @@ def test_a_worker_with_other_tools_makes_no_bytes(tmp_path):
     assert extract.extract_batch(batch) == (0, [])
     with pytest.raises(RuntimeError, match="'av': '1.0'.*install one lock on both"):
         extract.extract_batch(other)
+
+
+def with_tools(monkeypatch, **versions):
+    """Extraction by tools of other versions."""
+    tools = {**extract._tools(), **versions}
+    monkeypatch.setattr(extract, "_tools", lambda: tools)
+
+
+def test_a_sample_that_todays_tools_reject_stays_and_says_what_made_it(root, monkeypatch):
+    extract_all(root)
+    before, members = rows_of(root), members_of(root, "frames")
+    with_tools(monkeypatch, numpy="99.1")
+    path = root / clip_rows(root)["second"]["path"]
+    path.write_bytes(bytes(path.stat().st_size))
+
+    assert extract_all(root) == len(IDS)
+
+    after = rows_of(root)
+    second, old = after[key_of("second")], before[key_of("second")]
+    assert second == {**old, "is_kept": True, "fingerprint": second["fingerprint"]}
+    assert second["fingerprint"] != old["fingerprint"]  # it is not tried again with every build
+    assert "numpy 99.1" not in second["made_by"] and "numpy 99.1" in after[key_of("first")]["made_by"]
+    assert {row["outcome"] for row in after.values()} == {"ok"}
+    assert members_of(root, "frames") == members
+    assert extract_all(root) == 0
+    assert rows_of(root) == after
+
+
+def test_a_clip_that_never_was_a_sample_is_rejected(root):
+    path = root / clip_rows(root)["second"]["path"]
+    path.write_bytes(bytes(path.stat().st_size))
+
+    extract_all(root)
+
+    second = rows_of(root)[key_of("second")]
+    assert (second["outcome"], second["reason"], second["is_kept"]) == ("quarantined", "decodable", None)
+
+
+def test_a_recipe_is_of_what_is_asked_and_not_of_who_does_it(monkeypatch):
+    names = list(features.of_profile(PROFILE))
+    recipe = standing.recipe(PROFILE)
+    with_tools(monkeypatch, numpy="99.1")
+    monkeypatch.setattr(extract, "VERSION", 99)
+    monkeypatch.setattr(features.modules()[names[0]], "VERSION", 99)
+
+    assert standing.recipe(PROFILE) == recipe
+    assert standing.recipe(replace(PROFILE, name="other")) == recipe
+    assert standing.recipe(replace(PROFILE, jpeg_quality=84)) != recipe
+    assert extract.stage(Path("r"), PROFILE).recipe == recipe

@@ -1,9 +1,11 @@
 """Media wait for extraction as far as there is room, may go after it, and are fetched again where they are needed."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 
 import fsspec
+import pyarrow.parquet as pq
 import pytest
 import timecode
 from clocks import FakeClock
@@ -11,16 +13,17 @@ from hostile import HostileHost, hostile
 from roots import MONDAY, PROFILE, Root
 from small_roots import RECIPE, clip_rows, day, indexed
 
-from schemas.manifest import part_path, read_header
+from schemas.manifest import part_path, read_header, read_manifest, write_table
 from schemas.shard import make_version
 from schemas.storage import open_root
 from tasks import download, extract, keeping
 from tasks.clips import MEDIA
-from tasks.download import DownloadConfig
+from tasks.download import Day, DownloadConfig
 from tasks.funnel import measure_funnel
 from tasks.keeping import Room
 from tasks.pack import packed
 from tasks.parts import commit_part, plan_stage, read_inputs
+from tasks.standing import kept_by_maker, num_kept, with_returned
 from tasks.verify import verify
 
 IDS = [f"video{n}" for n in range(5)]  # parts of three and two
@@ -262,3 +265,101 @@ def test_without_room_what_a_killed_run_fetched_is_written_into_its_part(host, t
     download.run(stage, [0], config, replace(on, room=Room(lambda: 0)))
 
     assert len(read_header(part_path(root / "clips", 0)).files) == 2
+
+
+def other_tools(monkeypatch):
+    tools = {**extract._tools(), "numpy": "99.1"}
+    monkeypatch.setattr(extract, "_tools", lambda: tools)
+
+
+def needs(root):
+    return keeping.needs(root.stage("download"), root.stage("extract"))
+
+
+def kept(root):
+    return sorted(row["key"] for _, row in read_manifest(root.path / "features") if row["is_kept"])
+
+
+FOUR = [f"{one}_0_2000" for one in IDS if one != LATE]
+
+
+def test_other_tools_keep_what_they_can_not_make_anew(root, host, monkeypatch):
+    before = version(root)
+    host.log.clear()
+    other_tools(monkeypatch)
+
+    assert needs(root).lost == {}
+    assert sorted(key for keys in needs(root).kept.values() for key in keys) == FOUR
+    assert keeping.told(needs(root)).startswith("4 sample(s) stay as earlier code or tools made them")
+    assert {"extract"} < set(root.build())
+    assert {video for _, video in host.log} == {LATE}
+    assert (kept(root), version(root), num_kept(root.path)) == (FOUR, before, 4)
+    assert plan_stage(root.stage("extract")).due() == []
+
+
+def test_rows_of_a_time_before_recipes_stay_too(root, monkeypatch):
+    columns = {"made_by", "recipe", "is_kept"}
+    for name in ("features", "features/checked"):
+        for part in (0, 1):
+            path = part_path(root.path / name, part)
+            header, table = read_header(path), pq.read_table(path)
+            assert header
+            write_table(path, table.select([c for c in table.column_names if c not in columns]), header)
+    before = version(root)
+    other_tools(monkeypatch)
+
+    root.build()
+
+    assert (kept(root), version(root)) == (FOUR, before)
+    assert kept_by_maker(root.path) == {"an earlier version of mcgurk": 4}
+
+
+def test_media_that_come_back_byte_for_byte_are_extracted_before_they_go(root, host, monkeypatch):
+    other_tools(monkeypatch)
+    root.build()
+    clips, stage = root.stage("download"), root.stage("extract")
+
+    assert keeping.ask_again(clips, {}, root.now, kept=needs(root).kept) == 4
+    root.run("download")
+    assert len(media(root)) == 4
+    assert keeping.release(clips, stage) == 0  # nothing was made of them yet
+    planned = with_returned(stage, plan_stage(stage))
+    assert planned.due() == [0, 1]
+    assert planned.parts[0].reason == "the media of 3 clip(s) are back"
+
+    with ThreadPoolExecutor(2) as pool:
+        extract.run(stage, planned.due(), root.profile, pool.map)
+
+    assert with_returned(stage, plan_stage(stage)).due() == []
+    assert (kept(root), num_kept(root.path)) == ([], 0)
+    assert keeping.release(clips, stage) > 0
+
+
+def test_a_version_of_the_download_alone_asks_for_nothing(root, host, monkeypatch):
+    before = clip_rows(root.path)
+    host.log.clear()
+    monkeypatch.setattr(download, "VERSION", 2)
+
+    done = root.build()
+
+    assert {video for _, video in host.log} == {LATE}  # which is due
+    assert done["download"] == [0, 1]
+    after = clip_rows(root.path)
+    assert {one: after[one] for one in IDS if one != LATE} == {one: before[one] for one in IDS if one != LATE}
+
+
+def test_a_world_that_is_broken_is_told_of_clips_that_stand_too(root, host, monkeypatch):
+    other_tools(monkeypatch)
+    monkeypatch.setattr(download, "MIN_TRIED", 4)
+    root.build()
+    keeping.ask_again(root.stage("download"), {}, root.now, kept=needs(root).kept)
+    host.faults |= dict.fromkeys(IDS, "503")
+
+    with pytest.raises(RuntimeError, match="of . videos failed for no fault of their own"):
+        download.run(root.stage("download"), [0, 1], root.downloads, day_of(root))
+
+    assert {one: outcomes(root)[one] for one in IDS[:4]} == dict.fromkeys(IDS[:4], ("ok", "network"))
+
+
+def day_of(root):
+    return Day(root.now, root.state, FakeClock(root.now.timestamp()))

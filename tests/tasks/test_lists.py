@@ -2,12 +2,13 @@
 
 import csv
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from segment_lists import videos, write_list, write_strong
 
 from tasks import lists as module
-from tasks.lists import read_list
+from tasks.lists import read_list, read_segments
 
 
 def test_the_published_format_is_read(tmp_path, shared):
@@ -220,3 +221,23 @@ def test_no_text_is_more_than_malformed(text, tmp_path_factory):
     found = read_list(path)
 
     assert all(line.startswith("any.csv:") for line in found.malformed)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it has no lines"),
+        (b"# num_ytids=0, num_segs=0\n", "it has no lines"),
+        (b"video_id;start;end\nabc;0;10\n", "the first of 2 lines: list.csv:1: not of the form"),
+        (b"ytid,start,label,split\n", "the first of 1 lines: list.csv:1: not of the form"),
+        (b"\0\0\0 ftypisom" + bytes(range(256)) * 1000, "lines: list.csv:1: not of the form"),
+    ],
+)
+def test_a_file_without_one_valid_line_is_no_list(tmp_path, content, reason):
+    (tmp_path / "list.csv").write_bytes(content)
+
+    with pytest.raises(
+        ValueError, match=r"list.csv is no list of segments: not one line is a segment"
+    ) as told:
+        read_segments(tmp_path / "list.csv")
+    assert reason in str(told.value)

@@ -12,9 +12,9 @@ from schemas.manifest import PartHeader, part_path, read_part, write_part
 from schemas.rules import Rules
 from schemas.shard import SHARDS, latest_digest, read_version
 from tasks import pack
-from tasks.funnel import measure_funnel
+from tasks.funnel import main_loss, measure_funnel
 from tasks.pack import PackConfig
-from tasks.publish import publish
+from tasks.publish import NotPublished, publish
 from tasks.validate import GateError
 
 LABELS = {"/m/09x0r": (0, "Speech | <b>talk</b>")}
@@ -125,3 +125,53 @@ def test_a_root_with_an_index_only_waits_as_a_whole(tmp_path):
         key_of("b"): ("waiting", "pending"),
     }
     assert measure_funnel(root)["waiting"] == {"pending": 2}
+
+
+def lose(root):
+    """Part 0 without its sample, as a build would leave it."""
+    change_shards(
+        root,
+        lambda rows: [{**row, **LOST, "members": None} if row["outcome"] == "ok" else row for row in rows],
+    )
+
+
+LOST = {"outcome": "unavailable", "reason": "removed", "detail": "HTTP 404"}
+
+
+def test_a_version_smaller_than_the_last_is_not_published(root):
+    first = publish(root, PROFILE, Rules(), LABELS)
+    lose(root)
+
+    with pytest.raises(
+        NotPublished, match=rf"1 sample\(s\) fewer than version {first.digest[:12]} \(1 instead of 2\)"
+    ):
+        publish(root, PROFILE, Rules(), LABELS)
+
+    assert read_version(root) == first
+
+
+def test_a_version_is_smaller_where_the_user_changed_rules_or_profile(root, caplog):
+    first = publish(root, PROFILE, Rules(), LABELS)
+    lose(root)
+
+    second = publish(root, PROFILE, Rules(min_rows=21), LABELS)
+
+    assert (first.num_samples, second.num_samples, latest_digest(root)) == (2, 1, second.digest)
+    assert "1 sample(s) fewer than version" in caplog.text
+    publish(root, replace(PROFILE, name="other"), Rules(), LABELS)
+    assert latest_digest(root) != second.digest
+
+
+def test_without_a_sample_there_is_no_version_and_the_reason_is_told(root):
+    for part in (0, 1):
+        path = part_path(root / "shards", part)
+        rows = [{**row, **LOST, "members": None} for row in read_part(path)]
+        write_part(path, rows, SHARDS, PartHeader("pack", "", {}))
+
+    with pytest.raises(
+        NotPublished, match=r"no sample, so no version: 3 of 3: HTTP 404 \(unavailable: removed\)"
+    ):
+        publish(root, PROFILE, Rules(), LABELS)
+
+    assert not (root / "versions").exists()
+    assert main_loss(root) == "3 of 3: HTTP 404 (unavailable: removed)"

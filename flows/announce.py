@@ -1,0 +1,113 @@
+"""What a person is told before anything starts: the settings of a build, what a change of them does; and commands."""
+
+# pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
+# pyright: reportAttributeAccessIssue=false
+
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from flows.memory import find_state, remembered_state
+from flows.pipeline import Pipeline
+from schemas.manifest import part_numbers
+from schemas.shard import latest_digest, read_version
+from schemas.storage import open_root
+from tasks import features
+from tasks.tables import read_columns
+
+WIDTH = 9  # of a setting's name
+
+
+def settings_text(pipeline: Pipeline) -> str:
+    """Root, state, preset, source and choice of a build, and below them what a change of one does."""
+    told, before = _told(pipeline), _before(pipeline)
+    changed = [name for name, value in before.items() if value != told[name]]
+    lines = [f"{'root':<{WIDTH}}{pipeline.root}"]
+    for name, value in told.items():
+        was = f"  (until now {before[name]})" if name in changed else ""
+        lines.append(f"{name:<{WIDTH}}{value}{was}")
+    return "\n".join([*lines, *(_EFFECTS[name](pipeline) for name in changed)])
+
+
+def command(verb: str, root: Path | str, state: Path | None, *more: str) -> str:
+    """A command of ours as it can be pasted into a shell; it names the state folder where the root does not."""
+    folder = root if isinstance(root, Path) else open_root(root)
+    try:
+        is_known = state is None or find_state(folder) == state
+    except ValueError:
+        is_known = False
+    where = ["--root", str(root), *([] if is_known else ["--state", str(state)])]
+    return shlex.join(["mcgurk", verb, *where, *more])
+
+
+def _told(pipeline: Pipeline) -> dict[str, str]:
+    options = pipeline.options
+    return {
+        "state": str(pipeline.state),
+        "preset": options.preset or "",
+        "source": pipeline.config.download.source,
+        "choice": _choice(vars(options)),
+    }
+
+
+def _before(pipeline: Pipeline) -> dict[str, str]:
+    """The same as it is remembered; empty for a new root."""
+    kept = pipeline.before
+    if not kept:
+        return {}
+    settings = {name: kept[name] for name in ("preset", "source") if name in kept}
+    state = remembered_state(pipeline.root, kept)
+    return {**({"state": str(state)} if state else {}), **settings, "choice": _choice(kept)}
+
+
+def _choice(options: Mapping[str, Any]) -> str:
+    told = [f"windows of {options['window']:g} s"] if options.get("window") else []
+    told += ["labels " + ", ".join(options["labels"])] if options.get("labels") else []
+    told += [f"{options['per_class']:,} of each label"] if options.get("per_class") else []
+    told += [f"{options['sample']:,} in all"] if options.get("sample") else []
+    return "; ".join(told) or "all segments of the lists"
+
+
+def _of_state(pipeline: Pipeline) -> str:
+    del pipeline
+    return "another state: attempts, lanes and logs of the old folder stay there and are not read any more"
+
+
+def _of_preset(pipeline: Pipeline) -> str:
+    """How many samples are made anew, and what of theirs goes."""
+    if latest_digest(pipeline.root) is None:
+        return "another preset: no version is made of the old one yet"
+    version, profile = read_version(pipeline.root), pipeline.config.profile
+    if version.profile == profile:
+        return "another preset of the same profile: no sample changes"
+    dropped = sorted(set(features.of_profile(version.profile)) - set(features.of_profile(profile)))
+    lost = f", without {', '.join(dropped)}" if dropped else ""
+    return (
+        f"another preset: {version.num_samples:,} sample(s) are made anew in the profile {profile.name}{lost}; version "
+        f"{version.digest[:12]} stays as it is"
+    )
+
+
+def _of_source(pipeline: Pipeline) -> str:
+    """How many segments the new source will be asked for."""
+    root = pipeline.root
+    had = read_columns(root / "clips", part_numbers(root / "clips"), ("outcome",))["outcome"]
+    num_segments = read_columns(root / "segments", part_numbers(root / "segments"), ("row",)).num_rows
+    left = num_segments - (pc.sum(pc.equal(had, "ok")).as_py() or 0)
+    return f"another source: clips that stand stay; {left:,} segment(s) without one are asked there when due"
+
+
+def _of_choice(pipeline: Pipeline) -> str:
+    del pipeline
+    return "another choice: segments that have slots stay, what it adds gets new ones"
+
+
+_EFFECTS: Mapping[str, Callable[[Pipeline], str]] = {
+    "state": _of_state,
+    "preset": _of_preset,
+    "source": _of_source,
+    "choice": _of_choice,
+}

@@ -1,0 +1,105 @@
+"""Standing: what extraction made stays until its successor is there, whatever tools and code have become.
+
+A sample was asked for by a recipe, and made by code and tools of some versions. Where only the latter differ and the
+media are gone, or today's extraction rejects them, the sample is kept and says what made it.
+"""
+
+from collections.abc import Collection
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+
+from schemas.feature import Profile
+from schemas.manifest import Row, digest_of, part_numbers, part_path, read_header, read_part
+from schemas.outcome import Outcome
+from schemas.shard import latest_digest, read_version
+from tasks import features
+from tasks.parts import Headers, PartPlan, Plan, Stage, header_of
+
+FOLDER = "features"
+DIGITS = 16  # of a recipe's digest
+UNMARKED = "an earlier version of mcgurk"  # made what does not say what made it
+OPEN_FACTS = ("num_kept", "num_lacking")  # of a part with rows that its media would make anew
+
+
+def recipe(profile: Profile) -> str:
+    """What of `profile` features are made by; a field that it gets later with a default changes nothing."""
+    asked = {one.name: getattr(profile, one.name) for one in fields(profile) if one.name != "name"}
+    usual = {one.name: one.default for one in fields(profile)}
+    held = {name: value for name, value in asked.items() if value != usual[name]}
+    of_features = {name: module.settings(profile) for name, module in features.of_profile(profile).items()}
+    return digest_of(held, of_features)[:DIGITS]
+
+
+def stands(stage: Stage, row: Row | None) -> bool:
+    """Whether `row`, of an earlier build of `stage`, is a sample by the same recipe."""
+    if row is None or row["outcome"] != Outcome.OK:
+        return False
+    made_by_recipe = row.get("recipe") or _recipe_of_unmarked(stage.root, latest_digest(stage.root))
+    return made_by_recipe == stage.recipe
+
+
+@cache
+def _recipe_of_unmarked(root: Path, digest: str | None) -> str | None:
+    """Of rows that were written before there were recipes: that of the latest version."""
+    return recipe(read_version(root, digest).profile) if digest else None
+
+
+def sampled(root: Path, part: int) -> frozenset[str]:
+    """The keys of a part whose features stand."""
+    path = part_path(root / FOLDER, part)
+    if read_header(path) is None:
+        return frozenset()
+    return frozenset(
+        row["key"] for row in read_part(path, ("key", "outcome")) if row["outcome"] == Outcome.OK
+    )
+
+
+def num_kept(root: Path, headers_of: Headers = header_of) -> int:
+    """How many samples were made by earlier code and tools than a build would use now."""
+    headers = (headers_of(root, FOLDER, part) for part in part_numbers(root / FOLDER))
+    return sum(header.facts.get("num_kept", 0) for header in headers if header)
+
+
+def kept_by_maker(root: Path) -> dict[str, int]:
+    """The same by what made them."""
+    counts: dict[str, int] = {}
+    for part in part_numbers(root / FOLDER):
+        header = header_of(root, FOLDER, part)
+        if header and header.facts.get("num_kept"):
+            for row in read_part(part_path(root / FOLDER, part), ("made_by", "is_kept")):
+                if row["is_kept"]:
+                    maker = row["made_by"] or UNMARKED
+                    counts[maker] = counts.get(maker, 0) + 1
+    return dict(sorted(counts.items()))
+
+
+def with_returned(stage: Stage, planned: Plan, headers_of: Headers = header_of) -> Plan:
+    """A plan of extraction in which parts are stale too where media are back that a row was kept for, or waits for."""
+    parts = [_with_returned(stage, one, headers_of) for one in planned.parts]
+    return Plan(planned.stage, parts, planned.note)
+
+
+def _with_returned(stage: Stage, planned: PartPlan, headers_of: Headers) -> PartPlan:
+    header = headers_of(stage.root, stage.writes, planned.part)
+    if planned.state != "done" or header is None or not any(header.facts.get(name) for name in OPEN_FACTS):
+        return planned
+    there = media_of(stage, planned.part)
+    back = sum(there.get(key, False) for key in not_made(stage, planned.part))
+    return PartPlan(planned.part, "stale", f"the media of {back} clip(s) are back") if back else planned
+
+
+def media_of(stage: Stage, part: int) -> dict[str, bool]:
+    """Whether each clip of a part that is `ok` has its media, by key; `stage` is extraction."""
+    path = part_path(stage.source.parent, part)
+    if read_header(path) is None:
+        return {}
+    rows = read_part(path, ("key", "outcome", "path"))
+    return {row["key"]: bool(row["path"]) for row in rows if row["outcome"] == Outcome.OK}
+
+
+def not_made(stage: Stage, part: int) -> Collection[str]:
+    """The clips of a part that extraction has not made of what it reads now: kept of earlier media, or waiting."""
+    wanted = {row["key"]: stage.row_fingerprint(row) for row in read_part(part_path(stage.source, part))}
+    rows = read_part(part_path(stage.target, part), ("key", "fingerprint"))
+    return {row["key"] for row in rows if row["fingerprint"] != wanted.get(row["key"])}

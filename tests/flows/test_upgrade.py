@@ -1,0 +1,166 @@
+"""Over months tools change and sources lose what they had: what stands stays until its successor is there."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timecode
+from real_servers import hosting, run_mcgurk
+from timecode import Recipe
+
+from schemas.manifest import part_path, read_manifest, read_part
+from schemas.shard import latest_digest, read_version
+from tasks.clips import MEDIA
+
+IDS = [f"video{n}" for n in range(6)]
+KEPT = "6 sample(s) stay as earlier code or tools made them: their media were not kept"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory, prefect_server):
+    """A root of six clips that was built with preset `lean`, and its host."""
+    folder = tmp_path_factory.mktemp("lean")
+    files = {one: timecode.write(folder / f"{one}.mp4", Recipe(seconds=2, frame_rate=10)) for one in IDS}
+    (folder / "list.csv").write_text("".join(f'{one}, 0.000, 2.000, "/m/1"\n' for one in IDS))
+    with hosting(files) as host:
+        source = ("--source", f"{host.address}/{{video_id}}.mp4", "--segments", str(folder / "list.csv"))
+        run_mcgurk("build", "--root", str(folder / "root"), "--preset", "lean", *source)
+        yield folder / "root", host
+
+
+@pytest.fixture
+def corpus(built, tmp_path):
+    """(root, host, run) of those clips; `run(verb, ...)` by the tools as they are."""
+    root, host = shutil.copytree(built[0], tmp_path / "root"), built[1]
+    assert not [path for path in (root / MEDIA).rglob("*") if path.is_file()]
+    host.statuses.clear()
+    host.asked.clear()
+    return (
+        root,
+        host,
+        lambda verb, *options, code=0: run_mcgurk(verb, "--root", str(root), *options, code=code),
+    )
+
+
+def upgraded(root: Path, verb: str, *options: str) -> str:
+    """What a command prints with another version of numpy, as importlib.metadata sees it."""
+    info = root.parent / "tools" / "numpy-0.dist-info"
+    info.mkdir(parents=True, exist_ok=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 99.1\n")
+    command = [Path(sys.executable).parent / "mcgurk", verb, "--root", str(root), *options]
+    environment = {**os.environ, "PYTHONPATH": str(info.parent)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def lose(host) -> None:
+    host.statuses |= dict.fromkeys(IDS, 404)
+
+
+def test_an_upgrade_asks_for_no_media_and_empties_no_corpus(corpus):
+    root, host, run = corpus
+    before = read_version(root)
+    lose(host)
+
+    assert KEPT in upgraded(root, "plan")
+    upgraded(root, "build")  # what the schedule runs
+
+    assert read_version(root) == before and before.num_samples == 6
+    assert not host.asked
+    again = upgraded(root, "plan")
+    assert KEPT in again and "nothing to do" in again
+    assert json.loads(run("status", "--json"))["kept"] == 6
+    assert "6 of those in shards are as earlier code or tools made them" in run("status")
+    rows = [row for _, row in read_manifest(root / "features")]
+    assert [row["is_kept"] for row in rows] == [True] * 6
+    assert all("extract " in row["made_by"] and "numpy 99.1" not in row["made_by"] for row in rows)
+    for kind in ("md", "html"):
+        card = (root / "versions" / f"{before.digest}.{kind}").read_text()
+        assert "Made by earlier code or tools" in card and rows[0]["made_by"] in card
+
+
+@pytest.mark.slow
+def test_only_refetch_asks_again_and_what_is_gone_stays(corpus):
+    root, host, run = corpus
+    before = read_version(root)
+    lose(host)
+    del host.statuses["video3"]
+
+    told = upgraded(root, "plan", "--refetch")
+    assert "6 clip(s) are fetched again: extraction changed, and their media were not kept" in told
+    upgraded(root, "build", "--refetch")
+
+    assert set(host.asked) == set(IDS)
+    assert read_version(root) == before  # the same bytes, though one was made anew
+    assert json.loads(run("status", "--json"))["kept"] == 5
+    made = {row["key"]: row for _, row in read_manifest(root / "features")}
+    assert "numpy 99.1" in made["video3_0_2000"]["made_by"] and not made["video3_0_2000"]["is_kept"]
+    clips = {row["video_id"]: row for _, row in read_manifest(root / "clips")}
+    assert {(row["outcome"], row["path"]) for row in clips.values()} == {("ok", None)}
+    assert (clips["video0"]["reason"], clips["video0"]["attempts"]) == ("removed", 1)
+    assert clips["video0"]["next_attempt_at"] and clips["video3"]["next_attempt_at"] is None
+    assert not [path for path in (root / MEDIA).rglob("*") if path.is_file()]
+
+    host.statuses.clear()
+    host.asked.clear()
+    upgraded(root, "build")
+    assert not host.asked  # it is asked again another day
+    upgraded(root, "build", "--refetch")
+    assert set(host.asked) == set(IDS) - {"video3"}
+    assert json.loads(run("status", "--json"))["kept"] == 0
+    assert read_version(root) == before
+
+
+def test_another_preset_without_media_changes_nothing_until_they_are_asked_for(corpus):
+    root, host, run = corpus
+    before, parts = read_version(root), (root / "features").stat().st_mtime_ns
+
+    assert "6 clip(s) can't be made: extraction is asked for something else" in run(
+        "plan", "--preset", "dense"
+    )
+    told = run("build", "--preset", "dense", code=2)
+
+    assert "preset dense needs the media of 6 clip(s) again, which were not kept; nothing was changed" in told
+    assert "Traceback" not in told
+    assert (read_version(root), (root / "features").stat().st_mtime_ns) == (before, parts)
+    assert not host.asked
+    assert "nothing to do" in run("plan")  # the preset was not remembered
+
+    lose(host)
+    del host.statuses["video1"]
+    told = run("build", "--preset", "dense", "--refetch")
+    version = read_version(root)
+    assert (version.profile.name, version.num_samples) == ("dense", 1)
+    assert (
+        f"5 sample(s) fewer than version {before.digest[:12]} (1 instead of 6): its profile or rules were"
+        in told
+    )
+
+
+def test_a_clip_that_is_lost_here_and_at_its_source_keeps_its_sample(corpus):
+    root, host, run = corpus
+    before = latest_digest(root)
+    run("build", "--preset", "standard", "--refetch")  # keeps media: nothing is fetched, and none is there
+    assert not host.asked
+    host.statuses["video9"] = 404
+    (root.parent / "more.csv").write_text('video9, 0.000, 2.000, "/m/1"\n')
+    host.files["video9"] = timecode.write(root.parent / "video9.mp4", Recipe(seconds=2, frame_rate=10))
+    del host.statuses["video9"]
+    run("build", "--segments", str(root.parent / "more.csv"))
+    version = read_version(root)
+    (lost,) = [path for path in (root / MEDIA).rglob("*") if path.is_file()]
+    lost.unlink()
+    host.statuses["video9"] = 404
+
+    assert "1 file(s) lost" in run("plan")
+    run("build")
+
+    assert version.num_samples == 7 and version.digest != before
+    assert read_version(root) == version
+    rows = read_part(part_path(root / "clips", 1), ("outcome", "reason", "detail", "path"))
+    assert rows == [{"outcome": "ok", "reason": "removed", "detail": "HTTP 404", "path": None}]
