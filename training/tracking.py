@@ -17,17 +17,18 @@ import mlflow
 from mlflow.artifacts import load_text
 from mlflow.data.dataset import Dataset as MlflowDataset
 from mlflow.data.dataset_source import DatasetSource
-from mlflow.entities import Metric, ViewType
+from mlflow.entities import LifecycleStage, Metric, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
 
+from training import artifacts
 from training.leaves import leaves, numbers
-from training.store import Store, address_kept
+from training.store import EXPERIMENT, SCHEME, SQLITE, Store, address_kept, relocate
 
 log = logging.getLogger(__name__)
 
-EXPERIMENT = "mcgurk"
 MAX_DIGEST = 36  # characters that MLflow takes; the tag `dataset_version` has all of them
 SYSTEM = "system/"  # before the names of this machine's metrics
 MAX_BATCH = 1000  # metrics in one request, by MLflow's REST limit
@@ -128,7 +129,7 @@ class RunSpec:
 @contextmanager
 def experiment_run(store: Store, spec: RunSpec) -> Iterator[Run]:
     """An MLflow run, new or gone on with; failed where the block raises."""
-    connect(store)
+    connect(store, is_new=True)
     with mlflow.start_run(spec.run_id, run_name=spec.name, log_system_metrics=False) as active:
         client = MlflowClient()
         run = Run(client, active.info.run_id, _last_steps(client, spec.run_id) if spec.run_id else None)
@@ -166,6 +167,8 @@ def system_metrics(run: Run) -> Iterator[None]:
 
 def has_run(store: Store, run_id: str) -> bool:
     """Whether `run_id` is there to go on with."""
+    if store.database and not store.database.is_file():
+        return False
     connect(store)
     try:
         return MlflowClient().get_run(run_id).info.lifecycle_stage == "active"
@@ -202,13 +205,37 @@ def _runs_on(client: MlflowClient, digest: str) -> list[str]:
     return [run.info.run_id for run in found]
 
 
-def connect(store: Store) -> None:
-    """Points MLflow to `store`, and opens the experiment there."""
-    if store.root is not None and not store.uri:
-        (store.root / "mlruns" / "artifacts").mkdir(parents=True, exist_ok=True)
+def connect(store: Store, *, is_new: bool = False) -> None:
+    """Points MLflow to `store`, and opens the experiment there; where there is none yet only if it may be new.
+
+    Raises ValueError where there is no store, or its experiment was deleted.
+    """
+    artifacts.register()
+    if database := store.database:
+        _open(database, is_new=is_new)
     with address_kept():
         mlflow.set_tracking_uri(store.tracking_uri)
         mlflow.set_registry_uri(store.tracking_uri)
-    if mlflow.get_experiment_by_name(EXPERIMENT) is None:
+    found = mlflow.get_experiment_by_name(EXPERIMENT)
+    if found is None:
         mlflow.create_experiment(EXPERIMENT, artifact_location=store.artifacts)
+    elif found.lifecycle_stage == LifecycleStage.DELETED:
+        raise ValueError(
+            f"experiment {EXPERIMENT!r} of {store.tracking_uri} was deleted: restore it (mlflow experiments restore "
+            f"--experiment-id {found.experiment_id}), or name another store by MLFLOW_TRACKING_URI"
+        )
     mlflow.set_experiment(EXPERIMENT)
+
+
+def _open(database: Path, *, is_new: bool) -> None:
+    """The store below a root: made where it may be, and its addresses made relative where they are not."""
+    if not database.is_file():
+        if not is_new:
+            raise ValueError(f"{database} is not there: no run was tracked under that root")
+        database.parent.mkdir(parents=True, exist_ok=True)
+        # By itself MLflow would put an absolute address into it.
+        SqlAlchemyStore(f"{SQLITE}{database}", SCHEME).engine.dispose()
+    if kept := relocate(database):
+        log.info(
+            "the addresses of artefacts in %s are relative now; what it was lies in %s", database, kept.name
+        )

@@ -12,6 +12,7 @@ import torch
 from avc_fixtures import tone
 from real_servers import wait_for
 
+from flows.servers import mlflow_server
 from schemas.signal import INT16_SCALE
 from training import tracking
 from training.checkpoint import load_model
@@ -24,7 +25,12 @@ from training.tracking import RunSpec, Store, VersionSource, experiment_run, has
 NAME = "mcgurk-test"
 # Loads by the address that the registry gives, in a Python that sees neither this repository nor its paths.
 LOADER = """
-import json, os, sys
+import importlib.abc, json, os, sys
+class Without(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.split(".")[0] in ("training", "schemas", "tasks", "flows"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Without())
 os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
 import mlflow.pytorch, numpy, torch
 mlflow.set_tracking_uri(sys.argv[1])
@@ -44,6 +50,13 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(trained):
     return load_model(trained)
+
+
+@pytest.fixture(scope="module")
+def server(store, registered, tmp_path_factory):
+    """The address of a tracking server over the store."""
+    with mlflow_server(store.root, tmp_path_factory.mktemp("state")) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -170,14 +183,14 @@ def test_a_training_s_machine_is_watched_from_where_an_earlier_process_stopped(s
     assert steps(second) == list(range(len(steps(second))))
 
 
-def test_a_registered_model_loads_without_this_repository(store, registered, model, tmp_path):
+def test_a_registered_model_loads_without_this_repository(server, registered, model, tmp_path):
     random = np.random.default_rng(0)
     frames = random.integers(0, 255, (3, 112, 112, 3)).astype(np.uint8)
     waves = np.stack([tone(pitch, 1)[:16_000] for pitch in (200, 800, 2000)]).astype(np.float32) / INT16_SCALE
     np.savez(tmp_path / "inputs.npz", frames=frames, audio=waves)
     address = f"models:/{NAME}/{registered[1]}"
 
-    command = [sys.executable, "-I", "-c", LOADER, store.tracking_uri, address, str(tmp_path / "inputs.npz")]
+    command = [sys.executable, "-I", "-c", LOADER, server, address, str(tmp_path / "inputs.npz")]
     told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     assert told.returncode == 0, told.stderr
