@@ -67,6 +67,11 @@ class Store:
         return (self.root / FOLDER).resolve()
 
 
+def without_login(text: str) -> str:
+    """A text whose addresses hold no user and password."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
+
+
 def relocate(database: Path) -> Path | None:
     """Makes absolute addresses in a store relative, once; returns the copy of what it was, None where nothing changed.
 
