@@ -38,6 +38,13 @@ log = logging.getLogger(__name__)
 
 REGISTERED = "mcgurk-avc"
 HISTORY = "history.jsonl"
+CARD = "card.md"  # the dataset version's, as the run's artefact
+OF_DATA = (
+    "model",
+    "clips_share",
+    "trained_on",
+    "judged_on",
+)  # settings that say what is trained, and on which clips
 RUN_NAME = 12  # characters of the run's id
 EVERY_S = 5.0  # between two lines about a training
 LEAVING_S = 60.0  # more than it takes to leave a run that can't be gone on with
@@ -142,6 +149,8 @@ def _tracked(experiment: Experiment, note: Note) -> dict[str, Any]:
     require_judges(experiment, training)
     with tracking.experiment_run(experiment.store, _run_spec(experiment, training, note)) as run:
         note.write(run.run_id)
+        if experiment.is_offered:
+            registry.probe(run, REGISTERED)
         history = stage_task("train", _train)(training, experiment.folder(run), run)
         results = stage_task("evaluate", evaluate)(experiment, run, history)
         # What `forget` must find of this run is there before it looks, or is never made.
@@ -150,6 +159,7 @@ def _tracked(experiment: Experiment, note: Note) -> dict[str, Any]:
             run.log_results(results)
             for name in (REPORT, BEST):
                 run.log_artifact(experiment.folder(run) / name)
+            _describe(experiment, run)
             verdict = stage_task("promote", _promote)(experiment, run, results)
     return {
         **results,
@@ -169,9 +179,21 @@ def _run_spec(experiment: Experiment, training: Training, note: Note) -> trackin
     earlier = note.run_id if note.run_id and tracking.has_run(experiment.store, note.run_id) else None
     if earlier:
         log.info("going on with run %s, which was not finished", earlier)
-    name = f"{settings.model.replace('/', '-')}-{version.digest[:8]}"
-    params = {} if earlier else asdict(settings) | training.params
+    name = f"{settings.model.replace('/', '-')}-{version.digest[:8]}-seed{settings.seed}"
+    params = {} if earlier else {**{one: getattr(settings, one) for one in OF_DATA}, **training.params}
     return tracking.RunSpec(name, params, source, {"model": settings.model}, earlier)
+
+
+def _describe(experiment: Experiment, run: tracking.Run, version: str | None = None) -> None:
+    """Keeps the data card beside a run, and says on the run's page what can be opened."""
+    card = experiment.pipeline.root / "versions" / f"{experiment.version.digest}.md"
+    links = {"report": run.artifact_page(REPORT)}
+    if card.is_file():
+        run.log_text(card.read_text(), CARD)
+        links["data card"] = run.artifact_page(CARD)
+    if version:
+        links[f"{REGISTERED} version {version}"] = f"#/models/{REGISTERED}/versions/{version}"
+    run.describe(links)
 
 
 def assist(options: ExperimentOptions) -> None:
@@ -247,6 +269,7 @@ def _promote(experiment: Experiment, run: tracking.Run, results: dict[str, Any])
         score=asked["random"]["auc"]["value"],
         evaluation_digest=asked["evaluation_digest"],
     )
+    _describe(experiment, run, version)
     lacking = registry.measure_champion(
         experiment.store, REGISTERED, asked["evaluation_digest"], partial(measured, experiment)
     )

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from flows.environment import changed
 from flows.keeper import Service, address_in, await_health, end_group, kept, running_in, start
+from training.store import relocate
 
 PREFECT = "prefect"  # the folder under the state folder: database, login, keeper
 LOGIN = "login"
@@ -182,6 +183,7 @@ def mlflow_service(root: Path, state: Path, port: int) -> Service:
     """An MLflow server over the runs of `root`, which answers to its own names only."""
     runs = root / "mlruns"
     runs.mkdir(parents=True, exist_ok=True)
+    relocate(runs / "mlflow.db")
     command = [sys.executable, "-P", "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--backend-store-uri", f"sqlite:///{runs / 'mlflow.db'}", "--workers", "1"]
     command += ["--artifacts-destination", str(runs / "artifacts")]

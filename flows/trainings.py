@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.presets import TrainSettings
-from flows.settings import USUAL, like, require_ranges
+from flows.settings import OF_MODEL, USUAL, like, require_ranges
 from training.augment import strength_named
 from training.checkpoint import num_parameters
 from training.data import Dataset
@@ -40,15 +40,18 @@ class Training:
 
     @property
     def params(self) -> dict[str, Any]:
-        """All that it is made of, by name."""
-        model, device = self.untrained, pick_device(self.config.device)
+        """All that it is made of, each once: named as `--set` names it, with the value that it has."""
+        model, config, device = self.untrained, self.config, pick_device(self.config.device)
+        sampling = asdict(config.sampled_for(model))
+        del sampling["view"]  # the model's
         return {
-            "config": asdict(self.model_config),
-            "training": asdict(self.config),
+            **{f"{OF_MODEL}{name}": value for name, value in asdict(self.model_config).items()},
+            **asdict(config),
+            "sampling": sampling,
             "front_end": model.front_end.constants,
             "num_parameters": num_parameters(model),
             "device": str(device),
-            "is_bf16": computes_in_bf16(self.config.precision, device),
+            "is_bf16": computes_in_bf16(config.precision, device),
         }
 
 

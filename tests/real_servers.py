@@ -23,7 +23,8 @@ from uuid import uuid4
 
 import preloaded
 
-from flows.servers import free_port, running, stop
+from flows.keeper import await_health, start
+from flows.servers import free_port, mlflow_service, running, stop
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PATIENCE_S = 180.0
@@ -34,6 +35,19 @@ def run_mcgurk(*arguments: str, code: int = 0) -> str:
     """What one command printed, run as a user would, but with everything imported already."""
     with TemporaryDirectory() as folder:
         return preloaded.run(arguments, Path(folder) / "output", os.environ, code)
+
+
+@contextmanager
+def tracking_server(root: Path, state: Path) -> Iterator[str]:
+    """The address of an MLflow server over the runs of `root`, as `mcgurk serve` starts it."""
+    port = free_port()
+    service = mlflow_service(root, state, port)
+    process = start(service)
+    try:
+        await_health(process, service)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        stop(process)
 
 
 def snapshot(root: Path) -> dict[str, tuple[int, int]]:

@@ -32,7 +32,12 @@ ONLY_IN = {
     "dask": {"flows/compute.py"},
     "distributed": {"flows/compute.py"},
     "great_expectations": {"schemas/expectations.py"},
-    "mlflow": {"training/tracking.py", "training/registry.py"},
+    "mlflow": {
+        "training/artifacts.py",
+        "training/program.py",
+        "training/tracking.py",
+        "training/registry.py",
+    },
     "yt_dlp": {"tasks/ytdlp.py"},
     "ffmpeg": {"tasks/media.py", "tasks/decode.py"},
     "av": {

@@ -74,6 +74,11 @@ class TrainConfig:
             raise ValueError(f"give steps or seconds, not both or none: {self.steps}, {self.seconds}")
         require_precision(self.precision)
 
+    def sampled_for(self, model: AvcModel) -> Sampling:
+        """The sampling of a training of `model`: its view, and as many steps of a clip as it and its negatives need."""
+        steps = max(model.steps_per_clip, self.negatives.steps_per_clip)
+        return replace(self.sampling.with_steps(steps), view=model.view)
+
 
 def train(
     dataset: Dataset, model_name: str, model_config: Any, config: TrainConfig, folder: Path
@@ -106,8 +111,7 @@ class Trainer:
         self.is_bf16 = computes_in_bf16(config.precision, self.device)
         torch.manual_seed(config.seed)
         model: AvcModel = module.build(self.model_config)
-        sampling = config.sampling.with_steps(max(model.steps_per_clip, config.negatives.steps_per_clip))
-        self.config = replace(config, sampling=replace(sampling, view=model.view))
+        self.config = replace(config, sampling=config.sampled_for(model))
         self.train_clips, self.val_clips = (
             usable(dataset.split(name), model.view) for name in ("train", "val")
         )

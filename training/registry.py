@@ -4,33 +4,56 @@ What is registered is an exported program (pt2): it loads without this repositor
 """
 
 import logging
+import platform
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import numpy as np
+import torch
 from mlflow import pytorch as mlflow_pytorch
 from mlflow.artifacts import download_artifacts
+from mlflow.entities import LoggedModelOutput
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model as MlflowModel
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 
-from training.gate import EVALUATION_DIGEST, SCORE, Verdict, compare
+from training import program
+from training.gate import EVALUATION_DIGEST, SCORE, Verdict, compare, incomparable
 from training.models import AvcModel
 from training.progress import BEST
 from training.scorer import Scorer, examples
 from training.store import Store
-from training.tracking import Run, connect
+from training.tracking import PROCESS, Run, connect, every
 
 log = logging.getLogger(__name__)
 
 CHAMPION, CHALLENGER = "champion", "challenger"
+LAST_RUN = "last_run"  # tag of a registered model
+ABSENT = "RESOURCE_DOES_NOT_EXIST"
+MLMODEL, DATA, CODE, LOADER = "MLmodel", "data", "code", "mcgurk_program"  # in the folder of an MLflow model
 FORGOTTEN = "trained_on_forgotten"  # tag of a model version: `yes`, or `possibly` where its shards are gone
+
+
+def probe(run: Run, model_name: str) -> None:
+    """Asks, before a training begins, all that its registration needs: the registry, the champion, the right to write.
+
+    Raises MlflowException where one of them is refused.
+    """
+    client = run.client
+    _ensure_registered_model(client, model_name)
+    champion = _champion(client, model_name)
+    if champion:
+        log.info("register: %s, whose champion is version %s", model_name, champion.version)
+        if reason := incomparable(champion.tags):
+            log.warning("register: %s", reason)
+    client.set_registered_model_tag(model_name, LAST_RUN, run.run_id)
 
 
 def register(run: Run, model: AvcModel, model_name: str, *, score: float, evaluation_digest: str) -> str:
@@ -38,27 +61,73 @@ def register(run: Run, model: AvcModel, model_name: str, *, score: float, evalua
 
     `score` was measured on the pairs that `evaluation_digest` names; the gate compares nothing else.
     """
+    client, stored = run.client, run.client.get_run(run.run_id)
+    _ensure_registered_model(client, model_name)
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder) / "model"
+        described = MlflowModel(run_id=run.run_id)
+        write_program(files, model, described)
+        logged = client.create_logged_model(stored.info.experiment_id, "model", run.run_id, model_type="avc")
+        described.model_id = logged.model_id
+        described.save(str(files / MLMODEL))
+        client.log_model_artifacts(logged.model_id, str(files))
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, 0)])
+    run.judge(logged.model_id)
+    tags = {EVALUATION_DIGEST: evaluation_digest, SCORE: repr(float(score))}
+    tags |= {key: value for key, value in stored.data.tags.items() if "." not in key and key != PROCESS}
+    version = client.create_model_version(
+        model_name,
+        logged.model_uri,
+        run.run_id,
+        tags=tags,
+        description=f"[{stored.info.run_name}]({run.page}), AUC {score:.4f} on evaluation `{evaluation_digest[:12]}`",
+        model_id=logged.model_id,
+    )
+    client.set_registered_model_alias(model_name, CHALLENGER, version.version)
+    return str(version.version)
+
+
+def write_program(files: Path, model: AvcModel, described: MlflowModel) -> None:
+    """The folder of an MLflow model: the exported program, and what `mlflow.pyfunc` needs to score arrays with it.
+
+    It names no folder of this machine, and holds nothing that is unpickled.
+    """
     scorer = Scorer(model).eval()
     for parameter in scorer.parameters():
         parameter.requires_grad_(False)
     example = tuple(tensor.numpy() for tensor in examples(model))
-    logged = mlflow_pytorch.log_model(
+    mlflow_pytorch.save_model(
         scorer,
-        name="model",
+        str(files),
+        mlflow_model=described,
         input_example=example,
         signature=_signature(example),
         serialization_format="pt2",
         # Named, because MLflow finds them out by loading the model in a process of its own (30 s).
         pip_requirements=[f"torch=={installed_version('torch')}", f"mlflow=={installed_version('mlflow')}"],
-        run_id=run.run_id if mlflow.active_run() is None else None,
     )
-    client = run.client
-    _ensure_registered_model(client, model_name)
-    tags = {EVALUATION_DIGEST: evaluation_digest, SCORE: repr(float(score))}
-    tags |= {key: value for key, value in client.get_run(run.run_id).data.tags.items() if "." not in key}
-    version = client.create_model_version(model_name, logged.model_uri, run.run_id, tags=tags)
-    client.set_registered_model_alias(model_name, CHALLENGER, version.version)
-    return str(version.version)
+    _strip(files / DATA / "model.pt2")
+    (files / CODE).mkdir()
+    shutil.copyfile(program.__file__, files / CODE / f"{LOADER}.py")
+    described.add_flavor(
+        "python_function",
+        loader_module=LOADER,
+        python_version=platform.python_version(),
+        data=DATA,
+        code=CODE,
+        env={"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
+    )
+    described.save(str(files / MLMODEL))
+
+
+def _strip(path: Path) -> None:
+    """Removes from a program the lines of code that each operation came from: they name the trainer's folders."""
+    exported = torch.export.load(path)
+    for module in exported.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)
+    torch.export.save(exported, path)
 
 
 def promote(store: Store, model_name: str, version: str) -> Verdict:
@@ -90,8 +159,10 @@ def measure_champion(
     connect(store)
     client = MlflowClient()
     champion = _champion(client, model_name)
-    if champion is None or champion.tags[EVALUATION_DIGEST] == digest:
+    if champion is None or champion.tags.get(EVALUATION_DIGEST) == digest:
         return ""
+    if not champion.run_id:
+        return f"the champion, version {champion.version}, was registered without a run: nothing to measure it by"
     with tempfile.TemporaryDirectory() as folder:
         path = _checkpoint(client, str(champion.run_id), folder)
         if path is None:
@@ -110,7 +181,7 @@ def tag_forgotten(store: Store, held: Mapping[str, bool]) -> list[str]:
     """Tags the model versions trained on the versions `held` (digest -> for certain); says which they are."""
     connect(store)
     client, told = MlflowClient(), []
-    for model in client.search_model_versions():
+    for model in every(client.search_model_versions):
         is_sure = held.get(model.tags.get("dataset_version", ""))
         if is_sure is not None:
             value = "yes" if is_sure or model.tags.get(FORGOTTEN) == "yes" else "possibly"
@@ -128,7 +199,11 @@ def _signature(example: Sequence[np.ndarray]) -> ModelSignature:
 
 
 def _ensure_registered_model(client: MlflowClient, name: str) -> None:
-    if not any(model.name == name for model in client.search_registered_models()):
+    try:
+        client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != ABSENT:
+            raise
         client.create_registered_model(name)
 
 

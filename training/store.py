@@ -1,12 +1,35 @@
-"""Where runs and registered models are kept."""
+"""Where runs and registered models are kept.
+
+A store below a root holds addresses relative to the folder of artefacts beside its database (`mlflow-artifacts:/...`),
+as MLflow's server gives them: a root that was moved or copied stays whole, and nobody writes into the one it came from.
+"""
 
 import os
+import re
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from schemas.storage import replacing
+
 ADDRESS = "MLFLOW_TRACKING_URI"
+EXPERIMENT = "mcgurk"
+SCHEME = "mlflow-artifacts:/"
+SQLITE = "sqlite:///"
+FOLDER, DATABASE, ARTIFACTS = "mlruns", "mlflow.db", "artifacts"
+KEPT = "mlflow.absolute.db"  # what a store with absolute addresses was, before they were made relative
+WAIT_S = 60.0  # for another process that writes
+
+# Where a database of MLflow says where artefacts lie.
+HOLDERS = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 
 
 @dataclass(frozen=True)
@@ -25,18 +48,90 @@ class Store:
     @property
     def tracking_uri(self) -> str:
         """The address MLflow takes. Raises ValueError where neither is given."""
-        if self.uri:
-            return self.uri
-        if self.root is None:
-            raise ValueError("a Store needs a root or a tracking URI")
-        return f"sqlite:///{(self.root / 'mlruns' / 'mlflow.db').resolve()}"
+        return self.uri or f"{SQLITE}{self._folder / DATABASE}"
+
+    @property
+    def database(self) -> Path | None:
+        """The file below the root; None for a server."""
+        return None if self.uri else self._folder / DATABASE
 
     @property
     def artifacts(self) -> str | None:
-        """Where artifacts go; None leaves it to the server."""
-        return (
-            None if self.uri or self.root is None else (self.root / "mlruns" / "artifacts").resolve().as_uri()
-        )
+        """The address of the experiment's artefacts; None leaves it to the server."""
+        return None if self.uri else f"{SCHEME}{EXPERIMENT}"
+
+    @property
+    def _folder(self) -> Path:
+        if self.root is None:
+            raise ValueError("a Store needs a root or a tracking URI")
+        return (self.root / FOLDER).resolve()
+
+
+def without_login(text: str) -> str:
+    """A text whose addresses hold no user and password."""
+    return re.sub(r"//[^/@\s]*@", "//", text)
+
+
+def relocate(database: Path) -> Path | None:
+    """Makes absolute addresses in a store relative, once; returns the copy of what it was, None where nothing changed.
+
+    What our experiment wrote lies in the folder `artifacts` beside the database, wherever both were when it was
+    written. Addresses of others' stay as they are.
+    """
+    if not database.is_file():
+        return None
+    with closing(sqlite3.connect(database, timeout=WAIT_S, isolation_level=None)) as connection:
+        if not _moves(connection):
+            return None
+        connection.execute("BEGIN IMMEDIATE")
+        moves = _moves(connection)  # again: another process may have done it
+        kept = _copied(database)
+        for table, column, old, new in moves:
+            connection.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (new, old))  # noqa: S608  (ours)
+        connection.execute("COMMIT")
+    return kept
+
+
+def _moves(connection: sqlite3.Connection) -> list[tuple[str, str, str, str]]:
+    """(table, column, address, the same relative to the folder of artefacts)."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if "experiments" not in tables:
+        return []
+    ours = connection.execute(
+        "SELECT artifact_location FROM experiments WHERE name = ?", (EXPERIMENT,)
+    ).fetchone()
+    match = re.fullmatch(rf"(/|file:).*/{FOLDER}/{ARTIFACTS}", str(ours[0]).rstrip("/")) if ours else None
+    if match is None:
+        return []
+    before, moves = f"{match[0]}/", list(_unused(connection))
+    for table, column in HOLDERS:
+        if table in tables:
+            found = connection.execute(f"SELECT DISTINCT {column} FROM {table}")  # noqa: S608  (names of ours)
+            olds = [old for (old,) in found if old and f"{old}/".startswith(before)]
+            moves += [
+                (table, column, old, SCHEME + f"{old}/".removeprefix(before).rstrip("/")) for old in olds
+            ]
+    return moves
+
+
+def _unused(connection: sqlite3.Connection) -> Iterator[tuple[str, str, str, str]]:
+    """The move of the experiment that MLflow makes beside ours, where nothing was written into it."""
+    if not connection.execute("SELECT 1 FROM runs WHERE experiment_id = 0").fetchone():
+        for (old,) in connection.execute("SELECT artifact_location FROM experiments WHERE experiment_id = 0"):
+            if re.match("/|file:", str(old)):
+                yield "experiments", "artifact_location", old, f"{SCHEME}0"
+
+
+def _copied(database: Path) -> Path:
+    """The database as it is, in a file of its own."""
+    kept = database.with_name(KEPT)
+    with (
+        replacing(kept) as temporary,
+        closing(sqlite3.connect(database)) as source,
+        closing(sqlite3.connect(temporary)) as copy,
+    ):
+        source.backup(copy)
+    return kept
 
 
 @contextmanager

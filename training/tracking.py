@@ -6,8 +6,10 @@ The store is a SQLite file with artifacts beside it, or any tracking server by a
 import json
 import logging
 import math
+import os
+import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,19 +19,38 @@ import mlflow
 from mlflow.artifacts import load_text
 from mlflow.data.dataset import Dataset as MlflowDataset
 from mlflow.data.dataset_source import DatasetSource
-from mlflow.entities import Metric, ViewType
+from mlflow.entities import LifecycleStage, Metric, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_RUN_NOTE
+from requests.exceptions import RequestException
 
+from training import artifacts
 from training.leaves import leaves, numbers
-from training.store import Store, address_kept
+from training.provenance import commit, has_ended, this_process
+from training.store import EXPERIMENT, SCHEME, SQLITE, Store, address_kept, relocate, without_login
 
 log = logging.getLogger(__name__)
 
-EXPERIMENT = "mcgurk"
 MAX_DIGEST = 36  # characters that MLflow takes; the tag `dataset_version` has all of them
 SYSTEM = "system/"  # before the names of this machine's metrics
+# MLflow's charts stand in sections by what is before a slash, those without one first. Named `training/...` are what
+# else a training tells, `evaluation/...` what the evaluations found.
+FIRST = ("val_auc", "loss")
+TRAINED_ON, JUDGED_ON = "training", "evaluation"  # what a run does with its dataset
+OF_EXPERIMENT = {
+    "mlflow.experimentKind": "custom_model_development",  # else its page opens with traces
+    "mlflow.experiment.primaryMetric.name": FIRST[0],
+    "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
+}
+PROCESS = "process"  # tag of a run: where it runs
+SETTINGS = "settings.json"  # artefact of every run
+IMPATIENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}  # 4 minutes by default
 MAX_BATCH = 1000  # metrics in one request, by MLflow's REST limit
 TEXTS = (".html", ".json", ".txt", ".csv", ".md")  # artefacts that may name or show a clip
 
@@ -41,18 +62,29 @@ class Run:
     again. Their times are the training's, whose pauses don't count.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str, logged: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self, client: MlflowClient, run_id: str, digest: str, logged: Mapping[str, int] | None = None
+    ) -> None:
         self.client, self.run_id, self._logged = client, run_id, dict(logged or {})
-        self._begun_ms = client.get_run(run_id).info.start_time
+        self._digest = digest[:MAX_DIGEST]
+        info = client.get_run(run_id).info
+        self._begun_ms = info.start_time
+        self.page = f"#/experiments/{info.experiment_id}/runs/{run_id}"  # relative to MLflow's address
         self._waiting: list[Metric] = []
+        self._found: list[Metric] = []  # by the evaluations
 
     def log_step(self, metrics: Mapping[str, float]) -> None:
         """Keeps one step's metrics, and sends them when there are many: a call a metric costs 18 ms."""
         step, now_ms = int(metrics["step"]), self._begun_ms + int(metrics.get("seconds", 0.0) * 1000)
+        named = {
+            key if key in FIRST else f"{TRAINED_ON}/{key}": value
+            for key, value in metrics.items()
+            if key != "step"
+        }
         metrics = {
             key: value
-            for key, value in metrics.items()
-            if key != "step" and math.isfinite(value) and step > self._logged.get(key, 0)
+            for key, value in named.items()
+            if math.isfinite(value) and step > self._logged.get(key, 0)
         }
         if len(self._waiting) + len(metrics) > MAX_BATCH:  # no step is cut in two by a kill
             self.flush()
@@ -60,15 +92,35 @@ class Run:
         self._waiting += [Metric(key, float(value), now_ms, step) for key, value in metrics.items()]
 
     def log_results(self, results: Mapping[str, Any]) -> None:
-        """The evaluations' numbers as metrics (`correspondence.random.auc.value`), and whole as JSON."""
+        """The evaluations' numbers as metrics (`evaluation/correspondence.random.auc.value`), and whole as JSON."""
         now_ms = int(time.time() * 1000)
-        self._waiting += [Metric(key, value, now_ms, 0) for key, value in numbers(results).items()]
-        self.flush()
+        self._found = [
+            Metric(f"{JUDGED_ON}/{key}", value, now_ms, 0) for key, value in numbers(results).items()
+        ]
+        self._send(self._found)
         self.client.log_text(self.run_id, json.dumps(results, indent=1, sort_keys=True), "results.json")
+
+    def judge(self, model_id: str) -> None:
+        """Gives what the evaluations found to a logged model, with the dataset's digest: runs have no place for it."""
+        of_model = {"model_id": model_id, "dataset_name": JUDGED_ON, "dataset_digest": self._digest}
+        self._send([Metric(one.key, one.value, one.timestamp, one.step, **of_model) for one in self._found])
+
+    def log_text(self, text: str, name: str) -> None:
+        """A text beside the run."""
+        self.client.log_text(self.run_id, text, name)
 
     def log_artifact(self, path: Path) -> None:
         """A file beside the run."""
         self.client.log_artifact(self.run_id, str(path))
+
+    def describe(self, links: Mapping[str, str]) -> None:
+        """What a person can open from the run's page: name -> address."""
+        lines = [f"- [{name}]({address})" for name, address in links.items()]
+        self.set_tags({MLFLOW_RUN_NOTE: "\n".join(lines)})
+
+    def artifact_page(self, name: str) -> str:
+        """Where MLflow shows one of the run's artefacts."""
+        return f"{self.page}/artifactPath/{name}"
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Tags of the run."""
@@ -77,9 +129,12 @@ class Run:
 
     def flush(self) -> None:
         """Sends what waits."""
-        for start in range(0, len(self._waiting), MAX_BATCH):
-            self.client.log_batch(self.run_id, metrics=self._waiting[start : start + MAX_BATCH])
+        self._send(self._waiting)
         self._waiting = []
+
+    def _send(self, metrics: Sequence[Metric]) -> None:
+        for start in range(0, len(metrics), MAX_BATCH):
+            self.client.log_batch(self.run_id, metrics=metrics[start : start + MAX_BATCH])
 
 
 class VersionSource(DatasetSource):
@@ -127,20 +182,74 @@ class RunSpec:
 
 @contextmanager
 def experiment_run(store: Store, spec: RunSpec) -> Iterator[Run]:
-    """An MLflow run, new or gone on with; failed where the block raises."""
-    connect(store)
-    with mlflow.start_run(spec.run_id, run_name=spec.name, log_system_metrics=False) as active:
-        client = MlflowClient()
-        run = Run(client, active.info.run_id, _last_steps(client, spec.run_id) if spec.run_id else None)
-        if spec.run_id is None:
-            mlflow.log_params({key: str(value) for key, value in leaves(spec.params).items()})
-            mlflow.log_input(_VersionDataset(spec.dataset), context="training")
-        kept = {"dataset_version": spec.dataset.digest, "exclusions": spec.dataset.exclusions}
-        run.set_tags({**kept, **spec.tags})
-        try:
-            yield run
-        finally:
-            run.flush()
+    """An MLflow run, new or gone on with; failed where the block raises, killed where a signal ends it.
+
+    Raises RuntimeError, before the block begins, where the store can't be reached or written.
+    """
+    with _told(store):
+        connect(store, is_new=True)
+        with mlflow.start_run(spec.run_id, run_name=spec.name, log_system_metrics=False) as active:
+            client, run_id = MlflowClient(), active.info.run_id
+            run = Run(
+                client, run_id, spec.dataset.digest, _last_steps(client, spec.run_id) if spec.run_id else None
+            )
+            _end_killed(client, run_id, active.info.experiment_id)
+            _begin(run, spec)
+            try:
+                yield run
+            finally:
+                run.flush()
+                error = sys.exception()
+                if error is not None and not isinstance(
+                    error, Exception
+                ):  # a signal's: it was not the training
+                    mlflow.end_run("KILLED")
+
+
+def _begin(run: Run, spec: RunSpec) -> None:
+    """All that is known of a run before its first step: whoever may not write is told before that."""
+    if spec.run_id is None:
+        mlflow.log_params(
+            {key: str(value) for key, value in leaves(spec.params).items() if value is not None}
+        )
+        for use in (TRAINED_ON, JUDGED_ON):
+            mlflow.log_input(_VersionDataset(spec.dataset, use), context=use)
+        run.client.log_dict(run.run_id, leaves(spec.params), SETTINGS)
+    kept = {
+        "dataset_version": spec.dataset.digest,
+        "exclusions": spec.dataset.exclusions,
+        PROCESS: this_process(),
+    }
+    git = {MLFLOW_GIT_COMMIT: found} if (found := commit()) else {}
+    run.set_tags({**kept, **git, **spec.tags})
+
+
+def _end_killed(client: MlflowClient, run_id: str, experiment_id: str) -> None:
+    """Marks runs as killed whose process was on this machine and is no more: kill -9 leaves them running for ever."""
+    running = every(client.search_runs, [experiment_id], "attributes.status = 'RUNNING'")
+    for run in running:
+        if run.info.run_id != run_id and has_ended(run.data.tags.get(PROCESS, "")):
+            client.set_terminated(run.info.run_id, "KILLED")
+
+
+def every(search: Callable[..., Any], *asked: Any) -> list[Any]:
+    """All that a search of MLflow's finds, page by page."""
+    found = search(*asked)
+    everything = list(found)
+    while found.token:
+        found = search(*asked, page_token=found.token)
+        everything += found
+    return everything
+
+
+@contextmanager
+def _told(store: Store) -> Iterator[None]:
+    """MLflow's refusals as RuntimeError that names the store."""
+    try:
+        yield
+    except (MlflowException, RequestException) as error:  # the second from artefacts
+        message = without_login(f"MLflow at {store.tracking_uri}: {str(error).splitlines()[0]}")
+        raise RuntimeError(message) from None  # MLflow's own words hold the login
 
 
 def _last_steps(client: MlflowClient, run_id: str) -> dict[str, int]:
@@ -166,6 +275,8 @@ def system_metrics(run: Run) -> Iterator[None]:
 
 def has_run(store: Store, run_id: str) -> bool:
     """Whether `run_id` is there to go on with."""
+    if store.database and not store.database.is_file():
+        return False
     connect(store)
     try:
         return MlflowClient().get_run(run_id).info.lifecycle_stage == "active"
@@ -174,9 +285,9 @@ def has_run(store: Store, run_id: str) -> bool:
 
 
 class _VersionDataset(MlflowDataset):
-    def __init__(self, source: VersionSource) -> None:
+    def __init__(self, source: VersionSource, name: str) -> None:
         self._version = source.digest
-        super().__init__(source=source, name="mcgurk")
+        super().__init__(source=source, name=name)
 
     def _compute_digest(self) -> str:
         return self._version[:MAX_DIGEST]
@@ -197,18 +308,58 @@ def clean_artifacts(store: Store, digests: Collection[str], clean: Callable[[str
 
 
 def _runs_on(client: MlflowClient, digest: str) -> list[str]:
-    experiments = [one.experiment_id for one in client.search_experiments()]
-    found = client.search_runs(experiments, f"tags.dataset_version = '{digest}'", ViewType.ALL)
+    experiments = [one.experiment_id for one in every(client.search_experiments)]
+    found = every(client.search_runs, experiments, f"tags.dataset_version = '{digest}'", ViewType.ALL)
     return [run.info.run_id for run in found]
 
 
-def connect(store: Store) -> None:
-    """Points MLflow to `store`, and opens the experiment there."""
-    if store.root is not None and not store.uri:
-        (store.root / "mlruns" / "artifacts").mkdir(parents=True, exist_ok=True)
+def connect(store: Store, *, is_new: bool = False) -> None:
+    """Points MLflow to `store`, and opens the experiment there; where there is none yet only if it may be new.
+
+    Raises ValueError where there is no store, or its experiment was deleted; RuntimeError where it does not answer.
+    """
+    artifacts.register()
+    if database := store.database:
+        _open(database, is_new=is_new)
     with address_kept():
         mlflow.set_tracking_uri(store.tracking_uri)
         mlflow.set_registry_uri(store.tracking_uri)
-    if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-        mlflow.create_experiment(EXPERIMENT, artifact_location=store.artifacts)
-    mlflow.set_experiment(EXPERIMENT)
+    with _told(store), _impatient():
+        client, found = MlflowClient(), mlflow.get_experiment_by_name(EXPERIMENT)
+        if found is None:
+            client.create_experiment(EXPERIMENT, store.artifacts)
+        elif found.lifecycle_stage == LifecycleStage.DELETED:
+            where = without_login(store.tracking_uri)
+            raise ValueError(
+                f"experiment {EXPERIMENT!r} of {where} was deleted: restore it (mlflow experiments restore "
+                f"--experiment-id {found.experiment_id}), or name another store by MLFLOW_TRACKING_URI"
+            )
+        experiment = mlflow.set_experiment(EXPERIMENT)
+        for key in OF_EXPERIMENT.keys() - experiment.tags.keys():
+            client.set_experiment_tag(experiment.experiment_id, key, OF_EXPERIMENT[key])
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """The first question to a server is not asked for minutes, unless the user says so."""
+    ours = {name: value for name, value in IMPATIENT.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
+
+
+def _open(database: Path, *, is_new: bool) -> None:
+    """The store below a root: made where it may be, and its addresses made relative where they are not."""
+    if not database.is_file():
+        if not is_new:
+            raise ValueError(f"{database} is not there: no run was tracked under that root")
+        database.parent.mkdir(parents=True, exist_ok=True)
+        # By itself MLflow would put an absolute address into it.
+        SqlAlchemyStore(f"{SQLITE}{database}", SCHEME).engine.dispose()
+    if kept := relocate(database):
+        log.info(
+            "the addresses of artefacts in %s are relative now; what it was lies in %s", database, kept.name
+        )

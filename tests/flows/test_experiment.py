@@ -3,16 +3,22 @@
 import subprocess
 import sys
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import avc_fixtures as shards
 import pytest
 import torch
+from real_servers import answering, tracking_server
 
 from flows import comparison
 from flows.comparison import compare_models
 from flows.experiment import ExperimentOptions, prepare, run_experiment
 from flows.studies import Variant
+from schemas.manifest import write_text
+from schemas.shard import latest_digest
 from training import tracking
 from training.checkpoint import read_checkpoint
 from training.progress import LAST
@@ -105,3 +111,83 @@ def test_a_comparison_goes_on_after_the_trainings_that_have_ended(root, monkeypa
     assert sorted(models) == ["contrastive"] * 2 + ["contrastive/shallow"] * 2 + ["l3/paper"]
     assert [one.name for one in compared] == ["small", "shallow"] and compared[0].steps == 2
     assert not list((root / "state" / "trainings").glob("*.json"))
+
+
+def test_a_run_says_once_what_it_was_and_what_can_be_opened(root):
+    write_text(root / "versions" / f"{latest_digest(root)}.md", "# Dataset version")
+
+    results = run_experiment(
+        options(root, model="contrastive/within_clip", seed=4, settings={"learning_rate": 2e-3})
+    )
+
+    client = tracking.MlflowClient(prepare(options(root)).store.tracking_uri)
+    run = client.get_run(results["run_id"])
+    params = run.data.params
+    assert run.info.run_name == f"contrastive-within_clip-{latest_digest(root)[:8]}-seed4"
+    assert params["model"] == "contrastive/within_clip" and params["model.within_clip"] == "0.2"
+    assert (params["seed"], params["steps"], params["learning_rate"]) == ("4", "2", "0.002")
+    assert params["sampling.steps_per_clip"] == "4", "what the model needs, and not the default"
+    assert "seconds" not in params, "the budget is in steps"
+    last = [name.rsplit(".", 1)[-1] for name in params]
+    assert len(set(last)) == len(last), sorted(name for name in last if last.count(name) > 1)
+    assert {one.path for one in client.list_artifacts(run.info.run_id)} == {
+        "best.pt", "card.md", "report.html", "results.json", "settings.json",
+    }  # fmt: skip
+    page = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifactPath"
+    assert run.data.tags["mlflow.note.content"] == (
+        f"- [report]({page}/report.html)\n- [data card]({page}/card.md)\n"
+        "- [mcgurk-avc version 1](#/models/mcgurk-avc/versions/1)"
+    )
+
+
+class _Guarded(BaseHTTPRequestHandler):
+    """A tracking server whose registry this user may read and not write."""
+
+    behind = ""
+
+    def do_GET(self):
+        self._answer(None)
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if "registered-models" in self.path or "model-versions" in self.path:
+            self.send_error(403, "Permission denied")
+        else:
+            self._answer(body)
+
+    def _answer(self, body):
+        headers = {"Content-Type": "application/json"}
+        request = Request(f"{self.behind}{self.path}", body, headers, method=self.command)
+        try:
+            with urlopen(request, timeout=30) as answer:
+                status, content = answer.status, answer.read()
+        except HTTPError as error:
+            status, content = error.code, error.read()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_PATCH = do_PUT = do_POST  # noqa: N815  (names of the standard library's)
+
+    def log_message(self, *_):
+        """Quiet."""
+
+
+def test_who_may_not_register_is_told_before_step_1(root, tmp_path, monkeypatch):
+    with (
+        tracking_server(tmp_path / "store", tmp_path / "logs") as _Guarded.behind,
+        answering(_Guarded) as address,
+    ):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+
+        with pytest.raises(
+            RuntimeError, match=rf"MLflow at {address}: .*registered-models.* failed with error code 403"
+        ):
+            run_experiment(options(root))
+
+        compared = run_experiment(options(root, is_offered=False))
+    assert len(list((root / "reports").glob("*/history.jsonl"))) == 1, (
+        "of the one that was not to be registered"
+    )
+    assert "not offered" in compared["reason"]

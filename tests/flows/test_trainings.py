@@ -37,7 +37,7 @@ def test_a_training_is_what_was_asked_for(dataset):
     assert config.augmentation == STRENGTHS["strong"] and config.precision == "float32"
     params = training.params
     assert params["is_bf16"] is False
-    assert params["config"]["width"] == 8 and params["training"]["augmentation"]["blur_share"] == 0.3
+    assert params["model.width"] == 8 and params["augmentation"]["blur_share"] == 0.3
     assert params["num_parameters"] > 1000 and params["front_end"]["N_MELS"] == 64
 
 

@@ -5,12 +5,15 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
+from tempfile import gettempdir
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 import torch
 from avc_fixtures import tone
-from real_servers import wait_for
+from real_servers import REPOSITORY, tracking_server, wait_for
 
 from schemas.signal import INT16_SCALE
 from training import tracking
@@ -24,15 +27,20 @@ from training.tracking import RunSpec, Store, VersionSource, experiment_run, has
 NAME = "mcgurk-test"
 # Loads by the address that the registry gives, in a Python that sees neither this repository nor its paths.
 LOADER = """
-import json, os, sys
+import importlib.abc, json, os, sys
+class Without(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.split(".")[0] in ("training", "schemas", "tasks", "flows"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Without())
 os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
-import mlflow.pytorch, numpy, torch
+import mlflow, mlflow.pytorch, numpy, torch
 mlflow.set_tracking_uri(sys.argv[1])
+inputs = dict(numpy.load(sys.argv[3]))
 program = mlflow.pytorch.load_model(sys.argv[2])
-inputs = numpy.load(sys.argv[3])
 logits = program(torch.from_numpy(inputs["frames"]), torch.from_numpy(inputs["audio"]))
-assert not any(name.split(".")[0] in ("training", "schemas") for name in sys.modules)
-print(json.dumps(logits.tolist()))
+scored = mlflow.pyfunc.load_model(sys.argv[2]).predict(inputs)
+print(json.dumps({"program": logits.tolist(), "pyfunc": scored.tolist()}))
 """
 
 
@@ -44,6 +52,13 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def model(trained):
     return load_model(trained)
+
+
+@pytest.fixture(scope="module")
+def server(store, registered, tmp_path_factory):
+    """The address of a tracking server over the store."""
+    with tracking_server(store.root, tmp_path_factory.mktemp("state")) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +84,15 @@ def test_a_run_keeps_parameters_metrics_dataset_and_tags(store, registered):
     assert [m.value for m in client.get_metric_history(registered[0], "loss")] == [
         5.0 / k for k in range(1, 6)
     ]
-    assert run.data.metrics["correspondence.random.auc.value"] == 0.7
-    assert "broken" not in run.data.metrics
-    assert run.inputs.dataset_inputs[0].dataset.digest == "d" * 36
+    assert run.data.metrics["evaluation/correspondence.random.auc.value"] == 0.7
+    assert [name for name in run.data.metrics if "/" not in name] == ["loss"]
+    assert "training/broken" not in run.data.metrics and "training/seconds" in run.data.metrics
+    assert {(one.dataset.name, one.dataset.digest) for one in run.inputs.dataset_inputs} == {
+        ("training", "d" * 36),
+        ("evaluation", "d" * 36),
+    }
     assert run.data.tags["dataset_version"] == "d" * 64
-    assert [a.path for a in client.list_artifacts(registered[0])] == ["results.json"]
+    assert [a.path for a in client.list_artifacts(registered[0])] == ["results.json", "settings.json"]
 
 
 def test_everything_lies_below_the_root(store, registered):
@@ -82,6 +101,19 @@ def test_everything_lies_below_the_root(store, registered):
     assert "mlruns/mlflow.db" in names
     assert all(name.startswith(("mlruns/artifacts/", "mlruns/mlflow.db")) for name in names)
     assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pth"))]
+
+
+def test_no_registered_file_names_a_folder_of_the_trainer_s(store, registered):
+    (file,) = store.root.rglob("model.pt2")
+    folders = [REPOSITORY, Path(sys.prefix), store.root, Path(gettempdir()), Path.home()]
+
+    contents = [path.read_bytes() for path in file.parents[1].rglob("*") if path.is_file()]
+    with ZipFile(file) as archive:
+        contents += [archive.read(name) for name in archive.namelist()]
+
+    assert len(contents) > 8 and any(b"training.scorer.Scorer" in one for one in contents)
+    for content in contents:
+        assert not any(str(folder).encode() in content for folder in folders)
 
 
 def test_a_run_that_breaks_is_marked_failed_and_keeps_its_metrics(store):
@@ -137,7 +169,7 @@ def test_after_a_kill_each_step_stands_in_a_run_once(store, tmp_path):
     assert [m.step for m in logged] == list(range(1, 301))
     begun_ms = client.get_run(first.run_id).info.start_time
     assert [m.timestamp - begun_ms for m in logged[:3]] == [100, 200, 300]
-    assert len(client.get_metric_history(first.run_id, "h")) == 300
+    assert len(client.get_metric_history(first.run_id, "training/h")) == 300
     assert [(m.step, m.value) for m in client.get_metric_history(first.run_id, "val_auc")] == [(205, 0.7)]
 
 
@@ -170,20 +202,21 @@ def test_a_training_s_machine_is_watched_from_where_an_earlier_process_stopped(s
     assert steps(second) == list(range(len(steps(second))))
 
 
-def test_a_registered_model_loads_without_this_repository(store, registered, model, tmp_path):
+def test_a_registered_model_loads_without_this_repository(server, registered, model, tmp_path):
     random = np.random.default_rng(0)
     frames = random.integers(0, 255, (3, 112, 112, 3)).astype(np.uint8)
     waves = np.stack([tone(pitch, 1)[:16_000] for pitch in (200, 800, 2000)]).astype(np.float32) / INT16_SCALE
     np.savez(tmp_path / "inputs.npz", frames=frames, audio=waves)
     address = f"models:/{NAME}/{registered[1]}"
 
-    command = [sys.executable, "-I", "-c", LOADER, store.tracking_uri, address, str(tmp_path / "inputs.npz")]
+    command = [sys.executable, "-I", "-c", LOADER, server, address, str(tmp_path / "inputs.npz")]
     told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     assert told.returncode == 0, told.stderr
     with torch.inference_mode():
         expected = Scorer(model)(torch.from_numpy(frames), torch.from_numpy(waves))
-    np.testing.assert_allclose(json.loads(told.stdout.splitlines()[-1]), expected.numpy(), atol=1e-3)
+    for logits in json.loads(told.stdout.splitlines()[-1]).values():
+        np.testing.assert_allclose(logits, expected.numpy(), atol=1e-3)
 
 
 def test_the_program_scores_stored_clips_as_the_model_does(model, dataset):

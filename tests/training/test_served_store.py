@@ -1,0 +1,176 @@
+"""Runs, models and the champion on a real tracking server, where MLflow checks what a file takes as it is."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from real_servers import REPOSITORY, free_port, tracking_server
+
+from training import tracking
+from training.checkpoint import load_model
+from training.provenance import commit
+from training.registry import measure_champion, probe, promote, register, tag_forgotten
+from training.store import Store
+from training.tracking import RunSpec, VersionSource, connect, every, experiment_run
+
+NAME, DIGEST = "mcgurk-served", "d" * 64
+SPEC = RunSpec(
+    "contrastive-dddddddd-seed0", {"seed": 0}, VersionSource(DIGEST, "/r"), {"model": "contrastive"}
+)
+BEGINS = """
+import sys
+from training.tracking import RunSpec, Store, VersionSource, experiment_run
+with experiment_run(Store(uri=sys.argv[1]), RunSpec("killed", {}, VersionSource("d", ""), {})) as run:
+    print(run.run_id, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    root = tmp_path_factory.mktemp("served")
+    with tracking_server(root, root / "state") as address:
+        yield Store(uri=address)
+
+
+@pytest.fixture(scope="module")
+def client(store):
+    connect(store)
+    return tracking.MlflowClient(store.uri)
+
+
+@pytest.fixture(scope="module")
+def model(trained):
+    return load_model(trained)
+
+
+@pytest.fixture(scope="module")
+def registered(store, model, trained):
+    """(run id, version) of a model that was registered and became champion."""
+    with experiment_run(store, SPEC) as run:
+        probe(run, NAME)
+        run.log_results({"correspondence": {"random": {"auc": {"value": 0.7}}}})
+        run.log_artifact(trained)
+        version = register(run, model, NAME, score=0.7, evaluation_digest="e1")
+        verdict = promote(store, NAME, version)
+    assert verdict.is_promoted and "the first champion" in verdict.reason
+    return run.run_id, version
+
+
+def offered(store, model, score=0.8, digest="e1"):
+    """The verdict on a model."""
+    with experiment_run(store, SPEC) as run:
+        probe(run, NAME)
+        return promote(store, NAME, register(run, model, NAME, score=score, evaluation_digest=digest))
+
+
+def test_a_version_says_what_it_is_and_where_it_comes_from(client, registered):
+    run_id, number = registered
+
+    version, run = client.get_model_version(NAME, number), client.get_run(run_id)
+
+    assert version.run_id == run_id and version.source == f"models:/{run.outputs.model_outputs[0].model_id}"
+    assert version.description.startswith(
+        f"[{SPEC.name}](#/experiments/{run.info.experiment_id}/runs/{run_id}), AUC"
+    )
+    assert version.tags == {
+        "evaluation_digest": "e1", "score": "0.7", "dataset_version": DIGEST, "exclusions": "", "model": "contrastive",
+    }  # fmt: skip
+    assert run.info.run_name == SPEC.name and run.data.tags["mlflow.source.git.commit"] == commit()
+    experiment = client.get_experiment(run.info.experiment_id)
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    assert experiment.tags["mlflow.experiment.primaryMetric.name"] == "val_auc"
+
+
+def test_what_was_evaluated_names_the_dataset(client, registered):
+    run, key = client.get_run(registered[0]), "evaluation/correspondence.random.auc.value"
+
+    (metric,) = client.get_logged_model(run.outputs.model_outputs[0].model_id).metrics
+
+    assert [one.dataset.name for one in run.inputs.dataset_inputs] == ["training", "evaluation"]
+    assert (metric.key, metric.value) == (key, 0.7)
+    assert (metric.dataset_name, metric.dataset_digest) == ("evaluation", DIGEST[:36])
+    assert [one.value for one in client.get_metric_history(registered[0], key)] == [0.7]
+
+
+def test_among_more_than_a_hundred_models_ours_is_found(store, client, registered, model):
+    for number in range(101):
+        client.create_registered_model(f"a-model-{number:03d}")
+    assert NAME not in [one.name for one in client.search_registered_models()]
+
+    verdict = offered(store, model, score=0.6)
+
+    assert verdict.reason == "not promoted: 0.6000 does not beat the champion's 0.7000"
+    assert len(every(client.search_registered_models)) == 102
+    assert f"{NAME} version {registered[1]}: trained_on_forgotten = yes" in tag_forgotten(
+        store, {DIGEST: True}
+    )
+
+
+def test_a_champion_that_somebody_else_registered_ends_in_a_verdict(store, client, registered, model, caplog):
+    theirs = client.create_model_version(NAME, "s3://elsewhere/model")
+    client.set_registered_model_alias(NAME, "champion", theirs.version)
+    try:
+        with caplog.at_level("WARNING", "training.registry"):
+            verdict = offered(store, model)
+        lacking = measure_champion(store, NAME, "e1", lambda _: (0.5, "e1"))
+    finally:
+        client.set_registered_model_alias(NAME, "champion", registered[1])
+
+    assert not verdict.is_promoted
+    assert verdict.reason.startswith(
+        "refused: the champion has no tag evaluation_digest and no score, so nothing says"
+    )
+    assert "the champion has no tag" in caplog.text, "told before the training, too"
+    assert (
+        lacking
+        == f"the champion, version {theirs.version}, was registered without a run: nothing to measure it by"
+    )
+
+
+def test_a_champion_whose_run_was_deleted_is_measured_as_long_as_its_files_are_there(
+    store, client, registered
+):
+    client.delete_run(registered[0])
+    try:
+        assert measure_champion(store, NAME, "e2", lambda _: (0.7, "e1")) == ""
+    finally:
+        client.restore_run(registered[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_killed_run_is_killed_and_not_failed(store, client, number):
+    with subprocess.Popen(
+        [sys.executable, "-c", BEGINS, store.uri],
+        cwd=REPOSITORY,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        run_id = process.stdout.readline().strip()
+        assert client.get_run(run_id).info.status == "RUNNING"
+        process.send_signal(number)
+        process.wait(60)
+
+    with experiment_run(store, SPEC):
+        pass
+
+    assert client.get_run(run_id).info.status == "KILLED"
+
+
+def test_a_server_that_is_away_is_told_at_once_and_without_its_password():
+    port, begin = free_port(), time.monotonic()
+
+    with (
+        pytest.raises(
+            RuntimeError, match=rf"MLflow at http://127.0.0.1:{port}: API request .* failed"
+        ) as told,
+        experiment_run(Store(uri=f"http://user:hunter2@127.0.0.1:{port}"), SPEC),
+    ):
+        pass
+
+    assert time.monotonic() - begin < 60
+    assert "hunter2" not in str(told.value)
