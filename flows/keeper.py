@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -224,9 +225,12 @@ def _begin() -> None:
 
 
 def await_health(process: subprocess.Popen, service: Service) -> None:
-    """Waits until a service answers. Raises RuntimeError with the end of its log if it does not."""
+    """Waits until a service answers. Raises RuntimeError with the end of its log if it does not.
+
+    It must be its own process that listens: somebody else's may have taken the port first, and answer as well.
+    """
     ends = time.monotonic() + START_S
-    while service.health and not answers(service.health):
+    while service.health and not (answers(service.health) and _listens(process.pid, service.health)):
         if process.poll() is not None or time.monotonic() > ends:
             raise RuntimeError(f"{service.name} did not come up: {_tail(Path(service.log))}")
         time.sleep(POLL_S)
@@ -239,6 +243,16 @@ def answers(address: str) -> bool:
             return answer.status == 200  # noqa: PLR2004
     except (urllib.error.URLError, OSError):
         return False
+
+
+def _listens(pid: int, address: str) -> bool:
+    """Whether a process or one that it started listens on the port of an address."""
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        sockets = [one for each in (process, *process.children(True)) for one in each.net_connections("inet")]
+        port = urlsplit(address).port
+        return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in sockets)
+    return False
 
 
 def end_group(process: subprocess.Popen) -> None:

@@ -67,12 +67,20 @@ def watched() -> Iterator[Watchdog]:
     if process.stdin is None:
         raise AssertionError("a pipe was asked for")
     try:
-        with changed({MARK: mark, "TMPDIR": folder}), _temporary_files_in(folder):
+        with (
+            changed({MARK: mark, "TMPDIR": folder, "PYTHONWARNINGS": _warnings()}),
+            _temporary_files_in(folder),
+        ):
             yield Watchdog(process.stdin)
     finally:
         with suppress(BrokenPipeError):
             process.stdin.close()
         process.wait()
+
+
+def _warnings() -> str:
+    """Not those of Python's own helper, which tells behind our last line what a stop has left to it to remove."""
+    return ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker:UserWarning"]))
 
 
 @contextmanager

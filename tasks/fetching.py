@@ -4,7 +4,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -84,7 +84,7 @@ def fetched(
     with ExitStack() as stack:
         crews = [_Crew(stage, config, day, Lane(one, day.state, day.clock)) for one in lanes]
         work = [_Work(crew, stack.enter_context(crew.open()), waiting, done) for crew in crews]
-        pool = stack.enter_context(ThreadPoolExecutor(sum(one.concurrency for one in lanes)))
+        pool = stack.enter_context(_threads(sum(one.concurrency for one in lanes)))
         stack.callback(waiting.clear)  # where whoever asked has left, or one lane has failed
         futures = [pool.submit(one.run) for one in work for _ in range(one.crew.lane.config.concurrency)]
         for _ in futures:
@@ -101,6 +101,19 @@ def fetched(
 def standing_row(stage: Stage, segment: Row) -> Row:
     """The clip that a segment has a sample of, as far as it is there."""
     return {**segment["before"], "fingerprint": stage.row_fingerprint(segment)}
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that are waited for, but not where a signal ends the process: a slow host would hold it up."""
+    pool, is_wanted = ThreadPoolExecutor(count), True
+    try:
+        yield pool
+    except BaseException as error:
+        is_wanted = isinstance(error, Exception | GeneratorExit)
+        raise
+    finally:
+        pool.shutdown(wait=is_wanted)
 
 
 @dataclass(frozen=True)

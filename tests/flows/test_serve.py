@@ -318,7 +318,7 @@ def test_a_flow_of_a_worker_is_ended_before_it_when_serve_stops(host, tmp_path):
 def with_preset(root: Path, output: Path) -> Iterator[None]:
     """A root whose remembered preset is tiny, and that has something to do."""
     with started("build", "--root", str(root), "--preset", "tiny", output=output) as process:
-        wait_for(lambda: "index" in text_of(output), "the first stage")
+        wait_for((root / "build.json").is_file, "what the root remembers")
         process.terminate()
         process.wait(ENDS_WITHIN_S)
     yield

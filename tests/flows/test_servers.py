@@ -1,11 +1,19 @@
 """Servers that a command starts end with it, however it ends."""
 
+import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
+from http.server import SimpleHTTPRequestHandler
 
 import psutil
-from real_servers import wait_for
+import pytest
+from real_servers import REPOSITORY, answering, wait_for
+
+from flows.keeper import KEPT, Service, kept
+from flows.servers import free_port, given_api, prefect_api, running
+from tasks.processes import marked
 
 WAITS = """
 import sys
@@ -28,3 +36,88 @@ def test_a_server_ends_when_its_command_is_killed(tmp_path):
         return not server.is_running() or server.status() == psutil.STATUS_ZOMBIE
 
     wait_for(is_gone, "the end of the server")
+
+
+def test_a_server_whose_port_somebody_else_has_taken_is_not_taken_for_up(tmp_path):
+    """The other one answers as well."""
+    waits = "import time; time.sleep(1); raise SystemExit('address already in use')"
+
+    with (
+        answering(SimpleHTTPRequestHandler) as address,
+        pytest.raises(RuntimeError, match="did not come up: address already in use"),
+        running([sys.executable, "-c", waits], tmp_path / "log", f"{address}/"),
+    ):
+        pass
+
+
+def test_commands_of_one_state_folder_share_a_server_that_ends_with_the_last(tmp_path):
+    command, port = (sys.executable, "-m", "http.server", "--bind", "127.0.0.1"), free_port()
+    service = Service("web", (*command, str(port)), str(tmp_path / "log"), f"http://127.0.0.1:{port}/")
+
+    with kept(tmp_path, [service], "first") as address:
+        with kept(tmp_path, [replace(service, name="another")], "second") as same:
+            assert (address, same) == ("first", "first")
+            (server,) = [one for one in marked(KEPT, str(tmp_path)) if "http.server" in one.cmdline()]
+        assert server.is_running()
+
+    wait_for(lambda: not marked(KEPT, str(tmp_path)), "the end of the server")
+
+
+def test_two_commands_that_begin_at_once_start_one_server(tmp_path):
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom flows.servers import prefect_api\n"
+        "with prefect_api(Path(sys.argv[1])) as address:\n print(address, flush=True)\n sys.stdin.read()\n"
+    )
+    given = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    both = [
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=given, cwd=REPOSITORY
+        )
+        for _ in range(2)
+    ]
+
+    addresses = [one.stdout.readline() for one in both if one.stdout]
+    servers = [one for one in marked(KEPT, str(tmp_path / "prefect")) if "server" in one.cmdline()]
+    for one in both:
+        one.communicate("")
+
+    assert len(set(addresses)) == len(servers) == 1
+    assert [one.returncode for one in both] == [0, 0]
+    wait_for(lambda: not marked(KEPT, str(tmp_path / "prefect")), "the end of the server")
+
+
+def test_what_a_killed_keeper_left_is_ended_by_the_next_start(tmp_path):
+    command, port = (sys.executable, "-m", "http.server", "--bind", "127.0.0.1"), free_port()
+    service = Service("web", (*command, str(port)), str(tmp_path / "log"), f"http://127.0.0.1:{port}/")
+    orphan = subprocess.Popen(
+        [sys.executable, "-c", "import time; time.sleep(600)"], env={**os.environ, KEPT: str(tmp_path)}
+    )
+
+    with kept(tmp_path, [service], "address"):
+        assert not psutil.pid_exists(orphan.pid)
+        orphan.wait()
+
+
+@pytest.mark.parametrize("name", ["environment", "profile"])
+def test_a_server_of_the_users_comes_first_and_must_answer(tmp_path, monkeypatch, name):
+    address = f"http://127.0.0.1:{free_port()}/api"
+    profiles = tmp_path / "profiles.toml"
+    profiles.write_text(f'active = "mine"\n[profiles.mine]\nPREFECT_API_URL = "{address}"\n')
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    if name == "environment":
+        monkeypatch.setenv("PREFECT_API_URL", address)
+    else:
+        monkeypatch.setenv("PREFECT_PROFILES_PATH", str(profiles))
+
+    assert given_api() == address
+    with pytest.raises(RuntimeError, match=f"{address} does not answer"), prefect_api(tmp_path / "state"):
+        pass
+    assert not (tmp_path / "state").exists()
+
+
+def test_without_a_profile_no_server_is_given(tmp_path, monkeypatch):
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+
+    assert given_api() is None
