@@ -22,6 +22,7 @@ from typing import IO
 from uuid import uuid4
 
 import preloaded
+import psutil
 
 from flows.keeper import await_health, start
 from flows.servers import free_port, mlflow_service, running, stop
@@ -151,16 +152,20 @@ class Api:
         up = json.loads((state / "prefect" / "up.json").read_text())
         return Api(up["address"], (state / "prefect" / "login").read_text())
 
-    def ask(self, path: str, body: dict | None = None):
+    def ask(self, path: str, body: dict | list | None = None):
         """The answer to a GET, or to a POST of `body`."""
+        return self.send("GET" if body is None else "POST", path, body)
+
+    def send(self, method: str, path: str, body: dict | list | None = None):
+        """The answer to any method."""
         headers = {"Content-Type": "application/json", "Authorization": f"Basic {self._secret}"}
         data = None if body is None else json.dumps(body).encode()
-        if data is not None:
+        if method != "GET":
             token = self.ask(f"/csrf-token?client={self.client}")["token"]
             headers |= {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": self.client}
-        request = urllib.request.Request(f"{self.address}{path}", data, headers)
+        request = urllib.request.Request(f"{self.address}{path}", data, headers, method=method)
         with answered(request) as answer:
-            return json.load(answer)
+            return json.loads(answer.read() or "null")
 
     @property
     def _secret(self) -> str:
@@ -183,12 +188,14 @@ class Api:
 
 
 @contextmanager
-def started(*arguments: str, output: Path, **environment: str) -> Iterator[subprocess.Popen]:
+def started(
+    *arguments: str, output: Path, program: str = "mcgurk", **environment: str
+) -> Iterator[subprocess.Popen]:
     """A command as a user starts it: nothing of Prefect or MLflow in its environment. Killed after the block."""
     given = {
         name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))
     }
-    command = [str(Path(sys.executable).with_name("mcgurk")), *arguments]
+    command = [str(Path(sys.executable).with_name(program)), *arguments]
     with output.open("a") as file:
         process = subprocess.Popen(
             command, stdout=file, stderr=file, env={**given, **environment}, start_new_session=True
@@ -198,6 +205,20 @@ def started(*arguments: str, output: Path, **environment: str) -> Iterator[subpr
     finally:
         process.kill()
         process.wait()
+
+
+def text_of(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+@contextmanager
+def serving(root: Path, output: Path) -> Iterator[tuple[psutil.Process, Api]]:
+    """`mcgurk serve` over a root, and its Prefect."""
+    output.unlink(missing_ok=True)
+    with started("serve", "--root", str(root), output=output) as process:
+        wait_for(lambda: "Deployments" in text_of(output) or process.poll() is not None, "serve")
+        assert process.poll() is None, output.read_text()
+        yield psutil.Process(process.pid), Api.of(root / "state")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from real_servers import REPOSITORY, Api, Host, answered, hosting, started, wait_for
+from real_servers import REPOSITORY, Api, Host, answered, hosting, serving, started, wait_for
 from roots import write_clips
 
 from flows.keeper import KEPT
@@ -42,20 +42,6 @@ def build(root: Path, host: tuple[Path, Host]) -> tuple[str, ...]:
     path, one = host
     source = f"{one.address}/{{video_id}}"
     return "build", "--root", str(root), "--preset", "demo", "--segments", str(path), "--source", source
-
-
-def text_of(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
-
-
-@contextmanager
-def serving(root: Path, output: Path) -> Iterator[tuple[psutil.Process, Api]]:
-    """`mcgurk serve` over a root, and its Prefect."""
-    output.unlink(missing_ok=True)
-    with started("serve", "--root", str(root), output=output) as process:
-        wait_for(lambda: "Deployments" in text_of(output) or process.poll() is not None, "serve")
-        assert process.poll() is None, output.read_text()
-        yield psutil.Process(process.pid), Api.of(root / "state")
 
 
 @contextmanager
