@@ -40,7 +40,7 @@ def by_page(api: Api, root: Path, run: str, chromium: str, folder: Path) -> str:
         page.await_text("Dashboard")
         page.open(f"{page_of}/runs/flow-run/{run}")
         page.click("Retry")
-        page.await_text("Do you want to retry")
+        page.await_text("This will retry flow run")
         page.click("Retry")
         wait_for(lambda: api.ask(f"/flow_runs/{run}")["run_count"] == 2, "the second try")
     return run
