@@ -36,7 +36,9 @@ QUIET = {
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 64 << 20,
 }
 
+# What Dask sets for its workers, in the process that starts them too: a training would run on one thread there.
 SPAWNED = "distributed.nanny.pre-spawn-environ"
+FOR_NANNIES = dict.fromkeys(("PYTHONHASHSEED", "__DASK_PARENT_PID"))
 SIGNS = "mcgurk-signs-of-life"
 LOOK_S = 5.0  # between two looks for silent workers, where no batch ends
 TOLD_S = 60.0  # of silence, before a person is told
@@ -99,7 +101,7 @@ def local_map(num_workers: int = CPU_COUNT) -> Iterator[Map]:
     It speaks TLS with a certificate of its own: loopback is no authentication, and who reaches a scheduler without
     can run code as we do.
     """
-    with dask.config.set(QUIET), as_it_was(dask.config.get(SPAWNED)):  # Dask sets it in this process too
+    with dask.config.set(QUIET), as_it_was({**dask.config.get(SPAWNED), **FOR_NANNIES}):
         cluster = LocalCluster(
             n_workers=num_workers,
             threads_per_worker=1,

@@ -120,17 +120,20 @@ def video() -> PipelineConfig:
 def seed() -> PipelineConfig:
     """256 px frames at 1 frame/s and 48 kHz mono audio: `--preset seed`.
 
-    What L3-Net and AVE-Net need for their 257-bin spectrogram; about 1.1 MB a clip, no log-mel.
+    What L3-Net and AVE-Net need for their 257-bin spectrogram; about 1.1 MB a clip, no log-mel, without which the
+    default model can't be: AVE-Net at a CPU's size is trained instead.
     """
-    return PipelineConfig(profile=PROFILES["seed"])
+    return PipelineConfig(profile=PROFILES["seed"], train=TrainSettings("ave/spectrogram"))
 
 
 def multisensory() -> PipelineConfig:
     """256 px at 29.97 frames/s as H.264, and 21 kHz stereo audio: `--preset multisensory`.
 
-    What Owens & Efros's network needs; about 1.2 MB a clip, no log-mel.
+    What Owens & Efros's network needs; about 1.2 MB a clip, no log-mel. Trained is the first part of its curriculum:
+    fewer frames, and other clips' sounds.
     """
-    return PipelineConfig(profile=PROFILES["multisensory"])
+    begin = TrainSettings("multisensory/small_sparse", negatives=("other_clip",), learning_rate=0.03)
+    return PipelineConfig(profile=PROFILES["multisensory"], train=begin)
 
 
 PRESETS: dict[str, Callable[[], PipelineConfig]] = {

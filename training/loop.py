@@ -8,7 +8,7 @@ checkpoint; under torchrun all ranks train one model.
 import logging
 import time
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -24,6 +24,7 @@ from training.corpus import learn_sound_statistics
 from training.data import Dataset
 from training.decoding import Batch
 from training.embeddings import embed, hear_moved
+from training.environment import kept
 from training.frozen import Features, FrozenModel, cached_batches, compute_features
 from training.models import AvcModel, configure, load
 from training.negatives import Negatives
@@ -90,12 +91,23 @@ def train(
     added. Raises ValueError before the first step where the dataset lacks what the model needs, or where the
     checkpoint is of another training (ResumeError).
     """
-    if config.num_threads:
-        torch.set_num_threads(config.num_threads)
-    torch.use_deterministic_algorithms(config.is_deterministic)
-    with open_ranks(pick_device(config.device)) as ranks:
+    with _torch_set(config), open_ranks(pick_device(config.device)) as ranks:
         trainer = Trainer(dataset, model_name, model_config, config, ranks)
         yield from trainer.run(ranks.agreed(folder))
+
+
+@contextmanager
+def _torch_set(config: TrainConfig) -> Iterator[None]:
+    """Torch's threads and determinism as the training wants them, and after it all as it was."""
+    threads, was_deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    try:
+        with kept("TORCHINDUCTOR_CACHE_DIR"):  # torch sets it where it is not
+            torch.set_num_threads(config.num_threads or threads)
+            torch.use_deterministic_algorithms(config.is_deterministic)
+            yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(was_deterministic)
 
 
 class Trainer:

@@ -8,7 +8,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,15 +132,3 @@ def _copied(database: Path) -> Path:
     ):
         source.backup(copy)
     return kept
-
-
-@contextmanager
-def address_kept() -> Iterator[None]:
-    """MLflow leaves the address that it is given in the environment, where it would pass for the user's."""
-    asked = os.environ.get(ADDRESS)
-    try:
-        yield
-    finally:
-        os.environ.pop(ADDRESS, None)
-        if asked:
-            os.environ[ADDRESS] = asked

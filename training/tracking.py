@@ -28,9 +28,10 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_RUN_NOTE
 from requests.exceptions import RequestException
 
 from training import artifacts
+from training.environment import kept
 from training.leaves import leaves, numbers
 from training.provenance import commit, has_ended, this_process
-from training.store import EXPERIMENT, SCHEME, SQLITE, Store, address_kept, relocate, without_login
+from training.store import ADDRESS, EXPERIMENT, SCHEME, SQLITE, Store, relocate, without_login
 
 log = logging.getLogger(__name__)
 
@@ -321,10 +322,10 @@ def connect(store: Store, *, is_new: bool = False) -> None:
     artifacts.register()
     if database := store.database:
         _open(database, is_new=is_new)
-    with address_kept():
+    # MLflow leaves what it is told in the environment, where it would pass for the user's.
+    with kept(ADDRESS, "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_ID"), _told(store), _impatient():
         mlflow.set_tracking_uri(store.tracking_uri)
         mlflow.set_registry_uri(store.tracking_uri)
-    with _told(store), _impatient():
         client, found = MlflowClient(), mlflow.get_experiment_by_name(EXPERIMENT)
         if found is None:
             client.create_experiment(EXPERIMENT, store.artifacts)
@@ -342,13 +343,10 @@ def connect(store: Store, *, is_new: bool = False) -> None:
 @contextmanager
 def _impatient() -> Iterator[None]:
     """The first question to a server is not asked for minutes, unless the user says so."""
-    ours = {name: value for name, value in IMPATIENT.items() if name not in os.environ}
-    os.environ.update(ours)
-    try:
+    with kept(*IMPATIENT):
+        for name, value in IMPATIENT.items():
+            os.environ.setdefault(name, value)
         yield
-    finally:
-        for name in ours:
-            os.environ.pop(name, None)
 
 
 def _open(database: Path, *, is_new: bool) -> None:

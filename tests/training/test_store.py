@@ -1,5 +1,7 @@
 """A root that is moved or copied takes its runs, artefacts and champion along, and leaves the old place alone."""
 
+import json
+import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -7,6 +9,7 @@ from contextlib import closing
 import mlflow
 import pytest
 import torch
+from documents import REPOSITORY, in_fresh_shell
 from mlflow.artifacts import load_text
 
 from training.artifacts import repository
@@ -36,13 +39,13 @@ def addresses(store: Store) -> set[str]:
     return {address for (address,) in rows if address}
 
 
-def trained_in(store: Store, trained) -> str:
+def trained_in(store: Store, trained, name: str = NAME) -> str:
     """A run with a page, its checkpoint and its model as champion; its id."""
     with experiment_run(store, RunSpec("first", {}, VersionSource(DIGEST, ""), {})) as run:
         run.client.log_text(run.run_id, "of clip0001", "report.html")
         run.log_artifact(trained)
-        version = register(run, load_model(trained), NAME, score=0.7, evaluation_digest="e1")
-    assert promote(store, NAME, version).is_promoted
+        version = register(run, load_model(trained), name, score=0.7, evaluation_digest="e1")
+    assert promote(store, name, version).is_promoted
     return run.run_id
 
 
@@ -152,6 +155,17 @@ def test_absolute_addresses_are_rewritten_once_and_a_copy_kept(store, trained):
 def test_no_address_leads_out_of_the_folder(store):
     with pytest.raises(MlflowException, match="leaves the folder of artefacts"):
         repository(f"{SCHEME}1/../../../etc", store.tracking_uri)
+
+
+def test_the_document_s_champion_is_found_in_the_folder_that_it_names(tmp_path, trained):
+    trained_in(Store(tmp_path / "demo"), trained, "mcgurk-avc")
+    text = (REPOSITORY / "docs" / "training.md").read_text()
+    (snippet,) = [one for one in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "@champion" in one]
+
+    told = in_fresh_shell(snippet, tmp_path)
+
+    assert len(json.loads(told)) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"], "no other store was begun"
 
 
 def test_who_asks_for_a_store_that_is_not_there_makes_none(store):
