@@ -24,7 +24,7 @@ from flows.pipeline import (
     resolve,
     stages_asked,
 )
-from flows.runs import UNREACHABLE, end_declared_dead, is_scheduled, noted, returned
+from flows.runs import UNREACHABLE, is_scheduled, noted, returned, take_over
 from schemas.shard import latest_digest, read_version
 from tasks import download, extract, funnel, index, keeping, pack, publish, validate
 from tasks.card import has_media, write_card
@@ -60,7 +60,7 @@ def build_dataset(options: BuildOptions) -> Any:
     """
     pipeline = resolve(options)
     check_source(pipeline)
-    end_declared_dead(pipeline.state)
+    take_over(pipeline.state)
     try:
         with noted(pipeline.state), building(pipeline.state, only_if_alone=is_scheduled()):
             return returned(_build(pipeline))

@@ -18,7 +18,7 @@ from flows.categories import thinned, with_labels
 from flows.evaluation import REPORT, evaluate, measured, require_judges
 from flows.pipeline import BuildOptions, Pipeline, resolve
 from flows.presets import TrainSettings
-from flows.runs import end_declared_dead, noted, returned
+from flows.runs import noted, returned, take_over
 from flows.settings import setting
 from flows.trainings import Training, own_training, planned
 from schemas.manifest import digest_of
@@ -122,7 +122,7 @@ def run_experiment(options: ExperimentOptions) -> dict[str, Any]:
     experiment = prepare(options)
     # Marked, so that `prune` leaves the version alone; the mark ends with this process.
     state = experiment.pipeline.state
-    end_declared_dead(state)
+    take_over(state)
     with noted(state), training_mark(state, experiment.version.digest):
         read_version(experiment.pipeline.root, experiment.version.digest)
         return returned(_run(experiment))

@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -151,21 +151,21 @@ class Keeper:
         self.running: list[_Running] = []
 
     def keep(self, address: str) -> None:
-        """Starts the services in order, keeps them up, and ends them in reverse."""
-        try:
-            for service in self.services:
-                self.running.append(_Running(service, start(service), time.monotonic()))
-                await_health(self.running[-1].process, service)
-            up = {"keeper": asdict(Identity.own()), "address": address}
-            write_text(self.folder / UP, json.dumps(up))
-            with (self.folder / USERS).open("a") as users:
+        """Starts the services in order, keeps them up, and ends them."""
+        with (self.folder / USERS).open("a") as users:
+            try:
+                for service in self.services:
+                    self.running.append(_Running(service, start(service), time.monotonic()))
+                    await_health(self.running[-1].process, service, lambda: _is_free(users))
+                write_text(
+                    self.folder / UP, json.dumps({"keeper": asdict(Identity.own()), "address": address})
+                )
                 while not _is_free(users):
                     for one in self.running:
                         self._revive(one)
                     time.sleep(POLL_S)
+            finally:
                 self._end()  # before the lock goes: who comes now waits
-        finally:
-            self._end()
 
     def _revive(self, one: _Running) -> None:
         now = time.monotonic()
@@ -224,13 +224,17 @@ def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a worker that ignores it does not stop by SIGTERM either
 
 
-def await_health(process: subprocess.Popen, service: Service) -> None:
+def await_health(
+    process: subprocess.Popen, service: Service, is_unwanted: Callable[[], bool] = lambda: False
+) -> None:
     """Waits until a service answers. Raises RuntimeError with the end of its log if it does not.
 
     It must be its own process that listens: somebody else's may have taken the port first, and answer as well.
     """
     ends = time.monotonic() + START_S
     while service.health and not (answers(service.health) and _listens(process.pid, service.health)):
+        if is_unwanted():
+            raise RuntimeError(f"nobody waits for {service.name} any more")
         if process.poll() is not None or time.monotonic() > ends:
             raise RuntimeError(f"{service.name} did not come up: {_tail(Path(service.log))}")
         time.sleep(POLL_S)

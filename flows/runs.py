@@ -24,9 +24,11 @@ from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Crashed
 
 from flows.keeper import OF_A_RUN
+from flows.servers import served_api
 from schemas.manifest import write_text
 from tasks.processes import Identity, end, marked
 
@@ -98,14 +100,17 @@ def processes_of(state: Path) -> dict[str, Identity]:
     return found
 
 
-def report_dead(state: Path, *, is_ours: bool) -> list[str]:
-    """Has runs `Crashed` whose process on this machine is gone; returns their names.
+def take_over(state: Path) -> None:
+    """Before work begins on a root: has dead runs reported, and ends those that were declared dead and hold leases."""
+    report_dead(state)
+    end_declared_dead(state)
 
-    `is_ours`: the server is that of this state folder, so all its processes are of this machine.
-    """
+
+def report_dead(state: Path) -> list[str]:
+    """Has runs `Crashed` whose process on this machine is gone; returns their names."""
     with get_client(sync_client=True) as client:
         crashed = [_report(client, state, run_id, one) for run_id, one in processes_of(state).items()]
-        if is_ours:
+        if served_api(state) == PREFECT_API_URL.value():  # then all its processes are of this machine
             crashed += [_crash(client, run, "it has no process") for run in _without_process(client, state)]
     return [name for name in crashed if name]
 

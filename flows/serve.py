@@ -4,13 +4,13 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from flows.keeper import Service, kept, running_in
-from flows.servers import free_port, login, mlflow_service, prefect_api, served_api
+from flows.servers import free_port, login, mlflow_service, prefect_api
 from tasks.leases import alone
 
 log = logging.getLogger(__name__)
@@ -54,14 +54,29 @@ def serving(root: Path, state: Path, origins: Sequence[str] = ()) -> Iterator[Ad
     """
     with ExitStack() as stack:
         stack.enter_context(alone(state, SERVE, "serves this state folder"))
-        api = stack.enter_context(prefect_api(state, _free(PREFECT_PORT), origins))
+        api = _entered(stack, PREFECT_PORT, lambda port: prefect_api(state, port, origins))
         from flows.deployments import deploy  # Prefect reads its settings when it is imported
 
         stack.enter_context(_reporting(state))
         deploy(str(root))
-        mlflow = f"http://127.0.0.1:{_free(MLFLOW_PORT)}"
-        services = [mlflow_service(root, state, int(mlflow.rpartition(":")[2])), worker_service(state)]
-        yield Addresses(api, stack.enter_context(kept(state / SERVE, services, mlflow)), login(state))
+        mlflow = _entered(stack, MLFLOW_PORT, lambda port: _worker_and_mlflow(root, state, port))
+        yield Addresses(api, mlflow, login(state))
+
+
+def _entered(stack: ExitStack, usual: int, servers: Callable[[int], AbstractContextManager[str]]) -> str:
+    """The address of servers on their usual port, or on another where somebody has it, or takes it meanwhile."""
+    if _is_free(usual):
+        try:
+            return stack.enter_context(servers(usual))
+        except RuntimeError:
+            if _is_free(usual):
+                raise
+    return stack.enter_context(servers(free_port()))
+
+
+def _worker_and_mlflow(root: Path, state: Path, port: int) -> AbstractContextManager[str]:
+    services = [mlflow_service(root, state, port), worker_service(state)]
+    return kept(state / SERVE, services, f"http://127.0.0.1:{port}")
 
 
 def watch(state: Path) -> None:
@@ -90,7 +105,7 @@ def _report(state: Path) -> None:
     from flows.runs import UNREACHABLE, report_dead
 
     try:
-        report_dead(state, is_ours=served_api(state) is not None)
+        report_dead(state)
     except UNREACHABLE as error:  # its keeper starts it again
         log.info("Prefect's server does not answer now: %s", error)
 
@@ -101,11 +116,6 @@ def worker_service(state: Path) -> Service:
 
     command = (sys.executable, "-P", "-m", "prefect", "worker", "start", "--pool", POOL, "--name", POOL)
     return Service("worker", command, str(state / "logs" / "worker.log"), has_runs=True)
-
-
-def _free(port: int) -> int:
-    """`port` if nobody listens on it, else another."""
-    return port if _is_free(port) else free_port()
 
 
 def _is_free(port: int) -> bool:

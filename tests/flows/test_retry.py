@@ -1,6 +1,5 @@
 """A stage that failed is run again in four ways, each with one effect: what is done is not done again."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,6 +7,8 @@ import pytest
 from browser import browsing
 from real_servers import Api, Host, hosting, serving, snapshot, started, wait_for
 from roots import write_clips
+
+from schemas.shard import read_version
 
 pytestmark = pytest.mark.slow
 
@@ -105,8 +106,7 @@ def test_a_failed_stage_is_run_again_and_nothing_before_it(served, chromium, way
         asked,
         before,
     )  # not one part before the failed stage was written again
-    version = json.loads((root / "versions" / "latest.json").read_text())
-    assert sum(shard["num_samples"] for shard in version["shards"]) == len(IDS)
+    assert read_version(root).num_samples == len(IDS)
 
 
 def done(root: Path) -> dict[str, tuple[int, int]]:

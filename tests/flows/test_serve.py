@@ -13,7 +13,17 @@ from pathlib import Path
 
 import psutil
 import pytest
-from real_servers import REPOSITORY, Api, Host, answered, hosting, serving, started, wait_for
+from real_servers import (
+    REPOSITORY,
+    Api,
+    Host,
+    answered,
+    hosting,
+    serving,
+    started,
+    text_of,
+    wait_for,
+)
 from roots import write_clips
 
 from flows.keeper import KEPT
@@ -324,3 +334,30 @@ def test_every_deployment_runs_as_it_is_shipped(tmp_path):
             wait_for(lambda run=run: api.state_of(run)[0] in FINAL, name)
             assert api.state_of(run)[0] == "Completed", (name, api.state_of(run))
         assert json.loads((root / "versions" / "latest.json").read_text())["digest"]
+
+
+def test_a_training_whose_server_is_killed_ends_well(tmp_path):
+    root, output = tmp_path / "root", tmp_path / "output"
+    with started("build", "--root", str(root), "--preset", "tiny", output=output) as process:
+        assert process.wait(180) == 0, output.read_text()
+
+    with started("train", "--root", str(root), output=output) as process:
+        wait_for(lambda: "train: step" in text_of(output), "a step")
+        (server,) = [
+            one for one in marked(KEPT, str(root / "state" / "prefect")) if "server" in one.cmdline()
+        ]
+        server.kill()
+        assert process.wait(180) == 0, output.read_text()
+
+    assert "promoted: the first champion" in output.read_text()
+    assert "Traceback" not in output.read_text()
+
+
+def test_a_signal_during_the_start_of_servers_leaves_none(host, tmp_path):
+    root, output = tmp_path / "root", tmp_path / "output"
+    with started(*build(root, host), output=output) as process:
+        wait_for(lambda: marked(KEPT, str(root / "state" / "prefect")), "the start of a server")
+        process.terminate()
+        assert process.wait(ENDS_WITHIN_S) == 128 + signal.SIGTERM, output.read_text()
+
+    wait_for(lambda: not left_by(root), "the end of its servers")
