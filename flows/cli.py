@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from flows import verbs
 from flows.endings import Ending, ending
+from flows.logs import stopped_told
 from flows.watchdog import watched
 
 log = logging.getLogger("flows.cli")
@@ -140,13 +141,11 @@ def _run(options: argparse.Namespace, end: Ending) -> int:
         if end.number is not None:  # whatever the signal broke: what is said of it is said at the end
             log.debug("stopped", exc_info=error)
             return end.exit_code
-        if isinstance(error, (ValueError, FileNotFoundError)):  # what the user asked for cannot be done
-            print(f"mcgurk {options.verb}: {error}", file=sys.stderr)
-            return 2
-        if isinstance(error, (RuntimeError, OSError)):  # a stage, a gate, a server or the machine stopped
-            print(f"mcgurk {options.verb}: stopped: {error}", file=sys.stderr)
-            return 1
-        raise
+        if not isinstance(error, (ValueError, RuntimeError, OSError)):
+            raise
+        print(stopped_told(options, error), file=sys.stderr)
+        # What the user asked for cannot be done; or a stage, a gate, a server or the machine stopped.
+        return 2 if isinstance(error, (ValueError, FileNotFoundError)) else 1
 
 
 def parser() -> argparse.ArgumentParser:

@@ -9,6 +9,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.events import emit_event
 from prefect.states import Completed
 
+from flows.checks import check
 from flows.compute import Map, open_compute
 from flows.credentials import secret_of
 from flows.forget import finish_takedowns
@@ -16,8 +17,6 @@ from flows.memory import remember
 from flows.options import BuildOptions
 from flows.pipeline import (
     Pipeline,
-    check_media,
-    check_source,
     parts_asked,
     plan_one,
     plan_publish,
@@ -59,7 +58,7 @@ def build_dataset(options: BuildOptions) -> Any:
     what stands then makes no version.
     """
     pipeline = resolve(options)
-    check_source(pipeline)
+    check(pipeline)
     end_declared_dead(pipeline.state)
     try:
         with noted(pipeline.state), building(pipeline.state, only_if_alone=is_scheduled()):
@@ -71,7 +70,6 @@ def build_dataset(options: BuildOptions) -> Any:
 
 def _build(pipeline: Pipeline) -> str:
     before = latest_digest(pipeline.root)
-    check_media(pipeline)
     remember(pipeline.root, pipeline.options, pipeline.state)
     finish_takedowns(pipeline)
     asked = stages_asked(pipeline.options)

@@ -21,7 +21,7 @@ from tasks.card import kept_on_card
 from tasks.labels import find_labels, find_ontology
 from tasks.pack import PackConfig, packed
 from tasks.parts import Headers, PartPlan, Plan, Stage, header_of, plan_stage
-from tasks.sources import open_source, studio
+from tasks.sources import studio
 from tasks.standing import num_kept, with_returned
 from tasks.windows import Windows, cut_in_windows
 
@@ -164,31 +164,6 @@ def state_folder(root: Path, asked: str | None) -> Path:
     if state is None:
         raise ValueError(f"--root {root}: a root on a store needs a folder here for its state: --state DIR")
     return state
-
-
-def check_source(pipeline: Pipeline) -> None:
-    """Raises ValueError for a source that cannot be opened, before anything starts."""
-    if not pipeline.is_studio:
-        with open_source(pipeline.config.download.source, pipeline.state):
-            pass
-
-
-def check_media(pipeline: Pipeline) -> None:
-    """Raises ValueError where extraction is asked for what it can't make of samples whose media were not kept.
-
-    Nothing may have changed then: what stands stays until its successor is there.
-    """
-    options = pipeline.options
-    if options.refetch or "extract" not in stages_asked(options):
-        return
-    due = plan_one(pipeline, "extract").due(options.only, parts_asked(options))
-    lost = keeping.lacking(pipeline.stage("download"), pipeline.stage("extract"), only=due) if due else {}
-    if count := keeping.num_clips(lost):
-        raise ValueError(
-            f"preset {options.preset} needs the media of {count:,} clip(s) again, which were not kept; nothing was "
-            "changed. With --refetch they are fetched again; the samples of those that the source has lost since "
-            "would not be in the new version"
-        )
 
 
 def stages_asked(options: BuildOptions) -> tuple[str, ...]:
