@@ -3,10 +3,13 @@
 import socket
 from urllib.parse import urlsplit
 
+from flows.credentials import secrets_of
 from flows.pipeline import Pipeline, parts_asked, plan_one, stages_asked
 from tasks import keeping
+from tasks.access import Access
 from tasks.sources import open_source
 
+BLOCK = "{block:"  # in a source
 COMPUTES = ("threads", "local")
 SCHEMES = ("tcp", "tls")  # whose addresses can be called up; others are left to Dask
 ANSWER_S = 10.0
@@ -43,9 +46,11 @@ def check_compute(spec: str) -> None:
 
 
 def check_source(pipeline: Pipeline) -> None:
-    """Raises ValueError for a source that cannot be opened."""
-    if not pipeline.is_studio:
-        with open_source(pipeline.config.download.source, pipeline.state):
+    """Raises ValueError for a source that cannot be opened; a Secret block is looked up when its server is there."""
+    source = pipeline.config.download.source
+    if not pipeline.is_studio and BLOCK not in source:
+        access = Access(secret=secrets_of(pipeline.state, pipeline.secrets))
+        with open_source(source, pipeline.state, access):
             pass
 
 

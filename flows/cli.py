@@ -13,6 +13,7 @@ from flows import verbs
 from flows.endings import Ending, ending
 from flows.logs import stopped_told
 from flows.watchdog import watched
+from tasks import templates
 
 log = logging.getLogger("flows.cli")
 
@@ -48,7 +49,8 @@ OPTIONS: dict[str, dict] = {
     },
     "--source": {
         "metavar": "S",
-        "help": "youtube, http://host/{video_id}.mp4, folder:PATH, tars:PATH or studio",
+        "help": "youtube, http://host/{video_id}.mp4 (a secret in it as {env:NAME} or {block:NAME}), folder:PATH, "
+        "tars:PATH or studio",
     },
     "--labels": {
         "nargs": "+",
@@ -120,11 +122,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; returns 0 only if it did what was asked."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(ids_apart(arguments) if arguments[:1] == ["forget"] else arguments)
-    options.given = arguments[1:]
+    shown = [templates.shown(one) for one in arguments]
+    options.given = shown[1:]
     _log_plainly()
     with ExitStack() as stack:
         watchdog = stack.enter_context(watched()) if options.verb in WATCHED else None
-        end = stack.enter_context(ending(shlex.join(["mcgurk", *arguments]), watchdog))
+        end = stack.enter_context(ending(shlex.join(["mcgurk", *shown]), watchdog))
         code = _run(options, end)
         if end.number is None and watchdog:
             watchdog.done()

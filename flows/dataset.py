@@ -11,7 +11,7 @@ from prefect.states import Completed
 
 from flows.checks import check
 from flows.compute import Map, open_compute
-from flows.credentials import secret_of
+from flows.credentials import secrets_of
 from flows.forget import finish_takedowns
 from flows.memory import remember
 from flows.options import BuildOptions
@@ -25,7 +25,7 @@ from flows.pipeline import (
 )
 from flows.runs import UNREACHABLE, end_declared_dead, is_scheduled, noted, returned
 from schemas.shard import latest_digest, read_version
-from tasks import download, extract, funnel, index, keeping, pack, publish, validate
+from tasks import download, extract, funnel, index, keeping, pack, publish, templates, validate
 from tasks.card import has_media, write_card
 from tasks.download import Day
 from tasks.keeping import Room
@@ -70,6 +70,7 @@ def build_dataset(options: BuildOptions) -> Any:
 
 def _build(pipeline: Pipeline) -> str:
     before = latest_digest(pipeline.root)
+    templates.keep(pipeline.state, pipeline.secrets)
     remember(pipeline.root, pipeline.options, pipeline.state)
     finish_takedowns(pipeline)
     asked = stages_asked(pipeline.options)
@@ -163,7 +164,7 @@ def _run_stage(pipeline: Pipeline, name: str, map_items: Map, room: Room | None 
         log.info("%s: nothing to do", name)
     else:
         _sweep(pipeline, name)
-    day = Day(pipeline.now, pipeline.state, secret=secret_of, room=room or Room())
+    day = Day(pipeline.now, pipeline.state, secret=secrets_of(pipeline.state), room=room or Room())
     runner = stage_task(name, _runner(pipeline, name, map_items, day))
     for group in _groups(name, due):
         with lease(pipeline.state, LEASES.get(name, "features")):

@@ -23,6 +23,7 @@ from tasks.pack import PackConfig, packed
 from tasks.parts import Headers, PartPlan, Plan, Stage, header_of, plan_stage
 from tasks.sources import studio
 from tasks.standing import num_kept, with_returned
+from tasks.templates import without_secrets
 from tasks.windows import Windows, cut_in_windows
 
 OF_WINDOWS = {"val_share": 0.1, "eval_share": 0.1}  # of a folder nobody has set videos apart
@@ -42,6 +43,9 @@ class Pipeline:
     state: Path
     now: datetime
     before: Mapping[str, Any] = field(default_factory=dict)  # what the root remembers, as `recall` says it
+    secrets: Mapping[str, str] = field(
+        default_factory=dict, repr=False
+    )  # that the source held, by their names in it
 
     @property
     def here(self) -> Path:
@@ -106,6 +110,8 @@ def resolve(options: BuildOptions) -> Pipeline:
     state = state_folder(root, options.state)
     asked, before = options, recall(root, state)
     options = with_remembered(options, before)
+    source, secrets = without_secrets(options.source or "")
+    options = replace(options, source=source or None)
     config = load_preset(options.preset or "standard")
     options = replace(
         options,
@@ -124,7 +130,7 @@ def resolve(options: BuildOptions) -> Pipeline:
     missing = [path for path in options.segments if not Path(path).is_file()]
     if missing:
         raise ValueError(f"--segments {missing[0]}: no such file")
-    pipeline = Pipeline(options, config, root, state, datetime.now(UTC), before)
+    pipeline = Pipeline(options, config, root, state, datetime.now(UTC), before, secrets)
     _check_choice(pipeline, asked)
     if pipeline.windows:
         _check_windows(pipeline)

@@ -47,12 +47,15 @@ def build(options: argparse.Namespace) -> int:
     from flows.trainable import missing_to_train
     from schemas.manifest import part_numbers
     from schemas.shard import read_version
+    from tasks import templates
 
     asked = _build_options(options)
     pipeline = resolve(asked)
     print(settings_text(pipeline), flush=True)
     print(plan_text(plan_all(pipeline)), flush=True)
     check(pipeline)
+    templates.keep(pipeline.state, pipeline.secrets)
+    asked = replace(asked, source=templates.without_secrets(asked.source)[0] if asked.source else None)
     from flows.servers import prefect_api
     from tasks.funnel import measure_funnel
 
