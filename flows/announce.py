@@ -17,6 +17,7 @@ from schemas.shard import latest_digest, read_version
 from schemas.storage import open_root
 from tasks import features
 from tasks.tables import read_columns
+from tasks.templates import without_secrets
 
 WIDTH = 9  # of a setting's name
 
@@ -58,7 +59,7 @@ def _before(pipeline: Pipeline) -> dict[str, str]:
     kept = pipeline.before
     if not kept:
         return {}
-    settings = {name: kept[name] for name in ("preset", "source") if name in kept}
+    settings = {name: without_secrets(kept[name])[0] for name in ("preset", "source") if name in kept}
     state = remembered_state(pipeline.root, kept)
     return {**({"state": str(state)} if state else {}), **settings, "choice": _choice(kept)}
 

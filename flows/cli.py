@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from flows import verbs
 from flows.endings import Ending, ending
+from flows.logs import stopped_told
 from flows.watchdog import watched
+from tasks import templates
 
 log = logging.getLogger("flows.cli")
 
@@ -47,7 +49,8 @@ OPTIONS: dict[str, dict] = {
     },
     "--source": {
         "metavar": "S",
-        "help": "youtube, http://host/{video_id}.mp4, folder:PATH, tars:PATH or studio",
+        "help": "youtube, http://host/{video_id}.mp4 (a secret in it as {env:NAME} or {block:NAME}), folder:PATH, "
+        "tars:PATH or studio",
     },
     "--labels": {
         "nargs": "+",
@@ -119,11 +122,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one verb; returns 0 only if it did what was asked."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     options = parser().parse_args(ids_apart(arguments) if arguments[:1] == ["forget"] else arguments)
-    options.given = arguments[1:]
+    shown = [templates.shown(one) for one in arguments]
+    options.given = shown[1:]
     _log_plainly()
     with ExitStack() as stack:
         watchdog = stack.enter_context(watched()) if options.verb in WATCHED else None
-        end = stack.enter_context(ending(shlex.join(["mcgurk", *arguments]), watchdog))
+        end = stack.enter_context(ending(shlex.join(["mcgurk", *shown]), watchdog))
         code = _run(options, end)
         if end.number is None and watchdog:
             watchdog.done()
@@ -140,13 +144,11 @@ def _run(options: argparse.Namespace, end: Ending) -> int:
         if end.number is not None:  # whatever the signal broke: what is said of it is said at the end
             log.debug("stopped", exc_info=error)
             return end.exit_code
-        if isinstance(error, (ValueError, FileNotFoundError)):  # what the user asked for cannot be done
-            print(f"mcgurk {options.verb}: {error}", file=sys.stderr)
-            return 2
-        if isinstance(error, (RuntimeError, OSError)):  # a stage, a gate, a server or the machine stopped
-            print(f"mcgurk {options.verb}: stopped: {error}", file=sys.stderr)
-            return 1
-        raise
+        if not isinstance(error, (ValueError, RuntimeError, OSError)):
+            raise
+        print(stopped_told(options, error), file=sys.stderr)
+        # What the user asked for cannot be done; or a stage, a gate, a server or the machine stopped.
+        return 2 if isinstance(error, (ValueError, FileNotFoundError)) else 1
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,6 +1,11 @@
-"""Secrets of lanes: from the environment or from Secret blocks of Prefect, looked up when a lane opens."""
+"""Secrets of lanes and sources: from the environment, from Secret blocks of Prefect, or kept in the state folder."""
 
 import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+from tasks import templates
 
 
 def secret_of(name: str) -> str:
@@ -8,11 +13,23 @@ def secret_of(name: str) -> str:
     kind, _, key = name.partition(":")
     if kind == "env":
         if key not in os.environ:
-            raise ValueError(f"a lane names {name}, but the environment has no {key}")
+            raise ValueError(f"a lane or source names {name}, but the environment has no {key}")
         return os.environ[key]
     from prefect.blocks.system import Secret  # only where a block is named
 
     try:
         return str(Secret.load(key).get())  # pyright: ignore[reportAttributeAccessIssue]
     except ValueError as error:
-        raise ValueError(f"a lane names {name}, but Prefect has no Secret block {key}") from error
+        raise ValueError(f"a lane or source names {name}, but Prefect has no Secret block {key}") from error
+
+
+def secrets_of(state: Path, given: Mapping[str, str] | None = None) -> Callable[[str], str]:
+    """The same, and `kept:NAME` out of what was given just now, else of what `state` keeps."""
+    return partial(_secret, state, given or {})
+
+
+def _secret(state: Path, given: Mapping[str, str], name: str) -> str:
+    key = name.removeprefix(templates.KEPT)
+    if key == name:
+        return secret_of(name)
+    return given[key] if key in given else templates.kept(state, key)

@@ -9,15 +9,14 @@ from prefect.artifacts import create_table_artifact
 from prefect.events import emit_event
 from prefect.states import Completed
 
+from flows.checks import check
 from flows.compute import Map, open_compute
-from flows.credentials import secret_of
+from flows.credentials import secrets_of
 from flows.forget import finish_takedowns
 from flows.memory import remember
 from flows.options import BuildOptions
 from flows.pipeline import (
     Pipeline,
-    check_media,
-    check_source,
     parts_asked,
     plan_one,
     plan_publish,
@@ -26,7 +25,7 @@ from flows.pipeline import (
 )
 from flows.runs import UNREACHABLE, is_scheduled, noted, returned, take_over
 from schemas.shard import latest_digest, read_version
-from tasks import download, extract, funnel, index, keeping, pack, publish, validate
+from tasks import download, extract, funnel, index, keeping, pack, publish, templates, validate
 from tasks.card import has_media, write_card
 from tasks.download import Day
 from tasks.keeping import Room
@@ -59,7 +58,7 @@ def build_dataset(options: BuildOptions) -> Any:
     what stands then makes no version.
     """
     pipeline = resolve(options)
-    check_source(pipeline)
+    check(pipeline)
     take_over(pipeline.state)
     try:
         with noted(pipeline.state), building(pipeline.state, only_if_alone=is_scheduled()):
@@ -71,7 +70,7 @@ def build_dataset(options: BuildOptions) -> Any:
 
 def _build(pipeline: Pipeline) -> str:
     before = latest_digest(pipeline.root)
-    check_media(pipeline)
+    templates.keep(pipeline.state, pipeline.secrets)
     remember(pipeline.root, pipeline.options, pipeline.state)
     finish_takedowns(pipeline)
     asked = stages_asked(pipeline.options)
@@ -165,7 +164,7 @@ def _run_stage(pipeline: Pipeline, name: str, map_items: Map, room: Room | None 
         log.info("%s: nothing to do", name)
     else:
         _sweep(pipeline, name)
-    day = Day(pipeline.now, pipeline.state, secret=secret_of, room=room or Room())
+    day = Day(pipeline.now, pipeline.state, secret=secrets_of(pipeline.state), room=room or Room())
     runner = stage_task(name, _runner(pipeline, name, map_items, day))
     for group in _groups(name, due):
         with lease(pipeline.state, LEASES.get(name, "features")):

@@ -6,6 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from flows.announce import command
+from flows.logs import quieted
 from flows.pipeline import BuildOptions, resolve
 from flows.servers import prefect_api
 from flows.text import funnel_text, scores_text
@@ -30,6 +31,7 @@ def demo(root: str) -> int:
             from flows.dataset import build_dataset
             from flows.runs import outcome_of
 
+            servers.enter_context(quieted(pipeline.state))
             digest = outcome_of(lambda: build_dataset(asked))
         with _timed(took, "experiment"):
             from flows.experiment import ExperimentOptions, run_experiment

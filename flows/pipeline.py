@@ -21,8 +21,9 @@ from tasks.card import kept_on_card
 from tasks.labels import find_labels, find_ontology
 from tasks.pack import PackConfig, packed
 from tasks.parts import Headers, PartPlan, Plan, Stage, header_of, plan_stage
-from tasks.sources import open_source, studio
+from tasks.sources import studio
 from tasks.standing import num_kept, with_returned
+from tasks.templates import without_secrets
 from tasks.windows import Windows, cut_in_windows
 
 OF_WINDOWS = {"val_share": 0.1, "eval_share": 0.1}  # of a folder nobody has set videos apart
@@ -42,6 +43,9 @@ class Pipeline:
     state: Path
     now: datetime
     before: Mapping[str, Any] = field(default_factory=dict)  # what the root remembers, as `recall` says it
+    secrets: Mapping[str, str] = field(
+        default_factory=dict, repr=False
+    )  # that the source held, by their names in it
 
     @property
     def here(self) -> Path:
@@ -106,6 +110,8 @@ def resolve(options: BuildOptions) -> Pipeline:
     state = state_folder(root, options.state)
     asked, before = options, recall(root, state)
     options = with_remembered(options, before)
+    source, secrets = without_secrets(options.source or "")
+    options = replace(options, source=source or None)
     config = load_preset(options.preset or "standard")
     options = replace(
         options,
@@ -124,7 +130,7 @@ def resolve(options: BuildOptions) -> Pipeline:
     missing = [path for path in options.segments if not Path(path).is_file()]
     if missing:
         raise ValueError(f"--segments {missing[0]}: no such file")
-    pipeline = Pipeline(options, config, root, state, datetime.now(UTC), before)
+    pipeline = Pipeline(options, config, root, state, datetime.now(UTC), before, secrets)
     _check_choice(pipeline, asked)
     if pipeline.windows:
         _check_windows(pipeline)
@@ -164,31 +170,6 @@ def state_folder(root: Path, asked: str | None) -> Path:
     if state is None:
         raise ValueError(f"--root {root}: a root on a store needs a folder here for its state: --state DIR")
     return state
-
-
-def check_source(pipeline: Pipeline) -> None:
-    """Raises ValueError for a source that cannot be opened, before anything starts."""
-    if not pipeline.is_studio:
-        with open_source(pipeline.config.download.source, pipeline.state):
-            pass
-
-
-def check_media(pipeline: Pipeline) -> None:
-    """Raises ValueError where extraction is asked for what it can't make of samples whose media were not kept.
-
-    Nothing may have changed then: what stands stays until its successor is there.
-    """
-    options = pipeline.options
-    if options.refetch or "extract" not in stages_asked(options):
-        return
-    due = plan_one(pipeline, "extract").due(options.only, parts_asked(options))
-    lost = keeping.lacking(pipeline.stage("download"), pipeline.stage("extract"), only=due) if due else {}
-    if count := keeping.num_clips(lost):
-        raise ValueError(
-            f"preset {options.preset} needs the media of {count:,} clip(s) again, which were not kept; nothing was "
-            "changed. With --refetch they are fetched again; the samples of those that the source has lost since "
-            "would not be in the new version"
-        )
 
 
 def stages_asked(options: BuildOptions) -> tuple[str, ...]:

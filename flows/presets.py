@@ -138,7 +138,7 @@ def multisensory() -> PipelineConfig:
 
 PRESETS: dict[str, Callable[[], PipelineConfig]] = {
     function.__name__: function
-    for function in (demo, tiny, small, standard, lean, dense, video, seed, multisensory)
+    for function in (demo, small, standard, lean, dense, video, seed, multisensory, tiny)
 }
 
 

@@ -1,5 +1,6 @@
 """What the commands print: plans, funnels and status as text."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -58,8 +59,9 @@ def status_of(root: Path, state: Path | None, now: datetime) -> dict[str, Any]:
     Raises ValueError for no root.
     """
     if not part_numbers(root / "segments"):
+        build = shlex.join(["mcgurk", "build", "--root", str(root)])
         raise ValueError(
-            f"{root} has no segments: build a dataset there first (mcgurk build --root {root} ...)"
+            f"{root} has no segments: build a dataset there first: {build} --segments LIST --source S"
         )
     wanted = {"segments": ("row", "labels", *FATE), "clips": tuple(dict.fromkeys((*FATE, *COLUMNS)))}
     with Once(wanted, state / "looked" if state else None) as read:
@@ -106,7 +108,7 @@ def doctor_text(found: Sequence["Finding"]) -> str:
         lines.append(f"{'LACKS' if one.remedy else 'ok':<7}{one.what:<26}{one.found}")
         lines += [f"{'':<7}{'':<26}-> {one.remedy}"] if one.remedy else []
     lacking = sum(bool(one.remedy) for one in found)
-    lines.append(f"{lacking} thing(s) to mend" if lacking else "all well; next: mcgurk build")
+    lines.append(f"{lacking} thing(s) to mend" if lacking else "all well")
     return "\n".join(lines)
 
 
@@ -152,8 +154,8 @@ def _interval(estimate: Mapping[str, float]) -> str:
     return f"{value:5.1f} %  ({low:.1f} to {high:.1f}; chance {chance:.1f})"
 
 
-def verify_text(found: "Findings") -> str:
-    """What was proved, or what differs."""
+def verify_text(found: "Findings", plan: str) -> str:
+    """What was proved, or what differs; then `plan` is the command that says more."""
     counts = found.checked
     kinds = ("versions", "shards", "samples", "members", "features", "parts", "clips", "rebuilt")
     proved = ", ".join(f"{counts[kind]:,} {kind}" for kind in kinds if counts[kind])
@@ -164,9 +166,7 @@ def verify_text(found: "Findings") -> str:
     lines += [f"  {one}" for one in found.differences[:MOST_DIFFERENCES]]
     if len(found.differences) > MOST_DIFFERENCES:
         lines.append(f"  and {len(found.differences) - MOST_DIFFERENCES:,} more: --json has them all")
-    lines.append(
-        f"{len(found.differences):,} difference(s)\nnext: mcgurk plan, which names what a build mends"
-    )
+    lines.append(f"{len(found.differences):,} difference(s); a plan names what a build mends\nnext: {plan}")
     return "\n".join(lines)
 
 

@@ -40,18 +40,22 @@ def _build_options(options: argparse.Namespace):
 def build(options: argparse.Namespace) -> int:
     """Does what is missing, failed or stale."""
     from flows.announce import command, settings_text
-    from flows.pipeline import check_media, check_source, plan_all, resolve
+    from flows.checks import check
+    from flows.logs import quieted
+    from flows.pipeline import plan_all, resolve
     from flows.text import funnel_text, plan_text
     from flows.trainable import missing_to_train
     from schemas.manifest import part_numbers
     from schemas.shard import read_version
+    from tasks import templates
 
     asked = _build_options(options)
     pipeline = resolve(asked)
-    check_source(pipeline)
     print(settings_text(pipeline), flush=True)
     print(plan_text(plan_all(pipeline)), flush=True)
-    check_media(pipeline)
+    check(pipeline)
+    templates.keep(pipeline.state, pipeline.secrets)
+    asked = replace(asked, source=templates.without_secrets(asked.source)[0] if asked.source else None)
     from flows.servers import prefect_api
     from tasks.funnel import measure_funnel
 
@@ -60,7 +64,8 @@ def build(options: argparse.Namespace) -> int:
         from flows.runs import outcome_of
 
         try:
-            digest = outcome_of(lambda: build_dataset(asked))
+            with quieted(pipeline.state):
+                digest = outcome_of(lambda: build_dataset(asked))
         except RuntimeError:
             if part_numbers(pipeline.root / "segments"):
                 print(funnel_text(measure_funnel(pipeline.root)), flush=True)
@@ -161,6 +166,7 @@ def train(options: argparse.Namespace) -> int:
         assist(replace(asked, model=options.model))
         return 0
     from flows.announce import command
+    from flows.logs import quieted
     from flows.servers import prefect_api
 
     with prefect_api(pipeline.state):
@@ -172,10 +178,13 @@ def train(options: argparse.Namespace) -> int:
         if len(compared) > 1:
             from flows.comparison import compare_models
 
-            print(comparison_text(outcome_of(lambda: compare_models(asked, compared))))
+            with quieted(pipeline.state):
+                found = outcome_of(lambda: compare_models(asked, compared))
+            print(comparison_text(found))
             print(f"next: {command('serve', options.root, pipeline.state)}")
             return 0
-        results = outcome_of(lambda: run_experiment(replace(asked, model=options.model)))
+        with quieted(pipeline.state):
+            results = outcome_of(lambda: run_experiment(replace(asked, model=options.model)))
     print(f"{scores_text(results)}\n\n{results['reason']}\nreport  {results['report']}")
     print(f"next: {command('serve', options.root, pipeline.state)}")
     return 0
@@ -249,6 +258,7 @@ def _standing(options: argparse.Namespace):
 
 def verify(options: argparse.Namespace) -> int:
     """Every digest anew from the bytes on disk; 1 where something differs."""
+    from flows.announce import command
     from flows.compute import open_compute
     from flows.text import verify_text
     from tasks.leases import lease
@@ -267,7 +277,7 @@ def verify(options: argparse.Namespace) -> int:
         told = [vars(one) for one in found.differences]
         print(json.dumps({"checked": dict(found.checked), "differences": told}))
     else:
-        print(verify_text(found))
+        print(verify_text(found, command("plan", options.root, pipeline.state)))
     return 1 if found.differences else 0
 
 

@@ -29,6 +29,7 @@ ROW_FIELDS: list[tuple[str, pa.DataType]] = [
 ]
 CONTENT_COLUMNS = ("key", "outcome", "digest")  # what a part says to whatever reads it
 DUE_COLUMN = "next_attempt_at"
+LAST_DUE = "last_attempt_at"  # the fact of when the last row of a part is due
 KEPT_COLUMN = "is_kept"
 REFETCH = "refetch"  # the reason of a row that waits for media which were let go
 SHARD_COLUMNS = ("shard", "split", "shard_sha256", "shard_size_bytes")
@@ -100,6 +101,7 @@ def facts_of(table: pa.Table) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     if DUE_COLUMN in table.column_names:
         facts[DUE_COLUMN] = pc.min(table[DUE_COLUMN]).as_py()
+        facts[LAST_DUE] = pc.max(table[DUE_COLUMN]).as_py()
         is_released = pc.and_(pc.equal(table["outcome"], "ok"), pc.is_null(table["path"]))
         facts["num_released"] = pc.sum(is_released).as_py() or 0
     if KEPT_COLUMN in table.column_names:

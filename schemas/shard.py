@@ -7,6 +7,7 @@
 """
 
 import json
+import shlex
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -179,7 +180,7 @@ def read_version(root: Path, digest: str | None = None) -> Version:
     if digest is None or not path.is_file():
         raise ValueError(
             f"no dataset version {digest or ''} under {root} (there: {', '.join(published(root)) or 'none'}); "
-            f"build one with `mcgurk build --root {root}`"
+            f"build one with `{shlex.join(['mcgurk', 'build', '--root', str(root)])}`"
         )
     return _parsed(path)
 

@@ -21,6 +21,11 @@ class Limits:
     long_s: float = 12 * 60.0  # from which a video is fetched in sections, where its host has them
 
 
+def no_secret(name: str) -> str:
+    """The secrets of who has none. Raises ValueError."""
+    raise ValueError(f"the secret {name} can't be looked up here")
+
+
 @dataclass(frozen=True)
 class Access:
     """One way out. Its fields never stand in rows, logs or artefacts."""
@@ -29,6 +34,7 @@ class Access:
     proxy: str = ""
     cookies: str = ""  # the text of a cookies file
     user_agent: str = ""
+    secret: Callable[[str], str] = no_secret  # of a template, by its name there
     limits: Limits = Limits()
     may_go_inside: bool = True  # to private addresses; not when the source itself is a public one
 
@@ -46,7 +52,7 @@ def refusal(url: str, access: Access) -> str:
 def is_inside(host: str, *, may_resolve: bool = True) -> bool:
     """Whether `host` is, or resolves to, an address that is not of the public network."""
     try:
-        addresses = [str(ipaddress.ip_address(host))]
+        addresses = [str(ipaddress.ip_address(host.partition("%")[0]))]
     except ValueError:
         addresses = _resolved(host) if may_resolve else []
     return any(not ipaddress.ip_address(address).is_global for address in addresses)

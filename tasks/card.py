@@ -30,6 +30,7 @@ SHOWN_LABELS = 40  # the others are folded away
 QUIET_DB, LOUD_DB, STEP_DB = -60, 0, 2  # below -60 dB nothing passes the suite
 BINS = 25
 MB = 1e6
+MARKS = re.compile(r"[\\`*_\[\]!|~#$]")  # what Markdown takes for more than text
 OURS = "# Written by mcgurk"  # a README without this line is somebody's own
 KEPT = re.compile(rb'<meta name="mcgurk-kept" content="(\d+)">')
 HEAD_BYTES = 1000  # of a page, in which that stands
@@ -219,4 +220,7 @@ def _funnel_lines(counts: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;")  # a label is foreign text
+    """A label as one cell of a table: foreign text that ends no cell, makes no link, and holds no mark-up."""
+    plain = "".join(char if char.isprintable() else " " for char in text)
+    escaped = MARKS.sub(r"\\\g<0>", plain.replace("&", "&amp;").replace("<", "&lt;"))
+    return escaped.replace("://", "&#58;//").replace("www.", "www&#46;")  # which would be links as they stand

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tasks.lanes import LaneConfig
+from tasks.lanes import LaneConfig, clock_errors
 from tasks.media import ffmpeg_path
 
 LEAST_FREE_BYTES = 20 << 30  # scratch of a few long videos, and an hour's clips
@@ -35,7 +35,7 @@ class Finding:
 
 def examine(lanes: Sequence[LaneConfig], state: Path, secret: Callable[[str], str]) -> list[Finding]:
     """All findings; none of them holds a secret."""
-    found = [_runtime(), _solver(), _ffmpeg(), _clock(), _disk(state)]
+    found = [_runtime(), _solver(), _ffmpeg(), _clock(), _disk(state), *_clock_errors(state, lanes)]
     for lane in lanes:
         found += _lane(lane, secret)
     return found
@@ -92,6 +92,17 @@ def _clock() -> Finding:
             "clock", now, "set the clock (timedatectl set-ntp true): schedules and TLS depend on it"
         )
     return Finding("clock", now)
+
+
+def _clock_errors(state: Path, lanes: Sequence[LaneConfig]) -> Iterator[Finding]:
+    """What a run under a wrong clock has left."""
+    for name, at_s in clock_errors(state, lanes, time.time()).items():
+        told = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at_s))
+        yield Finding(
+            f"lane {name}: clock",
+            f"it remembers {told}: a run wrote that under a clock set ahead",
+            "see that the clock is right now (timedatectl); that time counts as now, and the next run replaces it",
+        )
 
 
 def _disk(state: Path) -> Finding:

@@ -6,17 +6,18 @@ The one stage whose result depends on the day: rows keep their attempts and when
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from schemas.clip import CLIPS
-from schemas.manifest import DUE_COLUMN, REFETCH, Row, part_path, read_header, read_part
+from schemas.manifest import DUE_COLUMN, LAST_DUE, REFETCH, Row, part_path, read_header, read_part
 from schemas.outcome import Outcome
 from schemas.storage import is_whole, sweep
 from tasks import lanes, ledger
 from tasks.clips import is_released
 from tasks.failures import CLASSES, Fault
 from tasks.fetching import Day, DownloadConfig, fetched, standing_row
+from tasks.ladder import LADDER_DAYS
 from tasks.partials import FOLDER, sweep_scratch
 from tasks.parts import Headers, Inputs, PartPlan, Plan, Stage, carried, commit_part, header_of, read_inputs
 from tasks.progress import tracked
@@ -25,6 +26,7 @@ from tasks.standing import sampled
 log = logging.getLogger(__name__)
 
 VERSION = 1
+LONGEST = timedelta(days=LADDER_DAYS[-1])  # the longest pause of a segment
 MIN_TRIED = 8  # fewer failures than this say nothing about the world
 
 
@@ -52,14 +54,16 @@ def _with_due(stage: Stage, planned: PartPlan, now: datetime, headers_of: Header
     if planned.state != "done":
         return planned
     header = headers_of(stage.root, stage.writes, planned.part)
-    if header is None or not _is_due(header.facts, now):
+    if header is None or not (_is_due(header.facts, now) or _is_due(header.facts, now, LAST_DUE)):
         return planned
     due = sum(_is_due(row, now) for row in read_part(part_path(stage.target, planned.part), (DUE_COLUMN,)))
     return PartPlan(planned.part, "failed", f"{due} segment(s) due again")
 
 
-def _is_due(row: Row, now: datetime) -> bool:
-    return bool(row[DUE_COLUMN]) and row[DUE_COLUMN] <= now.isoformat()
+def _is_due(row: Row, now: datetime, column: str = DUE_COLUMN) -> bool:
+    """Whether its time has come, or lies further ahead than any pause: a wrong clock wrote it, and it counts as now."""
+    at = row.get(column)
+    return bool(at) and not now.isoformat() < at <= (now + LONGEST).isoformat()
 
 
 def run(stage: Stage, parts: Sequence[int], config: DownloadConfig, day: Day) -> int:

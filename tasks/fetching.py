@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from schemas.manifest import Row
 from schemas.outcome import ItemError, Outcome, Transient
 from tasks import ledger
-from tasks.access import Access, Limits
+from tasks.access import Access, Limits, no_secret
 from tasks.clips import ClipMaker, opened
 from tasks.failures import CLASSES, Fault
 from tasks.keeping import Room
@@ -25,6 +25,7 @@ from tasks.lanes import Clock, Lane, LaneClosed, LaneConfig, moment
 from tasks.partials import FOLDER, drop, scratch_of
 from tasks.parts import Stage
 from tasks.sources import Fetch, module_of, open_source
+from tasks.templates import origin
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +33,6 @@ TRIES = 3  # in place, for passing trouble
 FIRST_WAIT_S = 0.5
 
 Segments = list[tuple[int, Row]]  # (part, row), of one video
-
-
-def no_secret(name: str) -> str:
-    """The secrets of who has none."""
-    raise ValueError(f"the secret {name} can't be looked up here")
 
 
 @dataclass(frozen=True)
@@ -171,6 +167,7 @@ class _Crew:
             proxy=secret(lane.proxy) if lane.proxy else "",
             cookies=secret(lane.cookies) if lane.cookies else "",
             user_agent=lane.user_agent,
+            secret=secret,
             limits=self.config.limits,
         )
         return open_source(self.config.source, self.day.state, access)
@@ -275,6 +272,6 @@ class _Crew:
         shown = {"lane": self.lane.config.name, "tool": self.tool, "status": status}
         return {
             **shown,
-            "source": self.config.source.split("{")[0],
+            "source": origin(self.config.source),
             "tried_at": moment(self.day.clock.now_s()),
         }

@@ -9,7 +9,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ BREAKER_S = 6 * HOUR_S  # a bot check asks for a human; each one in a row keeps 
 MAX_BREAKER_S = 4 * DAY_S
 SUSPECT = 3  # refusals in a row, which one video alone can cause, are the lane's
 MAX_SLOWDOWN = 16.0
+TIMES = ("next_request_s", "next_video_s", "closed_until_s")  # of a lane's memory, that lie ahead
 WITNESS_STEP_S = 60.0  # a witness is written down once a minute, not at each video
 
 
@@ -36,8 +37,9 @@ class Clock:
         return time.time()
 
     def sleep_until(self, then_s: float) -> None:
-        """Returns at `then_s` or later."""
-        while (left_s := then_s - self.now_s()) > 0:
+        """Returns at `then_s` or later; after as long as that is from now, though the clock is set back meanwhile."""
+        ends_s = time.monotonic() + then_s - self.now_s()
+        while (left_s := min(then_s - self.now_s(), ends_s - time.monotonic())) > 0:
             threading.Event().wait(left_s)
 
 
@@ -106,7 +108,7 @@ class Lane:
         if not config.is_limited and self.opens_s() <= now_s:
             return
         with self._changing() as change:
-            state = _of_today(read_state(self.state, config.name), now_s)
+            state = _of_today(self._read(now_s), now_s)
             at_s = max(now_s, state.next_video_s, state.closed_until_s, _opens_s(config, state, now_s))
             if at_s - now_s > config.patience_s:
                 raise LaneClosed(
@@ -122,7 +124,8 @@ class Lane:
         if not gap_s:
             return
         with self._changing() as change:
-            state, now_s = read_state(self.state, self.config.name), self.clock.now_s()
+            now_s = self.clock.now_s()
+            state = self._read(now_s)
             if state.closed_until_s > now_s:
                 raise LaneClosed(self.config.name, state.why, state.closed_until_s)
             gap_s, at_s = gap_s * state.slowdown, max(now_s, state.next_request_s)
@@ -131,11 +134,12 @@ class Lane:
 
     def succeeded(self) -> None:
         """A video came through: the lane is sound, and a witness for the next hour."""
-        now_s, state = self.clock.now_s(), read_state(self.state, self.config.name)
+        now_s = self.clock.now_s()
+        state = self._read(now_s)
         if now_s - state.witness_s < WITNESS_STEP_S and not state.refusals:
             return
         with self._changing() as change:
-            state = replace(read_state(self.state, self.config.name), witness_s=now_s, refusals=0, breaks=0)
+            state = replace(self._read(now_s), witness_s=now_s, refusals=0, breaks=0)
             is_healed = state.closed_until_s + DAY_S <= now_s
             change(replace(state, slowdown=1.0, why="", tool="") if is_healed else state)
 
@@ -145,7 +149,8 @@ class Lane:
         It stays closed for `after_s` at least.
         """
         with self._changing() as change:
-            state, now_s = read_state(self.state, self.config.name), self.clock.now_s()
+            now_s = self.clock.now_s()
+            state = self._read(now_s)
             if state.closed_until_s > now_s:
                 return  # another thread was told the same
             refusals = state.refusals + 1
@@ -157,19 +162,24 @@ class Lane:
 
     def has_witness(self) -> bool:
         """Whether a video came through within the hour: then one that fails is itself to blame."""
-        return read_state(self.state, self.config.name).witness_s > self.clock.now_s() - HOUR_S
+        now_s = self.clock.now_s()
+        return self._read(now_s).witness_s > now_s - HOUR_S
 
     def opens_s(self) -> float:
         """When the lane may ask again; in the past where it may."""
-        state, now_s = read_state(self.state, self.config.name), self.clock.now_s()
+        now_s = self.clock.now_s()
+        state = self._read(now_s)
         return max(state.closed_until_s, _opens_s(self.config, _of_today(state, now_s), now_s))
 
     def renewed(self, tool: str) -> None:
         """Opens a lane that closed because of another version of the tool than `tool`."""
         with self._changing() as change:
-            state = read_state(self.state, self.config.name)
+            state = self._read(self.clock.now_s())
             if state.tool and state.tool != tool:
                 change(replace(state, closed_until_s=0.0, tool="", why="", refusals=0))
+
+    def _read(self, now_s: float) -> LaneState:
+        return _believed(read_state(self.state, self.config.name), self.config, now_s)
 
     def _jitter_s(self, gap_s: float) -> float:
         # Only ever later, and never by more than a gap: a window of n gaps holds n + 1 requests at most.
@@ -230,11 +240,39 @@ def read_state(state: Path, name: str) -> LaneState:
         return LaneState()
 
 
+def _longest_s(config: LaneConfig) -> float:
+    """The longest pause that a lane is ever given: that of the breaker, or of its own rate at its slowest."""
+    rates = [rate for rate in (config.requests_per_hour, config.videos_per_hour) if rate]
+    queue_s = (config.concurrency + 1) * HOUR_S * MAX_SLOWDOWN / min(rates) if rates else 0.0
+    return max(MAX_BREAKER_S, config.patience_s + queue_s)
+
+
+def _believed(state: LaneState, config: LaneConfig, now_s: float) -> LaneState:
+    """What a lane remembers without what only a wrong clock can have written: a time further ahead counts as now."""
+    latest_s, known = now_s + _longest_s(config), asdict(state)
+    ahead = [name for name in TIMES if known[name] > latest_s]
+    state = replace(state, **dict.fromkeys(ahead, now_s))
+    return replace(state, witness_s=0.0) if state.witness_s > now_s + WITNESS_STEP_S else state
+
+
+def clock_errors(state: Path, lanes: Sequence[LaneConfig], now_s: float) -> dict[str, float]:
+    """The latest time of each lane that only a wrong clock can have written, by name; seconds since 1970."""
+    configs = {one.name: one for one in lanes}
+    paths = sorted((state / FOLDER).glob("*.json"))
+    found = {path.stem: read_state(state, path.stem) for path in paths}
+    return {
+        name: max(getattr(one, time) for time in (*TIMES, "witness_s"))
+        for name, one in found.items()
+        if _believed(one, configs.get(name, LaneConfig()), now_s) != one
+    }
+
+
 def lanes_told(state: Path | None) -> dict[str, dict[str, Any]]:
     """What every lane that ever asked remembers, by name, for people and programs; times are ISO texts."""
     paths = sorted((state / FOLDER).glob("*.json")) if state else []
-    told = {path.stem: read_state(path.parent.parent, path.stem) for path in paths}
     now_s = time.time()
+    found = {path.stem: read_state(path.parent.parent, path.stem) for path in paths}
+    told = {name: _believed(one, LaneConfig(), now_s) for name, one in found.items()}
     return {
         name: {
             "closed_until": moment(one.closed_until_s) if one.closed_until_s > now_s else None,

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from schemas.clip import CLIPS
 from schemas.manifest import Row
-from schemas.storage import replacing
+from schemas.storage import naming, replacing
 
 FOLDER = "attempts"
 COMPACTED_BYTES = 1 << 20  # of lines, from which a part's are compacted: about 2,000 attempts
@@ -26,7 +26,7 @@ def append(state: Path, part: int, rows: Iterable[Row]) -> None:
     path = _lines_path(state, part, _generation(state, part) + 1)
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
-    with path.open("a+b") as file:
+    with naming(path), path.open("a+b") as file:
         # A line that a kill tore is closed, so that it spoils itself only.
         if file.tell() and not _ends_in_newline(file):
             lines = "\n" + lines

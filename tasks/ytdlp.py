@@ -25,6 +25,7 @@ from yt_dlp.networking._requests import RequestsRH  # noqa: E402
 
 from schemas.outcome import ItemError, Transient  # noqa: E402
 from tasks.access import Access, refusal  # noqa: E402
+from tasks.connections import checked_pools  # noqa: E402
 from tasks.failures import class_of, failure  # noqa: E402
 from tasks.lanes import LaneClosed  # noqa: E402
 from tasks.partials import Validators  # noqa: E402
@@ -103,6 +104,7 @@ class _YoutubeDL(yt_dlp.YoutubeDL):
             session.send, session.max_redirects = self._guarded(session.send), MAX_REDIRECTS
             for adapter in set(session.adapters.values()):
                 adapter.send = self._patient(adapter.send)
+                adapter.poolmanager.pool_classes_by_scheme = checked_pools(self.access, Refused)
             return session
 
         handler._create_instance = made

@@ -1,6 +1,7 @@
 """Any host that serves media by video id: a URL template as `http://host/{video_id}.mp4`, through yt-dlp.
 
-Only direct media answers are taken: a page is an error, never searched for players.
+Only direct media answers are taken: a page is an error, never searched for players. Secrets stand in it as `{env:NAME}`
+or `{block:NAME}`.
 """
 
 from collections.abc import Iterator
@@ -9,29 +10,44 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from schemas.outcome import ItemError, Transient
 from schemas.segment import VIDEO_ID
 from tasks.access import Access, is_inside
 from tasks.failures import failure
 from tasks.sources import Fetch
+from tasks.templates import expanded, hidden, without_secrets
 from tasks.ytdlp import TOOL as TOOL
 from tasks.ytdlp import Downloader
 
 
 @contextmanager
 def open_source(spec: str, state: Path, access: Access) -> Iterator[Fetch]:
-    """Yields `fetch` for the URL template `spec`. Raises ValueError for one that is none."""
+    """Yields `fetch` for the URL template `spec`. Raises ValueError for what is none, and for unknown secrets."""
     del state
     url = urlsplit(spec)
     if url.scheme not in ("http", "https") or not url.netloc or "{video_id}" not in spec:
         raise ValueError(f"--source {spec}: a URL template is http(s)://... with {{video_id}} in it")
-    if urlsplit(spec).username or urlsplit(spec).password:
-        raise ValueError("--source: a URL with credentials would stand in logs and rows; name one without")
-    access = replace(access, may_go_inside=is_inside(url.hostname or "", may_resolve=not access.proxy))
+    if without_secrets(spec)[1]:
+        raise ValueError(
+            "--source: a URL with credentials would stand in logs and rows; name them as {env:NAME}"
+        )
+    template, secrets = expanded(spec, access.secret)
+    host = urlsplit(template).hostname or ""
+    access = replace(access, may_go_inside=is_inside(host, may_resolve=not access.proxy))
     downloader = Downloader({"allowed_extractors": ["generic"]}, access, direct_only=True)
 
     def fetch(video_id: str, folder: Path) -> Path:
         if VIDEO_ID.fullmatch(video_id) is None:
             raise failure("policy_reject", f"{video_id[:80]!r} is no id")
-        return downloader.fetch(spec.replace("{video_id}", quote(video_id, safe="")), folder)
+        try:
+            return downloader.fetch(template.replace("{video_id}", quote(video_id, safe="")), folder)
+        except ItemError as error:
+            raise ItemError(
+                error.outcome, error.reason, hidden(error.detail, secrets), error.status
+            ) from None
+        except Transient as error:
+            raise Transient(
+                error.reason, hidden(error.detail, secrets), error.status, error.after_s
+            ) from None
 
     yield fetch

@@ -1,12 +1,15 @@
 """The doctor names what is lacking, with its remedy, and tells no secret."""
 
+import time
+
 import pytest
+from clocks import FakeClock
 from real_servers import hosting
 
 from flows.text import doctor_text
 from tasks import doctor
 from tasks.doctor import examine
-from tasks.lanes import LaneConfig
+from tasks.lanes import DAY_S, Lane, LaneConfig
 
 COOKIES = "# Netscape HTTP Cookie File\n.h\tTRUE\t/\tTRUE\t{}\tsid\ts3cr3t\n"
 
@@ -95,3 +98,15 @@ def test_an_ffmpeg_that_does_not_run_is_told(tmp_path, text, monkeypatch):
     found = {one.what: one for one in examine([], tmp_path, str)}["ffmpeg"]
 
     assert found.found == f"{path} does not run" and "imageio-ffmpeg" in found.remedy
+
+
+def test_a_lane_whose_memory_is_of_a_wrong_clock_is_named(tmp_path):
+    for name, ahead_s in (("right", 0.0), ("wrong", 28 * 365 * DAY_S)):
+        Lane(LaneConfig(name), tmp_path, FakeClock(time.time() + ahead_s)).failed("bot_check", "yt-dlp 1")
+
+    found = [one for one in examine([], tmp_path, lambda name: name) if one.what.startswith("lane ")]
+
+    (wrong,) = found
+    assert wrong.what == "lane wrong: clock"
+    assert "a run wrote that under a clock set ahead" in wrong.found
+    assert "timedatectl" in wrong.remedy and "counts as now" in wrong.remedy

@@ -282,3 +282,17 @@ def test_a_video_is_fetched_once_for_its_segments_in_all_parts(tmp_path, clip):
 
     assert videos == 1
     assert {part: len(read_header(part_path(root / "clips", part)).files) for part in (0, 1)} == {0: 1, 1: 1}
+
+
+def test_an_attempt_under_a_clock_set_ahead_is_made_again_at_once(tmp_path, clip):
+    root, decades = indexed(tmp_path, ["there", "gone", "later"]), 28 * 365
+    with hosting({"there": clip}) as host:
+        source = host.address + TEMPLATE
+        fetch(root, source)  # `gone` and `later` wait until tomorrow
+        assert fetch(root, source) == 0
+        fetch(root, source, days=decades)
+        host.files |= {"gone": clip, "later": clip}
+
+        assert fetch(root, source, days=1) == 2
+
+    assert set(verdicts(root).values()) == {("ok", "")}

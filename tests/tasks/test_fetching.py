@@ -68,7 +68,7 @@ def test_the_other_lane_goes_on(tmp_path, clip):
     with hosting(dict.fromkeys(IDS, clip)) as host:
         run.root.joinpath("state", "lanes").mkdir()
         run.root.joinpath("state", "lanes", "one.json").write_text(
-            json.dumps({"closed_until_s": run.clock.now_s() + 1e6, "why": "bot_check"})
+            json.dumps({"closed_until_s": run.clock.now_s() + 1e5, "why": "bot_check"})
         )
 
         _, verdicts = run(host)

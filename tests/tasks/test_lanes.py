@@ -245,3 +245,55 @@ def test_a_witness_is_of_the_last_hour(tmp_path):
     assert one.has_witness()
     one.clock.advance(HOUR_S)
     assert not one.has_witness()
+
+
+AHEAD_S = 28 * 365 * DAY_S
+
+
+def test_what_a_wrong_clock_wrote_counts_as_now(tmp_path):
+    wrong = lane(tmp_path, clock=FakeClock(MONDAY_S + AHEAD_S))
+    wrong.succeeded()
+    wrong.take_request()
+    wrong.take_video()
+    wrong.failed("bot_check", "yt-dlp 1")
+
+    right = lane(tmp_path, replace(HOURLY, patience_s=900.0))
+
+    assert right.opens_s() <= MONDAY_S
+    assert not right.has_witness()
+    right.take_video()
+    right.take_request()
+    assert right.clock.now_s() < MONDAY_S + HOUR_S
+    right.succeeded()
+    assert right.has_witness()
+    assert read_state(tmp_path, "direct").witness_s == right.clock.now_s()
+
+
+def test_the_longest_pauses_of_a_right_clock_are_kept(tmp_path):
+    clock = FakeClock()
+    one = lane(tmp_path, clock=clock)
+    for _ in range(6):
+        one.failed("bot_check", "yt-dlp 1")
+        clock.advance(lanes.MAX_BREAKER_S)
+
+    again = lane(
+        tmp_path, clock=FakeClock(read_state(tmp_path, "direct").closed_until_s - lanes.MAX_BREAKER_S + 1)
+    )
+
+    assert again.opens_s() == read_state(tmp_path, "direct").closed_until_s
+    slow = LaneConfig(videos_per_hour=0.1, patience_s=0.0)
+    (tmp_path / "slow").mkdir()
+    lane(tmp_path / "slow", slow).take_video()
+    with pytest.raises(LaneClosed):
+        lane(tmp_path / "slow", slow).take_video()
+
+
+def test_a_sleeper_wakes_though_the_clock_is_set_back():
+    class SetBack(Clock):
+        reads = 0
+
+        def now_s(self):
+            self.reads += 1
+            return MONDAY_S - (HOUR_S if self.reads > 1 else 0.0)
+
+    SetBack().sleep_until(MONDAY_S + 0.05)

@@ -3,8 +3,10 @@
 import json
 import shutil
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
+from markdown_it import MarkdownIt
 from roots import fates
 from small_roots import PROFILE, RECIPE, extract_all, fetch, indexed, key_of, media, passed
 
@@ -175,3 +177,23 @@ def test_without_a_sample_there_is_no_version_and_the_reason_is_told(root):
 
     assert not (root / "versions").exists()
     assert main_loss(root) == "3 of 3: HTTP 404 (unavailable: removed)"
+
+
+NASTY = [
+    "a\\|b", "a | b | c", "line\nbreak | x", "[x](javascript:alert(1))", "![x](http://tracker/x.png)", "<img src=x>",
+    "`code` *bold* _it_ ~~gone~~", "https://evil.example/x", "&lt;b&gt;", "# head", "x\\", "\u202e\u0007 \u2028",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("label", NASTY)
+def test_a_label_does_not_break_out_of_the_card(root, label):
+    version = publish(root, PROFILE, Rules(), {"/m/09x0r": (0, label)})
+
+    card = (root / "versions" / f"{version.digest}.md").read_text()
+    tokens = MarkdownIt("commonmark").enable("table").parse(card[card.index("## Labels") :])
+    cells = [token.children for before, token in pairwise(tokens) if before.type == "td_open"]
+    assert len(cells) == 4  # two labels and their counts, in two columns
+    assert {child.type for children in cells for child in children or ()} <= {"text", "text_special"}
+    shown = {"".join(child.content for child in children or ()) for children in cells}
+    assert "".join(char if char.isprintable() else " " for char in label).strip() in shown
+    assert "://" not in card[card.index("## Labels") : card.index("## Reading it")]

@@ -1,9 +1,14 @@
 """A source says what is wrong with what it was given, and what an answer of the world means."""
 
+import socket
+
 import pytest
+import timecode
 import yt_dlp.dependencies
 import yt_dlp.networking.exceptions as network
 import yt_dlp.utils
+from real_servers import hosting
+from timecode import Recipe
 
 from schemas.outcome import ItemError, Outcome, Transient
 from tasks import sources
@@ -181,3 +186,47 @@ def test_modules_of_yt_dlp_lack_attributes_as_others_do():
     """Its stand-in for a missing AES raises something else to whoever walks all modules, as torch.compile does."""
     with pytest.raises(AttributeError):
         yt_dlp.dependencies.Cryptodome.no_such_cipher  # noqa: B018
+
+
+class Rebinding:
+    """A name that means a public address for so many questions, and this machine from then on."""
+
+    def __init__(self, public: int) -> None:
+        self.public, self.asked, self.real = public, 0, socket.getaddrinfo
+
+    def __call__(self, host, port, *arguments, **settings):
+        if host != "rebinding.test":
+            return self.real(host, port, *arguments, **settings)
+        self.asked += 1
+        address = "93.184.215.14" if self.asked <= self.public else "127.0.0.1"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port or 0))]
+
+
+def test_a_name_that_means_another_address_a_moment_later_is_not_followed(tmp_path, monkeypatch):
+    (tmp_path / "secret.mp4").write_bytes(b"of the inside")
+    with hosting({"video": tmp_path / "secret.mp4"}) as host:
+        port = host.address.rpartition(":")[2]
+        monkeypatch.setattr(socket, "getaddrinfo", Rebinding(public=2))  # what is asked before the connection
+        with (
+            sources.open_source(f"http://rebinding.test:{port}/{{video_id}}.mp4", tmp_path) as fetch,
+            pytest.raises(ItemError) as told,
+        ):
+            fetch("video", tmp_path)
+
+    assert (told.value.reason, told.value.outcome) == ("policy_reject", "unavailable")
+    assert "rebinding.test is a private address" in told.value.detail
+    assert not host.knocked
+
+
+def test_a_connection_goes_to_the_address_that_was_checked(tmp_path, monkeypatch):
+    clip = tmp_path / "clip.mp4"
+    timecode.write(clip, Recipe(seconds=1, frame_rate=10))
+    rebinding = Rebinding(public=0)
+    with hosting({"video": clip}) as host:
+        port = host.address.rpartition(":")[2]
+        monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+        source = f"http://rebinding.test:{port}/{{video_id}}.mp4"  # inside from the start: its own choice
+        with sources.open_source(source, tmp_path) as fetch:
+            fetched = fetch("video", tmp_path / "into")
+
+    assert fetched.read_bytes() == clip.read_bytes()

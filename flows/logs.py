@@ -1,0 +1,139 @@
+"""The log of the commands, `STATE/logs/mcgurk.log`: what Prefect says, and the traces of what stopped a command.
+
+The console has our own lines, and one sentence for what went wrong.
+"""
+
+import argparse
+import errno
+import logging
+import os
+import shlex
+import shutil
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from schemas.storage import is_local
+
+if TYPE_CHECKING:
+    from flows.pipeline import Pipeline
+
+LOG = "mcgurk.log"
+THEIRS = "prefect."  # the package whose handlers write to the console
+CONSOLES = ("", "prefect._internal")  # loggers that have one
+FULL = (errno.ENOSPC, errno.EDQUOT)
+MB = 1e6
+CLIP_MB, SAMPLE_MB = (
+    1.0,
+    0.6,
+)  # of a clip, and of its features and its sample in a shard: the preset `standard`
+
+
+def log_path(state: Path) -> Path:
+    """Where the log of the commands lies."""
+    return state / "logs" / LOG
+
+
+@contextmanager
+def quieted(state: Path) -> Iterator[None]:
+    """Inside the block what Prefect tells the console stands in the log instead. It must be imported by then."""
+    path, raises = log_path(state), logging.raiseExceptions
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = logging.FileHandler(path, delay=True)
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger(name) for name in CONSOLES]
+    before = [(one, list(one.handlers)) for one in loggers]
+    for one in loggers:
+        one.handlers = [file if _is_theirs(handler) else handler for handler in one.handlers]
+    logging.raiseExceptions = (
+        False  # else a line that a server can't be sent is an error of its own on the console
+    )
+    try:
+        yield
+    finally:
+        logging.raiseExceptions = raises
+        for one, handlers in before:
+            one.handlers = handlers
+        file.close()
+
+
+def _is_theirs(handler: Any) -> bool:
+    return type(handler).__module__.startswith(THEIRS)
+
+
+def stopped_told(options: argparse.Namespace, error: Exception) -> str:
+    """One sentence on what stopped a command; its trace goes to the log of a state folder that is there."""
+    from flows.memory import find_state
+    from schemas.storage import open_root
+
+    state = None
+    with suppress(ValueError, OSError):
+        root = getattr(options, "root", None)
+        state = find_state(open_root(root), getattr(options, "state", None)) if root else None
+    log = _keep_trace(state, shlex.join(["mcgurk", options.verb, *options.given]), error)
+    sentence = f"mcgurk {options.verb}: {error}"
+    if isinstance(error, (ValueError, FileNotFoundError)):
+        return sentence
+    if isinstance(error, OSError) and error.errno in FULL:
+        error = RuntimeError(_full_disk_told(error, options))
+    return f"{f'trace: {log}{os.linesep}' if log else ''}mcgurk {options.verb}: stopped: {error}"
+
+
+def _keep_trace(state: Path | None, command: str, error: Exception) -> Path | None:
+    """The log, with the trace at its end; None where there is no state folder, or no room in it."""
+    if state is None or not state.is_dir():
+        return None
+    path = log_path(state)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            file.write(f"{now} {command}\n{''.join(traceback.format_exception(error))}")
+    except OSError:
+        return None
+    return path
+
+
+def _full_disk_told(error: OSError, options: argparse.Namespace) -> str:
+    """Which disk is full, by the file that could not be written, and about what the rest of a build needs."""
+    from flows.pipeline import BuildOptions, resolve
+
+    pipeline = None
+    with suppress(ValueError, RuntimeError, OSError):
+        pipeline = resolve(BuildOptions(options.root, state=getattr(options, "state", None)))
+    folders = [pipeline.root, pipeline.state] if pipeline and is_local(pipeline.root) else []
+    path = Path(error.filename) if error.filename else _fullest([*folders, Path(tempfile.gettempdir())])
+    needed = _needed_told(pipeline) if pipeline else ""
+    return (
+        f"the disk of {path} is full: {_free_bytes(path) / MB:,.0f} MB free{needed}. Make room, or move root, state "
+        "(--state) or the folder for temporary files (TMPDIR); the same command goes on"
+    )
+
+
+def _fullest(folders: list[Path]) -> Path:
+    return min(folders, key=_free_bytes)
+
+
+def _free_bytes(path: Path) -> int:
+    folder = next(one for one in (path, *path.absolute().parents) if one.is_dir())
+    return shutil.disk_usage(folder).free
+
+
+def _needed_told(pipeline: "Pipeline") -> str:
+    """About how much the segments that have no sample yet will take."""
+    from tasks.funnel import count_fates
+
+    counts = count_fates(pipeline.root)
+    left = (
+        counts["segments"] - counts["in_shards"] - sum(counts["quarantined"].values()) - counts["forgotten"]
+    )
+    a_clip_mb = SAMPLE_MB + (CLIP_MB if pipeline.config.download.keep_media else 0.0)
+    return (
+        f", and the {left:,} segments that have no sample yet need about {left * a_clip_mb:,.0f} MB"
+        if left
+        else ""
+    )

@@ -1,0 +1,125 @@
+"""A mistake is one sentence, before anything starts; what stopped a run is one too, and its trace is in the log."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from real_servers import run_mcgurk
+from roots import write_clips
+
+from flows.logs import LOG
+from flows.servers import free_port
+from schemas.storage import naming
+
+SENTENCES = {
+    ("--parts", "abc"): "--parts abc: write numbers and ranges as 3,7-9",
+    ("--compute", "gpu"): "--compute gpu: use threads, local or the address of a scheduler (tcp://host:8786)",
+    (
+        "--compute",
+        "tcp://host",
+    ): "--compute tcp://host: use threads, local or the address of a scheduler (tcp://host:8786)",
+    ("--preset", "large"): "unknown preset 'large': use one of",
+    ("--from", "shard"): "unknown stage 'shard': use one of",
+    (
+        "--from",
+        "pack",
+        "--refetch",
+    ): "--refetch: --from pack begins after the download, which would fetch them",
+}
+
+
+@pytest.fixture
+def build(tmp_path):
+    """Runs `build` on two clips as a user would who has no server: (root, run)."""
+    (path,) = write_clips(tmp_path / "videos", ["one", "two"])
+    root, source = tmp_path / "my root", f"folder:{tmp_path}/videos"
+
+    def run(*options: str) -> subprocess.CompletedProcess:
+        command = [Path(sys.executable).parent / "mcgurk", "build", "--root", root, "--segments", path]
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+        asked = [*command, "--source", source, *options]
+        return subprocess.run(asked, env=environment, capture_output=True, text=True, timeout=120)
+
+    return root, run
+
+
+@pytest.mark.parametrize("options", SENTENCES, ids=" ".join)
+def test_a_mistake_is_one_sentence_before_anything_starts(options, tmp_path, mcgurk):
+    (path,) = write_clips(tmp_path / "videos", ["one"])
+    asked = (
+        "--root",
+        str(tmp_path / "root"),
+        "--segments",
+        str(path),
+        "--source",
+        f"folder:{tmp_path}/videos",
+    )
+
+    told = mcgurk("build", *asked, *options, code=2)
+
+    assert told.splitlines()[-1].startswith(f"mcgurk build: {SENTENCES[options]}")
+    assert "Traceback" not in told
+    assert not (tmp_path / "root").exists()
+
+
+def test_a_scheduler_that_does_not_answer_is_found_before_anything_starts(build):
+    root, run = build
+    address = f"tcp://127.0.0.1:{free_port()}"
+
+    done = run("--compute", address)
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(
+        f"mcgurk build: stopped: --compute {address}: no scheduler answers"
+    )
+    assert "Traceback" not in done.stderr
+    assert not (root / "segments").exists()
+
+
+def test_what_stops_a_run_is_one_sentence_and_its_trace_is_in_the_log(build):
+    root, run = build
+    attempts = root / "state" / "attempts"
+    attempts.mkdir(parents=True)
+    (attempts / "000000.jsonl").symlink_to("/dev/full")  # as a full disk answers
+
+    done = run("--compute", "threads")
+
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr and "ERROR" not in done.stderr, done.stderr
+    trace, sentence = done.stderr.splitlines()[-2:]
+    log = root / "state" / "logs" / LOG
+    assert trace == f"trace: {log}"
+    assert sentence.startswith(f"mcgurk build: stopped: the disk of {attempts}/000000.jsonl is full: ")
+    assert ", and the 2 segments that have no sample yet need about 3 MB. Make room, or move root" in sentence
+    assert "OSError: [Errno 28] No space left on device" in log.read_text()
+    assert "ERROR prefect" in log.read_text()
+
+    (attempts / "000000.jsonl").unlink()
+    done = run("--compute", "threads")
+    assert done.returncode == 0, done.stderr
+    assert f"\ncard {root}/versions/" in done.stdout
+
+
+def test_a_mistake_on_a_root_that_is_there_leaves_its_trace_in_the_log(tmp_path, prefect_server):
+    state = tmp_path / "state"
+    state.mkdir()
+
+    told = run_mcgurk("build", "--root", str(tmp_path), code=2)
+
+    assert "has no segments yet: name a list by --segments" in told and "Traceback" not in told
+    log = (state / "logs" / LOG).read_text()
+    assert f"mcgurk build --root {tmp_path}\nTraceback" in log and "ValueError: " in log
+
+
+def test_an_error_of_writing_names_the_file(tmp_path):
+    with (
+        pytest.raises(OSError, match="No space left") as told,
+        naming(tmp_path / "part"),
+        Path("/dev/full").open("w") as file,
+    ):
+        file.write("x")
+        file.flush()
+
+    assert told.value.filename == str(tmp_path / "part")
