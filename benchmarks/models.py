@@ -38,7 +38,7 @@ from training.sampling import usable
 from training.statistics import bootstrap
 
 if TYPE_CHECKING:
-    from flows.experiment import ExperimentOptions
+    from flows.preparation import ExperimentOptions
 
 SEEDS_OF_PAPERS = "l3,ave,avol,many_to_many"
 PROFILE_OF = {"sync": "video", "multisensory": "multisensory"}  # those that the usual profile does not serve
@@ -120,7 +120,7 @@ def of_model(
     settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The results of one model after so many minutes, or steps, with other settings of `presets.TrainSettings`."""
-    from flows.experiment import ExperimentOptions  # after Prefect's address is known
+    from flows.preparation import ExperimentOptions  # after Prefect's address is known
 
     budget = f"{steps}-steps" if steps else f"{minutes:g}-minutes"
     asked = ExperimentOptions(
@@ -181,7 +181,7 @@ def percent(scores: dict[str, Any]) -> str:
 def scores(root: Path, found: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Logits of a model on the pairs of one family, their labels and videos."""
     from flows.evaluation import groups_of
-    from flows.experiment import RUN_NAME, ExperimentOptions, prepare
+    from flows.preparation import RUN_NAME, ExperimentOptions, prepare
 
     experiment = prepare(ExperimentOptions(str(root)))
     model = load_model(experiment.pipeline.here / "reports" / found["run_id"][:RUN_NAME] / BEST)

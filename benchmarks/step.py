@@ -1,14 +1,20 @@
-"""`python -m benchmarks.step [--steps 60]`: what a training step costs beyond its network.
+"""`python -m benchmarks.step [--steps 60] [--shipped]`: what a training step costs beyond its network.
 
 The bare step is forward, loss, backward and optimizer on one batch that stands in memory, augmented as in training.
 The whole step also waits for its batch, clips, averages, logs to MLflow as `mcgurk train` does, and looks at its clock.
 Validations and checkpoints are left out of both. The two take turns, step by step, so that neighbours disturb both.
+
+`--shipped` trains as users do, on one root of the preset `tiny`: behind a build in the same process (`mcgurk demo`),
+by `mcgurk train` (alone), as the deployment of `mcgurk serve`, and alone again, because neighbours come and go.
 """
 
 import argparse
+import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -32,7 +38,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--steps", type=int, default=60)
-    num_steps = parser.parse_args().steps
+    parser.add_argument("--shipped", action="store_true")
+    asked = parser.parse_args()
+    num_steps = asked.steps
+    if asked.shipped:
+        with tempfile.TemporaryDirectory() as folder:
+            print_shipped(Path(folder) / "root", num_steps)
+        return
     with tempfile.TemporaryDirectory() as folder:
         bare_s, whole_s = measure(Path(folder), num_steps)
     sampling = TrainConfig().sampling
@@ -79,6 +91,89 @@ def measure(folder: Path, num_steps: int) -> tuple[float, float]:
             whole_s.append(middle - begin)
             bare_s.append(time.perf_counter() - middle)
     return statistics.median(bare_s[WARM_UP:]), statistics.median(whole_s[WARM_UP:])
+
+
+BUILD_AND_TRAIN = """
+import sys
+from pathlib import Path
+from flows.servers import prefect_api
+from flows.options import BuildOptions
+root, steps = sys.argv[1], int(sys.argv[2])
+with prefect_api(Path(root) / "state"):
+    from flows.dataset import build_dataset
+    from flows.experiment import run_experiment
+    from flows.preparation import ExperimentOptions
+    build_dataset(BuildOptions(root, preset="tiny"))
+    run_experiment(ExperimentOptions(root, steps=steps))
+"""
+
+
+def print_shipped(root: Path, num_steps: int) -> None:
+    """Prints steps a second of each way to train, and against the mean of those alone."""
+    rates = {}
+    for name, train in (
+        ("as shipped: behind a build in one process (demo)", trained_behind_a_build),
+        ("alone", trained_alone),
+        ("as shipped: deployment", trained_by_deployment),
+        ("alone, again", trained_alone),
+    ):
+        train(root, num_steps, seed=len(rates))
+        rates[name] = steps_per_s(root)
+    alone = statistics.mean(rate for name, rate in rates.items() if name.startswith("alone"))
+    print(
+        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; contrastive on the preset tiny, "
+        f"medians of {num_steps} steps\n\n| training | steps/s | against alone |\n|---|---:|---:|"
+    )
+    for name, rate in rates.items():
+        print(f"| {name} | {rate:.2f} | {rate / alone:.2f} |")
+
+
+def steps_per_s(root: Path) -> float:
+    """Of the newest training under a root: the median over its steps, validations left out."""
+    path = max((root / "reports").glob("*/history.jsonl"), key=lambda path: path.stat().st_mtime)
+    told = [json.loads(line) for line in path.read_text().splitlines()]
+    spans = [
+        after["seconds"] - before["seconds"]
+        for before, after in zip(told, told[1:], strict=False)
+        if "val_auc" not in after
+    ]
+    return 1 / statistics.median(spans[WARM_UP:])
+
+
+def trained_behind_a_build(root: Path, num_steps: int, seed: int) -> None:
+    """As `mcgurk demo` does it, with the preset `tiny`."""
+    del seed  # the first one
+    _run([sys.executable, "-c", BUILD_AND_TRAIN, str(root), str(num_steps)])
+
+
+def trained_alone(root: Path, num_steps: int, seed: int) -> None:
+    """By `mcgurk train`."""
+    mcgurk = Path(sys.executable).parent / "mcgurk"
+    _run([str(mcgurk), "train", "--root", str(root), "--set", f"steps={num_steps}", f"seed={seed}"])
+
+
+def trained_by_deployment(root: Path, num_steps: int, seed: int) -> None:
+    """By a run of the deployment, which the worker of `mcgurk serve` takes."""
+    from flows.serve import serving
+    from flows.servers import prefect_cli
+
+    options = json.dumps({"root": str(root), "steps": num_steps, "seed": seed})
+    with serving(root, root / "state"):
+        run = [
+            "deployment",
+            "run",
+            "run-experiment/on-new-version",
+            "--param",
+            f"options={options}",
+            "--watch",
+        ]
+        print(prefect_cli(run, root)[-200:], file=sys.stderr)
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{command[:3]}: {done.stderr[-1500:]}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""`python -m benchmarks.studies [--root DIR] [--scenes 2000] [--steps 200] [--studies depth,dropout] [--set ...]`.
+"""`python -m benchmarks.studies [--root DIR] [--scenes 2000] [--steps 200] [--studies depth,negatives] [--set ...]`.
 
 The poster's questions on generated scenes: every variant of a study of `flows/studies.py` trains for as many steps,
-with three seeds, and a table gives means and Student's 95 % intervals over the seeds. `motion` takes frames at 4
-frames/s, all others at 1, so it wants a root of its own. A root that is given is kept: it is built once, and a training
+with three seeds, and a table gives means and Student's 95 % intervals over the seeds. `frame-difference` takes 4
+frames/s, all others 1, so it wants a root of its own. A root that is given is kept: it is built once, and a training
 is done once, also where several studies ask for it. `--set NAME=VALUE`, as of `mcgurk train`, holds for all variants:
-`--studies vector --set model.trunk=CHECKPOINT` compares on frozen embeddings.
+`--studies output --set model.trunk=CHECKPOINT` compares on frozen embeddings.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.models import name_of, scenes_built, scenes_parser, trained
 from flows.presets import TrainSettings
 from flows.settings import parsed
-from flows.studies import STUDIES, Variant, variants
+from flows.studies import STUDIES, Variant, study_named
 
 if TYPE_CHECKING:
     from flows.comparison import Compared
 
-MOTION = "motion"
+MOTION = "frame-difference"
 CHOSEN = "categories:Bell+Animal"
 DEFAULTS = asdict(TrainSettings())
 ALL = ",".join([name for name in STUDIES if name != MOTION] + [CHOSEN])
@@ -39,7 +39,7 @@ def main() -> None:
     with scenes_built(options, "dense" if MOTION in studies else "small") as root:
         print(f"{options.steps} steps\n")
         for study in studies:
-            of_all = [with_settings(one, settings) for one in variants(study)]
+            of_all = [with_settings(one, settings) for one in study_named(study)]
             print_study(study, [over_seeds(root, one, options.steps) for one in of_all])
 
 
@@ -51,7 +51,7 @@ def with_settings(variant: Variant, settings: dict[str, Any]) -> Variant:
 def over_seeds(root: Path, variant: Variant, steps: int) -> "Compared":
     """One variant with every seed, trained now or earlier."""
     from flows.comparison import SEEDS, compared  # after Prefect's address is known
-    from flows.experiment import ExperimentOptions
+    from flows.preparation import ExperimentOptions
 
     differs = {name: value for name, value in variant.settings.items() if value != DEFAULTS[name]}
     name = name_of(variant.model, differs)

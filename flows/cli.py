@@ -87,8 +87,12 @@ OPTIONS: dict[str, dict] = {
     "--with-media": {"action": "store_true", "help": "embed some frames and sounds in the data card"},
     "--model": {
         "metavar": "M",
-        "help": "a model or model/preset of training/models, default contrastive; several with commas are compared, "
-        "and so are the variants of a study of flows/studies.py, such as learning-curve",
+        "help": "a model or model/preset of training/models, default: the preset's; several with commas are compared",
+    },
+    "--study": {
+        "metavar": "NAME",
+        "help": "instead of a model: the variants of a study of flows/studies.py, such as learning-curve, compared "
+        "with three seeds each; none of them is registered",
     },
     "--set": {
         "nargs": "+",
@@ -226,7 +230,7 @@ VERBS: dict[str, Verb] = {
     "train": Verb(
         "trains, evaluates and offers for promotion, as one MLflow run",
         "mcgurk train --root data --model contrastive --set seconds=3600 patience=3 model.width=32",
-        ("--root", "--preset", "--model", "--set", "--state"),
+        ("--root", "--preset", "--model", "--study", "--set", "--state"),
         verbs.train,
     ),
     "status": Verb(

@@ -12,7 +12,8 @@ import numpy as np
 from prefect import flow
 
 from flows.begun import results_path
-from flows.experiment import ExperimentOptions, prepare, run_experiment
+from flows.experiment import run_experiment
+from flows.preparation import ExperimentOptions, prepare
 from flows.runs import returned
 from flows.studies import Variant
 from schemas.manifest import write_text
@@ -50,8 +51,7 @@ def compare_models(options: ExperimentOptions, variants: Sequence[Variant]) -> l
         variant.check()  # a slip in the last name is told before the first trains
     found, steps, kept = [], options.steps, []
     for variant in variants:
-        settings = {**options.settings, **variant.settings}
-        runs, asked = [], replace(options, model=variant.model, settings=settings, is_offered=False)
+        runs, asked = [], variant.asked_for(options)
         for seed in SEEDS:
             log.info("compare: %s, seed %d", variant.name, seed)
             results, path = _results(replace(asked, seed=seed, steps=steps))

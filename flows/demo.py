@@ -34,7 +34,8 @@ def demo(root: str) -> int:
             servers.enter_context(quieted(pipeline.state))
             digest = outcome_of(lambda: build_dataset(asked))
         with _timed(took, "experiment"):
-            from flows.experiment import ExperimentOptions, run_experiment
+            from flows.experiment import run_experiment
+            from flows.preparation import ExperimentOptions
 
             results = outcome_of(lambda: run_experiment(ExperimentOptions(root)))
     print("\n" + funnel_text(measure_funnel(pipeline.root)))

@@ -15,7 +15,6 @@ from flows.trainings import Training
 from schemas.manifest import write_text
 from tasks.funnel import measure_funnel
 from tasks.sources import studio
-from training import tracking
 from training.checkpoint import load_model, read_checkpoint
 from training.data import Dataset
 from training.evaluation import SPLIT, correspondence, retrieval, steps_a_clip, synchrony
@@ -29,7 +28,7 @@ from training.report import ReportInputs, write_report
 from training.sampling import usable
 
 if TYPE_CHECKING:
-    from flows.experiment import Experiment  # which imports this
+    from flows.preparation import Experiment  # which imports this
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +44,9 @@ class Groups:
     names: Mapping[str, str]
 
 
-def evaluate(experiment: "Experiment", run: tracking.Run, history: list[dict[str, float]]) -> dict[str, Any]:
-    """The answers of every evaluation, beside the report that shows them."""
-    dataset, model = experiment.dataset(), load_model(experiment.folder(run) / BEST).to(pick_device())
+def evaluate(experiment: "Experiment", folder: Path, history: list[dict[str, float]]) -> dict[str, Any]:
+    """The answers of every evaluation to the best weights in `folder`, beside the report that shows them."""
+    dataset, model = experiment.dataset(), load_model(folder / BEST).to(pick_device())
     groups = groups_of(experiment.pipeline)
     log.info("evaluate: correspondence and retrieval on held-out videos")
     tolerance_ms = experiment.own_training.get("negatives", Negatives()).tolerance_ms
@@ -60,7 +59,7 @@ def evaluate(experiment: "Experiment", run: tracking.Run, history: list[dict[str
     }
     if isinstance(model, Sync):
         results["synchrony"] = synchrony.evaluate(model, dataset, groups.of_video)
-    write_text(experiment.folder(run) / "results.json", json.dumps(results, indent=1, sort_keys=True) + "\n")
+    write_text(folder / "results.json", json.dumps(results, indent=1, sort_keys=True) + "\n")
     media = {"model": model, "dataset": dataset} if experiment.with_media else {}
     page = ReportInputs(
         correspondence=results["correspondence"],
@@ -73,7 +72,7 @@ def evaluate(experiment: "Experiment", run: tracking.Run, history: list[dict[str
         group_names=groups.names,
         **media,
     )
-    log.info("report: %s", write_report(experiment.folder(run) / REPORT, page))
+    log.info("report: %s", write_report(folder / REPORT, page))
     return results
 
 

@@ -1,15 +1,19 @@
 """Studies: the poster's questions, each as variants of a training that one command compares in one table.
 
-`mcgurk train --root R --model STUDY`. A study's variants train for as many steps as its first, with three seeds.
+`mcgurk train --root R --study NAME`. A study's variants train for as many steps as its first, with three seeds.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from training.augment import STRENGTHS
 from training.models import preset_named
 
+if TYPE_CHECKING:
+    from flows.preparation import ExperimentOptions
+
+CATEGORIES = "categories:"
 SHARES = (0.1, 0.3, 1.0)  # of the clips
 
 
@@ -20,6 +24,11 @@ class Variant:
     name: str
     model: str
     settings: dict[str, Any] = field(default_factory=dict)  # of `presets.TrainSettings`
+
+    def asked_for(self, options: "ExperimentOptions") -> "ExperimentOptions":
+        """An experiment with this variant, its own settings before those that hold for all."""
+        settings = {**options.settings, **self.settings}
+        return replace(options, model=self.model, settings=settings, is_offered=False)
 
     def check(self) -> None:
         """Raises ValueError where there is no such model or preset."""
@@ -33,14 +42,14 @@ def _models(*models: str) -> tuple[Variant, ...]:
 
 STUDIES: dict[str, tuple[Variant, ...]] = {
     "front-ends": _models("contrastive", "contrastive/spectrogram", "contrastive/wave"),
-    "motion": _models("contrastive", "contrastive/motion"),  # of a version with 4 frames/s or more
+    "frame-difference": _models("contrastive", "contrastive/motion"),  # of a version with 4 frames/s or more
     "depth": _models("contrastive/shallow", "contrastive", "contrastive/deep"),
     "objectives": _models(
         "contrastive", "contrastive/sigmoid", "contrastive/within_clip", "contrastive/within_class"
     ),
-    "transfer": _models("transfer/scratch", "transfer/frozen", "transfer/tuned"),
-    "vector": _models("many_to_many/sigmoid", "many_to_many/vector"),
-    "dropout": _models("contrastive", "contrastive/dropout"),
+    "pretraining": _models("transfer/scratch", "transfer/frozen", "transfer/tuned"),
+    "output": _models("many_to_many/sigmoid", "many_to_many/vector"),
+    "channel-dropout": _models("contrastive", "contrastive/dropout"),
     "augmentation": tuple(Variant(name, "contrastive", {"augmentation": name}) for name in STRENGTHS),
     "learning-curve": tuple(
         Variant(f"{100 * share:.0f} % of clips", "contrastive", {"clips_share": share}) for share in SHARES
@@ -62,18 +71,20 @@ def categories(labels: Sequence[str]) -> tuple[Variant, ...]:
     )
 
 
-def variants(asked: str) -> tuple[Variant, ...]:
-    """What `--model` names: a study, `categories:LABEL+LABEL`, or models with commas. Raises ValueError."""
-    if asked in STUDIES:
-        return STUDIES[asked]
-    if asked.startswith("categories:"):
-        return categories(asked.removeprefix("categories:").split("+"))
+def models_named(asked: str) -> tuple[Variant, ...]:
+    """What `--model` names: a model or `model/preset`, or several with commas. Raises ValueError."""
+    if asked in STUDIES or asked.startswith(CATEGORIES):
+        raise ValueError(f"--model {asked}: that is a study, which is asked for by --study {asked}")
     found = _models(*asked.split(","))
     for variant in found:
-        try:
-            variant.check()
-        except ValueError as error:
-            raise ValueError(
-                f"{error}; studies are {', '.join(STUDIES)} and categories:LABEL+LABEL"
-            ) from error
+        variant.check()
     return found
+
+
+def study_named(asked: str) -> tuple[Variant, ...]:
+    """What `--study` names: one of STUDIES, or `categories:LABEL+LABEL`. Raises ValueError with the choices."""
+    if asked.startswith(CATEGORIES):
+        return categories(asked.removeprefix(CATEGORIES).split("+"))
+    if asked not in STUDIES:
+        raise ValueError(f"no study {asked!r}; there are {', '.join(STUDIES)} and {CATEGORIES}LABEL+LABEL")
+    return STUDIES[asked]

@@ -144,50 +144,69 @@ def train(options: argparse.Namespace) -> int:
     """Trains, evaluates and offers for promotion; under torchrun all ranks train, and the first does the rest."""
     import os
 
-    from flows.pipeline import BuildOptions, resolve
+    from flows.preparation import ExperimentOptions, assist, require_possible
     from flows.settings import parsed
-    from flows.studies import variants
-    from flows.trainings import check
-    from training.ranks import world_size
 
-    compared, settings = variants(options.model) if options.model else (), parsed(options.set)
-    if len(compared) > 1 and world_size() > 1:
-        raise ValueError(
-            f"torchrun trains one model, and {options.model} names {len(compared)}: compare them without torchrun"
-        )
-    pipeline = resolve(BuildOptions(options.root, options.preset, state=options.state))
-    for variant in compared or variants(pipeline.config.train.model):
-        own = {"model": variant.model, **variant.settings}
-        check(replace(pipeline.config.train, **(settings | own)))
+    compared, settings = _compared(options), parsed(options.set)
+    asked = ExperimentOptions(options.root, preset=options.preset, state=options.state, settings=settings)
+    asked = asked if compared else replace(asked, model=options.model)
+    ways = [one.asked_for(asked) for one in compared] or [asked]
+    pipeline = _checked(ways)
     if int(os.environ.get("RANK", "0")) > 0:
-        from flows.experiment import ExperimentOptions, assist
-
-        asked = ExperimentOptions(options.root, preset=options.preset, state=options.state, settings=settings)
-        assist(replace(asked, model=options.model))
+        assist(asked)
         return 0
+    for one in ways:
+        require_possible(one)
     from flows.announce import command
     from flows.logs import quieted
     from flows.servers import prefect_api
 
     with prefect_api(pipeline.state):
-        from flows.experiment import ExperimentOptions, run_experiment
+        from flows.experiment import run_experiment
         from flows.runs import outcome_of
         from flows.text import comparison_text, scores_text
 
-        asked = ExperimentOptions(options.root, preset=options.preset, state=options.state, settings=settings)
-        if len(compared) > 1:
+        if compared:
             from flows.comparison import compare_models
 
             with quieted(pipeline.state):
                 found = outcome_of(lambda: compare_models(asked, compared))
             print(comparison_text(found))
-            print(f"next: {command('serve', options.root, pipeline.state)}")
-            return 0
-        with quieted(pipeline.state):
-            results = outcome_of(lambda: run_experiment(replace(asked, model=options.model)))
-    print(f"{scores_text(results)}\n\n{results['reason']}\nreport  {results['report']}")
+        else:
+            with quieted(pipeline.state):
+                results = outcome_of(lambda: run_experiment(asked))
+            print(f"{scores_text(results)}\n\n{results['reason']}\nreport  {results['report']}")
     print(f"next: {command('serve', options.root, pipeline.state)}")
     return 0
+
+
+def _compared(options: argparse.Namespace):
+    """The variants that `--study`, or `--model` with commas, asks to compare; none for one model."""
+    from flows.studies import models_named, study_named
+    from training.ranks import world_size
+
+    if options.study and options.model:
+        raise ValueError(f"--study {options.study} names its models itself: give it without --model")
+    asked = options.study or options.model
+    if asked is None:
+        return ()
+    found = study_named(asked) if options.study else models_named(asked)
+    if len(found) > 1 and world_size() > 1:
+        raise ValueError(
+            f"torchrun trains one model, and {asked} names {len(found)}: compare them without torchrun"
+        )
+    return found if len(found) > 1 else ()
+
+
+def _checked(ways):
+    """The pipeline, where no setting is one that no training can have, whatever the dataset. Raises ValueError."""
+    from flows.pipeline import BuildOptions, resolve
+    from flows.trainings import check
+
+    pipeline = resolve(BuildOptions(ways[0].root, ways[0].preset, state=ways[0].state))
+    for one in ways:
+        check(one.settled(pipeline.config.train))
+    return pipeline
 
 
 def demo(options: argparse.Namespace) -> int:

@@ -29,7 +29,7 @@ from training.frozen import Features, FrozenModel, cached_batches, compute_featu
 from training.models import AvcModel, configure, load
 from training.negatives import Negatives
 from training.optimizer import Average, learning_rate, make_optimizer
-from training.plateau import is_plateau, probe_towers, require_finite
+from training.plateau import has_room, is_plateau, probe_towers, require_finite
 from training.precision import Precision, channels_last, computes_in_bf16, pick_device, require_precision
 from training.progress import BEST, LAST, Clock, Progress, bound, facts_of, read_last
 from training.ranks import Ranks, open_ranks
@@ -110,6 +110,31 @@ def _torch_set(config: TrainConfig) -> Iterator[None]:
         torch.use_deterministic_algorithms(was_deterministic)
 
 
+def clips_for(dataset: Dataset, model: AvcModel, config: TrainConfig) -> tuple[Dataset, Dataset]:
+    """The clips of `train` and `val` that steps of `model` can be cut from.
+
+    Raises ValueError where there are too few to pair, or where the policy finds no pair in them.
+    """
+    view, sampling = model.view, config.sampled_for(model)
+    train_clips, val_clips = (usable(dataset.split(name), view) for name in ("train", "val"))
+    for name, clips in (("train", train_clips), ("val", val_clips)):
+        if (num_videos := len(np.unique(clips.videos))) < 2:
+            raise ValueError(
+                f"split {name!r} has {len(clips)} usable clips of {num_videos} video(s), and "
+                "pairing needs two: build a version of more segments, or give `val` a larger share of them "
+                "(IndexConfig.val_share) in a root of its own"
+            )
+    val = _drawn(val_clips, min(config.validation_clips, len(train_clips), len(val_clips)), config.seed)
+    even = even_plan(val, np.arange(len(val)), config.validation_steps, view)
+    require_pairs(train_clips, Epoch(train_clips, sampling, config.seed, 0), view, config.negatives)
+    require_pairs(val, [even], view, config.negatives)
+    return train_clips, val_clips
+
+
+def _drawn(clips: Dataset, num_clips: int, seed: int) -> Dataset:
+    return clips.take(np.random.default_rng(seed).permutation(len(clips))[:num_clips])
+
+
 class Trainer:
     """One training run: model, optimiser and averaged weights, from the first step to the last."""
 
@@ -124,17 +149,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         model: AvcModel = module.build(self.model_config)
         self.config = replace(config, sampling=config.sampled_for(model))
-        self.train_clips, self.val_clips = (
-            usable(dataset.split(name), model.view) for name in ("train", "val")
-        )
-        for name, clips in (("train", self.train_clips), ("val", self.val_clips)):
-            if (num_videos := len(np.unique(clips.videos))) < 2:
-                raise ValueError(
-                    f"split {name!r} has {len(clips)} usable clips of {num_videos} video(s), and "
-                    "pairing needs two: build a version of more segments, or give `val` a larger share of them "
-                    "(IndexConfig.val_share) in a root of its own"
-                )
-        self._require_pairs()
+        self.train_clips, self.val_clips = clips_for(dataset, model, self.config)
         model.begin()
         learn_sound_statistics(model, self.train_clips)
         model.to(self.device)
@@ -146,16 +161,6 @@ class Trainer:
         encoder = Encoder(model, config.augmentation, self.is_bf16, is_compiled=config.is_compiled)
         self.gradients = Gradients(encoder, config.negatives, ranks)
         self.optimizer = make_optimizer(config.optimizer, model, config.learning_rate, config.weight_decay)
-
-    def _require_pairs(self) -> None:
-        """Raises ValueError where the policy finds no pair in what a split is trained or validated with."""
-        config, view, train_clips = self.config, self.config.sampling.view, self.train_clips
-        val = self._some(self.val_clips)
-        even = even_plan(val, np.arange(len(val)), config.validation_steps, view)
-        require_pairs(
-            train_clips, Epoch(train_clips, config.sampling, config.seed, 0), view, config.negatives
-        )
-        require_pairs(val, [even], view, config.negatives)
 
     def run(self, folder: Path) -> Iterator[dict[str, float]]:
         """Trains until the budget or the patience is spent; validates evenly along it and at its end."""
@@ -295,7 +300,7 @@ class Trainer:
         """The averaged weights' numbers on as many clips of each side; fits their calibration on `val`."""
         model, config = self.average.model, self.config
         metrics = {"is_plateau": float(is_plateau(self.progress.relative_losses, share))}
-        if metrics["is_plateau"] and not self.progress.has_probed:
+        if metrics["is_plateau"] and not self.progress.has_probed and has_room(self._steps_left(share)):
             metrics |= probe_towers(model, self.train_clips, self.val_clips, config.sampling, self.is_bf16)
         for name, clips in (("val", self.val_clips), ("train", self.train_clips)):
             some = self._some(clips)
@@ -310,7 +315,11 @@ class Trainer:
             metrics |= {f"{name}_{key}": value for key, value in numbers.items()}
         return metrics
 
+    def _steps_left(self, share: float) -> float:
+        """How many steps like those so far the budget has left; what a probe takes counts in seconds too."""
+        return self.progress.step * (1 - share) / share
+
     def _some(self, clips: Dataset) -> Dataset:
         """Those of a split that validation looks at: as many of either side."""
         num_clips = min(self.config.validation_clips, len(self.train_clips), len(self.val_clips))
-        return clips.take(np.random.default_rng(self.config.seed).permutation(len(clips))[:num_clips])
+        return _drawn(clips, num_clips, self.config.seed)

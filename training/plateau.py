@@ -29,7 +29,7 @@ PLATEAU_HELP = (
     "normalised over the wrong axis; softmax before a cross-entropy that has one; BatchNorm in the wrong mode; "
     "pairs shuffled by mistake; too few clips, or pictures that don't show what sounds"
 )
-PROBE_STEPS = 60
+PROBE_STEPS = 60  # of each tower; none costs more than one of the training's, which has both
 PROBE_RATE = 3e-3
 SEES_SHARE = 1.5  # of chance: a side with less has learnt nothing of its labels
 
@@ -55,6 +55,15 @@ def require_finite(step: int, rate: float, loss: float, grad_norm: float) -> Non
             f"gradient's norm {grad_norm:g}; take a lower rate (--set learning_rate=...), or look for broken clips. "
             "The best weights so far stay as they are"
         )
+
+
+def has_room(left: float) -> bool:
+    """Whether a probe fits into what is left of a budget, in steps of the training."""
+    wanted = 2 * PROBE_STEPS
+    if left < wanted:
+        told = "no probe of the towers: it takes as long as up to %d steps, and the budget has %d left"
+        log.warning(told, wanted, int(left))
+    return left >= wanted
 
 
 def probe_towers(

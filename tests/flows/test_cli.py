@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import avc_fixtures as shards
 import pytest
 from real_servers import REPOSITORY
 
@@ -20,7 +21,7 @@ OPTIONS = {
     "build": BUILD,
     "plan": BUILD | {"--json"},
     # --set: which checkpoint a trunk or a curriculum begins from is a path, and no preset can know it.
-    "train": {"--root", "--preset", "--model", "--set", "--state"},
+    "train": {"--root", "--preset", "--model", "--study", "--set", "--state"},
     "status": {"--root", "--state", "--json"},
     "doctor": {"--state", "--json"},
     "verify": {"--root", "--state", "--rebuild", "--compute", "--json"},
@@ -67,7 +68,7 @@ def test_ids_may_begin_with_a_dash(arguments):
     assert (options.root, options.video_ids) == ("r", ["-NoSoundT04", "--two", "plain"])
 
 
-@pytest.mark.parametrize("arguments", [[], ["--model", "negatives"], ["--model", "many_to_many"]])
+@pytest.mark.parametrize("arguments", [[], ["--study", "negatives"], ["--model", "many_to_many"]])
 def test_a_wrong_setting_of_a_model_is_told_before_anything_starts(tmp_path, capsys, arguments):
     exit_code = main(
         ["train", "--root", str(tmp_path), "--preset", "demo", *arguments, "--set", "model.widht=8"]
@@ -75,6 +76,42 @@ def test_a_wrong_setting_of_a_model_is_told_before_anything_starts(tmp_path, cap
 
     assert exit_code == 2 and " has no setting widht; it has " in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.db"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--model", "sync"], "sync needs more than profile 'small': frame_rate_hz 1.0 instead of 25"),
+        (
+            ["--model", "contrastive/large"],
+            "contrastive/large needs more than profile 'small': frame_short_side_px 128",
+        ),
+        (["--model", "contrastive,l3/paper"], "l3/paper needs more than profile 'small': "),
+        (
+            ["--study", "frame-difference"],
+            "contrastive/motion needs more than profile 'small': frame_rate_hz 1.0 < 4.0",
+        ),
+        (["--set", "judged_on=Bagpipes"], "no label or category 'Bagpipes'"),
+        (["--set", "negatives=same_class"], "no two steps that don't match by same_class"),
+    ],
+)
+def test_what_a_version_can_t_be_trained_to_is_told_before_anything_starts(tmp_path, capsys, arguments, told):
+    clips = shards.corresponding({"train": 4, "val": 4, "eval": 4}, num_kinds=4)
+    shards.write_dataset(tmp_path, clips)
+
+    exit_code = main(["train", "--root", str(tmp_path), "--preset", "demo", *arguments])
+
+    said = capsys.readouterr().err.strip()
+    assert exit_code == 2 and said.startswith("mcgurk train: ") and told in said
+    assert len(said.splitlines()) == 1
+    assert not list(tmp_path.rglob("*.db")), "no server was started and no run begun"
+
+
+def test_a_version_of_too_few_clips_is_told_before_anything_starts(tmp_path, capsys):
+    shards.write_dataset(tmp_path, shards.corresponding({"train": 6, "val": 1, "eval": 4}))
+
+    assert main(["train", "--root", str(tmp_path), "--preset", "demo"]) == 2
+    assert "is too little to train on: val has 1 of 2 videos that are needed" in capsys.readouterr().err
 
 
 def test_help_pays_for_no_heavy_import():

@@ -15,7 +15,8 @@ from real_servers import answering, tracking_server
 
 from flows import comparison
 from flows.comparison import compare_models
-from flows.experiment import ExperimentOptions, prepare, run_experiment
+from flows.experiment import run_experiment
+from flows.preparation import ExperimentOptions, prepare
 from flows.studies import Variant
 from schemas.manifest import write_text
 from schemas.shard import latest_digest

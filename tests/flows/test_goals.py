@@ -16,8 +16,9 @@ pytestmark = pytest.mark.slow
 def learnt(root, monkeypatch, corpus: CorpusConfig, steps: int, seeds=(0,)) -> list[dict]:
     """The evaluations of models that were trained on `corpus`, one a seed."""
     from flows.dataset import build_dataset
-    from flows.experiment import ExperimentOptions, run_experiment
+    from flows.experiment import run_experiment
     from flows.pipeline import BuildOptions
+    from flows.preparation import ExperimentOptions
 
     config = dataclasses.replace(presets.demo(), corpus=corpus, train=TrainSettings(steps=steps))
     monkeypatch.setitem(presets.PRESETS, "goal", lambda: config)

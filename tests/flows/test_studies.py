@@ -9,9 +9,10 @@ import pytest
 
 from flows.categories import thinned, with_labels
 from flows.presets import TrainSettings
-from flows.studies import STUDIES, variants
+from flows.studies import STUDIES, models_named, study_named
 from flows.trainings import planned
 from flows.verbs import train
+from training.models import load, names
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def dataset(tmp_path_factory):
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_every_study_compares_things_that_are_there(study):
-    compared = variants(study)
+    compared = study_named(study)
 
     assert len({one.name for one in compared}) == len(compared) >= 2
     for one in compared:
@@ -31,16 +32,26 @@ def test_every_study_compares_things_that_are_there(study):
 
 
 def test_models_presets_and_categories_are_variants_too():
-    assert [one.model for one in variants("l3,contrastive/deep")] == ["l3", "contrastive/deep"]
-    everything, chosen = variants("categories:Guitar+Dog")
+    assert [one.model for one in models_named("l3,contrastive/deep")] == ["l3", "contrastive/deep"]
+    everything, chosen = study_named("categories:Guitar+Dog")
     assert chosen.settings == {"trained_on": ("Guitar", "Dog"), "judged_on": ("Guitar", "Dog")}
     assert everything.settings == {"judged_on": ("Guitar", "Dog")}
     with pytest.raises(ValueError, match=r"contrastive has no preset 'huge'; there are small, residual"):
-        variants("contrastive/huge")
+        models_named("contrastive/huge")
     with pytest.raises(
-        ValueError, match=r"no model 'learning_curve'; there are .*; studies are .*learning-curve"
+        ValueError, match=r"no study 'learning_curve'; there are .*learning-curve.*categories:"
     ):
-        variants("learning_curve")
+        study_named("learning_curve")
+    for study in ("learning-curve", "categories:Dog"):
+        with pytest.raises(ValueError, match=f"that is a study, which is asked for by --study {study}"):
+            models_named(study)
+
+
+def test_no_model_no_preset_of_a_model_and_no_study_have_one_name():
+    presets = {preset for name in names() for preset in getattr(load(name), "PRESETS", {})}
+
+    assert not set(names()) & presets and not set(STUDIES) & (presets | set(names()))
+    assert [one.model for one in models_named("transfer")] == ["transfer"], "the model, which is registered"
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
@@ -49,7 +60,7 @@ def test_torchrun_of_a_comparison_is_refused_by_every_rank(tmp_path, monkeypatch
     monkeypatch.setenv("RANK", rank)
 
     with pytest.raises(ValueError, match="torchrun trains one model, and l3,ave names 2"):
-        train(Namespace(root=str(tmp_path), model="l3,ave", preset=None, set=(), state=None))
+        train(Namespace(root=str(tmp_path), model="l3,ave", study=None, preset=None, set=(), state=None))
 
 
 def test_labels_choose_clips_of_the_splits_that_are_named(dataset):
@@ -70,7 +81,7 @@ def test_a_share_of_the_clips_is_part_of_a_larger_one(dataset):
 
 
 def test_labels_without_a_table_are_names_already(tmp_path):
-    from flows.experiment import ExperimentOptions, prepare
+    from flows.preparation import ExperimentOptions, prepare
 
     shards.write_dataset(tmp_path, shards.corresponding({"train": 6, "val": 6, "eval": 6}, num_kinds=3))
     asked = ExperimentOptions(str(tmp_path), preset="demo", settings={"judged_on": ["/kind/1"]})
@@ -84,7 +95,7 @@ def test_labels_without_a_table_are_names_already(tmp_path):
 
 def test_a_version_with_too_little_to_judge_by_is_refused_before_it_is_trained_on(tmp_path):
     from flows.evaluation import require_judges
-    from flows.experiment import ExperimentOptions, prepare
+    from flows.preparation import ExperimentOptions, prepare
 
     shards.write_dataset(tmp_path, shards.corresponding({"train": 6, "val": 4, "eval": 2}))
     experiment = prepare(ExperimentOptions(str(tmp_path), preset="demo"))

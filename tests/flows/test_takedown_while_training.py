@@ -3,8 +3,9 @@
 import pytest
 from roots import Root, write_clips
 
-from flows.experiment import Experiment, _require_version
+from flows.experiment import _require_version
 from flows.pipeline import BuildOptions, resolve
+from flows.preparation import Experiment
 from schemas.manifest import write_text
 from schemas.shard import read_version
 from training.tracking import RunSpec, Store, VersionSource, experiment_run
@@ -21,7 +22,7 @@ def test_a_run_on_a_version_that_was_taken_down_stops_and_leaves_no_page(tmp_pat
     source = VersionSource(version.digest, str(root.path))
 
     with experiment_run(experiment.store, RunSpec("run", {}, source, {})) as run:
-        page = experiment.folder(run) / "report.html"
+        page = experiment.folder(run.run_id) / "report.html"
         write_text(page, "<h1>t</h1>")
         _require_version(experiment, run)
         stood = page.is_file()

@@ -102,7 +102,7 @@ def test_negatives_that_are_asked_for_go_before_the_models_own(dataset):
 
 
 def test_a_comparisons_seeds_go_before_what_is_set():
-    from flows.experiment import ExperimentOptions
+    from flows.preparation import ExperimentOptions
 
     asked = ExperimentOptions("root", seed=2, settings={"seed": 7, "steps": 50, "patience": 3})
 

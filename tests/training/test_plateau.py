@@ -1,6 +1,7 @@
 """A training that learns nothing: it is said, with what to check and which tower does not see."""
 
 import logging
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -61,12 +62,26 @@ def test_no_probe_without_labels(blindfolded, caplog):
 def test_a_training_that_stands_still_probes_once(dataset, tmp_path, monkeypatch):
     from training import plateau
 
-    monkeypatch.setattr(plateau, "PROBE_STEPS", 2)
+    monkeypatch.setattr(plateau, "PROBE_STEPS", 1)  # as many as a run of four steps has room for
 
     told = list(train(dataset, "contrastive", TINY, replace(SHORT_RUN, learning_rate=0.0), tmp_path))
 
     assert [m["step"] for m in told if m.get("is_plateau")] == [2, 4]
     assert [m["step"] for m in told if "probe_image" in m] == [2]
+
+
+@pytest.mark.parametrize("budget", [{"steps": 4, "seconds": None}, {"steps": None, "seconds": 3.0}])
+def test_a_probe_that_the_budget_has_no_room_for_is_left_out(dataset, tmp_path, caplog, budget):
+    run, begin = replace(SHORT_RUN, learning_rate=0.0, num_threads=1, **budget), time.monotonic()
+
+    with caplog.at_level(logging.WARNING):
+        told = list(train(dataset, "contrastive", TINY, run, tmp_path))
+
+    assert any(metrics.get("is_plateau") for metrics in told)
+    assert not any("probe_image" in metrics for metrics in told)
+    assert "no probe of the towers: it takes as long as up to 120 steps, and the budget has" in caplog.text
+    if budget["seconds"]:
+        assert time.monotonic() - begin < 3 * budget["seconds"] + 5, "validations and imports, and no probe"
 
 
 def test_a_training_that_diverges_ends_and_leaves_the_best_weights_as_they_were(dataset, tmp_path):

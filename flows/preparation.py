@@ -1,0 +1,129 @@
+"""An experiment before it runs: what is asked for, on which clips, and whether it can be had. Without Prefect."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from flows.categories import thinned, with_labels
+from flows.evaluation import require_judges
+from flows.pipeline import BuildOptions, Pipeline, resolve
+from flows.presets import TrainSettings
+from flows.settings import setting
+from flows.trainable import missing_to_train
+from flows.trainings import own_training, planned
+from schemas.manifest import digest_of
+from schemas.shard import Version, read_exclusions, read_version
+from tasks.labels import machine_ids
+from training.checkpoint import ResumeError
+from training.data import Dataset, open_dataset
+from training.loop import clips_for
+from training.models import load
+from training.store import Store
+
+RUN_NAME = 12  # characters of the run's id
+LEAVING_S = 60.0  # more than it takes to leave a run that can't be gone on with
+
+
+@dataclass(frozen=True)
+class ExperimentOptions:
+    """What a user asks of an experiment; what is None comes from the root's preset."""
+
+    root: str
+    dataset_version: str | None = None  # None: the latest
+    preset: str | None = None
+    model: str | None = None
+    seconds: float | None = None
+    steps: int | None = None  # instead of seconds
+    seed: int | None = None
+    state: str | None = None
+    with_media: bool | None = None  # None: only what the studio generated goes into pages
+    settings: Mapping[str, Any] = field(default_factory=dict)  # others of `presets.TrainSettings`
+    is_offered: bool = True  # for registration and promotion
+
+    def settled(self, usual: TrainSettings) -> TrainSettings:
+        """The root's settings with those that were asked for: by name, before `settings`."""
+        asked = {name: getattr(self, name) for name in ("model", "seconds", "steps", "seed")}
+        given = {name: value for name, value in asked.items() if value is not None}
+        others = {name: setting(name, value) for name, value in self.settings.items()}
+        return replace(usual, **(others | given))
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment that is about to run."""
+
+    pipeline: Pipeline
+    version: Version
+    store: Store
+    with_media: bool
+    exclude: frozenset[str] = frozenset()  # the version's exclusion list
+    is_offered: bool = True
+
+    def dataset(self) -> Dataset:
+        """The version without what its list excludes, and of the rest what the settings choose."""
+        dataset, settings = (
+            open_dataset(self.pipeline.root, self.version, self.exclude),
+            self.pipeline.config.train,
+        )
+        for chosen, splits in ((settings.trained_on, ("train", "val")), (settings.judged_on, ("eval",))):
+            if chosen:
+                dataset = with_labels(dataset, self._mids(chosen, dataset), splits)
+        return dataset if settings.clips_share == 1.0 else thinned(dataset, settings.clips_share)
+
+    def _mids(self, chosen: Sequence[str], dataset: Dataset) -> frozenset[str]:
+        """The labels that names stand for; where no table names a dataset's labels, they are names already."""
+        others = set(dataset.clips.names["labels"].combine_chunks().flatten().unique().to_pylist())
+        return machine_ids(chosen, self.pipeline.labels, self.pipeline.ontology, others)
+
+    @property
+    def own_training(self) -> dict[str, Any]:
+        """What the model's training has otherwise than others'."""
+        return own_training(self.pipeline.config.train.model.partition("/")[0])
+
+    @property
+    def identity(self) -> str:
+        """The digest of all that the result depends on: the same command goes on with the same training."""
+        return digest_of(self.version.digest, sorted(self.exclude), self.pipeline.config.train)
+
+    def folder(self, run_id: str) -> Path:
+        """Where checkpoint, results and report of one run go."""
+        return self.pipeline.here / "reports" / run_id[:RUN_NAME]
+
+
+def prepare(options: ExperimentOptions) -> Experiment:
+    """The experiment that `options` ask for. Raises ValueError for a version or a model that is not there."""
+    pipeline = resolve(BuildOptions(options.root, options.preset, state=options.state))
+    settings = options.settled(pipeline.config.train)
+    pipeline = replace(pipeline, config=replace(pipeline.config, train=settings))
+    version = read_version(pipeline.root, options.dataset_version)
+    store = Store.of(pipeline.here)
+    with_media = pipeline.is_studio if options.with_media is None else options.with_media
+    excluded = read_exclusions(pipeline.root, version.digest)
+    return Experiment(pipeline, version, store, with_media, excluded, options.is_offered)
+
+
+def require_possible(options: ExperimentOptions) -> None:
+    """Raises ValueError, before anything starts, where the experiment that `options` ask for can't be had."""
+    experiment = prepare(options)
+    if missing := missing_to_train(experiment.pipeline.root, experiment.version):
+        raise ValueError(f"version {experiment.version.digest[:12]} is too little to train on: {missing}")
+    training = planned(experiment.dataset(), experiment.pipeline.config.train)
+    needs = load(training.model).needs(training.model_config)
+    needs.check(experiment.version.profile, experiment.pipeline.config.train.model)
+    clips_for(training.dataset, training.untrained, training.config)
+    require_judges(experiment, training)
+
+
+def assist(options: ExperimentOptions) -> None:
+    """What a rank of a training under torchrun does that is not the first: it trains, and nothing else."""
+    experiment = prepare(options)
+    training = planned(experiment.dataset(), experiment.pipeline.config.train)
+    try:
+        for _ in training.steps(Path()):  # the first rank says where checkpoints lie
+            pass
+    except ResumeError:
+        # The first rank leaves that run, and ends. Torchrun would kill it in the middle of that if this one was first.
+        time.sleep(LEAVING_S)
+        raise
