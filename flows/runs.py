@@ -102,8 +102,11 @@ def processes_of(state: Path) -> dict[str, Identity]:
 
 def take_over(state: Path) -> None:
     """Before work begins on a root: has dead runs reported, and ends those that were declared dead and hold leases."""
-    report_dead(state)
-    end_declared_dead(state)
+    try:
+        report_dead(state)
+        end_declared_dead(state)
+    except UNREACHABLE as error:  # leases keep the order all the same
+        log.info("Prefect's server does not answer now: %s", error)
 
 
 def report_dead(state: Path) -> list[str]:
