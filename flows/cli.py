@@ -114,6 +114,7 @@ OPTIONS: dict[str, dict] = {
         "metavar": "URL",
         "help": "other addresses whose pages may use Prefect's API, such as that of a proxy before it",
     },
+    "--mlflow-login": {"action": "store_true", "help": "have MLflow ask for the login that Prefect asks for"},
 }
 WATCHED = ("demo", "build", "train", "verify", "forget", "serve", "deploy")  # start processes, or write long
 BUILD_OPTIONS = (
@@ -266,7 +267,7 @@ VERBS: dict[str, Verb] = {
     "serve": Verb(
         "Prefect with our deployments, a worker and MLflow, for one machine",
         "mcgurk serve --root data",
-        ("--root", "--state", "--origin"),
+        ("--root", "--state", "--origin", "--mlflow-login"),
         verbs.serve,
     ),
     "deploy": Verb(

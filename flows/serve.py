@@ -35,10 +35,19 @@ class Addresses:
         return self.prefect_api.removesuffix("/api")
 
 
-def serve(root: Path, state: Path, origins: Sequence[str] = ()) -> int:
+@dataclass(frozen=True)
+class Doors:
+    """Who is let in besides the pages of the servers themselves, and who is asked for a login."""
+
+    origins: tuple[str, ...] = ()  # whose pages may use Prefect's API
+    mlflow_login: bool = False
+
+
+def serve(root: Path, state: Path, doors: Doors) -> int:
     """Serves a local root until it is interrupted. Raises RuntimeError where the state folder is served already."""
-    with serving(root, state, origins) as addresses:
-        print(f"Prefect  {addresses.prefect}\nlogin    {addresses.login}\nMLflow   {addresses.mlflow}")
+    with serving(root, state, doors) as addresses:
+        same = "  (the same login)" if doors.mlflow_login else ""
+        print(f"Prefect  {addresses.prefect}\nlogin    {addresses.login}\nMLflow   {addresses.mlflow}{same}")
         print(
             "Deployments: build-dataset/hourly, run-experiment/on-new-version. Ctrl-C stops all.", flush=True
         )
@@ -47,19 +56,19 @@ def serve(root: Path, state: Path, origins: Sequence[str] = ()) -> int:
 
 
 @contextmanager
-def serving(root: Path, state: Path, origins: Sequence[str] = ()) -> Iterator[Addresses]:
+def serving(root: Path, state: Path, doors: Doors) -> Iterator[Addresses]:
     """Both servers and a worker that serves our deployments; on free ports where the usual ones are taken.
 
     What another `serve` left when it was killed is ended first. Raises HeldError where another serves this folder.
     """
     with ExitStack() as stack:
         stack.enter_context(alone(state, SERVE, "serves this state folder"))
-        api = _entered(stack, PREFECT_PORT, lambda port: prefect_api(state, port, origins))
+        api = _entered(stack, PREFECT_PORT, lambda port: prefect_api(state, port, doors.origins))
         from flows.deployments import deploy  # Prefect reads its settings when it is imported
 
         stack.enter_context(_reporting(state))
         deploy(str(root))
-        mlflow = _entered(stack, MLFLOW_PORT, lambda port: _worker_and_mlflow(root, state, port))
+        mlflow = _entered(stack, MLFLOW_PORT, lambda port: _worker_and_mlflow(root, state, port, doors))
         yield Addresses(api, mlflow, login(state))
 
 
@@ -74,8 +83,9 @@ def _entered(stack: ExitStack, usual: int, servers: Callable[[int], AbstractCont
     return stack.enter_context(servers(free_port()))
 
 
-def _worker_and_mlflow(root: Path, state: Path, port: int) -> AbstractContextManager[str]:
-    services = [mlflow_service(root, state, port), worker_service(state)]
+def _worker_and_mlflow(root: Path, state: Path, port: int, doors: Doors) -> AbstractContextManager[str]:
+    mlflow = mlflow_service(root, state, port, with_login=doors.mlflow_login)
+    services = [mlflow, worker_service(state)]
     return kept(state / SERVE, services, f"http://127.0.0.1:{port}")
 
 

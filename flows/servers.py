@@ -15,6 +15,7 @@ from pathlib import Path
 
 from flows.environment import changed
 from flows.keeper import Service, address_in, await_health, end_group, kept, running_in, start
+from schemas.manifest import write_text
 from training.store import relocate
 
 PREFECT = "prefect"  # the folder under the state folder: database, login, keeper
@@ -179,8 +180,8 @@ def _send_what_waits() -> None:
         service.drain_all(timeout=DRAIN_S)
 
 
-def mlflow_service(root: Path, state: Path, port: int) -> Service:
-    """An MLflow server over the runs of `root`, which answers to its own names only."""
+def mlflow_service(root: Path, state: Path, port: int, *, with_login: bool = False) -> Service:
+    """An MLflow server over the runs of `root`, which answers to its own names only; with Prefect's login if asked."""
     runs = root / "mlruns"
     runs.mkdir(parents=True, exist_ok=True)
     relocate(runs / "mlflow.db")
@@ -190,8 +191,28 @@ def mlflow_service(root: Path, state: Path, port: int) -> Service:
     command += ["--allowed-hosts", f"127.0.0.1:{port},localhost:{port}"]
     # Eight processes of 240 MB, for jobs that nobody gives it.
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    if with_login:
+        command += ["--app-name", "basic-auth"]
+        environment |= _mlflow_login(state)
     log, health = str(state / "logs" / "mlflow.log"), f"http://127.0.0.1:{port}/health"
     return Service("MLflow", tuple(command), log, health, environment)
+
+
+def _mlflow_login(state: Path) -> dict[str, str]:
+    """What MLflow's login needs. It keeps its users in a database, whose first is that of `login`."""
+    user, _, password = login(state).partition(":")
+    folder = state / "mlflow"
+    write_text(
+        folder / "login.ini",
+        f"[mlflow]\ndefault_permission = NO_PERMISSIONS\nadmin_username = {user}\n"
+        f"database_uri = sqlite:///{folder / 'users.db'}\n"
+        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n",
+    )
+    return {
+        "MLFLOW_AUTH_CONFIG_PATH": str(folder / "login.ini"),
+        "MLFLOW_AUTH_ADMIN_PASSWORD": password,
+        "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_urlsafe(32),
+    }
 
 
 @contextmanager

@@ -219,13 +219,15 @@ def demo(options: argparse.Namespace) -> int:
 def serve(options: argparse.Namespace) -> int:
     """Serves until it is interrupted."""
     from flows.pipeline import state_folder
+    from flows.serve import Doors
     from flows.serve import serve as run_servers
     from schemas.storage import is_local, open_root
 
     root = open_root(options.root)
     if not is_local(root):
         raise ValueError(f"--root {options.root}: MLflow's database needs a disk: serve a local folder")
-    return run_servers(root, state_folder(root, options.state), options.origin)
+    doors = Doors(tuple(options.origin), options.mlflow_login)
+    return run_servers(root, state_folder(root, options.state), doors)
 
 
 def deploy(options: argparse.Namespace) -> int:

@@ -27,7 +27,7 @@ OPTIONS = {
     "verify": {"--root", "--state", "--rebuild", "--compute", "--json"},
     "prune": {"--root", "--state"},
     "forget": {"video_ids", "--root", "--state"},
-    "serve": {"--root", "--state", "--origin"},
+    "serve": {"--root", "--state", "--origin", "--mlflow-login"},
     "deploy": {"--root"},
 }
 

@@ -1,128 +1,78 @@
-"""The deployments on real servers: schedules create runs, Retry redoes the failed stage only, versions trigger."""
+"""The deployments on real servers: schedules create runs, a version triggers a training, foreign names are refused."""
 
-import json
-import os
+import urllib.error
 import urllib.request
-from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import timecode
-from real_servers import wait_for
-from timecode import Recipe
+from real_servers import Api, answered, serving, wait_for
+from roots import write_clips
+
+IDS = [f"clip{n:02d}" for n in range(6)]
+FINAL = ("Completed", "Failed", "Crashed")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """Prefect, a worker with our deployments and MLflow over an empty root: (root, address of the API)."""
-    from flows.serve import serving
-
-    before = dict(os.environ)
-    for name in [name for name in os.environ if name.startswith("PREFECT_")]:
-        del os.environ[name]  # a server of its own, not the session's
-    os.environ["PREFECT_WORKER_QUERY_SECONDS"] = "1"
-    root = tmp_path_factory.mktemp("served") / "root"
-    try:
-        with serving(root, root / "state") as addresses:
-            yield root, addresses
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+def served(tmp_path_factory) -> Iterator[tuple[Path, Api]]:
+    """`mcgurk serve` over an empty root."""
+    folder = tmp_path_factory.mktemp("served")
+    with serving(folder / "root", folder / "output") as (_, api):
+        yield folder / "root", api
 
 
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory) -> Path:
-    """Six clips of one's own, and a list of them."""
-    folder = tmp_path_factory.mktemp("clips")
-    ids = [f"clip{n:07d}" for n in range(6)]
-    for n, video_id in enumerate(ids):
-        timecode.write(folder / f"{video_id}.mp4", Recipe(seconds=3 + n / 10, frame_rate=10))
-    rows = "".join(f'{video_id}, 0.000, 3.000, "/m/09x0r"\n' for video_id in ids)
-    (folder / "list.csv").write_text(rows)
-    return folder
+def test_schedules_create_runs(served):
+    _, api = served
 
-
-def ask(api: str, path: str, body: dict | None = None):
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"{api}{path}", data, {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
-
-
-def flow_runs(api: str, deployment: str) -> list[dict]:
-    return ask(api, "/flow_runs/filter", {"deployments": {"name": {"any_": [deployment]}}})
-
-
-def ended(api: str, run_id: str, run_count: int) -> dict | None:
-    run = ask(api, f"/flow_runs/{run_id}")
-    is_over = run["state_type"] in ("COMPLETED", "FAILED", "CRASHED") and run["run_count"] == run_count
-    return run if is_over else None
-
-
-def test_schedules_create_runs(server):
-    _, addresses = server
-
-    runs = wait_for(lambda: flow_runs(addresses.prefect_api, "hourly"), "an hourly run")
+    runs = wait_for(lambda: api.runs("hourly"), "an hourly run")
 
     assert {run["state_type"] for run in runs} == {"SCHEDULED"}
     assert all(run["auto_scheduled"] for run in runs)
     assert {run["expected_start_time"][14:16] for run in runs} == {"17"}  # minutes past the hour
 
 
-def test_retry_redoes_the_failed_stage_only_and_a_version_triggers_training(server, clips):
-    root, addresses = server
-    api = addresses.prefect_api
-    (root / "features").parent.mkdir(parents=True, exist_ok=True)
-    (root / "features").write_text("not a folder: the machine is broken here")
-    (deployment,) = ask(api, "/deployments/filter", {"deployments": {"name": {"any_": ["hourly"]}}})
-    options = {
-        "root": str(root),
-        "preset": "small",
-        "segments": [str(clips / "list.csv")],
-        "compute": "threads",
+def test_no_folder_of_ours_heads_the_path_of_a_flow(served):
+    """Where one does, Dask's workers take its modules for the standard library's."""
+    _, api = served
+
+    deployments = api.ask("/deployments/filter", {})
+
+    assert {one["entrypoint"] for one in deployments} == {
+        "flows.dataset.build_dataset",
+        "flows.experiment.run_experiment",
     }
-    parameters = {"options": {**options, "source": f"folder:{clips}"}}
-
-    run = ask(api, f"/deployments/{deployment['id']}/create_flow_run", {"parameters": parameters})
-    failed = wait_for(lambda: ended(api, run["id"], 1), "the failed build")
-    before = {path: path.stat().st_mtime_ns for path in (root / "clips").rglob("*.*")}
-    (root / "features").unlink()
-    retry(run["id"])
-    again = wait_for(lambda: ended(api, run["id"], 2), "the retried build")
-
-    assert (failed["state_type"], again["state_type"]) == ("FAILED", "COMPLETED")
-    stages = Counter(
-        one["name"].rsplit("-", 1)[0]
-        for one in ask(api, "/task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
+    assert all(not one["pull_steps"] for one in deployments)
+    assert all(
+        one["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30" for one in deployments
     )
-    assert stages["download"] == stages["validate-clips"] == 1
-    assert stages["extract"] == 2  # it failed, and was done
-    assert {path: path.stat().st_mtime_ns for path in (root / "clips").rglob("*.*")} == before
-
-    (started,) = wait_for(
-        lambda: flow_runs(api, "on-new-version"), "the experiment that the version triggers"
-    )
-    digest = json.loads((root / "versions" / "latest.json").read_text())["digest"]
-    assert started["parameters"]["options"] == {"root": str(root), "dataset_version": digest}
+    assert all(one["global_concurrency_limit"] is None for one in deployments)  # its lease could be lost
 
 
-def retry(run_id: str) -> None:
-    """As `prefect flow-run retry` does it for a run of a deployment."""
-    from flows.serve import REPOSITORY
-    from flows.servers import prefect_cli
+def test_a_build_of_a_worker_uses_the_compute_that_is_shipped(served, tmp_path):
+    root, api = served
+    (path,) = write_clips(tmp_path, IDS)
+    asked = {"root": str(root), "preset": "small", "segments": [str(path)], "source": f"folder:{tmp_path}"}
 
-    prefect_cli(["flow-run", "retry", run_id], REPOSITORY)
+    run = api.begin("hourly", {"options": asked})
+    wait_for(lambda: api.state_of(run)[0] in FINAL, "the build")
+
+    assert api.state_of(run)[0] == "Completed", api.state_of(run)
+    assert (root / "versions" / "latest.json").is_file()
 
 
-def test_mlflow_answers(server):
-    _, addresses = server
+def test_mlflow_answers_to_its_own_names_only(served):
+    root, _ = served
+    address = (root.parent / "output").read_text().partition("MLflow   ")[2].split()[0]
 
-    with urllib.request.urlopen(f"{addresses.mlflow}/health", timeout=30) as answer:
+    with answered(urllib.request.Request(f"{address}/health")) as answer:
         assert answer.read() == b"OK"
+    foreign = urllib.request.Request(f"{address}/", headers={"Host": "10.evil.example"})
+    with pytest.raises(urllib.error.HTTPError, match="403"), answered(foreign):
+        pass
 
 
-def test_the_server_logs_no_traceback(server):
-    root, _ = server
+def test_the_server_logs_no_traceback(served):
+    root, _ = served
 
     log = (root / "state" / "logs" / "prefect.log").read_text()
 
