@@ -84,6 +84,12 @@ OPTIONS: dict[str, dict] = {
         "help": "fetch media again that were not kept, where other code, tools or another preset need them",
     },
     "--strict": {"action": "store_true", "help": "stop at a malformed line of a list"},
+    "--growth": {
+        "type": float,
+        "metavar": "SHARE",
+        "help": "a served root is trained on when its version has grown by this share since the last one that was "
+        "trained on (default 0.2), or after a week",
+    },
     "--with-media": {"action": "store_true", "help": "embed some frames and sounds in the data card"},
     "--model": {
         "metavar": "M",
@@ -119,7 +125,8 @@ OPTIONS: dict[str, dict] = {
 WATCHED = ("demo", "build", "train", "verify", "forget", "serve", "deploy")  # start processes, or write long
 BUILD_OPTIONS = (
     "--root", "--preset", "--segments", "--labels", "--per-class", "--sample", "--source", "--window", "--from",
-    "--only", "--parts", "--compute", "--state", "--refetch", "--strict", "--with-media",
+    "--only", "--parts", "--compute", "--state", "--refetch", "--strict", "--growth",
+    "--with-media",
 )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from prefect.states import Completed
 from flows.checks import check
 from flows.compute import Map, open_compute
 from flows.credentials import secrets_of
+from flows.due import GROWTH, why_due
 from flows.forget import finish_takedowns
 from flows.memory import remember
 from flows.options import BuildOptions
@@ -23,8 +24,8 @@ from flows.pipeline import (
     resolve,
     stages_asked,
 )
-from flows.runs import UNREACHABLE, is_scheduled, noted, returned, take_over
-from schemas.shard import latest_digest, read_version
+from flows.runs import UNREACHABLE, is_scheduled, is_waiting, noted, returned, take_over
+from schemas.shard import Version, latest_digest, read_version
 from tasks import download, extract, funnel, index, keeping, pack, publish, templates, validate
 from tasks.card import has_media, write_card
 from tasks.download import Day
@@ -41,6 +42,8 @@ log = logging.getLogger(__name__)
 GATHERING = ("download", "validate-clips", "extract")
 MB, GB = 1e6, 1e9
 NEW_VERSION = "mcgurk.dataset-version.created"
+TRAINING_DUE = "mcgurk.training.due"  # fires the deployment TRAINING of prefect.yaml
+TRAINING = "on-new-version"
 # Who builds the same root waits for a group of parts at most; those after `clips` change the same files.
 LEASES = {
     "index": "segments",
@@ -87,10 +90,26 @@ def _build(pipeline: Pipeline) -> str:
     finally:
         _show_funnel(pipeline)
     digest = latest_digest(pipeline.root) or ""
-    if digest != before and read_version(pipeline.root).shards:
-        resource = {"prefect.resource.id": f"mcgurk.dataset.{digest}", "prefect.resource.name": digest[:12]}
-        emit_event(NEW_VERSION, resource=resource, payload={"digest": digest, "root": str(pipeline.root)})
+    if digest:
+        _tell(pipeline, read_version(pipeline.root, digest), is_new=digest != before)
     return digest
+
+
+def _tell(pipeline: Pipeline, version: Version, *, is_new: bool) -> None:
+    """Tells Prefect of a new version, and where a training of this root is due and none waits, of that."""
+    root = str(pipeline.root)
+    resource = {"prefect.resource.id": f"mcgurk.dataset.{version.digest}", "mcgurk.root": root}
+    facts = {"digest": version.digest, "root": root}
+    if is_new and version.shards:
+        emit_event(NEW_VERSION, resource=resource, payload=facts)
+    growth = pipeline.options.growth or GROWTH
+    why = why_due(pipeline.root, pipeline.state, version, growth, pipeline.now)
+    try:
+        if why and not is_waiting(TRAINING, root):
+            log.info("a training is due: %s", why)
+            emit_event(TRAINING_DUE, resource=resource, payload={**facts, "why": why})
+    except UNREACHABLE as error:  # the next build asks again
+        log.warning("a training is due (%s), and Prefect's server was not told: %s", why, error)
 
 
 def _index(pipeline: Pipeline, map_items: Map) -> None:

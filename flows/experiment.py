@@ -5,6 +5,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
+from prefect.states import Completed
 
 from flows.begun import Note, begun
+from flows.due import recorded, why_done
 from flows.evaluation import REPORT, evaluate, measured, require_judges
 from flows.preparation import Experiment, ExperimentOptions, prepare
 from flows.runs import noted, returned, take_over
@@ -39,15 +42,27 @@ EVERY_S = 5.0  # between two lines about a training
 
 
 @flow(name="run-experiment", persist_result=False)
-def run_experiment(options: ExperimentOptions) -> dict[str, Any]:
-    """Trains and evaluates on one dataset version; returns results, report and the gate's verdict."""
+def run_experiment(options: ExperimentOptions) -> Any:
+    """Trains and evaluates on one dataset version; returns results, report and the gate's verdict.
+
+    With `only_new` it ends at once, as `Skipped`, where the newest version was trained on already.
+    """
     experiment = prepare(options)
-    # Marked, so that `prune` leaves the version alone; the mark ends with this process.
-    state = experiment.pipeline.state
+    state, version = experiment.pipeline.state, experiment.version
+    if options.only_new and (done := why_done(state, version)):
+        log.info("%s", done)
+        return Completed(name="Skipped", message=done)
     take_over(state)
-    with noted(state), training_mark(state, experiment.version.digest):
-        read_version(experiment.pipeline.root, experiment.version.digest)
+    # Marked, so that `prune` leaves the version alone; the mark ends with this process.
+    with noted(state), training_mark(state, version.digest), _recorded(experiment):
+        read_version(experiment.pipeline.root, version.digest)
         return returned(_run(experiment))
+
+
+def _recorded(experiment: Experiment) -> AbstractContextManager[None]:
+    """Keeps that a version is trained on, unless the training is one of a comparison."""
+    is_offered = experiment.is_offered
+    return recorded(experiment.pipeline.state, experiment.version) if is_offered else nullcontext()
 
 
 def _run(experiment: Experiment) -> dict[str, Any]:

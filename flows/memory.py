@@ -16,7 +16,7 @@ from schemas.storage import is_local, open_root
 REMEMBERED = "build.json"
 OWNER = "root.json"  # in a state folder outside of its root: whose it is
 CHOICE = ("labels", "per_class", "sample")  # one choice: who names a part of it names all of it
-KEPT = ("preset", "source", "window", *CHOICE)
+KEPT = ("preset", "source", "window", "growth", *CHOICE)
 ALL_LABELS = ("all",)  # names a choice of everything
 ON_DISK = ("folder", "tars")
 CUT = "folder:"  # the source whose videos can be cut in windows

@@ -27,6 +27,7 @@ class BuildOptions:
         False  # media that were let go, where other code or tools would make something else of them
     )
     strict: bool = False
+    growth: float | None = None  # of the samples, by which a version is due for a training
     with_media: bool = False  # into the data card; the studio's always
 
     @property

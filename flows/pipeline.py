@@ -1,5 +1,6 @@
 """The dataset build as data: what was asked for, its stages in order, and what a run would do."""
 
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import contextmanager
@@ -132,6 +133,8 @@ def resolve(options: BuildOptions) -> Pipeline:
         raise ValueError(f"--segments {missing[0]}: no such file")
     pipeline = Pipeline(options, config, root, state, datetime.now(UTC), before, secrets)
     _check_choice(pipeline, asked)
+    if asked.growth is not None and not 0 < asked.growth < math.inf:
+        raise ValueError(f"--growth {asked.growth:g}: it is a share above 0, such as 0.2 for a fifth")
     if pipeline.windows:
         _check_windows(pipeline)
     elif not pipeline.is_studio and not options.segments and not part_numbers(root / index.FOLDER):

@@ -41,6 +41,7 @@ class ExperimentOptions:
     with_media: bool | None = None  # None: only what the studio generated goes into pages
     settings: Mapping[str, Any] = field(default_factory=dict)  # others of `presets.TrainSettings`
     is_offered: bool = True  # for registration and promotion
+    only_new: bool = False  # nothing, where the last training was on the newest version
 
     def settled(self, usual: TrainSettings) -> TrainSettings:
         """The root's settings with those that were asked for: by name, before `settings`."""

@@ -19,7 +19,7 @@ import httpx
 import psutil
 from prefect import get_client
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
@@ -160,3 +160,12 @@ def end_declared_dead(state: Path) -> None:
                     log.warning("ends process %d of run %s, which was declared dead", process.pid, run.name)
                     end([process], within_s=END_S)
                     (state / FOLDER / f"{run_id}.json").unlink(missing_ok=True)
+
+
+def is_waiting(deployment: str, root: str) -> bool:
+    """Whether a run of a deployment for `root` waits for its start. Raises what UNREACHABLE names."""
+    named = DeploymentFilter(name=DeploymentFilterName(any_=[deployment]))
+    waiting = FlowRunFilter.model_validate({"state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}})
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(deployment_filter=named, flow_run_filter=waiting)
+    return any(run.parameters.get("options", {}).get("root") == root for run in runs)

@@ -33,6 +33,7 @@ def _build_options(options: argparse.Namespace):
         state=options.state,
         refetch=options.refetch,
         strict=options.strict,
+        growth=options.growth,
         with_media=options.with_media,
     )
 

@@ -13,7 +13,8 @@ from flows.pipeline import BuildOptions, parts_asked, resolve, stages_asked
 
 BUILD = {
     "--root", "--preset", "--segments", "--labels", "--per-class", "--sample", "--source", "--window", "--from",
-    "--only", "--parts", "--compute", "--state", "--refetch", "--strict", "--with-media",
+    "--only", "--parts", "--compute", "--state", "--refetch", "--strict", "--growth",
+    "--with-media",
 }  # fmt: skip
 # Frozen: hyper-parameters live in presets. A new option is a decision, so it is made here too.
 OPTIONS = {

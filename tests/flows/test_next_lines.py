@@ -8,40 +8,20 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
+from scene_files import write_scenes
 
-from flows.pipeline import OF_WINDOWS
 from flows.presets import PRESETS
 from flows.trainings import check
-from tasks.index import hashes
-from tasks.sources.scenes.corpus import CorpusConfig, media_path, render_scene
 from training.models import configure, load, preset_named
 
-NUM_VIDEOS = {"train": 6, "val": 3, "eval": 4}
 BUDGET = "--set steps=2"
-
-
-def split_of(video_id: str) -> str:
-    """The split that the index gives a video of a folder, by the law of `tasks/index.py`."""
-    (place,) = (hashes(pa.chunked_array([[video_id]])) & 0xFFFFFFFF) / 2**32
-    if place < OF_WINDOWS["val_share"]:
-        return "val"
-    return "eval" if place >= 1 - OF_WINDOWS["eval_share"] else "train"
 
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory) -> Path:
-    """Generated scenes as somebody's own files, of which every split gets enough."""
-    folder, corpus = tmp_path_factory.mktemp("videos"), CorpusConfig(sum(NUM_VIDEOS.values()), seed=5)
-    wanted = [split for split, count in NUM_VIDEOS.items() for _ in range(count)]
-    names = iter(f"video{number:04d}" for number in range(10_000))
-    for index, split in enumerate(wanted):
-        render_scene(folder, corpus, index)
-        name = next(name for name in names if split_of(name) == split)
-        media_path(folder, corpus, index).rename(folder / f"{name}.mp4")
-    (folder / "media").rmdir()
-    return folder
+    """A folder of somebody's own videos, of which every split gets enough."""
+    return write_scenes(tmp_path_factory.mktemp("videos"))
 
 
 def shell(command: str, folder: Path) -> str:

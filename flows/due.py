@@ -1,0 +1,85 @@
+"""When a training is due, and which version the last one was begun on: kept in the state folder, told to no server."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Literal
+
+from flows.trainable import missing_to_train
+from schemas.manifest import canonical_json, write_text
+from schemas.shard import Version
+from tasks.leases import unread
+
+LAST = "trained.json"
+GROWTH = 0.2  # of the samples, since the last version that was trained on
+LONGEST = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The training that was begun last for promotion."""
+
+    digest: str
+    num_samples: int
+    begun_at: str
+    outcome: Literal["running", "finished", "failed"] = "running"
+
+
+def last_trained(state: Path) -> Trained | None:
+    """The record of the last training, if there was one."""
+    path = state / LAST
+    return Trained(**json.loads(path.read_text())) if path.is_file() else None
+
+
+@contextmanager
+def recorded(state: Path, version: Version) -> Iterator[None]:
+    """Keeps which version is trained on, and how that ended; after a kill it stands as running."""
+    begun = datetime.now(UTC).isoformat(timespec="seconds")
+    record = Trained(version.digest, _num_samples(version), begun)
+    _write(state, record)
+    try:
+        yield
+    finally:
+        error = sys.exception()
+        if error is None or isinstance(error, Exception):  # others are signals: the next one goes on
+            _write(state, replace(record, outcome="failed" if error else "finished"))
+
+
+def why_done(state: Path, version: Version) -> str:
+    """Why a version needs no training any more: the last one was on it, and ended. Empty where it does."""
+    last = last_trained(state)
+    if last is None or last.digest != version.digest or last.outcome == "running":
+        return ""
+    return f"version {version.digest[:12]} was trained on at {last.begun_at}, which {last.outcome}"
+
+
+def why_due(root: Path, state: Path, version: Version, growth: float, now: datetime) -> str:
+    """Why a training on the newest version is due: it is the first, has grown by a share, or a week has passed.
+
+    Empty where none is: there is too little to train on, or the last training was on it, and did not break off.
+    """
+    if not version.shards or missing_to_train(root, version):
+        return ""
+    last, count = last_trained(state), _num_samples(version)
+    if last is None:
+        return "no version was trained on yet"
+    if last.digest == version.digest:
+        with unread(state, version.digest) as is_unread:
+            return "the last training was cut short" if last.outcome == "running" and is_unread else ""
+    if count >= (1 + growth) * last.num_samples:
+        return f"{count:,} samples instead of {last.num_samples:,}"
+    if now - datetime.fromisoformat(last.begun_at) >= LONGEST:
+        return f"the last training was begun at {last.begun_at}"
+    return ""
+
+
+def _num_samples(version: Version) -> int:
+    return sum(shard.num_samples for shard in version.shards)
+
+
+def _write(state: Path, record: Trained) -> None:
+    write_text(state / LAST, canonical_json(asdict(record)) + "\n")
