@@ -202,6 +202,8 @@ def _mlflow_login(state: Path) -> dict[str, str]:
     """What MLflow's login needs. It keeps its users in a database, whose first is that of `login`."""
     user, _, password = login(state).partition(":")
     folder = state / "mlflow"
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)  # its users' passwords lie there, hashed
     write_text(
         folder / "login.ini",
         f"[mlflow]\ndefault_permission = NO_PERMISSIONS\nadmin_username = {user}\n"

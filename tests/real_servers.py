@@ -158,7 +158,7 @@ class Api:
 
     def send(self, method: str, path: str, body: dict | list | None = None):
         """The answer to any method."""
-        headers = {"Content-Type": "application/json", "Authorization": f"Basic {self._secret}"}
+        headers = {"Content-Type": "application/json", "Authorization": f"Basic {self.secret}"}
         data = None if body is None else json.dumps(body).encode()
         if method != "GET":
             token = self.ask(f"/csrf-token?client={self.client}")["token"]
@@ -168,7 +168,8 @@ class Api:
             return json.loads(answer.read() or "null")
 
     @property
-    def _secret(self) -> str:
+    def secret(self) -> str:
+        """The login as HTTP's basic authentication has it."""
         return base64.b64encode(self.login.encode()).decode()
 
     def runs(self, deployment: str) -> list[dict]:
@@ -212,10 +213,10 @@ def text_of(path: Path) -> str:
 
 
 @contextmanager
-def serving(root: Path, output: Path) -> Iterator[tuple[psutil.Process, Api]]:
+def serving(root: Path, output: Path, *options: str) -> Iterator[tuple[psutil.Process, Api]]:
     """`mcgurk serve` over a root, and its Prefect."""
     output.unlink(missing_ok=True)
-    with started("serve", "--root", str(root), output=output) as process:
+    with started("serve", "--root", str(root), *options, output=output) as process:
         wait_for(lambda: "Deployments" in text_of(output) or process.poll() is not None, "serve")
         assert process.poll() is None, output.read_text()
         yield psutil.Process(process.pid), Api.of(root / "state")

@@ -156,7 +156,7 @@ def test_a_page_of_another_origin_and_a_stranger_are_refused(served):
         with pytest.raises(urllib.error.HTTPError) as refused, answered(request):
             pass
         assert refused.value.code in refusal
-    without_token = urllib.request.Request(url, b"{}", {"Authorization": f"Basic {api._secret}"})
+    without_token = urllib.request.Request(url, b"{}", {"Authorization": f"Basic {api.secret}"})
     with pytest.raises(urllib.error.HTTPError, match="403"), answered(without_token):
         pass
 
@@ -361,3 +361,19 @@ def test_a_signal_during_the_start_of_servers_leaves_none(host, tmp_path):
         assert process.wait(ENDS_WITHIN_S) == 128 + signal.SIGTERM, output.read_text()
 
     wait_for(lambda: not left_by(root), "the end of its servers")
+
+
+def test_mlflow_asks_for_the_login_where_it_is_told_to(tmp_path):
+    output = tmp_path / "output"
+    with serving(tmp_path / "root", output, "--mlflow-login") as (_, api):
+        address = output.read_text().partition("MLflow   ")[2].split()[0]
+        url = f"{address}/api/2.0/mlflow/experiments/search?max_results=1"
+
+        with pytest.raises(urllib.error.HTTPError, match="401"), answered(urllib.request.Request(url)):
+            pass
+        with answered(
+            urllib.request.Request(url, headers={"Authorization": f"Basic {api.secret}"})
+        ) as answer:
+            assert answer.status == 200
+
+    assert (tmp_path / "root" / "state" / "mlflow").stat().st_mode & 0o777 == 0o700
