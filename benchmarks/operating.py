@@ -31,6 +31,7 @@ Row = tuple[str, str]
 IDS = [f"clip{n:02d}" for n in range(14)]
 FINAL = ("Completed", "Failed", "Crashed", "Cancelled", "Skipped")
 AWAY_S = (30.0, 100.0, 300.0)
+SLOW_S = 45.0  # to an answer: a host that says nothing for a minute is given up
 
 
 class Bench:
@@ -122,7 +123,8 @@ def crash(bench: Bench) -> Iterator[Row]:
 
 
 def outages(bench: Bench) -> Iterator[Row]:
-    """A server of the user's own that is away in the middle of a build."""
+    """A server of the user's own that is away in the middle of a build, whose host answers slowly meanwhile."""
+    bench.host.patience_s = SLOW_S
     home, port = bench.folder / "own", free_port()
     address = f"http://127.0.0.1:{port}/api"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]

@@ -24,14 +24,13 @@ SILENT_S = 540  # more than the longest time for which a server may be away, and
 ALIVE = ("Pending", "Submitting", "InfrastructurePending", "Running", "heartbeat")
 
 
-def require_deployments() -> None:
-    """Raises FileNotFoundError where the deployments are not beside the code."""
+def deploy(root: str) -> None:
+    """Puts pool, deployments for `root` and the automation on the server in use; the same again changes nothing.
+
+    Raises FileNotFoundError where the deployments are not beside the code.
+    """
     if not (REPOSITORY / "prefect.yaml").is_file():
         raise FileNotFoundError(f"no prefect.yaml in {REPOSITORY}: run mcgurk from a checkout")
-
-
-def deploy(root: str) -> None:
-    """Puts pool, deployments for `root` and the automation on the server in use; the same again changes nothing."""
     with get_client(sync_client=True) as client:
         try:
             client.read_work_pool(POOL)

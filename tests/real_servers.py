@@ -65,7 +65,8 @@ class Host:
     files: dict[str, Path] = field(default_factory=dict)
     statuses: dict[str, int] = field(default_factory=dict)  # what it answers instead of a file
     asked: Counter = field(default_factory=Counter)
-    gate: Event = field(default_factory=Event)  # until it is set, nobody gets an answer
+    gate: Event = field(default_factory=Event)  # until it is set, nobody gets an answer before `patience_s`
+    patience_s: float = PATIENCE_S
     knocked: Counter = field(default_factory=Counter)  # who asked, answered or not
 
     def __post_init__(self) -> None:
@@ -110,7 +111,7 @@ class _Handler(SimpleHTTPRequestHandler):
     def send_head(self):
         """The head of a file, or the error that this video id is given."""
         self.host.knocked[self.path] += 1
-        self.host.gate.wait(PATIENCE_S)
+        self.host.gate.wait(self.host.patience_s)
         video_id = self.path.strip("/").split(".")[0]
         status = self.host.statuses.get(video_id)
         if status is None:
@@ -160,7 +161,7 @@ class Api:
         """The answer to any method."""
         headers = {"Content-Type": "application/json", "Authorization": f"Basic {self.secret}"}
         data = None if body is None else json.dumps(body).encode()
-        if method != "GET":
+        if method != "GET" and self.login:  # a server without one asks for no token
             token = self.ask(f"/csrf-token?client={self.client}")["token"]
             headers |= {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": self.client}
         request = urllib.request.Request(f"{self.address}{path}", data, headers, method=method)
