@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help install demo test slow check format lock clean
+.PHONY: help install demo test slow check format lock audit clean
 help:  ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
@@ -40,6 +40,12 @@ lock:  ## Renew requirements.lock from pyproject.toml
 	(echo "# Every package that \`make demo\` and \`make test\` install, exactly. Renew with \`make lock\`."; \
 	 $(VENV)-lock/bin/pip freeze --exclude mcgurk) > requirements.lock
 	rm -rf $(VENV)-lock
+
+audit:  ## Known vulnerabilities of what requirements.lock holds; needs a network, and says so where there is none
+	rm -rf $(VENV)-audit
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/pip install --quiet pip-audit
+	$(VENV)-audit/bin/python .ci/audit.py $(VENV)-audit/bin/pip-audit requirements.lock; code=$$?; rm -rf $(VENV)-audit; exit $$code
 
 clean:  ## Remove .venv
 	rm -rf $(VENV)

@@ -55,7 +55,7 @@ def _runtime() -> Finding:
 
 def _version(path: str) -> tuple[int, int] | None:
     try:
-        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=TIMEOUT_S)  # noqa: S603
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=TIMEOUT_S)  # noqa: S603  (a found tool)
     except (OSError, subprocess.TimeoutExpired):
         return None
     match = re.search(r"(\d+)\.(\d+)", done.stdout)
@@ -79,7 +79,7 @@ def _ffmpeg() -> Finding:
         return Finding("ffmpeg", "none", "pip install imageio-ffmpeg, or apt-get install ffmpeg")
     try:
         command = [path, "-version"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)  # noqa: S603  (our own)
     except (OSError, subprocess.SubprocessError):
         return Finding("ffmpeg", f"{path} does not run", "pip install --force-reinstall imageio-ffmpeg")
     return Finding("ffmpeg", done.stdout.split(" Copyright")[0])

@@ -39,10 +39,10 @@ def run_mcgurk(*arguments: str, code: int = 0) -> str:
 
 
 @contextmanager
-def tracking_server(root: Path, state: Path) -> Iterator[str]:
+def tracking_server(root: Path, state: Path, *, with_login: bool = False) -> Iterator[str]:
     """The address of an MLflow server over the runs of `root`, as `mcgurk serve` starts it."""
     port = free_port()
-    service = mlflow_service(root, state, port)
+    service = mlflow_service(root, state, port, with_login=with_login)
     process = start(service)
     try:
         await_health(process, service)

@@ -116,3 +116,22 @@ def test_the_lock_holds_exact_versions_and_no_addresses():
     lines = (REPOSITORY / "requirements.lock").read_text().splitlines()
 
     assert [line for line in lines if not re.fullmatch(r"#.*|[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line)] == []
+
+
+def test_each_exception_to_the_rules_of_security_bears_its_reason():
+    """`# noqa: S603  (why that is safe)`."""
+    files = [*MODULES, *(REPOSITORY / "benchmarks").glob("*.py"), *(REPOSITORY / ".ci").glob("*.py")]
+    lines = [
+        (path, line)
+        for path in files
+        for line in path.read_text().splitlines()
+        if re.search(r"noqa:.*\bS\d", line)
+    ]
+
+    assert len(lines) > 10
+    bare = [
+        f"{name_of(path)}: {line.strip()}"
+        for path, line in lines
+        if not re.search(r"noqa:[ A-Z0-9,]+\(\w.*\)", line)
+    ]
+    assert bare == []

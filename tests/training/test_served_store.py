@@ -1,13 +1,18 @@
 """Runs, models and the champion on a real tracking server, where MLflow checks what a file takes as it is."""
 
+import base64
+import json
 import signal
 import subprocess
 import sys
 import time
+from urllib.error import HTTPError
+from urllib.request import Request
 
 import pytest
-from real_servers import REPOSITORY, free_port, tracking_server
+from real_servers import REPOSITORY, answered, free_port, tracking_server
 
+from flows.servers import login
 from training import tracking
 from training.checkpoint import load_model
 from training.provenance import commit
@@ -174,3 +179,28 @@ def test_a_server_that_is_away_is_told_at_once_and_without_its_password():
 
     assert time.monotonic() - begin < 60
     assert "hunter2" not in str(told.value)
+
+
+def refusal(address: str, **headers: str) -> int:
+    """The status with which a server refuses to search its experiments; 0 where it does not."""
+    body = json.dumps({"max_results": 1}).encode()
+    headers = {"Content-Type": "application/json", **headers}
+    try:
+        with answered(Request(f"{address}/api/2.0/mlflow/experiments/search", body, headers)):
+            return 0
+    except HTTPError as error:
+        return error.code
+
+
+def test_a_page_of_another_name_or_origin_is_refused(store):
+    assert refusal(store.uri) == 0
+    assert refusal(store.uri, Host="10.evil.example") == 403
+    assert refusal(store.uri, Origin="http://evil.example") == 403
+
+
+def test_with_a_login_a_stranger_is_refused_and_its_owner_is_not(tmp_path):
+    with tracking_server(tmp_path / "root", tmp_path / "state", with_login=True) as address:
+        secret = base64.b64encode(login(tmp_path / "state").encode()).decode()
+
+        assert refusal(address) == 401
+        assert refusal(address, Authorization=f"Basic {secret}") == 0
