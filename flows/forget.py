@@ -32,6 +32,7 @@ from tasks.funnel import measure_funnel
 from tasks.leases import NAMES, lease
 from tasks.leavings import remove_leavings
 from tasks.tombstones import bury, read_tombstones
+from tasks.traces import Named, clean_database, clean_log, find_traces
 from tasks.validate import forget_examples
 
 log = logging.getLogger(__name__)
@@ -80,8 +81,32 @@ def forget(pipeline: Pipeline, video_ids: Sequence[str]) -> Forgotten:
         remove_leavings(root, *NAMES)
         done.pages = _clean_pages(pipeline, video_ids, held, done)
         _clean_tracking(pipeline.here, video_ids, held, done)
+        named = Named(video_ids, done.keys)
+        _clean_told(pipeline, named, done)
         bury(root, video_ids, {}, is_done=True)
+        _require_no_trace(pipeline, named)
     return done
+
+
+def _clean_told(pipeline: Pipeline, named: Named, done: Forgotten) -> None:
+    """What logs and the servers' databases said of the videos."""
+    state, here = pipeline.state, pipeline.here
+    done.pages += [
+        path_under(state, path) for path in sorted((state / "logs").glob("*")) if clean_log(path, named)
+    ]
+    for path in (state / "prefect" / "prefect.db", here / "mlruns" / "mlflow.db"):
+        if clean_database(path, named):
+            done.pages.append(path_under(here, path))
+
+
+def _require_no_trace(pipeline: Pipeline, named: Named) -> None:
+    """Raises RuntimeError with the files that still name a video; a store's are not read again."""
+    left = find_traces(pipeline.here, pipeline.state, named)
+    if left:
+        more = f" and {len(left) - 1:,} more" if len(left) > 1 else ""
+        raise RuntimeError(
+            f"{left[0]}{more} still names what was taken down: remove it or its line, and take it down again to be sure"
+        )
 
 
 def _succeed(pipeline: Pipeline, written: Mapping[str, Shard | None]) -> dict[str, str]:

@@ -8,6 +8,7 @@
 
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import Any
 import pyarrow as pa
 
 from schemas.feature import Profile
-from schemas.manifest import ROW_FIELDS, canonical_json, digest_of, write_text
+from schemas.manifest import ROW_FIELDS, Row, canonical_json, digest_of, write_text
+from schemas.outcome import Outcome
 
 VIDEO_SUFFIX = "mp4"
 AUDIO_SUFFIX = "wav"
@@ -189,6 +191,13 @@ def _parsed(path: Path) -> Version:
     stored = json.loads(path.read_text())
     profile, shards = Profile(**stored["profile"]), [Shard(**shard) for shard in stored["shards"]]
     return Version(stored["digest"], profile, stored["fields"], shards)
+
+
+def without_forgotten(rows: Sequence[Row]) -> list[Row]:
+    """The rows of an index, which is published: of what was taken down it keeps the slot and no name."""
+    return [
+        {**row, "key": "", "video_id": None} if row["outcome"] == Outcome.FORGOTTEN else row for row in rows
+    ]
 
 
 def latest_digest(root: Path) -> str | None:

@@ -25,7 +25,7 @@ from schemas.manifest import (
 )
 from schemas.outcome import Outcome
 from schemas.segment import SEGMENTS
-from schemas.shard import Shard, published, read_superseded, read_version
+from schemas.shard import Shard, published, read_superseded, read_version, without_forgotten
 from schemas.storage import path_under
 from tasks import ledger
 from tasks.members import drop_members, feature_files
@@ -94,8 +94,8 @@ def write_without(root: Path, stage: Stage, slots: Slots) -> dict[str, Shard | N
             marked = [_marked(stage, row, keys) for row in rows]
             if _holds(root / "shards", tar.stem, keys):
                 written[tar.stem] = _write(root, part, marked, read_samples(tar))
-            elif marked != rows:
-                write_part(sidecar, marked, stage.schema, header)
+            elif (told := without_forgotten(marked)) != rows:
+                write_part(sidecar, told, stage.schema, header)
     return written
 
 
@@ -179,7 +179,9 @@ def _repacked(
         return [{**row, **dict.fromkeys(SHARD_FACTS)} for row in rows], {}
     made = [stage.target / f"{new.name}.{kind}" for kind in ("tar", "parquet")]
     sizes = {path_under(stage.root, path): path.stat().st_size for path in made}
-    return read_part(made[1]), sizes
+    # The index is published, and so names no slot that was taken down: the manifest does.
+    names = [{"key": row["key"], "video_id": row["video_id"]} for row in rows]
+    return [{**row, **name} for row, name in zip(read_part(made[1]), names, strict=True)], sizes
 
 
 def remove_files(root: Path, state: Path, slots: Slots, written: Collection[str]) -> dict[str, int]:

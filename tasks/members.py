@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import pyarrow as pa
@@ -79,6 +80,10 @@ def join_members(target: Path, fragments: Sequence[Path], keys: Sequence[str]) -
     """
     if not fragments and _keys_of(target) == list(keys):
         return target.stat().st_size
+    return _joined(target, fragments, keys)
+
+
+def _joined(target: Path, fragments: Sequence[Path], keys: Sequence[str]) -> int:
     sources = [*fragments, *([target] if target.is_file() else [])]
     with _opened(sources) as tables:
         found: dict[str, tuple[pa.Table, Place]] = {}
@@ -88,9 +93,20 @@ def join_members(target: Path, fragments: Sequence[Path], keys: Sequence[str]) -
 
 
 def drop_members(path: Path, keys: Collection[str]) -> int:
-    """Writes a feature file without `keys`; returns its size in bytes."""
-    kept = [key for key in _keys_of(path) or () if key not in keys]
-    return join_members(path, [], kept)
+    """Writes a feature file without `keys`, where a byte of it names them; returns its size in bytes."""
+    if not _is_named(path, keys):
+        return path.stat().st_size
+    return _joined(path, [], [key for key in _keys_of(path) or () if key not in keys])
+
+
+def _is_named(path: Path, keys: Collection[str]) -> bool:
+    """Whether a key stands anywhere in a file: among its members, or in what lies between them."""
+    with (
+        as_local(path) as local,
+        local.open("rb") as file,
+        mmap(file.fileno(), 0, access=ACCESS_READ) as data,
+    ):
+        return any(data.find(key.encode()) >= 0 for key in keys)
 
 
 def _keys_of(path: Path) -> list[str] | None:
@@ -110,5 +126,6 @@ def _write(path: Path, tables: Iterable[pa.Table]) -> int:
     with replacing(path) as temporary:
         with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, MEMBERS) as writer:
             for table in tables:
-                writer.write_table(table)
+                # A copy of its own: of a slice, the padding behind its buffers shows what stood beside it.
+                writer.write_table(table.take(pa.array(range(table.num_rows), pa.int64())))
         return temporary.stat().st_size

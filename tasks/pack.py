@@ -23,7 +23,7 @@ from schemas.manifest import (
     write_part,
 )
 from schemas.outcome import Outcome
-from schemas.shard import JSON_SUFFIX, SHARDS, Shard, shard_name
+from schemas.shard import JSON_SUFFIX, SHARDS, Shard, shard_name, without_forgotten
 from schemas.storage import SCRATCH, place, scratch_beside
 from tasks import features
 from tasks.members import feature_path, members_by_key, open_members, read_sample
@@ -160,7 +160,7 @@ def write_shard(
     for row in rows:
         row |= {"shard": name, "shard_sha256": sha256, "shard_size_bytes": size}
     sidecar = folder / f"{name}.parquet"
-    write_part(sidecar, rows, SHARDS, PartHeader("pack", sha256, {}))
+    write_part(sidecar, without_forgotten(rows), SHARDS, PartHeader("pack", sha256, {}))
     return {target: size, sidecar: sidecar.stat().st_size}
 
 

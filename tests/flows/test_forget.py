@@ -4,8 +4,10 @@ import base64
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pyarrow.parquet as pq
 import pytest
@@ -350,3 +352,67 @@ def test_tombstones_name_what_must_stay_away(root):
 
     stored = json.loads((root / "segments" / FILE).read_text())
     assert set(stored) == {VIDEO} and stored[VIDEO]["is_done"]
+
+
+def test_its_name_stays_in_private_manifests_and_tombstones_only(root):
+    log = root / "state" / "logs" / "mcgurk.log"
+    log.parent.mkdir(exist_ok=True)
+    told = log.read_text() if log.is_file() else ""
+    log.write_text(f"{told}decoded {KEY}\nfetched {VIDEO} and x{VIDEO}\n")
+    path = root / "state" / "prefect" / "prefect.db"
+    path.parent.mkdir(exist_ok=True)
+    with closing(sqlite3.connect(path)) as server:  # which has it open meanwhile
+        server.execute("PRAGMA journal_mode=WAL")
+        server.execute("CREATE TABLE log (id TEXT, message TEXT, level INTEGER)")
+        server.executemany(
+            "INSERT INTO log VALUES (?, ?, ?)", [("1", f"extract: {KEY} stays", 20), ("2", "well", 20)]
+        )
+        server.commit()
+
+        done = forgotten(root)
+
+        rows = server.execute("SELECT id, message, level FROM log ORDER BY id").fetchall()
+    assert rows == [("1", "extract: [taken down] stays", 20), ("2", "well", 20)]
+    assert log.read_text() == f"{told}decoded [taken down]\nfetched [taken down] and x{VIDEO}\n"
+    assert {"logs/mcgurk.log", "state/prefect/prefect.db"} <= set(done.pages)
+    naming = {path for path, content in everything(root).items() if KEY.encode() in content}
+    assert {str(path.relative_to(root)) for path in naming} <= SLOTS
+    sidecars = [path for path in (root / "shards").glob("*-*.parquet")]
+    assert len(sidecars) > 2
+    for path in sidecars:
+        table = pq.read_table(path, columns=["key", "video_id", "outcome"]).to_pylist()
+        assert [
+            row for row in table if row["outcome"] == "forgotten" and (row["key"] or row["video_id"])
+        ] == []
+        assert KEY not in {row["key"] for row in table}
+    assert verify(root, map).differences == []
+
+
+SLOTS = {
+    f"{name}/{part:06d}.parquet"
+    for name in (
+        "segments",
+        "segments/checked",
+        "clips",
+        "clips/checked",
+        "features",
+        "features/checked",
+        "shards",
+    )
+    for part in (0, 1)
+} | {"segments/forgotten.json"}
+
+
+def test_a_file_that_still_names_it_fails_the_take_down(root):
+    left = root / "reports" / "run" / "scores.bin"
+    left.parent.mkdir(parents=True, exist_ok=True)
+    left.write_bytes(b"\0\1" + KEY.encode())
+
+    with pytest.raises(
+        RuntimeError, match="scores.bin still names what was taken down: remove it or its line"
+    ):
+        forgotten(root)
+
+    left.unlink()
+    assert forgotten(root).keys == [KEY]
+    assert_complete(root)

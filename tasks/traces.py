@@ -1,0 +1,160 @@
+"""Traces: where the name of a video that was taken down still stands, read as each kind of file is read.
+
+The bare id may stay in private manifests (its slot), in the tombstones, and in lists that a person gave.
+"""
+
+# pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
+# pyright: reportAttributeAccessIssue=false
+
+import re
+import sqlite3
+import tarfile
+from collections.abc import Collection, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.storage import readable
+from tasks.tombstones import FILE
+
+NAME = "[taken down]"
+DATABASE = b"SQLite format 3\0"
+BUSY_S = 30.0  # that a server may hold its database
+# In a root: what keeps slots. In a state folder: lists, which name what there is to fetch.
+OURS = ("segments", "clips", "features", "shards", "versions", "reports", "mlruns")
+SLOTS = re.compile(
+    r"(segments|clips|features)(/checked)?/\d{6}\.parquet|shards/\d{6}\.parquet|segments/" + FILE
+)
+LISTS = re.compile(r"(windows|studio)/.*|lanes\.json")
+BINARY = (".arrow", ".tar", ".part", ".tmp")
+PIECE_BYTES = 64 << 20
+
+
+class Named:
+    """The names of videos: their ids, alone or with times behind."""
+
+    def __init__(self, video_ids: Collection[str], keys: Collection[str]) -> None:
+        # An id that is a word of the language names a video only with times behind it.
+        ids = [rf"{re.escape(one)}(_\d+){{{int(one.isalpha() and one.islower())},2}}" for one in video_ids]
+        self._pattern = re.compile(rf"(?<![A-Za-z0-9_-])({'|'.join(ids)})(?![A-Za-z0-9_-])")
+        self._keys = [key.encode() for key in keys]
+
+    def __call__(self, text: str | None) -> bool:
+        """Whether a text names one of them."""
+        return bool(text and self._pattern.search(text))
+
+    def without(self, text: str) -> str:
+        """The text without them."""
+        return self._pattern.sub(NAME, text)
+
+    def in_bytes(self, data: bytes) -> bool:
+        """Whether bytes hold the key of one of their segments, whatever stands beside it."""
+        return any(key in data for key in self._keys)
+
+
+def find_traces(root: Path, state: Path, named: Named) -> list[Path]:
+    """The files of ours under a local root and its state folder that still name one of the videos."""
+    ours = [(path, root, SLOTS) for name in OURS for path in sorted((root / name).rglob("*"))]
+    ours += [(root / name, root, SLOTS) for name in ("README.md", "build.json")]
+    ours += [(path, state, LISTS) for path in sorted(state.rglob("*"))]
+    found = []
+    for path, folder, allowed in ours:
+        inner = str(path.relative_to(folder))
+        if path.is_symlink() or not path.is_file() or allowed.fullmatch(inner):
+            continue
+        if named(inner) or _names(path, named):
+            found.append(path)
+    return found
+
+
+def _names(path: Path, named: Named) -> bool:
+    """Whether the content of a file names one of the videos; what is written or removed meanwhile is looked at."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(DATABASE))
+        if path.suffix == ".parquet":
+            return any(named(text) for text in _texts(pq.read_table(readable(path))))
+        if head == DATABASE:
+            return any(True for _ in _fields(path, named))
+        if path.suffix == ".tar":
+            with tarfile.open(path) as tar:
+                return any(named(member.name) for member in tar)
+        if path.suffix in BINARY:
+            return any(named.in_bytes(piece) for piece in _pieces(path))
+        return any(named(piece.decode("latin-1")) for piece in _pieces(path))
+    except FileNotFoundError:
+        return False
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    """The bytes of a file in pieces, each with the end of the one before it."""
+    end = b""
+    with path.open("rb") as file:
+        while piece := file.read(PIECE_BYTES):
+            yield end + piece
+            end = piece[-200:]
+
+
+def _texts(table: pa.Table) -> Iterator[str | None]:
+    for column in table.columns:
+        for chunk in column.chunks:
+            flat = chunk
+            while pa.types.is_list(flat.type):
+                flat = flat.flatten()
+            if pa.types.is_string(flat.type):
+                yield from flat.to_pylist()
+
+
+def clean_database(path: Path, named: Named) -> bool:
+    """Takes the names out of the texts of an SQLite database, and out of what its file frees; whether there were any.
+
+    Ids of its own rows stay. Others may use it meanwhile.
+    """
+    if not path.is_file():
+        return False
+    fields = list(_fields(path, named))
+    with closing(_opened(path, named)) as database:
+        for table, column in fields:
+            where = f"{table} SET {column} = without({column}) WHERE named({column})"
+            database.execute(f"UPDATE {where}")  # noqa: S608  (names out of the database itself)
+        database.commit()
+        if fields:
+            database.execute("VACUUM")
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return bool(fields)
+
+
+def _fields(path: Path, named: Named) -> Iterator[tuple[str, str]]:
+    """Table and column of every text in a database that names one of the videos."""
+    with closing(_opened(path, named)) as database:
+        tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        for (name,) in tables:
+            table = f'"{name}"'
+            for _, column, *_ in database.execute(f"PRAGMA table_info({table})").fetchall():
+                field = f'"{column}"'
+                where = f"{table} WHERE named({field}) LIMIT 1"
+                if database.execute(f"SELECT 1 FROM {where}").fetchone():  # noqa: S608  (the same)
+                    yield table, field
+
+
+def _opened(path: Path, named: Named) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=BUSY_S)
+    database.create_function("named", 1, lambda value: isinstance(value, str) and named(value))
+    database.create_function("without", 1, named.without)
+    return database
+
+
+def clean_log(path: Path, named: Named) -> bool:
+    """Takes the names out of a text that others may be adding to; whether there were any."""
+    text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    cleaned = named.without(text)
+    if cleaned == text:
+        return False
+    with path.open(
+        "r+", encoding="utf-8", errors="surrogateescape"
+    ) as file:  # in place: a server has it open
+        file.write(cleaned)
+        file.truncate()
+    return True
