@@ -21,6 +21,7 @@ from tasks.funnel import measure_funnel
 from tasks.members import feature_path, open_members
 from tasks.pack import PackConfig, describe
 from tasks.parts import PartPlan, Plan, plan_stage
+from tasks.publish import NotPublished
 from tasks.validate import GateError
 
 IDS = [f"video{n:06d}" for n in range(7)]
@@ -140,7 +141,8 @@ def test_leftovers_of_a_killed_run_are_swept_away(tmp_path):
 def test_bad_clips_are_quarantined_by_the_expectation_they_break(tmp_path, recipe, reason):
     root = own_root(tmp_path, IDS[:1], recipe)
 
-    root.build()
+    with pytest.raises(NotPublished, match=rf"no sample, so no version: 1 of 1: {reason}: observed "):
+        root.build()
 
     assert list(fates(root.path).values()) == [("quarantined", reason)]
     manifest = "clips/checked" if reason in ("has_audio", "frame_rate") else "features/checked"
@@ -167,7 +169,8 @@ def test_a_damaged_clip_becomes_a_row_and_its_part_completes(tmp_path):
 
 def test_a_quarantined_row_comes_back_when_the_rule_changes(tmp_path):
     root = own_root(tmp_path, IDS[:2], Recipe(seconds=2, is_silent=True))
-    root.build()
+    with pytest.raises(NotPublished, match="no sample, so no version"):
+        root.build()
     assert measure_funnel(root.path)["quarantined"] == {"not_silent": 2}
 
     root.rules = replace(root.rules, features=FeatureRules(min_rms_db=-200.0))
