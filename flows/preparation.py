@@ -20,7 +20,7 @@ from training.checkpoint import ResumeError
 from training.data import Dataset, open_dataset
 from training.loop import clips_for
 from training.models import load
-from training.store import Store
+from training.store import Store, require_open
 
 RUN_NAME = 12  # characters of the run's id
 LEAVING_S = 60.0  # more than it takes to leave a run that can't be gone on with
@@ -115,6 +115,7 @@ def require_possible(options: ExperimentOptions) -> None:
     needs.check(experiment.version.profile, experiment.pipeline.config.train.model)
     clips_for(training.dataset, training.untrained, training.config)
     require_judges(experiment, training)
+    require_open(experiment.store)
 
 
 def assist(options: ExperimentOptions) -> None:

@@ -67,6 +67,27 @@ class Store:
         return (self.root / FOLDER).resolve()
 
 
+def require_open(store: Store) -> None:
+    """Raises ValueError where the experiment of a store below a root was deleted; of a server nothing is asked."""
+    database = store.database
+    if database is None or not database.is_file():
+        return
+    asked = "SELECT experiment_id FROM experiments WHERE name = ? AND lifecycle_stage = 'deleted'"
+    with closing(sqlite3.connect(database, timeout=WAIT_S)) as connection:
+        if "experiments" in _tables(connection) and (
+            found := connection.execute(asked, (EXPERIMENT,)).fetchone()
+        ):
+            raise ValueError(deleted(store, found[0]))
+
+
+def deleted(store: Store, experiment_id: object) -> str:
+    """What is told of a store whose experiment was deleted."""
+    return (
+        f"experiment {EXPERIMENT!r} of {without_login(store.tracking_uri)} was deleted: restore it (mlflow experiments "
+        f"restore --experiment-id {experiment_id}), or name another store by MLFLOW_TRACKING_URI"
+    )
+
+
 def without_login(text: str) -> str:
     """A text whose addresses hold no user and password."""
     return re.sub(r"//[^/@\s]*@", "//", text)
@@ -94,7 +115,7 @@ def relocate(database: Path) -> Path | None:
 
 def _moves(connection: sqlite3.Connection) -> list[tuple[str, str, str, str]]:
     """(table, column, address, the same relative to the folder of artefacts)."""
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    tables = _tables(connection)
     if "experiments" not in tables:
         return []
     ours = connection.execute(
@@ -112,6 +133,10 @@ def _moves(connection: sqlite3.Connection) -> list[tuple[str, str, str, str]]:
                 (table, column, old, SCHEME + f"{old}/".removeprefix(before).rstrip("/")) for old in olds
             ]
     return moves
+
+
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
 def _unused(connection: sqlite3.Connection) -> Iterator[tuple[str, str, str, str]]:

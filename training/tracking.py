@@ -1,4 +1,4 @@
-"""Runs in MLflow, which nothing but this and `training/registry.py` imports.
+"""Runs in MLflow, which beside this only `registry`, `artifacts` and `program` import.
 
 The store is a SQLite file with artifacts beside it, or any tracking server by address.
 """
@@ -31,7 +31,7 @@ from training import artifacts
 from training.environment import kept
 from training.leaves import leaves, numbers
 from training.provenance import commit, has_ended, this_process
-from training.store import ADDRESS, EXPERIMENT, SCHEME, SQLITE, Store, relocate, without_login
+from training.store import ADDRESS, EXPERIMENT, SCHEME, SQLITE, Store, deleted, relocate, without_login
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +48,8 @@ OF_EXPERIMENT = {
 }
 PROCESS = "process"  # tag of a run: where it runs
 SETTINGS = "settings.json"  # artefact of every run
-IMPATIENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-}  # 4 minutes by default
+# By default MLflow asks for 4 minutes.
+IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 MAX_BATCH = 1000  # metrics in one request, by MLflow's REST limit
 TEXTS = (".html", ".json", ".txt", ".csv", ".md")  # artefacts that may name or show a clip
 
@@ -191,9 +189,8 @@ def experiment_run(store: Store, spec: RunSpec) -> Iterator[Run]:
         connect(store, is_new=True)
         with mlflow.start_run(spec.run_id, run_name=spec.name, log_system_metrics=False) as active:
             client, run_id = MlflowClient(), active.info.run_id
-            run = Run(
-                client, run_id, spec.dataset.digest, _last_steps(client, spec.run_id) if spec.run_id else None
-            )
+            logged = _last_steps(client, spec.run_id) if spec.run_id else None
+            run = Run(client, run_id, spec.dataset.digest, logged)
             _end_killed(client, run_id, active.info.experiment_id)
             _begin(run, spec)
             try:
@@ -201,9 +198,7 @@ def experiment_run(store: Store, spec: RunSpec) -> Iterator[Run]:
             finally:
                 run.flush()
                 error = sys.exception()
-                if error is not None and not isinstance(
-                    error, Exception
-                ):  # a signal's: it was not the training
+                if not isinstance(error, Exception | None):  # a signal's: it was not the training
                     mlflow.end_run("KILLED")
 
 
@@ -216,13 +211,9 @@ def _begin(run: Run, spec: RunSpec) -> None:
         for use in (TRAINED_ON, JUDGED_ON):
             mlflow.log_input(_VersionDataset(spec.dataset, use), context=use)
         run.client.log_dict(run.run_id, leaves(spec.params), SETTINGS)
-    kept = {
-        "dataset_version": spec.dataset.digest,
-        "exclusions": spec.dataset.exclusions,
-        PROCESS: this_process(),
-    }
+    version = {"dataset_version": spec.dataset.digest, "exclusions": spec.dataset.exclusions}
     git = {MLFLOW_GIT_COMMIT: found} if (found := commit()) else {}
-    run.set_tags({**kept, **git, **spec.tags})
+    run.set_tags({**version, **git, PROCESS: this_process(), **spec.tags})
 
 
 def _end_killed(client: MlflowClient, run_id: str, experiment_id: str) -> None:
@@ -330,11 +321,7 @@ def connect(store: Store, *, is_new: bool = False) -> None:
         if found is None:
             client.create_experiment(EXPERIMENT, store.artifacts)
         elif found.lifecycle_stage == LifecycleStage.DELETED:
-            where = without_login(store.tracking_uri)
-            raise ValueError(
-                f"experiment {EXPERIMENT!r} of {where} was deleted: restore it (mlflow experiments restore "
-                f"--experiment-id {found.experiment_id}), or name another store by MLFLOW_TRACKING_URI"
-            )
+            raise ValueError(deleted(store, found.experiment_id))
         experiment = mlflow.set_experiment(EXPERIMENT)
         for key in OF_EXPERIMENT.keys() - experiment.tags.keys():
             client.set_experiment_tag(experiment.experiment_id, key, OF_EXPERIMENT[key])
@@ -357,7 +344,5 @@ def _open(database: Path, *, is_new: bool) -> None:
         database.parent.mkdir(parents=True, exist_ok=True)
         # By itself MLflow would put an absolute address into it.
         SqlAlchemyStore(f"{SQLITE}{database}", SCHEME).engine.dispose()
-    if kept := relocate(database):
-        log.info(
-            "the addresses of artefacts in %s are relative now; what it was lies in %s", database, kept.name
-        )
+    if copy := relocate(database):
+        log.info("the addresses in %s are relative now; what it was lies in %s", database, copy.name)

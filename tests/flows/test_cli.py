@@ -115,6 +115,18 @@ def test_a_version_of_too_few_clips_is_told_before_anything_starts(tmp_path, cap
     assert "is too little to train on: val has 1 of 2 videos that are needed" in capsys.readouterr().err
 
 
+def test_a_deleted_experiment_is_told_before_anything_starts(tmp_path, capsys):
+    from training.tracking import MlflowClient, Store, connect
+
+    shards.write_dataset(tmp_path, shards.corresponding({"train": 4, "val": 4, "eval": 4}, num_kinds=4))
+    connect(Store(tmp_path), is_new=True)
+    MlflowClient().delete_experiment("1")
+
+    assert main(["train", "--root", str(tmp_path), "--preset", "demo"]) == 2
+    assert "experiment 'mcgurk' of sqlite:" in capsys.readouterr().err
+    assert not (tmp_path / "state" / "prefect").exists()
+
+
 def test_help_pays_for_no_heavy_import():
     heavy = ("torch", "mlflow", "great_expectations", "prefect", "distributed", "pandas", "scipy")
     code = (
