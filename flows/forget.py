@@ -94,7 +94,10 @@ def _clean_told(pipeline: Pipeline, named: Named, done: Forgotten) -> None:
     done.pages += [
         path_under(state, path) for path in sorted((state / "logs").glob("*")) if clean_log(path, named)
     ]
-    for path in (state / "prefect" / "prefect.db", here / "mlruns" / "mlflow.db"):
+    for path in (
+        state / "prefect" / "prefect.db",
+        *sorted((here / "mlruns").glob("*.db")),
+    ):  # and what one was
         if clean_database(path, named):
             done.pages.append(path_under(here, path))
 

@@ -33,6 +33,7 @@ from tasks.ledger import latest
 from tasks.prune import prune
 from tasks.tombstones import FILE, bury, read_tombstones
 from tasks.verify import read_samples, verify
+from training.store import KEPT
 
 VIDEO = "-dash_and"
 KEY = f"{VIDEO}_0_2000"
@@ -368,13 +369,19 @@ def test_its_name_stays_in_private_manifests_and_tombstones_only(root):
             "INSERT INTO log VALUES (?, ?, ?)", [("1", f"extract: {KEY} stays", 20), ("2", "well", 20)]
         )
         server.commit()
+        earlier = root / "mlruns" / KEPT  # what a store was before its addresses were made relative
+        earlier.parent.mkdir(exist_ok=True)
+        with closing(sqlite3.connect(earlier)) as store:
+            store.execute("CREATE TABLE tags (value TEXT)")
+            store.execute("INSERT INTO tags VALUES (?)", (f"of {KEY}",))
+            store.commit()
 
         done = forgotten(root)
 
         rows = server.execute("SELECT id, message, level FROM log ORDER BY id").fetchall()
     assert rows == [("1", "extract: [taken down] stays", 20), ("2", "well", 20)]
     assert log.read_text() == f"{told}decoded [taken down]\nfetched [taken down] and x{VIDEO}\n"
-    assert {"logs/mcgurk.log", "state/prefect/prefect.db"} <= set(done.pages)
+    assert {"logs/mcgurk.log", "state/prefect/prefect.db", f"mlruns/{KEPT}"} <= set(done.pages)
     naming = {path for path, content in everything(root).items() if KEY.encode() in content}
     assert {str(path.relative_to(root)) for path in naming} <= SLOTS
     sidecars = [path for path in (root / "shards").glob("*-*.parquet")]
