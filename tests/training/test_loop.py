@@ -35,7 +35,8 @@ def test_pairs_without_law_stay_at_chance(shuffled, tmp_path):
 
     auc = correspondence.evaluate(model, shuffled)["random"]["auc"]
 
-    assert auc["low"] < 0.5 < auc["high"]
+    # On some processors so few steps end in a model that scores all pairs alike: that is at chance, exactly.
+    assert auc["low"] <= 0.5 <= auc["high"]
 
 
 def test_every_step_says_what_it_did(dataset, tmp_path):
