@@ -201,8 +201,7 @@ class Patience:
     def look(self) -> None:
         """Restarts workers that have work and were silent for too long. Raises RuntimeError where that did not help."""
         now = time.monotonic()
-        processing: Mapping[str, Sequence[str]] = self.client.processing()  # pyright: ignore[reportAssignmentType]
-        for worker, keys in processing.items():
+        for worker, keys in self._processing().items():
             silent_s = now - self.last.setdefault(worker, now)
             if not keys:
                 self.last[worker] = now
@@ -210,6 +209,15 @@ class Patience:
                 self._restart(worker, keys, silent_s)
             elif silent_s > TOLD_S:
                 log.warning("worker %s: no sign of life for %.0f s", worker, silent_s)
+
+    def _processing(self) -> Mapping[str, Sequence[str]]:
+        """Worker -> the batches that it has. Raises CommClosedError where the scheduler is lost."""
+        if self.client.status == "closed":
+            raise CommClosedError("its connection is closed")
+        try:
+            return self.client.processing()  # pyright: ignore[reportReturnType]
+        except OSError as error:
+            raise CommClosedError(str(error)) from error
 
     def _heard(self, event: tuple[float, str]) -> None:
         self.last[event[1]] = time.monotonic()

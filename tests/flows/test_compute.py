@@ -20,8 +20,6 @@ from schemas.shard import read_version
 from tasks import progress
 from tasks.index import IndexConfig
 
-LEVEL = logging.getLogger("distributed").level
-
 # Dask leaves a socket to the garbage collector for every cluster.
 pytestmark = pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
@@ -168,13 +166,13 @@ def test_no_other_process_joins_or_uses_our_cluster():
 
 
 def test_a_cluster_leaves_the_environment_as_it_was():
-    before = dict(os.environ)
+    before, level = dict(os.environ), logging.getLogger("distributed").level
 
     with open_compute("local") as map_items:
         list(map_items(square, range(4)))
 
     assert dict(os.environ) == before
-    assert logging.getLogger("distributed").level == LEVEL
+    assert logging.getLogger("distributed").level == level
 
 
 def test_a_cluster_of_ours_listens_on_loopback_only():
