@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.keeper import Service, kept, running_in
-from flows.servers import free_port, login, mlflow_service, prefect_api
+from flows.servers import PREFECT, free_port, login, mlflow_service, prefect_api, served_api
 from tasks.leases import alone
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ POLL_S = 0.5
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where the servers answer, and the login of Prefect's."""
+    """Where the servers answer, and the login of those that are ours; none of a Prefect server of the user's."""
 
     prefect_api: str
     mlflow: str
@@ -46,8 +46,10 @@ class Doors:
 def serve(root: Path, state: Path, doors: Doors) -> int:
     """Serves a local root until it is interrupted. Raises RuntimeError where the state folder is served already."""
     with serving(root, state, doors) as addresses:
-        same = "  (the same login)" if doors.mlflow_login else ""
-        print(f"Prefect  {addresses.prefect}\nlogin    {addresses.login}\nMLflow   {addresses.mlflow}{same}")
+        print(f"Prefect  {addresses.prefect}")
+        if addresses.login:
+            print(f"login    {addresses.login}" + ("  (of MLflow too)" if doors.mlflow_login else ""))
+        print(f"MLflow   {addresses.mlflow}")
         print(
             "Deployments: build-dataset/hourly, run-experiment/on-new-version. Ctrl-C stops all.", flush=True
         )
@@ -69,7 +71,8 @@ def serving(root: Path, state: Path, doors: Doors) -> Iterator[Addresses]:
         stack.enter_context(_reporting(state))
         deploy(str(root))
         mlflow = _entered(stack, MLFLOW_PORT, lambda port: _worker_and_mlflow(root, state, port, doors))
-        yield Addresses(api, mlflow, login(state))
+        is_asked = doors.mlflow_login or api == served_api(state)
+        yield Addresses(api, mlflow, login(state) if is_asked else "")
 
 
 def _entered(stack: ExitStack, usual: int, servers: Callable[[int], AbstractContextManager[str]]) -> str:
@@ -92,10 +95,12 @@ def _worker_and_mlflow(root: Path, state: Path, port: int, doors: Doors) -> Abst
 def watch(state: Path) -> None:
     """Looks for runs whose process is gone, until it is interrupted. Raises RuntimeError where a keeper is gone."""
     looked = time.monotonic()
+    keepers = [folder for folder in (state / PREFECT, state / SERVE) if running_in(folder)]
     while True:
         time.sleep(POLL_S)
-        if running_in(state / SERVE) is None:
-            raise RuntimeError("the process that keeps worker and MLflow was killed: serve again")
+        for folder in keepers:
+            if running_in(folder) is None:
+                raise RuntimeError(f"the process that kept the servers of {folder} was killed: serve again")
         if time.monotonic() - looked > LOOK_S:
             _report(state)
             looked = time.monotonic()
