@@ -111,6 +111,9 @@ def take_over(state: Path) -> None:
 
 def report_dead(state: Path) -> list[str]:
     """Has runs `Crashed` whose process on this machine is gone; returns their names."""
+    for path in (state / FOLDER).glob(".*.tmp"):
+        if not psutil.pid_exists(int(path.name.split(".")[-3])):  # as `replacing` names them
+            path.unlink(missing_ok=True)  # killed while it wrote its note
     with get_client(sync_client=True) as client:
         crashed = [_report(client, state, run_id, one) for run_id, one in processes_of(state).items()]
         if served_api(state) == PREFECT_API_URL.value():  # then all its processes are of this machine

@@ -135,3 +135,19 @@ def test_a_server_that_is_lost_before_the_end_is_named(prefect_server):
 
     with pytest.raises(RuntimeError, match="Prefect's server is lost: refused"):
         outcome_of(works)
+
+
+def test_half_a_note_of_a_process_that_is_gone_is_removed_and_of_a_live_one_kept(prefect_server, tmp_path):
+    from flows.runs import report_dead
+
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    halves = [folder / f".{uuid4()}.json.{pid}.0123abcd.tmp" for pid in (gone.pid, os.getpid())]
+    for half in halves:
+        half.write_text("{")
+
+    report_dead(tmp_path)
+
+    assert [half.exists() for half in halves] == [False, True]
