@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -139,6 +140,17 @@ def answered(request: urllib.request.Request) -> Iterator[IO[bytes]]:
         raise
 
 
+def _answer(request: urllib.request.Request) -> tuple | None:
+    """What a server answers, in a tuple; None where its database is busy, as clients try again too."""
+    try:
+        with answered(request) as answer:
+            return (json.loads(answer.read() or "null"),)
+    except urllib.error.HTTPError as error:
+        if error.code == HTTPStatus.SERVICE_UNAVAILABLE:
+            return None
+        raise
+
+
 @dataclass
 class Api:
     """A Prefect server of ours as a program sees it that was told its address and login."""
@@ -165,8 +177,7 @@ class Api:
             token = self.ask(f"/csrf-token?client={self.client}")["token"]
             headers |= {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": self.client}
         request = urllib.request.Request(f"{self.address}{path}", data, headers, method=method)
-        with answered(request) as answer:
-            return json.loads(answer.read() or "null")
+        return wait_for(lambda: _answer(request), f"an answer to {method} {path}")[0]
 
     @property
     def secret(self) -> str:
