@@ -18,10 +18,10 @@ install: $(READY)  ## Create .venv with exactly requirements.lock
 demo: $(READY)  ## The whole job on generated scenes, offline, 6 to 8 minutes
 	$(BIN)/mcgurk demo
 
-test: $(READY)  ## The tests that every change must pass (under 12 minutes on 2 cores)
+test: $(READY)  ## The tests that every change must pass (under 20 minutes on 2 cores)
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
-slow: $(READY)  ## What takes longer: training goals, kills, damaged files (under 30 minutes)
+slow: $(READY)  ## What takes longer: training goals, kills, damaged files, what is deployed (under 45 minutes)
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 check: $(READY)  ## Format, lint and types
