@@ -16,16 +16,12 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import psutil
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from real_servers import Api, Host, hosting, serving, started, wait_for
+from real_servers import Api, Host, hosting, kept_processes, serving, started, wait_for
 from roots import write_clips
 
-from flows.keeper import KEPT
 from flows.servers import free_port, running
-from tasks.processes import marked
 
 Row = tuple[str, str]
 IDS = [f"clip{n:02d}" for n in range(14)]
@@ -77,7 +73,7 @@ def ending(bench: Bench) -> Iterator[Row]:
             process.send_signal(number)
             process.wait()
             took_s = time.monotonic() - began
-            wait_for(lambda root=root: not _left(root), "the end of its servers")
+            wait_for(lambda root=root: not kept_processes(root), "the end of its servers")
             yield f"{number.name} to the end of a build", f"{took_s:.1f} s"
             yield f"{number.name} to the end of its last process", f"{time.monotonic() - began:.1f} s"
 
@@ -97,7 +93,7 @@ def serving_ends(bench: Bench) -> Iterator[Row]:
         serve.send_signal(signal.SIGTERM)
         serve.wait()
         yield "SIGTERM to the end of serve, a build under way", f"{time.monotonic() - began:.1f} s"
-        wait_for(lambda: not _left(root), "the end of its servers")
+        wait_for(lambda: not kept_processes(root), "the end of its servers")
         yield "SIGTERM to the end of its last process", f"{time.monotonic() - began:.1f} s"
 
 
@@ -107,7 +103,7 @@ def crash(bench: Bench) -> Iterator[Row]:
     bench.host.gate.clear()
     with serving(root, bench.folder / "serve.out") as (serve, api):
         run = _begun(api, root)
-        for victim in (*serve.children(recursive=True), serve, *_left(root)):
+        for victim in (*serve.children(recursive=True), serve, *kept_processes(root)):
             victim.kill()
         began = time.monotonic()
     bench.host.gate.set()
@@ -156,11 +152,6 @@ def _begun(api: Api, root: Path) -> str:
     run = api.begin("hourly")
     wait_for(lambda: (root / "state" / "runs" / f"{run}.json").is_file(), "a build")
     return run
-
-
-def _left(root: Path) -> list[psutil.Process]:
-    folders = [str(root / "state" / name) for name in ("prefect", "serve")]
-    return [process for folder in folders for process in marked(KEPT, folder)]
 
 
 PARTS = {"ending": ending, "serve": serving_ends, "crash": crash, "outages": outages}

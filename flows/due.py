@@ -39,7 +39,7 @@ def last_trained(state: Path) -> Trained | None:
 def recorded(state: Path, version: Version) -> Iterator[None]:
     """Keeps which version is trained on, and how that ended; after a kill it stands as running."""
     begun = datetime.now(UTC).isoformat(timespec="seconds")
-    record = Trained(version.digest, _num_samples(version), begun)
+    record = Trained(version.digest, version.num_samples, begun)
     _write(state, record)
     try:
         yield
@@ -64,7 +64,7 @@ def why_due(root: Path, state: Path, version: Version, growth: float, now: datet
     """
     if not version.shards or missing_to_train(root, version):
         return ""
-    last, count = last_trained(state), _num_samples(version)
+    last, count = last_trained(state), version.num_samples
     if last is None:
         return "no version was trained on yet"
     if last.digest == version.digest:
@@ -75,10 +75,6 @@ def why_due(root: Path, state: Path, version: Version, growth: float, now: datet
     if now - datetime.fromisoformat(last.begun_at) >= LONGEST:
         return f"the last training was begun at {last.begun_at}"
     return ""
-
-
-def _num_samples(version: Version) -> int:
-    return sum(shard.num_samples for shard in version.shards)
 
 
 def _write(state: Path, record: Trained) -> None:

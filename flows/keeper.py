@@ -25,6 +25,7 @@ import psutil
 
 from flows.watchdog import MARK
 from schemas.manifest import write_text
+from tasks.leases import locks
 from tasks.processes import Identity, end, end_with_parent, marked
 
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ def running_in(folder: Path) -> Identity | None:
     """The keeper that keeps services of that folder up, if there is one."""
     with suppress(OSError, ValueError, KeyError):
         told = json.loads((folder / UP).read_text())
-        keeper = Identity(**told["keeper"])
+        keeper = Identity.read(told["keeper"])
         return keeper if keeper.process else None
     return None
 
@@ -267,11 +268,7 @@ def end_group(process: subprocess.Popen) -> None:
 
 
 def _is_free(users: IO[str]) -> bool:
-    try:
-        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    return locks(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _tail(path: Path) -> str:

@@ -96,7 +96,7 @@ def processes_of(state: Path) -> dict[str, Identity]:
     for path in (state / FOLDER).glob("*.json"):
         with suppress(OSError, ValueError, KeyError):  # it ended just now
             told = json.loads(path.read_text())
-            found[path.stem] = Identity(told["host"], told["boot"], told["pid"], told["started"])
+            found[path.stem] = Identity.read(told)
     return found
 
 
@@ -155,7 +155,7 @@ def end_declared_dead(state: Path) -> None:
     with get_client(sync_client=True) as client:
         for run_id, identity in processes_of(state).items():
             process = identity.process
-            if process is None or process.pid == psutil.Process().pid:
+            if process is None or identity == Identity.own():
                 continue
             with suppress(ObjectNotFound):
                 run = client.read_flow_run(UUID(run_id))

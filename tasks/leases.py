@@ -56,7 +56,7 @@ def lease(state: Path, *names: str) -> Iterator[None]:
 @contextmanager
 def _held(path: Path) -> Iterator[None]:
     with _opened(path) as file:
-        if not _locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        if not locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
             log.info("waits for %s, which writes %s here", holder_of(path) or "another process", path.name)
             fcntl.flock(file, fcntl.LOCK_EX)
         _sign(file)
@@ -67,7 +67,7 @@ def _held(path: Path) -> Iterator[None]:
 def free(state: Path, name: str) -> Iterator[bool]:
     """Yields whether nobody holds the lease; inside the block, nobody else takes it then."""
     with _opened(state / FOLDER / name) as file:
-        yield _locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def alone(state: Path, name: str, what: str) -> Iterator[None]:
     """Inside the block no other process does `what` (a clause, for who is told) here. Raises HeldError at once."""
     path = state / FOLDER / name
     with _opened(path) as file:
-        if not _locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        if not locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
             raise HeldError(f"{holder_of(path) or 'another process'}, {what}: nothing was done")
         _sign(file)
         yield
@@ -89,7 +89,7 @@ def building(state: Path, *, only_if_alone: bool = False) -> Iterator[None]:
     """
     path = state / FOLDER / BUILD
     with _opened(path) as file:
-        if only_if_alone and not _locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        if only_if_alone and not locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
             raise HeldError(f"{holder_of(path) or 'another process'}, builds here: nothing was done")
         fcntl.flock(file, fcntl.LOCK_SH)
         _sign(file)
@@ -100,7 +100,7 @@ def holder_of(path: Path) -> Holder | None:
     """Who holds the lease in that file, or held it last."""
     try:
         told = json.loads(path.read_text())
-        return Holder(Identity(told["host"], told["boot"], told["pid"], told["started"]), told["since"])
+        return Holder(Identity.read(told), told["since"])
     except (OSError, ValueError, KeyError, TypeError):  # none yet, or written just now
         return None
 
@@ -117,7 +117,7 @@ def training_mark(state: Path, digest: str) -> Iterator[None]:
 def unread(state: Path, digest: str) -> Iterator[bool]:
     """Yields whether no training reads version `digest`; inside the block, none begins to."""
     with _opened(state / TRAININGS / digest) as file:
-        yield _locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _opened(path: Path) -> IO[str]:
@@ -132,7 +132,8 @@ def _sign(file: IO[str]) -> None:
     file.flush()
 
 
-def _locks(file: IO[str], how: int) -> bool:
+def locks(file: IO[str], how: int) -> bool:
+    """Whether a file could be locked as asked, without waiting."""
     try:
         fcntl.flock(file, how)
     except BlockingIOError:

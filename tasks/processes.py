@@ -6,11 +6,12 @@ import platform
 import resource
 import shlex
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -93,6 +94,11 @@ class Identity:
     def of(pid: int) -> "Identity":
         """A process of this machine. Raises psutil.NoSuchProcess."""
         return Identity(platform.node(), _boot(), pid, _start_of(pid))
+
+    @staticmethod
+    def read(told: Mapping[str, Any]) -> "Identity":
+        """Out of JSON that holds these fields, others beside them. Raises KeyError."""
+        return Identity(told["host"], told["boot"], told["pid"], told["started"])
 
     @property
     def is_here(self) -> bool:

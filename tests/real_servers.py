@@ -25,8 +25,9 @@ from uuid import uuid4
 import preloaded
 import psutil
 
-from flows.keeper import await_health, start
+from flows.keeper import KEPT, await_health, start
 from flows.servers import free_port, mlflow_service, running, stop
+from tasks.processes import marked
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PATIENCE_S = 180.0
@@ -232,6 +233,12 @@ def serving(root: Path, output: Path, *options: str) -> Iterator[tuple[psutil.Pr
         wait_for(lambda: "Deployments" in text_of(output) or process.poll() is not None, "serve")
         assert process.poll() is None, output.read_text()
         yield psutil.Process(process.pid), Api.of(root / "state")
+
+
+def kept_processes(root: Path) -> list[psutil.Process]:
+    """All that the keepers of a root's servers have started."""
+    folders = (root / "state" / name for name in ("prefect", "serve"))
+    return [process for folder in folders for process in marked(KEPT, str(folder))]
 
 
 @contextmanager
