@@ -8,6 +8,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -83,6 +84,8 @@ def cluster(folder: Path, num_workers: int, mine: Mine | None = None) -> Iterato
     port = free_port()
     address = f"tcp://127.0.0.1:{port}"
     scheduler = _forked(_scheduler, folder / "scheduler.log", None, port)
+    while scheduler.is_alive() and not is_listening(port):
+        scheduler.join(0.02)
     workers = [
         _forked(_worker, folder / f"worker{n}.log", None if n else mine, address, str(folder))
         for n in range(num_workers)
@@ -93,6 +96,12 @@ def cluster(folder: Path, num_workers: int, mine: Mine | None = None) -> Iterato
         for process in (*workers, scheduler):
             process.kill()
             process.join()
+
+
+def is_listening(port: int) -> bool:
+    """Whether somebody on loopback takes connections on a port."""
+    with socket.socket() as asked:
+        return asked.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _forked(function: Callable, output: Path, mine: Mine | None, *arguments) -> BaseProcess:

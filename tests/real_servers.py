@@ -267,6 +267,7 @@ def dask_cluster(folder: Path, num_workers: int, environment: Mapping[str, str])
     with ExitStack() as stack:
         command = [*dask, "scheduler", *options, "--port", str(port)]
         scheduler = stack.enter_context(_elsewhere(folder / "scheduler", command, environment))
+        wait_for(lambda: preloaded.is_listening(port) or scheduler.poll() is not None, "the scheduler")
         command = [*dask, "worker", address, *options, "--nthreads", "1", "--no-nanny"]
         workers = [
             stack.enter_context(_elsewhere(folder / f"worker{n}", command, environment))
