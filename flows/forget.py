@@ -84,7 +84,7 @@ def forget(pipeline: Pipeline, video_ids: Sequence[str]) -> Forgotten:
         named = Named(video_ids, done.keys)
         _clean_told(pipeline, named, done)
         bury(root, video_ids, {}, is_done=True)
-        _require_no_trace(pipeline, named)
+        _require_no_trace(pipeline, named, slots)
     return done
 
 
@@ -102,9 +102,9 @@ def _clean_told(pipeline: Pipeline, named: Named, done: Forgotten) -> None:
             done.pages.append(path_under(here, path))
 
 
-def _require_no_trace(pipeline: Pipeline, named: Named) -> None:
-    """Raises RuntimeError with the files that still name a video; a store's are not read again."""
-    left = find_traces(pipeline.here, pipeline.state, named)
+def _require_no_trace(pipeline: Pipeline, named: Named, slots: erase.Slots) -> None:
+    """Raises RuntimeError with the files that still name a video."""
+    left = find_traces(pipeline.root, pipeline.state, named, slots)
     if left:
         more = f" and {len(left) - 1:,} more" if len(left) > 1 else ""
         raise RuntimeError(

@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.storage import readable
+from schemas.storage import as_local, is_local, path_under
 from tasks.tombstones import FILE
 
 NAME = "[taken down]"
@@ -54,38 +54,54 @@ class Named:
         return any(key in data for key in self._keys)
 
 
-def find_traces(root: Path, state: Path, named: Named) -> list[Path]:
-    """The files of ours under a local root and its state folder that still name one of the videos."""
+def find_traces(root: Path, state: Path, named: Named, parts: Collection[int] = ()) -> list[Path]:
+    """The files of ours under a root and its state folder that still name one of the videos; `parts` have their slots.
+
+    Of a store's shards and features those of other parts are not read: it would cost the whole corpus's transfer.
+    """
     ours = [(path, root, SLOTS) for name in OURS for path in sorted((root / name).rglob("*"))]
     ours += [(root / name, root, SLOTS) for name in ("README.md", "build.json")]
     ours += [(path, state, LISTS) for path in sorted(state.rglob("*"))]
     found = []
     for path, folder, allowed in ours:
-        inner = str(path.relative_to(folder))
-        if path.is_symlink() or not path.is_file() or allowed.fullmatch(inner):
+        inner = path_under(folder, path)
+        if _is_link(path) or not path.is_file() or allowed.fullmatch(inner):
             continue
-        if named(inner) or _names(path, named):
+        if named(inner) or (_is_near(path, parts) and _names(path, named)):
             found.append(path)
     return found
+
+
+def _is_link(path: Path) -> bool:
+    return is_local(path) and path.is_symlink()
+
+
+def _is_near(path: Path, parts: Collection[int]) -> bool:
+    return is_local(path) or path.suffix not in BINARY or any(f"{part:06d}" in path.name for part in parts)
 
 
 def _names(path: Path, named: Named) -> bool:
     """Whether the content of a file names one of the videos; what is written or removed meanwhile is looked at."""
     try:
-        with path.open("rb") as file:
-            head = file.read(len(DATABASE))
-        if path.suffix == ".parquet":
-            return any(named(text) for text in _texts(pq.read_table(readable(path))))
-        if head == DATABASE:
-            return any(True for _ in _fields(path, named))
-        if path.suffix == ".tar":
-            with tarfile.open(path) as tar:
-                return any(named(member.name) for member in tar)
-        if path.suffix in BINARY:
-            return any(named.in_bytes(piece) for piece in _pieces(path))
-        return any(named(piece.decode("latin-1")) for piece in _pieces(path))
+        with as_local(path) as file:
+            return _names_here(file, named)
     except FileNotFoundError:
         return False
+
+
+def _names_here(path: Path, named: Named) -> bool:
+    with path.open("rb") as file:
+        head = file.read(len(DATABASE))
+    if path.suffix == ".parquet":
+        return any(named(text) for text in _texts(pq.read_table(path)))
+    if head == DATABASE:
+        return any(True for _ in _fields(path, named))
+    if path.suffix == ".tar":
+        with tarfile.open(path) as tar:
+            return any(named(member.name) for member in tar)
+    if path.suffix in BINARY:
+        return any(named.in_bytes(piece) for piece in _pieces(path))
+    return any(named(piece.decode("latin-1")) for piece in _pieces(path))
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from schemas.storage import open_root, place
 from tasks.members import MEMBERS, drop_members, open_members
 from tasks.traces import Named, clean_database, clean_log, find_traces
 
@@ -65,6 +66,19 @@ def test_each_kind_of_file_is_read_as_such(tmp_path, name):
     KINDS[name](path)
 
     assert find_traces(tmp_path, tmp_path / "state", NAMED) == [path]
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if not name.startswith("state/")])
+def test_the_files_of_a_store_are_read_too(tmp_path, name):
+    path = tmp_path / "made" / name
+    path.parent.mkdir(parents=True)
+    KINDS[name](path)
+    store = open_root(f"memory://{tmp_path.name}-{len(name)}")
+    place(path, store / name)
+
+    found = find_traces(store, tmp_path / "state", NAMED, [0])
+
+    assert [str(one) for one in found] == [str(store / name)]
 
 
 @pytest.mark.parametrize("name", ["segments/000000.parquet", "clips/checked/000003.parquet", "shards/000000.parquet",
