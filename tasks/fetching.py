@@ -1,15 +1,16 @@
 """Fetching: the lanes at work. Each takes videos from one queue, fetches, cuts, and writes what became of them."""
 
 import logging
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
 
 from schemas.manifest import Row
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 TRIES = 3  # in place, for passing trouble
 FIRST_WAIT_S = 0.5
+TOLD_S = 60.0  # without a video that ended, until what is under way is told
 
 Segments = list[tuple[int, Row]]  # (part, row), of one video
 
@@ -84,7 +86,7 @@ def fetched(
         stack.callback(waiting.clear)  # where whoever asked has left, or one lane has failed
         futures = [pool.submit(one.run) for one in work for _ in range(one.crew.lane.config.concurrency)]
         for _ in futures:
-            yield from iter(done.get, None)
+            yield from iter(partial(_next, done, crews), None)
         for future in futures:
             future.result()
         left = len(waiting)
@@ -92,6 +94,17 @@ def fetched(
         log.info("download: %d video(s) are left until what is there has been extracted", left)
     elif left:
         log.warning("download: no lane may ask now; %d video(s) are left to a later run", left)
+
+
+def _next(done: SimpleQueue, crews: Sequence["_Crew"]) -> Segments | None:
+    """The next thing that ended; says now and then what is waited for, so that no silence goes unnoticed."""
+    while True:
+        with suppress(Empty):
+            return done.get(timeout=TOLD_S)
+        now = time.monotonic()
+        asked = {video_id: began for crew in crews for video_id, began in list(crew.asked.items())}
+        told = ", ".join(f"{video_id} for {now - began:.0f} s" for video_id, began in asked.items())
+        log.info("download: under way: %s", told or "nothing; every lane waits for its turn")
 
 
 def standing_row(stage: Stage, segment: Row) -> Row:
@@ -157,6 +170,9 @@ class _Crew:
     config: DownloadConfig
     day: Day
     lane: Lane
+    asked: dict[str, float] = field(
+        default_factory=dict
+    )  # videos under way -> since when, by the monotonic clock
 
     def open(self):
         """The source, through this lane."""
@@ -191,7 +207,7 @@ class _Crew:
     def video(self, fetch: Fetch, segments: Segments) -> Segments:
         """Fetches one video and cuts all its segments. Raises LaneClosed."""
         video_id = segments[0][1]["video_id"]
-        with scratch_of(self.day.state, video_id) as scratch:
+        with self._asking(video_id), scratch_of(self.day.state, video_id) as scratch:
             try:
                 cuts = opened(self._fetch(self._wanting(fetch, segments), video_id, scratch), scratch)
             except (ItemError, Transient) as error:
@@ -207,6 +223,14 @@ class _Crew:
         for part in {part for part, _ in made}:
             ledger.append(self.day.state, part, [row for of_part, row in made if of_part == part])
         return made
+
+    @contextmanager
+    def _asking(self, video_id: str) -> Iterator[None]:
+        self.asked[video_id] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self.asked[video_id]
 
     def _wanting(self, fetch: Fetch, segments: Segments) -> Fetch:
         """`fetch` of little more than these segments, where the source can."""

@@ -1,16 +1,18 @@
 """The lanes at work: whose fault a failure is decides whether the next video is asked for."""
 
 import json
+import logging
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 import timecode
 from clocks import FakeClock
-from real_servers import hosting
+from real_servers import hosting, wait_for
 from small_roots import NOW, RECIPE, clip_rows, indexed
 
 from schemas.outcome import Transient
-from tasks import download
+from tasks import download, fetching
 from tasks.access import Access
 from tasks.fetching import Day, DownloadConfig
 from tasks.lanes import LaneClosed
@@ -152,3 +154,16 @@ def test_secrets_stand_nowhere(tmp_path, clip, caplog):
     for file in run.root.rglob("*"):
         assert not file.is_file() or b"s3cr3t" not in file.read_bytes(), file
     assert "s3cr3t" not in caplog.text
+
+
+def test_a_host_that_keeps_it_waiting_is_named(tmp_path, clip, caplog, monkeypatch):
+    monkeypatch.setattr(fetching, "TOLD_S", 0.05)  # a minute for users: no test waits for that
+    caplog.set_level(logging.INFO)
+    run = Run(tmp_path, ["video0"])
+    with hosting({"video0": clip}) as host, ThreadPoolExecutor(1) as pool:
+        host.gate.clear()
+        tried = pool.submit(run, host)
+        wait_for(lambda: "under way: video0 for" in caplog.text, "a line that names it")
+        host.gate.set()
+
+        assert tried.result() == (1, {"video0": ("ok", "")})
