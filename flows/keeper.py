@@ -24,9 +24,10 @@ from urllib.parse import urlsplit
 import psutil
 
 from flows.watchdog import MARK
+from schemas.identity import Identity
 from schemas.manifest import write_text
 from tasks.leases import locks
-from tasks.processes import Identity, end, end_with_parent, marked
+from tasks.processes import end, end_with_parent, marked
 
 log = logging.getLogger(__name__)
 

@@ -29,8 +29,9 @@ from prefect.states import Crashed
 
 from flows.keeper import OF_A_RUN
 from flows.servers import served_api
+from schemas.identity import Identity
 from schemas.manifest import write_text
-from tasks.processes import Identity, end, marked
+from tasks.processes import end, marked
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

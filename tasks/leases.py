@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from tasks.processes import Identity
+from schemas.identity import Identity
 
 log = logging.getLogger(__name__)
 

@@ -1,10 +1,11 @@
 """Where a run comes from: the commit of this code, and the process that it runs in."""
 
-import platform
+import json
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
-import psutil
+from schemas.identity import Identity
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 GIT_S = 10.0
@@ -28,20 +29,13 @@ def commit() -> str | None:
 
 
 def this_process() -> str:
-    """This process by host, number and start, so that another can tell whether it lives."""
-    return _named(psutil.Process())
+    """This process as a run names it."""
+    return json.dumps(asdict(Identity.own()))
 
 
 def has_ended(process: str) -> bool:
-    """Whether a process by that name was on this host and is no more; of other hosts nothing is known."""
-    host, number, _ = (*process.rsplit(":", 2), "", "")[:3]
-    if host != platform.node() or not number.isdigit():
-        return False
+    """Whether a process that a run names was on this machine and is no more; of other machines nothing is known."""
     try:
-        return _named(psutil.Process(int(number))) != process
-    except psutil.NoSuchProcess:
-        return True
-
-
-def _named(process: psutil.Process) -> str:
-    return f"{platform.node()}:{process.pid}:{process.create_time():.0f}"
+        return not Identity.read(json.loads(process)).may_live
+    except (ValueError, KeyError, TypeError):  # a run of somebody else's, or of an earlier time
+        return False

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from real_servers import REPOSITORY, wait_for
 
-from tasks.processes import Identity
+from schemas.identity import Identity
 
 WORKS = """
 import sys, time

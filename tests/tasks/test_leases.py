@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from real_servers import REPOSITORY
 
+from schemas.identity import Identity
 from tasks.leases import HeldError, alone, building, free, holder_of, lease
-from tasks.processes import Identity
 
 HOLDS = """
 import sys

@@ -1,0 +1,77 @@
+"""Which process it was that wrote something: told so that another can tell whether it lives."""
+
+import os
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+START_FIELD = 19  # of /proc/PID/stat behind the program's name: when it started
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Which process on which machine: a process id alone comes again."""
+
+    host: str
+    boot: str  # of the machine's last start
+    pid: int
+    started: float  # in ticks since the machine's start, which no change of a clock moves; else in seconds
+
+    @staticmethod
+    def own() -> "Identity":
+        """This process."""
+        return Identity.of(os.getpid())
+
+    @staticmethod
+    def of(pid: int) -> "Identity":
+        """A process of this machine. Raises psutil.NoSuchProcess."""
+        return Identity(platform.node(), _boot(), pid, _start_of(pid))
+
+    @staticmethod
+    def read(told: Mapping[str, Any]) -> "Identity":
+        """Out of JSON that holds these fields, others beside them. Raises KeyError."""
+        return Identity(told["host"], told["boot"], told["pid"], told["started"])
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it ran on this machine, since or before its last start."""
+        return self.host == platform.node()
+
+    @property
+    def process(self) -> psutil.Process | None:
+        """The process, if it is of this machine and still there."""
+        if not self.is_here or self.boot != _boot():
+            return None
+        with suppress(psutil.Error):
+            process = psutil.Process(self.pid)
+            if _start_of(self.pid) == self.started and process.status() != psutil.STATUS_ZOMBIE:
+                return process
+        return None
+
+    @property
+    def may_live(self) -> bool:
+        """Whether it is there, or on another machine, of which nobody here can tell."""
+        return not self.is_here or self.process is not None
+
+
+def _start_of(pid: int) -> float:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return psutil.Process(pid).create_time()
+    return float(stat.rpartition(")")[2].split()[START_FIELD])
+
+
+@cache
+def _boot() -> str:
+    """The kernel's name of this start of the machine; where it has none, the second in which it was."""
+    with suppress(OSError):
+        return BOOT_ID.read_text().strip()
+    return str(round(psutil.boot_time()))
