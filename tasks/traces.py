@@ -22,12 +22,12 @@ from tasks.tombstones import FILE
 NAME = "[taken down]"
 DATABASE = b"SQLite format 3\0"
 BUSY_S = 30.0  # that a server may hold its database
-# In a root: what keeps slots. In a state folder: lists, which name what there is to fetch.
+# In a root: what keeps slots. In a state folder: lists, which name what a person has for us to fetch.
 OURS = ("segments", "clips", "features", "shards", "versions", "reports", "mlruns")
 SLOTS = re.compile(
     r"(segments|clips|features)(/checked)?/\d{6}\.parquet|shards/\d{6}\.parquet|segments/" + FILE
 )
-LISTS = re.compile(r"(windows|studio)/.*|lanes\.json")
+LISTS = re.compile(r"(windows|studio|tars)/.*|lanes\.json")
 BINARY = (".arrow", ".tar", ".part", ".tmp")
 PIECE_BYTES = 64 << 20
 

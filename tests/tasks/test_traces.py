@@ -82,7 +82,8 @@ def test_the_files_of_a_store_are_read_too(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["segments/000000.parquet", "clips/checked/000003.parquet", "shards/000000.parquet",
-                                  "segments/forgotten.json", "list.csv", "state/windows/windows.csv"])  # fmt: skip
+                                  "segments/forgotten.json", "list.csv", "state/windows/windows.csv",
+                                  "state/tars/0.parquet"])  # fmt: skip
 def test_slots_tombstones_and_lists_may_name_it(tmp_path, name):
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
