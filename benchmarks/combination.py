@@ -17,14 +17,15 @@ from torch import Tensor
 
 from benchmarks.models import scenes_built, scenes_parser
 from schemas.shard import read_version
-from training import losses
-from training.data import Dataset, open_dataset
+from training.interface import AvcModel
+from training.learning.ranks import Ranks
 from training.loop import TrainConfig, Trainer
-from training.models import AvcModel, configure, load
-from training.negatives import Steps
-from training.precision import autocast, has_fast_bf16
-from training.ranks import Ranks
-from training.seeds import SeedModel
+from training.models import configure, load
+from training.networks import losses
+from training.networks.precision import autocast, has_fast_bf16
+from training.networks.seed_model import SeedModel
+from training.reading.dataset import Dataset, open_dataset
+from training.reading.negatives import Steps
 
 MODELS = ("ave", "l3")
 NUM_STEPS = 16  # of a clip, of which all pairs are scored

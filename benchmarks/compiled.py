@@ -17,11 +17,11 @@ import torch
 
 from benchmarks.step import bare_step, first_batch
 from tests import avc_fixtures as shards
-from training.data import Dataset
-from training.decoding import Batch
+from training.learning.ranks import Ranks
 from training.loop import TrainConfig, Trainer
-from training.precision import Precision
-from training.ranks import Ranks
+from training.networks.precision import Precision
+from training.reading.dataset import Dataset
+from training.reading.decoding import Batch
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 

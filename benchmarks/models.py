@@ -29,13 +29,13 @@ from schemas.feature import PROFILES
 from schemas.manifest import digest_of, write_text
 from tasks.sources.scenes.corpus import CorpusConfig
 from tasks.sources.scenes.families import FAMILIES, HELD_OUT, TRAINED
-from training import statistics
-from training.checkpoint import load_model
-from training.embeddings import embed
+from training import estimates
+from training.estimates import bootstrap
 from training.evaluation.correspondence import PairConfig, known_pairs, score_pairs
-from training.progress import BEST
-from training.sampling import usable
-from training.statistics import bootstrap
+from training.learning.state import BEST
+from training.models import load_model
+from training.networks.embeddings import embed
+from training.reading.sampling import usable
 
 if TYPE_CHECKING:
     from flows.preparation import ExperimentOptions
@@ -196,7 +196,7 @@ def paired_gain(one: np.ndarray, other: np.ndarray, labels: np.ndarray, videos: 
     """How much more often the first is right than the second, on the same pairs, with its interval."""
 
     def gain(at: np.ndarray) -> float:
-        return statistics.accuracy(one[at], labels[at]) - statistics.accuracy(other[at], labels[at])
+        return estimates.accuracy(one[at], labels[at]) - estimates.accuracy(other[at], labels[at])
 
     found = bootstrap(gain, videos, 0.0)
     return f"{100 * found.value:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"

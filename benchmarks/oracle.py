@@ -27,9 +27,9 @@ from tasks.sources.scenes.laws import (
     draw_beats,
     pitch_hz,
 )
+from training.estimates import auc
 from training.evaluation.synchrony import CLASS_MS, NEAR_MS
 from training.models.sync import MAX_LAG, MS_PER_LAG, NUM_CLASSES
-from training.statistics import auc
 
 NUM_SCENES = 100_000
 NUM_RHYTHMS = 1000

@@ -32,10 +32,10 @@ from webdataset.compat import WebDataset
 from benchmarks.content import CLIPS_PER_SHARD, NUM_SHARDS, write_content
 from schemas.feature import Profile
 from schemas.shard import Version, frame_suffix, tar_path
-from training.data import Dataset, open_dataset
-from training.decoding import CROP_SHARE
-from training.sampling import Epoch, Sampling
-from training.streaming import batches
+from training.reading.dataset import Dataset, open_dataset
+from training.reading.decoding import CROP_SHARE
+from training.reading.sampling import Epoch, Sampling
+from training.reading.streaming import batches
 
 PROFILES = (Profile(), Profile("standard", frame_short_side_px=256))
 NUM_FRAMES, NUM_SAMPLES = PROFILES[0].num_frames, PROFILES[0].num_samples  # the same in both

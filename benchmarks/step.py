@@ -22,11 +22,11 @@ from pathlib import Path
 import torch
 
 from tests import avc_fixtures as shards
-from training import tracking
-from training.decoding import Batch, load_batch
+from training.learning.ranks import Ranks
 from training.loop import TrainConfig, Trainer
-from training.ranks import Ranks
-from training.sampling import Epoch
+from training.reading.decoding import Batch, load_batch
+from training.reading.sampling import Epoch
+from training.tracking import runs
 
 MOST_SHARE = 0.05
 WARM_UP = 5
@@ -79,9 +79,9 @@ def measure(folder: Path, num_steps: int) -> tuple[float, float]:
     config = TrainConfig(steps=10 * (num_steps + WARM_UP), seconds=None, num_validations=1, checkpoint_s=1e9)
     trainer = Trainer(dataset, "contrastive", None, config, Ranks())
     batch = first_batch(trainer)
-    spec = tracking.RunSpec("step", {}, tracking.VersionSource("0" * 64, ""), {})
+    spec = runs.RunSpec("step", {}, runs.VersionSource("0" * 64, ""), {})
     bare_s, whole_s = [], []
-    with tracking.experiment_run(tracking.Store(folder), spec) as run:
+    with runs.experiment_run(runs.Store(folder), spec) as run:
         running = trainer.run(folder / "run")
         for _ in range(num_steps + WARM_UP):
             begin = time.perf_counter()

@@ -15,17 +15,17 @@ from flows.trainings import Training
 from schemas.manifest import write_text
 from tasks.funnel import measure_funnel
 from tasks.sources import studio
-from training.checkpoint import load_model, read_checkpoint
-from training.data import Dataset
 from training.evaluation import SPLIT, correspondence, retrieval, steps_a_clip, synchrony
 from training.evaluation.correspondence import PairConfig
-from training.models import configure, load
+from training.learning.state import BEST
+from training.models import configure, load, load_model
 from training.models.sync import Sync
-from training.negatives import Negatives
-from training.precision import pick_device
-from training.progress import BEST
-from training.report import ReportInputs, write_report
-from training.sampling import usable
+from training.networks.checkpoint import read_checkpoint
+from training.networks.precision import pick_device
+from training.reading.dataset import Dataset
+from training.reading.negatives import Negatives
+from training.reading.sampling import usable
+from training.report.page import ReportInputs, write_report
 
 if TYPE_CHECKING:
     from flows.preparation import Experiment  # which imports this

@@ -25,12 +25,13 @@ from schemas.manifest import digest_of
 from schemas.shard import published, read_version
 from tasks.leases import lease, training_mark
 from tasks.stages import stage_task
-from training import registry, tracking
-from training.checkpoint import ResumeError, load_model
-from training.gate import Verdict
-from training.history import History
-from training.progress import BEST
-from training.ranks import world_size
+from training.learning.ranks import world_size
+from training.learning.state import BEST
+from training.models import load_model
+from training.networks.checkpoint import ResumeError
+from training.tracking import registry, runs
+from training.tracking.history import History
+from training.tracking.registry import Verdict
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ def _run(experiment: Experiment) -> dict[str, Any]:
 def _tracked(experiment: Experiment, note: Note) -> dict[str, Any]:
     training = planned(experiment.dataset(), experiment.pipeline.config.train)
     require_judges(experiment, training)
-    with tracking.experiment_run(experiment.store, _run_spec(experiment, training, note)) as run:
+    with runs.experiment_run(experiment.store, _run_spec(experiment, training, note)) as run:
         note.write(run.run_id)
         if experiment.is_offered:
             registry.probe(run, REGISTERED)
@@ -108,20 +109,20 @@ def _tracked(experiment: Experiment, note: Note) -> dict[str, Any]:
     }
 
 
-def _run_spec(experiment: Experiment, training: Training, note: Note) -> tracking.RunSpec:
+def _run_spec(experiment: Experiment, training: Training, note: Note) -> runs.RunSpec:
     """A new run, or the one that an earlier process left unfinished."""
     settings, version = experiment.pipeline.config.train, experiment.version
     exclusions = digest_of(sorted(experiment.exclude))
-    source = tracking.VersionSource(version.digest, str(experiment.pipeline.root), exclusions)
-    earlier = note.run_id if note.run_id and tracking.has_run(experiment.store, note.run_id) else None
+    source = runs.VersionSource(version.digest, str(experiment.pipeline.root), exclusions)
+    earlier = note.run_id if note.run_id and runs.has_run(experiment.store, note.run_id) else None
     if earlier:
         log.info("going on with run %s, which was not finished", earlier)
     name = f"{settings.model.replace('/', '-')}-{version.digest[:8]}-seed{settings.seed}"
     params = {} if earlier else {**{one: getattr(settings, one) for one in OF_DATA}, **training.params}
-    return tracking.RunSpec(name, params, source, {"model": settings.model}, earlier)
+    return runs.RunSpec(name, params, source, {"model": settings.model}, earlier)
 
 
-def _describe(experiment: Experiment, run: tracking.Run, version: str | None = None) -> None:
+def _describe(experiment: Experiment, run: runs.Run, version: str | None = None) -> None:
     """Keeps the data card beside a run, and says on the run's page what can be opened."""
     card = experiment.pipeline.root / "versions" / f"{experiment.version.digest}.md"
     links = {"report": run.artifact_page(REPORT)}
@@ -133,7 +134,7 @@ def _describe(experiment: Experiment, run: tracking.Run, version: str | None = N
     run.describe(links)
 
 
-def _require_version(experiment: Experiment, run: tracking.Run) -> None:
+def _require_version(experiment: Experiment, run: runs.Run) -> None:
     """Raises RuntimeError, and leaves nothing of the run, where its version was taken down meanwhile."""
     root, digest = experiment.pipeline.root, experiment.version.digest
     if digest not in published(root):
@@ -141,10 +142,10 @@ def _require_version(experiment: Experiment, run: tracking.Run) -> None:
         raise RuntimeError(f"version {digest[:12]} was taken down while it was trained on: train again")
 
 
-def _train(training: Training, folder: Path, run: tracking.Run) -> list[dict[str, float]]:
+def _train(training: Training, folder: Path, run: runs.Run) -> list[dict[str, float]]:
     """The metrics of every step; the best weights are in the folder."""
     history = History(folder / HISTORY)
-    with tracking.system_metrics(run):
+    with runs.system_metrics(run):
         steps = _told(training.steps(folder))
         first = next(steps, None)
         for earlier in history.before(first["step"] if first else math.inf):
@@ -168,7 +169,7 @@ def _told(steps: Iterator[dict[str, float]]) -> Iterator[dict[str, float]]:
         yield metrics
 
 
-def _promote(experiment: Experiment, run: tracking.Run, results: dict[str, Any]) -> Verdict:
+def _promote(experiment: Experiment, run: runs.Run, results: dict[str, Any]) -> Verdict:
     """Registers the model and lets the gate compare it with the champion on the same evaluation."""
     if not experiment.is_offered:
         return Verdict(False, "not offered: one of a comparison; train it alone to register it")

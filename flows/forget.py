@@ -148,7 +148,7 @@ def _clean_pages(
     pipeline: Pipeline, video_ids: Sequence[str], held: Mapping[str, bool], done: Forgotten
 ) -> list[str]:
     """Cards, validation reports and reports of experiments that name or may show the videos."""
-    from training.takedown import without_media, without_videos
+    from training.report.redact import without_media, without_videos
 
     root = pipeline.root
     changed = forget_examples(root / "reports" / "validation", done.keys)
@@ -175,13 +175,13 @@ def _clean_pages(
 
 def _clean_tracking(here: Path, video_ids: Sequence[str], held: Mapping[str, bool], done: Forgotten) -> None:
     """The artefacts of runs on the versions that held the videos, and the models trained there."""
-    from training.store import Store
+    from training.tracking.store import Store
 
     store = Store.of(here)
     if not (held and (store.uri or (here / "mlruns" / "mlflow.db").is_file())):
         return
-    from training import registry, tracking
-    from training.takedown import without_media
+    from training.report.redact import without_media
+    from training.tracking import registry, runs
 
-    done.artifacts = tracking.clean_artifacts(store, held, partial(without_media, video_ids=video_ids))
+    done.artifacts = runs.clean_artifacts(store, held, partial(without_media, video_ids=video_ids))
     done.models = registry.tag_forgotten(store, held)

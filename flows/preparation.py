@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from flows.categories import thinned, with_labels
 from flows.evaluation import require_judges
 from flows.pipeline import BuildOptions, Pipeline, resolve
 from flows.presets import TrainSettings
@@ -16,11 +15,11 @@ from flows.trainings import own_training, planned
 from schemas.manifest import digest_of
 from schemas.shard import Version, read_exclusions, read_version
 from tasks.labels import machine_ids
-from training.checkpoint import ResumeError
-from training.data import Dataset, open_dataset
 from training.loop import clips_for
 from training.models import load
-from training.store import Store, require_open
+from training.networks.checkpoint import ResumeError
+from training.reading.dataset import Dataset, open_dataset, thinned, with_labels
+from training.tracking.store import Store, require_open
 
 RUN_NAME = 12  # characters of the run's id
 LEAVING_S = 60.0  # more than it takes to leave a run that can't be gone on with

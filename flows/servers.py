@@ -16,7 +16,7 @@ from pathlib import Path
 from flows.environment import changed
 from flows.keeper import Service, address_in, await_health, end_group, kept, running_in, start
 from schemas.manifest import write_text
-from training.store import relocate
+from training.tracking.store import relocate
 
 PREFECT = "prefect"  # the folder under the state folder: database, login, keeper
 LOGIN = "login"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from training.augment import STRENGTHS
+from training.learning.augment import STRENGTHS
 from training.models import preset_named
 
 if TYPE_CHECKING:

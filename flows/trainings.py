@@ -8,14 +8,15 @@ from typing import Any
 
 from flows.presets import TrainSettings
 from flows.settings import OF_MODEL, USUAL, like, require_ranges
-from training.augment import strength_named
-from training.checkpoint import num_parameters
-from training.data import Dataset
+from training.interface import AvcModel
+from training.learning.augment import strength_named
 from training.loop import TrainConfig, train
-from training.models import AvcModel, configure, load, preset_named
-from training.negatives import Negatives
-from training.precision import computes_in_bf16, pick_device, require_precision
-from training.sampling import Sampling
+from training.models import configure, load, preset_named
+from training.networks.checkpoint import num_parameters
+from training.networks.precision import computes_in_bf16, pick_device, require_precision
+from training.reading.dataset import Dataset
+from training.reading.negatives import Negatives
+from training.reading.sampling import Sampling
 
 STREAMED_STEPS = 4  # of a clip that was fetched whole
 

@@ -184,7 +184,7 @@ def train(options: argparse.Namespace) -> int:
 def _compared(options: argparse.Namespace):
     """The variants that `--study`, or `--model` with commas, asks to compare; none for one model."""
     from flows.studies import models_named, study_named
-    from training.ranks import world_size
+    from training.learning.ranks import world_size
 
     if options.study and options.model:
         raise ValueError(f"--study {options.study} names its models itself: give it without --model")

@@ -72,14 +72,14 @@ def training(folder: str) -> None:
     """A training with threads of its own, as one MLflow run."""
     import avc_fixtures as shards
 
-    from training import tracking
     from training.loop import train
+    from training.tracking import runs
 
     root, before = Path(folder), seen()
     dataset = shards.written(root, shards.corresponding({"train": 4, "val": 2, "eval": 2}))
-    spec = tracking.RunSpec("run", {}, tracking.VersionSource("d", ""), {})
+    spec = runs.RunSpec("run", {}, runs.VersionSource("d", ""), {})
     config = replace(shards.SHORT_RUN, num_threads=1, is_deterministic=True)
-    with tracking.experiment_run(tracking.Store(root), spec) as run, tracking.system_metrics(run):
+    with runs.experiment_run(runs.Store(root), spec) as run, runs.system_metrics(run):
         for metrics in train(dataset, "contrastive", shards.TINY, config, root / "run"):
             run.log_step(metrics)
     tell(before)

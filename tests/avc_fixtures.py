@@ -18,11 +18,11 @@ from schemas.feature import Profile
 from schemas.segment import segment_key
 from schemas.shard import SHARDS, Shard, Version, frame_suffix, make_version, shard_name, write_version
 from schemas.signal import log_mel
-from training.augment import Augmentation
-from training.data import Dataset, open_dataset
+from training.learning.augment import Augmentation
 from training.loop import TrainConfig, train
 from training.models.contrastive import Config
-from training.sampling import Sampling
+from training.reading.dataset import Dataset, open_dataset
+from training.reading.sampling import Sampling
 
 PROFILE = Profile()
 LENGTH_S = PROFILE.length_ms / 1000

@@ -33,10 +33,10 @@ ONLY_IN = {
     "distributed": {"flows/compute.py"},
     "great_expectations": {"schemas/expectations.py"},
     "mlflow": {
-        "training/artifacts.py",
-        "training/program.py",
-        "training/tracking.py",
-        "training/registry.py",
+        "training/tracking/artifacts.py",
+        "training/tracking/program.py",
+        "training/tracking/runs.py",
+        "training/tracking/registry.py",
     },
     "yt_dlp": {"tasks/ytdlp.py"},
     "ffmpeg": {"tasks/media.py", "tasks/decode.py"},
@@ -46,12 +46,25 @@ ONLY_IN = {
         "tasks/pictures.py",
         "tasks/sound.py",
         "tasks/encode.py",
-        "training/film.py",  # our own files, of our own making
+        "training/reading/dataset.py",  # our own files, of our own making
         "tasks/sources/scenes/encode.py",
     },
     "torch": {"training/"},
-    "webdataset": {"training/streaming.py"},
+    "webdataset": {"training/reading/streaming.py"},
     "torchaudio": {"training/"},
+}
+
+# The rooms of a package from the ground up: a room imports what stands before its level, and itself.
+LEVELS = {
+    "training": (
+        {"reading", "estimates"},
+        {"interface"},
+        {"networks"},
+        {"learning"},
+        {"models", "tracking"},
+        {"evaluation", "loop"},
+        {"report"},
+    ),
 }
 
 
@@ -77,6 +90,38 @@ def test_packages_import_only_what_stands_below_them(path):
     ours = {name.split(".")[0] for name in imports(path)} & set(PACKAGES)
 
     assert ours <= MAY_IMPORT[package]
+
+
+def room_of(module: str) -> str:
+    """`networks` of `training.networks.losses`; a module at the top is a room of its own."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def imported_rooms(path: Path, package: str) -> set[str]:
+    """The rooms of its own package that a file imports from."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == package:
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{package}."):
+            found.add(room_of(node.module))
+    return found
+
+
+@pytest.mark.parametrize("package", LEVELS)
+def test_each_room_stands_on_those_below_it(package):
+    height = {room: number for number, level in enumerate(LEVELS[package]) for room in level}
+    files = [path for path in MODULES if name_of(path).startswith(f"{package}/")]
+    rooms = {path: room_of(name_of(path).removesuffix(".py").replace("/", ".")) for path in files}
+
+    assert {room for room in rooms.values() if room != "__init__"} == set(height)
+    upwards = [
+        f"{name_of(path)} imports {package}.{other}"
+        for path, room in rooms.items()
+        for other in imported_rooms(path, package) - {room}
+        if room != "__init__" and height[other] >= height[room]
+    ]
+    assert upwards == []
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

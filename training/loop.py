@@ -18,25 +18,32 @@ import numpy as np
 import torch
 from torch import nn
 
-from training.augment import Augmentation
-from training.checkpoint import num_parameters, save_checkpoint
-from training.corpus import learn_sound_statistics
-from training.data import Dataset
-from training.decoding import Batch
-from training.embeddings import embed, hear_moved
-from training.environment import kept
-from training.frozen import Features, FrozenModel, cached_batches, compute_features
-from training.models import AvcModel, configure, load
-from training.negatives import Negatives
-from training.optimizer import Average, learning_rate, make_optimizer
-from training.plateau import has_room, is_plateau, probe_towers, require_finite
-from training.precision import Precision, channels_last, computes_in_bf16, pick_device, require_precision
-from training.progress import BEST, LAST, Clock, Progress, bound, facts_of, read_last
-from training.ranks import Ranks, open_ranks
-from training.sampling import Epoch, Sampling, Share, even_plan, usable
-from training.step import Encoder, Gradients
-from training.streaming import batches
-from training.validation import all_pairs, combine, fit_calibration, loss_of, require_pairs
+from training.interface import AvcModel
+from training.learning.audio_statistics import learn_sound_statistics
+from training.learning.augment import Augmentation
+from training.learning.environment import kept
+from training.learning.optimizer import Average, learning_rate, make_optimizer
+from training.learning.plateau import has_room, is_plateau, probe_towers, require_finite
+from training.learning.ranks import Ranks, open_ranks
+from training.learning.state import BEST, LAST, Clock, Progress, bound, facts_of, read_last
+from training.learning.step import Encoder, Gradients
+from training.learning.validation import all_pairs, combine, fit_calibration, loss_of, require_pairs
+from training.models import configure, load
+from training.networks.checkpoint import num_parameters, save_checkpoint
+from training.networks.embeddings import embed, hear_moved
+from training.networks.frozen import Features, FrozenModel, cached_batches, compute_features
+from training.networks.precision import (
+    Precision,
+    channels_last,
+    computes_in_bf16,
+    pick_device,
+    require_precision,
+)
+from training.reading.dataset import Dataset
+from training.reading.decoding import Batch
+from training.reading.negatives import Negatives
+from training.reading.sampling import Epoch, Sampling, Share, even_plan, usable
+from training.reading.streaming import batches
 
 log = logging.getLogger(__name__)
 

@@ -116,7 +116,7 @@ def test_a_version_of_too_few_clips_is_told_before_anything_starts(tmp_path, cap
 
 
 def test_a_deleted_experiment_is_told_before_anything_starts(tmp_path, capsys):
-    from training.tracking import MlflowClient, Store, connect
+    from training.tracking.runs import MlflowClient, Store, connect
 
     shards.write_dataset(tmp_path, shards.corresponding({"train": 4, "val": 4, "eval": 4}, num_kinds=4))
     connect(Store(tmp_path), is_new=True)

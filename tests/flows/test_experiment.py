@@ -20,9 +20,9 @@ from flows.preparation import ExperimentOptions, prepare
 from flows.studies import Variant
 from schemas.manifest import write_text
 from schemas.shard import latest_digest
-from training import tracking
-from training.checkpoint import read_checkpoint
-from training.progress import LAST
+from training.learning.state import LAST
+from training.networks.checkpoint import read_checkpoint
+from training.tracking import runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 
@@ -78,7 +78,7 @@ def test_an_unfinished_run_of_other_code_is_left_and_a_new_one_begun(root, unfin
 
     assert second["run_id"] != first["run_id"] and second["steps"] == 2
     assert not note.exists()
-    assert tracking.has_run(experiment.store, first["run_id"])
+    assert runs.has_run(experiment.store, first["run_id"])
 
 
 def test_a_champion_of_an_earlier_version_is_measured_on_the_latest(root):
@@ -93,7 +93,7 @@ def test_a_champion_of_an_earlier_version_is_measured_on_the_latest(root):
     assert "the champion's" in second["reason"]  # compared, and not refused
     digests = [one["correspondence"]["evaluation_digest"] for one in (first, second)]
     assert digests[0] != digests[1]
-    versions = tracking.MlflowClient(prepare(options(root)).store.tracking_uri).search_model_versions()
+    versions = runs.MlflowClient(prepare(options(root)).store.tracking_uri).search_model_versions()
     assert [one.tags["evaluation_digest"] for one in versions] == [digests[1]] * 2
 
 
@@ -106,7 +106,7 @@ def test_a_comparison_goes_on_after_the_trainings_that_have_ended(root, monkeypa
     compared = compare_models(options(root), [small, Variant("shallow", "contrastive/shallow")])
 
     store = prepare(options(root)).store
-    client = tracking.MlflowClient(store.tracking_uri)
+    client = runs.MlflowClient(store.tracking_uri)
     experiments = [one.experiment_id for one in client.search_experiments()]
     models = [run.data.params["model"] for run in client.search_runs(experiments)]
     assert sorted(models) == ["contrastive"] * 2 + ["contrastive/shallow"] * 2 + ["l3/paper"]
@@ -121,7 +121,7 @@ def test_a_run_says_once_what_it_was_and_what_can_be_opened(root):
         options(root, model="contrastive/within_clip", seed=4, settings={"learning_rate": 2e-3})
     )
 
-    client = tracking.MlflowClient(prepare(options(root)).store.tracking_uri)
+    client = runs.MlflowClient(prepare(options(root)).store.tracking_uri)
     run = client.get_run(results["run_id"])
     params = run.data.params
     assert run.info.run_name == f"contrastive-within_clip-{latest_digest(root)[:8]}-seed4"

@@ -33,7 +33,7 @@ from tasks.ledger import latest
 from tasks.prune import prune
 from tasks.tombstones import FILE, bury, read_tombstones
 from tasks.verify import read_samples, verify
-from training.store import KEPT
+from training.tracking.store import KEPT
 
 VIDEO = "-dash_and"
 KEY = f"{VIDEO}_0_2000"
@@ -305,7 +305,7 @@ def test_pages_that_name_or_show_it_are_cleaned(root):
 
 
 def test_models_and_artefacts_of_a_version_that_held_it_are_found(root):
-    from training.tracking import MlflowClient, RunSpec, Store, VersionSource, experiment_run
+    from training.tracking.runs import MlflowClient, RunSpec, Store, VersionSource, experiment_run
 
     held, page = latest_digest(root), '<h1>t</h1><img src="data:image/jpeg;base64,AAAA">'
     store, runs = Store(root), []

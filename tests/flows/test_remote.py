@@ -12,10 +12,10 @@ from roots import write_corpus
 from schemas.manifest import part_numbers, part_path, read_header
 from schemas.shard import read_version
 from schemas.storage import lost_files, open_root
-from training.data import open_dataset
-from training.decoding import load_batch
-from training.sampling import Epoch, Sampling
-from training.streaming import batches
+from training.reading.dataset import open_dataset
+from training.reading.decoding import load_batch
+from training.reading.sampling import Epoch, Sampling
+from training.reading.streaming import batches
 
 ROOT = "s3://bucket/root"
 EVAL, TRAIN = 4, 12

@@ -7,12 +7,12 @@ import avc_fixtures as shards
 import numpy as np
 import pytest
 
-from flows.categories import thinned, with_labels
 from flows.presets import TrainSettings
 from flows.studies import STUDIES, models_named, study_named
 from flows.trainings import planned
 from flows.verbs import train
 from training.models import load, names
+from training.reading.dataset import thinned, with_labels
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from flows.pipeline import BuildOptions, resolve
 from flows.preparation import Experiment
 from schemas.manifest import write_text
 from schemas.shard import read_version
-from training.tracking import RunSpec, Store, VersionSource, experiment_run
+from training.tracking.runs import RunSpec, Store, VersionSource, experiment_run
 
 
 def test_a_run_on_a_version_that_was_taken_down_stops_and_leaves_no_page(tmp_path):

@@ -9,7 +9,7 @@ from schemas.feature import PROFILES, Profile
 from schemas.manifest import PartHeader, write_part
 from schemas.shard import SHARDS, Shard, exclude_path, index_path, make_version
 from training.evaluation.correspondence import MIN_VIDEOS
-from training.sampling import View, valid_steps
+from training.reading.sampling import View, valid_steps
 
 
 def version_of(root, splits: dict[str, list[str]], valid_ms: int = 10_000, profile: Profile | None = None):

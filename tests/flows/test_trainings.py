@@ -8,7 +8,7 @@ from avc_fixtures import corresponding, written
 
 from flows.presets import TrainSettings
 from flows.trainings import check, planned
-from training.augment import STRENGTHS
+from training.learning.augment import STRENGTHS
 from training.models import multisensory
 from training.models.contrastive import PRESETS
 

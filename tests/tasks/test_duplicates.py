@@ -28,7 +28,7 @@ from tasks.prints import prints_of
 from tasks.publish import publish
 from tasks.sources.scenes.corpus import CorpusConfig, media_path, render_scene, scene_families, scene_ids
 from tasks.sources.scenes.faults import write_fault
-from training.data import open_dataset
+from training.reading.dataset import open_dataset
 
 PROFILE = Profile()
 REAL = {"bigbuckbunny.mp4": 5.0, "hitting_bag.mp4": 6.0, "bbaf2n.mpg": 3.0}

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # the fixture module beside the 
 import avc_fixtures as shards
 from avc_fixtures import tiny_run, written
 
-from training.data import Dataset
+from training.reading.dataset import Dataset
 
 NUM_VIDEOS = {"train": 48, "val": 18, "eval": 24}
 

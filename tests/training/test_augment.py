@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from training.augment import (
+from training.learning.augment import (
     STRENGTHS,
     Augmentation,
     augment_images,

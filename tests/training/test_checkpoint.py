@@ -8,8 +8,8 @@ import torch
 from avc_fixtures import TINY
 
 from schemas import signal
-from training.checkpoint import ResumeError, load_model, read_checkpoint, save_checkpoint
-from training.models import contrastive
+from training.models import contrastive, load_model
+from training.networks.checkpoint import ResumeError, read_checkpoint, save_checkpoint
 
 
 @pytest.fixture

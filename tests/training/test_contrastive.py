@@ -7,12 +7,12 @@ import pytest
 import torch
 from avc_fixtures import SHORT_RUN, TINY
 
-from training import losses
-from training.checkpoint import num_parameters
 from training.loop import train
 from training.models import contrastive
-from training.negatives import Steps
-from training.trunks import resnet
+from training.networks import losses
+from training.networks.checkpoint import num_parameters
+from training.networks.trunks import resnet
+from training.reading.negatives import Steps
 
 VIDEOS = torch.tensor([0, 0, 0, 1, 1, 1])
 SECONDS_MS = torch.tensor([0.0, 1000.0, 4000.0] * 2)

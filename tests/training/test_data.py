@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.signal import log_mel
-from training.data import clip_groups, default_groups, open_dataset
+from training.reading.dataset import clip_groups, default_groups, open_dataset
 
 
 @pytest.fixture(scope="module")

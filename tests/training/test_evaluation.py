@@ -10,8 +10,6 @@ from avc_fixtures import TINY, corresponding, written
 from costs import multiply_adds
 
 from schemas.feature import PROFILES
-from training.checkpoint import load_model
-from training.embeddings import Embeddings
 from training.evaluation import correspondence, retrieval, steps_a_clip
 from training.evaluation.correspondence import (
     PairConfig,
@@ -21,8 +19,9 @@ from training.evaluation.correspondence import (
     shifted_pairs,
     shortcut_probes,
 )
-from training.models import contrastive, l3
-from training.sampling import View
+from training.models import contrastive, l3, load_model
+from training.networks.embeddings import Embeddings
+from training.reading.sampling import View
 
 
 def embeddings(image: np.ndarray, audio: np.ndarray, videos: np.ndarray | None = None) -> Embeddings:

@@ -11,14 +11,15 @@ import torch
 from avc_fixtures import SHORT_RUN, TINY, tiny_run
 from documents import REPOSITORY, output_of
 
-from training.checkpoint import load_model, read_checkpoint
-from training.embeddings import embed
 from training.evaluation import correspondence
+from training.learning.optimizer import Average, learning_rate, parameter_groups
+from training.learning.validation import all_pairs, combine, fit_calibration
 from training.loop import TrainConfig, train
-from training.negatives import Negatives
-from training.optimizer import Average, learning_rate, parameter_groups
-from training.sampling import Sampling
-from training.validation import all_pairs, combine, fit_calibration
+from training.models import load_model
+from training.networks.checkpoint import read_checkpoint
+from training.networks.embeddings import embed
+from training.reading.negatives import Negatives
+from training.reading.sampling import Sampling
 
 
 def test_a_tiny_model_learns_a_correspondence(dataset, trained):

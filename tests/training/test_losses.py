@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from training import losses
+from training.networks import losses
 
 VIDEOS = torch.tensor([0, 0, 1, 1, 2, 2])
 NEGATIVES = VIDEOS[:, None] != VIDEOS[None]

@@ -9,15 +9,15 @@ from avc_fixtures import SHORT_RUN
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.checkpoint import load_model, num_parameters, save_checkpoint
-from training.decoding import load_batch
-from training.frozen import cached_batches, compute_features
+from training.learning.ranks import Ranks
 from training.loop import Trainer, train
-from training.models import avol, contrastive, l3, load, many_to_many, multisensory
+from training.models import avol, contrastive, l3, load, load_model, many_to_many, multisensory
 from training.models.many_to_many import KINDS, MAX_ROLL, arranged, balanced, matches, strangers
-from training.negatives import Negatives, Steps
-from training.ranks import Ranks
-from training.sampling import Epoch, Sampling, usable
+from training.networks.checkpoint import num_parameters, save_checkpoint
+from training.networks.frozen import cached_batches, compute_features
+from training.reading.decoding import load_batch
+from training.reading.negatives import Negatives, Steps
+from training.reading.sampling import Epoch, Sampling, usable
 
 SMALL = many_to_many.Config(width=8, embedding=16, fused=32, recurrent=16)
 

@@ -13,12 +13,12 @@ from torch.utils._pytree import tree_leaves
 from schemas.feature import PROFILES, Profile
 from training import models
 from training.evaluation import correspondence, retrieval, synchrony
-from training.frontend import LogSpectrogram
 from training.models import contrastive, l3, sync
 from training.models.contrastive import TEMPERATURE_RANGE
-from training.negatives import Steps
-from training.sampling import View
-from training.scorer import Scorer, examples
+from training.networks.frontend import LogSpectrogram
+from training.reading.negatives import Steps
+from training.reading.sampling import View
+from training.tracking.registry import Scorer, examples
 
 SMALL = {"contrastive": TINY}  # a model that has no small configuration here is tested at its default
 

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.feature import PROFILES
-from training.checkpoint import load_model, num_parameters, save_checkpoint
-from training.data import open_dataset
 from training.loop import TrainConfig, train
-from training.models import multisensory
+from training.models import load_model, multisensory
 from training.models.multisensory import APART_MS, PAPER, TRAINING, Config
-from training.negatives import Negatives, Steps
-from training.sampling import _chosen, valid_steps
+from training.networks.checkpoint import num_parameters, save_checkpoint
+from training.reading.dataset import open_dataset
+from training.reading.negatives import Negatives, Steps
+from training.reading.sampling import _chosen, valid_steps
 
 TINY = Config(width=0.125, num_frames=16, frame_px=32)
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.negatives import Negatives, Steps
+from training.reading.negatives import Negatives, Steps
 
 CLIPS = st.lists(
     st.tuples(st.integers(0, 4), st.integers(0, 1), st.integers(-1, 2), st.integers(0, 9)),

@@ -9,11 +9,11 @@ import pytest
 import torch
 from avc_fixtures import SHORT_RUN, TINY
 
+from training.learning.plateau import is_plateau, probe_towers
+from training.learning.state import BEST
 from training.loop import train
 from training.models import contrastive
-from training.plateau import is_plateau, probe_towers
-from training.progress import BEST
-from training.sampling import Sampling, usable
+from training.reading.sampling import Sampling, usable
 
 
 def test_a_loss_that_stands_at_chance_is_reported(caplog):
@@ -60,7 +60,7 @@ def test_no_probe_without_labels(blindfolded, caplog):
 
 
 def test_a_training_that_stands_still_probes_once(dataset, tmp_path, monkeypatch):
-    from training import plateau
+    from training.learning import plateau
 
     monkeypatch.setattr(plateau, "PROBE_STEPS", 1)  # as many as a run of four steps has room for
 

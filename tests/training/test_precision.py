@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from training import precision
+from training.networks import precision
 
 
 def test_bf16_follows_the_cpus_flags(tmp_path, monkeypatch):

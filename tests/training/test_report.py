@@ -12,11 +12,11 @@ import simplejpeg
 from avc_fixtures import SHORT_RUN, TINY, corresponding, written
 from PIL import Image
 
-from training import figures
-from training.checkpoint import load_model
 from training.evaluation import correspondence, retrieval
 from training.loop import train
-from training.report import ReportInputs, answer, funnel_rows, write_report
+from training.models import load_model
+from training.report import figures
+from training.report.page import ReportInputs, answer, funnel_rows, write_report
 
 HOSTILE = '<script>alert("x")</script> & "quoted"'
 FUNNEL = {

@@ -14,16 +14,16 @@ import torch
 from avc_fixtures import TINY
 from training_process import config
 
-from training.augment import Augmentation
-from training.checkpoint import read_checkpoint
-from training.decoding import load_batch
+from training.learning.augment import Augmentation
+from training.learning.ranks import Ranks, open_ranks
+from training.learning.state import LAST
+from training.learning.step import Encoder, Gradients
 from training.loop import train
 from training.models import contrastive
-from training.negatives import Negatives, Steps
-from training.progress import LAST
-from training.ranks import Ranks, open_ranks
-from training.sampling import Epoch, Sampling
-from training.step import Encoder, Gradients
+from training.networks.checkpoint import read_checkpoint
+from training.reading.decoding import load_batch
+from training.reading.negatives import Negatives, Steps
+from training.reading.sampling import Epoch, Sampling
 
 SCRIPT = Path(__file__).with_name("training_process.py")
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.feature import Profile
-from training.decoding import load_batch, window_start
-from training.sampling import Epoch, Sampling, View, even_plan, frame_time_ms, usable, valid_steps
+from training.reading.decoding import load_batch, window_start
+from training.reading.sampling import Epoch, Sampling, View, even_plan, frame_time_ms, usable, valid_steps
 
 VIEW = View()
 STEP_MS = VIEW.sound_ms

@@ -11,15 +11,15 @@ from costs import multiply_adds
 from torch.nn import functional
 
 from schemas.feature import PROFILES, Profile
-from training import losses
-from training.checkpoint import load_model, num_parameters
-from training.data import open_dataset
 from training.loop import TrainConfig, train
-from training.models import ave, avol, l3
-from training.negatives import Steps
-from training.sampling import Sampling
-from training.scorer import Scorer, examples
-from training.trunks import vgg
+from training.models import ave, avol, l3, load_model
+from training.networks import losses
+from training.networks.checkpoint import num_parameters
+from training.networks.trunks import vgg
+from training.reading.dataset import open_dataset
+from training.reading.negatives import Steps
+from training.reading.sampling import Sampling
+from training.tracking.registry import Scorer, examples
 
 PAPER = {
     "l3": l3.build(l3.PRESETS["paper2018"]),

@@ -13,12 +13,12 @@ import pytest
 from real_servers import REPOSITORY, answered, free_port, tracking_server
 
 from flows.servers import login
-from training import tracking
-from training.checkpoint import load_model
-from training.provenance import commit
-from training.registry import measure_champion, probe, promote, register, tag_forgotten
-from training.store import Store
-from training.tracking import RunSpec, VersionSource, connect, every, experiment_run
+from training.models import load_model
+from training.tracking import runs
+from training.tracking.provenance import commit
+from training.tracking.registry import measure_champion, probe, promote, register, tag_forgotten
+from training.tracking.runs import RunSpec, VersionSource, connect, every, experiment_run
+from training.tracking.store import Store
 
 NAME, DIGEST = "mcgurk-served", "d" * 64
 SPEC = RunSpec(
@@ -43,7 +43,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def client(store):
     connect(store)
-    return tracking.MlflowClient(store.uri)
+    return runs.MlflowClient(store.uri)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_a_champion_that_somebody_else_registered_ends_in_a_verdict(store, clien
     theirs = client.create_model_version(NAME, "s3://elsewhere/model")
     client.set_registered_model_alias(NAME, "champion", theirs.version)
     try:
-        with caplog.at_level("WARNING", "training.registry"):
+        with caplog.at_level("WARNING", "training.tracking.registry"):
             verdict = offered(store, model)
         lacking = measure_champion(store, NAME, "e1", lambda _: (0.5, "e1"))
     finally:

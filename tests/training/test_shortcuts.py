@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from schemas.feature import PROFILES
-from training import losses
-from training.decoding import planned
 from training.models import contrastive, multisensory
-from training.negatives import Negatives, Steps
-from training.sampling import Epoch, Plan, Sampling, usable
+from training.networks import losses
+from training.reading.decoding import planned
+from training.reading.negatives import Negatives, Steps
+from training.reading.sampling import Epoch, Plan, Sampling, usable
 
 POLICIES = [
     ("other_clip",),

@@ -4,8 +4,8 @@ import pytest
 import torch
 from costs import at, convolutions, multiply_adds
 
-from training.checkpoint import num_parameters
 from training.models import contrastive, many_to_many, sync
+from training.networks.checkpoint import num_parameters
 
 # `contrastive`: 3x3 convolutions in pairs, a BatchNorm each, pooled between the stages; the first looks at 112 px by
 # 7x7 with stride 4 (28 x 28 places, then 14 x 14 and 7 x 7), or at 64 x 100 log-mel by 3x3 with stride 2

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from training.statistics import auc, balanced_accuracy, bootstrap, fit_logistic, platt, probe
+from training.estimates import auc, balanced_accuracy, bootstrap, fit_logistic, platt, probe
 
 
 @pytest.fixture

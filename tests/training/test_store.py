@@ -12,11 +12,10 @@ import torch
 from documents import REPOSITORY, in_fresh_shell
 from mlflow.artifacts import load_text
 
-from training.artifacts import repository
-from training.checkpoint import load_model
-from training.registry import measure_champion, promote, register
-from training.store import HOLDERS, KEPT, SCHEME, Store, relocate
-from training.tracking import (
+from training.models import load_model
+from training.tracking.artifacts import repository
+from training.tracking.registry import measure_champion, promote, register
+from training.tracking.runs import (
     MlflowClient,
     MlflowException,
     RunSpec,
@@ -26,6 +25,7 @@ from training.tracking import (
     experiment_run,
     has_run,
 )
+from training.tracking.store import HOLDERS, KEPT, SCHEME, Store, relocate
 
 NAME, DIGEST = "mcgurk-moved", "d" * 64
 

@@ -15,15 +15,15 @@ from avc_fixtures import SHORT_RUN, TINY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training import sampling
-from training.checkpoint import load_model
-from training.data import Dataset, open_dataset
-from training.decoding import load_batch, needed
 from training.evaluation import correspondence, retrieval
-from training.gallery import show
 from training.loop import train
-from training.sampling import Epoch, Sampling, Share, View
-from training.streaming import batches
+from training.models import load_model
+from training.reading import sampling
+from training.reading.dataset import Dataset, open_dataset
+from training.reading.decoding import load_batch, needed
+from training.reading.sampling import Epoch, Sampling, Share, View
+from training.reading.streaming import batches
+from training.report.gallery import show
 
 SAMPLING = Sampling(clips_per_batch=4, steps_per_clip=2)
 VIEW = View()

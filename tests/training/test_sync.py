@@ -8,17 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from training.checkpoint import load_model
-from training.data import open_dataset
-from training.decoding import load_batch
-from training.embeddings import embed, hear_moved
 from training.evaluation import synchrony
+from training.learning.state import BEST
+from training.learning.validation import loss_of
 from training.loop import TrainConfig, train
-from training.models import sync
-from training.negatives import Negatives, Steps
-from training.progress import BEST
-from training.sampling import View, even_plan
-from training.validation import loss_of
+from training.models import load_model, sync
+from training.networks.embeddings import embed, hear_moved
+from training.reading.dataset import open_dataset
+from training.reading.decoding import load_batch
+from training.reading.negatives import Negatives, Steps
+from training.reading.sampling import View, even_plan
 
 SMALL = sync.Config(width=8, embedding=16, frame_px=56)
 

@@ -16,13 +16,11 @@ from avc_fixtures import tone
 from real_servers import REPOSITORY, tracking_server, wait_for
 
 from schemas.signal import INT16_SCALE
-from training import tracking
-from training.checkpoint import load_model
-from training.gate import compare
-from training.history import History
-from training.registry import measure_champion, promote, register
-from training.scorer import Scorer
-from training.tracking import RunSpec, Store, VersionSource, experiment_run, has_run
+from training.models import load_model
+from training.tracking import runs
+from training.tracking.history import History
+from training.tracking.registry import Scorer, compare, measure_champion, promote, register
+from training.tracking.runs import RunSpec, Store, VersionSource, experiment_run, has_run
 
 NAME = "mcgurk-test"
 # Loads by the address that the registry gives, in a Python that sees neither this repository nor its paths.
@@ -75,7 +73,7 @@ def registered(store, model):
 
 
 def test_a_run_keeps_parameters_metrics_dataset_and_tags(store, registered):
-    client = tracking.MlflowClient(store.tracking_uri)
+    client = runs.MlflowClient(store.tracking_uri)
 
     run = client.get_run(registered[0])
 
@@ -111,7 +109,7 @@ def test_no_registered_file_names_a_folder_of_the_trainer_s(store, registered):
     with ZipFile(file) as archive:
         contents += [archive.read(name) for name in archive.namelist()]
 
-    assert len(contents) > 8 and any(b"training.scorer.Scorer" in one for one in contents)
+    assert len(contents) > 8 and any(b"training.tracking.registry.Scorer" in one for one in contents)
     for content in contents:
         assert not any(str(folder).encode() in content for folder in folders)
 
@@ -124,7 +122,7 @@ def test_a_run_that_breaks_is_marked_failed_and_keeps_its_metrics(store):
         run.log_step({"step": 1, "loss": 2.0})
         raise RuntimeError("broke")
 
-    kept = tracking.MlflowClient(store.tracking_uri).get_run(run.run_id)
+    kept = runs.MlflowClient(store.tracking_uri).get_run(run.run_id)
     assert kept.info.status == "FAILED" and kept.data.metrics == {"loss": 2.0}
 
 
@@ -137,7 +135,7 @@ def test_a_run_is_gone_on_with(store):
     with experiment_run(store, replace(spec, run_id=first.run_id)) as second:
         second.log_step({"step": 2, "loss": 1.0})
 
-    client = tracking.MlflowClient(store.tracking_uri)
+    client = runs.MlflowClient(store.tracking_uri)
     assert second.run_id == first.run_id
     assert [m.value for m in client.get_metric_history(first.run_id, "loss")] == [2.0, 1.0]
     assert client.get_run(first.run_id).info.status == "FINISHED"
@@ -150,7 +148,7 @@ def test_after_a_kill_each_step_stands_in_a_run_once(store, tmp_path):
         {"step": step, "seconds": step / 10, "loss": 1.0 / step, **dict.fromkeys("abcdefgh", 1.0)}
         for step in range(1, 301)
     ]
-    history, client = History(path), tracking.MlflowClient(store.tracking_uri)
+    history, client = History(path), runs.MlflowClient(store.tracking_uri)
     with experiment_run(store, spec) as first:
         for metrics in told[:250]:
             first.log_step(metrics)
@@ -188,15 +186,15 @@ def test_each_run_goes_to_its_own_store_unless_the_user_names_one(store, tmp_pat
 def test_a_training_s_machine_is_watched_from_where_an_earlier_process_stopped(store, monkeypatch):
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
     spec, name = RunSpec("watched", {}, VersionSource("d", ""), {}), "system/cpu_utilization_percentage"
-    client = tracking.MlflowClient(store.tracking_uri)
+    client = runs.MlflowClient(store.tracking_uri)
 
     def steps(run):
         return [metric.step for metric in client.get_metric_history(run.run_id, name)]
 
-    with experiment_run(store, spec) as first, tracking.system_metrics(first):
+    with experiment_run(store, spec) as first, runs.system_metrics(first):
         wait_for(lambda: len(steps(first)) >= 2, "a second look")
     before = steps(first)
-    with experiment_run(store, replace(spec, run_id=first.run_id)) as second, tracking.system_metrics(second):
+    with experiment_run(store, replace(spec, run_id=first.run_id)) as second, runs.system_metrics(second):
         wait_for(lambda: len(steps(second)) > len(before), "a further look")
 
     assert steps(second) == list(range(len(steps(second))))
@@ -243,7 +241,7 @@ def test_the_gate_of_the_registry(store, registered, model):
             version = register(run, model, NAME, score=score, evaluation_digest=digest)
         return version, promote(store, NAME, version)
 
-    client = tracking.MlflowClient(store.tracking_uri)
+    client = runs.MlflowClient(store.tracking_uri)
     assert "champion" not in client.get_registered_model(NAME).aliases
     first = promote(store, NAME, registered[1])
     assert first.is_promoted and "first" in first.reason

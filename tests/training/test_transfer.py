@@ -9,10 +9,10 @@ import torchaudio
 from avc_fixtures import SHORT_RUN
 from costs import multiply_adds
 
-from training.checkpoint import load_model, num_parameters
 from training.loop import train
-from training.models import transfer
-from training.pretrained import audio_trunk, image_trunk
+from training.models import load_model, transfer
+from training.networks.checkpoint import num_parameters
+from training.networks.pretrained import audio_trunk, image_trunk
 
 SMALL = transfer.Config(audio_width=8, hidden=32, embedding=16)
 

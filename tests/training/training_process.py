@@ -10,9 +10,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from avc_fixtures import SHORT_RUN, TINY
 
 from schemas.shard import read_version
-from training.data import open_dataset
 from training.loop import TrainConfig, train
-from training.sampling import Sampling
+from training.reading.dataset import open_dataset
+from training.reading.sampling import Sampling
 
 
 def config(clips_per_batch: int = 8, **settings) -> TrainConfig:

@@ -1,7 +1,7 @@
 """One file a question that an evaluation answers."""
 
 from schemas.feature import Profile
-from training.sampling import View
+from training.reading.sampling import View
 
 SPLIT = "eval"  # whose clips no model has learnt from
 MOST_STEPS = 5

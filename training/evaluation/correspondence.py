@@ -14,14 +14,14 @@ import numpy as np
 import torch
 
 from schemas.manifest import digest_of
-from training import statistics
-from training.data import NO_GROUP, Dataset, clip_groups
-from training.embeddings import Embeddings, embed
+from training import estimates
+from training.estimates import Estimate, bootstrap
 from training.evaluation import SPLIT, steps_a_clip
-from training.models import AvcModel
-from training.negatives import Negatives
-from training.sampling import usable
-from training.statistics import Estimate, bootstrap
+from training.interface import AvcModel
+from training.networks.embeddings import Embeddings, embed
+from training.reading.dataset import NO_GROUP, Dataset, clip_groups
+from training.reading.negatives import Negatives
+from training.reading.sampling import usable
 
 CHANCE = 0.5
 PROBE_WIDTH = 256  # Newton's method has a matrix of its square: 25,088 numbers would take 5 GB
@@ -205,11 +205,11 @@ def _judged(encoded: Embeddings, pairs: Pairs, logits: np.ndarray) -> dict[str, 
     videos = encoded.videos[pairs.image_rows]
     return {
         "num_clips": len(np.unique(pairs.image_rows)),
-        "accuracy": _estimate(statistics.accuracy, logits, pairs.labels, videos),
-        "balanced_accuracy": _estimate(statistics.balanced_accuracy, logits, pairs.labels, videos),
-        "auc": _estimate(statistics.auc, logits, pairs.labels, videos),
-        "clip_accuracy": _estimate(statistics.accuracy, clip_logits, clip_labels, clip_videos),
-        "clip_auc": _estimate(statistics.auc, clip_logits, clip_labels, clip_videos),
+        "accuracy": _estimate(estimates.accuracy, logits, pairs.labels, videos),
+        "balanced_accuracy": _estimate(estimates.balanced_accuracy, logits, pairs.labels, videos),
+        "auc": _estimate(estimates.auc, logits, pairs.labels, videos),
+        "clip_accuracy": _estimate(estimates.accuracy, clip_logits, clip_labels, clip_videos),
+        "clip_auc": _estimate(estimates.auc, clip_logits, clip_labels, clip_videos),
     }
 
 
@@ -236,8 +236,8 @@ def shortcut_probes(encoded: Embeddings, pairs: Pairs) -> dict[str, Any]:
     for name, (vectors, rows, steps) in sides.items():
         inputs = narrowed(vectors.numpy())[rows, steps]
         videos = encoded.videos[rows]
-        logits = statistics.probe(inputs, pairs.labels, videos)
-        probes[name] = _estimate(statistics.balanced_accuracy, logits, pairs.labels, videos)
+        logits = estimates.probe(inputs, pairs.labels, videos)
+        probes[name] = _estimate(estimates.balanced_accuracy, logits, pairs.labels, videos)
     return probes
 
 
@@ -268,7 +268,7 @@ def _per_group(
     for group in known:
         at = group_of[pairs.image_rows] == group
         videos = encoded.videos[pairs.image_rows[at]]
-        accuracy = _estimate(statistics.accuracy, logits[at], pairs.labels[at], videos)
+        accuracy = _estimate(estimates.accuracy, logits[at], pairs.labels[at], videos)
         table.append({"group": str(group), "num_videos": len(np.unique(videos)), "accuracy": accuracy})
     return table
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from training.data import Dataset, clip_groups
-from training.embeddings import Embeddings, embed
+from training.estimates import bootstrap
 from training.evaluation import SPLIT, steps_a_clip
-from training.models import AvcModel
-from training.sampling import usable
-from training.statistics import bootstrap
+from training.interface import AvcModel
+from training.networks.embeddings import Embeddings, embed
+from training.reading.dataset import Dataset, clip_groups
+from training.reading.sampling import usable
 
 CUTOFFS = (1, 5, 10)
 MAX_CLIPS = 5000  # a matrix of 200 MB

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from training.data import NO_GROUP, Dataset, clip_groups
-from training.decoding import load_frames, load_sounds, needed
-from training.embeddings import pictures
+from training.estimates import bootstrap
 from training.evaluation import SPLIT
 from training.models.sync import CLASS_LAGS, MS_PER_LAG, NUM_CLASSES, Sync, offset_classes, offsets_ms
-from training.sampling import View, even_plan, usable
-from training.statistics import bootstrap
+from training.networks.embeddings import pictures
+from training.reading.dataset import NO_GROUP, Dataset, clip_groups
+from training.reading.decoding import load_frames, load_sounds, needed
+from training.reading.sampling import View, even_plan, usable
 
 CLASS_MS = CLASS_LAGS * MS_PER_LAG
 CLIPS_PER_CALL = 8

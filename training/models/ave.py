@@ -6,7 +6,7 @@ difference; `proj_bn` adds BatchNorm after fc1, without which pair losses stayed
 they learnt with it (False is the paper's); `Config()` is the quarter-width, 112 px network that CPUs train, on the
 stored log-mel. `PRESETS["paper"]` has the paper's size and hears its 257-bin spectrogram of 48 kHz (profile `seed`),
 `PRESETS["spectrogram"]` is the small network on that. What differs in training (jitter, augmentation, optimizer,
-schedule) stands in `training/seeds.py`.
+schedule) stands in `training/networks/seed_model.py`.
 
 N pictures, M sounds, B batch, C channels, H height, W width, F frequency, T time, D embedding.
 """
@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.models import Needs
-from training.seeds import RATE_HZ, Heard, SeedModel
-from training.trunks import everywhere
+from training.interface import Needs
+from training.networks.seed_model import RATE_HZ, Heard, SeedModel
+from training.networks.trunks import everywhere
 
 # Of the logit over the distance at the start: near things belong together (sec. 3.3, last paragraph). How steep, the
 # paper does not say: after 915 steps on 2,000 generated scenes, one seed, 68.0 % of the pairs of one family were right

@@ -5,7 +5,7 @@ the sound's vector is AVE-Net's without normalisation. The scalar product at eac
 and a bias), and the largest of the places says whether the two belong together. Deviations: ReLU after conv5, as
 after fc1, which the figure leaves open; the sigmoid comes after the maximum, where it gives the same; `proj_bn`
 as in AVE-Net; `Config()` and the presets are AVE-Net's. What differs in training (jitter, augmentation, optimizer,
-schedule) stands in `training/seeds.py`.
+schedule) stands in `training/networks/seed_model.py`.
 
 N pictures, M sounds, B batch, C channels, D embedding, P places (h x w), H height, W width, F frequency, T time.
 """
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from training.models import ave
 from training.models.ave import projection
-from training.seeds import SeedModel
-from training.trunks import everywhere
+from training.networks.seed_model import SeedModel
+from training.networks.trunks import everywhere
 
 PRODUCTS_AT_ONCE = 1 << 26  # of places with sounds: 256 MB of float32
 

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from schemas.signal import N_MELS, SAMPLE_RATE_HZ
-from training import losses
-from training.frontend import FrontEnd, Kind, LogSpectrogram, raw_wave, stored_log_mel
-from training.models import AvcModel, Needs
-from training.negatives import Negatives, Steps
-from training.sampling import View
-from training.trunks import LearntFilterbank, channels, imagenet_statistics, resnet, vgg
+from training.interface import AvcModel, FrontEnd, Needs, stored_log_mel
+from training.networks import losses
+from training.networks.frontend import Kind, LogSpectrogram, raw_wave
+from training.networks.trunks import LearntFilterbank, channels, imagenet_statistics, resnet, vgg
+from training.reading.negatives import Negatives, Steps
+from training.reading.sampling import View
 
 TRUNKS = {"vgg": vgg, "resnet": resnet}
 IMAGE_STEM_STRIDE = 4  # 112 px to 28, as ResNet's stem with its pooling

@@ -4,7 +4,7 @@ Section 2.1 and figure 2; the layer table is that of Objects that Sound (2018), 
 softmax is one logit (its difference), which has the same loss; `Config()` is the quarter-width, 112 px network
 that CPUs train, on the stored log-mel. `PRESETS["paper"]` has the paper's size and hears its 257-bin spectrogram of
 48 kHz (profile `seed`), `PRESETS["spectrogram"]` is the small network on that. What differs in training (jitter,
-augmentation, optimizer, schedule) stands in `training/seeds.py`.
+augmentation, optimizer, schedule) stands in `training/networks/seed_model.py`.
 
 N pictures, M sounds, B batch, C channels, H height, W width, F frequency, T time, D hidden units.
 """
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from training.models import Needs
-from training.seeds import RATE_HZ, Heard, SeedModel
-from training.trunks import everywhere
+from training.interface import Needs
+from training.networks.seed_model import RATE_HZ, Heard, SeedModel
+from training.networks.trunks import everywhere
 
 
 @dataclass(frozen=True)

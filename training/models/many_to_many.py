@@ -24,13 +24,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from schemas.signal import FRAMES_PER_S, N_MELS
-from training.checkpoint import load_model, needs_of
-from training.frozen import FrozenModel, Side
-from training.models import AvcModel, Needs
+from training.interface import AvcModel, Needs
+from training.models import load_model, needs_of
 from training.models.ave import projection
-from training.negatives import Steps
-from training.sampling import Sampling, View
-from training.trunks import SeedTrunks
+from training.networks.frozen import FrozenModel, Side
+from training.networks.trunks import SeedTrunks
+from training.reading.negatives import Steps
+from training.reading.sampling import Sampling, View
 
 LENGTH_MS = 4000
 MAX_ROLL = 4  # steps either way that the offset head can name

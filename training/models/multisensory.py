@@ -30,11 +30,11 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training import losses
-from training.frontend import raw_wave
-from training.models import AvcModel, Needs
-from training.negatives import Negatives, Steps
-from training.sampling import Sampling, View
+from training.interface import AvcModel, Needs
+from training.networks import losses
+from training.networks.frontend import raw_wave
+from training.reading.negatives import Negatives, Steps
+from training.reading.sampling import Sampling, View
 
 RATE_HZ, FRAME_RATE_HZ = 21_000, 29.97
 APART_MS = 65 * 1000 / FRAME_RATE_HZ  # windows of 125 frames that share at most 60
@@ -138,7 +138,7 @@ class Multisensory(AvcModel):
         """Takes the weights of `Config.start`, which differ from these in their frames' times only."""
         if not self.config.start:
             return
-        from training.checkpoint import read_checkpoint  # which imports models
+        from training.networks.checkpoint import read_checkpoint  # which imports models
 
         try:
             self.load_state_dict(read_checkpoint(Path(self.config.start))["state"])

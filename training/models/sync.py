@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.augment import LUMA, Augmentation
-from training.models import AvcModel, Needs
-from training.negatives import Steps
-from training.sampling import Sampling, View
+from training.interface import AvcModel, Needs
+from training.learning.augment import LUMA, Augmentation
+from training.reading.negatives import Steps
+from training.reading.sampling import Sampling, View
 
 RATE_HZ = 25  # moments a second: frames, and every fourth of the log-mel's
 SOUND_STRIDE = 4

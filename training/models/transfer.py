@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from schemas.signal import N_MELS, SAMPLE_RATE_HZ
-from training import losses
-from training.frontend import raw_wave
-from training.frozen import FrozenModel, Side
-from training.models import Needs
+from training.interface import Needs
 from training.models.contrastive import TEMPERATURE_RANGE
-from training.negatives import Steps
-from training.pretrained import EFFICIENTNET, RANDOM, audio_trunk, image_trunk
-from training.sampling import View
-from training.trunks import everywhere, imagenet_statistics, vgg
+from training.networks import losses
+from training.networks.frontend import raw_wave
+from training.networks.frozen import FrozenModel, Side
+from training.networks.pretrained import EFFICIENTNET, RANDOM, audio_trunk, image_trunk
+from training.networks.trunks import everywhere, imagenet_statistics, vgg
+from training.reading.negatives import Steps
+from training.reading.sampling import View
 
 IMAGE_PX = 112
 AUDIO_STRIDE = 2
@@ -33,7 +33,7 @@ AUDIO_STRIDE = 2
 class Config:
     """Which trunks, whether they learn, and the size of what is on them. Files that are named have to stay."""
 
-    image: str = EFFICIENTNET  # see `training.pretrained`
+    image: str = EFFICIENTNET  # see `training.networks.pretrained`
     image_weights: str = ""  # a path; empty: what the package ships; `random`: from scratch
     is_image_frozen: bool = True
     audio: str = ""  # empty: small convolutions on the log-mel, from scratch

@@ -1,0 +1,70 @@
+"""Checkpoints: state dictionaries with what is needed to build their model and to trust their inputs."""
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from schemas.storage import replacing
+from training.interface import AvcModel
+
+FORMAT = 2
+
+
+class ResumeError(ValueError):
+    """A checkpoint that this code, or this training, can't go on with."""
+
+
+def save_checkpoint(
+    path: Path, model_name: str, config: Any, model: AvcModel, facts: Mapping[str, Any]
+) -> None:
+    """Writes a checkpoint whole or not at all; `facts` (plain values and tensors) say how it came to be."""
+    content = {
+        "format": FORMAT,
+        "model": model_name,
+        "config": asdict(config),
+        "front_end": model.front_end.constants,
+        "state": {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()},
+        "facts": dict(facts),
+    }
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint. Raises ResumeError for one of another format."""
+    content = read_weights(path)
+    if content.get("format") != FORMAT:
+        raise ResumeError(f"{path} has checkpoint format {content.get('format')}, this reads {FORMAT}")
+    return content
+
+
+def read_weights(path: Path) -> dict[str, Any]:
+    """What torch saved by name, on the CPU. Raises ResumeError for a file that is none of tensors and plain values."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, EOFError, RuntimeError):
+        raise ResumeError(
+            f"{path} is no checkpoint of tensors and plain values only, or is damaged: give one that torch.save wrote "
+            "from a state dictionary"
+        ) from None  # torch's own words tell how to load it all the same
+    if not isinstance(content, dict):
+        raise ResumeError(f"{path} is no checkpoint: it holds a {type(content).__name__} instead of names")
+    return content
+
+
+def require_same(path: Path, what: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Raises ResumeError with both values where the checkpoint at `path` has another `what` than we."""
+    differing = [name for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)]
+    if differing:
+        values = ", ".join(f"{name}: {theirs.get(name)} there, {ours.get(name)} here" for name in differing)
+        raise ResumeError(f"{path} was trained on another {what} ({values}); train again")
+
+
+def num_parameters(model: nn.Module) -> int:
+    """How many numbers are learnt."""
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,1 @@
+"""Reading: how samples come out of shards, and which of them make a batch. Nothing here learns."""

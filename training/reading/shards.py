@@ -1,0 +1,168 @@
+"""The bytes of a version's tars by their place: mapped from a local disk, asked of a URL, or held.
+
+`schemas/shard.py` says what stands there; `training/reading/dataset.py` reads it.
+"""
+
+import io
+import logging
+import mmap
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import fsspec.core
+
+from schemas.shard import Version, index_path, tar_path
+
+log = logging.getLogger(__name__)
+
+KEPT_SHARDS = 8  # whole tars of a host that answers no ranges: as many as a shuffled batch may need in turn
+SIDECARS_AT_ONCE = 64
+READ_BYTES = 1 << 20  # tarfile asks for 10 kB at a time, which is a request, or a change of thread, each time
+PARQUET_MAGIC = b"PAR1"  # how a sidecar begins
+SILENCE_S = 60.0  # of a host, after which it is given up
+
+Place = tuple[int, int, int]  # number of the tar in the version, offset, size in bytes
+
+
+class Shards(Protocol):
+    """Where the members' bytes come from."""
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether a training had better read tars from end to end than here and there."""
+        ...
+
+    def slice(self, place: Place) -> memoryview:
+        """The bytes at `place`."""
+        ...
+
+    def holding(self, places: Iterable[Place]) -> "Shards":
+        """Shards that have the bytes at `places` at hand."""
+        ...
+
+
+class MappedShards:
+    """Tars on a local disk as memory maps, opened on first use and shared by all views of a dataset."""
+
+    is_remote = False
+
+    def __init__(self, root: Path, version: Version) -> None:
+        self._root, self._shards = root, version.shards
+        self._maps: dict[int, memoryview] = {}
+
+    def sidecars(self) -> Iterator[bytes]:
+        """The Parquet file beside each tar, in the version's order."""
+        return (index_path(self._root, shard).read_bytes() for shard in self._shards)
+
+    def slice(self, place: Place) -> memoryview:
+        """The bytes at `place`, a view of the map."""
+        shard, offset, size_bytes = place
+        if shard not in self._maps:
+            with tar_path(self._root, self._shards[shard]).open("rb") as tar:
+                self._maps[shard] = _mapped(tar)
+        return self._maps[shard][offset : offset + size_bytes]
+
+    def holding(self, places: Iterable[Place]) -> "MappedShards":
+        """Itself: a map has all bytes at hand."""
+        return self
+
+
+class HeldShards:
+    """Bytes that were fetched before, and no others."""
+
+    is_remote = False
+
+    def __init__(self, content: Mapping[Place, bytes | memoryview]) -> None:
+        self._content = content
+
+    def slice(self, place: Place) -> memoryview:
+        """The bytes at `place`. Raises KeyError where they were not fetched."""
+        return memoryview(self._content[place])
+
+    def holding(self, places: Iterable[Place]) -> "HeldShards":
+        """Itself."""
+        return self
+
+
+class RemoteShards:
+    """Tars behind any URL that fsspec knows (http, https, s3, file, ...): by range, or from end to end.
+
+    A host that answers no ranges (Python's own, for one) is asked for whole tars, of which some are kept.
+    """
+
+    is_remote = True
+
+    def __init__(self, root: Any, version: Version) -> None:
+        """`root` is a URL, or a `UPath` with its storage options."""
+        options = dict(getattr(root, "storage_options", {}))
+        if str(root).startswith("http"):
+            options.setdefault("client_kwargs", {"timeout": _patience()})
+        self._fs, folder = fsspec.core.url_to_fs(str(root).rstrip("/"), **options)
+        self._stems = [f"{folder}/shards/{shard.name}" for shard in version.shards]
+        self.has_ranges = not self._stems or self._answers_range(f"{self._stems[0]}.parquet")
+        if not self.has_ranges:
+            log.warning("%s answers no ranges: single members cost their whole tar", root)
+        self._whole = lru_cache(KEPT_SHARDS)(self._fetch_whole)
+
+    def _answers_range(self, sidecar: str) -> bool:
+        # Its bytes, not their number: a client may cut a whole file short to the size that it asked for. And by
+        # name: to s3fs the second argument is a version of the object.
+        return self._fs.cat_file(sidecar, start=1, end=3) == PARQUET_MAGIC[1:3]
+
+    def sidecars(self) -> Iterator[bytes]:
+        """The Parquet file beside each tar, in the version's order."""
+        for start in range(0, len(self._stems), SIDECARS_AT_ONCE):
+            paths = [f"{stem}.parquet" for stem in self._stems[start : start + SIDECARS_AT_ONCE]]
+            found = self._fs.cat(paths)
+            yield from (found[path] for path in paths)
+
+    def slice(self, place: Place) -> memoryview:
+        """The bytes at `place`: a request of its own, so better ask for many with `holding`."""
+        return self.holding([place]).slice(place)
+
+    def holding(self, places: Iterable[Place]) -> HeldShards:
+        """The bytes at `places`, fetched together."""
+        wanted = sorted(set(places))
+        if not self.has_ranges:
+            return HeldShards({(n, at, size): self._whole(n)[at : at + size] for n, at, size in wanted})
+        paths = [self.path(shard) for shard, _, _ in wanted]
+        ends = [offset + size_bytes for _, offset, size_bytes in wanted]
+        answers = self._fs.cat_ranges(paths, [offset for _, offset, _ in wanted], ends, on_error="raise")
+        return HeldShards(dict(zip(wanted, answers, strict=True)))
+
+    def path(self, shard: int) -> str:
+        """Where tar number `shard` lies in its file system."""
+        return f"{self._stems[shard]}.tar"
+
+    @contextmanager
+    def opened(self, shard: int) -> Iterator[BinaryIO]:
+        """Tar number `shard` as a stream; where there are ranges, in blocks, so that a pause does no harm."""
+        options = {} if self.has_ranges else {"block_size": 0}
+        with self._fs.open(self.path(shard), "rb", **options) as stream:
+            yield io.BufferedReader(stream, READ_BYTES)  # pyright: ignore[reportArgumentType]
+
+    def _fetch_whole(self, shard: int) -> memoryview:
+        with tempfile.TemporaryFile() as file, self.opened(shard) as stream:
+            shutil.copyfileobj(stream, file, READ_BYTES)
+            file.flush()
+            return _mapped(file)  # the file goes with its last view
+
+
+def open_shards(root: Any, version: Version) -> MappedShards | RemoteShards:
+    """The tars of `version` under `root`: mapped under a local Path, remote behind anything else."""
+    return MappedShards(root, version) if isinstance(root, Path) else RemoteShards(root, version)
+
+
+def _mapped(file: Any) -> memoryview:
+    return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _patience() -> Any:
+    import aiohttp
+
+    return aiohttp.ClientTimeout(total=None, sock_read=SILENCE_S)

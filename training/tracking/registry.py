@@ -1,0 +1,300 @@
+"""Registered models and the champion.
+
+What is registered is an exported program (pt2): it loads without this repository, and nothing pickled is ever loaded.
+"""
+
+import logging
+import math
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mlflow import pytorch as mlflow_pytorch
+from mlflow.artifacts import download_artifacts
+from mlflow.entities import LoggedModelOutput
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model as MlflowModel
+from mlflow.models import ModelSignature
+from mlflow.tracking import MlflowClient
+from mlflow.types import Schema, TensorSpec
+from torch import Tensor, nn
+
+from schemas import signal
+from training.interface import AvcModel
+from training.learning.state import BEST
+from training.networks.frontend import LogMel
+from training.tracking import program
+from training.tracking.runs import PROCESS, Run, connect, every
+from training.tracking.store import Store
+
+log = logging.getLogger(__name__)
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+LAST_RUN = "last_run"  # tag of a registered model
+ABSENT = "RESOURCE_DOES_NOT_EXIST"
+MLMODEL, DATA, CODE, LOADER = "MLmodel", "data", "code", "mcgurk_program"  # in the folder of an MLflow model
+FORGOTTEN = "trained_on_forgotten"  # tag of a model version: `yes`, or `possibly` where its shards are gone
+EVALUATION_DIGEST, SCORE = "evaluation_digest", "score"  # tags of a model version that the gate compares
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a version became champion, and why."""
+
+    is_promoted: bool
+    reason: str
+
+
+def probe(run: Run, model_name: str) -> None:
+    """Asks, before a training begins, all that its registration needs: the registry, the champion, the right to write.
+
+    Raises MlflowException where one of them is refused.
+    """
+    client = run.client
+    _ensure_registered_model(client, model_name)
+    champion = _champion(client, model_name)
+    if champion:
+        log.info("register: %s, whose champion is version %s", model_name, champion.version)
+        if reason := incomparable(champion.tags):
+            log.warning("register: %s", reason)
+    client.set_registered_model_tag(model_name, LAST_RUN, run.run_id)
+
+
+def register(run: Run, model: AvcModel, model_name: str, *, score: float, evaluation_digest: str) -> str:
+    """Registers the model as an exported program and makes it `@challenger`; returns its version.
+
+    `score` was measured on the pairs that `evaluation_digest` names; the gate compares nothing else.
+    """
+    client, stored = run.client, run.client.get_run(run.run_id)
+    _ensure_registered_model(client, model_name)
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder) / "model"
+        described = MlflowModel(run_id=run.run_id)
+        write_program(files, model, described)
+        logged = client.create_logged_model(stored.info.experiment_id, "model", run.run_id, model_type="avc")
+        described.model_id = logged.model_id
+        described.save(str(files / MLMODEL))
+        client.log_model_artifacts(logged.model_id, str(files))
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, 0)])
+    run.judge(logged.model_id)
+    tags = {EVALUATION_DIGEST: evaluation_digest, SCORE: repr(float(score))}
+    tags |= {key: value for key, value in stored.data.tags.items() if "." not in key and key != PROCESS}
+    version = client.create_model_version(
+        model_name,
+        logged.model_uri,
+        run.run_id,
+        tags=tags,
+        description=f"[{stored.info.run_name}]({run.page}), AUC {score:.4f} on evaluation `{evaluation_digest[:12]}`",
+        model_id=logged.model_id,
+    )
+    client.set_registered_model_alias(model_name, CHALLENGER, version.version)
+    return str(version.version)
+
+
+def write_program(files: Path, model: AvcModel, described: MlflowModel) -> None:
+    """The folder of an MLflow model: the exported program, and what `mlflow.pyfunc` needs to score arrays with it.
+
+    It names no folder of this machine, and holds nothing that is unpickled.
+    """
+    scorer = Scorer(model).eval()
+    for parameter in scorer.parameters():
+        parameter.requires_grad_(False)
+    example = tuple(tensor.numpy() for tensor in examples(model))
+    mlflow_pytorch.save_model(
+        scorer,
+        str(files),
+        mlflow_model=described,
+        input_example=example,
+        signature=_signature(example),
+        serialization_format="pt2",
+        # Named, because MLflow finds them out by loading the model in a process of its own (30 s).
+        pip_requirements=[f"torch=={installed_version('torch')}", f"mlflow=={installed_version('mlflow')}"],
+    )
+    _strip(files / DATA / "model.pt2")
+    (files / CODE).mkdir()
+    shutil.copyfile(program.__file__, files / CODE / f"{LOADER}.py")
+    described.add_flavor(
+        "python_function",
+        loader_module=LOADER,
+        python_version=platform.python_version(),
+        data=DATA,
+        code=CODE,
+        env={"conda": "conda.yaml", "virtualenv": "python_env.yaml"},
+    )
+    described.save(str(files / MLMODEL))
+
+
+def _strip(path: Path) -> None:
+    """Removes from a program the lines of code that each operation came from: they name the trainer's folders."""
+    exported = torch.export.load(path)
+    for module in exported.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)
+    torch.export.save(exported, path)
+
+
+def promote(store: Store, model_name: str, version: str) -> Verdict:
+    """Makes `version` `@champion` if there is none, or if it scores higher on the same evaluation.
+
+    Not atomic: whoever promotes two versions at once must take turns.
+    """
+    connect(store)
+    client = MlflowClient()
+    new = client.get_model_version(model_name, version)
+    current = _champion(client, model_name)
+    if current and current.version == new.version:
+        return Verdict(False, f"version {version} is champion already")
+    verdict = compare(dict(new.tags), dict(current.tags) if current else None)
+    if verdict.is_promoted:
+        client.set_registered_model_alias(model_name, CHAMPION, version)
+    log.info("version %s of %s: %s", version, model_name, verdict.reason)
+    return verdict
+
+
+def measure_champion(
+    store: Store, model_name: str, digest: str, measure: Callable[[Path], tuple[float, str]]
+) -> str:
+    """Measures the champion on evaluation `digest` where it has been measured on another; why not, where it can't be.
+
+    `measure` gives score and evaluation digest of a checkpoint. They become tags of the champion: what the gate
+    compares.
+    """
+    connect(store)
+    client = MlflowClient()
+    champion = _champion(client, model_name)
+    if champion is None or champion.tags.get(EVALUATION_DIGEST) == digest:
+        return ""
+    if not champion.run_id:
+        return f"the champion, version {champion.version}, was registered without a run: nothing to measure it by"
+    with tempfile.TemporaryDirectory() as folder:
+        path = _checkpoint(client, str(champion.run_id), folder)
+        if path is None:
+            return f"{BEST} of the champion is not among the artefacts of run {champion.run_id}"
+        try:
+            score, found = measure(path)
+        except (ValueError, OSError) as error:
+            return f"the champion can't be measured on these clips: {error}"
+    for key, value in ((EVALUATION_DIGEST, found), (SCORE, repr(float(score)))):
+        client.set_model_version_tag(model_name, str(champion.version), key, value)
+    log.info("champion of %s: %.4f on evaluation %s", model_name, score, found[:12])
+    return ""
+
+
+def tag_forgotten(store: Store, held: Mapping[str, bool]) -> list[str]:
+    """Tags the model versions trained on the versions `held` (digest -> for certain); says which they are."""
+    connect(store)
+    client, told = MlflowClient(), []
+    for model in every(client.search_model_versions):
+        is_sure = held.get(model.tags.get("dataset_version", ""))
+        if is_sure is not None:
+            value = "yes" if is_sure or model.tags.get(FORGOTTEN) == "yes" else "possibly"
+            client.set_model_version_tag(model.name, str(model.version), FORGOTTEN, value)
+            told.append(f"{model.name} version {model.version}: {FORGOTTEN} = {value}")
+    return sorted(told)
+
+
+def _signature(example: Sequence[np.ndarray]) -> ModelSignature:
+    inputs: list[Any] = [
+        TensorSpec(one.dtype, (-1, *one.shape[1:]), name)
+        for one, name in zip(example, ("frames", "audio"), strict=True)
+    ]
+    return ModelSignature(Schema(inputs), Schema([TensorSpec(np.dtype(np.float32), (-1,), "logit")]))
+
+
+def _ensure_registered_model(client: MlflowClient, name: str) -> None:
+    try:
+        client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != ABSENT:
+            raise
+        client.create_registered_model(name)
+
+
+def _champion(client: MlflowClient, model_name: str) -> ModelVersion | None:
+    aliases = client.get_registered_model(model_name).aliases
+    return client.get_model_version(model_name, str(aliases[CHAMPION])) if CHAMPION in aliases else None
+
+
+def _checkpoint(client: MlflowClient, run_id: str, folder: str) -> Path | None:
+    try:
+        if BEST not in [one.path for one in client.list_artifacts(run_id)]:
+            return None
+        return Path(download_artifacts(run_id=run_id, artifact_path=BEST, dst_path=folder))
+    except MlflowException:  # of a run that was deleted
+        return None
+
+
+def compare(new: Mapping[str, str], champion: Mapping[str, str] | None) -> Verdict:
+    """The gate, on the tags of two model versions; a champion that somebody else registered may have none."""
+    score = float(new[SCORE])
+    if not math.isfinite(score):
+        return Verdict(False, f"refused: its score is {score}")
+    if champion is None:
+        return Verdict(True, f"promoted: the first champion, with {score:.4f}")
+    if reason := incomparable(champion):
+        return Verdict(False, f"refused: {reason}")
+    if new[EVALUATION_DIGEST] != champion[EVALUATION_DIGEST]:
+        return Verdict(
+            False,
+            f"refused: measured on evaluation {new[EVALUATION_DIGEST][:12]}, the champion on "
+            f"{champion[EVALUATION_DIGEST][:12]}; evaluate both on one",
+        )
+    theirs = float(champion[SCORE])
+    if score > theirs:
+        return Verdict(True, f"promoted: {score:.4f} beats the champion's {theirs:.4f}")
+    return Verdict(False, f"not promoted: {score:.4f} does not beat the champion's {theirs:.4f}")
+
+
+def incomparable(champion: Mapping[str, str]) -> str:
+    """Why nothing can be compared with this champion, from its tags; empty where it can."""
+    lacking = [name for name in (EVALUATION_DIGEST, SCORE) if not champion.get(name)]
+    if lacking:
+        return (
+            f"the champion has no tag {' and no '.join(lacking)}, so nothing says how good it is; give the alias "
+            "`champion` to a version that mcgurk registered, or to none"
+        )
+    try:
+        is_number = math.isfinite(float(champion[SCORE]))
+    except ValueError:
+        is_number = False
+    return "" if is_number else f"the champion's score is {champion[SCORE]!r}, and no number"
+
+
+EXAMPLE_BATCH = 2  # torch.export takes a dimension of size 1 for a constant
+
+
+class Scorer(nn.Module):
+    """`forward(frames, audio)` gives the logit that each frame, or run of frames, belongs to its sound."""
+
+    def __init__(self, model: AvcModel) -> None:
+        super().__init__()
+        self.model = model
+        # What is stored as a log-mel is made of the wave here.
+        self.front_end = LogMel() if model.view.sound == "log_mel" else model.front_end
+
+    def forward(self, frames: Tensor, audio: Tensor) -> Tensor:
+        """Logits (B,) of uint8 frames and waves in [-1, 1] as `examples` has them."""
+        images = frames.transpose(-1, -2).transpose(-2, -3).float() / 255
+        V = self.model.encode_image(images)["vector"]
+        A = self.model.encode_audio(self.front_end(audio))["vector"]
+        return self.model.calibrated(self.model.paired(V, A))
+
+
+def examples(model: AvcModel) -> tuple[Tensor, Tensor]:
+    """Frames (B, [frames,] px, px, 3) and waves (B, samples), or (B, channels, samples), of silence and black."""
+    view, constants = model.view, model.front_end.constants
+    run = (view.num_frames,) if view.num_frames > 1 else ()
+    frames = torch.zeros(EXAMPLE_BATCH, *run, view.frame_px, view.frame_px, 3, dtype=torch.uint8)
+    if view.sound == "log_mel":
+        return frames, torch.zeros(EXAMPLE_BATCH, signal.SAMPLE_RATE_HZ * view.sound_ms // 1000)
+    samples = round(constants["sample_rate_hz"] * view.sound_ms / 1000)
+    return frames, torch.zeros(EXAMPLE_BATCH, int(constants.get("channels", 1)), samples)
