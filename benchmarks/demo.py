@@ -19,7 +19,7 @@ def main() -> None:
     """Runs the demo in a folder of its own and prints the conditions and the table."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "flows.cli", "demo", "--root", folder], check=True)  # noqa: S603  (ours)
+        subprocess.run([sys.executable, "-m", "flows.commands.cli", "demo", "--root", folder], check=True)  # noqa: S603  (ours)
         took_s = time.perf_counter() - started
         stages = dict(seconds_by_stage(Path(folder) / "state" / "prefect" / "prefect.db"))
     print(f"\n{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")

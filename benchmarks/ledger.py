@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flows.pipeline import BuildOptions, plan_one, resolve
+from flows.builds.pipeline import BuildOptions, plan_one, resolve
 from schemas.clip import CLIPS
 from schemas.manifest import PartHeader, part_path, write_table
 from schemas.segment import SEGMENTS
@@ -83,7 +83,7 @@ def main() -> None:
 
 def run_status(root: Path) -> dict:
     """`mcgurk status` in a process of its own."""
-    command = [sys.executable, "-m", "flows.cli", "status", "--root", str(root), "--json"]
+    command = [sys.executable, "-m", "flows.commands.cli", "status", "--root", str(root), "--json"]
     return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)  # noqa: S603  (our own command)
 
 

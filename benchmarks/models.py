@@ -23,8 +23,8 @@ import numpy as np
 import torch
 
 from flows import presets
-from flows.servers import prefect_api
-from flows.settings import parsed
+from flows.experiments.settings import parsed
+from flows.services.servers import prefect_api
 from schemas.feature import PROFILES
 from schemas.manifest import digest_of, write_text
 from tasks.sources.scenes.corpus import CorpusConfig
@@ -38,7 +38,7 @@ from training.networks.embeddings import embed
 from training.reading.sampling import usable
 
 if TYPE_CHECKING:
-    from flows.preparation import ExperimentOptions
+    from flows.experiments.experiment import ExperimentOptions
 
 SEEDS_OF_PAPERS = "l3,ave,avol,many_to_many"
 PROFILE_OF = {"sync": "video", "multisensory": "multisensory"}  # those that the usual profile does not serve
@@ -98,8 +98,8 @@ def scenes_built(options: argparse.Namespace, profile: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         root = options.root or Path(folder)
         with prefect_api(root / "state"):
-            from flows.dataset import build_dataset
-            from flows.pipeline import BuildOptions
+            from flows.build_dataset import build_dataset
+            from flows.builds.pipeline import BuildOptions
 
             corpus = CorpusConfig(num_scenes=options.scenes, eval_share=0.2)
             config = replace(presets.demo(), profile=PROFILES[profile], corpus=corpus)
@@ -120,7 +120,7 @@ def of_model(
     settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The results of one model after so many minutes, or steps, with other settings of `presets.TrainSettings`."""
-    from flows.preparation import ExperimentOptions  # after Prefect's address is known
+    from flows.experiments.experiment import ExperimentOptions  # after Prefect's address is known
 
     budget = f"{steps}-steps" if steps else f"{minutes:g}-minutes"
     asked = ExperimentOptions(
@@ -136,7 +136,7 @@ def name_of(model: str, settings: Mapping[str, Any] | None) -> str:
 
 def trained(root: Path, name: str, asked: "ExperimentOptions") -> dict[str, Any]:
     """The results of one experiment, done now or at an earlier call under that name."""
-    from flows.experiment import run_experiment
+    from flows.run_experiment import run_experiment
 
     kept = root / f"benchmark-{name}.json"
     if not kept.exists():
@@ -180,8 +180,8 @@ def percent(scores: dict[str, Any]) -> str:
 
 def scores(root: Path, found: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Logits of a model on the pairs of one family, their labels and videos."""
-    from flows.evaluation import groups_of
-    from flows.preparation import RUN_NAME, ExperimentOptions, prepare
+    from flows.experiments.evaluate import groups_of
+    from flows.experiments.experiment import RUN_NAME, ExperimentOptions, prepare
 
     experiment = prepare(ExperimentOptions(str(root)))
     model = load_model(experiment.pipeline.here / "reports" / found["run_id"][:RUN_NAME] / BEST)

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from real_servers import Api, Host, hosting, kept_processes, serving, started, wait_for
 from roots import write_clips
 
-from flows.servers import free_port, running
+from flows.services.servers import free_port, running
 
 Row = tuple[str, str]
 IDS = [f"clip{n:02d}" for n in range(14)]

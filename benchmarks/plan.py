@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from flows.pipeline import STAGES, BuildOptions, Pipeline, plan_all, resolve
+from flows.builds.pipeline import STAGES, BuildOptions, Pipeline, plan_all, resolve
 from schemas.manifest import PartHeader, part_path, write_table
 from schemas.segment import SEGMENTS
 from schemas.storage import path_under
@@ -53,7 +53,7 @@ def main() -> None:
 def run_command(root: Path) -> None:
     """`mcgurk plan` in a process of its own."""
     arguments = ["plan", "--root", str(root), "--source", f"folder:{root.parent}"]
-    subprocess.run([sys.executable, "-m", "flows.cli", *arguments], check=True, capture_output=True)  # noqa: S603  (ours)
+    subprocess.run([sys.executable, "-m", "flows.commands.cli", *arguments], check=True, capture_output=True)  # noqa: S603  (ours)
 
 
 def seconds_of(work) -> float:

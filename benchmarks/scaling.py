@@ -25,7 +25,7 @@ from dask.system import CPU_COUNT
 
 from flows.compute import local_map, open_compute
 from flows.presets import standard
-from flows.servers import prefect_api
+from flows.services.servers import prefect_api
 from schemas.clip import CLIPS
 from schemas.feature import Profile
 from schemas.manifest import PartHeader, part_numbers, part_path, read_part, write_part
@@ -99,7 +99,7 @@ def orchestrated(root: Path) -> None:
     with prefect_api(root / "state"):
         from prefect import flow  # only now: it reads the server's address when it is imported
 
-        from tasks.stages import GROUP, stage_task
+        from flows.task_runs import GROUP, stage_task
 
         @flow(persist_result=False)
         def only_extract() -> None:

@@ -97,13 +97,13 @@ MCGURK = Path(sys.executable).parent / "mcgurk"
 BUILD_AND_TRAIN = """
 import sys
 from pathlib import Path
-from flows.servers import prefect_api
-from flows.options import BuildOptions
+from flows.services.servers import prefect_api
+from flows.builds.options import BuildOptions
 root, steps = sys.argv[1], int(sys.argv[2])
 with prefect_api(Path(root) / "state"):
-    from flows.dataset import build_dataset
-    from flows.experiment import run_experiment
-    from flows.preparation import ExperimentOptions
+    from flows.build_dataset import build_dataset
+    from flows.run_experiment import run_experiment
+    from flows.experiments.experiment import ExperimentOptions
     build_dataset(BuildOptions(root))
     run_experiment(ExperimentOptions(root, steps=steps, seed=int(sys.argv[3])))
 """
@@ -154,8 +154,8 @@ def trained_alone(root: Path, num_steps: int, seed: int) -> None:
 
 def trained_by_deployment(root: Path, num_steps: int, seed: int) -> None:
     """By a run of the deployment, which the worker of `mcgurk serve` takes."""
-    from flows.serve import Doors, serving
-    from flows.servers import prefect_cli
+    from flows.commands.serve import Doors, serving
+    from flows.services.servers import prefect_cli
 
     options = json.dumps({"root": str(root), "steps": num_steps, "seed": seed})
     with serving(root, root / "state", Doors()):

@@ -1,10 +1,10 @@
 """`python -m benchmarks.studies [--root DIR] [--scenes 2000] [--steps 200] [--studies depth,negatives] [--set ...]`.
 
-The poster's questions on generated scenes: every variant of a study of `flows/studies.py` trains for as many steps,
-with three seeds, and a table gives means and Student's 95 % intervals over the seeds. `frame-difference` takes 4
-frames/s, all others 1, so it wants a root of its own. A root that is given is kept: it is built once, and a training
-is done once, also where several studies ask for it. `--set NAME=VALUE`, as of `mcgurk train`, holds for all variants:
-`--studies output --set model.trunk=CHECKPOINT` compares on frozen embeddings.
+The poster's questions on generated scenes: every variant of a study (`flows/experiments/studies.py`) trains for as
+many steps, with three seeds, and a table gives means and Student's 95 % intervals over the seeds. `frame-
+difference` takes 4 frames/s, all others 1, so it wants a root of its own. A root that is given is kept: it is built
+once, and a training is done once, also where several studies ask for it. `--set NAME=VALUE`, as of `mcgurk train`,
+holds for all variants: `--studies output --set model.trunk=CHECKPOINT` compares on frozen embeddings.
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.models import name_of, scenes_built, scenes_parser, trained
+from flows.experiments.settings import parsed
+from flows.experiments.studies import STUDIES, Variant, study_named
 from flows.presets import TrainSettings
-from flows.settings import parsed
-from flows.studies import STUDIES, Variant, study_named
 
 if TYPE_CHECKING:
-    from flows.comparison import Compared
+    from flows.compare_models import Compared
 
 MOTION = "frame-difference"
 CHOSEN = "categories:Bell+Animal"
@@ -50,8 +50,8 @@ def with_settings(variant: Variant, settings: dict[str, Any]) -> Variant:
 
 def over_seeds(root: Path, variant: Variant, steps: int) -> "Compared":
     """One variant with every seed, trained now or earlier."""
-    from flows.comparison import SEEDS, compared  # after Prefect's address is known
-    from flows.preparation import ExperimentOptions
+    from flows.compare_models import SEEDS, compared  # after Prefect's address is known
+    from flows.experiments.experiment import ExperimentOptions
 
     differs = {name: value for name, value in variant.settings.items() if value != DEFAULTS[name]}
     name = name_of(variant.model, differs)

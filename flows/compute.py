@@ -16,7 +16,7 @@ from dask.system import CPU_COUNT
 from distributed import Client, Future, LocalCluster, Security, get_worker, wait
 from distributed.comm import CommClosedError
 
-from flows.environment import as_it_was
+from flows.services.environment import as_it_was
 from tasks import progress
 
 log = logging.getLogger(__name__)

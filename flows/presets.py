@@ -25,9 +25,13 @@ class TrainSettings:
     clips_share: float = 1.0  # of the training videos
     trained_on: tuple[str, ...] = ()  # categories, with all below them; none: all
     judged_on: tuple[str, ...] = ()
-    negatives: tuple[str, ...] = ()  # policies of `training.reading.negatives`; none: the model's own, or other_clip
+    negatives: tuple[
+        str, ...
+    ] = ()  # policies of `training.reading.negatives`; none: the model's own, or other_clip
     classes_per_batch: int | None = None
-    augmentation: str = "usual"  # the model's own, where it has one; or `none`, `strong`: `training.learning.augment`
+    augmentation: str = (
+        "usual"  # the model's own, where it has one; or `none`, `strong`: `training.learning.augment`
+    )
     learning_rate: float | None = None  # None: the model's own, or `training.loop`'s
     patience: int | None = None  # validations without a better one, until training ends
     num_pieces: int = 1  # in which a batch is encoded that the memory can't hold as a whole

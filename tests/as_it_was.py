@@ -60,7 +60,7 @@ def cluster_again(_: str) -> None:
 
 def servers(folder: str) -> None:
     """A Prefect server of our own."""
-    from flows.servers import prefect_api
+    from flows.services.servers import prefect_api
 
     before = seen()
     with prefect_api(Path(folder)):

@@ -16,9 +16,16 @@ from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from flows.servers import free_port
+from flows.services.servers import free_port
 
-LOADED = ("flows.cli", "flows.dataset", "flows.rebuild", "schemas.expectations", "tasks.extract", "s3fs")
+LOADED = (
+    "flows.commands.cli",
+    "flows.build_dataset",
+    "flows.builds.rebuild",
+    "schemas.expectations",
+    "tasks.extract",
+    "s3fs",
+)
 EVENTS = ("open", "os.rename", "os.remove")
 TOO_LONG_S = 120.0
 
@@ -129,7 +136,7 @@ def _command(arguments: list[str], environment: dict[str, str]) -> None:
 
     os.environ.update(environment)
     dask.config.refresh()  # it read them when it was imported
-    from flows.cli import main
+    from flows.commands.cli import main
 
     code = main(arguments)
     sys.stdout.flush()

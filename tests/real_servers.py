@@ -25,8 +25,8 @@ from uuid import uuid4
 import preloaded
 import psutil
 
-from flows.keeper import KEPT, await_health, start
-from flows.servers import free_port, mlflow_service, running, stop
+from flows.services.keeper import KEPT, await_health, start
+from flows.services.servers import free_port, mlflow_service, running, stop
 from tasks.processes import marked
 
 REPOSITORY = Path(__file__).resolve().parents[1]

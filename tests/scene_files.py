@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from flows.pipeline import OF_WINDOWS
+from flows.builds.pipeline import OF_WINDOWS
 from tasks.index import hashes
 from tasks.sources.scenes.corpus import CorpusConfig, media_path, render_scene
 

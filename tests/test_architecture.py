@@ -20,14 +20,14 @@ MAY_IMPORT = {
 # Costly or foreign packages, and the only places that may know them.
 ONLY_IN = {
     "prefect": {
-        "tasks/stages.py",
-        "flows/dataset.py",
-        "flows/experiment.py",
-        "flows/comparison.py",
-        "flows/servers.py",
+        "flows/task_runs.py",
+        "flows/build_dataset.py",
+        "flows/run_experiment.py",
+        "flows/compare_models.py",
+        "flows/services/servers.py",
         "flows/credentials.py",
-        "flows/runs.py",
-        "flows/deployments.py",
+        "flows/services/runs.py",
+        "flows/services/deployments.py",
     },
     "dask": {"flows/compute.py"},
     "distributed": {"flows/compute.py"},
@@ -65,6 +65,15 @@ LEVELS = {
         {"models", "tracking"},
         {"evaluation", "loop"},
         {"report"},
+    ),
+    "flows": (
+        {"presets", "credentials", "services", "task_runs"},
+        {"compute"},
+        {"builds"},
+        {"experiments"},
+        {"build_dataset", "run_experiment"},
+        {"compare_models"},
+        {"commands"},
     ),
 }
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli import ids_apart, parser
+from flows.commands.cli import ids_apart, parser
 from flows.presets import PRESETS
 
 REPOSITORY = Path(__file__).resolve().parents[1]

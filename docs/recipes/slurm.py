@@ -11,7 +11,7 @@ import dask
 from dask_jobqueue import SLURMCluster
 from distributed.security import Security
 
-from flows.cli import main as mcgurk
+from flows.commands.cli import main as mcgurk
 
 JOB = {
     "cores": 8,

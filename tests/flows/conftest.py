@@ -9,7 +9,7 @@ from real_servers import run_mcgurk
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory) -> Iterator[str]:
     """A Prefect API for every command that a test runs."""
-    from flows.servers import prefect_api
+    from flows.services.servers import prefect_api
 
     with prefect_api(tmp_path_factory.mktemp("prefect")) as address:
         yield address

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.begun import begun
+from flows.experiments.run_marker import begun
 
 
 def test_a_note_stays_where_a_training_did_not_end_well(tmp_path):

@@ -8,8 +8,8 @@ import avc_fixtures as shards
 import pytest
 from real_servers import REPOSITORY
 
-from flows.cli import VERBS, ids_apart, main, parser
-from flows.pipeline import BuildOptions, parts_asked, resolve, stages_asked
+from flows.builds.pipeline import BuildOptions, parts_asked, resolve, stages_asked
+from flows.commands.cli import VERBS, ids_apart, main, parser
 
 BUILD = {
     "--root", "--preset", "--segments", "--labels", "--per-class", "--sample", "--source", "--window", "--from",
@@ -130,7 +130,7 @@ def test_a_deleted_experiment_is_told_before_anything_starts(tmp_path, capsys):
 def test_help_pays_for_no_heavy_import():
     heavy = ("torch", "mlflow", "great_expectations", "prefect", "distributed", "pandas", "scipy")
     code = (
-        "import sys, contextlib\nfrom flows.cli import main\n"
+        "import sys, contextlib\nfrom flows.commands.cli import main\n"
         "with contextlib.suppress(SystemExit): main(['--help'])\n"
         f"print([name for name in {heavy} if name in sys.modules])"
     )

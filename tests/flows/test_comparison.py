@@ -5,20 +5,20 @@ import dataclasses
 import pytest
 
 from flows import presets
+from flows.commands.text import comparison_text
+from flows.experiments.studies import Variant, models_named
 from flows.presets import TrainSettings
-from flows.studies import Variant, models_named
-from flows.text import comparison_text
 from tasks.sources.scenes.corpus import CorpusConfig
 
 pytestmark = pytest.mark.slow
 
 
 def test_models_are_compared_at_equal_steps(prefect_server, tmp_path, monkeypatch):
-    from flows import comparison
-    from flows.comparison import compare_models
-    from flows.dataset import build_dataset
-    from flows.pipeline import BuildOptions
-    from flows.preparation import ExperimentOptions
+    from flows import compare_models as comparison
+    from flows.build_dataset import build_dataset
+    from flows.builds.pipeline import BuildOptions
+    from flows.compare_models import compare_models
+    from flows.experiments.experiment import ExperimentOptions
 
     settings = {"corpus": CorpusConfig(96, eval_share=0.3), "train": TrainSettings(seconds=8.0)}
     config = dataclasses.replace(presets.demo(), **settings)
@@ -38,8 +38,8 @@ def test_models_are_compared_at_equal_steps(prefect_server, tmp_path, monkeypatc
 
 
 def test_a_model_that_is_not_there_is_told_before_the_first_trains(tmp_path):
-    from flows.comparison import compare_models
-    from flows.preparation import ExperimentOptions
+    from flows.compare_models import compare_models
+    from flows.experiments.experiment import ExperimentOptions
 
     with pytest.raises(ValueError, match="no model 'resent'"):
         compare_models.fn(

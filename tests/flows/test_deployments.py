@@ -38,8 +38,8 @@ def test_no_folder_of_ours_heads_the_path_of_a_flow(served):
     deployments = api.ask("/deployments/filter", {})
 
     assert {one["entrypoint"] for one in deployments} == {
-        "flows.dataset.build_dataset",
-        "flows.experiment.run_experiment",
+        "flows.build_dataset.build_dataset",
+        "flows.run_experiment.run_experiment",
     }
     assert all(not one["pull_steps"] for one in deployments)
     assert all(

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from real_servers import hosting, object_store
 
-from flows.servers import free_port, login, prefect_api
+from flows.services.servers import free_port, login, prefect_api
 from tasks.sources.scenes.corpus import CorpusConfig, media_path, render_scene
 
 pytestmark = pytest.mark.slow

@@ -9,8 +9,8 @@ import pytest
 from real_servers import Api, serving, started, wait_for
 from scene_files import write_scenes
 
-from flows.due import last_trained, recorded, why_done, why_due
-from flows.pipeline import BuildOptions, resolve
+from flows.builds.pipeline import BuildOptions, resolve
+from flows.experiments.due import last_trained, recorded, why_done, why_due
 from schemas.shard import latest_digest
 from tasks.leases import training_mark
 
@@ -79,7 +79,7 @@ def test_a_training_that_was_killed_is_due_again_and_one_that_failed_is_not(tmp_
 
 
 def test_the_share_is_remembered_and_must_be_one(tmp_path):
-    from flows.memory import remember
+    from flows.builds.memory import remember
 
     asked = BuildOptions(str(tmp_path), preset="demo", source="studio", growth=0.5)
     remember(tmp_path, resolve(asked).options)

@@ -13,11 +13,11 @@ import pytest
 import torch
 from real_servers import answering, tracking_server
 
-from flows import comparison
-from flows.comparison import compare_models
-from flows.experiment import run_experiment
-from flows.preparation import ExperimentOptions, prepare
-from flows.studies import Variant
+from flows import compare_models as comparison
+from flows.compare_models import compare_models
+from flows.experiments.experiment import ExperimentOptions, prepare
+from flows.experiments.studies import Variant
+from flows.run_experiment import run_experiment
 from schemas.manifest import write_text
 from schemas.shard import latest_digest
 from training.learning.state import LAST

@@ -16,8 +16,8 @@ from real_servers import REPOSITORY, run_mcgurk, snapshot
 from roots import write_clips
 from timecode import Recipe
 
-from flows.forget import Forgotten, forget
-from flows.pipeline import BuildOptions, plan_all, resolve
+from flows.builds.pipeline import BuildOptions, plan_all, resolve
+from flows.builds.takedown import Forgotten, forget
 from schemas.manifest import read_manifest, write_text
 from schemas.shard import (
     duplicates_path,
@@ -40,8 +40,8 @@ KEY = f"{VIDEO}_0_2000"
 KILLER = """
 import os, sys
 from pathlib import Path
-from flows.forget import forget
-from flows.pipeline import BuildOptions, resolve
+from flows.builds.takedown import forget
+from flows.builds.pipeline import BuildOptions, resolve
 left = int(sys.argv[2])
 def count(event, arguments):
     global left

@@ -15,10 +15,10 @@ pytestmark = pytest.mark.slow
 
 def learnt(root, monkeypatch, corpus: CorpusConfig, steps: int, seeds=(0,)) -> list[dict]:
     """The evaluations of models that were trained on `corpus`, one a seed."""
-    from flows.dataset import build_dataset
-    from flows.experiment import run_experiment
-    from flows.pipeline import BuildOptions
-    from flows.preparation import ExperimentOptions
+    from flows.build_dataset import build_dataset
+    from flows.builds.pipeline import BuildOptions
+    from flows.experiments.experiment import ExperimentOptions
+    from flows.run_experiment import run_experiment
 
     config = dataclasses.replace(presets.demo(), corpus=corpus, train=TrainSettings(steps=steps))
     monkeypatch.setitem(presets.PRESETS, "goal", lambda: config)

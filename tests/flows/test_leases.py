@@ -32,7 +32,7 @@ def test_two_builds_at_once_give_one_version_and_fetch_nothing_twice(clips, pref
     path, files = clips
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     with hosting(files) as host:
-        argv = [sys.executable, "-m", "flows.cli", *command(tmp_path / "two", path, host.address)]
+        argv = [sys.executable, "-m", "flows.commands.cli", *command(tmp_path / "two", path, host.address)]
         builds = [
             subprocess.Popen(
                 argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from roots import write_clips
 
-from flows.announce import command, settings_text
-from flows.cli import main
-from flows.memory import find_state, recall, remember, with_remembered
-from flows.options import BuildOptions
-from flows.pipeline import resolve, state_folder
+from flows.builds.memory import find_state, recall, remember, with_remembered
+from flows.builds.options import BuildOptions
+from flows.builds.pipeline import resolve, state_folder
+from flows.commands.announce import command, settings_text
+from flows.commands.cli import main
 
 TOLD = BuildOptions("r", "small", source="folder:/videos", labels=("Dog",), per_class=3)
 

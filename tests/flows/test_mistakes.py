@@ -9,8 +9,8 @@ import pytest
 from real_servers import run_mcgurk
 from roots import write_clips
 
-from flows.logs import LOG
-from flows.servers import free_port
+from flows.commands.logs import LOG
+from flows.services.servers import free_port
 from schemas.storage import naming
 
 SENTENCES = {

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from scene_files import write_scenes
 
+from flows.experiments.fit import check
 from flows.presets import PRESETS
-from flows.trainings import check
 from training.models import configure, load, preset_named
 
 BUDGET = "--set steps=2"

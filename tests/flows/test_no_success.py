@@ -17,7 +17,7 @@ def num_events(root) -> int:
     """How many times a new version of `root` was announced."""
     from prefect import get_client  # it reads its settings when it is imported: after the server was started
 
-    from flows.dataset import NEW_VERSION
+    from flows.build_dataset import NEW_VERSION
 
     asked = {"filter": {"event": {"name": [NEW_VERSION]}}, "limit": 50}
     with get_client(sync_client=True) as client:

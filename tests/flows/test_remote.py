@@ -147,8 +147,8 @@ def test_training_streams_its_tars(remote):
 
 
 def test_a_model_is_trained_from_its_tars_and_registered(remote):
-    from flows.experiment import run_experiment
-    from flows.preparation import ExperimentOptions
+    from flows.experiments.experiment import ExperimentOptions
+    from flows.run_experiment import run_experiment
 
     state = remote.folder / "state"
     found = run_experiment(ExperimentOptions(ROOT, state=str(state), steps=2))

@@ -22,7 +22,7 @@ WORKS = """
 import sys, time
 from pathlib import Path
 from prefect import flow
-from flows.runs import noted
+from flows.services.runs import noted
 @flow(name="works", persist_result=False)
 def works():
     with noted(Path(sys.argv[1])):
@@ -54,7 +54,7 @@ def state_of(run_id: UUID) -> tuple[str, str]:
 
 
 def test_a_run_whose_process_was_killed_is_crashed_and_a_live_one_is_not(prefect_server, tmp_path):
-    from flows.runs import report_dead
+    from flows.services.runs import report_dead
 
     with at_work(tmp_path) as (process, run_id):
         assert report_dead(tmp_path) == []
@@ -73,7 +73,7 @@ def test_a_stopped_process_is_alive_until_its_run_is_declared_dead_and_then_ende
     from prefect import get_client
     from prefect.states import Crashed
 
-    from flows.runs import take_over
+    from flows.services.runs import take_over
 
     with at_work(tmp_path) as (process, run_id):
         process.send_signal(signal.SIGSTOP)
@@ -90,7 +90,7 @@ def test_a_stopped_process_is_alive_until_its_run_is_declared_dead_and_then_ende
 
 @pytest.mark.parametrize("change", ["host", "another process"])
 def test_a_note_of_another_machine_or_another_server_harms_nobody(prefect_server, tmp_path, change):
-    from flows.runs import report_dead
+    from flows.services.runs import report_dead
 
     own = Identity.own()
     noted = replace(own, host="elsewhere") if change == "host" else replace(own, started=own.started - 1)
@@ -105,7 +105,7 @@ def test_a_note_of_another_machine_or_another_server_harms_nobody(prefect_server
 def test_the_automation_is_there_once_however_often_it_is_put(prefect_server):
     from prefect.client.orchestration import get_client
 
-    from flows.deployments import ZOMBIES, put_automation
+    from flows.services.deployments import ZOMBIES, put_automation
 
     put_automation()
     put_automation()
@@ -117,7 +117,7 @@ def test_the_automation_is_there_once_however_often_it_is_put(prefect_server):
 
 
 def test_what_is_done_counts_as_done_though_the_server_is_lost(prefect_server, caplog):
-    from flows.runs import outcome_of, returned
+    from flows.services.runs import outcome_of, returned
 
     def works() -> str:
         returned("digest")
@@ -128,7 +128,7 @@ def test_what_is_done_counts_as_done_though_the_server_is_lost(prefect_server, c
 
 
 def test_a_server_that_is_lost_before_the_end_is_named(prefect_server):
-    from flows.runs import outcome_of
+    from flows.services.runs import outcome_of
 
     def works() -> str:
         raise httpx.ConnectError("refused")
@@ -138,7 +138,7 @@ def test_a_server_that_is_lost_before_the_end_is_named(prefect_server):
 
 
 def test_half_a_note_of_a_process_that_is_gone_is_removed_and_of_a_live_one_kept(prefect_server, tmp_path):
-    from flows.runs import report_dead
+    from flows.services.runs import report_dead
 
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()

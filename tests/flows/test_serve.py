@@ -27,8 +27,8 @@ from real_servers import (
 )
 from roots import write_clips
 
-from flows.keeper import KEPT
-from flows.watchdog import MARK
+from flows.services.keeper import KEPT
+from flows.services.watchdog import MARK
 from schemas.shard import read_version
 from tasks.processes import marked
 

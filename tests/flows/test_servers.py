@@ -11,14 +11,14 @@ import psutil
 import pytest
 from real_servers import REPOSITORY, answering, wait_for
 
-from flows.keeper import KEPT, Service, kept
-from flows.servers import free_port, given_api, prefect_api, running
+from flows.services.keeper import KEPT, Service, kept
+from flows.services.servers import free_port, given_api, prefect_api, running
 from tasks.processes import marked
 
 WAITS = """
 import sys
 from pathlib import Path
-from flows.servers import running
+from flows.services.servers import running
 with running([sys.executable, "-c", "import time; time.sleep(600)"], Path(sys.argv[1])) as process:
     print(process.pid, flush=True)
     process.wait()
@@ -65,7 +65,7 @@ def test_commands_of_one_state_folder_share_a_server_that_ends_with_the_last(tmp
 
 def test_two_commands_that_begin_at_once_start_one_server(tmp_path):
     code = (
-        "import sys\nfrom pathlib import Path\nfrom flows.servers import prefect_api\n"
+        "import sys\nfrom pathlib import Path\nfrom flows.services.servers import prefect_api\n"
         "with prefect_api(Path(sys.argv[1])) as address:\n print(address, flush=True)\n sys.stdin.read()\n"
     )
     given = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
+from flows.experiments.settings import parsed, require_ranges, setting
 from flows.presets import TrainSettings
-from flows.settings import parsed, require_ranges, setting
 
 
 def test_settings_are_of_the_kind_that_they_have():

@@ -11,8 +11,8 @@ from small_roots import RECIPE
 from timecode import write
 
 from flows import presets
-from flows.pipeline import BuildOptions, plan_all, resolve
-from flows.text import plan_text
+from flows.builds.pipeline import BuildOptions, plan_all, resolve
+from flows.commands.text import plan_text
 from schemas.manifest import part_numbers
 from schemas.shard import read_version
 from tasks.clips import MEDIA
@@ -51,7 +51,7 @@ def lines(caplog):
 
 
 def test_a_build_goes_in_turns_and_keeps_no_media(options, lines):
-    from flows.dataset import build_dataset
+    from flows.build_dataset import build_dataset
 
     asked, host = options
     root = resolve(asked).root

@@ -9,9 +9,9 @@ import timecode
 from real_servers import snapshot
 from timecode import Recipe
 
-from flows.memory import recall, remember, with_remembered
-from flows.options import BuildOptions
-from flows.pipeline import resolve
+from flows.builds.memory import recall, remember, with_remembered
+from flows.builds.options import BuildOptions
+from flows.builds.pipeline import resolve
 from schemas.manifest import read_manifest
 from tasks.index import index
 from tasks.labels import machine_ids

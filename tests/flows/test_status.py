@@ -5,7 +5,7 @@ import json
 import pytest
 from small_roots import fetch, indexed
 
-from flows.cli import main
+from flows.commands.cli import main
 from tasks.lanes import Lane, LaneConfig
 
 

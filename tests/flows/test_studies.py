@@ -7,10 +7,10 @@ import avc_fixtures as shards
 import numpy as np
 import pytest
 
+from flows.commands.verbs import train
+from flows.experiments.fit import planned
+from flows.experiments.studies import STUDIES, models_named, study_named
 from flows.presets import TrainSettings
-from flows.studies import STUDIES, models_named, study_named
-from flows.trainings import planned
-from flows.verbs import train
 from training.models import load, names
 from training.reading.dataset import thinned, with_labels
 
@@ -81,7 +81,7 @@ def test_a_share_of_the_clips_is_part_of_a_larger_one(dataset):
 
 
 def test_labels_without_a_table_are_names_already(tmp_path):
-    from flows.preparation import ExperimentOptions, prepare
+    from flows.experiments.experiment import ExperimentOptions, prepare
 
     shards.write_dataset(tmp_path, shards.corresponding({"train": 6, "val": 6, "eval": 6}, num_kinds=3))
     asked = ExperimentOptions(str(tmp_path), preset="demo", settings={"judged_on": ["/kind/1"]})
@@ -94,8 +94,8 @@ def test_labels_without_a_table_are_names_already(tmp_path):
 
 
 def test_a_version_with_too_little_to_judge_by_is_refused_before_it_is_trained_on(tmp_path):
-    from flows.evaluation import require_judges
-    from flows.preparation import ExperimentOptions, prepare
+    from flows.experiments.evaluate import require_judges
+    from flows.experiments.experiment import ExperimentOptions, prepare
 
     shards.write_dataset(tmp_path, shards.corresponding({"train": 6, "val": 4, "eval": 2}))
     experiment = prepare(ExperimentOptions(str(tmp_path), preset="demo"))

@@ -3,16 +3,16 @@
 import pytest
 from roots import Root, write_clips
 
-from flows.experiment import _require_version
-from flows.pipeline import BuildOptions, resolve
-from flows.preparation import Experiment
+from flows.builds.pipeline import BuildOptions, resolve
+from flows.experiments.experiment import Experiment
+from flows.run_experiment import _require_version
 from schemas.manifest import write_text
 from schemas.shard import read_version
 from training.tracking.runs import RunSpec, Store, VersionSource, experiment_run
 
 
 def test_a_run_on_a_version_that_was_taken_down_stops_and_leaves_no_page(tmp_path):
-    from flows.forget import forget
+    from flows.builds.takedown import forget
 
     folder = tmp_path / "media"
     root = Root(tmp_path / "root", f"folder:{folder}", write_clips(folder, ["plain", "other"]))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from flows.trainable import LEAST_VIDEOS, missing_to_train, shortest_usable_ms
+from flows.experiments.trainable import LEAST_VIDEOS, missing_to_train, shortest_usable_ms
 from schemas.feature import PROFILES, Profile
 from schemas.manifest import PartHeader, write_part
 from schemas.shard import SHARDS, Shard, exclude_path, index_path, make_version

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from avc_fixtures import corresponding, written
 
+from flows.experiments.fit import check, planned
 from flows.presets import TrainSettings
-from flows.trainings import check, planned
 from training.learning.augment import STRENGTHS
 from training.models import multisensory
 from training.models.contrastive import PRESETS
@@ -102,7 +102,7 @@ def test_negatives_that_are_asked_for_go_before_the_models_own(dataset):
 
 
 def test_a_comparisons_seeds_go_before_what_is_set():
-    from flows.preparation import ExperimentOptions
+    from flows.experiments.experiment import ExperimentOptions
 
     asked = ExperimentOptions("root", seed=2, settings={"seed": 7, "steps": 50, "patience": 3})
 

@@ -6,7 +6,7 @@ import pytest
 from clocks import FakeClock
 from real_servers import hosting
 
-from flows.text import doctor_text
+from flows.commands.text import doctor_text
 from tasks import doctor
 from tasks.doctor import examine
 from tasks.lanes import DAY_S, Lane, LaneConfig

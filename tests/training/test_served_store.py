@@ -12,7 +12,7 @@ from urllib.request import Request
 import pytest
 from real_servers import REPOSITORY, answered, free_port, tracking_server
 
-from flows.servers import login
+from flows.services.servers import login
 from training.models import load_model
 from training.tracking import runs
 from training.tracking.provenance import commit

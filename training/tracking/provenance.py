@@ -7,7 +7,7 @@ from pathlib import Path
 
 from schemas.identity import Identity
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 GIT_S = 10.0
 
 

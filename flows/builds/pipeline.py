@@ -11,8 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from flows.memory import ALL_LABELS, find_state, recall, with_remembered
-from flows.options import BuildOptions
+from flows.builds.memory import ALL_LABELS, find_state, recall, with_remembered
+from flows.builds.options import BuildOptions
 from flows.presets import PipelineConfig, load_preset
 from schemas.manifest import part_numbers
 from schemas.shard import duplicates_path, exclude_path, latest_digest, make_version

@@ -16,8 +16,8 @@ from tasks.tables import Once
 
 if TYPE_CHECKING:
     # Each costs its own verb what the others don't pay for.
-    from flows.comparison import Compared
-    from flows.forget import Forgotten
+    from flows.builds.takedown import Forgotten
+    from flows.compare_models import Compared
     from tasks.doctor import Finding
     from tasks.parts import Plan
     from tasks.prune import Pruned

@@ -27,8 +27,8 @@ from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Crashed
 
-from flows.keeper import OF_A_RUN
-from flows.servers import served_api
+from flows.services.keeper import OF_A_RUN
+from flows.services.servers import served_api
 from schemas.identity import Identity
 from schemas.manifest import write_text
 from tasks.processes import end, marked

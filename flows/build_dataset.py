@@ -9,22 +9,16 @@ from prefect.artifacts import create_table_artifact
 from prefect.events import emit_event
 from prefect.states import Completed
 
-from flows.checks import check
+from flows.builds.checks import check
+from flows.builds.memory import remember
+from flows.builds.options import BuildOptions
+from flows.builds.pipeline import Pipeline, parts_asked, plan_one, plan_publish, resolve, stages_asked
+from flows.builds.takedown import finish_takedowns
 from flows.compute import Map, open_compute
 from flows.credentials import secrets_of
-from flows.due import GROWTH, why_due
-from flows.forget import finish_takedowns
-from flows.memory import remember
-from flows.options import BuildOptions
-from flows.pipeline import (
-    Pipeline,
-    parts_asked,
-    plan_one,
-    plan_publish,
-    resolve,
-    stages_asked,
-)
-from flows.runs import UNREACHABLE, is_scheduled, is_waiting, noted, returned, take_over
+from flows.experiments.due import GROWTH, why_due
+from flows.services.runs import UNREACHABLE, is_scheduled, is_waiting, noted, returned, take_over
+from flows.task_runs import GROUP, stage_task
 from schemas.shard import Version, latest_digest, read_version
 from tasks import download, extract, funnel, index, keeping, pack, publish, templates, validate
 from tasks.card import has_media, write_card
@@ -34,7 +28,6 @@ from tasks.leases import HeldError, building, lease
 from tasks.leavings import remove_leavings
 from tasks.parts import Stage
 from tasks.sources import folder, studio
-from tasks.stages import GROUP, stage_task
 from tasks.windows import cut_in_windows
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from flows.builds.pipeline import Pipeline
 from flows.compute import Map
-from flows.pipeline import Pipeline
 from schemas.manifest import part_numbers
 from schemas.shard import Shard, read_version, tar_path
 from schemas.storage import lend

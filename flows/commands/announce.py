@@ -10,8 +10,8 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from flows.memory import find_state, remembered_state
-from flows.pipeline import Pipeline
+from flows.builds.memory import find_state, remembered_state
+from flows.builds.pipeline import Pipeline
 from schemas.manifest import part_numbers
 from schemas.shard import latest_digest, read_version
 from schemas.storage import open_root

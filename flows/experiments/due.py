@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from flows.trainable import missing_to_train
+from flows.experiments.trainable import missing_to_train
 from schemas.manifest import canonical_json, write_text
 from schemas.shard import Version
 from tasks.leases import unread

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flows.pipeline import STAGES, Pipeline
+from flows.builds.pipeline import STAGES, Pipeline
 from schemas.manifest import write_text
 from schemas.shard import (
     EMPTIED,

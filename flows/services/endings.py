@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
-from flows.watchdog import Watchdog
+from flows.services.watchdog import Watchdog
 
 # On an orderly end: blocks are left, runs are reported, clusters close. The watchdog kills a second later.
 ORDERLY_S = 3.0

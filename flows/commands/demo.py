@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from flows.announce import command
-from flows.logs import quieted
-from flows.pipeline import BuildOptions, resolve
-from flows.servers import prefect_api
-from flows.text import funnel_text, scores_text
+from flows.builds.pipeline import BuildOptions, resolve
+from flows.commands.announce import command
+from flows.commands.logs import quieted
+from flows.commands.text import funnel_text, scores_text
+from flows.services.servers import prefect_api
 from tasks.funnel import measure_funnel
 
 
@@ -28,14 +28,14 @@ def demo(root: str) -> int:
         with _timed(took, "start Prefect"):
             servers.enter_context(prefect_api(pipeline.state))
         with _timed(took, "dataset"):
-            from flows.dataset import build_dataset
-            from flows.runs import outcome_of
+            from flows.build_dataset import build_dataset
+            from flows.services.runs import outcome_of
 
             servers.enter_context(quieted(pipeline.state))
             digest = outcome_of(lambda: build_dataset(asked))
         with _timed(took, "experiment"):
-            from flows.experiment import run_experiment
-            from flows.preparation import ExperimentOptions
+            from flows.experiments.experiment import ExperimentOptions
+            from flows.run_experiment import run_experiment
 
             results = outcome_of(lambda: run_experiment(ExperimentOptions(root)))
     print("\n" + funnel_text(measure_funnel(pipeline.root)))

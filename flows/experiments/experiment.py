@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from flows.evaluation import require_judges
-from flows.pipeline import BuildOptions, Pipeline, resolve
+from flows.builds.pipeline import BuildOptions, Pipeline, resolve
+from flows.experiments.evaluate import require_judges
+from flows.experiments.fit import own_training, planned
+from flows.experiments.settings import setting
+from flows.experiments.trainable import missing_to_train
 from flows.presets import TrainSettings
-from flows.settings import setting
-from flows.trainable import missing_to_train
-from flows.trainings import own_training, planned
 from schemas.manifest import digest_of
 from schemas.shard import Version, read_exclusions, read_version
 from tasks.labels import machine_ids

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from prefect import flow
 
-from flows.begun import results_path
-from flows.experiment import run_experiment
-from flows.preparation import ExperimentOptions, prepare
-from flows.runs import returned
-from flows.studies import Variant
+from flows.experiments.experiment import ExperimentOptions, prepare
+from flows.experiments.run_marker import results_path
+from flows.experiments.studies import Variant
+from flows.run_experiment import run_experiment
+from flows.services.runs import returned
 from schemas.manifest import write_text
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
-from flows.environment import changed
+from flows.services.environment import changed
 from tasks.processes import end, marked
 
 MARK = "MCGURK_COMMAND"  # in the environment of all that a command starts
@@ -60,7 +60,7 @@ def watched() -> Iterator[Watchdog]:
     Temporary files go to a folder that the watchdog removes.
     """
     mark, folder = uuid4().hex, tempfile.mkdtemp(prefix="mcgurk-")
-    command = [sys.executable, "-P", "-m", "flows.watchdog", mark, str(os.getpid()), folder]
+    command = [sys.executable, "-P", "-m", "flows.services.watchdog", mark, str(os.getpid()), folder]
     process = subprocess.Popen(  # noqa: S603  (our own command)
         command, stdin=subprocess.PIPE, start_new_session=True
     )

@@ -11,7 +11,7 @@ from training.learning.augment import STRENGTHS
 from training.models import preset_named
 
 if TYPE_CHECKING:
-    from flows.preparation import ExperimentOptions
+    from flows.experiments.experiment import ExperimentOptions
 
 CATEGORIES = "categories:"
 SHARES = (0.1, 0.3, 1.0)  # of the clips

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flows.watchdog import Watchdog
+    from flows.services.watchdog import Watchdog
 
 
 def _build_options(options: argparse.Namespace):
-    from flows.pipeline import BuildOptions
+    from flows.builds.pipeline import BuildOptions
 
     return BuildOptions(
         root=options.root,
@@ -40,12 +40,12 @@ def _build_options(options: argparse.Namespace):
 
 def build(options: argparse.Namespace) -> int:
     """Does what is missing, failed or stale."""
-    from flows.announce import command, settings_text
-    from flows.checks import check
-    from flows.logs import quieted
-    from flows.pipeline import plan_all, resolve
-    from flows.text import funnel_text, plan_text
-    from flows.trainable import missing_to_train
+    from flows.builds.checks import check
+    from flows.builds.pipeline import plan_all, resolve
+    from flows.commands.announce import command, settings_text
+    from flows.commands.logs import quieted
+    from flows.commands.text import funnel_text, plan_text
+    from flows.experiments.trainable import missing_to_train
     from schemas.manifest import part_numbers
     from schemas.shard import read_version
     from tasks import templates
@@ -57,12 +57,12 @@ def build(options: argparse.Namespace) -> int:
     check(pipeline)
     templates.keep(pipeline.state, pipeline.secrets)
     asked = replace(asked, source=templates.without_secrets(asked.source)[0] if asked.source else None)
-    from flows.servers import prefect_api
+    from flows.services.servers import prefect_api
     from tasks.funnel import measure_funnel
 
     with prefect_api(pipeline.state):
-        from flows.dataset import build_dataset
-        from flows.runs import outcome_of
+        from flows.build_dataset import build_dataset
+        from flows.services.runs import outcome_of
 
         try:
             with quieted(pipeline.state):
@@ -83,9 +83,9 @@ def build(options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace) -> int:
     """Says what build would do."""
-    from flows.announce import settings_text
-    from flows.pipeline import plan_all, resolve
-    from flows.text import plan_text
+    from flows.builds.pipeline import plan_all, resolve
+    from flows.commands.announce import settings_text
+    from flows.commands.text import plan_text
 
     pipeline = resolve(_build_options(options))
     if options.json:
@@ -101,9 +101,9 @@ def status(options: argparse.Namespace) -> int:
     """What became of every segment."""
     from datetime import UTC, datetime
 
-    from flows.announce import command
-    from flows.memory import find_state
-    from flows.text import status_of, status_text
+    from flows.builds.memory import find_state
+    from flows.commands.announce import command
+    from flows.commands.text import status_of, status_text
     from schemas.storage import open_root
     from tasks.labels import find_labels
 
@@ -130,8 +130,8 @@ def doctor(options: argparse.Namespace) -> int:
     from dataclasses import asdict
     from pathlib import Path
 
+    from flows.commands.text import doctor_text
     from flows.credentials import secret_of
-    from flows.text import doctor_text
     from tasks.doctor import examine
     from tasks.lane_list import read_lanes
 
@@ -145,8 +145,8 @@ def train(options: argparse.Namespace) -> int:
     """Trains, evaluates and offers for promotion; under torchrun all ranks train, and the first does the rest."""
     import os
 
-    from flows.preparation import ExperimentOptions, assist, require_possible
-    from flows.settings import parsed
+    from flows.experiments.experiment import ExperimentOptions, assist, require_possible
+    from flows.experiments.settings import parsed
 
     compared, settings = _compared(options), parsed(options.set)
     asked = ExperimentOptions(options.root, preset=options.preset, state=options.state, settings=settings)
@@ -158,17 +158,17 @@ def train(options: argparse.Namespace) -> int:
         return 0
     for one in ways:
         require_possible(one)
-    from flows.announce import command
-    from flows.logs import quieted
-    from flows.servers import prefect_api
+    from flows.commands.announce import command
+    from flows.commands.logs import quieted
+    from flows.services.servers import prefect_api
 
     with prefect_api(pipeline.state):
-        from flows.experiment import run_experiment
-        from flows.runs import outcome_of
-        from flows.text import comparison_text, scores_text
+        from flows.commands.text import comparison_text, scores_text
+        from flows.run_experiment import run_experiment
+        from flows.services.runs import outcome_of
 
         if compared:
-            from flows.comparison import compare_models
+            from flows.compare_models import compare_models
 
             with quieted(pipeline.state):
                 found = outcome_of(lambda: compare_models(asked, compared))
@@ -183,7 +183,7 @@ def train(options: argparse.Namespace) -> int:
 
 def _compared(options: argparse.Namespace):
     """The variants that `--study`, or `--model` with commas, asks to compare; none for one model."""
-    from flows.studies import models_named, study_named
+    from flows.experiments.studies import models_named, study_named
     from training.learning.ranks import world_size
 
     if options.study and options.model:
@@ -201,8 +201,8 @@ def _compared(options: argparse.Namespace):
 
 def _checked(ways):
     """The pipeline, where no setting is one that no training can have, whatever the dataset. Raises ValueError."""
-    from flows.pipeline import BuildOptions, resolve
-    from flows.trainings import check
+    from flows.builds.pipeline import BuildOptions, resolve
+    from flows.experiments.fit import check
 
     pipeline = resolve(BuildOptions(ways[0].root, ways[0].preset, state=ways[0].state))
     for one in ways:
@@ -212,16 +212,16 @@ def _checked(ways):
 
 def demo(options: argparse.Namespace) -> int:
     """The whole job on generated scenes."""
-    from flows.demo import demo as run_demo
+    from flows.commands.demo import demo as run_demo
 
     return run_demo(options.root)
 
 
 def serve(options: argparse.Namespace) -> int:
     """Serves until it is interrupted."""
-    from flows.pipeline import state_folder
-    from flows.serve import Doors
-    from flows.serve import serve as run_servers
+    from flows.builds.pipeline import state_folder
+    from flows.commands.serve import Doors
+    from flows.commands.serve import serve as run_servers
     from schemas.storage import is_local, open_root
 
     root = open_root(options.root)
@@ -233,14 +233,14 @@ def serve(options: argparse.Namespace) -> int:
 
 def deploy(options: argparse.Namespace) -> int:
     """Puts pool, deployments and automation on the user's own Prefect server."""
-    from flows.servers import given_api, prefect_api
+    from flows.services.servers import given_api, prefect_api
     from schemas.storage import open_root
 
     root = open_root(options.root)
     if given_api() is None:
         raise ValueError("no server: set PREFECT_API_URL or a Prefect profile; for one of ours, mcgurk serve")
     with prefect_api(Path()) as address:
-        from flows.deployments import POOL, deploy
+        from flows.services.deployments import POOL, deploy
 
         deploy(str(root))
     print(f"deployed on {address} for {root}\nnext: prefect worker start --pool {POOL}")
@@ -249,7 +249,7 @@ def deploy(options: argparse.Namespace) -> int:
 
 def swept(options: argparse.Namespace, watchdog: "Watchdog") -> None:
     """Has what a stopped or killed command leaves half-written under its root removed."""
-    from flows.pipeline import state_folder
+    from flows.builds.pipeline import state_folder
     from schemas.storage import is_local, open_root
 
     root = open_root(options.root)
@@ -259,7 +259,7 @@ def swept(options: argparse.Namespace, watchdog: "Watchdog") -> None:
 
 def _indexed(options: argparse.Namespace):
     """The pipeline of a root that has segments, published or not. Raises ValueError for any other."""
-    from flows.pipeline import BuildOptions, resolve
+    from flows.builds.pipeline import BuildOptions, resolve
     from schemas.manifest import part_numbers
     from schemas.storage import open_root
 
@@ -270,7 +270,7 @@ def _indexed(options: argparse.Namespace):
 
 def _standing(options: argparse.Namespace):
     """The pipeline of a root that has a version. Raises ValueError for any other."""
-    from flows.pipeline import BuildOptions, resolve
+    from flows.builds.pipeline import BuildOptions, resolve
     from schemas.shard import read_version
     from schemas.storage import open_root
 
@@ -280,9 +280,9 @@ def _standing(options: argparse.Namespace):
 
 def verify(options: argparse.Namespace) -> int:
     """Every digest anew from the bytes on disk; 1 where something differs."""
-    from flows.announce import command
+    from flows.commands.announce import command
+    from flows.commands.text import verify_text
     from flows.compute import open_compute
-    from flows.text import verify_text
     from tasks.leases import lease
     from tasks.verify import verify as verify_root
 
@@ -291,7 +291,7 @@ def verify(options: argparse.Namespace) -> int:
         with open_compute("threads") as map_items:
             found = verify_root(pipeline.root, map_items)
         if options.rebuild:
-            from flows.rebuild import rebuild
+            from flows.builds.rebuild import rebuild
 
             with open_compute(options.compute) as map_items:
                 found += rebuild(pipeline, map_items)
@@ -305,7 +305,7 @@ def verify(options: argparse.Namespace) -> int:
 
 def prune(options: argparse.Namespace) -> int:
     """Removes what no kept version, no running training and no manifest names."""
-    from flows.text import pruned_text
+    from flows.commands.text import pruned_text
     from tasks.prune import prune as prune_root
 
     pipeline = _standing(options)
@@ -315,9 +315,9 @@ def prune(options: argparse.Namespace) -> int:
 
 def forget(options: argparse.Namespace) -> int:
     """Takes videos down, everywhere, and says what was done."""
-    from flows.announce import command
-    from flows.forget import forget as forget_videos
-    from flows.text import forgotten_text
+    from flows.builds.takedown import forget as forget_videos
+    from flows.commands.announce import command
+    from flows.commands.text import forgotten_text
 
     pipeline = _indexed(options)
     print(f"taking down {', '.join(options.video_ids)} under {pipeline.root}", flush=True)

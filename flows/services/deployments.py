@@ -12,8 +12,8 @@ from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
-from flows.environment import changed
-from flows.servers import prefect_cli
+from flows.services.environment import changed
+from flows.services.servers import prefect_cli
 
 REPOSITORY = Path(__file__).parent.parent
 POOL = "mcgurk"

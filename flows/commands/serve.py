@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.keeper import Service, kept, running_in
-from flows.servers import PREFECT, free_port, login, mlflow_service, prefect_api, served_api
+from flows.services.keeper import Service, kept, running_in
+from flows.services.servers import PREFECT, free_port, login, mlflow_service, prefect_api, served_api
 from tasks.leases import alone
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def serving(root: Path, state: Path, doors: Doors) -> Iterator[Addresses]:
     with ExitStack() as stack:
         stack.enter_context(alone(state, SERVE, "serves this state folder"))
         api = _entered(stack, PREFECT_PORT, lambda port: prefect_api(state, port, doors.origins))
-        from flows.deployments import deploy  # Prefect reads its settings when it is imported
+        from flows.services.deployments import deploy  # Prefect reads its settings when it is imported
 
         stack.enter_context(_reporting(state))
         deploy(str(root))
@@ -117,7 +117,7 @@ def _reporting(state: Path) -> Iterator[None]:
 
 
 def _report(state: Path) -> None:
-    from flows.runs import UNREACHABLE, report_dead
+    from flows.services.runs import UNREACHABLE, report_dead
 
     try:
         report_dead(state)
@@ -127,7 +127,7 @@ def _report(state: Path) -> None:
 
 def worker_service(state: Path) -> Service:
     """A worker of our pool."""
-    from flows.deployments import POOL
+    from flows.services.deployments import POOL
 
     command = (sys.executable, "-P", "-m", "prefect", "worker", "start", "--pool", POOL, "--name", POOL)
     return Service("worker", command, str(state / "logs" / "worker.log"), has_runs=True)

@@ -15,16 +15,16 @@ from typing import Any
 from prefect import flow
 from prefect.states import Completed
 
-from flows.begun import Note, begun
-from flows.due import recorded, why_done
-from flows.evaluation import REPORT, evaluate, measured, require_judges
-from flows.preparation import Experiment, ExperimentOptions, prepare
-from flows.runs import noted, returned, take_over
-from flows.trainings import Training, planned
+from flows.experiments.due import recorded, why_done
+from flows.experiments.evaluate import REPORT, evaluate, measured, require_judges
+from flows.experiments.experiment import Experiment, ExperimentOptions, prepare
+from flows.experiments.fit import Training, planned
+from flows.experiments.run_marker import Note, begun
+from flows.services.runs import noted, returned, take_over
+from flows.task_runs import stage_task
 from schemas.manifest import digest_of
 from schemas.shard import published, read_version
 from tasks.leases import lease, training_mark
-from tasks.stages import stage_task
 from training.learning.ranks import world_size
 from training.learning.state import BEST
 from training.models import load_model

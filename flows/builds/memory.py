@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flows.options import BuildOptions
+from flows.builds.options import BuildOptions
 from schemas.manifest import canonical_json, write_text
 from schemas.storage import is_local, open_root
 

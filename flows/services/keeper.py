@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from flows.watchdog import MARK
+from flows.services.watchdog import MARK
 from schemas.identity import Identity
 from schemas.manifest import write_text
 from tasks.leases import locks
@@ -103,7 +103,7 @@ def _start(folder: Path, services: Sequence[Service], address: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in (MARK, "TMPDIR")}
     with (folder / "keeper.log").open("ab") as output:
         process = subprocess.Popen(  # noqa: S603  (our own command)
-            [sys.executable, "-P", "-m", "flows.keeper"],
+            [sys.executable, "-P", "-m", "flows.services.keeper"],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from flows import verbs
-from flows.endings import Ending, ending
-from flows.logs import stopped_told
-from flows.watchdog import watched
+from flows.commands import verbs
+from flows.commands.logs import stopped_told
+from flows.services.endings import Ending, ending
+from flows.services.watchdog import watched
 from tasks import templates
 
-log = logging.getLogger("flows.cli")
+log = logging.getLogger("flows.commands.cli")
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ OPTIONS: dict[str, dict] = {
     },
     "--study": {
         "metavar": "NAME",
-        "help": "instead of a model: the variants of a study of flows/studies.py, such as learning-curve, compared "
+        "help": "instead of a model: the variants of a study, such as learning-curve (docs/training.md), compared "
         "with three seeds each; none of them is registered",
     },
     "--set": {

@@ -6,8 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from flows.experiments.settings import OF_MODEL, USUAL, like, require_ranges
 from flows.presets import TrainSettings
-from flows.settings import OF_MODEL, USUAL, like, require_ranges
 from training.interface import AvcModel
 from training.learning.augment import strength_named
 from training.loop import TrainConfig, train

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from flows.pipeline import Pipeline
-from flows.trainings import Training
+from flows.builds.pipeline import Pipeline
+from flows.experiments.fit import Training
 from schemas.manifest import write_text
 from tasks.funnel import measure_funnel
 from tasks.sources import studio
@@ -28,7 +28,7 @@ from training.reading.sampling import usable
 from training.report.page import ReportInputs, write_report
 
 if TYPE_CHECKING:
-    from flows.preparation import Experiment  # which imports this
+    from flows.experiments.experiment import Experiment  # which imports this
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from schemas.storage import is_local
 
 if TYPE_CHECKING:
-    from flows.pipeline import Pipeline
+    from flows.builds.pipeline import Pipeline
 
 LOG = "mcgurk.log"
 THEIRS = "prefect."  # the package whose handlers write to the console
@@ -67,7 +67,7 @@ def _is_theirs(handler: Any) -> bool:
 
 def stopped_told(options: argparse.Namespace, error: Exception) -> str:
     """One sentence on what stopped a command; its trace goes to the log of a state folder that is there."""
-    from flows.memory import find_state
+    from flows.builds.memory import find_state
     from schemas.storage import open_root
 
     state = None
@@ -100,7 +100,7 @@ def _keep_trace(state: Path | None, command: str, error: Exception) -> Path | No
 
 def _full_disk_told(error: OSError, options: argparse.Namespace) -> str:
     """Which disk is full, by the file that could not be written, and about what the rest of a build needs."""
-    from flows.pipeline import BuildOptions, resolve
+    from flows.builds.pipeline import BuildOptions, resolve
 
     pipeline = None
     with suppress(ValueError, RuntimeError, OSError):

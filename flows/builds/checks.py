@@ -3,8 +3,8 @@
 import socket
 from urllib.parse import urlsplit
 
+from flows.builds.pipeline import Pipeline, parts_asked, plan_one, stages_asked
 from flows.credentials import secrets_of
-from flows.pipeline import Pipeline, parts_asked, plan_one, stages_asked
 from tasks import keeping
 from tasks.access import Access
 from tasks.sources import open_source
