@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type
 from av.video.reformatter import (
     ColorPrimaries,
     ColorRange,
@@ -161,7 +160,7 @@ def _halved(plane: np.ndarray) -> np.ndarray:
 
 def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
     """((a, b), (c, d)): a point (x, y) of the frame is shown at (a x + c y, b x + d y); None where it stays."""
-    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    data = frame.side_data.get("DISPLAYMATRIX")
     return None if data is None else np.frombuffer(data, np.int32).reshape(3, 3)[:2, :2].astype(np.int64)
 
 

@@ -43,6 +43,7 @@ ONLY_IN = {
     "av": {
         "tasks/media.py",
         "tasks/decode.py",
+        "tasks/colour.py",
         "tasks/pictures.py",
         "tasks/sound.py",
         "tasks/encode.py",
