@@ -40,7 +40,8 @@ OPTIONS: dict[str, dict] = {
         "action": "extend",
         "default": [],
         "metavar": "LIST",
-        "help": "lists of AudioSet, VGGSound or AudioSet-Strong, in the form in which they are published",
+        "help": "lists of segments: AudioSet's, VGGSound's, AVE's or your own, as CSV in any dialect, JSON lines or "
+        "Parquet",
     },
     "--window": {
         "type": float,

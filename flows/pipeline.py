@@ -236,7 +236,8 @@ def plan_index(pipeline: Pipeline, lists: Sequence[Path]) -> Plan:
         index.require_well_formed(new)
     fresh = index.deal(pipeline.root, new, pipeline.config.index) if new else []
     done = [PartPlan(part, "done") for part in part_numbers(pipeline.root / index.FOLDER)]
-    return Plan("index", done + [PartPlan(one.part, "missing", "new segments") for one in fresh])
+    parts = done + [PartPlan(one.part, "missing", "new segments") for one in fresh]
+    return Plan("index", parts, note="\n".join(one.told for one in new if one.told))
 
 
 @contextmanager

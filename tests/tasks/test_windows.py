@@ -36,7 +36,7 @@ def record(tmp_path):
     """Cuts what is in `tmp_path/videos`; returns the keys of all windows."""
     cut_in_windows(f"folder:{tmp_path}/videos", tmp_path, WINDOWS).write(tmp_path / folder.RECORD)
     found = read_list(segments_of(tmp_path))
-    assert found.malformed == []
+    assert found.unread == []
     return found.table["key"].to_pylist()
 
 
