@@ -46,7 +46,17 @@ OPTIONS: dict[str, dict] = {
     "--window": {
         "type": float,
         "metavar": "SECONDS",
-        "help": "without a list: cut each video of folder:PATH in windows of that length",
+        "help": "cut videos of folder:PATH, and files that a list names without times, in windows of that length",
+    },
+    "--val-share": {
+        "type": float,
+        "metavar": "SHARE",
+        "help": "of the videos for validation, where no list says which (of your own files 0.1)",
+    },
+    "--eval-share": {
+        "type": float,
+        "metavar": "SHARE",
+        "help": "of the videos for evaluation, where no list says which (of your own files 0.1)",
     },
     "--source": {
         "metavar": "S",
@@ -59,7 +69,7 @@ OPTIONS: dict[str, dict] = {
         "default": [],
         "metavar": "NAME",
         "help": "of the lists only segments with these labels (names or machine ids) or one that stands below them; "
-        "all: with any",
+        "all: with any; none: the names of folders are no labels",
     },
     "--per-class": {
         "type": int,
@@ -125,9 +135,9 @@ OPTIONS: dict[str, dict] = {
 }
 WATCHED = ("demo", "build", "train", "verify", "forget", "serve", "deploy")  # start processes, or write long
 BUILD_OPTIONS = (
-    "--root", "--preset", "--segments", "--labels", "--per-class", "--sample", "--source", "--window", "--from",
-    "--only", "--parts", "--compute", "--state", "--refetch", "--strict", "--growth",
-    "--with-media",
+    "--root", "--preset", "--segments", "--labels", "--per-class", "--sample", "--source", "--window",
+    "--val-share", "--eval-share", "--from", "--only", "--parts", "--compute", "--state", "--refetch", "--strict",
+    "--growth", "--with-media",
 )  # fmt: skip
 
 

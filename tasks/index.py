@@ -177,8 +177,10 @@ def _wanted(root: Path, lists: Sequence[SegmentList], choice: Choice) -> frozens
     kept, paths = root / FOLDER, [one.path for one in lists]
     labels, ontology = find_labels(kept, paths), find_ontology(kept, paths)
     others = set().union(*(label_set(one.table) for one in lists))
+    if not others:
+        raise ValueError(f"--labels {choice.labels[0]!r}: no segment of the lists has a label")
     unknown = [name for name in choice.labels if name not in others or name.startswith(MACHINE_ID)]
-    if unknown and not ontology:
+    if unknown and not ontology and any(name.startswith(MACHINE_ID) for name in others):
         raise ValueError(
             f"--labels {unknown[0]!r}: what stands below it is in AudioSet's {ONTOLOGY}, which lies neither beside "
             f"the lists nor in {kept}: get it from github.com/audioset/ontology"

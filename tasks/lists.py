@@ -56,14 +56,11 @@ class SegmentList:
     @property
     def told(self) -> str:
         """What was not read, in a sentence with an example; empty where all was."""
-        if not self.num_unread:
-            return ""
-        rows = self.num_unread + self.table.num_rows
-        return f"{self.path.name}: {self.num_unread:,} of {rows:,} rows were not read; the first: {self.unread[0]}"
+        return Unread(self.path.name, self.num_unread, self.unread).told(self.table.num_rows)
 
 
 class Entry(NamedTuple):
-    """What one row says. A list of files has no times where it means whole files."""
+    """What one row says. A list of files has no times where it means whole files, and needs no ids."""
 
     video_id: str
     file: str
@@ -87,6 +84,13 @@ class Unread:
         if len(self.examples) < SHOWN:
             self.examples.append(f"{self.name}:{number}: {reason}")
 
+    def told(self, num_read: int) -> str:
+        """How many rows were not read, with the first of them; empty where all were."""
+        if not self.count:
+            return ""
+        rows = self.count + num_read
+        return f"{self.name}: {self.count:,} of {rows:,} rows were not read; the first: {self.examples[0]}"
+
 
 def read_list(path: Path) -> SegmentList:
     """Reads one list; rows that are no segments are left out and counted. Raises ValueError for no table at all."""
@@ -95,9 +99,9 @@ def read_list(path: Path) -> SegmentList:
         table, remarks = _of_whole(whole[0], path.name), whole[1]
     else:
         columns, rows, remarks = open_records(path)
-        entries = entries_of(columns, rows, unread)
+        entries = (entry for _, entry in entries_of(columns, rows, unread))
         is_strong = "segment_id" in columns and "video_id" not in columns
-        split = _split_of_list(path.name, columns)
+        split = split_of_list(path.name, columns)
         table = _table(_merged(entries) if is_strong else entries, path.name, split)
     promised = HEADER.search(remarks)
     if promised and int(promised[2]) != table.num_rows + unread.count:
@@ -132,15 +136,15 @@ def require_some(path: Path, num_rows: int, num_unread: int, unread: Sequence[st
         raise ValueError(f"{path} is no list of segments: not one row is a segment; {said}")
 
 
-def entries_of(columns: Columns, rows: Iterator[Record], unread: Unread) -> Iterator[Entry]:
-    """What the rows say; those that say nothing that can be meant are counted."""
+def entries_of(columns: Columns, rows: Iterator[Record], unread: Unread) -> Iterator[tuple[int, Entry]]:
+    """What the rows say, with their numbers; those that say nothing that can be meant are counted."""
     read = _reader(columns)
     for number, values, fault in rows:
         if fault:
             unread.add(number, fault)
             continue
         try:
-            yield read(values)
+            yield number, read(values)
         except ValueError as error:
             unread.add(number, str(error))
 
@@ -252,7 +256,7 @@ def _split(text: str) -> str:
     return SPLITS[text.lower()]
 
 
-def _split_of_list(name: str, columns: Columns) -> str:
+def split_of_list(name: str, columns: Columns) -> str:
     """What a list's name says of all its segments."""
     if EVAL_NAME.match(name):
         return "eval"
