@@ -101,6 +101,10 @@ def _write_lists(folder: Path) -> None:
     for name, ids in {"balanced_train": TRAIN, "unbalanced_train": OTHERS[:6], "eval": EVAL}.items():
         lines = [f'{video_id}, 0.000, 10.000, "{label(n)}"' for n, video_id in enumerate(ids)]
         (folder / f"{name}_segments.csv").write_text("\n".join([*lines, ""]))
+    rows = [f"videos/{video_id}.mp4,Dog|Cat" for video_id in OTHERS]
+    (folder / "mine.csv").write_text("\n".join(["file,label", *rows, ""]))
+    for name, ids in {"train": TRAIN, "test": EVAL}.items():
+        (folder / f"{name}.csv").write_text("\n".join(["file", *(f"{video_id}.mp4" for video_id in ids), ""]))
     split = ["train"] * 8 + ["test"] * 4
     lines = [f'{video_id},0,"dog barking",{split[n]}' for n, video_id in enumerate(OTHERS)]
     (folder / "vggsound.csv").write_text("\n".join([*lines, ""]))
