@@ -28,7 +28,6 @@ from tasks.leases import HeldError, building, lease
 from tasks.leavings import remove_leavings
 from tasks.parts import Stage
 from tasks.sources import folder, studio
-from tasks.windows import cut_in_windows
 
 log = logging.getLogger(__name__)
 
@@ -110,8 +109,7 @@ def _index(pipeline: Pipeline, map_items: Map) -> None:
         remove_leavings(pipeline.root, LEASES["index"])
         if pipeline.is_studio and not pipeline.options.segments:
             stage_task("studio", studio.render)(pipeline.state, pipeline.config.corpus, map_items)
-        if pipeline.windows:
-            record = cut_in_windows(pipeline.config.download.source, pipeline.state, pipeline.windows)
+        if record := pipeline.record():
             record.write(pipeline.state / folder.RECORD)
         counts = stage_task("index", index.index)(
             pipeline.root, pipeline.lists, pipeline.config.index, strict=pipeline.options.strict

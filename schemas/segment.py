@@ -7,6 +7,7 @@ import pyarrow as pa
 from schemas.manifest import ROW_FIELDS
 
 SPLITS = ("train", "val", "eval")
+MIN_OPEN_MS = 1000
 # A video id becomes part of file names and URLs: letters, digits, `-` and `_` only, and so never a dot.
 VIDEO_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -16,6 +17,8 @@ SEGMENTS = pa.schema(
         ("video_id", pa.string()),
         ("start_ms", pa.int64()),
         ("end_ms", pa.int64()),
+        # Its list names a start only: it may end with its video, at least MIN_OPEN_MS long. Null in older parts: no.
+        ("is_open", pa.bool_()),
         ("labels", pa.list_(pa.string())),  # machine ids, as /m/09x0r
         ("split", pa.string()),
         ("row", pa.int32()),  # its slot is (part, row); the part is the file it stands in

@@ -7,6 +7,7 @@ from typing import Any
 from schemas.clip import CLIPS
 from schemas.manifest import Row, digest_of, sha256_of_file
 from schemas.outcome import ItemError, Outcome, Transient
+from schemas.segment import MIN_OPEN_MS
 from schemas.storage import path_under, place
 from tasks import isolation
 from tasks.failures import failure
@@ -93,7 +94,10 @@ class ClipMaker:
         cuts, start_s, end_s = fetched.of(segment), segment["start_ms"] / 1000, segment["end_ms"] / 1000
         duration_s = cuts.facts.duration_s and cuts.facts.duration_s + cuts.offset_s
         covered_s = min(end_s, duration_s or end_s) - start_s
-        if covered_s < self.min_covered_share * (end_s - start_s):
+        length_s = end_s - start_s
+        if segment.get("is_open") and covered_s >= MIN_OPEN_MS / 1000:
+            length_s = min(length_s, covered_s)  # it ends with its video
+        if covered_s < self.min_covered_share * length_s:
             raise failure(
                 "too_short",
                 f"the video ends at {duration_s:.2f} s, the segment is {start_s:g} to {end_s:g} s",
@@ -106,7 +110,7 @@ class ClipMaker:
         row = self.row(segment)
         row |= {"digest": digest_of(sha256, begins_s, segment["key"]), "sha256": sha256}
         row |= {"path": path_under(root, target), "size_bytes": size}
-        row |= {"begins_s": begins_s, "length_s": end_s - start_s, "covered_s": covered_s}
+        row |= {"begins_s": begins_s, "length_s": length_s, "covered_s": covered_s}
         return {**row, **_header_facts(cuts.facts)}
 
     def row(self, segment: Row, error: ItemError | Transient | None = None) -> Row:

@@ -11,7 +11,7 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -51,7 +51,9 @@ class IndexConfig:
     part_size: int = 512  # a shard of about 100 to 250 MB
     eval_part_size: int = 128  # so that 64 loader workers all get an eval shard of AudioSet
     val_share: float = 0.02  # of the training videos, by the hash of the video id
-    eval_share: float = 0.0  # of the videos of lists without an evaluation set, likewise
+    eval_share: float = (
+        0.0  # of the videos, likewise; each of the two only where no list says which these are
+    )
     choice: Choice = Choice()
 
 
@@ -69,29 +71,31 @@ def index(root: Path, paths: Sequence[Path], config: IndexConfig, *, strict: boo
     Raises ValueError at a malformed line if `strict`, otherwise counts and reports them.
     """
     lists = new_lists(root, paths, config)
-    malformed = [line for one in lists for line in one.malformed]
     if strict:
         require_well_formed(lists)
-    for line in malformed[:10]:
-        log.warning("skipped %s", line)
+    for one in lists:
+        if one.told:
+            log.warning("%s", one.told)
     parts = deal(root, lists, config) if lists else []
     _write(root / FOLDER, parts, set(read_tombstones(root)))
     keep_labels(root / FOLDER, paths)
     if lists:
         choice = _plain(config.choice)
         known = recorded_lists(root) | {
-            one.sha256: {"file": one.path.name, "malformed": one.malformed, "choice": choice} for one in lists
+            one.sha256: {"file": one.path.name, "malformed": one.unread, "choice": choice} for one in lists
         }
         write_text(root / FOLDER / LISTS, json.dumps(known, indent=1, sort_keys=True) + "\n")
     new = sum(part.table.num_rows for part in parts)
-    return {"lists": len(lists), "segments": new, "parts": len(parts), "malformed": len(malformed)}
+    num_unread = sum(one.num_unread for one in lists)
+    return {"lists": len(lists), "segments": new, "parts": len(parts), "malformed": num_unread}
 
 
 def require_well_formed(lists: Sequence[SegmentList]) -> None:
-    """Raises ValueError with the first malformed line."""
-    malformed = [line for one in lists for line in one.malformed]
-    if malformed:
-        raise ValueError(f"{len(malformed)} malformed line(s); the first: {malformed[0]}")
+    """Raises ValueError with the first row that could not be read."""
+    unread = [one for one in lists if one.num_unread]
+    if unread:
+        count = sum(one.num_unread for one in unread)
+        raise ValueError(f"{count:,} malformed line(s); the first: {unread[0].unread[0]}")
 
 
 def new_lists(root: Path, paths: Sequence[Path], config: IndexConfig) -> list[SegmentList]:
@@ -144,10 +148,9 @@ def deal(root: Path, lists: Sequence[SegmentList], config: IndexConfig) -> list[
     Raises ValueError for labels that nobody knows, and where the choice leaves a root without a segment.
     """
     table = pa.concat_tables([READ.empty_table(), *(one.table for one in lists)])
-    # Where two lists disagree about a video, the eval set stays whole.
-    of_eval = set(table.filter(table["is_eval"])["video_id"].to_pylist())
-    known, splits = _known(root)
-    splits = dict.fromkeys(of_eval, "eval") | splits
+    said, (known, splits) = _said(table), _known(root)
+    config = replace(config, **{f"{split}_share": 0.0 for split in set(said.values())})
+    splits = said | splits
     if lists and not config.choice.is_all:
         mids = _wanted(root, lists, config.choice)
         table = _chosen(_with_evals(table, splits), config.choice, mids, known)
@@ -159,6 +162,14 @@ def deal(root: Path, lists: Sequence[SegmentList], config: IndexConfig) -> list[
     return [NewPart(part, of_part) for part, of_part in zip(free, _cut(table, config), strict=False)]
 
 
+def _said(table: pa.Table) -> dict[str, str]:
+    """The videos that lists set apart. Where two disagree about a video, the eval set stays whole."""
+    found: dict[str, str] = {}
+    for split in ("val", "eval"):
+        found |= dict.fromkeys(table.filter(pc.equal(table["split"], split))["video_id"].to_pylist(), split)
+    return found
+
+
 def _wanted(root: Path, lists: Sequence[SegmentList], choice: Choice) -> frozenset[str]:
     """The labels that a choice stands for, by table and ontology in the root, else beside the lists."""
     if not choice.labels:
@@ -166,8 +177,10 @@ def _wanted(root: Path, lists: Sequence[SegmentList], choice: Choice) -> frozens
     kept, paths = root / FOLDER, [one.path for one in lists]
     labels, ontology = find_labels(kept, paths), find_ontology(kept, paths)
     others = set().union(*(label_set(one.table) for one in lists))
+    if not others:
+        raise ValueError(f"--labels {choice.labels[0]!r}: no segment of the lists has a label")
     unknown = [name for name in choice.labels if name not in others or name.startswith(MACHINE_ID)]
-    if unknown and not ontology:
+    if unknown and not ontology and any(name.startswith(MACHINE_ID) for name in others):
         raise ValueError(
             f"--labels {unknown[0]!r}: what stands below it is in AudioSet's {ONTOLOGY}, which lies neither beside "
             f"the lists nor in {kept}: get it from github.com/audioset/ontology"
@@ -176,10 +189,9 @@ def _wanted(root: Path, lists: Sequence[SegmentList], choice: Choice) -> frozens
 
 
 def _with_evals(table: pa.Table, splits: Mapping[str, str]) -> pa.Table:
-    """`is_eval` of each row by the split of its video, instead of by its list."""
+    """Adds `is_eval` to each row, by the split of its video."""
     of_eval = pa.array([video for video, split in splits.items() if split == "eval"], pa.string())
-    at = table.schema.get_field_index("is_eval")
-    return table.set_column(at, "is_eval", pc.is_in(table["video_id"], of_eval))
+    return table.append_column("is_eval", pc.is_in(table["video_id"], of_eval))
 
 
 def _chosen(table: pa.Table, choice: Choice, mids: frozenset[str], known: pa.Array) -> pa.Table:
@@ -215,7 +227,8 @@ def _with_splits(table: pa.Table, splits: dict[str, str], config: IndexConfig) -
     drawn = pc.if_else(is_val, "val", pc.if_else(is_eval, "eval", "train"))
     at = pc.index_in(table["video_id"], pa.array(list(splits), pa.string()))
     known = pa.array(list(splits.values()), pa.string()).take(at)
-    table = table.append_column("split", pc.coalesce(known, drawn))
+    at = table.schema.get_field_index("split")
+    table = table.set_column(at, "split", pc.coalesce(known, drawn))
     return table.append_column("order", pa.array(order))
 
 

@@ -1,6 +1,6 @@
-"""Segment lists as people publish them -> one table of segments each, with what was malformed told line by line.
+"""Segment lists as people hold them -> one table of segments each, with what was not read counted and shown.
 
-Which form a list has is seen from its content: AudioSet's CSV, VGGSound's CSV, or AudioSet-Strong's TSV.
+Which dialect and which columns a list has is seen from its content: `tasks.dialects`.
 """
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
@@ -8,243 +8,205 @@ Which form a list has is seen from its content: AudioSet's CSV, VGGSound's CSV, 
 
 import logging
 import re
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import csv
 
 from schemas.manifest import sha256_of_file
 from schemas.segment import SEGMENTS, VIDEO_ID, segment_key
+from tasks.audioset import read_whole
+from tasks.dialects import CLIP, MACHINE_IDS, SECONDS, SPLITS
+from tasks.records import Columns, Record, Value, open_records
 
 log = logging.getLogger(__name__)
 
 HEADER = re.compile(r"#\s*num_ytids=(\d+),\s*num_segs=(\d+)")
-FIRST_BYTES = 1 << 16  # in which a file that is no text shows it
-HEAD_CHARS = 1000  # in which that header stands
-LOOKED_AT = 20  # lines that tell the form: one of them is well-formed
-SECONDS = r"[0-9]{1,6}(\.[0-9]{1,6})?"
-LABEL = r"/[a-z]/[0-9a-z_]+"
-LABELS = rf"{LABEL}(,{LABEL})*"
-# YTID, start_seconds, end_seconds, "labels": spaces after commas are the published form, and optional.
-AUDIOSET = re.compile(r'([^,"]*),([^,"]*),([^,"]*),"([^"]*)"')
-# ytid,start,label,split; a label with commas is quoted.
-VGGSOUND = re.compile(r'([^,"]*),([^,"]*),("[^"]*"|[^,"]*),([^,"]*)')
-VGGSOUND_HEADER = re.compile(r"\A\w+,\w+,\w+,split[ \t\r]*$", re.M)  # the published list has none
-VGGSOUND_SPLITS = ("train", "test")
-VGGSOUND_LABEL_CHARS = 100  # a class name of a few words
-STRONG_HEADER = "segment_id\tstart_time_seconds\tend_time_seconds\tlabel"
 STRONG_ID = re.compile(r"(.*)_([0-9]{1,9})")  # YTID_startms
-CLIP_MS = 10_000  # of VGGSound and AudioSet-Strong, which name starts only
+CLIP_MS = 10_000  # of lists that name starts only, as VGGSound and AudioSet-Strong
+LABEL_CHARS = 100  # a class name of a few words
+KNOWN_CHARS = 512  # of labels that are remembered: most rows repeat those of others
+PRINTED = ("['", '["')  # how a list as Python prints it begins
+SHOWN = 100  # of what was not read
 # The published eval list stays untouched; it is known by its name: eval_segments.csv, audioset_eval_strong.tsv.
 EVAL_NAME = re.compile(r"(audioset_)?eval")
-_TEXTS = ("video_id", "start", "end", "labels")
+# Of VGGSound's lists of clips and AVE's: test.csv, trainSet.txt, valSet.txt, testSet.txt.
+SPLIT_NAME = re.compile(r"(train|val|test)(?:set)?\.(?:csv|txt)", re.IGNORECASE)
+BATCH_ROWS = 1 << 16
 READ = pa.schema(
-    [SEGMENTS.field(name) for name in ("key", "video_id", "start_ms", "end_ms", "labels", "csv")]
-    + [pa.field("is_eval", pa.bool_())]
+    [SEGMENTS.field(name) for name in ("key", "video_id", "start_ms", "end_ms", "is_open", "labels", "csv")]
+    + [pa.field("split", pa.string())]  # train, val or eval; empty where the list does not say it
 )
 
 
 @dataclass(frozen=True)
 class SegmentList:
-    """One list as read: its segments (schema READ), and what was wrong with it."""
+    """One list as read: its segments (schema READ), how many rows are none, and the first of those."""
 
     path: Path
     sha256: str
     table: pa.Table
-    malformed: list[str]  # "file:line: reason"
+    num_unread: int = 0
+    unread: list[str] = field(default_factory=list)  # "file:line: reason"
+
+    @property
+    def told(self) -> str:
+        """What was not read, in a sentence with an example; empty where all was."""
+        return Unread(self.path.name, self.num_unread, self.unread).told(self.table.num_rows)
 
 
 class Entry(NamedTuple):
-    """What one line says."""
+    """What one row says. A list of files has no times where it means whole files, and needs no ids."""
 
     video_id: str
-    start_ms: int
-    end_ms: int
+    file: str
+    times_ms: tuple[int, int] | None
     labels: tuple[str, ...]
-    is_eval: bool = False
+    split: str
+    is_open: bool  # it names a start only: the segment ends with its video, 10 s later at the latest
+
+
+@dataclass
+class Unread:
+    """Counts what was not read, and keeps the first of it."""
+
+    name: str
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, number: int, reason: str) -> None:
+        """One more, of this line or row."""
+        self.count += 1
+        if len(self.examples) < SHOWN:
+            self.examples.append(f"{self.name}:{number}: {reason}")
+
+    def told(self, num_read: int) -> str:
+        """How many rows were not read, with the first of them; empty where all were."""
+        if not self.count:
+            return ""
+        rows = self.count + num_read
+        return f"{self.name}: {self.count:,} of {rows:,} rows were not read; the first: {self.examples[0]}"
 
 
 def read_list(path: Path) -> SegmentList:
-    """Reads one list; malformed lines are left out and told with file, line number and reason."""
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
-    table, malformed = _form(text)(text, path.name)
-    return SegmentList(path, sha256_of_file(path), table, malformed)
+    """Reads one list; rows that are no segments are left out and counted. Raises ValueError for no table at all."""
+    unread = Unread(path.name)
+    if whole := read_whole(path):
+        table, remarks = _of_whole(whole[0], path.name), whole[1]
+    else:
+        columns, rows, remarks = open_records(path)
+        entries = (entry for _, entry in entries_of(columns, rows, unread))
+        is_strong = "segment_id" in columns and "video_id" not in columns
+        split = split_of_list(path.name, columns)
+        table = _table(_merged(entries) if is_strong else entries, path.name, split)
+    promised = HEADER.search(remarks)
+    if promised and int(promised[2]) != table.num_rows + unread.count:
+        told = path.name, int(promised[2]), table.num_rows + unread.count
+        log.warning("%s: its header promises %d segments, it has %d", *told)
+    return SegmentList(path, sha256_of_file(path), table, unread.count, unread.examples)
+
+
+def _of_whole(columns: pa.Table, name: str) -> pa.Table:
+    stamps = (pc.cast(columns[at], pa.string()) for at in ("start_ms", "end_ms"))
+    added = {
+        "key": pc.binary_join_element_wise(columns["video_id"], *stamps, "_"),
+        "is_open": pa.repeat(pa.scalar(False), columns.num_rows),
+        "csv": pa.repeat(name, columns.num_rows),
+        "split": pa.repeat("eval" if EVAL_NAME.match(name) else "", columns.num_rows),
+    }
+    whole = {**added, **{one: columns[one] for one in columns.column_names}}
+    return pa.table(whole).select(READ.names).cast(READ)
 
 
 def read_segments(path: Path) -> SegmentList:
-    """The same; raises ValueError where not one line is a segment: it is no list, or of a form that nobody knows."""
-    with path.open("rb") as file:
-        head = file.read(FIRST_BYTES)
-    if b"\0" in head:  # a film of some gigabytes is not read as a text to say that it is none
-        text = head.decode(errors="replace")
-        _require_segments(path, *_form(text)(text, path.name))
+    """The same; raises ValueError where not one row is a segment: it is no list, or of a form that nobody knows."""
     found = read_list(path)
-    _require_segments(path, found.table, found.malformed)
+    require_some(path, found.table.num_rows, found.num_unread, found.unread)
     return found
 
 
-def _require_segments(path: Path, table: pa.Table, malformed: list[str]) -> None:
-    if not table.num_rows:
-        said = f"the first of {len(malformed):,} lines: {malformed[0]}" if malformed else "it has no lines"
-        raise ValueError(f"{path} is no list of segments: not one line is a segment; {said}")
+def require_some(path: Path, num_rows: int, num_unread: int, unread: Sequence[str]) -> None:
+    """Raises ValueError where a list has not one row that could be read."""
+    if not num_rows:
+        said = f"the first of {num_unread:,} rows: {unread[0]}" if num_unread else "it has no rows"
+        raise ValueError(f"{path} is no list of segments: not one row is a segment; {said}")
 
 
-def _form(text: str) -> Callable[[str, str], tuple[pa.Table, list[str]]]:
-    head = [line for _, line in islice(_lines(text[: LOOKED_AT * HEAD_CHARS]), LOOKED_AT)]
-    if any(line.startswith(STRONG_HEADER) for line in head):
-        return _read_strong
-    found = (VGGSOUND.fullmatch(line) for line in head)
-    return _read_vggsound if any(one and one[4] in VGGSOUND_SPLITS for one in found) else _read_audioset
-
-
-def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """The numbered lines that are neither empty nor comments."""
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip() and not line.startswith("#"):
-            yield number, line.strip()
-
-
-def _read_audioset(text: str, name: str) -> tuple[pa.Table, list[str]]:
-    text, malformed = text.replace(", ", ","), []
-    table = _parse_whole(text, name)
-    if table is None:  # something in it is malformed: line by line, to say what and where
-        table, malformed = _parse_lines(text, name, _audioset_entry)
-    header = HEADER.search(text[:HEAD_CHARS])
-    if header and int(header[2]) != table.num_rows + len(malformed):
-        promised, found = int(header[2]), table.num_rows + len(malformed)
-        log.warning("%s: its header promises %d segments, it has %d", name, promised, found)
-    return table, malformed
-
-
-def _parse_whole(text: str, name: str) -> pa.Table | None:
-    """AudioSet's form without a single malformed line; None for any other (much faster than by line)."""
-    body = re.sub(r"\A(#[^\n]*\n)*", "", text).encode()
-    types = csv.ConvertOptions(column_types=dict.fromkeys(_TEXTS, pa.string()), strings_can_be_null=False)
-    names = csv.ReadOptions(column_names=list(_TEXTS))
-    try:
-        texts = csv.read_csv(pa.BufferReader(body), read_options=names, convert_options=types)
-    except pa.ArrowInvalid:
-        return None
-    patterns = (VIDEO_ID.pattern, SECONDS, SECONDS, LABELS)
-    with ThreadPoolExecutor() as threads:
-        whole = list(threads.map(_all_match, (texts[column] for column in _TEXTS), patterns))
-    if not all(whole) or pc.any(pc.less_equal(_ms(texts["end"]), _ms(texts["start"]))).as_py():
-        return None
-    return _typed(texts, name)
-
-
-def _all_match(texts: pa.ChunkedArray, pattern: str) -> bool:
-    return pc.all(pc.match_substring_regex(texts, f"^({pattern})$")).as_py() is not False
-
-
-def _typed(texts: pa.Table, name: str) -> pa.Table:
-    start_ms, end_ms = _ms(texts["start"]), _ms(texts["end"])
-    stamps = (pc.cast(start_ms, pa.string()), pc.cast(end_ms, pa.string()))
-    columns = {
-        "key": pc.binary_join_element_wise(texts["video_id"], *stamps, "_"),
-        "video_id": texts["video_id"],
-        "start_ms": start_ms,
-        "end_ms": end_ms,
-        "labels": pc.split_pattern(texts["labels"], ","),
-        "csv": pa.repeat(name, texts.num_rows),
-        "is_eval": pa.repeat(_is_eval(name), texts.num_rows),
-    }
-    return pa.table(columns).cast(READ)
-
-
-def _ms(seconds: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.cast(pc.round(pc.multiply(pc.cast(seconds, pa.float64()), 1000.0)), pa.int64())
-
-
-def _is_eval(name: str) -> bool:
-    return EVAL_NAME.match(name) is not None
-
-
-def _read_vggsound(text: str, name: str) -> tuple[pa.Table, list[str]]:
-    return _parse_lines(VGGSOUND_HEADER.sub("#", text), name, _vggsound_entry)
-
-
-def _read_strong(text: str, name: str) -> tuple[pa.Table, list[str]]:
-    """One segment for all its events; its labels are theirs, whatever the order of the lines."""
-    entries, malformed = _entries(text.replace(STRONG_HEADER, "#", 1), name, _strong_entry)
-    labels: dict[Entry, set[str]] = {}
-    for one in entries:
-        labels.setdefault(one._replace(labels=()), set()).update(one.labels)
-    return _table(
-        [one._replace(labels=tuple(sorted(found))) for one, found in labels.items()], name
-    ), malformed
-
-
-def _parse_lines(text: str, name: str, entry: Callable[[str], Entry]) -> tuple[pa.Table, list[str]]:
-    entries, malformed = _entries(text, name, entry)
-    return _table(entries, name), malformed
-
-
-def _entries(text: str, name: str, entry: Callable[[str], Entry]) -> tuple[list[Entry], list[str]]:
-    entries, malformed = [], []
-    for number, line in _lines(text):
+def entries_of(columns: Columns, rows: Iterator[Record], unread: Unread) -> Iterator[tuple[int, Entry]]:
+    """What the rows say, with their numbers; those that say nothing that can be meant are counted."""
+    read = _reader(columns)
+    for number, values, fault in rows:
+        if fault:
+            unread.add(number, fault)
+            continue
         try:
-            entries.append(entry(line))
+            yield number, read(values)
         except ValueError as error:
-            malformed.append(f"{name}:{number}: {error}")
-    return entries, malformed
+            unread.add(number, str(error))
 
 
-def _table(entries: list[Entry], name: str) -> pa.Table:
-    rows = [
-        {"key": segment_key(*one[:3]), "csv": name, **one._asdict(), "is_eval": one.is_eval or _is_eval(name)}
-        for one in entries
-    ]
-    return pa.Table.from_pylist(rows, READ)
+def _reader(columns: Columns) -> Callable[[Sequence[Value]], Entry]:
+    """A function of the values of a row; it raises ValueError with what is wrong with them."""
+    places = {name: place for place, name in enumerate(columns) if name}
+    starts_only = "end" not in places
+
+    def text(values: Sequence[Value], name: str) -> str:
+        found = values[places[name]] if name in places else ""
+        if isinstance(found, tuple):
+            raise ValueError(f"several values of {name}: {found!r}"[:120])
+        return found.strip()
+
+    def read(values: Sequence[Value]) -> Entry:
+        video_id, start, file = text(values, "video_id"), text(values, "start"), text(values, "file")
+        end = text(values, "end")
+        labels = labels_of(values[places["labels"]]) if "labels" in places else ()
+        is_open = starts_only or not end
+        if "clip" in places:
+            video_id, start = _clip(text(values, "clip"))
+        if "segment_id" in places and not video_id:
+            video_id, times_ms = _strong(text(values, "segment_id"), start, end)
+            return Entry(video_id, "", times_ms, labels, "", is_open=True)
+        if not file or video_id:
+            _check_id(video_id)
+        split = _split(text(values, "split"))
+        times_ms = None if file and not (start or end) else _times(start, end, is_open=is_open)
+        return Entry(video_id, file, times_ms, labels, split, times_ms is not None and is_open)
+
+    return read
 
 
-def _audioset_entry(line: str) -> Entry:
-    """Raises ValueError with the reason, as the other two do."""
-    video_id, start, end, labels = _matched(AUDIOSET, line, 'id, start, end, "labels"')
-    start_ms, end_ms = _seconds_ms(start), _seconds_ms(end)
+def _times(start: str, end: str, *, is_open: bool) -> tuple[int, int]:
+    if not start:
+        raise ValueError("it has no start")
+    start_ms = milliseconds(start)
+    if is_open:
+        return start_ms, start_ms + CLIP_MS
+    end_ms = milliseconds(end)
     if end_ms <= start_ms:
         raise ValueError(f"it ends at {end} s, not after its start at {start} s")
-    if labels and re.fullmatch(LABELS, labels) is None:  # one's own videos have none
-        raise ValueError(f"malformed labels {labels[:80]!r}")
-    return Entry(video_id, start_ms, end_ms, tuple(labels.split(",")) if labels else ())
+    return start_ms, end_ms
 
 
-def _vggsound_entry(line: str) -> Entry:
-    video_id, start, label, split = _matched(VGGSOUND, line, "id,start,label,split")
-    label, start_ms = label.strip('"'), _seconds_ms(start)
-    if not (label.strip() and label.isprintable() and len(label) <= VGGSOUND_LABEL_CHARS):
-        raise ValueError(f"malformed label {label[:80]!r}")
-    if split not in VGGSOUND_SPLITS:
-        raise ValueError(f"split {split[:20]!r} is none of {', '.join(VGGSOUND_SPLITS)}")
-    return Entry(video_id, start_ms, start_ms + CLIP_MS, (label,), split == "test")
-
-
-def _strong_entry(line: str) -> Entry:
-    fields = line.split("\t")
-    found = STRONG_ID.fullmatch(fields[0])
-    if len(fields) != len(STRONG_HEADER.split("\t")) or found is None:
-        raise ValueError(f"not of the form id_startms, start, end, label with tabs between: {line[:80]!r}")
-    _check_id(found[1])
-    if _seconds_ms(fields[2]) < _seconds_ms(fields[1]):
-        raise ValueError(f"its event ends at {fields[2]} s, before its start at {fields[1]} s")
-    if re.fullmatch(LABEL, fields[3]) is None:
-        raise ValueError(f"malformed label {fields[3][:80]!r}")
-    start_ms = int(found[2])
-    return Entry(found[1], start_ms, start_ms + CLIP_MS, (fields[3],))
-
-
-def _matched(form: re.Pattern[str], line: str, shown: str) -> tuple[str, ...]:
-    found = form.fullmatch(line)
+def _clip(name: str) -> tuple[str, str]:
+    found = CLIP.fullmatch(name)
     if found is None:
-        raise ValueError(f"not of the form `{shown}`: {line[:80]!r}")
+        raise ValueError(f"no clip named as ID_000030.mp4: {name[:80]!r}")
+    return found[1], found[2]
+
+
+def _strong(segment_id: str, start: str, end: str) -> tuple[str, tuple[int, int]]:
+    """Video and times of the segment that an event belongs to; the event's own times are looked at, not kept."""
+    found = STRONG_ID.fullmatch(segment_id)
+    if found is None:
+        raise ValueError(f"no id of a segment as YTID_30000: {segment_id[:80]!r}")
     _check_id(found[1])
-    return found.groups()
+    if milliseconds(end) < milliseconds(start):
+        raise ValueError(f"its event ends at {end} s, before its start at {start} s")
+    return found[1], (int(found[2]), int(found[2]) + CLIP_MS)
 
 
 def _check_id(video_id: str) -> None:
@@ -252,7 +214,86 @@ def _check_id(video_id: str) -> None:
         raise ValueError(f"unsafe video id {video_id[:80]!r}")
 
 
-def _seconds_ms(seconds: str) -> int:
-    if re.fullmatch(SECONDS, seconds) is None:
+@lru_cache(maxsize=1 << 16)
+def milliseconds(seconds: str) -> int:
+    """A text of seconds in milliseconds. Raises ValueError for anything else."""
+    if SECONDS.fullmatch(seconds) is None:
         raise ValueError(f"not seconds: {seconds[:20]!r}")
-    return round(float(seconds) * 1000)
+    return round(float(seconds.replace(",", ".")) * 1000)
+
+
+def labels_of(value: Value) -> tuple[str, ...]:
+    """Labels: machine ids with commas between, or names with `|` between (names have commas). Raises ValueError."""
+    return _known_labels(value) if len(value) <= KNOWN_CHARS else _labels(value)
+
+
+@lru_cache(maxsize=1 << 16)
+def _known_labels(value: Value) -> tuple[str, ...]:
+    return _labels(value)
+
+
+def _labels(value: Value) -> tuple[str, ...]:
+    if isinstance(value, tuple):
+        named = value
+    elif MACHINE_IDS.fullmatch(value.strip()):
+        named = value.split(",")
+    else:
+        named = value.split("|") if value.strip() else ()
+    labels = tuple(dict.fromkeys(one.strip() for one in named))
+    for one in labels:
+        if (
+            not (one and one.isprintable() and len(one) <= LABEL_CHARS)
+            or one.startswith(PRINTED)
+            or "|" in one
+        ):
+            raise ValueError(f"malformed label {one[:80]!r}")
+    return labels
+
+
+def _split(text: str) -> str:
+    if text.lower() not in SPLITS:
+        raise ValueError(f"split {text[:20]!r} is none of {', '.join(name for name in SPLITS if name)}")
+    return SPLITS[text.lower()]
+
+
+def split_of_list(name: str, columns: Columns) -> str:
+    """What a list's name says of all its segments."""
+    if EVAL_NAME.match(name):
+        return "eval"
+    found = SPLIT_NAME.fullmatch(name)
+    is_meant = "clip" in columns or "file" in columns or columns[:2] == ("labels", "video_id")
+    return SPLITS[found[1].lower()] if found and is_meant else ""
+
+
+def _merged(entries: Iterator[Entry]) -> Iterator[Entry]:
+    """One segment for all its events; its labels are theirs, whatever the order of the rows."""
+    labels: dict[Entry, set[str]] = {}
+    for one in entries:
+        labels.setdefault(one._replace(labels=()), set()).update(one.labels)
+    return (one._replace(labels=tuple(sorted(found))) for one, found in labels.items())
+
+
+def _table(entries: Iterator[Entry], name: str, split: str) -> pa.Table:
+    tables, rows = [READ.empty_table()], []
+    for one in entries:
+        rows.append(one)
+        if len(rows) == BATCH_ROWS:
+            tables.append(table_of(rows, name, split))
+            rows = []
+    return pa.concat_tables([*tables, table_of(rows, name, split)]).combine_chunks()
+
+
+def table_of(entries: Sequence[Entry], name: str, split: str = "") -> pa.Table:
+    """Entries with ids and times as segments of the list `name`; `split` is that of those that say none."""
+    times = [one.times_ms or (0, 0) for one in entries]
+    columns = {
+        "key": [segment_key(one.video_id, *at) for one, at in zip(entries, times, strict=True)],
+        "video_id": [one.video_id for one in entries],
+        "start_ms": [start for start, _ in times],
+        "end_ms": [end for _, end in times],
+        "is_open": [one.is_open for one in entries],
+        "labels": [one.labels for one in entries],
+        "csv": [name] * len(entries),
+        "split": ["eval" if split == "eval" else one.split or split for one in entries],
+    }
+    return pa.table(columns, READ)

@@ -1,7 +1,7 @@
 """A folder of videos without a list: each is cut in consecutive windows, and a list of them is kept.
 
 Which id stands for which file and which windows it has is on record in the state folder: both stay, whatever files
-are added, and a video is probed once.
+are added, and a video is probed once. Where all videos lie in folders side by side, those are their labels.
 """
 
 import csv
@@ -9,22 +9,26 @@ import errno
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from io import StringIO
 from pathlib import Path
 
 from schemas.manifest import write_text
 from schemas.outcome import ItemError
 from tasks import isolation
+from tasks.lists import labels_of
 from tasks.progress import tracked
 from tasks.sources import folder
+from tasks.suffixes import VIDEO_SUFFIXES
 
 log = logging.getLogger(__name__)
 
-SEGMENTS = "windows.csv"  # the windows of all videos, as a list in AudioSet's form, without labels
+SEGMENTS = (
+    "windows.csv"  # the windows of all videos, as a list in AudioSet's form; labels are those of folders
+)
 # Of one file; any other error is the machine's.
 UNREADABLE = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO}
 
@@ -36,15 +40,23 @@ class Windows:
     length_s: float
     shortest_s: float = 1.0
 
-    def lines(self, video_id: str, duration_s: float) -> list[str]:
-        """The windows of a video, as lines of a list."""
+    @property
+    def head(self) -> str:
+        """The first line of a list of such."""
+        return f"# windows of {self.length_s:g} s\n"
+
+    def spans(self, duration_s: float) -> list[tuple[float, float]]:
+        """The windows of a video, in seconds."""
         count = math.ceil(duration_s / self.length_s)
         spans = ((n * self.length_s, min((n + 1) * self.length_s, duration_s)) for n in range(count))
-        return [
-            f'{video_id}, {start:.3f}, {end:.3f}, ""\n'
-            for start, end in spans
-            if end - start >= self.shortest_s
-        ]
+        return [(start, end) for start, end in spans if end - start >= self.shortest_s]
+
+    def require_those_of(self, text: str) -> None:
+        """Raises ValueError for a list of windows of another length: slots would overlap."""
+        if not text.startswith(self.head):
+            raise ValueError(
+                f"this root was cut in {text.partition(chr(10))[0][2:]}: another length needs another root"
+            )
 
 
 @dataclass(frozen=True)
@@ -53,14 +65,20 @@ class Record:
 
     files: Mapping[str, str]
     text: str
+    name: str = SEGMENTS  # of the list
 
     def write(self, into: Path) -> Path:
         """Writes both; returns the list. The ids first: windows of which nobody knows the file are worth nothing."""
-        table = StringIO()
-        csv.writer(table, lineterminator="\n").writerows([("video_id", "file"), *self.files.items()])
-        write_text(into / folder.LIST, table.getvalue())
-        write_text(into / SEGMENTS, self.text)
-        return into / SEGMENTS
+        write_text(into / folder.LIST, rows_text([("video_id", "file"), *self.files.items()]))
+        write_text(into / self.name, self.text)
+        return into / self.name
+
+
+def rows_text(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as CSV."""
+    table = StringIO()
+    csv.writer(table, lineterminator="\n").writerows(rows)
+    return table.getvalue()
 
 
 def segments_of(state: Path) -> Path:
@@ -68,49 +86,80 @@ def segments_of(state: Path) -> Path:
     return state / folder.RECORD / SEGMENTS
 
 
-def cut_in_windows(spec: str, state: Path, windows: Windows) -> Record:
+def cut_in_windows(spec: str, state: Path, windows: Windows, *, with_labels: bool = True) -> Record:
     """The record in `state` with the windows of the videos that are not on it. Writes nothing.
 
-    Raises ValueError for a folder without videos, and for a record of other windows: slots would overlap.
+    Raises ValueError for a folder without videos, and for a record of other windows.
     """
-    files, head = folder.files_of(spec, state), f"# windows of {windows.length_s:g} s\n"
-    videos = {name: file for name, file in files.items() if file.suffix.lower() in folder.VIDEO_SUFFIXES}
+    files = folder.files_of(spec, state)
+    log.info("folder: %s", files.walked.told)
+    videos = {name: file for name, file in files.by_id.items() if _is_video(file)}
     if not videos:
-        raise ValueError(f"--source {spec}: there is no video")
+        raise ValueError(f"--source {spec}: there is no video ({files.walked.told})")
+    labels = _labels(files.walked.names) if with_labels else {}
     path = segments_of(state)
-    text = path.read_text() if path.is_file() else head
-    if not text.startswith(head):
-        raise ValueError(
-            f"this root was cut in {text.partition(chr(10))[0][2:]}: another length needs another root"
-        )
+    text = path.read_text() if path.is_file() else windows.head
+    windows.require_those_of(text)
     known = {line.partition(",")[0] for line in text.splitlines()}
-    new = {name: file for name, file in videos.items() if name not in known and file.is_file()}
-    written_ns = [file.stat().st_mtime_ns for file in new.values()]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        made = pool.map(partial(_lines, windows), new, new.values(), written_ns)
-        lines = [line for of_video in tracked(made, len(new), "probe", log) for line in of_video]
-    if text == head and not lines:
+    new = {name: file for name, file in videos.items() if name not in known and files.path(file).is_file()}
+    durations_s = durations(files, list(new.values()))
+    lines = [
+        rows_text([(name, f"{start:.3f}", f"{end:.3f}", labels.get(file, "")) for start, end in spans])
+        for (name, file), duration_s in zip(new.items(), durations_s, strict=True)
+        if (spans := windows_or_none(windows, file, duration_s))
+    ]
+    if text == windows.head and not lines:
         raise ValueError(
             f"--source {spec}: none of its {len(videos):,} video(s) can be cut; see the lines above"
         )
-    return Record({name: file.name for name, file in videos.items()}, text + "".join(lines))
+    return Record(videos, text + "".join(lines))
+
+
+def _is_video(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES  # noqa: PTH122  (a tenth of what a Path costs)
+
+
+def _labels(names: Sequence[str]) -> dict[str, str]:
+    """The folder of each video, where all lie exactly one level deep; else nothing."""
+    classes = {name: name.split("/")[0] for name in names if _is_video(name)}
+    if not classes or any(name.count("/") != 1 for name in classes):
+        return {}
+    try:
+        labels = {one for label in set(classes.values()) for one in labels_of(label)}
+    except ValueError as error:
+        log.warning("folder: its folders are no labels: %s", error)
+        return {}
+    log.info("folder: %d label(s) from folders (--labels none leaves them out)", len(labels))
+    return classes
+
+
+def durations(files: folder.Files, names: Sequence[str]) -> list[float | None]:
+    """The length of each file by its header; None for one that cannot be read, which is told."""
+    paths = [files.path(name) for name in names]
+    written_ns = [path.stat().st_mtime_ns for path in paths]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        made = pool.map(_duration_s, names, paths, written_ns)
+        return list(tracked(made, len(paths), "probe", log))
 
 
 @cache  # a build that says what it will do looks at each file for that, and then does it
-def _lines(windows: Windows, video_id: str, file: Path, written_ns: int) -> list[str]:
+def _duration_s(name: str, path: Path, written_ns: int) -> float | None:
     """None for a file that cannot be cut: it is told, and looked at again the next time."""
     del written_ns  # another file by the same name is another call
     try:
-        facts, _ = isolation.call("probe", {"path": str(file)})
+        return isolation.call("probe", {"path": str(path)})[0]["duration_s"] or 0.0
     except ItemError as error:
-        log.warning("left out %s: %s", file.name, error.detail)
-        return []
+        log.warning("left out %s: %s", name, error.detail)
     except OSError as error:
         if error.errno not in UNREADABLE:
             raise
-        log.warning("left out %s: %s", file.name, error)
-        return []
-    lines = windows.lines(video_id, facts["duration_s"] or 0.0)
-    if not lines:
-        log.warning("left out %s: %s s by its header", file.name, facts["duration_s"])
-    return lines
+        log.warning("left out %s: %s", name, error)
+    return None
+
+
+def windows_or_none(windows: Windows, name: str, duration_s: float | None) -> list[tuple[float, float]]:
+    """The windows of a file; none, which is told, of one that is too short."""
+    spans = windows.spans(duration_s) if duration_s is not None else []
+    if duration_s is not None and not spans:
+        log.warning("left out %s: %s s by its header", name, duration_s)
+    return spans

@@ -9,14 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flows.builds.options import BuildOptions
+from flows.builds.options import NO_LABELS, BuildOptions
 from schemas.manifest import canonical_json, write_text
 from schemas.storage import is_local, open_root
 
 REMEMBERED = "build.json"
 OWNER = "root.json"  # in a state folder outside of its root: whose it is
 CHOICE = ("labels", "per_class", "sample")  # one choice: who names a part of it names all of it
-KEPT = ("preset", "source", "window", "growth", *CHOICE)
+KEPT = ("preset", "source", "window", "val_share", "eval_share", "growth", *CHOICE)
 ALL_LABELS = ("all",)  # names a choice of everything
 ON_DISK = ("folder", "tars")
 CUT = "folder:"  # the source whose videos can be cut in windows
@@ -37,7 +37,7 @@ def recall(root: Path, state: Path | None = None) -> dict[str, Any]:
 
 def remember(root: Path, options: BuildOptions, state: Path | None = None) -> None:
     """Keeps what says how a root is built and where its state lies (`state`: outside of it, by default within)."""
-    kept = {name: getattr(options, name) for name in KEPT if getattr(options, name)}
+    kept = {name: value for name in KEPT if _is_said(value := getattr(options, name))}
     usual = _usual_state(root)
     if state is not None and state != usual:
         is_within = is_local(root) and state.is_relative_to(root)
@@ -67,11 +67,16 @@ def with_remembered(options: BuildOptions, kept: Mapping[str, Any]) -> BuildOpti
         left = {name: value for name, value in left.items() if name not in CHOICE}
     if tuple(options.labels) == ALL_LABELS:
         options = replace(options, labels=())
-    if options.window:
-        left.pop("labels", None)  # windows have none
+    if options.window and left.get("labels") != NO_LABELS:
+        left.pop("labels", None)  # of lists
     if options.segments or not (options.source or CUT).startswith(CUT):
         left.pop("window", None)
-    return replace(options, **{name: value for name, value in left.items() if not getattr(options, name)})
+    unsaid = {name: value for name, value in left.items() if not _is_said(getattr(options, name))}
+    return replace(options, **unsaid)
+
+
+def _is_said(value: Any) -> bool:
+    return value is not None and value != ()  # a share of 0 is said
 
 
 def in_full(source: str | None) -> str | None:

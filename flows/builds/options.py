@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from tasks.choice import Choice
 from tasks.parts import Only
 
+NO_LABELS = ("none",)  # names no label, not even those of folders
+
 
 @dataclass(frozen=True)
 class BuildOptions:
@@ -14,8 +16,13 @@ class BuildOptions:
     preset: str | None = None  # None: what the root was last built with, as for all of these, else standard
     segments: tuple[str, ...] = ()
     source: str | None = None
-    window: float | None = None  # seconds: the videos of a folder are cut in such, and no list is needed
-    labels: tuple[str, ...] = ()  # names or machine ids, each with what stands below it
+    # Seconds: the videos of a folder, or the files that a list names without times, are cut in such.
+    window: float | None = None
+    val_share: float | None = None  # of the videos, where no list says which are for validation
+    eval_share: float | None = None  # likewise, for evaluation
+    labels: tuple[
+        str, ...
+    ] = ()  # names or machine ids, each with what stands below it; `none`: not of folders
     per_class: int | None = None  # segments of each label
     sample: int | None = None  # segments, of each label as many as of any other
     from_stage: str | None = None
@@ -33,4 +40,5 @@ class BuildOptions:
     @property
     def choice(self) -> Choice:
         """Which segments of the lists are taken."""
-        return Choice(tuple(self.labels), self.per_class, self.sample)
+        labels = () if self.labels == NO_LABELS else tuple(self.labels)
+        return Choice(labels, self.per_class, self.sample)

@@ -11,23 +11,24 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from flows.builds.memory import ALL_LABELS, find_state, recall, with_remembered
-from flows.builds.options import BuildOptions
+from flows.builds.memory import ALL_LABELS, find_state, in_full, recall, with_remembered
+from flows.builds.options import NO_LABELS, BuildOptions
 from flows.presets import PipelineConfig, load_preset
 from schemas.manifest import part_numbers
 from schemas.shard import duplicates_path, exclude_path, latest_digest, make_version
 from schemas.storage import is_local, open_root
-from tasks import download, extract, index, keeping, pack, validate, windows
+from tasks import download, extract, index, keeping, own_lists, pack, validate, windows
 from tasks.card import kept_on_card
 from tasks.labels import find_labels, find_ontology
+from tasks.own_lists import cut_own
 from tasks.pack import PackConfig, packed
 from tasks.parts import Headers, PartPlan, Plan, Stage, header_of, plan_stage
 from tasks.sources import studio
 from tasks.standing import num_kept, with_returned
 from tasks.templates import without_secrets
-from tasks.windows import Windows, cut_in_windows
+from tasks.windows import Record, Windows, cut_in_windows
 
-OF_WINDOWS = {"val_share": 0.1, "eval_share": 0.1}  # of a folder nobody has set videos apart
+OF_OWN_FILES = {"val_share": 0.1, "eval_share": 0.1}  # nobody has set them apart
 STAGES = (
     "index", "validate-segments", "download", "validate-clips", "extract", "validate-features", "pack",
     "publish",
@@ -69,14 +70,33 @@ class Pipeline:
         if self.is_studio and not self.options.segments:
             return sorted(studio.folder_of(self.state).glob("*_segments.csv"))
         if self.windows:
-            return [windows.segments_of(self.state)]
-        return [Path(path) for path in self.options.segments]
+            made = own_lists.segments_of if self.own else windows.segments_of
+            return [made(self.state), *self.published]
+        return self.published
+
+    @cached_property
+    def own(self) -> list[Path]:
+        """The lists that name files instead of videos."""
+        return [path for path in map(Path, self.options.segments) if own_lists.is_own(path)]
+
+    @property
+    def published(self) -> list[Path]:
+        """The lists that name videos."""
+        return [path for path in map(Path, self.options.segments) if path not in self.own]
 
     @property
     def windows(self) -> Windows | None:
-        """How the source's videos are cut where no list says it."""
+        """How files are cut where no list says it."""
         shortest_s = self.config.rules.segments.min_length_s
         return Windows(self.config.window_s, shortest_s) if self.config.window_s else None
+
+    def record(self) -> Record | None:
+        """Ids and windows of files, where the source's or those of lists are cut; nothing is written."""
+        source, cuts = self.config.download.source, self.windows
+        if cuts and self.own:
+            return cut_own(self.own, source, self.state, cuts, strict=self.options.strict)
+        with_labels = self.options.labels != NO_LABELS
+        return cut_in_windows(source, self.state, cuts, with_labels=with_labels) if cuts else None
 
     @property
     def labels(self) -> dict[str, tuple[int, str]]:
@@ -114,23 +134,12 @@ def resolve(options: BuildOptions) -> Pipeline:
     source, secrets = without_secrets(options.source or "")
     options = replace(options, source=source or None)
     config = load_preset(options.preset or "standard")
-    options = replace(
-        options,
-        preset=options.preset or "standard",
-        source=options.source or config.download.source,
-        window=options.window or config.window_s,
-    )
-    config = replace(
-        config,
-        download=replace(config.download, source=options.source),
-        index=replace(config.index, choice=options.choice, **(OF_WINDOWS if options.window else {})),
-        window_s=options.window,
-    )
     if options.from_stage and options.from_stage not in STAGES:
         raise ValueError(f"unknown stage {options.from_stage!r}: use one of {', '.join(STAGES)}")
     missing = [path for path in options.segments if not Path(path).is_file()]
     if missing:
         raise ValueError(f"--segments {missing[0]}: no such file")
+    options, config = _settled(options, config)
     pipeline = Pipeline(options, config, root, state, datetime.now(UTC), before, secrets)
     _check_choice(pipeline, asked)
     if asked.growth is not None and not 0 < asked.growth < math.inf:
@@ -142,6 +151,29 @@ def resolve(options: BuildOptions) -> Pipeline:
     return pipeline
 
 
+def _settled(options: BuildOptions, config: PipelineConfig) -> tuple[BuildOptions, PipelineConfig]:
+    """Options and configuration with what follows from each other."""
+    own = next((path for path in options.segments if own_lists.is_own(Path(path))), None)
+    window_s = options.window or config.window_s
+    if own:
+        window_s = window_s or config.profile.length_ms / 1000
+        beside = in_full(f"folder:{Path(own).parent}")
+        # The window is the list's: without the list, the folder is not cut in such.
+        options = replace(options, source=options.source or beside, window=None)
+    options = replace(
+        options,
+        preset=options.preset or "standard",
+        source=options.source or config.download.source,
+        window=None if own else window_s,
+    )
+    shares = {name: getattr(options, name) for name in OF_OWN_FILES if getattr(options, name) is not None}
+    index = replace(config.index, choice=options.choice, **((OF_OWN_FILES if window_s else {}) | shares))
+    if not (0 <= index.val_share < 1 and 0 <= index.eval_share < 1 - index.val_share):
+        raise ValueError("--val-share and --eval-share are shares from 0, together below 1, such as 0.1")
+    download = replace(config.download, source=options.source)
+    return options, replace(config, download=download, index=index, window_s=window_s)
+
+
 def _check_choice(pipeline: Pipeline, asked: BuildOptions) -> None:
     choice, windows = asked.choice, pipeline.windows
     if any(number is not None and number < 1 for number in (choice.per_class, choice.sample)):
@@ -149,15 +181,18 @@ def _check_choice(pipeline: Pipeline, asked: BuildOptions) -> None:
     is_asked = not choice.is_all and choice.labels != ALL_LABELS
     if is_asked and not (asked.segments or windows or pipeline.is_studio):
         raise ValueError("--labels, --per-class and --sample choose from lists: name them too, by --segments")
-    if is_asked and choice.labels and windows:
-        raise ValueError("--labels: the windows of a folder have no labels")
 
 
 def _check_windows(pipeline: Pipeline) -> None:
     asked, longest_s = f"--window {pipeline.config.window_s:g}", pipeline.config.profile.length_ms / 1000
-    if pipeline.options.segments:
+    source = pipeline.config.download.source
+    if pipeline.own and not source.startswith("folder:"):
+        raise ValueError(
+            f"--segments {pipeline.own[0]} names files: their --source is folder:PATH, not {source}"
+        )
+    if pipeline.published and not pipeline.own:
         raise ValueError(f"{asked}: a list says itself where its segments begin; name either")
-    if not pipeline.config.download.source.startswith("folder:"):
+    if not source.startswith("folder:"):
         raise ValueError(f"{asked}: only the videos of --source folder:PATH are cut in windows")
     if not pipeline.config.rules.segments.min_length_s <= (pipeline.config.window_s or 0.0) <= longest_s:
         shortest_s = pipeline.config.rules.segments.min_length_s
@@ -236,16 +271,16 @@ def plan_index(pipeline: Pipeline, lists: Sequence[Path]) -> Plan:
         index.require_well_formed(new)
     fresh = index.deal(pipeline.root, new, pipeline.config.index) if new else []
     done = [PartPlan(part, "done") for part in part_numbers(pipeline.root / index.FOLDER)]
-    return Plan("index", done + [PartPlan(one.part, "missing", "new segments") for one in fresh])
+    parts = done + [PartPlan(one.part, "missing", "new segments") for one in fresh]
+    return Plan("index", parts, note="\n".join(one.told for one in new if one.told))
 
 
 @contextmanager
 def _planned_lists(pipeline: Pipeline):
     """The lists; the studio's and those of windows as they would be written."""
     with TemporaryDirectory(prefix="mcgurk-") as folder:
-        if pipeline.windows:
-            record = cut_in_windows(pipeline.config.download.source, pipeline.state, pipeline.windows)
-            yield [record.write(Path(folder))]
+        if record := pipeline.record():
+            yield [record.write(Path(folder)), *pipeline.published]
         elif pipeline.is_studio and not pipeline.options.segments:
             yield studio.lists(Path(folder), pipeline.config.corpus)
         else:

@@ -30,7 +30,16 @@ def settings_text(pipeline: Pipeline) -> str:
     for name, value in told.items():
         was = f"  (until now {before[name]})" if name in changed else ""
         lines.append(f"{name:<{WIDTH}}{value}{was}")
+    lines += [f"{'split':<{WIDTH}}{_shares(pipeline)}"] if pipeline.windows else []
     return "\n".join([*lines, *(_EFFECTS[name](pipeline) for name in changed)])
+
+
+def _shares(pipeline: Pipeline) -> str:
+    config = pipeline.config.index
+    return (
+        f"{config.val_share:.0%} of the videos are validation and {config.eval_share:.0%} evaluation, as far as no "
+        "list says which (--val-share, --eval-share)"
+    )
 
 
 def command(verb: str, root: Path | str, state: Path | None, *more: str) -> str:

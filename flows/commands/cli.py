@@ -40,12 +40,23 @@ OPTIONS: dict[str, dict] = {
         "action": "extend",
         "default": [],
         "metavar": "LIST",
-        "help": "lists of AudioSet, VGGSound or AudioSet-Strong, in the form in which they are published",
+        "help": "lists of segments: AudioSet's, VGGSound's, AVE's or your own, as CSV in any dialect, JSON lines or "
+        "Parquet",
     },
     "--window": {
         "type": float,
         "metavar": "SECONDS",
-        "help": "without a list: cut each video of folder:PATH in windows of that length",
+        "help": "cut videos of folder:PATH, and files that a list names without times, in windows of that length",
+    },
+    "--val-share": {
+        "type": float,
+        "metavar": "SHARE",
+        "help": "of the videos for validation, where no list says which (of your own files 0.1)",
+    },
+    "--eval-share": {
+        "type": float,
+        "metavar": "SHARE",
+        "help": "of the videos for evaluation, where no list says which (of your own files 0.1)",
     },
     "--source": {
         "metavar": "S",
@@ -58,7 +69,7 @@ OPTIONS: dict[str, dict] = {
         "default": [],
         "metavar": "NAME",
         "help": "of the lists only segments with these labels (names or machine ids) or one that stands below them; "
-        "all: with any",
+        "all: with any; none: the names of folders are no labels",
     },
     "--per-class": {
         "type": int,
@@ -124,9 +135,9 @@ OPTIONS: dict[str, dict] = {
 }
 WATCHED = ("demo", "build", "train", "verify", "forget", "serve", "deploy")  # start processes, or write long
 BUILD_OPTIONS = (
-    "--root", "--preset", "--segments", "--labels", "--per-class", "--sample", "--source", "--window", "--from",
-    "--only", "--parts", "--compute", "--state", "--refetch", "--strict", "--growth",
-    "--with-media",
+    "--root", "--preset", "--segments", "--labels", "--per-class", "--sample", "--source", "--window",
+    "--val-share", "--eval-share", "--from", "--only", "--parts", "--compute", "--state", "--refetch", "--strict",
+    "--growth", "--with-media",
 )  # fmt: skip
 
 

@@ -23,6 +23,8 @@ def _build_options(options: argparse.Namespace):
         segments=tuple(options.segments),
         source=options.source,
         window=options.window,
+        val_share=options.val_share,
+        eval_share=options.eval_share,
         labels=tuple(options.labels),
         per_class=options.per_class,
         sample=options.sample,

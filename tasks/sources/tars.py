@@ -1,14 +1,11 @@
 """Media in tars: `tars:PATH`, a folder or pattern of tars in WebDataset's layout, as copies of AudioSet circulate.
 
-A member is named by its video (`ID.mp4`, `YID.wav` for YouTube's ids) or by its segment (`ID_30000_40000.flac` in
-milliseconds, `ID_30_40.wav` or `ID_30.000_40.000.wav` in seconds, VGGSound's `ID_000030.mp4`). The state folder
-keeps where the bytes of each lie: the headers of a tar are read once, and a video costs one seek a member.
+A member is known by its name: `tasks.stems`. The state folder keeps where the bytes of each lie: the headers of a tar
+are read once, and a video costs one seek a member.
 """
 
 import hashlib
 import logging
-import re
-from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,25 +17,18 @@ import pyarrow.parquet as pq
 
 from schemas.manifest import write_bytes
 from schemas.outcome import ItemError, Outcome
-from schemas.segment import segment_key
 from tasks.access import Access
 from tasks.archives import members
 from tasks.failures import failure
 from tasks.progress import tracked
 from tasks.sources import Fetch
-from tasks.sources.folder import AUDIO_SUFFIXES, MEDIA_SUFFIXES
+from tasks.stems import STEM, Stems
+from tasks.suffixes import AUDIO_SUFFIXES, MEDIA_SUFFIXES
 
 log = logging.getLogger(__name__)
 
 FOLDER = "tars"  # in the state folder: the index of each tar
-STEM = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}")
-YOUTUBE_ID_CHARS = 11
 PIECES = "pieces"  # in the folder that a video is fetched to
-SPAN = re.compile(r"_(\d{1,8}(?:\.\d{1,3})?)_(\d{1,8}(?:\.\d{1,3})?)")
-VGGSOUND_START = re.compile(r"_(\d{6})")
-VGGSOUND_MS = 10_000
-# Segments are 1 to 60 s long: of a span in whole numbers that tells seconds from milliseconds.
-LONGEST_S = 60
 CHUNK_BYTES = 1 << 20
 INDEX = pa.schema(
     [("stem", pa.string()), ("suffix", pa.string()), ("offset", pa.int64()), ("size_bytes", pa.int64())]
@@ -52,29 +42,10 @@ class _Media:
     tars: list[Path]
     table: pa.Table
 
-    def of(self, video_id: str) -> dict[str, int]:
-        """The rows of a video: the whole video by its id, segments by their keys."""
-        found: dict[str, int] = {}
-        for stem in (video_id, f"Y{video_id}") if len(video_id) == YOUTUBE_ID_CHARS else (video_id,):
-            for row in self._rows(stem):
-                found.setdefault(video_id, row)
-            for row in self._rows(f"{stem}_", is_prefix=True):
-                span = _span_ms(self._stem(row).removeprefix(stem))
-                if span:
-                    found.setdefault(segment_key(video_id, *span), row)
-        return found
-
-    def _rows(self, stem: str, *, is_prefix: bool = False) -> Iterator[int]:
-        row = bisect_left(range(self.table.num_rows), stem, key=self._stem)
-        while row < self.table.num_rows:
-            found = self._stem(row)
-            if not (found.startswith(stem) if is_prefix else found == stem):
-                return
-            yield row
-            row += 1
-
-    def _stem(self, row: int) -> str:
-        return self.table["stem"][row].as_py()
+    @property
+    def stems(self) -> Stems:
+        """What is found by name."""
+        return Stems(self.table.num_rows, lambda row: self.table["stem"][row].as_py())
 
 
 @contextmanager
@@ -143,21 +114,9 @@ def _rows_of(tar: Path) -> Iterator[dict]:
         log.warning("tars: %s; what stands before it is used", error)
 
 
-def _span_ms(text: str) -> tuple[int, int] | None:
-    """Start and end of the segment that the end of a stem names; None where it names none."""
-    if found := VGGSOUND_START.fullmatch(text):
-        return 1000 * int(found[1]), 1000 * int(found[1]) + VGGSOUND_MS
-    found = SPAN.fullmatch(text)
-    if found is None:
-        return None
-    start, end = float(found[1]), float(found[2])
-    is_seconds = "." in text or end - start <= LONGEST_S
-    return (round(1000 * start), round(1000 * end)) if is_seconds else (int(start), int(end))
-
-
 def _fetch(media: _Media, spec: str, most_bytes: int, video_id: str, folder: Path) -> Path:
     """A folder with the files of a video. Raises ItemError where there are none, or too much."""
-    found = media.of(video_id)
+    found = media.stems.of(video_id)
     if not found:
         raise ItemError(Outcome.UNAVAILABLE, "removed", f"nothing of {video_id} in {spec}")
     rows = {stem: media.table.slice(row, 1).to_pylist()[0] for stem, row in found.items()}

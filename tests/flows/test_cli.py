@@ -12,9 +12,10 @@ from flows.builds.pipeline import BuildOptions, parts_asked, resolve, stages_ask
 from flows.commands.cli import VERBS, ids_apart, main, parser
 
 BUILD = {
-    "--root", "--preset", "--segments", "--labels", "--per-class", "--sample", "--source", "--window", "--from",
-    "--only", "--parts", "--compute", "--state", "--refetch", "--strict", "--growth",
-    "--with-media",
+    "--root", "--preset", "--segments", "--labels", "--per-class", "--sample", "--source", "--window",
+    # How many of one's own videos are set apart is said once a root, and not a property of a preset.
+    "--val-share", "--eval-share", "--from", "--only", "--parts", "--compute", "--state", "--refetch", "--strict",
+    "--growth", "--with-media",
 }  # fmt: skip
 # Frozen: hyper-parameters live in presets. A new option is a decision, so it is made here too.
 OPTIONS = {

@@ -101,6 +101,10 @@ def _write_lists(folder: Path) -> None:
     for name, ids in {"balanced_train": TRAIN, "unbalanced_train": OTHERS[:6], "eval": EVAL}.items():
         lines = [f'{video_id}, 0.000, 10.000, "{label(n)}"' for n, video_id in enumerate(ids)]
         (folder / f"{name}_segments.csv").write_text("\n".join([*lines, ""]))
+    rows = [f"videos/{video_id}.mp4,Dog|Cat" for video_id in OTHERS]
+    (folder / "mine.csv").write_text("\n".join(["file,label", *rows, ""]))
+    for name, ids in {"train": TRAIN, "test": EVAL}.items():
+        (folder / f"{name}.csv").write_text("\n".join(["file", *(f"{video_id}.mp4" for video_id in ids), ""]))
     split = ["train"] * 8 + ["test"] * 4
     lines = [f'{video_id},0,"dog barking",{split[n]}' for n, video_id in enumerate(OTHERS)]
     (folder / "vggsound.csv").write_text("\n".join([*lines, ""]))
@@ -140,7 +144,7 @@ def typed(page: str, stand_ins: Mapping[str, str]) -> str:
     text = "\n".join([PAGES[page], *commands(page)]).replace("mcgurk train ", A_SHORT_ONE)
     for named, here in stand_ins.items():
         text = text.replace(named, here)
-    lines = ["set -e", "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT"]
+    lines = ["set -e", "trap 'code=$?; kill $(jobs -p) 2>/dev/null; wait; exit $code' EXIT"]
     for number, line in enumerate(text.splitlines()):
         said = next((said for begins, said in STAYING.items() if line.startswith(begins)), None)
         lines.append(line if said is None else STAYS.format(line=line, said=said, log=f"log{number}"))

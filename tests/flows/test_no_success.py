@@ -29,14 +29,16 @@ def test_what_is_no_list_stops_before_anything_starts(tmp_path, mcgurk):
     root = tmp_path / "root"
     film = timecode.write(tmp_path / "film.mp4", Recipe(seconds=2, frame_rate=10))
     (tmp_path / "empty.csv").write_text("")
-    (tmp_path / "other.csv").write_text("video_id;start;end\nabc;0;10\n")
+    (tmp_path / "other.csv").write_text("name;begins;ends\nabc;0;ten\n")
 
-    for name in ("empty.csv", "other.csv", film.name):
+    no_row = "not one row is a segment"
+    why = {"empty.csv": no_row, "other.csv": no_row, film.name: "it is no text, but holds zero bytes"}
+    for name in why:
         for verb in ("plan", "build"):
             told = mcgurk(
                 verb, "--root", str(root), "--segments", str(tmp_path / name), "--source", NOBODY, code=2
             )
-            assert f"{name} is no list of segments: not one line is a segment" in told
+            assert f"{name} is no list of segments: {why[name]}" in told
             assert "Traceback" not in told
     assert not root.exists()
 

@@ -14,9 +14,8 @@ from tasks.lists import READ
 def table_of(rows):
     """Segments from (key, labels, is_eval)."""
     columns = {"video_id": "v", "start_ms": 0, "end_ms": 1, "csv": "list.csv"}
-    return pa.Table.from_pylist(
-        [{**columns, "key": key, "labels": labels, "is_eval": is_eval} for key, labels, is_eval in rows], READ
-    )
+    found = pa.Table.from_pylist([{**columns, "key": key, "labels": labels} for key, labels, _ in rows], READ)
+    return found.append_column("is_eval", pa.array([is_eval for *_, is_eval in rows], pa.bool_()))
 
 
 def keys_of(rows, choice, mids=()):

@@ -22,7 +22,7 @@ def media(tmp_path_factory):
     """Bytes of time-code clips by their length in seconds."""
     folder = tmp_path_factory.mktemp("media")
     recipes = {
-        seconds: Recipe(seconds=seconds, frame_rate=10, key_every=5) for seconds in (1, 2, 2.4, 2.8, 8)
+        seconds: Recipe(seconds=seconds, frame_rate=10, key_every=5) for seconds in (0.6, 1, 2, 2.4, 2.8, 8)
     }
     return {n: timecode.write(folder / f"{n}.mp4", recipe).read_bytes() for n, recipe in recipes.items()}
 
@@ -170,10 +170,14 @@ def first_number(path, begins_s):
 
 def cut_out(tmp_path, members, start_s, end_s):
     """The clip row of a segment of `abc`, and the number that it begins with, by a root that downloads from tars."""
+    return cut_by(tmp_path, members, f'abc, {start_s:.3f}, {end_s:.3f}, "/m/09x0r"\n')
+
+
+def cut_by(tmp_path, members, line):
     root = tmp_path / "root"
     root.mkdir()
     write_tar(tmp_path / "tars" / "0.tar", members)
-    (root / "list.csv").write_text(f'abc, {start_s:.3f}, {end_s:.3f}, "/m/09x0r"\n')
+    (root / "list.csv").write_text(line)
     index(root, [root / "list.csv"], IndexConfig(val_share=0.0))
     passed(root, "segments")
     fetch(root, f"tars:{tmp_path}/tars")
@@ -215,6 +219,19 @@ def test_a_cut_that_ends_early_is_too_short(tmp_path, media, name):
 
     assert (row["outcome"], row["reason"]) == ("unavailable", "too_short")
     assert row["detail"] == "the video ends at 5.00 s, the segment is 4 to 6 s"
+
+
+def test_a_segment_of_which_only_the_start_is_named_ends_with_its_video(tmp_path, media):
+    row, _ = cut_by(tmp_path, [("abc_000004.mp4", media[8])], "abc,4,dog barking,train\n")
+
+    assert (row["outcome"], row["length_s"], row["covered_s"]) == ("ok", 8.0, 8.0)
+    assert row["key"] == "abc_4000_14000"
+
+
+def test_less_than_a_second_of_it_is_too_short(tmp_path, media):
+    row, _ = cut_by(tmp_path, [("abc_000004.mp4", media[0.6])], "abc,4,dog barking,train\n")
+
+    assert (row["outcome"], row["reason"]) == ("unavailable", "too_short")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from schemas.outcome import ItemError
 from schemas.segment import VIDEO_ID
 from tasks.lists import read_list
 from tasks.sources import folder, open_source
-from tasks.windows import Windows, _lines, cut_in_windows, segments_of
+from tasks.windows import Windows, _duration_s, cut_in_windows, segments_of
 
 WINDOWS = Windows(2.0)
 
@@ -36,7 +36,7 @@ def record(tmp_path):
     """Cuts what is in `tmp_path/videos`; returns the keys of all windows."""
     cut_in_windows(f"folder:{tmp_path}/videos", tmp_path, WINDOWS).write(tmp_path / folder.RECORD)
     found = read_list(segments_of(tmp_path))
-    assert found.malformed == []
+    assert found.unread == []
     return found.table["key"].to_pylist()
 
 
@@ -47,7 +47,7 @@ def test_a_video_is_cut_in_consecutive_windows(tmp_path, clips):
 
 
 def test_what_is_no_video_or_too_short_is_left_out(tmp_path, clips, caplog):
-    put(clips, tmp_path / "videos", "a.mp4", "a.wav", "a.txt", "deep/b.mp4")
+    put(clips, tmp_path / "videos", "a.mp4", "a.wav", "a.txt")
     (tmp_path / "videos" / "broken.mp4").write_bytes(b"no video")
     (tmp_path / "videos" / "s.mp4").write_bytes((clips / "short.mp4").read_bytes())
 
@@ -56,7 +56,7 @@ def test_what_is_no_video_or_too_short_is_left_out(tmp_path, clips, caplog):
 
 
 def test_a_file_that_cannot_be_read_is_left_out(tmp_path, caplog):
-    assert _lines(WINDOWS, "a", tmp_path / "a.mp4", 0) == []  # it has gone since the folder was listed
+    assert _duration_s("a.mp4", tmp_path / "a.mp4", 0) is None  # it has gone since the folder was listed
 
     assert "left out a.mp4: [Errno 2]" in caplog.text
 
@@ -118,9 +118,8 @@ def test_any_name_gets_a_safe_id(name):
 
 @given(st.floats(1.0, 60.0), st.floats(0.0, 500.0))
 def test_windows_follow_each_other_and_lose_less_than_the_shortest(length_s, duration_s):
-    lines = Windows(length_s).lines("a", duration_s)
+    times = Windows(length_s).spans(duration_s)
 
-    times = [tuple(map(float, line.split(", ")[1:3])) for line in lines]
     assert [start for start, _ in times[1:]] == [end for _, end in times[:-1]]
     assert duration_s - (times[-1][1] if times else 0.0) < 1.0 + 0.001
 

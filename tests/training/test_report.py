@@ -15,8 +15,7 @@ from PIL import Image
 from training.evaluation import correspondence, retrieval
 from training.loop import train
 from training.models import load_model
-from training.report import figures
-from training.report.page import ReportInputs, answer, funnel_rows, write_report
+from training.report.page import ReportInputs, answer, figures, funnel_rows, write_report
 
 HOSTILE = '<script>alert("x")</script> & "quoted"'
 FUNNEL = {
