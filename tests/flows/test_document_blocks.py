@@ -144,7 +144,7 @@ def typed(page: str, stand_ins: Mapping[str, str]) -> str:
     text = "\n".join([PAGES[page], *commands(page)]).replace("mcgurk train ", A_SHORT_ONE)
     for named, here in stand_ins.items():
         text = text.replace(named, here)
-    lines = ["set -e", "trap 'code=$?; kill $(jobs -p) 2>/dev/null; wait; exit $code' EXIT"]
+    lines = ["set -e", "trap 'code=$?; kill $(jobs -p) 2>/dev/null || true; wait; exit $code' EXIT"]
     for number, line in enumerate(text.splitlines()):
         said = next((said for begins, said in STAYING.items() if line.startswith(begins)), None)
         lines.append(line if said is None else STAYS.format(line=line, said=said, log=f"log{number}"))
