@@ -28,6 +28,9 @@ CLIPS = pa.schema(
         ("audio_codec", pa.string()),
         ("sample_rate_hz", pa.int32()),
         ("channels", pa.int32()),
+        # Of the file's sound minus of its picture: a large one of spans means that they drift apart.
+        ("start_gap_ms", pa.float64()),
+        ("span_gap_ms", pa.float64()),
         ("source", pa.string()),
         # What the attempts ledger folds to, and the evidence of the last one. None of it enters a fingerprint.
         ("attempts", pa.int32()),  # failures that were its own fault, on different days

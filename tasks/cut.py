@@ -23,9 +23,9 @@ from av.codec.context import Flags2
 from av.video.reformatter import VideoReformatter
 
 from schemas.outcome import ItemError, Outcome
+from tasks.colour import upright
 from tasks.media import MS, Probe, in_ms, media_streams, open_media, packets_of
 from tasks.passage import passage, shown_of, time_ms
-from tasks.pictures import scaled
 from tasks.sound import samples_of
 
 SUFFIX = ".mkv"
@@ -147,7 +147,7 @@ def _seen(stream: av.VideoStream, packets: Sequence[av.Packet]) -> list:
     frame = next(shown_of(stream, packets), None)
     if frame is None:
         return []
-    picture = scaled(frame, COMPARED_PX, VideoReformatter())
+    picture = upright(frame, COMPARED_PX, VideoReformatter())
     return [frame.width, frame.height, float(stream.sample_aspect_ratio or 1)] + [
         plane.tobytes() for plane in (picture.luma, picture.blue, picture.red)
     ]

@@ -13,9 +13,10 @@ import numpy as np
 
 from schemas.feature import Profile
 from schemas.outcome import ItemError, Outcome
+from tasks.colour import Picture
 from tasks.media import MS, Clock, media_streams
 from tasks.passage import passage
-from tasks.pictures import Display, Moments, Picture, on_display
+from tasks.pictures import Display, Moments, on_display
 from tasks.sound import Sound, heard, resampled
 
 NEAR_MS = 30_000  # into a file, as in nearly every cut: what lies before a segment is read, and left out of decoding
@@ -31,6 +32,7 @@ class Decoded:
     start_skew_ms: float
     audio_short_ms: float
     decoder: str = "pyav"
+    is_tone_mapped: bool = False
 
 
 def decode(
@@ -84,4 +86,5 @@ def _decoded(display: Display, sound: Sound, length_s: float, profile: Profile) 
         valid_ms=int(ends_s * 1000),
         start_skew_ms=skew_s * 1000,
         audio_short_ms=max(0.0, length_s - sound_s) * 1000,
+        is_tone_mapped=display.is_tone_mapped,
     )

@@ -1,10 +1,11 @@
 """Open and probe media files, and their clock; `cut.py` cuts, `decode.py` decodes.
 
-Everywhere the first video stream that is not an attached picture and the first audio stream are taken.
+Everywhere the same two streams are taken: the first of pictures that move, and the sound that players play.
 """
 
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -17,6 +18,7 @@ import av.container
 import av.error
 import av.stream
 import imageio_ffmpeg
+from av.stream import Disposition
 
 from schemas.outcome import ItemError, Outcome
 
@@ -32,6 +34,17 @@ MS = 1000
 # Some headers count their duration from the clock's zero: of a clock that starts later than this, nobody knows.
 LATE_S = 1.0
 TAIL_S = 10.0  # before the end that a header states: key frames lie up to about this far apart
+# Sound tracks beside that of the film, by their flags or their titles.
+ASIDE = (
+    Disposition.comment
+    | Disposition.visual_impaired
+    | Disposition.hearing_impaired
+    | Disposition.descriptions
+    | Disposition.karaoke
+    | Disposition.clean_effects
+    | Disposition.non_diegetic
+)
+ASIDE_TITLE = re.compile(r"comment|descri(ption|bed|ptive)", re.IGNORECASE)
 Stream = TypeVar("Stream", bound=av.stream.Stream | None)
 
 
@@ -49,6 +62,8 @@ class Probe:
     audio_codec: str | None = None
     sample_rate_hz: int | None = None
     channels: int | None = None
+    start_gap_ms: float | None = None  # of the sound minus of the picture
+    span_gap_ms: float | None = None
 
     @property
     def has_video(self) -> bool:
@@ -114,13 +129,22 @@ class Clock:
 
 def video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
     """The first video stream that is not an attached picture. Raises ItemError where nothing decodes it."""
-    moving = (s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic)
+    moving = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
     return _decodable(next(moving, None))
 
 
 def audio_stream(container: av.container.InputContainer) -> av.AudioStream | None:
-    """The first audio stream. Raises ItemError where nothing decodes it."""
-    return _decodable(next(iter(container.streams.audio), None))
+    """The sound track that players play. Raises ItemError where nothing decodes any.
+
+    Commentaries and descriptions come last, what is flagged as default before what is not.
+    """
+    return _decodable(min(container.streams.audio, key=_reluctance, default=None))
+
+
+def _reluctance(stream: av.AudioStream) -> tuple[bool, bool, bool, int]:
+    is_aside = bool(stream.disposition & ASIDE) or bool(ASIDE_TITLE.search(stream.metadata.get("title", "")))
+    is_default = bool(stream.disposition & Disposition.default)
+    return stream.codec_context is None, is_aside, not is_default, stream.index
 
 
 def _decodable(stream: Stream) -> Stream:
@@ -146,6 +170,8 @@ def probe(path: Path) -> Probe:
             context = audio.codec_context
             facts |= {"audio_codec": context.name, "sample_rate_hz": context.sample_rate}
             facts |= {"channels": context.layout.nb_channels}
+        if video is not None and audio is not None:
+            facts |= _gaps_ms(path, container)
         return Probe(container.format.name, *_span_s(path, container), **facts)
 
 
@@ -156,13 +182,44 @@ def _span_s(path: Path, container: av.container.InputContainer) -> tuple[float, 
     if stated_s is not None and start_s <= LATE_S:
         return start_s, stated_s
     ends_s = _ends_s(path, None if stated_s is None else start_s + stated_s - TAIL_S) or _ends_s(path, None)
-    if max(ends_s, default=start_s) <= start_s:
-        return start_s, stated_s
-    return start_s, max(ends_s) - start_s
+    end_s = max(ends_s.values(), default=start_s)
+    return start_s, end_s - start_s if end_s > start_s else stated_s
 
 
-def _ends_s(path: Path, from_s: float | None) -> list[float]:
-    """When the last packet of each stream ends, read from before `from_s` on or the whole file."""
+def _gaps_ms(path: Path, container: av.container.InputContainer) -> dict[str, float]:
+    """By how much later the sound starts than the picture, and by how much longer it is; nothing where nobody knows."""
+    streams = media_streams(container)
+    starts_s = {one.index: _at(one, one.start_time) for one in streams}
+    ends_s = {one.index: _stated_end_s(one) for one in streams}
+    if None in ends_s.values():
+        ends_s = _ends_s(path, container.duration / av.time_base - TAIL_S if container.duration else None)
+    picture, sound = (one.index for one in streams)
+    gaps = {}
+    if (begun := _difference(starts_s, sound, picture)) is not None:
+        gaps["start_gap_ms"] = begun * MS
+        if (ended := _difference(ends_s, sound, picture)) is not None:
+            gaps["span_gap_ms"] = (ended - begun) * MS
+    return gaps
+
+
+def _difference(times_s: Mapping[int, float | None], one: int, other: int) -> float | None:
+    """The time of one stream minus that of another, where both are known."""
+    first, second = times_s.get(one), times_s.get(other)
+    return None if first is None or second is None else first - second
+
+
+def _at(stream: av.stream.Stream, ticks: int | None) -> float | None:
+    return None if ticks is None or stream.time_base is None else float(ticks * stream.time_base)
+
+
+def _stated_end_s(stream: av.stream.Stream) -> float | None:
+    if stream.duration is None or stream.start_time is None:
+        return None
+    return _at(stream, stream.start_time + stream.duration)
+
+
+def _ends_s(path: Path, from_s: float | None) -> dict[int, float]:
+    """When the last packet of each stream ends, by its index, read from before `from_s` on or the whole file."""
     ends_s: dict[int, float] = {}
     with open_media(path) as container:
         if from_s is not None:
@@ -171,7 +228,7 @@ def _ends_s(path: Path, from_s: float | None) -> list[float]:
             if packet.pts is not None:
                 end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                 ends_s[packet.stream_index] = max(end_s, ends_s.get(packet.stream_index, end_s))
-    return list(ends_s.values())
+    return ends_s
 
 
 def answer_probe(path: str) -> tuple[dict[str, Any], dict[str, bytes]]:

@@ -15,10 +15,10 @@ from typing import Literal
 
 import av
 import av.error
-import numpy as np
 from av.video.frame import PictureType
-from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.reformatter import VideoReformatter
 
+from tasks.colour import Picture, is_hdr, upright
 from tasks.media import MS, Clock, in_ms
 
 EVEN = 2  # 4:2:0 wants even sizes
@@ -36,24 +36,6 @@ TIE_SHARE = (
 )
 TIE_S = 0.004  # containers round times to a millisecond, some of them twice; no picture comes on earlier than by this
 H264_IDR = 5
-# AVCOL_SPC_* of a frame -> what swscale converts from; all others are BT.601, as players have it.
-COLORSPACES = {
-    1: Colorspace.ITU709,
-    4: Colorspace.FCC,
-    7: Colorspace.SMPTE240M,
-    9: Colorspace.BT2020,
-    10: Colorspace.BT2020,
-}
-FULL_RANGE = 2  # AVCOL_RANGE_JPEG
-
-
-@dataclass(frozen=True)
-class Picture:
-    """Upright 4:2:0 planes as JPEG has them (BT.601, full range): uint8, chroma at half size."""
-
-    luma: np.ndarray  # (height, width)
-    blue: np.ndarray
-    red: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -75,6 +57,7 @@ class Display:
     first_s: float | None = None  # None: no picture inside the segment
     ends_s: float = 0.0
     fault: str = ""  # what is wrong with one of the pictures
+    is_tone_mapped: bool = False  # from a higher dynamic range than pictures here have
 
 
 Stamp = tuple[float, int, float]  # presentation time, number in decode order, duration; seconds
@@ -311,7 +294,8 @@ class _Taker:
         if self._scaled is None or self._scaled[0] is not frame:
             aspect = float(self.stream.sample_aspect_ratio or 1)
             self._size = self._size or _size(frame, self.moments.short_side_px, aspect)
-            self._scaled = (frame, scaled(frame, self._size, self._reformatter))
+            self._scaled = (frame, upright(frame, self._size, self._reformatter))
+            self.display.is_tone_mapped |= is_hdr(frame)
         return self._scaled[1]
 
 
@@ -321,24 +305,3 @@ def _size(frame: av.VideoFrame, short_side_px: int, aspect: float) -> tuple[int,
     scale = short_side_px / min(width, frame.height)
     across, down = (max(EVEN, round(side * scale / EVEN) * EVEN) for side in (width, frame.height))
     return across, down
-
-
-def scaled(frame: av.VideoFrame, size: tuple[int, int], reformatter: VideoReformatter) -> Picture:
-    """`frame` at (width, height), turned upright."""
-    width, height = size
-    is_full = frame.color_range == FULL_RANGE or frame.format.name.startswith("yuvj")
-    planes = reformatter.reformat(
-        frame,
-        width,
-        height,
-        "yuv420p",
-        src_colorspace=COLORSPACES.get(int(frame.colorspace), Colorspace.ITU601),
-        dst_colorspace=Colorspace.ITU601,
-        src_color_range=ColorRange.JPEG if is_full else ColorRange.MPEG,
-        dst_color_range=ColorRange.JPEG,
-        interpolation=Interpolation.AREA,
-        threads=1,
-    ).to_ndarray()
-    luma, chroma = planes[:height], planes[height:].reshape(2, height // 2, width // 2)
-    turns = round(frame.rotation / 90) % 4
-    return Picture(*(np.ascontiguousarray(np.rot90(plane, turns)) for plane in (luma, *chroma)))

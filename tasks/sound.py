@@ -12,6 +12,7 @@ from av.audio.frame import format_dtypes
 from av.codec.context import Flags2
 
 from schemas.feature import Profile
+from tasks.downmix import as_floats, mixed, names_of, products_of, weights
 from tasks.media import Clock
 
 AUDIO_LEAD_S = 0.1  # lets the overlapping windows and bit reservoirs of lossy audio settle
@@ -29,11 +30,12 @@ class Piece:
     time_s: float
     samples: np.ndarray
     rate_hz: int
+    layout: str  # of its channels, as libav names it
 
     @property
     def kind(self) -> tuple:
         """What changes where a stream's parameters do."""
-        return self.rate_hz, self.samples.dtype, len(self.samples)
+        return self.rate_hz, self.samples.dtype, self.layout
 
     @property
     def ends_s(self) -> float:
@@ -62,13 +64,27 @@ class Sound:
 
     def wave(self, length_s: float) -> np.ndarray:
         """float32 (samples, channels) from the segment's start to the end of its sound."""
-        runs = [(self._place(run), self._of_run(run)) for run in self._runs()]
-        ends = max((begin + len(samples) for begin, samples in runs), default=0)
+        runs = list(self._runs())
+        decoded = [as_floats(np.concatenate([piece.samples for piece in run], 1)) for run in runs]
+        shares = self._shares(runs, decoded)
+        placed = [
+            (self._place(run), self._at_one_rate(mixed(samples, shares[run[0].layout]), run[0].rate_hz))
+            for run, samples in zip(runs, decoded, strict=True)
+        ]
+        ends = max((begin + len(samples) for begin, samples in placed), default=0)
         wave = np.zeros((max(min(ends, round(length_s * self.rate_hz)), 0), self.channels), np.float32)
-        for begin, samples in runs:
+        for begin, samples in placed:
             here = wave[max(begin, 0) : begin + len(samples)] if begin + len(samples) > 0 else wave[:0]
             here[:] = samples[max(-begin, 0) :][: len(here)]
         return wave
+
+    def _shares(self, runs: Sequence[list[Piece]], decoded: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """How much of each channel is heard, by layout: decided by all of the segment's sound in it."""
+        products: dict[str, np.ndarray] = {}
+        for run, samples in zip(runs, decoded, strict=True):
+            layout = run[0].layout
+            products[layout] = products.get(layout, 0.0) + products_of(samples)
+        return {layout: weights(names_of(layout), found, self.channels) for layout, found in products.items()}
 
     def _runs(self) -> Iterator[list[Piece]]:
         """Pieces of one kind that follow each other without a gap."""
@@ -87,12 +103,13 @@ class Sound:
         anchors = np.array([piece.time_s for piece in run]) - before / run[0].rate_hz
         return round(float(np.median(anchors)) * self.rate_hz)
 
-    def _of_run(self, run: Sequence[Piece]) -> np.ndarray:
+    def _at_one_rate(self, samples: np.ndarray, rate_hz: int) -> np.ndarray:
         """float32 (samples, channels) at this sound's rate."""
-        samples = _mixed(np.concatenate([piece.samples for piece in run], 1), self.channels)
-        if run[0].rate_hz == self.rate_hz:
-            return samples
-        return soxr.resample(samples, run[0].rate_hz, self.rate_hz, quality="HQ")
+        return (
+            samples
+            if rate_hz == self.rate_hz
+            else soxr.resample(samples, rate_hz, self.rate_hz, quality="HQ")
+        )
 
 
 def heard(
@@ -117,7 +134,8 @@ def heard(
             continue
         for frame in frames:
             if frame.pts is not None:
-                sound.hear(Piece(time_s(frame.pts), samples_of(frame), frame.sample_rate), length_s)
+                piece = Piece(time_s(frame.pts), samples_of(frame), frame.sample_rate, frame.layout.name)
+                sound.hear(piece, length_s)
     if sound.pieces:
         sound.rate_hz = sound.pieces[0].rate_hz
     return sound
@@ -142,14 +160,3 @@ def samples_of(frame: av.AudioFrame) -> np.ndarray:
     for channel, plane in zip(samples, planes, strict=True):
         channel[:] = np.frombuffer(plane, kind, size)
     return samples
-
-
-def _mixed(samples: np.ndarray, channels: int) -> np.ndarray:
-    """float32 (samples, channels) in [-1, 1]: the mean of all for mono, the first two (or one twice) else."""
-    if samples.dtype == np.uint8:
-        samples = samples.astype(np.float32) / 128.0 - 1.0
-    elif samples.dtype.kind == "i":
-        samples = samples.astype(np.float32) / 2.0 ** (8 * samples.dtype.itemsize - 1)
-    if channels == 1:
-        return samples.mean(axis=0, dtype=np.float64).astype(np.float32)[:, None]
-    return np.stack([samples[0], samples[min(1, len(samples) - 1)]], axis=1).astype(np.float32)

@@ -12,11 +12,11 @@ import pytest
 from schemas.feature import Profile
 from schemas.manifest import digest_of, digest_of_table
 from tasks import extract, features, index, pack
+from tasks.colour import Picture
 from tasks.decode import Decoded
 from tasks.index import IndexConfig
 from tasks.lists import read_list
 from tasks.pack import PackConfig, describe, write_shard
-from tasks.pictures import Picture
 from tasks.prints import prints_of
 
 PROFILES = {
