@@ -152,7 +152,8 @@ def resampled(wave: np.ndarray, rate_hz: int, profile: Profile) -> np.ndarray:
 def samples_of(frame: av.AudioFrame) -> np.ndarray:
     """(channels, samples) as decoded."""
     kind, size = format_dtypes[frame.format.name], frame.samples
-    planes: list[Any] = list(frame.planes)  # buffers, which their stubs do not say
+    # Buffers, which their stubs do not say. Of eight channels PyAV counts one plane too many, which lies nowhere.
+    planes: list[Any] = list(frame.planes)[: frame.layout.nb_channels]
     if not frame.format.is_planar:
         return np.frombuffer(planes[0], kind, size * frame.layout.nb_channels).reshape(size, -1).T
     # `to_ndarray` stacks the planes, which takes four times as long.
