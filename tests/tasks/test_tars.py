@@ -55,6 +55,7 @@ def fetched(tmp_path, video_id, spec=None, access=None):
         (f"Y{YOUTUBE}_30.000_40.000.wav", f"{YOUTUBE}_30000_40000.wav"),
         (f"{YOUTUBE}_0.5_2.25.mp3", f"{YOUTUBE}_500_2250.mp3"),
         (f"{YOUTUBE}_000030.mp4", f"{YOUTUBE}_30000_40000.mp4"),
+        (f"scratch/x/{YOUTUBE}_30.mp4", f"{YOUTUBE}_30000_40000.mp4"),
     ],
 )
 def test_a_members_name_says_what_it_holds(tmp_path, name, file):
@@ -70,7 +71,6 @@ def test_names_of_other_videos_and_things_are_not_taken(tmp_path):
         "._a.mp4",
         "a_x_0_10.mp4",
         "ab.mp4",
-        "a_1.mp4",
         "Ya.mp4",
         "a.000.jpg",
         "/a",
