@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from real_servers import hosting, object_store
 
@@ -81,6 +83,9 @@ def folder(tmp_path_factory) -> Path:
     (videos / "media").rmdir()
     _write_lists(folder)
     (folder / "copies").mkdir()
+    (folder / "hub-files").mkdir()
+    rows = [{"__key__": video_id, "mp4": (videos / f"{video_id}.mp4").read_bytes()} for video_id in OTHERS]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "hub-files" / "0.parquet")
     with tarfile.open(folder / "copies" / "vggsound-0.tar", "w") as tar:
         for video_id in ids:
             tar.add(videos / f"{video_id}.mp4", f"{video_id}.mp4")
