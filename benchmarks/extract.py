@@ -167,7 +167,7 @@ def extractor(profile: Profile) -> Side:
 
     def extract(path: Path, folder: Path) -> None:
         del folder
-        answer_extract(str(path), starts_s(path), LENGTH_S, asked, names)
+        answer_extract(str(path), (starts_s(path), LENGTH_S), asked, names)
 
     return extract
 

@@ -50,7 +50,7 @@ def made(clips: Sequence[Path], profile: Profile) -> tuple[dict[str, float], flo
     starts = [starts_s(clip) for clip in clips]
     found, begun_s = [], time.process_time()
     for clip, start_s in zip(clips, starts, strict=True):
-        found.append(by_kind(answer_extract(str(clip), start_s, LENGTH_S, asked, names)[1]))
+        found.append(by_kind(answer_extract(str(clip), (start_s, LENGTH_S), asked, names)[1]))
     cpu_s = (time.process_time() - begun_s) / len(clips)
     return {kind: statistics.mean(sizes[kind] for sizes in found) for kind in KINDS}, cpu_s
 

@@ -4,6 +4,8 @@ import pyarrow as pa
 
 from schemas.manifest import ROW_FIELDS
 
+CLOCK = "ms"  # a file's time stamps, each the nearest millisecond, and in a cut all less by one number
+
 CLIPS = pa.schema(
     [
         *ROW_FIELDS,
@@ -13,6 +15,7 @@ CLIPS = pa.schema(
         ("sha256", pa.string()),
         # Where the segment begins inside the file, on the presentation clock that a decoder reports.
         ("begins_s", pa.float64()),
+        ("clock", pa.string()),  # which clock: CLOCK; nothing in cuts of before, whose streams may lie apart
         ("length_s", pa.float64()),  # of the segment
         ("covered_s", pa.float64()),  # how much of the segment the file's longest stream covers
         ("container", pa.string()),
@@ -25,6 +28,9 @@ CLIPS = pa.schema(
         ("audio_codec", pa.string()),
         ("sample_rate_hz", pa.int32()),
         ("channels", pa.int32()),
+        # Of the file's sound minus of its picture: a large one of spans means that they drift apart.
+        ("start_gap_ms", pa.float64()),
+        ("span_gap_ms", pa.float64()),
         ("source", pa.string()),
         # What the attempts ledger folds to, and the evidence of the last one. None of it enters a fingerprint.
         ("attempts", pa.int32()),  # failures that were its own fault, on different days

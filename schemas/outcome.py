@@ -2,13 +2,16 @@
 
 ItemError   this item is lost, parked or rejected: it becomes a row, its part goes on
 Transient   the world is broken, not the item: retried in place, then a row to try again later
-(others)    a bug or a broken machine: stops the stage, loudly
+(others)    a bug or a broken machine: stops the stage, loudly; but for a bug that one item's bytes have found, which
+            quarantines that item as `bug`
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
+
+BUG = "bug"  # the reason of a row at whose bytes our own code failed: tried again by the next VERSION
 
 
 class Outcome(StrEnum):

@@ -4,10 +4,11 @@ Nothing is unpacked and no member's name becomes a path. A header is believed on
 file; `tarfile` would read what a hostile one calls a long name into memory, whatever its size.
 """
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from tasks.bytes_at import BytesAt
 
 BLOCK = 512
 NAME, SIZE, CHECKSUM, PREFIX = slice(0, 100), slice(124, 136), slice(148, 156), slice(345, 500)
@@ -29,28 +30,24 @@ class Member(NamedTuple):
     size_bytes: int
 
 
-def members(path: Path) -> Iterator[Member]:
+def members(file: BytesAt) -> Iterator[Member]:
     """The regular files of a tar, in order. Raises ValueError where it is damaged or none, after what was readable."""
-    with path.open("rb") as file:
-        at, end, extra = 0, os.fstat(file.fileno()).st_size, {}
-        while at < end:
-            header = os.pread(file.fileno(), BLOCK, at)
-            if header == bytes(BLOCK):
-                return
-            kind, size, offset = header[KIND], _checked_size(header, path, at), at + BLOCK
-            if kind in REGULAR:
-                size = int(extra.get("size", size))
-            if kind in WITHOUT_BYTES:
-                size = 0
-            if offset + size > end:
-                raise ValueError(f"{path}: what begins at byte {at} ends beyond the file")
-            if kind in (GNU_NAME, PAX):
-                extra |= _extra(kind, os.pread(file.fileno(), min(size, MAX_EXTRA_BYTES), offset))
-            else:
-                if kind in REGULAR and "sparse" not in extra:
-                    yield Member(extra.get("path") or _name(header), offset, size)
-                extra = {}
-            at = offset + (size + BLOCK - 1) // BLOCK * BLOCK
+    at, extra = 0, {}
+    while (header := file.read_at(at, BLOCK)) not in (b"", bytes(BLOCK)):
+        kind, size, offset = header[KIND], _checked_size(header, file.path, at), at + BLOCK
+        if kind in REGULAR:
+            size = int(extra.get("size", size))
+        if kind in WITHOUT_BYTES:
+            size = 0
+        if not file.holds(offset + size):
+            raise ValueError(f"{file.path}: what begins at byte {at} ends beyond the file")
+        if kind in (GNU_NAME, PAX):
+            extra |= _extra(kind, file.read_at(offset, min(size, MAX_EXTRA_BYTES)))
+        else:
+            if kind in REGULAR and "sparse" not in extra:
+                yield Member(extra.get("path") or _name(header), offset, size)
+            extra = {}
+        at = offset + (size + BLOCK - 1) // BLOCK * BLOCK
 
 
 def _checked_size(header: bytes, path: Path, at: int) -> int:

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from schemas.clip import CLIPS
+from schemas.clip import CLIPS, CLOCK
 from schemas.manifest import Row, digest_of, sha256_of_file
 from schemas.outcome import ItemError, Outcome, Transient
 from schemas.segment import MIN_OPEN_MS
@@ -110,7 +110,7 @@ class ClipMaker:
         row = self.row(segment)
         row |= {"digest": digest_of(sha256, begins_s, segment["key"]), "sha256": sha256}
         row |= {"path": path_under(root, target), "size_bytes": size}
-        row |= {"begins_s": begins_s, "length_s": length_s, "covered_s": covered_s}
+        row |= {"begins_s": begins_s, "length_s": length_s, "covered_s": covered_s, "clock": CLOCK}
         return {**row, **_header_facts(cuts.facts)}
 
     def row(self, segment: Row, error: ItemError | Transient | None = None) -> Row:

@@ -1,24 +1,25 @@
 """Decode a clip once: its pictures and its sound on the segment's own clock.
 
 Everything goes by presentation time, so nothing outside the segment enters a feature: frame k is the picture
-on display (k + 0.5) / rate seconds after the segment's start, and the sound is cut at the sample.
+on display (k + 0.5) / rate seconds after the segment's start, and the sound is cut at the sample. What no decoder could
+verify is no sample.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import av
-import av.container
-import av.stream
-import ffmpeg
 import numpy as np
 
 from schemas.feature import Profile
 from schemas.outcome import ItemError, Outcome
-from tasks.media import in_seconds, media_streams, open_media, run_ffmpeg
-from tasks.pictures import Display, Moments, Picture, on_display
+from tasks.colour import Picture
+from tasks.media import MS, Clock, media_streams
+from tasks.passage import passage
+from tasks.pictures import Display, Moments, on_display
 from tasks.sound import Sound, heard, resampled
+
+NEAR_MS = 30_000  # into a file, as in nearly every cut: what lies before a segment is read, and left out of decoding
 
 
 @dataclass
@@ -31,44 +32,47 @@ class Decoded:
     start_skew_ms: float
     audio_short_ms: float
     decoder: str = "pyav"
+    is_tone_mapped: bool = False
 
 
-def decode(path: Path, begins_s: float, length_s: float, profile: Profile) -> Decoded:
-    """Decodes the segment that begins at `begins_s` in `path` by PyAV, or by ffmpeg where PyAV can't.
+def decode(
+    path: Path, begins_s: float, length_s: float, profile: Profile, clock: dict[str, str] | None = None
+) -> Decoded:
+    """Decodes the segment that begins at `begins_s` on the clock of `path`, which may want other options.
 
-    Raises ItemError (quarantined, `decodable`) where neither can.
+    Raises ItemError (quarantined, `decodable`) where a picture or a piece of its sound is damaged.
     """
-    try:
-        return _decode(path, begins_s, length_s, profile)
-    except ItemError:
-        with TemporaryDirectory(prefix="mcgurk-") as folder:
-            mended = Path(folder) / "mended.mkv"
-            _mend(path, mended)
-            decoded = _decode(mended, begins_s, length_s, profile)
-        decoded.decoder = "ffmpeg"
-        return decoded
-
-
-def _mend(path: Path, target: Path) -> None:
-    """ffmpeg reads on where PyAV stops at a damaged packet; its times stay the file's."""
-    stream = ffmpeg.input(f"file:{path}", protocol_whitelist="file", copyts=None)
-    options = {"c:v": "mjpeg", "q:v": 2, "pix_fmt": "yuvj420p", "c:a": "pcm_s16le", "fps_mode": "passthrough"}
-    run_ffmpeg(ffmpeg.output(stream["V:0"], stream["a:0?"], f"file:{target}", **options))
-
-
-def _decode(path: Path, begins_s: float, length_s: float, profile: Profile) -> Decoded:
-    wanted_s = [(k + 0.5) / profile.frame_rate_hz for k in range(profile.num_frames)]
-    moments = Moments(begins_s, length_s, wanted_s, profile.frame_short_side_px)
-    display, sound = Display(), Sound(profile.sample_rate_hz, profile.channels)
-    with open_media(path) as container:
-        for stream, packets in _packets(container, begins_s + length_s):
-            if isinstance(stream, av.VideoStream):
-                display = on_display(stream, packets, moments)
-            else:
-                sound = heard(packets, begins_s, length_s, profile)
+    moments = Moments(
+        Clock.from_seconds(begins_s),
+        length_s,
+        [(k + 0.5) / profile.frame_rate_hz for k in range(profile.num_frames)],
+        profile.frame_short_side_px,
+    )
+    display, sound = _read(path, moments, profile, clock, sparing=True)
+    if display.fault:
+        display, sound = _read(path, moments, profile, clock, sparing=False)
     if not display.pictures or display.first_s is None:
         raise ItemError(Outcome.QUARANTINED, "decodable", "no picture inside the segment")
+    if fault := display.fault or sound.fault:
+        raise ItemError(Outcome.QUARANTINED, "decodable", fault)
     return _decoded(display, sound, length_s, profile)
+
+
+def _read(
+    path: Path, moments: Moments, profile: Profile, clock: dict[str, str] | None, *, sparing: bool
+) -> tuple[Display, Sound]:
+    """What is seen and heard of the segment, by decoders that nothing else has used."""
+    display, sound = Display(), Sound(profile.sample_rate_hz, profile.channels)
+    begins_ms = moments.clock.begins_ms
+    ends_ms = begins_ms + round(moments.length_s * MS)
+    with passage(path, begins_ms, ends_ms, near_ms=NEAR_MS, clock=clock) as (container, packets):
+        for stream in media_streams(container):
+            own = [packet for packet in packets if packet.stream_index == stream.index]
+            if isinstance(stream, av.VideoStream):
+                display = on_display(stream, own, moments, sparing=sparing)
+            elif isinstance(stream, av.AudioStream):
+                sound = heard(stream, own, moments.clock, moments.length_s, profile)
+    return display, sound
 
 
 def _decoded(display: Display, sound: Sound, length_s: float, profile: Profile) -> Decoded:
@@ -82,24 +86,5 @@ def _decoded(display: Display, sound: Sound, length_s: float, profile: Profile) 
         valid_ms=int(ends_s * 1000),
         start_skew_ms=skew_s * 1000,
         audio_short_ms=max(0.0, length_s - sound_s) * 1000,
+        is_tone_mapped=display.is_tone_mapped,
     )
-
-
-def _packets(
-    container: av.container.InputContainer, ends_s: float
-) -> list[tuple[av.stream.Stream, list[av.Packet]]]:
-    """Each of the two streams with its packets in decode order, up to those that are due at `ends_s`."""
-    streams = media_streams(container)
-    packets: dict[int, list[av.Packet]] = {stream.index: [] for stream in streams}
-    open_streams, seconds = set(packets), {one.index: in_seconds(one.time_base) for one in streams}
-    for stream in streams:
-        stream.codec_context.thread_count = 1  # workers x threads = cores
-    for packet in container.demux(streams):
-        if packet.stream_index in open_streams and packet.size:
-            packets[packet.stream_index].append(packet)
-            due = packet.pts if packet.dts is None else packet.dts
-            if due is not None and seconds[packet.stream_index](due) >= ends_s:
-                open_streams.discard(packet.stream_index)
-        if not open_streams:
-            break
-    return [(stream, packets[stream.index]) for stream in streams]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from schemas.clip import CLIPS
 from schemas.manifest import DUE_COLUMN, LAST_DUE, REFETCH, Row, part_path, read_header, read_part
-from schemas.outcome import Outcome
+from schemas.outcome import BUG, Outcome
 from schemas.storage import is_whole, sweep
 from tasks import lanes, ledger
 from tasks.clips import is_released
@@ -19,13 +19,24 @@ from tasks.failures import CLASSES, Fault
 from tasks.fetching import Day, DownloadConfig, fetched, standing_row
 from tasks.ladder import LADDER_DAYS
 from tasks.partials import FOLDER, sweep_scratch
-from tasks.parts import Headers, Inputs, PartPlan, Plan, Stage, carried, commit_part, header_of, read_inputs
+from tasks.parts import (
+    Headers,
+    Inputs,
+    PartPlan,
+    Plan,
+    Stage,
+    carried,
+    check_bugs,
+    commit_part,
+    header_of,
+    read_inputs,
+)
 from tasks.progress import tracked
 from tasks.standing import sampled
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 LONGEST = timedelta(days=LADDER_DAYS[-1])  # the longest pause of a segment
 MIN_TRIED = 8  # fewer failures than this say nothing about the world
 
@@ -146,8 +157,13 @@ def _is_newer(row: Row | None, attempt: Row) -> bool:
 
 
 def _stands(stage: Stage, segment: Row, row: Row, now: datetime) -> bool:
-    """Whether nothing is to be asked: by this VERSION or an earlier one, which alone asks for nothing again."""
+    """Whether nothing is to be asked: by this VERSION or an earlier one, which alone asks for nothing again.
+
+    But where an earlier one failed at a file itself, this one tries.
+    """
     if _is_due(row, now) or not _is_of_a_version(stage, segment, row):
+        return False
+    if row["reason"] == BUG and row["fingerprint"] != stage.row_fingerprint(segment):
         return False
     return row["outcome"] != Outcome.OK or is_released(row) or _whole(stage, row) is not None
 
@@ -170,6 +186,7 @@ def _commit(stage: Stage, work: _Work, day: Day) -> None:
         return
     work.rows |= {one["key"]: _queued(stage, one, day) for one in left}
     rows = [work.rows[segment["key"]] for segment in work.inputs.rows]
+    check_bugs(stage, part, rows)
     files = {stage.root / row["path"]: row["size_bytes"] for row in rows if row.get("path")}
     commit_part(stage, work.inputs, rows, files)
     ledger.compact(day.state, part)

@@ -5,7 +5,9 @@ The low-frequency channel is left out, as there: it repeats what the others say,
 """
 
 from collections.abc import Sequence
+from functools import cache
 
+import av
 import numpy as np
 
 HALF_POWER = 0.5**0.5  # -3 dB
@@ -18,10 +20,16 @@ SILENT = (
 CANCELLED = 0.1  # of the loudest channel's power (-10 dB): a mix below has lost what it holds
 
 
+@cache
+def names_of(layout: str) -> tuple[str, ...]:
+    """The names of a layout's channels in their order; `NONE` for those of which nobody said where they stand."""
+    return tuple(channel.name for channel in av.AudioLayout(layout).channels)
+
+
 def weights(names: Sequence[str], products: np.ndarray, num_outputs: int) -> np.ndarray:
     """float64 (num_outputs, channels): how much of each channel goes to each of one or two outputs; none can clip.
 
-    `names` are libav's (`FL`, `LFE`); `products` (channels, channels) the mean of each channel times each other.
+    `names` are libav's (`FL`, `LFE`); `products` (channels, channels) are sums of each channel times each other.
     """
     powers = products.diagonal()
     heard = powers >= SILENT * powers.max()

@@ -8,7 +8,7 @@ import av
 import numpy as np
 from av.codec.context import Flags
 
-from tasks.pictures import Picture
+from tasks.colour import Picture
 
 # One thread and no macroblock tree, so that bytes do not depend on the machine or on memory that x264 has not
 # written; no B-frames, so that frame k of the file is frame k of the profile for every reader.

@@ -23,15 +23,17 @@ from tasks import features, isolation
 from tasks.clips import MEDIA
 from tasks.decode import decode
 from tasks.measure import measured
+from tasks.media import RAW_CLOCK
 from tasks.members import feature_path, fragment_path, fragment_paths, join_members, write_fragment
-from tasks.parts import Inputs, Stage, carried, commit_part, read_inputs, reusable_rows
+from tasks.old_cuts import is_old, mended_begin_s
+from tasks.parts import Inputs, Stage, carried, check_bugs, commit_part, read_inputs, reusable_rows
 from tasks.prints import prints_of
 from tasks.progress import sign_of_life, tracked
 from tasks.standing import media_of, recipe, stands
 
 log = logging.getLogger(__name__)
 
-VERSION = 3
+VERSION = 4
 BATCH = 8  # clips a Dask task: a lost worker costs these, and 2 ms of scheduling are 2 % of their decode
 TOOLS = ("av", "numpy", "scipy", "simplejpeg", "soxr", "webrtcvad-wheels")  # whose versions may change bytes
 
@@ -58,6 +60,7 @@ class Batch:
 class _Work:
     inputs: Inputs
     rows: dict[str, Row]  # by key; of clips under way the fingerprints only
+    decoded: set[str] = field(default_factory=set)  # keys of clips that were, or are to be
     num_due: int = 0
 
 
@@ -136,7 +139,7 @@ def _work(stage: Stage, part: int, profile: Profile) -> tuple[_Work, list[tuple[
             work.rows[key] = {"fingerprint": fingerprint, "features": kept, "before": standing}
             due.append((row, [name for name in features.of_profile(profile) if name not in kept]))
     _locate(stage, part, [row for row, _ in due])
-    work.num_due = len(due)
+    work.decoded, work.num_due = {row["key"] for row, _ in due}, len(due)
     for name in features.modules():
         for fragment in fragment_paths(stage.root, name, part):
             fragment.unlink()  # of a run that was killed
@@ -201,6 +204,7 @@ def _with_kept(row: Row, waiting: Row, asked: str, maker: str) -> Row:
 
 def _commit(stage: Stage, work: _Work, profile: Profile) -> None:
     rows, part = [work.rows[row["key"]] for row in work.inputs.rows], work.inputs.part
+    check_bugs(stage, part, [row for row in rows if row["key"] in work.decoded])
     keys = [row["key"] for row in rows if row["outcome"] == Outcome.OK]
     sizes, fragments = {}, {}
     for name in features.of_profile(profile):
@@ -249,8 +253,8 @@ def extract_clip(batch: Batch, clip: Row, names: Sequence[str]) -> tuple[Row, di
     profile, path = batch.profile, batch.root / clip["path"]
     length_s = min(clip["length_s"], profile.length_ms / 1000)
     asked = {
-        "begins_s": clip["begins_s"],
-        "length_s": length_s,
+        "span_s": (clip["begins_s"], length_s),
+        "is_old": is_old(clip),
         "profile": asdict(profile),
         "names": list(names),
     }
@@ -288,11 +292,23 @@ def _entry(name: str, members: Members, fingerprint: str) -> dict[str, str]:
 
 
 def answer_extract(
-    path: str, begins_s: float, length_s: float, profile: dict[str, Any], names: list[str]
+    path: str,
+    span_s: tuple[float, float],
+    profile: dict[str, Any],
+    names: list[str],
+    is_old: bool = False,
 ) -> tuple[Row, dict[str, bytes]]:
-    """Decodes one clip: what was measured, and the members of the features `names` as `feature/suffix`."""
-    of = Profile(**profile)
-    decoded = decode(Path(path), begins_s, length_s, of)
+    """Decodes one clip: what was measured, and the members of the features `names` as `feature/suffix`.
+
+    The segment begins in it and is so long. Raises ItemError (waiting) for an old cut that can't be mended.
+    """
+    of, (begins_s, length_s), clock = Profile(**profile), span_s, None
+    if is_old:
+        mended_s = mended_begin_s(Path(path), begins_s)
+        if mended_s is None:
+            raise ItemError(Outcome.WAITING, REFETCH, "its picture and sound may have been cut apart")
+        begins_s, clock = mended_s, RAW_CLOCK
+    decoded = decode(Path(path), begins_s, length_s, of, clock)
     members = {
         f"{name}/{suffix}": data
         for name in names

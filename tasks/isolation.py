@@ -24,15 +24,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from schemas.outcome import ItemError, Outcome
+from schemas.outcome import BUG, ItemError, Outcome
 from tasks.processes import end_with_parent, limit
 
 # What may be called, by name: functions of JSON arguments that return (JSON, {name: bytes}).
-CALLS = {"probe": "tasks.media", "cut": "tasks.media", "extract": "tasks.extract"}
+CALLS = {"probe": "tasks.media", "cut": "tasks.cut", "extract": "tasks.extract"}
 PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "TMPDIR", "SYSTEMROOT")  # of the environment: no secrets
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 TRIES = 2  # a process that died may have suffered from the file before: the verdict is a fresh one's
 EVIDENCE_BYTES = 500
+TRACE_BYTES = 2000
+# What our own code raises where it did not expect what a file holds: no verdict on the file. Too many stop the stage.
+BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 CHUNK_BYTES = 1 << 20
 MAX_ANSWER_BYTES = 1 << 30
 READY = b"ready"
@@ -58,8 +61,9 @@ _STARTER = ThreadPoolExecutor(1, "media-processes")
 def call(name: str, arguments: Mapping[str, Any], limits: Limits = LIMITS) -> tuple[Any, dict[str, bytes]]:
     """What `name` (of CALLS) answers in a media process that serves nobody else meanwhile.
 
-    Raises what it raised (ItemError, OSError), and ItemError (quarantined, `decodable`) with the evidence
-    where the process crashed, hung or ran out of memory twice.
+    Raises what it raised (ItemError, OSError); ItemError (quarantined, `bug`) with the trace where our own code
+    failed; ItemError (quarantined, `decodable`) with the evidence where the process crashed, hung or ran out of
+    memory twice.
     """
     evidence = ""
     for number in range(TRIES):
@@ -111,7 +115,7 @@ class MediaProcess:
             stdout=subprocess.PIPE,
             stderr=self._said,
             env={**environment, **ONE_THREAD, **here},
-            start_new_session=True,  # so that an ffmpeg that it runs can be ended with it
+            start_new_session=True,  # a Ctrl-C in a terminal is not meant for it
         )
         self._end = weakref.finalize(self, _ended, self._process, self._said)
         try:
@@ -175,8 +179,7 @@ def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
 
 
 def _ended(process: subprocess.Popen, said: IO[bytes]) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
     process.wait()
     for stream in (process.stdin, process.stdout, said):
         with suppress(BrokenPipeError):  # what was not sent is of no use to a dead process
@@ -186,9 +189,7 @@ def _ended(process: subprocess.Popen, said: IO[bytes]) -> None:
 def _raised(error: Mapping[str, Any]) -> Exception:
     if error["kind"] == "item":
         return ItemError(Outcome(error["outcome"]), error["reason"], error["detail"])
-    if error["kind"] == "os":
-        return OSError(error["errno"], error["detail"])
-    return RuntimeError(error["detail"])
+    return OSError(error["errno"], error["detail"])
 
 
 def main() -> None:
@@ -223,13 +224,13 @@ def _answered(asked: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
         return {"error": {"kind": "item", **why}}, {}
     except OSError as error:
         return {"error": {"kind": "os", "errno": error.errno or errno.EIO, "detail": str(error)}}, {}
-    except (
-        AttributeError,
-        AssertionError,
-        LookupError,
-        TypeError,
-    ):  # of our own making: no verdict on a file
-        return {"error": {"kind": "bug", "detail": traceback.format_exc()[-EVIDENCE_BYTES:]}}, {}
+    except BUGS:
+        why = {
+            "outcome": Outcome.QUARANTINED.value,
+            "reason": BUG,
+            "detail": traceback.format_exc()[-TRACE_BYTES:],
+        }
+        return {"error": {"kind": "item", **why}}, {}
     return {"result": result}, members
 
 

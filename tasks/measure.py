@@ -27,6 +27,7 @@ def measured(decoded: Decoded, profile: Profile) -> Row:
         "start_skew_ms": decoded.start_skew_ms,
         "audio_short_ms": decoded.audio_short_ms,
         "decoder": decoded.decoder,
+        "is_tone_mapped": decoded.is_tone_mapped,
     }
 
 

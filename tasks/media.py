@@ -1,20 +1,15 @@
-"""Probe and cut (`decode.py` decodes): the only modules that touch a media library or start a media process.
+"""Open and probe media files, and their clock; `cut.py` cuts, `decode.py` decodes.
 
-Times are seconds on the presentation clock of the file. Everywhere the first video stream that is not an
-attached picture and the first audio stream are taken.
+Everywhere the same two streams are taken: the first of pictures that move, and the sound that players play.
 """
 
-import errno
-import os
-import resource
+import re
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import cache
-from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,34 +17,40 @@ import av
 import av.container
 import av.error
 import av.stream
-import ffmpeg
 import imageio_ffmpeg
-import numpy as np
+from av.stream import Disposition
 
 from schemas.outcome import ItemError, Outcome
-from tasks.processes import end_with_parent, limit
 
 # What AudioSet's source and people's folders hold. Playlists, concat scripts and network protocols are not
 # media: a hostile file must not make the decoder open another one.
 FORMATS = "mov,mp4,m4a,3gp,matroska,webm,mpeg,mpegts,mpegvideo,avi,flv,ogg,asf,wav,mp3,aac,flac,h264"
-OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
-MP4_VIDEO = {"h264", "hevc", "mpeg4", "av1"}
-MP4_AUDIO = {"aac", "mp3"}
-AUDIO_LEAD_S = 0.1  # lets the overlapping windows and bit reservoirs of lossy audio settle
-MARGIN_S = 0.5  # packets are stored up to about this far from their presentation time
+# AVI stores no presentation times: libav makes them from the order of decoding.
+OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "fflags": "+genpts"}
+RAW_CLOCK = {"advanced_editlist": "0"}  # MP4 without what libav makes of its edit lists
 FFMPEG_TIMEOUT_S = 120
-SEEK_FROM_S = 10.0  # key frames lie up to about this far apart; an earlier start only costs reading
 MEMORY_BYTES = 4 << 30  # address space of a media process
+MS = 1000
+# Some headers count their duration from the clock's zero: of a clock that starts later than this, nobody knows.
+LATE_S = 1.0
+TAIL_S = 10.0  # before the end that a header states: key frames lie up to about this far apart
+# Sound tracks beside that of the film, by their flags or their titles.
+ASIDE = (
+    Disposition.comment
+    | Disposition.visual_impaired
+    | Disposition.hearing_impaired
+    | Disposition.descriptions
+    | Disposition.karaoke
+    | Disposition.clean_effects
+    | Disposition.non_diegetic
+)
+ASIDE_TITLE = re.compile(r"comment|descri(ption|bed|ptive)", re.IGNORECASE)
 Stream = TypeVar("Stream", bound=av.stream.Stream | None)
-TAIL_BYTES = 32  # repackaging rewrites the head of a packet (start codes, ADTS), never its end
-COMPARED_PACKETS = 128  # of both streams: about 2 s
-ROUNDING_S = 0.002  # between the shifts of two packets: Matroska stores milliseconds
-JITTER_S = 0.03  # containers round time stamps, some encoders are off by a packet
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What the header of a media file states; times are None where it states none."""
+    """What a media file states of itself; times are None where nobody knows them."""
 
     container: str
     start_s: float
@@ -61,6 +62,8 @@ class Probe:
     audio_codec: str | None = None
     sample_rate_hz: int | None = None
     channels: int | None = None
+    start_gap_ms: float | None = None  # of the sound minus of the picture
+    span_gap_ms: float | None = None
 
     @property
     def has_video(self) -> bool:
@@ -74,7 +77,7 @@ class Probe:
 
 
 @contextmanager
-def open_media(path: Path) -> Iterator[av.container.InputContainer]:
+def open_media(path: Path, options: dict[str, str] | None = None) -> Iterator[av.container.InputContainer]:
     """A media file opened for reading, local files of known formats only.
 
     Raises ItemError (quarantined, `decodable`) where it is none of them or is damaged, OSError where it is not
@@ -83,7 +86,11 @@ def open_media(path: Path) -> Iterator[av.container.InputContainer]:
     with path.open("rb"):  # a lost file says nothing about its content, and libav's own errors look alike
         pass
     try:
-        with av.open(str(path), options=OPEN_OPTIONS, metadata_errors="replace") as container:
+        settings = OPEN_OPTIONS | (options or {})
+        with av.open(str(path), options=settings, metadata_errors="replace") as container:
+            for stream in container.streams:
+                if stream.codec_context is not None:
+                    stream.codec_context.thread_count = 1  # workers x threads = cores
             yield container
     except MemoryError:
         raise  # no damage that ffmpeg could mend
@@ -93,21 +100,51 @@ def open_media(path: Path) -> Iterator[av.container.InputContainer]:
         ) from error
 
 
-def in_seconds(time_base: Fraction | None) -> Callable[[int | None], float]:
-    """Exactly `float(ticks * time_base)`, without the Fractions: a seventh of a clip's time went into them."""
-    numerator, denominator = (time_base.numerator, time_base.denominator) if time_base else (0, 1)
-    return lambda ticks: (ticks or 0) * numerator / denominator
+def in_ms(time_base: Fraction | None) -> Callable[[int], int]:
+    """Ticks of a stream as milliseconds of its file's clock, the nearest.
+
+    All that mcgurk does with a file goes by these: Matroska counts so, and what is cut into it stays where it was.
+    """
+    per_second = (MS * time_base.numerator, time_base.denominator) if time_base else (0, 1)
+    doubled, denominator = 2 * per_second[0], per_second[1]
+    return lambda ticks: (doubled * ticks + denominator) // (2 * denominator)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A segment's clock: seconds since it began, by the milliseconds of its file's clock."""
+
+    begins_ms: int
+
+    @classmethod
+    def from_seconds(cls, begins_s: float) -> "Clock":
+        """That of a segment which begins at `begins_s` on its file's clock."""
+        return cls(round(begins_s * MS))
+
+    def of(self, time_base: Fraction | None) -> Callable[[int], float]:
+        """What it says of a stream's ticks."""
+        to_ms = in_ms(time_base)
+        return lambda ticks: (to_ms(ticks) - self.begins_ms) / MS
 
 
 def video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
     """The first video stream that is not an attached picture. Raises ItemError where nothing decodes it."""
-    moving = (s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic)
+    moving = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
     return _decodable(next(moving, None))
 
 
 def audio_stream(container: av.container.InputContainer) -> av.AudioStream | None:
-    """The first audio stream. Raises ItemError where nothing decodes it."""
-    return _decodable(next(iter(container.streams.audio), None))
+    """The sound track that players play. Raises ItemError where nothing decodes any.
+
+    Commentaries and descriptions come last, what is flagged as default before what is not.
+    """
+    return _decodable(min(container.streams.audio, key=_reluctance, default=None))
+
+
+def _reluctance(stream: av.AudioStream) -> tuple[bool, bool, bool, int]:
+    is_aside = bool(stream.disposition & ASIDE) or bool(ASIDE_TITLE.search(stream.metadata.get("title", "")))
+    is_default = bool(stream.disposition & Disposition.default)
+    return stream.codec_context is None, is_aside, not is_default, stream.index
 
 
 def _decodable(stream: Stream) -> Stream:
@@ -118,10 +155,12 @@ def _decodable(stream: Stream) -> Stream:
 
 
 def probe(path: Path) -> Probe:
-    """What the header of `path` states. Raises ItemError (quarantined, `decodable`)."""
+    """What the header of `path` states, and its packets where that can't be believed.
+
+    Raises ItemError (quarantined, `decodable`).
+    """
     with open_media(path) as container:
         video, audio = video_stream(container), audio_stream(container)
-        duration = container.duration / av.time_base if container.duration else None
         facts: dict = {}
         if video is not None:
             rate = video.average_rate or video.guessed_rate
@@ -131,7 +170,65 @@ def probe(path: Path) -> Probe:
             context = audio.codec_context
             facts |= {"audio_codec": context.name, "sample_rate_hz": context.sample_rate}
             facts |= {"channels": context.layout.nb_channels}
-        return Probe(container.format.name, (container.start_time or 0) / av.time_base, duration, **facts)
+        if video is not None and audio is not None:
+            facts |= _gaps_ms(path, container)
+        return Probe(container.format.name, *_span_s(path, container), **facts)
+
+
+def _span_s(path: Path, container: av.container.InputContainer) -> tuple[float, float | None]:
+    """When a file starts on its clock, and how long it is."""
+    start_s = (container.start_time or 0) / av.time_base
+    stated_s = container.duration / av.time_base if container.duration else None
+    if stated_s is not None and start_s <= LATE_S:
+        return start_s, stated_s
+    ends_s = _ends_s(path, None if stated_s is None else start_s + stated_s - TAIL_S) or _ends_s(path, None)
+    end_s = max(ends_s.values(), default=start_s)
+    return start_s, end_s - start_s if end_s > start_s else stated_s
+
+
+def _gaps_ms(path: Path, container: av.container.InputContainer) -> dict[str, float]:
+    """By how much later the sound starts than the picture, and by how much longer it is; nothing where nobody knows."""
+    streams = media_streams(container)
+    starts_s = {one.index: _at(one, one.start_time) for one in streams}
+    ends_s = {one.index: _stated_end_s(one) for one in streams}
+    if None in ends_s.values():
+        ends_s = _ends_s(path, container.duration / av.time_base - TAIL_S if container.duration else None)
+    picture, sound = (one.index for one in streams)
+    gaps = {}
+    if (begun := _difference(starts_s, sound, picture)) is not None:
+        gaps["start_gap_ms"] = begun * MS
+        if (ended := _difference(ends_s, sound, picture)) is not None:
+            gaps["span_gap_ms"] = (ended - begun) * MS
+    return gaps
+
+
+def _difference(times_s: Mapping[int, float | None], one: int, other: int) -> float | None:
+    """The time of one stream minus that of another, where both are known."""
+    first, second = times_s.get(one), times_s.get(other)
+    return None if first is None or second is None else first - second
+
+
+def _at(stream: av.stream.Stream, ticks: int | None) -> float | None:
+    return None if ticks is None or stream.time_base is None else float(ticks * stream.time_base)
+
+
+def _stated_end_s(stream: av.stream.Stream) -> float | None:
+    if stream.duration is None or stream.start_time is None:
+        return None
+    return _at(stream, stream.start_time + stream.duration)
+
+
+def _ends_s(path: Path, from_s: float | None) -> dict[int, float]:
+    """When the last packet of each stream ends, by its index, read from before `from_s` on or the whole file."""
+    ends_s: dict[int, float] = {}
+    with open_media(path) as container:
+        if from_s is not None:
+            container.seek(max(0, int(from_s * av.time_base)))
+        for packet in packets_of(container):
+            if packet.pts is not None:
+                end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                ends_s[packet.stream_index] = max(end_s, ends_s.get(packet.stream_index, end_s))
+    return ends_s
 
 
 def answer_probe(path: str) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -139,109 +236,17 @@ def answer_probe(path: str) -> tuple[dict[str, Any], dict[str, bytes]]:
     return asdict(probe(Path(path))), {}
 
 
-@dataclass(frozen=True)
-class Cut:
-    """A cut file, and where the segment truly begins inside it (presentation clock of the cut)."""
-
-    path: Path
-    begins_s: float
-
-
-def cut(source: Path, facts: Probe, segment_s: tuple[float, float], target: Path) -> Cut:
-    """Copies the segment (start, end), counted from the presentation start of `source`, without re-encoding.
-
-    The copy starts at the key frame before the start and at least AUDIO_LEAD_S of sound before it; `target`
-    gets the suffix .mp4 where its codecs allow it, else .mkv. Raises ItemError, and leaves no file then.
-    """
-    fits_mp4 = facts.video_codec in MP4_VIDEO | {None} and facts.audio_codec in MP4_AUDIO | {None}
-    target = target.with_suffix(".mp4" if fits_mp4 else ".mkv")
-    try:
-        return Cut(target, _cut(source, facts, segment_s, target))
-    except (ItemError, OSError):
-        target.unlink(missing_ok=True)
-        raise
-
-
-def answer_cut(
-    source: str, facts: dict[str, Any], segment_s: tuple[float, float], target: str
-) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """`cut`, as `tasks.isolation` calls it."""
-    made = cut(Path(source), Probe(**facts), segment_s, Path(target))
-    return {"path": str(made.path), "begins_s": made.begins_s}, {}
-
-
-def _cut(source: Path, facts: Probe, segment_s: tuple[float, float], target: Path) -> float:
-    """Writes `target`; returns where the segment begins in it."""
-    start_s, end_s = segment_s
-    begins_s = facts.start_s + start_s
-    for lead_s in (AUDIO_LEAD_S + MARGIN_S, 5.0, start_s):
-        from_s = max(0.0, start_s - lead_s)
-        _copy_streams(source, from_s, end_s + MARGIN_S - from_s, target)
-        shift_s = _shift(source, target, facts.start_s + from_s)
-        if from_s == 0.0 or _first_time(target) + shift_s <= begins_s - AUDIO_LEAD_S:
-            break
-    return begins_s - shift_s
-
-
-def _copy_streams(source: Path, from_s: float, length_s: float, target: Path) -> None:
-    seek = {"ss": from_s} if from_s else {}  # a seek to 0 would lose Vorbis's first packet
-    stream = ffmpeg.input(f"file:{source}", **seek, t=length_s, fflags="+genpts", protocol_whitelist="file")
-    options = {"c": "copy", "map_metadata": -1, "map_chapters": -1, "fflags": "+bitexact"}
-    output = ffmpeg.output(stream["V:0?"], stream["a:0?"], f"file:{target}", **options)
-    run_ffmpeg(output)
-
-
-def _shift(source: Path, target: Path, sought_s: float) -> float:
-    """Source time minus cut time, from packets of both streams that both files hold.
-
-    Measured, not assumed: muxers move time stamps by edit lists, B frames and encoder delay. Still pictures
-    and silence repeat packets, so the shift on which most packets agree wins, and among equals the one whose
-    cut begins last at or before the time that was sought.
-    """
-    cut_packets = list(islice(_packets(target, 0.0), COMPARED_PACKETS))
-    times: dict[bytes, list[float]] = {}
-    for tail, time_s in cut_packets:
-        times.setdefault(tail, []).append(time_s)
-    read = takewhile(lambda packet: packet[1] <= sought_s + SEEK_FROM_S, _packets(source, sought_s))
-    shifts = np.sort([time_s - cut_s for tail, time_s in read for cut_s in times.get(tail, ())])
-    if not len(shifts):
-        raise ItemError(Outcome.QUARANTINED, "decodable", "its cut holds none of its packets")
-    agreeing = np.searchsorted(shifts, shifts + ROUNDING_S, "right") - np.arange(len(shifts))
-    first_s = min(time_s for _, time_s in cut_packets)
-
-    def preference(at: int) -> tuple[bool, float]:
-        begins_s = first_s + shifts[at]
-        return begins_s > sought_s + JITTER_S, abs(begins_s - sought_s)
-
-    best = min(np.flatnonzero(agreeing == agreeing.max()).tolist(), key=preference)
-    return float(np.median(shifts[best : best + agreeing[best]]))
-
-
-def _packets(path: Path, time_s: float) -> Iterator[tuple[bytes, float]]:
-    """(tail, presentation time) of both streams' packets, from a key frame before `time_s`."""
-    with open_media(path) as container:
-        if time_s > SEEK_FROM_S:
-            container.seek(int((time_s - SEEK_FROM_S) * av.time_base))
+def packets_of(container: av.container.InputContainer) -> Iterator[av.Packet]:
+    """The packets of both streams in the file's order; where nothing more can be read, the file has ended."""
+    with suppress(av.error.InvalidDataError):
         for packet in container.demux(media_streams(container)):
-            if packet.pts is not None and packet.size:
-                yield bytes(packet)[-TAIL_BYTES:], float(packet.pts * packet.time_base)
+            if packet.size:
+                yield packet
 
 
 def media_streams(container: av.container.InputContainer) -> list[av.stream.Stream]:
     """The two streams that count, or the one there is."""
     return [stream for stream in (video_stream(container), audio_stream(container)) if stream is not None]
-
-
-def _first_time(path: Path) -> float:
-    """When the later of the two streams starts."""
-    with open_media(path) as container:
-        streams, starts = media_streams(container), {}
-        for packet in container.demux(streams):
-            if packet.pts is not None:
-                starts.setdefault(packet.stream_index, float(packet.pts * packet.time_base))
-            if len(starts) == len(streams):
-                break
-        return max(starts.values(), default=0.0)
 
 
 @cache
@@ -256,37 +261,3 @@ def ffmpeg_path() -> str:
                 "no ffmpeg: `pip install imageio-ffmpeg` or `apt-get install ffmpeg`"
             ) from None
         return found
-
-
-def run_ffmpeg(output: Any) -> None:
-    """Runs an ffmpeg-python output in a process without credentials, within limits of time and memory.
-
-    Raises ItemError (quarantined, `decodable`) with the end of what it said, OSError where the disk is full.
-    """
-    quiet = output.global_args("-nostdin", "-loglevel", "error", "-threads", "1").overwrite_output()
-    environment = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
-    command = quiet.compile(cmd=ffmpeg_path())
-    with subprocess.Popen(  # noqa: S603  (a list of arguments, files named as file:...)
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        preexec_fn=end_with_parent,  # one call of the kernel: safe beside other threads
-    ) as process:
-        _, most = resource.getrlimit(resource.RLIMIT_AS)  # a media process has one already, and hands it on
-        if most == resource.RLIM_INFINITY:
-            limit("AS", MEMORY_BYTES, process.pid)
-        limit("CPU", FFMPEG_TIMEOUT_S, process.pid)  # where nobody is left who would end it
-        try:
-            _, said = process.communicate(timeout=FFMPEG_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise ItemError(
-                Outcome.QUARANTINED, "decodable", f"ffmpeg took over {FFMPEG_TIMEOUT_S} s"
-            ) from None
-    if process.returncode != 0:
-        message = said.decode(errors="replace").strip()[-500:]
-        if os.strerror(errno.ENOSPC) in message:
-            raise OSError(errno.ENOSPC, message)
-        raise ItemError(Outcome.QUARANTINED, "decodable", f"ffmpeg failed: {message}")

@@ -23,8 +23,11 @@ from schemas.manifest import (
     read_part,
     write_part,
 )
+from schemas.outcome import BUG
 from schemas.storage import lost_files, path_under
 
+FEW_BUGS = 3
+BUG_SHARE = 0.02
 State = Literal["done", "stale", "failed", "missing"]
 Only = Literal["failed", "stale", "all"]
 Headers = Callable[
@@ -178,6 +181,15 @@ def carried(stage: Stage, row: Row) -> Row:
     """An input row that already failed, as this stage's row: the first verdict stays."""
     kept = {name: row[name] for name in ("key", "outcome", "reason", "detail")}
     return {**kept, "digest": "", "fingerprint": stage.row_fingerprint(row)}
+
+
+def check_bugs(stage: Stage, part: int, rows: Sequence[Row]) -> None:
+    """Raises RuntimeError where our own code failed at more than a small share of a part: then it is not the items."""
+    bugs = [row["detail"] for row in rows if row.get("reason") == BUG]
+    if len(bugs) > max(FEW_BUGS, BUG_SHARE * len(rows)):
+        raise RuntimeError(
+            f"{stage.name}: mcgurk itself failed at {len(bugs)} of {len(rows)} items of part {part}: {bugs[0]}"
+        )
 
 
 def commit_part(

@@ -15,7 +15,8 @@ import soxr
 from schemas.feature import NUM_KEYS, NUM_PICTURES, PICTURE_PRINT, Profile, num_words, sound_print
 from schemas.manifest import Row
 from schemas.signal import INT16_SCALE, SAMPLE_RATE_HZ
-from tasks.decode import Decoded, Picture
+from tasks.colour import Picture
+from tasks.decode import Decoded
 
 WINDOW, HOP = 1024, SAMPLE_RATE_HZ // 50  # 64 ms every 20 ms
 LOW_HZ, HIGH_HZ, NUM_BANDS = 200.0, 4000.0, 17  # what telephone and 32 kbit/s AAC leave; 16 differences

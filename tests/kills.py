@@ -138,7 +138,7 @@ def _reads_under(process: psutil.Process, folder: Path) -> bool:
     """Whether it is a media process that has a clip open."""
     with suppress(psutil.NoSuchProcess, OSError):
         links = (link.readlink() for link in Path(f"/proc/{process.pid}/fd").iterdir())
-        is_reading = any(link.suffix == ".mp4" and link.is_relative_to(folder) for link in links)
+        is_reading = any(link.suffix == ".mkv" and link.is_relative_to(folder) for link in links)
         return is_reading and "tasks.isolation" in process.cmdline()
     return False
 

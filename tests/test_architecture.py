@@ -39,9 +39,10 @@ ONLY_IN = {
         "training/tracking/registry.py",
     },
     "yt_dlp": {"tasks/ytdlp.py"},
-    "ffmpeg": {"tasks/media.py", "tasks/decode.py"},
     "av": {
         "tasks/media.py",
+        "tasks/cut.py",
+        "tasks/passage.py",
         "tasks/decode.py",
         "tasks/colour.py",
         "tasks/pictures.py",

@@ -18,7 +18,7 @@ OWNER = "root.json"  # in a state folder outside of its root: whose it is
 CHOICE = ("labels", "per_class", "sample")  # one choice: who names a part of it names all of it
 KEPT = ("preset", "source", "window", "val_share", "eval_share", "growth", *CHOICE)
 ALL_LABELS = ("all",)  # names a choice of everything
-ON_DISK = ("folder", "tars")
+ON_DISK = ("folder", "tars", "parquet")
 CUT = "folder:"  # the source whose videos can be cut in windows
 
 

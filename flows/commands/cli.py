@@ -61,7 +61,7 @@ OPTIONS: dict[str, dict] = {
     "--source": {
         "metavar": "S",
         "help": "youtube, http://host/{video_id}.mp4 (a secret in it as {env:NAME} or {block:NAME}), folder:PATH, "
-        "tars:PATH or studio",
+        "tars:PATH, parquet:PATH or studio",
     },
     "--labels": {
         "nargs": "+",

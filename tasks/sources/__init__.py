@@ -22,7 +22,7 @@ Fetch = Callable[..., Path]  # (video_id, folder), and spans where the source ha
 
 
 def open_source(spec: str, state: Path, access: Access | None = None) -> AbstractContextManager[Fetch]:
-    """The source that `spec` names: `youtube`, `studio`, `folder:PATH`, `tars:PATH`, a URL with `{video_id}` in it."""
+    """The source that `spec` names: `youtube`, `studio`, `folder:PATH` and the like, a URL with `{video_id}` in it."""
     return module_of(spec).open_source(spec, state, access or Access())
 
 

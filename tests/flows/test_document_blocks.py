@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from real_servers import hosting, object_store
 
@@ -81,6 +83,9 @@ def folder(tmp_path_factory) -> Path:
     (videos / "media").rmdir()
     _write_lists(folder)
     (folder / "copies").mkdir()
+    (folder / "hub-files").mkdir()
+    rows = [{"__key__": video_id, "mp4": (videos / f"{video_id}.mp4").read_bytes()} for video_id in OTHERS]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "hub-files" / "0.parquet")
     with tarfile.open(folder / "copies" / "vggsound-0.tar", "w") as tar:
         for video_id in ids:
             tar.add(videos / f"{video_id}.mp4", f"{video_id}.mp4")
@@ -144,7 +149,7 @@ def typed(page: str, stand_ins: Mapping[str, str]) -> str:
     text = "\n".join([PAGES[page], *commands(page)]).replace("mcgurk train ", A_SHORT_ONE)
     for named, here in stand_ins.items():
         text = text.replace(named, here)
-    lines = ["set -e", "trap 'code=$?; kill $(jobs -p) 2>/dev/null; wait; exit $code' EXIT"]
+    lines = ["set -e", "trap 'code=$?; kill $(jobs -p) 2>/dev/null || true; wait; exit $code' EXIT"]
     for number, line in enumerate(text.splitlines()):
         said = next((said for begins, said in STAYING.items() if line.startswith(begins)), None)
         lines.append(line if said is None else STAYS.format(line=line, said=said, log=f"log{number}"))

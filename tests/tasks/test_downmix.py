@@ -1,12 +1,11 @@
 """What is loud in a file is heard in its one or two channels, wherever it stands."""
 
-import av
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.downmix import as_floats, mixed, products_of, weights
+from tasks.downmix import as_floats, mixed, names_of, products_of, weights
 
 LAYOUTS = [
     "mono",
@@ -22,12 +21,12 @@ LAYOUTS = [
     "6 channels",
     "downmix",
 ]
-NAMES = {name: [channel.name for channel in av.AudioLayout(name).channels] for name in LAYOUTS}
+NAMES = {name: names_of(name) for name in LAYOUTS}
 
 
 def heard(names, samples, num_outputs=1):
     samples = np.asarray(samples, np.float32)
-    return mixed(samples, weights(names, products_of(samples) / samples.shape[1], num_outputs))
+    return mixed(samples, weights(names, products_of(samples), num_outputs))
 
 
 def noise(num_channels, levels, seed=0):

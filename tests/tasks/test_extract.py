@@ -182,7 +182,7 @@ def test_an_undecodable_clip_is_a_row_and_its_part_goes_on(root):
 def test_a_clip_that_is_not_there_stops_the_stage_and_is_no_verdict(root):
     (root / clip_rows(root)["second"]["path"]).unlink()
 
-    with pytest.raises(FileNotFoundError, match="second_0_2000.mp4 .*--from download"):
+    with pytest.raises(FileNotFoundError, match="second_0_2000.mkv .*--from download"):
         extract_all(root)
 
     assert plan_stage(extract.stage(root, PROFILE)).counts()["missing"] == 1

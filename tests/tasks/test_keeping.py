@@ -171,7 +171,7 @@ def test_on_a_store_no_more_goes_than_on_a_disk(host, tmp_path):
 
     freed = keeping.release(download.stage(store, root.downloads), extract.stage(store, root.profile))
 
-    left = [path.stem for path in (store / MEDIA).rglob("*.mp4")]
+    left = [path.stem for path in (store / MEDIA).rglob("*.mkv")]
     assert left == ["video1_0_2000"]
     assert freed == keeping.release(root.stage("download"), root.stage("extract"))
 
@@ -186,7 +186,7 @@ def quarantine(stage, video_id):
 
 
 def test_a_kill_between_manifest_and_files_leaves_files_that_go_the_next_time(root):
-    left = root.path / MEDIA / "000000" / "video0_0_2000.mp4"
+    left = root.path / MEDIA / "000000" / "video0_0_2000.mkv"
     left.parent.mkdir(parents=True, exist_ok=True)
     left.write_bytes(b"what the kill left")
 
@@ -338,7 +338,7 @@ def test_media_that_come_back_byte_for_byte_are_extracted_before_they_go(root, h
 def test_a_version_of_the_download_alone_asks_for_nothing(root, host, monkeypatch):
     before = clip_rows(root.path)
     host.log.clear()
-    monkeypatch.setattr(download, "VERSION", 2)
+    monkeypatch.setattr(download, "VERSION", download.VERSION + 1)
 
     done = root.build()
 

@@ -50,7 +50,7 @@ def test_the_next_download_removes_what_a_killed_one_left_in_the_state_folder(ro
     path = root.state / name
     killed_while_writing(path)
     assert [one for one in path.parent.iterdir() if one.name.startswith(".")]
-    next((root.path / "clips" / "media").rglob("*.mp4")).unlink()
+    next((root.path / "clips" / "media").rglob("*.mkv")).unlink()
 
     assert root.run("download") == [0]
 

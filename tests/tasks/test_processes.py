@@ -6,10 +6,11 @@ import subprocess
 import pytest
 import timecode
 import yt_dlp
+from ffmpeg_runs import run_ffmpeg
 from small_roots import RECIPE
 from yt_dlp.postprocessor.ffmpeg import FFmpegMergerPP
 
-from tasks.media import ffmpeg, probe, run_ffmpeg
+from tasks.media import probe
 from tasks.processes import write_confined
 from tasks.sources.youtube import merger
 
@@ -42,7 +43,7 @@ def test_yt_dlp_merges_with_the_confined_ffmpeg(tmp_path, name):
     whole, parts = timecode.write(tmp_path / "clip.mp4", RECIPE), {}
     for stream in "va":
         parts[stream] = str(tmp_path / f"{stream}.mp4")
-        run_ffmpeg(ffmpeg.output(ffmpeg.input(f"file:{whole}")[stream], f"file:{parts[stream]}", c="copy"))
+        run_ffmpeg("-i", whole, "-map", f"0:{stream}", "-c", "copy", parts[stream])
     formats = [
         {"vcodec": "h264", "acodec": "none", "protocol": "https", "filepath": parts["v"]},
         {"vcodec": "none", "acodec": "aac", "protocol": "https", "filepath": parts["a"]},

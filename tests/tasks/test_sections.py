@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import timecode
+from ffmpeg_runs import run_ffmpeg
 from real_servers import answering
 from timecode import Recipe, read_number, read_time
 
@@ -16,8 +17,8 @@ from schemas.feature import Profile
 from schemas.outcome import Transient
 from tasks import media
 from tasks.access import Access, Limits
+from tasks.cut import cut
 from tasks.decode import decode
-from tasks.media import ffmpeg
 from tasks.sections import MARGIN_S, smallest_playlist, trimmed
 from tasks.ytdlp import Downloader
 
@@ -66,15 +67,17 @@ def source(tmp_path_factory):
 @pytest.fixture(scope="module", params=KINDS)
 def host(request, source, tmp_path_factory):
     folder = tmp_path_factory.mktemp("hls")
-    options = {"c": "copy", "f": "hls", "hls_time": FRAGMENT_S, "hls_playlist_type": "vod"}
-    media.run_ffmpeg(
-        ffmpeg.output(
-            ffmpeg.input(f"file:{source}"),
-            f"{folder}/index.m3u8",
-            **options,
-            hls_segment_type=request.param,
-        )
+    hls = (
+        "-f",
+        "hls",
+        "-hls_time",
+        FRAGMENT_S,
+        "-hls_playlist_type",
+        "vod",
+        "-hls_segment_type",
+        request.param,
     )
+    run_ffmpeg("-i", source, "-c", "copy", *hls, folder / "index.m3u8")
     made = Host(folder, request.param)
     with answering(made.handler()) as made.address:
         yield made
@@ -92,7 +95,7 @@ def fetched(host, folder, spans, long_s=60.0):
 
 
 def decoded_cut(file, span, folder):
-    made = media.cut(file, media.probe(file), span, folder / "cut")
+    made = cut(file, media.probe(file), span, folder / "cut")
     return decode(made.path, made.begins_s, span[1] - span[0], PROFILE)
 
 
@@ -124,15 +127,15 @@ def test_a_cut_of_a_file_with_holes_is_that_of_the_whole(host, span, tmp_path):
     for name in ("cut", "uncut"):
         (tmp_path / name).mkdir()
 
-    cut, expected = decoded_cut(some, span, tmp_path / "cut"), decoded_cut(whole, span, tmp_path / "uncut")
+    holed, expected = decoded_cut(some, span, tmp_path / "cut"), decoded_cut(whole, span, tmp_path / "uncut")
 
-    for one, other in zip(cut.pictures, expected.pictures, strict=True):
+    for one, other in zip(holed.pictures, expected.pictures, strict=True):
         np.testing.assert_array_equal(one.luma, other.luma)
-    np.testing.assert_allclose(cut.wave, expected.wave, atol=1e-4)
-    shown_s = [read_number(picture.luma) / FRAME_RATE for picture in cut.pictures]
+    np.testing.assert_allclose(holed.wave, expected.wave, atol=1e-4)
+    shown_s = [read_number(picture.luma) / FRAME_RATE for picture in holed.pictures]
     assert shown_s == pytest.approx(span[0] + np.arange(5) + 0.5, abs=0.11)
     for second in range(5):
-        piece = cut.wave[second * RATE : (second + 1) * RATE, 0]
+        piece = holed.wave[second * RATE : (second + 1) * RATE, 0]
         assert read_time(piece, RATE) == pytest.approx(span[0] + second + 0.5, abs=0.03)
 
 

@@ -21,12 +21,14 @@ def opened(spec, state):
 
 
 def test_the_sources_are_the_files_of_the_folder():
-    assert sources.names() == ["folder", "http", "studio", "tars", "youtube"]
+    assert sources.names() == ["folder", "http", "parquet", "studio", "tars", "youtube"]
 
 
 @pytest.mark.parametrize("spec", ["vimeo", "", "ftp://host/{video_id}", "scenes", "../youtube", "Folder:/x"])
 def test_an_unknown_source_is_told_with_the_choices(tmp_path, spec):
-    with pytest.raises(ValueError, match="unknown source .*: use one of folder, http, studio, tars, youtube"):
+    with pytest.raises(
+        ValueError, match="unknown source .*: use one of folder, http, parquet, studio, tars, youtube"
+    ):
         opened(spec, tmp_path)
 
 

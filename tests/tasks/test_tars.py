@@ -12,7 +12,8 @@ from timecode import Recipe
 from schemas.outcome import ItemError
 from tasks.access import Access, Limits
 from tasks.index import IndexConfig, index
-from tasks.sources import open_source, tars
+from tasks.packed import FOLDER
+from tasks.sources import open_source
 
 YOUTUBE = "-bcdefghij_"
 
@@ -55,6 +56,7 @@ def fetched(tmp_path, video_id, spec=None, access=None):
         (f"Y{YOUTUBE}_30.000_40.000.wav", f"{YOUTUBE}_30000_40000.wav"),
         (f"{YOUTUBE}_0.5_2.25.mp3", f"{YOUTUBE}_500_2250.mp3"),
         (f"{YOUTUBE}_000030.mp4", f"{YOUTUBE}_30000_40000.mp4"),
+        (f"scratch/x/{YOUTUBE}_30.mp4", f"{YOUTUBE}_30000_40000.mp4"),
     ],
 )
 def test_a_members_name_says_what_it_holds(tmp_path, name, file):
@@ -70,7 +72,6 @@ def test_names_of_other_videos_and_things_are_not_taken(tmp_path):
         "._a.mp4",
         "a_x_0_10.mp4",
         "ab.mp4",
-        "a_1.mp4",
         "Ya.mp4",
         "a.000.jpg",
         "/a",
@@ -134,7 +135,7 @@ def test_where_nothing_is_it_is_told(tmp_path, spec, told):
 def test_headers_are_read_once_and_again_where_a_tar_is_another(tmp_path):
     path = write_tar(tmp_path / "tars" / "0.tar", [("a.mp4", b"a")])
     fetched(tmp_path, "a")
-    (kept,) = (tmp_path / "state" / tars.FOLDER).iterdir()
+    (kept,) = (tmp_path / "state" / FOLDER).iterdir()
     written_ns = kept.stat().st_mtime_ns
 
     assert fetched(tmp_path, "a") == {"a.mp4": b"a"} and kept.stat().st_mtime_ns == written_ns

@@ -1,0 +1,198 @@
+"""Films as strangers have them, generated: short and small, with their clock in the picture and in the sound.
+
+Each picture's bars say its own time in ms, in binary; the sound is noise from a fixed seed, so that the place of any
+piece of it is found by correlation to a fraction of a millisecond.
+"""
+
+import subprocess
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from ffmpeg_runs import run_ffmpeg
+from hypothesis import strategies as st
+
+from tasks.media import ffmpeg_path
+
+WIDTH, HEIGHT, BITS = 128, 96, 13
+SECONDS = 7.0
+NOISE_HZ = 48_000
+
+# What each container is met with: picture codecs, sound codecs.
+CONTAINERS = {
+    "mp4": ("libx264 libx265 mpeg4 libsvtav1 libvpx-vp9", "aac libmp3lame ac3 alac libopus flac"),
+    "mov": ("libx264 mjpeg prores_ks mpeg4", "aac pcm_s16le alac pcm_s24le adpcm_ima_qt"),
+    "mkv": (
+        "libx264 libx265 libvpx libvpx-vp9 mpeg2video mpeg4 libtheora mjpeg ffv1",
+        "aac libmp3lame mp2 libopus libvorbis flac ac3 pcm_s16le pcm_f32le",
+    ),
+    "webm": ("libvpx libvpx-vp9 libsvtav1", "libopus libvorbis"),
+    "ts": ("libx264 libx265 mpeg2video", "aac libmp3lame mp2 ac3"),
+    "avi": ("mpeg4 mjpeg libxvid rawvideo", "libmp3lame pcm_s16le ac3 adpcm_ms"),
+    "flv": ("libx264 flv", "aac libmp3lame"),
+    "mpg": ("mpeg1video mpeg2video", "mp2"),
+    "3gp": ("h263 mpeg4 libx264", "aac"),
+    "wmv": ("wmv2 msmpeg4", "wmav2"),
+    "ogv": ("libtheora", "libvorbis flac libopus"),
+}
+RATES = ("10", "15", "24000/1001", "24", "24.3", "25", "30000/1001", "30", "50", "60")
+MPEG_RATES = ("24000/1001", "24", "25", "30000/1001", "30", "50", "60")
+SAMPLE_RATES = (48_000, 44_100, 32_000, 22_050, 16_000)
+ONLY_RATES = {"libopus": (48_000,), "ac3": (48_000, 44_100, 32_000), "mp2": (48_000, 44_100, 32_000)}
+FLV_RATES = (44_100, 22_050)
+QUALITY = {
+    "libx264": "-preset veryfast -crf 16",
+    "libx265": "-preset ultrafast -crf 16 -x265-params log-level=none",
+    "libvpx": "-b:v 1500k -deadline realtime -cpu-used 8 -auto-alt-ref 1 -lag-in-frames 12",
+    "libvpx-vp9": "-b:v 1500k -deadline realtime -cpu-used 8",
+    "libsvtav1": "-preset 12 -crf 20 -svtav1-params log-level=0",
+    "libtheora": "-q:v 8",
+    "ffv1": "",
+    "rawvideo": "",
+    "prores_ks": "-profile:v 0",
+}
+HAS_B_PICTURES = {"libx264", "libx265", "mpeg1video", "mpeg2video", "mpeg4", "libxvid"}
+LATE_CLOCKS = {"mkv", "ts", "mp4"}
+EDITED = {"mp4", "mov"}
+
+
+@dataclass(frozen=True)
+class Film:
+    """One generated file."""
+
+    container: str
+    video: str
+    audio: str
+    frame_rate: str
+    sample_rate: int
+    key_every: int
+    b_pictures: int
+    varies: bool  # every third picture only, from the middle on
+    clock_s: float  # by which the file's clock is late
+    late_sound_s: float
+    late_picture_s: float
+    hidden_s: float  # of the beginning, by an edit list
+    is_streamed: bool  # without an index, or in fragments
+
+    def write(self, folder: Path) -> Path:
+        """The file, under `folder`. Raises CalledProcessError where ffmpeg can't make it."""
+        path = folder / f"film.{self.container}"
+        target = folder / f"whole.{self.container}" if self.hidden_s else path
+        _write(self, folder, target)
+        if self.hidden_s:
+            run_ffmpeg("-ss", self.hidden_s, "-i", target, "-c", "copy", path)
+            target.unlink()
+        return path
+
+
+@st.composite
+def films(draw: st.DrawFn) -> Film:
+    """Any of them."""
+    container = draw(st.sampled_from(sorted(CONTAINERS)))
+    videos, audios = (names.split() for names in CONTAINERS[container])
+    video, audio = draw(st.sampled_from(videos)), draw(st.sampled_from(audios))
+    rates = MPEG_RATES if video.startswith(("mpeg1", "mpeg2")) else RATES
+    sounds = FLV_RATES if container == "flv" else ONLY_RATES.get(audio, SAMPLE_RATES)
+    can_vary = container in {"mp4", "mkv", "webm", "mov", "flv"} and video not in {"mpeg1video", "mpeg2video"}
+    is_late = (
+        draw(st.sampled_from(("", "", "sound", "picture")))
+        if container in {"mp4", "mov", "mkv", "ts"}
+        else ""
+    )
+    late_s = draw(st.sampled_from((0.037, 0.3, 0.7)))
+    return Film(
+        container,
+        video,
+        audio,
+        draw(st.sampled_from(rates)),
+        draw(st.sampled_from(sounds)),
+        key_every=draw(st.sampled_from((1, 12, 50, 250))),
+        b_pictures=draw(st.integers(0, 3)) if video in HAS_B_PICTURES else 0,
+        varies=can_vary and draw(st.sampled_from((False, False, True))),
+        clock_s=draw(
+            st.sampled_from((0.0, 0.0, 1.234, 120.0, 95_440.0)) if container in LATE_CLOCKS else st.just(0.0)
+        ),
+        late_sound_s=late_s if is_late == "sound" else 0.0,
+        late_picture_s=late_s if is_late == "picture" else 0.0,
+        hidden_s=draw(st.sampled_from((0.0, 0.0, 0.731, 1.517))) if container in EDITED else 0.0,
+        is_streamed=draw(st.sampled_from((False, False, True))),
+    )
+
+
+def _write(film: Film, folder: Path, target: Path) -> None:
+    sound = folder / "sound.wav"
+    soundfile.write(sound, _noise(), NOISE_HZ, subtype="PCM_16")
+    picture, audio = _inputs(film, sound)
+    encoded = (
+        f"-c:v {film.video} {QUALITY.get(film.video, '-q:v 3')} -g {film.key_every} -bf {film.b_pictures}"
+    )
+    if film.video not in HAS_B_PICTURES:
+        encoded = encoded.rpartition(" -bf")[0]
+    pixels = (
+        "yuv422p10le" if film.video == "prores_ks" else "yuvj420p" if film.video == "mjpeg" else "yuv420p"
+    )
+    chosen = "select='lt(t,3)+not(mod(n,3))'," if film.varies else ""
+    passing = "-fps_mode passthrough" if film.varies else ""
+    arguments = [
+        *picture, *audio, "-map", "0:v", "-map", "1:a", "-vf", f"{chosen}format={pixels}", *passing.split(),
+        *encoded.split(), "-strict", "-2", "-c:a", film.audio, "-ar", film.sample_rate, "-ac", 1,
+    ]  # fmt: skip
+    if film.clock_s:
+        arguments += ["-output_ts_offset", film.clock_s]
+    if film.is_streamed:
+        flags = {"mp4": "+frag_keyframe+empty_moov", "mov": "+frag_keyframe+empty_moov"}.get(film.container)
+        arguments += ["-movflags", flags] if flags else ["-live", "1"] if film.container == "webm" else []
+    _piped([*arguments, target], _pictures(film.frame_rate))
+
+
+def _inputs(film: Film, sound: Path) -> tuple[list, list]:
+    """Options of both inputs: what is late begins later in the master, too."""
+    picture = ["-f", "rawvideo", "-pix_fmt", "gray", "-s", f"{WIDTH}x{HEIGHT}", "-r", film.frame_rate]
+    if film.late_picture_s:
+        picture = ["-itsoffset", film.late_picture_s, *picture]
+    audio = ["-itsoffset", film.late_sound_s] if film.late_sound_s else []
+    return [*picture, "-i", "-"], [*audio, "-i", sound]
+
+
+def _piped(arguments: list, content: bytes) -> None:
+    command = [ffmpeg_path(), "-nostdin", "-loglevel", "error", "-y", "-threads", "1", *map(str, arguments)]
+    subprocess.run(command, input=content, check=True, capture_output=True)
+
+
+@cache
+def _pictures(frame_rate: str) -> bytes:
+    rate = Fraction(frame_rate)
+    times_ms = [round(1000 * n / rate) for n in range(int(SECONDS * rate))]
+    rows = [
+        np.repeat([40 + 180 * ((ms >> bit) & 1) for bit in reversed(range(BITS))], WIDTH // BITS)
+        for ms in times_ms
+    ]
+    wide = np.pad(np.array(rows, np.uint8), ((0, 0), (0, WIDTH - WIDTH // BITS * BITS)))
+    return np.repeat(wide[:, None, :], HEIGHT, axis=1).tobytes()
+
+
+@cache
+def _noise() -> np.ndarray:
+    """Float64 of SECONDS between 200 and 3,200 Hz: what every rate above 8 kHz holds."""
+    rng, count = np.random.default_rng(7), int(SECONDS * NOISE_HZ)
+    spectrum = np.fft.rfft(rng.standard_normal(count))
+    hertz = np.fft.rfftfreq(count, 1 / NOISE_HZ)
+    spectrum[(hertz < 200) | (hertz > 3200)] = 0
+    wave = np.fft.irfft(spectrum, count)
+    return (0.2 * wave / wave.std()).clip(-0.99, 0.99)
+
+
+def shown_ms(luma: np.ndarray) -> int:
+    """The time that a picture's luma says, at any size."""
+    width = luma.shape[1] * (WIDTH // BITS * BITS) / WIDTH
+    levels = [
+        luma[
+            luma.shape[0] // 4 : -luma.shape[0] // 4,
+            round((n + 0.3) * width / BITS) : round((n + 0.7) * width / BITS) + 1,
+        ].mean()
+        for n in range(BITS)
+    ]
+    return sum(1 << bit for bit, level in zip(reversed(range(BITS)), levels, strict=True) if level > 130)

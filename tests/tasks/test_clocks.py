@@ -1,0 +1,167 @@
+"""The law: features of a cut are those of the uncut file, and both are where the file's own clock says."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soxr
+from generated_films import Film, films, shown_ms
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from scipy.signal import fftconvolve
+
+from schemas.feature import Profile
+from tasks import media
+from tasks.cut import cut
+from tasks.decode import Decoded, decode
+from tasks.pictures import TIE_S
+
+RATE = 16_000
+PROFILE = Profile("law", length_ms=2000, frame_rate_hz=4.0, frame_short_side_px=96)
+ROUNDING_S = 0.001  # a time on either side, each rounded to a millisecond
+SOUND_S = 0.001
+REACH_S = 0.05  # within which a sound is looked for
+LOUD = 0.01
+SEGMENTS = 3  # of each film
+
+
+@dataclass(frozen=True)
+class Played:
+    """A file as libav plays it from the beginning: all its pictures and its sound by their own times."""
+
+    starts_s: float
+    times_s: np.ndarray
+    shown: list[int]
+    wave: np.ndarray  # mono at RATE, from `starts_s` on
+
+    @classmethod
+    def of(cls, path: Path) -> "Played":
+        """Decodes everything."""
+        pictures: list[tuple[float, int]] = []
+        sounds: list[tuple[float, np.ndarray, int]] = []
+        with av.open(str(path), options={"fflags": "+genpts"}) as container:
+            starts_s = (container.start_time or 0) / av.time_base
+            streams = [container.streams.video[0], container.streams.audio[0]]
+            for packet in container.demux(streams):
+                for frame in packet.decode():
+                    if frame.time is None:  # of a decoder's end
+                        continue
+                    if isinstance(frame, av.VideoFrame):
+                        pictures.append((frame.time - starts_s, shown_ms(frame.to_ndarray(format="gray"))))
+                    else:
+                        sounds.append((frame.time - starts_s, _mono(frame), frame.sample_rate))
+        times_s = np.sort([at for at, _ in pictures])  # they come as they are to be shown
+        return cls(starts_s, times_s, [ms for _, ms in pictures], _placed(sounds))
+
+    def may_show(self, at_s: float) -> set[int]:
+        """What a picture at that moment may show, for all that containers and we round."""
+        edges = (at_s - ROUNDING_S, at_s + ROUNDING_S, at_s + TIE_S + ROUNDING_S)
+        places = [max(int(np.searchsorted(self.times_s, edge, "right")) - 1, 0) for edge in edges]
+        return {self.shown[place] for place in places}
+
+
+def _mono(frame: av.AudioFrame) -> np.ndarray:
+    samples = frame.to_ndarray().astype(np.float64)
+    if frame.format.is_packed:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    scale = {"u8": 128.0, "s16": 32768.0, "s32": 2147483648.0}.get(frame.format.name.rstrip("p"), 1.0)
+    return samples.mean(axis=0) / scale - (frame.format.name.startswith("u8"))
+
+
+def _placed(sounds: list[tuple[float, np.ndarray, int]]) -> np.ndarray:
+    """Each piece where its time stamp says, to the sample; run on where stamps are only rounded."""
+    rate = sounds[0][2]
+    wave = np.zeros(round((sounds[-1][0] + 1) * rate) + len(sounds[-1][1]))
+    due = round(sounds[0][0] * rate)
+    for at_s, samples, _ in sounds:
+        due = round(at_s * rate) if abs(at_s * rate - due) > 0.03 * rate else due
+        wave[max(due, 0) : due + len(samples)] = samples[max(-due, 0) :]
+        due += len(samples)
+    return soxr.resample(wave, rate, RATE)
+
+
+def lag_s(wave: np.ndarray, played: np.ndarray, start_s: float) -> float | None:
+    """By how much `wave` is late against `played` from `start_s` on; None where there is too little of both."""
+    reach, start = round(REACH_S * RATE), round(start_s * RATE)
+    around = np.pad(played, reach)[max(start, 0) : start + len(wave) + 2 * reach]
+    if len(around) < len(wave) + 2 * reach or wave.std() < LOUD or around[reach:-reach].std() < LOUD:
+        return None
+    found = fftconvolve(around, wave[::-1], "valid")
+    energy = np.sqrt(np.maximum(fftconvolve(around**2, np.ones(len(wave)), "valid"), 1e-9))
+    match = found / energy
+    best = int(np.clip(np.argmax(match), 1, len(match) - 2))
+    left, middle, right = match[best - 1 : best + 2]
+    return -(best + (left - right) / (2 * (left - 2 * middle + right)) - reach) / RATE
+
+
+def hold(path: Path, segment_s: tuple[float, float], played: Played) -> float:
+    """Asserts the law for one segment; returns by how many seconds the sound was off."""
+    facts, (start_s, length_s) = media.probe(path), segment_s
+    made = cut(path, facts, (start_s, start_s + length_s), path.parent / "cut")
+    of_cut = decode(made.path, made.begins_s, length_s, PROFILE)
+    uncut = decode(path, facts.start_s + start_s, length_s, PROFILE)
+
+    same(of_cut, uncut)
+    inside = [k for k in range(PROFILE.num_frames) if (k + 0.5) * 250 < of_cut.valid_ms]
+    for k in inside:
+        at_s = start_s + (k + 0.5) / PROFILE.frame_rate_hz
+        assert shown_ms(of_cut.pictures[k].luma) in played.may_show(at_s), (k, at_s)
+    wave = of_cut.wave[: of_cut.valid_ms * RATE // 1000, 0] / 32768
+    # Begins clear of where a late sound comes on.
+    late = max(round(of_cut.start_skew_ms), 0) * RATE // 1000 + 100 * RATE // 1000
+    off_s = lag_s(wave[late:], played.wave, start_s + late / RATE) if len(wave) > late + RATE // 2 else None
+    assert off_s is None or abs(off_s) <= SOUND_S
+    return abs(off_s or 0.0)
+
+
+def same(one: Decoded, other: Decoded) -> None:
+    """Asserts that two decodes are equal to the byte."""
+    for k, (here, there) in enumerate(zip(one.pictures, other.pictures, strict=True)):
+        for plane in ("luma", "blue", "red"):
+            assert np.array_equal(getattr(here, plane), getattr(there, plane)), k
+    assert np.array_equal(one.wave, other.wave)
+    assert one.start_skew_ms == other.start_skew_ms
+    assert abs(one.valid_ms - other.valid_ms) <= 1
+
+
+STARTS = st.one_of(
+    *[st.floats(0.0, 5.5)] * 4, st.integers(0, 5)
+)  # one in five on a second, and so often on a frame
+
+
+def obey(film: Film, starts_s: list[float], length_s: float) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = film.write(Path(folder))
+        played = Played.of(path)
+        for start_s in starts_s:
+            hold(path, (round(start_s, 3), length_s), played)
+
+
+CHECKED = {
+    "deadline": None,
+    "derandomize": True,
+    "database": None,
+    "phases": (Phase.explicit, Phase.generate),  # a smaller film says no more than the first
+    "suppress_health_check": list(HealthCheck),
+}
+ANY = {
+    "film": films(),
+    "starts_s": st.lists(STARTS, min_size=SEGMENTS, max_size=SEGMENTS),
+    "length_s": st.sampled_from((1.0, 1.3, 2.0)),
+}
+
+
+@given(**ANY)
+@settings(max_examples=9, **CHECKED)
+def test_a_cut_is_its_source_on_its_own_clock(film, starts_s, length_s):
+    obey(film, starts_s, length_s)
+
+
+@pytest.mark.slow
+@given(**ANY)
+@settings(max_examples=170, **CHECKED)
+def test_hundreds_of_cuts_are_their_sources_on_their_own_clocks(film, starts_s, length_s):
+    obey(film, starts_s, length_s)
