@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from schemas.feature import NUM_KEYS, NUM_PICTURES, Profile, sound_print
-from tasks.near import MAX_PICTURE_BITS, Prints, search
+from tasks.versions.duplicate_search import MAX_PICTURE_BITS, Prints, search
 
 NUM_CLIPS = 2_084_320  # AudioSet's three lists together
 NUM_PLANTED = 20_000  # of each kind

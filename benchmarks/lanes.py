@@ -21,9 +21,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-from tasks.access import Access
-from tasks.lanes import HOUR_S, Lane, LaneConfig
 from tasks.sources import Fetch, open_source
+from tasks.transport.lanes import HOUR_S, Lane, LaneConfig
+from tasks.transport.policy import Access
 
 REQUESTS_PER_HOUR = 36_000.0  # ten a second
 REQUIRED_SHARE = 0.02

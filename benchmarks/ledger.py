@@ -27,7 +27,7 @@ from schemas.clip import CLIPS
 from schemas.manifest import PartHeader, part_path, write_table
 from schemas.segment import SEGMENTS
 from schemas.shard import SHARDS
-from tasks import ledger
+from tasks.acquisition import ledger
 
 NUM_PARTS, ROWS_PER_PART = 4322, 482  # 2.08 M segments
 ATTEMPTS_PER_PART = 2314  # 10 M

@@ -20,7 +20,7 @@ from flows.builds.pipeline import STAGES, BuildOptions, Pipeline, plan_all, reso
 from schemas.manifest import PartHeader, part_path, write_table
 from schemas.segment import SEGMENTS
 from schemas.storage import path_under
-from tasks.clips import MEDIA
+from tasks.acquisition.clips import MEDIA
 
 NUM_PARTS, ROWS_PER_PART = 4322, 482  # 2.08 M segments
 REQUIRED_S = 3.0

@@ -20,14 +20,16 @@ from flows.experiments.due import GROWTH, why_due
 from flows.services.runs import UNREACHABLE, is_scheduled, is_waiting, noted, returned, take_over
 from flows.task_runs import GROUP, stage_task
 from schemas.shard import Version, latest_digest, read_version
-from tasks import download, extract, funnel, index, keeping, pack, publish, templates, validate
-from tasks.card import has_media, write_card
+from tasks import download, extract, funnel, index, pack, publish, validate
+from tasks.acquisition import retention
+from tasks.acquisition.retention import Room
 from tasks.download import Day
-from tasks.keeping import Room
 from tasks.leases import HeldError, building, lease
 from tasks.leavings import remove_leavings
 from tasks.parts import Stage
 from tasks.sources import folder, studio
+from tasks.transport import templates
+from tasks.versions.card import has_media, write_card
 
 log = logging.getLogger(__name__)
 
@@ -143,17 +145,17 @@ def _gather(pipeline: Pipeline, map_items: Map, names: Sequence[str]) -> None:
 def _room(pipeline: Pipeline) -> Room:
     """What the disk's budget leaves for media that wait for extraction."""
     budget_bytes = pipeline.config.download.unextracted_gb * GB
-    return Room(lambda: budget_bytes - keeping.unextracted_bytes(*map(pipeline.stage, GATHERING)))
+    return Room(lambda: budget_bytes - retention.unextracted_bytes(*map(pipeline.stage, GATHERING)))
 
 
 def _ask_again(pipeline: Pipeline) -> int:
     """Has clips fetched again whose media were not kept, and that would be made otherwise; returns how many."""
     clips, extract = pipeline.stage("download"), pipeline.stage("extract")
     with lease(pipeline.state, LEASES["download"]):
-        needs = keeping.needs(clips, extract, only=parts_asked(pipeline.options))
-        count = keeping.ask_again(clips, needs.lost, pipeline.now, kept=needs.kept)
+        needs = retention.needs(clips, extract, only=parts_asked(pipeline.options))
+        count = retention.ask_again(clips, needs.lost, pipeline.now, kept=needs.kept)
     if count:
-        log.info("download: %s", keeping.notice(needs.all))
+        log.info("download: %s", retention.notice(needs.all))
     return count
 
 
@@ -161,7 +163,7 @@ def _release(pipeline: Pipeline) -> None:
     """Removes the media of what was extracted, where the preset doesn't keep them."""
     if not pipeline.config.download.keep_media:
         with lease(pipeline.state, LEASES["download"], "features"):
-            freed = keeping.release(pipeline.stage("download"), pipeline.stage("extract"))
+            freed = retention.release(pipeline.stage("download"), pipeline.stage("extract"))
         if freed:
             log.info("extract: %.1f MB of media removed", freed / MB)
 

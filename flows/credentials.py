@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from tasks import templates
+from tasks.transport import templates
 
 
 def secret_of(name: str) -> str:

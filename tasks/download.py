@@ -13,12 +13,10 @@ from schemas.clip import CLIPS
 from schemas.manifest import DUE_COLUMN, LAST_DUE, REFETCH, Row, part_path, read_header, read_part
 from schemas.outcome import BUG, Outcome
 from schemas.storage import is_whole, sweep
-from tasks import lanes, ledger
-from tasks.clips import is_released
-from tasks.failures import CLASSES, Fault
-from tasks.fetching import Day, DownloadConfig, fetched, standing_row
-from tasks.ladder import LADDER_DAYS
-from tasks.partials import FOLDER, sweep_scratch
+from tasks.acquisition import ledger
+from tasks.acquisition.clips import is_released
+from tasks.acquisition.fetching import Day, DownloadConfig, fetched, standing_row
+from tasks.acquisition.retry_schedule import LADDER_DAYS
 from tasks.parts import (
     Headers,
     Inputs,
@@ -33,6 +31,9 @@ from tasks.parts import (
 )
 from tasks.progress import tracked
 from tasks.standing import sampled
+from tasks.transport import lanes
+from tasks.transport.failure_classes import CLASSES, Fault
+from tasks.transport.partials import FOLDER, sweep_scratch
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Extract: clips -> features. Each clip is decoded once for all features, in micro-batches of clips.
 
-A clip is decoded in a media process (`tasks.isolation`); what it does to that process costs this one clip. A
+A clip is decoded in a media process (`tasks.media.sandbox`); what it does to that process costs this one clip. A
 feature whose own settings did not change is not encoded again, whatever else did.
 """
 
@@ -19,15 +19,16 @@ from schemas.manifest import REFETCH, Row, digest_of, part_path, read_part
 from schemas.outcome import ItemError, Outcome
 from schemas.shard import member_suffixes
 from schemas.storage import as_local
-from tasks import features, isolation
-from tasks.clips import MEDIA
-from tasks.decode import decode
-from tasks.measure import measured
-from tasks.media import RAW_CLOCK
-from tasks.members import feature_path, fragment_path, fragment_paths, join_members, write_fragment
-from tasks.old_cuts import is_old, mended_begin_s
+from tasks import features
+from tasks.acquisition.clips import MEDIA
+from tasks.feature_files import feature_path, fragment_path, fragment_paths, join_members, write_fragment
+from tasks.media import sandbox
+from tasks.media.decode import decode
+from tasks.media.measure import measured
+from tasks.media.old_cuts import is_old, mended_begin_s
+from tasks.media.perceptual_hash import prints_of
+from tasks.media.streams import RAW_CLOCK
 from tasks.parts import Inputs, Stage, carried, check_bugs, commit_part, read_inputs, reusable_rows
-from tasks.prints import prints_of
 from tasks.progress import sign_of_life, tracked
 from tasks.standing import media_of, recipe, stands
 
@@ -50,7 +51,7 @@ class Batch:
     number: int
     clips: list[tuple[Row, list[str]]]
     profile: Profile
-    limits: isolation.Limits = isolation.LIMITS
+    limits: sandbox.Limits = sandbox.LIMITS
     tools: dict[str, str] = field(
         default_factory=lambda: _tools()
     )  # of who asks; those of the worker are to be equal
@@ -261,7 +262,7 @@ def extract_clip(batch: Batch, clip: Row, names: Sequence[str]) -> tuple[Row, di
     try:
         with as_local(path) as local:
             local.stat()
-            facts, answered = isolation.call("extract", {"path": str(local), **asked}, batch.limits)
+            facts, answered = sandbox.call("extract", {"path": str(local), **asked}, batch.limits)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is gone: build --from download fetches it again") from None
     members = _by_feature(answered, profile)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from schemas.manifest import part_numbers
 from schemas.outcome import Outcome, funnel
-from tasks.tables import Reader, read_columns
+from tasks.columns import Reader, read_columns
 
 # From the last manifest to the first: the furthest one that has a part says what became of its rows.
 MANIFESTS = (

@@ -32,9 +32,9 @@ from schemas.manifest import (
 )
 from schemas.segment import SEGMENTS, SPLITS
 from schemas.storage import readable
-from tasks.choice import Choice, chosen, hashes, label_set
-from tasks.labels import MACHINE_ID, ONTOLOGY, find_labels, find_ontology, keep_labels, machine_ids
-from tasks.lists import READ, SegmentList, read_segments
+from tasks.lists.formats import READ, SegmentList, read_segments
+from tasks.lists.labels import MACHINE_ID, ONTOLOGY, find_labels, find_ontology, keep_labels, machine_ids
+from tasks.lists.selection import Choice, chosen, hashes, label_set
 from tasks.tombstones import obeyed, read_tombstones
 
 log = logging.getLogger(__name__)

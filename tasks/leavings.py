@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from schemas.storage import sweep
+from tasks.feature_files import all_fragments
 from tasks.leases import NAMES
-from tasks.members import all_fragments
 
 # Whoever holds the lease is the only writer in these folders.
 FOLDERS = {

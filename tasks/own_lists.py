@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from schemas.manifest import write_text
-from tasks.lists import Entry, Unread, entries_of, require_some, split_of_list
-from tasks.records import open_records
+from tasks.lists.formats import Entry, Unread, entries_of, require_some, split_of_list
+from tasks.lists.records import open_records
 from tasks.sources import folder
 from tasks.windows import Record, Windows, durations, rows_text, windows_or_none
 

@@ -3,31 +3,23 @@
 The bytes depend on the samples only: members sorted, mtime 0, no owner, no wall clock.
 """
 
-import hashlib
-import io
 import logging
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from schemas.feature import Profile
 from schemas.manifest import (
-    SHARD_COLUMNS,
-    PartHeader,
     Row,
     canonical_json,
-    part_numbers,
-    write_part,
 )
 from schemas.outcome import Outcome
-from schemas.shard import JSON_SUFFIX, SHARDS, Shard, shard_name, without_forgotten
-from schemas.storage import SCRATCH, place, scratch_beside
+from schemas.shard import JSON_SUFFIX, SHARDS
 from tasks import features
-from tasks.members import feature_path, members_by_key, open_members, read_sample
-from tasks.parts import Headers, Inputs, Stage, carried, commit_part, header_of, read_inputs
+from tasks.feature_files import feature_path, members_by_key, open_members, read_sample
+from tasks.parts import Inputs, Stage, carried, commit_part, read_inputs
+from tasks.shard_files import write_shard
 
 log = logging.getLogger(__name__)
 
@@ -119,71 +111,3 @@ def describe(row: Row, config: PackConfig) -> str:
 
 def _rounded(value: object) -> object:
     return round(value, 4) if isinstance(value, float) else value  # what a platform's last digits may change
-
-
-class _Hashed(io.RawIOBase):
-    """A file that knows the sha256 of what was written to it."""
-
-    def __init__(self, file: io.BufferedIOBase) -> None:
-        self._file, self.sha256, self.size = file, hashlib.sha256(), 0
-
-    def write(self, data) -> int:
-        """Writes and counts."""
-        self.sha256.update(data)
-        self.size += len(data)
-        return self._file.write(data)
-
-
-def write_shard(
-    folder: Path, part: int, samples: Iterator[tuple[str, dict[str, bytes]]], rows: Sequence[Row]
-) -> dict[Path, int]:
-    """Writes tar and sidecar, fills `members` and sizes into `rows`; no files where no sample is ok.
-
-    Returns the size of each file in bytes.
-    """
-    by_key = {row["key"]: row for row in rows}
-    with TemporaryDirectory(prefix=SCRATCH, dir=scratch_beside(folder)) as scratch:
-        temporary = Path(scratch) / "shard.tar"
-        with (
-            temporary.open("wb") as raw,
-            _Hashed(raw) as file,
-            tarfile.open(fileobj=file, mode="w|", format=tarfile.USTAR_FORMAT) as tar,
-        ):
-            for key, members in samples:
-                by_key[key] |= _add_sample(tar, key, members)
-        sha256, size = file.sha256.hexdigest(), file.size
-        if not any(row["outcome"] == Outcome.OK for row in rows):
-            return {}
-        name = shard_name(rows[0]["split"], part, sha256)
-        target = folder / f"{name}.tar"
-        place(temporary, target)
-    for row in rows:
-        row |= {"shard": name, "shard_sha256": sha256, "shard_size_bytes": size}
-    sidecar = folder / f"{name}.parquet"
-    write_part(sidecar, without_forgotten(rows), SHARDS, PartHeader("pack", sha256, {}))
-    return {target: size, sidecar: sidecar.stat().st_size}
-
-
-def _add_sample(tar: tarfile.TarFile, key: str, members: dict[str, bytes]) -> Row:
-    """Adds the members of a sample, sorted; returns what its row says of them."""
-    placed, digest = [], hashlib.sha256()
-    for suffix in sorted(members):
-        info = tarfile.TarInfo(f"{key}.{suffix}")
-        info.size, info.mode = len(members[suffix]), 0o444
-        offset = tar.offset + tarfile.BLOCKSIZE
-        tar.addfile(info, io.BytesIO(members[suffix]))
-        placed.append({"suffix": suffix, "offset": offset, "size_bytes": info.size})
-        digest.update(members[suffix])
-    size = sum(member["size_bytes"] for member in placed)
-    return {"members": placed, "size_bytes": size, "digest": digest.hexdigest()}
-
-
-def packed(root: Path, headers_of: Headers = header_of) -> list[Shard]:
-    """The shards that the manifest `shards` names."""
-    found = []
-    for part in part_numbers(root / "shards"):
-        header = headers_of(root, "shards", part)
-        if header and header.facts["num_ok"]:
-            name, split, sha256, size = (header.facts[column] for column in SHARD_COLUMNS)
-            found.append(Shard(name, split, part, sha256, size, header.facts["num_ok"]))
-    return found

@@ -19,11 +19,11 @@ from schemas.shard import (
     read_version,
     write_version,
 )
-from tasks.card import Labels, write_card
-from tasks.duplicates import write_duplicates
 from tasks.funnel import main_loss, measure_funnel
-from tasks.pack import packed
+from tasks.shard_files import packed
 from tasks.validate import judge
+from tasks.versions.card import Labels, write_card
+from tasks.versions.duplicates import write_duplicates
 
 log = logging.getLogger(__name__)
 

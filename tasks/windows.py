@@ -18,11 +18,11 @@ from pathlib import Path
 
 from schemas.manifest import write_text
 from schemas.outcome import ItemError
-from tasks import isolation
-from tasks.lists import labels_of
+from tasks.files.suffixes import VIDEO_SUFFIXES
+from tasks.lists.formats import labels_of
+from tasks.media import sandbox
 from tasks.progress import tracked
 from tasks.sources import folder
-from tasks.suffixes import VIDEO_SUFFIXES
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def _duration_s(name: str, path: Path, written_ns: int) -> float | None:
     """None for a file that cannot be cut: it is told, and looked at again the next time."""
     del written_ns  # another file by the same name is another call
     try:
-        return isolation.call("probe", {"path": str(path)})[0]["duration_s"] or 0.0
+        return sandbox.call("probe", {"path": str(path)})[0]["duration_s"] or 0.0
     except ItemError as error:
         log.warning("left out %s: %s", name, error.detail)
     except OSError as error:

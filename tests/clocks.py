@@ -2,7 +2,7 @@
 
 import threading
 
-from tasks.lanes import Clock
+from tasks.transport.lanes import Clock
 
 MONDAY_S = 1_767_571_200.0 + 12 * 3600  # 2026-01-05, noon
 

@@ -2,7 +2,7 @@
 
 import subprocess
 
-from tasks.media import ffmpeg_path
+from tasks.media.streams import ffmpeg_path
 
 
 def run_ffmpeg(*arguments: object) -> None:

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from schemas.feature import PROFILES, Profile
-from tasks.colour import Picture
-from tasks.encode import encoded_video
+from tasks.media.colour import Picture
+from tasks.media.encode import encoded_video
 
 FILM = replace(PROFILES["video"], frame_short_side_px=64)  # smaller than stock: tests have no time
 STEREO = replace(PROFILES["multisensory"], frame_short_side_px=64)

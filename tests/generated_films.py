@@ -15,7 +15,7 @@ import soundfile
 from ffmpeg_runs import run_ffmpeg
 from hypothesis import strategies as st
 
-from tasks.media import ffmpeg_path
+from tasks.media.streams import ffmpeg_path
 
 WIDTH, HEIGHT, BITS = 128, 96, 13
 SECONDS = 7.0

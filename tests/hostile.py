@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from real_servers import answering
 
-from tasks.lanes import Clock
+from tasks.transport.lanes import Clock
 
 # What a host can do -> the class that it must get; `ok` for what a downloader has to bear.
 FAULTS = {

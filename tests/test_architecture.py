@@ -38,16 +38,9 @@ ONLY_IN = {
         "training/tracking/runs.py",
         "training/tracking/registry.py",
     },
-    "yt_dlp": {"tasks/ytdlp.py"},
+    "yt_dlp": {"tasks/transport/ytdlp.py"},
     "av": {
-        "tasks/media.py",
-        "tasks/cut.py",
-        "tasks/passage.py",
-        "tasks/decode.py",
-        "tasks/colour.py",
-        "tasks/pictures.py",
-        "tasks/sound.py",
-        "tasks/encode.py",
+        "tasks/media/",
         "training/reading/dataset.py",  # our own files, of our own making
         "tasks/sources/scenes/encode.py",
     },
@@ -58,6 +51,17 @@ ONLY_IN = {
 
 # The rooms of a package from the ground up: a room imports what stands before its level, and itself.
 LEVELS = {
+    "tasks": (
+        {"processes", "progress", "columns", "parts", "leases", "feature_files", "tombstones"},
+        {"funnel", "leavings", "shard_files", "lists", "transport", "media"},
+        {"files", "features"},
+        {"sources", "standing"},
+        {"acquisition"},
+        {"versions", "windows"},
+        {"own_lists"},
+        {"index", "download", "validate", "extract", "pack"},
+        {"publish"},
+    ),
     "training": (
         {"reading", "estimates"},
         {"interface"},

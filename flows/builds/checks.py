@@ -5,9 +5,9 @@ from urllib.parse import urlsplit
 
 from flows.builds.pipeline import Pipeline, parts_asked, plan_one, stages_asked
 from flows.credentials import secrets_of
-from tasks import keeping
-from tasks.access import Access
+from tasks.acquisition import retention
 from tasks.sources import open_source
+from tasks.transport.policy import Access
 
 BLOCK = "{block:"  # in a source
 COMPUTES = ("threads", "local")
@@ -68,8 +68,8 @@ def check_media(pipeline: Pipeline) -> None:
     if options.refetch or "extract" not in asked:
         return
     due = plan_one(pipeline, "extract").due(options.only, parts_asked(options))
-    lost = keeping.lacking(pipeline.stage("download"), pipeline.stage("extract"), only=due) if due else {}
-    if count := keeping.num_clips(lost):
+    lost = retention.lacking(pipeline.stage("download"), pipeline.stage("extract"), only=due) if due else {}
+    if count := retention.num_clips(lost):
         raise ValueError(
             f"preset {options.preset} needs the media of {count:,} clip(s) again, which were not kept; nothing was "
             "changed. With --refetch they are fetched again; the samples of those that the source has lost since "

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tasks.choice import Choice
+from tasks.lists.selection import Choice
 from tasks.parts import Only
 
 NO_LABELS = ("none",)  # names no label, not even those of folders

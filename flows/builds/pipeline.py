@@ -17,15 +17,17 @@ from flows.presets import PipelineConfig, load_preset
 from schemas.manifest import part_numbers
 from schemas.shard import duplicates_path, exclude_path, latest_digest, make_version
 from schemas.storage import is_local, open_root
-from tasks import download, extract, index, keeping, own_lists, pack, validate, windows
-from tasks.card import kept_on_card
-from tasks.labels import find_labels, find_ontology
+from tasks import download, extract, index, own_lists, pack, validate, windows
+from tasks.acquisition import retention
+from tasks.lists.labels import find_labels, find_ontology
 from tasks.own_lists import cut_own
-from tasks.pack import PackConfig, packed
+from tasks.pack import PackConfig
 from tasks.parts import Headers, PartPlan, Plan, Stage, header_of, plan_stage
+from tasks.shard_files import packed
 from tasks.sources import studio
 from tasks.standing import num_kept, with_returned
-from tasks.templates import without_secrets
+from tasks.transport.templates import without_secrets
+from tasks.versions.card import kept_on_card
 from tasks.windows import Record, Windows, cut_in_windows
 
 OF_OWN_FILES = {"val_share": 0.1, "eval_share": 0.1}  # nobody has set them apart
@@ -237,12 +239,12 @@ def plan_all(pipeline: Pipeline) -> dict[str, Plan]:
     for name in STAGES[1:-1]:
         before = plan_one(pipeline, name, before, headers_of=headers_of)
         if name == "download":
-            needs = keeping.needs(pipeline.stage(name), pipeline.stage("extract"), headers_of)
+            needs = retention.needs(pipeline.stage(name), pipeline.stage("extract"), headers_of)
             is_asked = pipeline.options.refetch
             before = (
-                keeping.with_lacking(before, needs.all)
+                retention.with_lacking(before, needs.all)
                 if is_asked
-                else replace(before, note=keeping.told(needs))
+                else replace(before, note=retention.told(needs))
             )
         plans[name] = before
     return {**plans, "publish": plan_publish(pipeline, before, headers_of)}

@@ -14,10 +14,10 @@ from schemas.manifest import part_numbers
 from schemas.shard import Shard, read_version, tar_path
 from schemas.storage import lend
 from tasks import extract, pack, validate
-from tasks.clips import MEDIA
-from tasks.pack import packed
+from tasks.acquisition.clips import MEDIA
 from tasks.parts import header_of
-from tasks.verify import Difference, Findings, compare_tars
+from tasks.shard_files import packed
+from tasks.versions.verify import Difference, Findings, compare_tars
 
 log = logging.getLogger(__name__)
 

@@ -25,15 +25,15 @@ from schemas.shard import (
     write_version,
 )
 from schemas.storage import is_local, path_under
-from tasks import forget as erase
-from tasks.card import has_media, write_card
-from tasks.duplicates import write_duplicates
 from tasks.funnel import measure_funnel
 from tasks.leases import NAMES, lease
 from tasks.leavings import remove_leavings
 from tasks.tombstones import bury, read_tombstones
-from tasks.traces import Named, clean_database, clean_log, find_traces
 from tasks.validate import forget_examples
+from tasks.versions import erase as erase
+from tasks.versions.card import has_media, write_card
+from tasks.versions.duplicates import write_duplicates
+from tasks.versions.traces import Named, clean_database, clean_log, find_traces
 
 log = logging.getLogger(__name__)
 

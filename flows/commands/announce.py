@@ -16,8 +16,8 @@ from schemas.manifest import part_numbers
 from schemas.shard import latest_digest, read_version
 from schemas.storage import open_root
 from tasks import features
-from tasks.tables import read_columns
-from tasks.templates import without_secrets
+from tasks.columns import read_columns
+from tasks.transport.templates import without_secrets
 
 WIDTH = 9  # of a setting's name
 

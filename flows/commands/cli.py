@@ -13,7 +13,7 @@ from flows.commands import verbs
 from flows.commands.logs import stopped_told
 from flows.services.endings import Ending, ending
 from flows.services.watchdog import watched
-from tasks import templates
+from tasks.transport import templates
 
 log = logging.getLogger("flows.commands.cli")
 

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.manifest import part_numbers
 from schemas.shard import latest_digest, read_version
-from tasks.availability import COLUMNS, availability
+from tasks.acquisition.availability import COLUMNS, availability
+from tasks.columns import Once
 from tasks.funnel import FATE, count_fates, main_loss
-from tasks.lanes import lanes_told
 from tasks.standing import num_kept
-from tasks.tables import Once
+from tasks.transport.lanes import lanes_told
 
 if TYPE_CHECKING:
     # Each costs its own verb what the others don't pay for.
     from flows.builds.takedown import Forgotten
     from flows.compare_models import Compared
-    from tasks.doctor import Finding
+    from tasks.acquisition.doctor import Finding
     from tasks.parts import Plan
-    from tasks.prune import Pruned
-    from tasks.verify import Findings
+    from tasks.versions.prune import Pruned
+    from tasks.versions.verify import Findings
 
 MB = 1e6
 MOST_DIFFERENCES = 50  # that are printed

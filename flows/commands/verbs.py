@@ -50,7 +50,7 @@ def build(options: argparse.Namespace) -> int:
     from flows.experiments.trainable import missing_to_train
     from schemas.manifest import part_numbers
     from schemas.shard import read_version
-    from tasks import templates
+    from tasks.transport import templates
 
     asked = _build_options(options)
     pipeline = resolve(asked)
@@ -107,7 +107,7 @@ def status(options: argparse.Namespace) -> int:
     from flows.commands.announce import command
     from flows.commands.text import status_of, status_text
     from schemas.storage import open_root
-    from tasks.labels import find_labels
+    from tasks.lists.labels import find_labels
 
     root = open_root(options.root)
     state = find_state(root, options.state)
@@ -134,8 +134,8 @@ def doctor(options: argparse.Namespace) -> int:
 
     from flows.commands.text import doctor_text
     from flows.credentials import secret_of
-    from tasks.doctor import examine
-    from tasks.lane_list import read_lanes
+    from tasks.acquisition.doctor import examine
+    from tasks.transport.lane_config import read_lanes
 
     state = Path(options.state or "state").expanduser().absolute()
     found = examine(read_lanes(state, ()), state, secret_of)
@@ -286,7 +286,7 @@ def verify(options: argparse.Namespace) -> int:
     from flows.commands.text import verify_text
     from flows.compute import open_compute
     from tasks.leases import lease
-    from tasks.verify import verify as verify_root
+    from tasks.versions.verify import verify as verify_root
 
     pipeline = _standing(options)
     with lease(pipeline.state, "tars"):
@@ -308,7 +308,7 @@ def verify(options: argparse.Namespace) -> int:
 def prune(options: argparse.Namespace) -> int:
     """Removes what no kept version, no running training and no manifest names."""
     from flows.commands.text import pruned_text
-    from tasks.prune import prune as prune_root
+    from tasks.versions.prune import prune as prune_root
 
     pipeline = _standing(options)
     print(pruned_text(prune_root(pipeline.root, pipeline.state)))

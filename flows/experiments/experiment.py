@@ -14,7 +14,7 @@ from flows.experiments.trainable import missing_to_train
 from flows.presets import TrainSettings
 from schemas.manifest import digest_of
 from schemas.shard import Version, read_exclusions, read_version
-from tasks.labels import machine_ids
+from tasks.lists.labels import machine_ids
 from training.loop import clips_for
 from training.models import load
 from training.networks.checkpoint import ResumeError

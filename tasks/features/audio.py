@@ -6,8 +6,8 @@ import wave
 import numpy as np
 
 from schemas.feature import Profile
-from tasks.decode import Decoded
-from tasks.encode import encoded_flac
+from tasks.media.decode import Decoded
+from tasks.media.encode import encoded_flac
 
 VERSION = 2
 

@@ -4,7 +4,7 @@ import simplejpeg
 
 from schemas.feature import Profile
 from schemas.shard import frame_suffix
-from tasks.decode import Decoded
+from tasks.media.decode import Decoded
 
 VERSION = 2
 

@@ -7,7 +7,7 @@ import numpy as np
 from schemas.feature import Profile
 from schemas.shard import LOG_MEL_SUFFIX
 from schemas.signal import log_mel
-from tasks.decode import Decoded
+from tasks.media.decode import Decoded
 
 VERSION = 1
 

@@ -2,8 +2,8 @@
 
 from schemas.feature import Profile
 from schemas.shard import VIDEO_SUFFIX
-from tasks.decode import Decoded
-from tasks.encode import encoded_video
+from tasks.media.decode import Decoded
+from tasks.media.encode import encoded_video
 
 VERSION = 1
 

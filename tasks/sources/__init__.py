@@ -16,7 +16,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 
-from tasks.access import Access
+from tasks.transport.policy import Access
 
 Fetch = Callable[..., Path]  # (video_id, folder), and spans where the source has SECTIONS
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from schemas.outcome import ItemError, Outcome
 from schemas.segment import VIDEO_ID
-from tasks.access import Access
+from tasks.files.stems import Stems
+from tasks.files.walk import Walked, walk
 from tasks.sources import Fetch
-from tasks.stems import Stems
-from tasks.walk import Walked, walk
+from tasks.transport.policy import Access
 
 LIST = "videos.csv"
 # In the state folder: the list of which id stands for which file of PATH, and of their windows.

@@ -12,12 +12,12 @@ from urllib.parse import quote, urlsplit
 
 from schemas.outcome import ItemError, Transient
 from schemas.segment import VIDEO_ID
-from tasks.access import Access, is_inside
-from tasks.failures import failure
 from tasks.sources import Fetch
-from tasks.templates import expanded, hidden, without_secrets
-from tasks.ytdlp import TOOL as TOOL
-from tasks.ytdlp import Downloader
+from tasks.transport.failure_classes import failure
+from tasks.transport.policy import Access, is_inside
+from tasks.transport.templates import expanded, hidden, without_secrets
+from tasks.transport.ytdlp import TOOL as TOOL
+from tasks.transport.ytdlp import Downloader
 
 
 @contextmanager

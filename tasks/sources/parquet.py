@@ -1,7 +1,7 @@
 """Media in Parquet: `parquet:PATH`, a folder or pattern of files with the bytes inside, as Hugging Face publishes them.
 
-A medium is a column of bytes, or of `{bytes, path}`. It is known by its path or key (`tasks.stems`), and by the columns
-that name video, start and end where there are such.
+A medium is a column of bytes, or of `{bytes, path}`. It is known by its path or key (`files/stems.py`), and by the
+columns that name video, start and end where there are such.
 """
 
 import logging
@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 
 from schemas.outcome import ItemError, Outcome
 from schemas.segment import VIDEO_ID
-from tasks.access import Access
-from tasks.dialects import columns_named
-from tasks.failures import failure
-from tasks.lists import CLIP_MS, milliseconds
-from tasks.packed import NAMED, Packed, found, index_of, named
+from tasks.files.packed import NAMED, Packed, found, index_of, named
+from tasks.files.suffixes import AUDIO_SUFFIXES, MEDIA_SUFFIXES
+from tasks.lists.dialects import columns_named
+from tasks.lists.formats import CLIP_MS, milliseconds
 from tasks.sources import Fetch
-from tasks.suffixes import AUDIO_SUFFIXES, MEDIA_SUFFIXES
+from tasks.transport.failure_classes import failure
+from tasks.transport.policy import Access
 
 log = logging.getLogger(__name__)
 

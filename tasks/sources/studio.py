@@ -15,10 +15,10 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from schemas.manifest import canonical_json, write_text
-from tasks.access import Access
 from tasks.progress import tracked
 from tasks.sources import Fetch, http
 from tasks.sources.scenes.corpus import CorpusConfig, render_scene, scene_ids, write_lists, write_truth
+from tasks.transport.policy import Access
 
 log = logging.getLogger(__name__)
 

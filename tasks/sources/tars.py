@@ -1,7 +1,7 @@
 """Media in tars: `tars:PATH`, a folder or pattern of tars in WebDataset's layout, as copies of AudioSet circulate.
 
-A member is known by its name: `tasks.stems`. The state folder keeps where the bytes of each lie: the headers of a tar
-are read once, and a video costs one seek a member. A gzipped tar is unpacked once, for that and for its own index.
+A member is known by its name: `files/stems.py`. The state folder keeps where the bytes of each lie: the headers of a
+tar are read once, and a video costs one seek a member. A gzipped tar is unpacked once, for that and for its own index.
 """
 
 import logging
@@ -13,12 +13,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from schemas.outcome import ItemError, Outcome
-from tasks.access import Access
-from tasks.archives import members
-from tasks.bytes_at import BytesAt, Gzipped, is_gzipped, opened
-from tasks.failures import failure
-from tasks.packed import NAMED, Packed, found, index_of, kept, named
+from tasks.files.archives import members
+from tasks.files.bytes_at import BytesAt, Gzipped, is_gzipped, opened
+from tasks.files.packed import NAMED, Packed, found, index_of, kept, named
 from tasks.sources import Fetch
+from tasks.transport.failure_classes import failure
+from tasks.transport.policy import Access
 
 log = logging.getLogger(__name__)
 

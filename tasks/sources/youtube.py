@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from tasks.access import Access
-from tasks.failures import failure
-from tasks.lanes import LaneConfig
-from tasks.media import FFMPEG_TIMEOUT_S, MEMORY_BYTES, ffmpeg_path
+from tasks.media.streams import FFMPEG_TIMEOUT_S, MEMORY_BYTES, ffmpeg_path
 from tasks.processes import write_confined
-from tasks.sections import Spans
 from tasks.sources import Fetch
-from tasks.ytdlp import TOOL as TOOL
-from tasks.ytdlp import Downloader
+from tasks.transport.failure_classes import failure
+from tasks.transport.hls import Spans
+from tasks.transport.lanes import LaneConfig
+from tasks.transport.policy import Access
+from tasks.transport.ytdlp import TOOL as TOOL
+from tasks.transport.ytdlp import Downloader
 
 ID = re.compile(r"[A-Za-z0-9_-]{11}")
 CANARY = "jNQXAC9IVRw"  # the first video of all, there since 2005

@@ -28,11 +28,11 @@ from schemas.shard import (
     read_version,
     tar_path,
 )
+from tasks.acquisition.ledger import latest
 from tasks.funnel import MANIFESTS, measure_funnel
-from tasks.ledger import latest
-from tasks.prune import prune
 from tasks.tombstones import FILE, bury, read_tombstones
-from tasks.verify import read_samples, verify
+from tasks.versions.prune import prune
+from tasks.versions.verify import read_samples, verify
 from training.tracking.store import KEPT
 
 VIDEO = "-dash_and"

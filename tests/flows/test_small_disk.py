@@ -15,7 +15,7 @@ from flows.builds.pipeline import BuildOptions, plan_all, resolve
 from flows.commands.text import plan_text
 from schemas.manifest import part_numbers
 from schemas.shard import read_version
-from tasks.clips import MEDIA
+from tasks.acquisition.clips import MEDIA
 from tasks.download import DownloadConfig
 from tasks.index import IndexConfig
 
@@ -40,7 +40,7 @@ def options(prefect_server, tmp_path, monkeypatch):
 @pytest.fixture
 def lines(caplog):
     """What fetching logs: whether it reaches the root logger depends on when Prefect was imported."""
-    logger = logging.getLogger("tasks.fetching")
+    logger = logging.getLogger("tasks.acquisition.fetching")
     logger.addHandler(caplog.handler)
     logger.setLevel("INFO")
     logger.propagate = False

@@ -13,7 +13,7 @@ from real_servers import hosting
 from timecode import Recipe
 
 from schemas.manifest import read_manifest
-from tasks.templates import FILE
+from tasks.transport.templates import FILE
 
 LOGIN, TOKEN, PLACE = "me:s3cr3tLogin", "s3cr3tToken", "s3cr3tPlace"
 SECRETS = (LOGIN.partition(":")[2], TOKEN, PLACE)

@@ -14,7 +14,7 @@ from flows.builds.options import BuildOptions
 from flows.builds.pipeline import resolve
 from schemas.manifest import read_manifest
 from tasks.index import index
-from tasks.labels import machine_ids
+from tasks.lists.labels import machine_ids
 from tasks.sources import studio
 
 

@@ -6,7 +6,7 @@ import pytest
 from small_roots import fetch, indexed
 
 from flows.commands.cli import main
-from tasks.lanes import Lane, LaneConfig
+from tasks.transport.lanes import Lane, LaneConfig
 
 
 @pytest.fixture

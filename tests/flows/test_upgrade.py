@@ -14,7 +14,7 @@ from timecode import Recipe
 
 from schemas.manifest import part_path, read_manifest, read_part
 from schemas.shard import latest_digest, read_version
-from tasks.clips import MEDIA
+from tasks.acquisition.clips import MEDIA
 
 IDS = [f"video{n}" for n in range(6)]
 KEPT = "6 sample(s) stay as earlier code or tools made them: their media were not kept"

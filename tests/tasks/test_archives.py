@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import archives
-from tasks.archives import BLOCK
-from tasks.bytes_at import opened
+from tasks.files import archives
+from tasks.files.archives import BLOCK
+from tasks.files.bytes_at import opened
 
 LONG = "deep/" * 60 + "file.wav"
 

@@ -7,7 +7,7 @@ import pytest
 from schemas.clip import CLIPS
 from schemas.manifest import PartHeader, part_path, write_part
 from schemas.segment import SEGMENTS
-from tasks.availability import availability
+from tasks.acquisition.availability import availability
 from tasks.funnel import measure_funnel
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)

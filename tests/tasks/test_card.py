@@ -13,8 +13,8 @@ from timecode import Recipe, write
 from schemas.rules import FeatureRules, Rules
 from schemas.segment import segment_key
 from schemas.shard import read_version, tar_path
-from tasks.card import OURS, has_media, write_card
-from tasks.verify import read_samples
+from tasks.versions.card import OURS, has_media, write_card
+from tasks.versions.verify import read_samples
 
 IDS = ["plain", "zeta", "still"]
 LABELS = {"/m/09x0r": (0, "Speech | <b>talk</b>"), "/m/04rlf": (137, "Music")}

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.choice import Choice, chosen
-from tasks.lists import READ
+from tasks.lists.formats import READ
+from tasks.lists.selection import Choice, chosen
 
 
 def table_of(rows):

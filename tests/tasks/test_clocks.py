@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from scipy.signal import fftconvolve
 
 from schemas.feature import Profile
-from tasks import media
-from tasks.cut import cut
-from tasks.decode import Decoded, decode
-from tasks.pictures import TIE_S
+from tasks.media import streams
+from tasks.media.cut import cut
+from tasks.media.decode import Decoded, decode
+from tasks.media.pictures import TIE_S
 
 RATE = 16_000
 PROFILE = Profile("law", length_ms=2000, frame_rate_hz=4.0, frame_short_side_px=96)
@@ -99,7 +99,7 @@ def lag_s(wave: np.ndarray, played: np.ndarray, start_s: float) -> float | None:
 
 def hold(path: Path, segment_s: tuple[float, float], played: Played) -> float:
     """Asserts the law for one segment; returns by how many seconds the sound was off."""
-    facts, (start_s, length_s) = media.probe(path), segment_s
+    facts, (start_s, length_s) = streams.probe(path), segment_s
     made = cut(path, facts, (start_s, start_s + length_s), path.parent / "cut")
     of_cut = decode(made.path, made.begins_s, length_s, PROFILE)
     uncut = decode(path, facts.start_s + start_s, length_s, PROFILE)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from av.video.reformatter import VideoReformatter
 
-from tasks.colour import Picture, is_hdr, upright
+from tasks.media.colour import Picture, is_hdr, upright
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 SIZE = (96, 64)

@@ -7,9 +7,9 @@ from clocks import FakeClock
 from real_servers import hosting
 
 from flows.commands.text import doctor_text
-from tasks import doctor
-from tasks.doctor import examine
-from tasks.lanes import DAY_S, Lane, LaneConfig
+from tasks.acquisition import doctor
+from tasks.acquisition.doctor import examine
+from tasks.transport.lanes import DAY_S, Lane, LaneConfig
 
 COOKIES = "# Netscape HTTP Cookie File\n.h\tTRUE\t/\tTRUE\t{}\tsid\ts3cr3t\n"
 

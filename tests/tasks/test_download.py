@@ -11,12 +11,13 @@ from small_roots import NOW, RECIPE, clip_rows, day, fetch, indexed, key_of, med
 from timecode import Recipe
 
 from schemas.manifest import part_path, read_header
-from tasks import download, ledger
+from tasks import download
+from tasks.acquisition import ledger
+from tasks.acquisition.retry_schedule import LADDER_DAYS
 from tasks.download import DownloadConfig
-from tasks.failures import GONE
-from tasks.ladder import LADDER_DAYS
-from tasks.media import probe
+from tasks.media.streams import probe
 from tasks.parts import plan_stage
+from tasks.transport.failure_classes import GONE
 
 TEMPLATE = "/{video_id}.mp4"
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.downmix import as_floats, mixed, names_of, products_of, weights
+from tasks.media.downmix import as_floats, mixed, names_of, products_of, weights
 
 LAYOUTS = [
     "mono",

@@ -17,17 +17,17 @@ from schemas.manifest import read_manifest
 from schemas.rules import Rules
 from schemas.shard import DUPLICATES, duplicates_path, exclude_path, read_exclusions, retire
 from tasks import pack
-from tasks.decode import decode
-from tasks.duplicates import described, exclusions, summary, write_duplicates
 from tasks.index import IndexConfig, index
-from tasks.measure import measured
-from tasks.media import ffmpeg_path
-from tasks.near import Prints, search
+from tasks.media.decode import decode
+from tasks.media.measure import measured
+from tasks.media.perceptual_hash import prints_of
+from tasks.media.streams import ffmpeg_path
 from tasks.pack import PackConfig
-from tasks.prints import prints_of
 from tasks.publish import publish
 from tasks.sources.scenes.corpus import CorpusConfig, media_path, render_scene, scene_families, scene_ids
 from tasks.sources.scenes.faults import write_fault
+from tasks.versions.duplicate_search import Prints, search
+from tasks.versions.duplicates import described, exclusions, summary, write_duplicates
 from training.reading.dataset import open_dataset
 
 PROFILE = Profile()

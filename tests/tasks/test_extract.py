@@ -30,9 +30,9 @@ from schemas.manifest import read_manifest
 from schemas.shard import JSON_SUFFIX, member_suffixes
 from schemas.signal import N_MELS, num_frames
 from tasks import extract, features, standing
-from tasks.decode import decode
-from tasks.measure import measured
-from tasks.members import feature_path, open_members
+from tasks.feature_files import feature_path, open_members
+from tasks.media.decode import decode
+from tasks.media.measure import measured
 from tasks.parts import plan_stage
 
 IDS = ["first", "second", "third"]

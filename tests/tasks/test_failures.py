@@ -7,7 +7,7 @@ import pytest
 from ytdlp_messages import MESSAGES
 
 from schemas.outcome import ItemError, Outcome, Transient
-from tasks.failures import CLASSES, MAX_DETAIL, Fault, class_of, failure
+from tasks.transport.failure_classes import CLASSES, MAX_DETAIL, Fault, class_of, failure
 
 
 @pytest.mark.parametrize(("expected", "origin", "message"), MESSAGES)

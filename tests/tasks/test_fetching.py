@@ -12,12 +12,13 @@ from real_servers import hosting, wait_for
 from small_roots import NOW, RECIPE, clip_rows, indexed
 
 from schemas.outcome import Transient
-from tasks import download, fetching
-from tasks.access import Access
-from tasks.fetching import Day, DownloadConfig
-from tasks.lanes import LaneClosed
+from tasks import download
+from tasks.acquisition import fetching
+from tasks.acquisition.fetching import Day, DownloadConfig
 from tasks.parts import plan_stage
-from tasks.ytdlp import Downloader
+from tasks.transport.lanes import LaneClosed
+from tasks.transport.policy import Access
+from tasks.transport.ytdlp import Downloader
 
 TEMPLATE = "/{video_id}.mp4"
 IDS = [f"video{n}" for n in range(6)]

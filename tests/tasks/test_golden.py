@@ -12,12 +12,13 @@ import pytest
 from schemas.feature import Profile
 from schemas.manifest import digest_of, digest_of_table
 from tasks import extract, features, index, pack
-from tasks.colour import Picture
-from tasks.decode import Decoded
 from tasks.index import IndexConfig
-from tasks.lists import read_list
-from tasks.pack import PackConfig, describe, write_shard
-from tasks.prints import prints_of
+from tasks.lists.formats import read_list
+from tasks.media.colour import Picture
+from tasks.media.decode import Decoded
+from tasks.media.perceptual_hash import prints_of
+from tasks.pack import PackConfig, describe
+from tasks.shard_files import write_shard
 
 PROFILES = {
     "jpeg": Profile("golden", length_ms=2000, frame_rate_hz=2.0, frame_short_side_px=64),

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.outcome import ItemError
-from tasks import bytes_at
-from tasks.bytes_at import Gzipped, Plain
+from tasks.files import bytes_at
+from tasks.files.bytes_at import Gzipped, Plain
 from tasks.sources import open_source
 
 MEMBERS = st.lists(st.binary(min_size=1, max_size=3000), min_size=1, max_size=6)

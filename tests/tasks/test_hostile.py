@@ -11,10 +11,10 @@ from small_roots import NOW, RECIPE, clip_rows, indexed
 
 from schemas.outcome import funnel
 from tasks import download
-from tasks.access import Limits
-from tasks.fetching import Day, DownloadConfig
-from tasks.lanes import DAY_S, HOUR_S, LaneConfig
+from tasks.acquisition.fetching import Day, DownloadConfig
 from tasks.parts import plan_stage
+from tasks.transport.lanes import DAY_S, HOUR_S, LaneConfig
+from tasks.transport.policy import Limits
 
 LIMITS = Limits(size_bytes=1 << 22, timeout_s=0.5, patience_s=0.3)
 REQUESTS_PER_HOUR = 7200.0

@@ -8,9 +8,9 @@ import pytest
 from segment_lists import write_list
 
 from schemas.manifest import read_manifest
-from tasks.choice import Choice
 from tasks.index import IndexConfig, deal, index, new_lists
-from tasks.labels import FILE, ONTOLOGY
+from tasks.lists.labels import FILE, ONTOLOGY
+from tasks.lists.selection import Choice
 
 NODES = [
     {"id": "/m/music", "name": "Music", "child_ids": ["/m/string", "/m/drum"]},

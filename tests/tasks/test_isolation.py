@@ -19,9 +19,10 @@ from small_roots import PROFILE, RECIPE, clip_rows, extract_all, fetch, indexed,
 
 from schemas.manifest import read_manifest
 from schemas.outcome import ItemError, Outcome
-from tasks import extract, features, isolation
-from tasks.isolation import Limits
-from tasks.media import Probe
+from tasks import extract, features
+from tasks.media import sandbox
+from tasks.media.sandbox import Limits
+from tasks.media.streams import Probe
 
 NAMES = list(features.of_profile(PROFILE))
 
@@ -63,14 +64,14 @@ def endless(tmp_path):
 @pytest.fixture(autouse=True)
 def ended() -> Iterator[None]:
     yield
-    isolation.close()
+    sandbox.close()
 
 
 def media_processes() -> list[psutil.Process]:
     found = []
     for child in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # a zombie is one, too
-            if "tasks.isolation" in child.cmdline():
+            if "tasks.media.sandbox" in child.cmdline():
                 found.append(child)
     return found
 
@@ -103,21 +104,21 @@ def killing(number: int, path: Path) -> Iterator[None]:
 
 
 def test_a_clip_gives_the_same_in_a_process_of_its_own(clip):
-    facts, members = isolation.call("extract", asked(clip))
+    facts, members = sandbox.call("extract", asked(clip))
 
     assert (facts, members) == extract.answer_extract(**asked(clip))
 
 
 def test_a_process_serves_many_calls(clip):
     for _ in range(3):
-        isolation.call("probe", {"path": str(clip)})
+        sandbox.call("probe", {"path": str(clip)})
 
     assert len(media_processes()) == 1
 
 
 def test_a_file_that_crashes_the_decoder_is_quarantined_with_the_evidence(endless):
     with killing(signal.SIGSEGV, endless), pytest.raises(ItemError) as raised:
-        isolation.call("extract", asked(endless))
+        sandbox.call("extract", asked(endless))
 
     assert (raised.value.outcome, raised.value.reason) == (Outcome.QUARANTINED, "decodable")
     assert raised.value.detail == "the media process was killed by SIGSEGV, twice"
@@ -125,7 +126,7 @@ def test_a_file_that_crashes_the_decoder_is_quarantined_with_the_evidence(endles
 
 def test_a_file_that_hangs_the_decoder_is_given_up_in_time(endless):
     with pytest.raises(ItemError, match="took over 1 s, twice"):
-        isolation.call("extract", asked(endless), Limits(seconds=1.0))
+        sandbox.call("extract", asked(endless), Limits(seconds=1.0))
 
     assert not media_processes()
 
@@ -162,16 +163,16 @@ def test_a_file_that_wants_too_much_memory_is_quarantined(tmp_path, monkeypatch)
 
     with pytest.raises(ItemError) as raised:
         # Time too: without memory some codecs neither end nor fail.
-        isolation.call("extract", asked(vast), Limits(memory_bytes=500 << 20, seconds=5.0))
+        sandbox.call("extract", asked(vast), Limits(memory_bytes=500 << 20, seconds=5.0))
 
     assert raised.value.reason == "decodable"
 
 
 def test_the_next_clip_is_served_after_a_crash(clip, endless):
     with pytest.raises(ItemError):
-        isolation.call("probe", {"path": str(endless)}, Limits(seconds=1.0))
+        sandbox.call("probe", {"path": str(endless)}, Limits(seconds=1.0))
 
-    facts, _ = isolation.call("probe", {"path": str(clip)}, Limits(seconds=1.0))
+    facts, _ = sandbox.call("probe", {"path": str(clip)}, Limits(seconds=1.0))
 
     assert facts["video_codec"] == "h264"
 
@@ -180,16 +181,16 @@ def test_a_media_process_has_no_credentials(clip, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
     monkeypatch.setenv("MCGURK_TOKEN", "hush")
 
-    isolation.call("probe", {"path": str(clip)})
+    sandbox.call("probe", {"path": str(clip)})
 
     (process,) = media_processes()
     assert "hush" not in str(process.environ())
-    assert set(process.environ()) <= {*isolation.PASSED_ON, *isolation.ONE_THREAD, "PYTHONPATH", "LC_CTYPE"}
+    assert set(process.environ()) <= {*sandbox.PASSED_ON, *sandbox.ONE_THREAD, "PYTHONPATH", "LC_CTYPE"}
 
 
 def test_a_bug_of_ours_is_no_verdict_on_a_clip(clip):
     with pytest.raises(ItemError) as raised:
-        isolation.call("probe", {"path": str(clip), "colour": 1})
+        sandbox.call("probe", {"path": str(clip), "colour": 1})
 
     assert (raised.value.outcome, raised.value.reason) == (Outcome.QUARANTINED, "bug")
     assert (

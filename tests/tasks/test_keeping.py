@@ -16,15 +16,16 @@ from small_roots import RECIPE, clip_rows, day, indexed
 from schemas.manifest import part_path, read_header, read_manifest, write_table
 from schemas.shard import make_version
 from schemas.storage import open_root
-from tasks import download, extract, keeping
-from tasks.clips import MEDIA
+from tasks import download, extract
+from tasks.acquisition import retention
+from tasks.acquisition.clips import MEDIA
+from tasks.acquisition.retention import Room
 from tasks.download import Day, DownloadConfig
 from tasks.funnel import measure_funnel
-from tasks.keeping import Room
-from tasks.pack import packed
 from tasks.parts import commit_part, plan_stage, read_inputs
+from tasks.shard_files import packed
 from tasks.standing import kept_by_maker, num_kept, with_returned
-from tasks.verify import verify
+from tasks.versions.verify import verify
 
 IDS = [f"video{n}" for n in range(5)]  # parts of three and two
 LATE = "video4"
@@ -48,7 +49,7 @@ def root(host, tmp_path):
     """A root whose media were let go, but for one video that its host did not have."""
     host.faults[LATE] = "503"
     root = built(tmp_path / "root", host)
-    assert keeping.release(root.stage("download"), root.stage("extract")) > 0
+    assert retention.release(root.stage("download"), root.stage("extract")) > 0
     return root
 
 
@@ -77,7 +78,7 @@ def outcomes(root):
 
 
 def lacking(root):
-    return keeping.lacking(root.stage("download"), root.stage("extract"))
+    return retention.lacking(root.stage("download"), root.stage("extract"))
 
 
 def test_nothing_changes_for_what_was_made_of_media_that_were_let_go(root, host):
@@ -111,12 +112,12 @@ def test_another_extraction_says_what_it_lacks_and_fetches_it_again(root, host, 
     host.faults.clear()
     root.now += timedelta(days=1)
     root.build()
-    keeping.release(root.stage("download"), root.stage("extract"))
+    retention.release(root.stage("download"), root.stage("extract"))
     root.profile = CHANGED
     asked = lacking(root)
 
     assert sorted(key for keys in asked.values() for key in keys) == [f"{one}_0_2000" for one in IDS]
-    assert keeping.ask_again(root.stage("download"), asked, root.now) == 5
+    assert retention.ask_again(root.stage("download"), asked, root.now) == 5
     assert set(outcomes(root).values()) == {("waiting", "refetch")}
     host.log.clear()
     root.build()
@@ -128,7 +129,7 @@ def test_another_extraction_says_what_it_lacks_and_fetches_it_again(root, host, 
 def test_what_cannot_be_had_again_waits_and_is_counted(root, host):
     host.faults |= {"video0": "404"}
     root.profile = CHANGED
-    keeping.ask_again(root.stage("download"), lacking(root), root.now)
+    retention.ask_again(root.stage("download"), lacking(root), root.now)
 
     root.build()
 
@@ -141,11 +142,11 @@ def test_a_plan_names_the_clips_before_anything_starts(root):
     root.profile = CHANGED
     planned = plan_stage(root.stage("download"))
 
-    told = keeping.with_lacking(planned, lacking(root))
+    told = retention.with_lacking(planned, lacking(root))
 
     assert told.counts()["stale"] == 2
     assert told.note == "4 clip(s) are fetched again: extraction changed, and their media were not kept"
-    assert keeping.with_lacking(planned, {}) is planned
+    assert retention.with_lacking(planned, {}) is planned
 
 
 def test_media_that_a_rule_keeps_from_extraction_stay(host, tmp_path):
@@ -157,7 +158,7 @@ def test_media_that_a_rule_keeps_from_extraction_stay(host, tmp_path):
     quarantine(stage, "video1")
 
     root.run("extract")
-    keeping.release(root.stage("download"), root.stage("extract"))
+    retention.release(root.stage("download"), root.stage("extract"))
 
     assert media(root) == ["video1"]
 
@@ -169,11 +170,11 @@ def test_on_a_store_no_more_goes_than_on_a_disk(host, tmp_path):
     store = open_root(f"memory://{tmp_path.name}")
     fsspec.filesystem("memory").put(f"{root.path}/", f"/{tmp_path.name}/", recursive=True)
 
-    freed = keeping.release(download.stage(store, root.downloads), extract.stage(store, root.profile))
+    freed = retention.release(download.stage(store, root.downloads), extract.stage(store, root.profile))
 
     left = [path.stem for path in (store / MEDIA).rglob("*.mkv")]
     assert left == ["video1_0_2000"]
-    assert freed == keeping.release(root.stage("download"), root.stage("extract"))
+    assert freed == retention.release(root.stage("download"), root.stage("extract"))
 
 
 def quarantine(stage, video_id):
@@ -190,7 +191,7 @@ def test_a_kill_between_manifest_and_files_leaves_files_that_go_the_next_time(ro
     left.parent.mkdir(parents=True, exist_ok=True)
     left.write_bytes(b"what the kill left")
 
-    assert keeping.release(root.stage("download"), root.stage("extract")) == 18
+    assert retention.release(root.stage("download"), root.stage("extract")) == 18
 
     assert not left.parent.exists()
 
@@ -201,10 +202,10 @@ def test_media_of_parts_that_are_not_extracted_take_room_and_stay(host, tmp_path
     root.profile = CHANGED
 
     stages = [root.stage(name) for name in ("download", "validate-clips", "extract")]
-    assert keeping.release(stages[0], stages[-1]) == 0
-    assert keeping.unextracted_bytes(*stages) >= 2 * sum(sizes.values())
+    assert retention.release(stages[0], stages[-1]) == 0
+    assert retention.unextracted_bytes(*stages) >= 2 * sum(sizes.values())
     root.run("extract")
-    assert keeping.unextracted_bytes(*stages) == 0
+    assert retention.unextracted_bytes(*stages) == 0
 
 
 def test_what_came_after_its_part_was_extracted_takes_room_until_it_is_too(host, tmp_path):
@@ -215,9 +216,9 @@ def test_what_came_after_its_part_was_extracted_takes_room_until_it_is_too(host,
 
     root.run("download")
 
-    assert keeping.unextracted_bytes(*stages) > 0  # a run may be killed before its clips are checked
+    assert retention.unextracted_bytes(*stages) > 0  # a run may be killed before its clips are checked
     root.build()
-    assert keeping.unextracted_bytes(*stages) == 0
+    assert retention.unextracted_bytes(*stages) == 0
 
 
 def test_fetching_stops_where_the_room_ends_and_the_rest_is_due(host, tmp_path, clip):
@@ -273,7 +274,7 @@ def other_tools(monkeypatch):
 
 
 def needs(root):
-    return keeping.needs(root.stage("download"), root.stage("extract"))
+    return retention.needs(root.stage("download"), root.stage("extract"))
 
 
 def kept(root):
@@ -290,7 +291,7 @@ def test_other_tools_keep_what_they_can_not_make_anew(root, host, monkeypatch):
 
     assert needs(root).lost == {}
     assert sorted(key for keys in needs(root).kept.values() for key in keys) == FOUR
-    assert keeping.told(needs(root)).startswith("4 sample(s) stay as earlier code or tools made them")
+    assert retention.told(needs(root)).startswith("4 sample(s) stay as earlier code or tools made them")
     assert {"extract"} < set(root.build())
     assert {video for _, video in host.log} == {LATE}
     assert (kept(root), version(root), num_kept(root.path)) == (FOUR, before, 4)
@@ -319,10 +320,10 @@ def test_media_that_come_back_byte_for_byte_are_extracted_before_they_go(root, h
     root.build()
     clips, stage = root.stage("download"), root.stage("extract")
 
-    assert keeping.ask_again(clips, {}, root.now, kept=needs(root).kept) == 4
+    assert retention.ask_again(clips, {}, root.now, kept=needs(root).kept) == 4
     root.run("download")
     assert len(media(root)) == 4
-    assert keeping.release(clips, stage) == 0  # nothing was made of them yet
+    assert retention.release(clips, stage) == 0  # nothing was made of them yet
     planned = with_returned(stage, plan_stage(stage))
     assert planned.due() == [0, 1]
     assert planned.parts[0].reason == "the media of 3 clip(s) are back"
@@ -332,7 +333,7 @@ def test_media_that_come_back_byte_for_byte_are_extracted_before_they_go(root, h
 
     assert with_returned(stage, plan_stage(stage)).due() == []
     assert (kept(root), num_kept(root.path)) == ([], 0)
-    assert keeping.release(clips, stage) > 0
+    assert retention.release(clips, stage) > 0
 
 
 def test_a_version_of_the_download_alone_asks_for_nothing(root, host, monkeypatch):
@@ -352,7 +353,7 @@ def test_a_world_that_is_broken_is_told_of_clips_that_stand_too(root, host, monk
     other_tools(monkeypatch)
     monkeypatch.setattr(download, "MIN_TRIED", 4)
     root.build()
-    keeping.ask_again(root.stage("download"), {}, root.now, kept=needs(root).kept)
+    retention.ask_again(root.stage("download"), {}, root.now, kept=needs(root).kept)
     host.faults |= dict.fromkeys(IDS, "503")
 
     with pytest.raises(RuntimeError, match="of . videos failed for no fault of their own"):

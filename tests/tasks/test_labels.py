@@ -4,7 +4,15 @@ import json
 
 import pytest
 
-from tasks.labels import FILE, ONTOLOGY, find_labels, find_ontology, keep_labels, machine_ids, read_labels
+from tasks.lists.labels import (
+    FILE,
+    ONTOLOGY,
+    find_labels,
+    find_ontology,
+    keep_labels,
+    machine_ids,
+    read_labels,
+)
 
 TABLE = 'index,mid,display_name\n0,/m/09x0r,"Speech"\n137,/m/04rlf,"Music, live"\n'
 LABELS = {"/m/guitar": (0, "Guitar"), "/m/dog": (1, "Dog")}

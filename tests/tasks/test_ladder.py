@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.outcome import Outcome, Transient
-from tasks.failures import CLASSES, Fault, failure
-from tasks.ladder import LADDER_DAYS, SETBACK_HOURS, after_failure, after_success
+from tasks.acquisition.retry_schedule import LADDER_DAYS, SETBACK_HOURS, after_failure, after_success
+from tasks.transport.failure_classes import CLASSES, Fault, failure
 
 MONDAY = datetime(2026, 1, 5, 12, tzinfo=UTC)
 OWN = [name for name, one in CLASSES.items() if one.fault == Fault.VIDEO and one.sightings > 1]

@@ -5,8 +5,8 @@ from dataclasses import fields
 
 import pytest
 
-from tasks.lane_list import RULES, read_lanes
-from tasks.lanes import LaneConfig
+from tasks.transport.lane_config import RULES, read_lanes
+from tasks.transport.lanes import LaneConfig
 
 
 def test_lanes_are_listed_in_the_state_folder(tmp_path):

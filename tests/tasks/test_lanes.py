@@ -10,8 +10,8 @@ from clocks import MONDAY_S, FakeClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks import lanes
-from tasks.lanes import DAY_S, HOUR_S, Clock, Lane, LaneClosed, LaneConfig, read_state
+from tasks.transport import lanes
+from tasks.transport.lanes import DAY_S, HOUR_S, Clock, Lane, LaneClosed, LaneConfig, read_state
 
 HOURLY = LaneConfig(requests_per_hour=360.0, videos_per_hour=36.0, patience_s=1e9)
 

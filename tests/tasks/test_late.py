@@ -10,9 +10,9 @@ from roots import MONDAY, PROFILE, Root
 
 from schemas.manifest import part_path, read_header, read_manifest, sha256_of_file
 from schemas.shard import make_version
-from tasks import ledger
-from tasks.lanes import DAY_S
-from tasks.pack import packed
+from tasks.acquisition import ledger
+from tasks.shard_files import packed
+from tasks.transport.lanes import DAY_S
 
 IDS = [f"video{n}" for n in range(9)]  # three parts of three
 LATE = "video4"

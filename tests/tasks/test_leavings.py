@@ -11,8 +11,8 @@ from roots import Root, write_clips
 
 from tasks.leases import NAMES
 from tasks.leavings import FOLDERS, remove_leavings
-from tasks.prune import prune
-from tasks.verify import verify
+from tasks.versions.prune import prune
+from tasks.versions.verify import verify
 
 WRITER = """
 import os, signal, sys

@@ -5,7 +5,7 @@ import json
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks import ledger
+from tasks.acquisition import ledger
 
 TEXTS = st.text(max_size=12)
 ROWS = st.lists(st.fixed_dictionaries({"key": st.sampled_from("abc"), "detail": TEXTS, "n": st.integers()}))

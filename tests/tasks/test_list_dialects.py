@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from real_servers import REPOSITORY
 
-from tasks.audioset import read_whole
-from tasks.dialects import CLIP, MACHINE_IDS, NAMES, SPLITS
-from tasks.lists import CLIP_MS, EVAL_NAME, read_list
+from tasks.lists.audioset import read_whole
+from tasks.lists.dialects import CLIP, MACHINE_IDS, NAMES, SPLITS
+from tasks.lists.formats import CLIP_MS, EVAL_NAME, read_list
 
 IDS = st.text("abcXYZ019-_", min_size=1, max_size=12)
 MIDS = st.lists(st.from_regex(r"/[a-z]/[0-9a-z_]{1,8}", fullmatch=True), min_size=1, max_size=3, unique=True)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from segment_lists import videos, write_list, write_strong
 
-from tasks.lists import read_list, read_segments
+from tasks.lists.formats import read_list, read_segments
 
 
 def test_the_published_format_is_read(tmp_path, shared):

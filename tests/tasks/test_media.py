@@ -7,10 +7,10 @@ from timecode import Recipe, read_number, read_time
 
 from schemas.feature import Profile
 from schemas.outcome import ItemError
-from tasks import media
-from tasks.cut import cut
-from tasks.decode import decode
-from tasks.passage import SOUND_LEAD_MS
+from tasks.media import streams
+from tasks.media.cut import cut
+from tasks.media.decode import decode
+from tasks.media.passage import SOUND_LEAD_MS
 
 RATE = 16_000
 # Matroska stores milliseconds: a cut may move by half of one, the sound by as many samples.
@@ -36,13 +36,13 @@ def clips(tmp_path_factory):
 
 def first_picture(path):
     """When the first picture is on display, from the file's presentation start."""
-    with media.open_media(path) as container:
-        frame = next(container.decode(media.video_stream(container)))
+    with streams.open_media(path) as container:
+        frame = next(container.decode(streams.video_stream(container)))
         return frame.time - (container.start_time or 0) / 1e6
 
 
 def cut_of(path, start_s, end_s, folder):
-    return cut(path, media.probe(path), (start_s, end_s), folder / ".cut")
+    return cut(path, streams.probe(path), (start_s, end_s), folder / ".cut")
 
 
 @pytest.mark.parametrize("suffix", CONTAINERS)
@@ -70,7 +70,7 @@ def test_features_of_the_cut_and_of_the_uncut_file_agree(clips, suffix, tmp_path
     made = cut_of(source, start_s, start_s + 10, tmp_path)
 
     of_cut = decode(made.path, made.begins_s, 10.0, Profile())
-    uncut = decode(source, media.probe(source).start_s + start_s, 10.0, Profile())
+    uncut = decode(source, streams.probe(source).start_s + start_s, 10.0, Profile())
 
     for one, other in zip(of_cut.pictures, uncut.pictures, strict=True):
         assert np.array_equal(one.luma, other.luma) and np.array_equal(one.red, other.red)
@@ -93,9 +93,9 @@ def test_nothing_outside_the_segment_enters_a_feature(tmp_path):
 def test_a_cut_keeps_sound_before_the_segment(clips, tmp_path):
     made = cut_of(clips["mp4"], 9.0, 12.0, tmp_path)
 
-    with media.open_media(made.path) as container:
+    with streams.open_media(made.path) as container:
         first = next(
-            float(p.pts * p.time_base) for p in container.demux(media.audio_stream(container)) if p.size
+            float(p.pts * p.time_base) for p in container.demux(streams.audio_stream(container)) if p.size
         )
     assert first == pytest.approx(made.begins_s - SOUND_LEAD_MS / 1000, abs=0.03)
 
@@ -120,7 +120,7 @@ def test_what_is_no_media_file_is_an_item_error(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
 
     with pytest.raises(ItemError) as raised:
-        media.probe(tmp_path / name)
+        streams.probe(tmp_path / name)
 
     assert raised.value.reason == "decodable"
 
@@ -129,7 +129,7 @@ def test_what_is_no_media_file_is_an_item_error(tmp_path, name, content):
 def damaged(tmp_path):
     """Four seconds whose sound is damaged from the third on."""
     path = timecode.write(tmp_path / "damaged.mkv", Recipe(seconds=4, audio_codec="flac"))
-    with media.open_media(path) as container:
+    with streams.open_media(path) as container:
         sound = [packet for packet in container.demux(container.streams.audio[0]) if packet.size]
         places = [(packet.pos, packet.size) for packet in sound if packet.pts > 2300]
     content = bytearray(path.read_bytes())
@@ -154,4 +154,4 @@ def test_a_full_disk_is_no_fault_of_a_clip(clips, tmp_path):
     (tmp_path / "cut.mkv").symlink_to("/dev/full")
 
     with pytest.raises(OSError, match="No space left on device"):
-        cut(clips["mp4"], media.probe(clips["mp4"]), (1.0, 2.0), tmp_path / "cut")
+        cut(clips["mp4"], streams.probe(clips["mp4"]), (1.0, 2.0), tmp_path / "cut")

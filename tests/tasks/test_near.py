@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.feature import NUM_KEYS, NUM_PICTURES, Profile, sound_print
-from tasks.near import BUCKET, MAX_PICTURE_BITS, MAX_SOUND_ERROR, REACH, Prints, search
+from tasks.versions.duplicate_search import BUCKET, MAX_PICTURE_BITS, MAX_SOUND_ERROR, REACH, Prints, search
 
 CLIPS = 12
 DTYPE = sound_print(Profile())

@@ -10,7 +10,7 @@ from timecode import Recipe
 
 from schemas.segment import VIDEO_ID
 from tasks.index import IndexConfig, deal
-from tasks.lists import read_list
+from tasks.lists.formats import read_list
 from tasks.own_lists import cut_own, is_own, segments_of
 from tasks.sources import folder, open_source
 from tasks.windows import Windows

@@ -13,8 +13,9 @@ from small_roots import NOW, PROFILE, RECIPE, extract_all, fetch, indexed, key_o
 from schemas.manifest import canonical_json, part_numbers, read_part, sha256_of_file
 from schemas.shard import JSON_SUFFIX, index_path, make_version, member_suffixes, shard_name, tar_path
 from tasks import pack
-from tasks.pack import PackConfig, packed
+from tasks.pack import PackConfig
 from tasks.parts import plan_stage
+from tasks.shard_files import packed
 
 IDS = ["-dash", "_under", "plain", "zeta"]
 LABELS = {"/m/09x0r": (0, "Speech"), "/m/04rlf": (137, "Music, live")}

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.outcome import ItemError
-from tasks.access import Access, Limits
 from tasks.sources import open_source
+from tasks.transport.policy import Access, Limits
 
 STRUCT = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 

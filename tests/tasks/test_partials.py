@@ -13,9 +13,9 @@ from real_servers import REPOSITORY
 from small_roots import RECIPE, clip_rows, fetch, indexed, key_of
 
 from schemas.outcome import Transient
-from tasks.access import Access
-from tasks.partials import KEPT_S, Validators, scratch_of, sweep_scratch
-from tasks.ytdlp import Downloader
+from tasks.transport.partials import KEPT_S, Validators, scratch_of, sweep_scratch
+from tasks.transport.policy import Access
+from tasks.transport.ytdlp import Downloader
 
 DOWNLOAD = """
 import sys

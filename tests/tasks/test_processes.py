@@ -10,7 +10,7 @@ from ffmpeg_runs import run_ffmpeg
 from small_roots import RECIPE
 from yt_dlp.postprocessor.ffmpeg import FFmpegMergerPP
 
-from tasks.media import probe
+from tasks.media.streams import probe
 from tasks.processes import write_confined
 from tasks.sources.youtube import merger
 

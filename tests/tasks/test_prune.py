@@ -10,8 +10,8 @@ from roots import PROFILE, Root, write_clips
 
 from schemas.shard import latest_digest, published, read_history, read_superseded, read_version, tar_path
 from tasks.leases import lease, training_mark
-from tasks.prune import prune
-from tasks.verify import verify
+from tasks.versions.prune import prune
+from tasks.versions.verify import verify
 
 HOLDER = """
 import sys, time

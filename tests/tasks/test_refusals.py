@@ -3,8 +3,8 @@
 import pytest
 
 from schemas.outcome import ItemError
-from tasks.access import Access, Limits, refusal
-from tasks.ytdlp import Downloader
+from tasks.transport.policy import Access, Limits, refusal
+from tasks.transport.ytdlp import Downloader
 
 PRIVATE = (
     "127.0.0.1",

@@ -15,12 +15,12 @@ from timecode import Recipe, read_number, read_time
 
 from schemas.feature import Profile
 from schemas.outcome import Transient
-from tasks import media
-from tasks.access import Access, Limits
-from tasks.cut import cut
-from tasks.decode import decode
-from tasks.sections import MARGIN_S, smallest_playlist, trimmed
-from tasks.ytdlp import Downloader
+from tasks.media import streams
+from tasks.media.cut import cut
+from tasks.media.decode import decode
+from tasks.transport.hls import MARGIN_S, smallest_playlist, trimmed
+from tasks.transport.policy import Access, Limits
+from tasks.transport.ytdlp import Downloader
 
 SECONDS, FRAGMENT_S, FRAME_RATE, RATE = 120, 4, 10, 16_000
 SOURCE_RATE = 48_000  # whose encoder puts 21 ms before the first picture: there the file begins
@@ -95,7 +95,7 @@ def fetched(host, folder, spans, long_s=60.0):
 
 
 def decoded_cut(file, span, folder):
-    made = cut(file, media.probe(file), span, folder / "cut")
+    made = cut(file, streams.probe(file), span, folder / "cut")
     return decode(made.path, made.begins_s, span[1] - span[0], PROFILE)
 
 
@@ -142,7 +142,7 @@ def test_a_cut_of_a_file_with_holes_is_that_of_the_whole(host, span, tmp_path):
 def test_the_duration_of_a_file_with_holes_is_that_of_the_last_segment(host, tmp_path):
     file, _ = fetched(host, tmp_path / "some", SPANS)
 
-    assert SPANS[-1][1] <= media.probe(file).duration_s <= SPANS[-1][1] + MARGIN_S + FRAGMENT_S
+    assert SPANS[-1][1] <= streams.probe(file).duration_s <= SPANS[-1][1] + MARGIN_S + FRAGMENT_S
 
 
 @pytest.mark.parametrize(("spans", "long_s"), [(SPANS, SECONDS + 1), ([(0.0, 100.0)], 60.0), ([], 60.0)])

@@ -12,7 +12,7 @@ from timecode import Recipe
 
 from schemas.outcome import ItemError, Outcome, Transient
 from tasks import sources
-from tasks.ytdlp import by_message, classified, scrubbed
+from tasks.transport.ytdlp import by_message, classified, scrubbed
 
 
 def opened(spec, state):

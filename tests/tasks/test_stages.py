@@ -17,8 +17,8 @@ from timecode import Recipe
 from schemas.manifest import part_path, read_manifest
 from schemas.rules import ClipRules, FeatureRules
 from schemas.shard import member_suffixes, read_version
+from tasks.feature_files import feature_path, open_members
 from tasks.funnel import measure_funnel
-from tasks.members import feature_path, open_members
 from tasks.pack import PackConfig, describe
 from tasks.parts import PartPlan, Plan, plan_stage
 from tasks.publish import NotPublished

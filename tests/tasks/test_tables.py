@@ -7,10 +7,10 @@ import pytest
 
 from schemas.clip import CLIPS
 from schemas.manifest import PartHeader, part_path, write_table
-from tasks import tables
-from tasks.tables import Once, read_columns
+from tasks import columns
+from tasks.columns import Once, read_columns
 
-NUM_PARTS = tables.FEW + 1
+NUM_PARTS = columns.FEW + 1
 COLUMNS = ("key", "outcome", "reason")
 
 
@@ -84,6 +84,6 @@ def test_who_may_not_write_the_memory_may_still_look(clips, tmp_path):
 
 def test_a_handful_of_parts_is_not_worth_remembering(clips, tmp_path):
     with Once({}, tmp_path / "memory") as read:
-        read(clips, range(tables.FEW), COLUMNS)
+        read(clips, range(columns.FEW), COLUMNS)
 
     assert not (tmp_path / "memory").exists()

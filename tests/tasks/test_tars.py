@@ -10,10 +10,10 @@ from small_roots import clip_rows, fetch, passed
 from timecode import Recipe
 
 from schemas.outcome import ItemError
-from tasks.access import Access, Limits
+from tasks.files.packed import FOLDER
 from tasks.index import IndexConfig, index
-from tasks.packed import FOLDER
 from tasks.sources import open_source
+from tasks.transport.policy import Access, Limits
 
 YOUTUBE = "-bcdefghij_"
 

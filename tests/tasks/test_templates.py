@@ -4,8 +4,8 @@ import stat
 
 import pytest
 
-from tasks import templates
-from tasks.templates import expanded, hidden, origin, shown, without_secrets
+from tasks.transport import templates
+from tasks.transport.templates import expanded, hidden, origin, shown, without_secrets
 
 
 @pytest.mark.parametrize(

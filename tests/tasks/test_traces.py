@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.storage import open_root, place
-from tasks.members import MEMBERS, drop_members, open_members
-from tasks.traces import Named, clean_database, clean_log, find_traces
+from tasks.feature_files import MEMBERS, drop_members, open_members
+from tasks.versions.traces import Named, clean_database, clean_log, find_traces
 
 KEY = "dQw4w9WgXcQ_1000_3000"
 NAMED = Named(["dQw4w9WgXcQ", "plain"], [KEY])

@@ -3,8 +3,8 @@
 import pytest
 
 from schemas.outcome import Transient
-from tasks.access import Limits
-from tasks.transfer import PIECE_BYTES, Patience
+from tasks.transport.policy import Limits
+from tasks.transport.transfer import PIECE_BYTES, Patience
 
 LIMITS = Limits(patience_s=60.0, slowest_bytes_s=1000.0)
 

@@ -10,7 +10,7 @@ from schemas.manifest import PartHeader, part_path, read_header, read_part, writ
 from schemas.segment import segment_key
 from schemas.shard import SHARDS, duplicates_path, exclude_path, index_path, read_version, tar_path
 from tasks.extract import feature_path
-from tasks.verify import compare_tars, verify
+from tasks.versions.verify import compare_tars, verify
 
 IDS = ["-dash", "_under", "plain", "zeta"]
 KEY = segment_key("plain", 0, 2000)

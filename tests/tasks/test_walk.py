@@ -8,8 +8,8 @@ import av
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.suffixes import AUDIO_SUFFIXES, MEDIA_SUFFIXES, OTHER_SUFFIXES, VIDEO_SUFFIXES
-from tasks.walk import walk
+from tasks.files.suffixes import AUDIO_SUFFIXES, MEDIA_SUFFIXES, OTHER_SUFFIXES, VIDEO_SUFFIXES
+from tasks.files.walk import walk
 
 
 def claimed_suffixes():

@@ -10,7 +10,7 @@ from timecode import Recipe
 
 from schemas.outcome import ItemError
 from schemas.segment import VIDEO_ID
-from tasks.lists import read_list
+from tasks.lists.formats import read_list
 from tasks.sources import folder, open_source
 from tasks.windows import Windows, _duration_s, cut_in_windows, segments_of
 

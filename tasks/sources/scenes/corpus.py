@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from schemas.manifest import write_text
 from schemas.storage import replacing
-from tasks.labels import FILE, ONTOLOGY
+from tasks.lists.labels import FILE, ONTOLOGY
 from tasks.sources.scenes.encode import write_media
 from tasks.sources.scenes.families import FAMILIES, HELD_OUT, LABELS
 from tasks.sources.scenes.laws import FRAME_RATE_HZ, LENGTH_S

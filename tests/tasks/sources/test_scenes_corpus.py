@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.labels import ONTOLOGY, machine_ids, read_ontology
+from tasks.lists.labels import ONTOLOGY, machine_ids, read_ontology
 from tasks.sources.scenes import corpus
 from tasks.sources.scenes.corpus import CorpusConfig, render_scene, write_lists, write_truth
 from tasks.sources.scenes.families import FAMILIES, HELD_OUT, LABELS, TRAINED

@@ -1,0 +1,156 @@
+"""Doctor: what this machine has and lacks for acquisition, each with its remedy."""
+
+import importlib.metadata
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tasks.media.streams import ffmpeg_path
+from tasks.transport.lanes import LaneConfig, clock_errors
+
+LEAST_FREE_BYTES = 20 << 30  # scratch of a few long videos, and an hour's clips
+TIMEOUT_S = 10.0
+PROXY_PORTS = {"http": 80, "https": 443}  # socks has 1080
+PROXY_FORM = "give it as http://user:password@host:port, its password percent-encoded"
+RUNTIMES = {"deno": (2, 0), "node": (20, 0), "bun": (1, 0), "qjs": (0, 0)}  # oldest that yt-dlp takes
+EARLIEST_S = 1_750_000_000  # this program is younger: a clock before it is wrong
+COOKIES_HEAD = re.compile(r"#\s*(Netscape )?HTTP Cookie File", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; `remedy` is empty where it is well."""
+
+    what: str
+    found: str
+    remedy: str = ""
+
+
+def examine(lanes: Sequence[LaneConfig], state: Path, secret: Callable[[str], str]) -> list[Finding]:
+    """All findings; none of them holds a secret."""
+    found = [_runtime(), _solver(), _ffmpeg(), _clock(), _disk(state), *_clock_errors(state, lanes)]
+    for lane in lanes:
+        found += _lane(lane, secret)
+    return found
+
+
+def _runtime() -> Finding:
+    folder = Path(sys.executable).parent
+    for name, least in RUNTIMES.items():
+        path = shutil.which(name) or shutil.which(name, path=str(folder))
+        version = _version(path) if path else None
+        if version and version >= least:
+            return Finding("JavaScript runtime", f"{name} {version[0]}.{version[1]}")
+    return Finding(
+        "JavaScript runtime", "none that yt-dlp takes", "pip install deno  (only youtube needs it)"
+    )
+
+
+def _version(path: str) -> tuple[int, int] | None:
+    try:
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=TIMEOUT_S)  # noqa: S603  (a found tool)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    match = re.search(r"(\d+)\.(\d+)", done.stdout)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def _solver() -> Finding:
+    told = []
+    for name in ("yt-dlp", "yt-dlp-ejs"):
+        try:
+            told.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            return Finding("yt-dlp and its solver", f"{name} is missing", 'pip install "yt-dlp[default]"')
+    return Finding("yt-dlp and its solver", ", ".join(told))
+
+
+def _ffmpeg() -> Finding:
+    try:
+        path = ffmpeg_path()
+    except FileNotFoundError:
+        return Finding("ffmpeg", "none", "pip install imageio-ffmpeg, or apt-get install ffmpeg")
+    try:
+        command = [path, "-version"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)  # noqa: S603  (our own)
+    except (OSError, subprocess.SubprocessError):
+        return Finding("ffmpeg", f"{path} does not run", "pip install --force-reinstall imageio-ffmpeg")
+    return Finding("ffmpeg", done.stdout.split(" Copyright")[0])
+
+
+def _clock() -> Finding:
+    now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    if time.time() < EARLIEST_S:
+        return Finding(
+            "clock", now, "set the clock (timedatectl set-ntp true): schedules and TLS depend on it"
+        )
+    return Finding("clock", now)
+
+
+def _clock_errors(state: Path, lanes: Sequence[LaneConfig]) -> Iterator[Finding]:
+    """What a run under a wrong clock has left."""
+    for name, at_s in clock_errors(state, lanes, time.time()).items():
+        told = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at_s))
+        yield Finding(
+            f"lane {name}: clock",
+            f"it remembers {told}: a run wrote that under a clock set ahead",
+            "see that the clock is right now (timedatectl); that time counts as now, and the next run replaces it",
+        )
+
+
+def _disk(state: Path) -> Finding:
+    folder = next(path for path in (state, *state.parents) if path.is_dir())
+    free_bytes = shutil.disk_usage(folder).free
+    found = f"{free_bytes / 1e9:,.1f} GB free under {folder}"
+    if free_bytes < LEAST_FREE_BYTES:
+        return Finding(
+            "disk", found, f"free {LEAST_FREE_BYTES / 1e9:.0f} GB, or name another folder by --state"
+        )
+    return Finding("disk", found)
+
+
+def _lane(lane: LaneConfig, secret: Callable[[str], str]) -> Iterator[Finding]:
+    for kind, name, look in (("proxy", lane.proxy, _proxy), ("cookies", lane.cookies, _cookies)):
+        if name:
+            what = f"lane {lane.name}: {kind}"
+            try:
+                yield look(what, secret(name))
+            except ValueError as error:
+                yield Finding(what, str(error), f"set what {name} names, or take it out of lanes.json")
+
+
+def _cookies(what: str, text: str) -> Finding:
+    if COOKIES_HEAD.match(text.lstrip()) is None:
+        return Finding(
+            what, "not the text of a cookies file", "export it from a private window in Netscape's format"
+        )
+    lines = [line.split("\t") for line in text.splitlines() if line.count("\t") == 6]
+    stale = [one for one in lines if one[4].isdecimal() and 0 < int(one[4]) < time.time()]
+    if not lines or len(stale) == len(lines):
+        return Finding(
+            what, f"{len(lines)} cookie(s), none that holds", "export them anew, then close the window"
+        )
+    return Finding(what, f"{len(lines)} cookie(s), {len(stale)} expired")
+
+
+def _proxy(what: str, address: str) -> Finding:
+    try:
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port or PROXY_PORTS.get(parts.scheme, 1080)
+    except ValueError:  # not told: it quotes what it takes for the port, a piece of the password
+        return Finding(what, "not a URL", PROXY_FORM)
+    if not host or "@" in parts.path + parts.query + parts.fragment:  # which the password reaches into
+        return Finding(what, "not a URL", PROXY_FORM)
+    where = f"{host}:{port}"
+    try:
+        socket.create_connection((host, port), TIMEOUT_S).close()
+    except OSError as error:
+        return Finding(what, f"{where} does not answer: {error}", "start it, or mend its address")
+    return Finding(what, f"{where} answers")

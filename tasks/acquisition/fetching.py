@@ -1,0 +1,301 @@
+"""Fetching: the lanes at work. Each takes videos from one queue, fetches, cuts, and writes what became of them."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from tempfile import TemporaryDirectory
+
+from schemas.manifest import Row
+from schemas.outcome import ItemError, Outcome, Transient
+from tasks.acquisition import ledger
+from tasks.acquisition.clips import ClipMaker, opened
+from tasks.acquisition.retention import Room
+from tasks.acquisition.retry_schedule import after_failure, after_success
+from tasks.parts import Stage
+from tasks.sources import Fetch, module_of, open_source
+from tasks.transport.failure_classes import CLASSES, Fault
+from tasks.transport.lane_config import read_lanes
+from tasks.transport.lanes import Clock, Lane, LaneClosed, LaneConfig, moment
+from tasks.transport.partials import FOLDER, drop, scratch_of
+from tasks.transport.policy import Access, Limits, no_secret
+from tasks.transport.templates import origin
+
+log = logging.getLogger(__name__)
+
+TRIES = 3  # in place, for passing trouble
+FIRST_WAIT_S = 0.5
+TOLD_S = 60.0  # without a video that ended, until what is under way is told
+
+Segments = list[tuple[int, Row]]  # (part, row), of one video
+
+
+@dataclass(frozen=True)
+class DownloadConfig:
+    """Where media come from and how they are cut. Only `min_covered_share` can change what a clip is."""
+
+    source: str = "youtube"
+    lanes: int = 1  # videos at once, where neither the source nor the state folder lists lanes
+    min_covered_share: float = 0.9  # audio that ends up to 10 % early is zero-padded, less is another clip
+    max_transient_share: float = 0.5
+    turn_s: float = (
+        3600.0  # where lanes have limits: then what is there is extracted, and a later run goes on
+    )
+    canary: str = ""  # a video that is always there; the source's own where none is named
+    unextracted_gb: float = 100.0  # of media; more is fetched only when extraction has caught up
+    keep_media: bool = True  # after extraction; without them another extraction fetches them again
+    limits: Limits = Limits()
+
+
+@dataclass(frozen=True)
+class Day:
+    """When this run happens, the folder of its ledger and lanes, who knows their secrets, and room on the disk."""
+
+    now: datetime
+    state: Path
+    clock: Clock = field(default_factory=Clock)
+    secret: Callable[[str], str] = no_secret
+    room: Room = field(default_factory=Room)
+
+
+def lanes_of(config: DownloadConfig, state: Path) -> tuple[LaneConfig, ...]:
+    """The lanes of a run: those that the state folder lists, else the source's, else one without limits."""
+    default = getattr(module_of(config.source), "LANES", (LaneConfig(concurrency=config.lanes),))
+    return read_lanes(state, default)
+
+
+def fetched(
+    stage: Stage, videos: Mapping[str, Segments], config: DownloadConfig, day: Day
+) -> Iterator[Segments]:
+    """[(part, clip row)] for each video that was tried, as they end; each is in the ledger by then.
+
+    Ends early where every lane has closed; raises what a lane raised.
+    """
+    waiting, done, lanes = deque(videos.values()), SimpleQueue(), lanes_of(config, day.state)
+    with ExitStack() as stack:
+        crews = [_Crew(stage, config, day, Lane(one, day.state, day.clock)) for one in lanes]
+        work = [_Work(crew, stack.enter_context(crew.open()), waiting, done) for crew in crews]
+        pool = stack.enter_context(_threads(sum(one.concurrency for one in lanes)))
+        stack.callback(waiting.clear)  # where whoever asked has left, or one lane has failed
+        futures = [pool.submit(one.run) for one in work for _ in range(one.crew.lane.config.concurrency)]
+        for _ in futures:
+            yield from iter(partial(_next, done, crews), None)
+        for future in futures:
+            future.result()
+        left = len(waiting)
+    if left and day.room.is_full:
+        log.info("download: %d video(s) are left until what is there has been extracted", left)
+    elif left:
+        log.warning("download: no lane may ask now; %d video(s) are left to a later run", left)
+
+
+def _next(done: SimpleQueue, crews: Sequence["_Crew"]) -> Segments | None:
+    """The next thing that ended; says now and then what is waited for, so that no silence goes unnoticed."""
+    while True:
+        with suppress(Empty):
+            return done.get(timeout=TOLD_S)
+        now = time.monotonic()
+        asked = {video_id: began for crew in crews for video_id, began in list(crew.asked.items())}
+        told = ", ".join(f"{video_id} for {now - began:.0f} s" for video_id, began in asked.items())
+        log.info("download: under way: %s", told or "nothing; every lane waits for its turn")
+
+
+def standing_row(stage: Stage, segment: Row) -> Row:
+    """The clip that a segment has a sample of, as far as it is there."""
+    return {**segment["before"], "fingerprint": stage.row_fingerprint(segment)}
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads that are waited for, but not where a signal ends the process: a slow host would hold it up."""
+    pool, is_wanted = ThreadPoolExecutor(count), True
+    try:
+        yield pool
+    except BaseException as error:
+        is_wanted = isinstance(error, Exception | GeneratorExit)
+        raise
+    finally:
+        pool.shutdown(wait=is_wanted)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One lane's share of a run: what its threads do until the queue is empty or the lane closes."""
+
+    crew: "_Crew"
+    fetch: Fetch
+    waiting: deque
+    done: SimpleQueue
+
+    def run(self) -> None:
+        try:
+            while self._takes_one():
+                pass
+        except BaseException:
+            self.waiting.clear()  # nobody begins another
+            raise
+        finally:
+            self.done.put(None)
+
+    def _takes_one(self) -> bool:
+        if self.crew.day.room.is_full:
+            return False
+        try:
+            segments = self.waiting.popleft()
+        except IndexError:
+            return False
+        try:
+            self.crew.check_turn()
+            self.crew.lane.take_video()
+            self.done.put(self.crew.video(self.fetch, segments))
+        except LaneClosed as closed:
+            self.waiting.appendleft(segments)
+            log.info("lane %s is closed until %s: %s", closed.name, moment(closed.until_s), closed.why)
+            return False
+        return True
+
+
+@dataclass(frozen=True)
+class _Crew:
+    """One lane, and what it needs to turn a video into rows."""
+
+    stage: Stage
+    config: DownloadConfig
+    day: Day
+    lane: Lane
+    asked: dict[str, float] = field(
+        default_factory=dict
+    )  # videos under way -> since when, by the monotonic clock
+
+    def open(self):
+        """The source, through this lane."""
+        lane, secret = self.lane.config, self.day.secret
+        self.lane.renewed(self.tool)
+        access = Access(
+            self.lane.take_request,
+            proxy=secret(lane.proxy) if lane.proxy else "",
+            cookies=secret(lane.cookies) if lane.cookies else "",
+            user_agent=lane.user_agent,
+            secret=secret,
+            limits=self.config.limits,
+        )
+        return open_source(self.config.source, self.day.state, access)
+
+    @property
+    def tool(self) -> str:
+        """The program that fetches, with its version."""
+        return getattr(module_of(self.config.source), "TOOL", "mcgurk")
+
+    @property
+    def canary(self) -> str:
+        """A video that is always there; empty where nobody knows one."""
+        return self.config.canary or getattr(module_of(self.config.source), "CANARY", "")
+
+    def check_turn(self) -> None:
+        """Raises LaneClosed once a lane with limits has had its turn: extraction waits for what is there."""
+        ends_s, now_s = self.day.now.timestamp() + self.config.turn_s, self.day.clock.now_s()
+        if self.lane.config.is_limited and now_s > ends_s:
+            raise LaneClosed(self.lane.config.name, "its turn is over", now_s)
+
+    def video(self, fetch: Fetch, segments: Segments) -> Segments:
+        """Fetches one video and cuts all its segments. Raises LaneClosed."""
+        video_id = segments[0][1]["video_id"]
+        with self._asking(video_id), scratch_of(self.day.state, video_id) as scratch:
+            try:
+                cuts = opened(self._fetch(self._wanting(fetch, segments), video_id, scratch), scratch)
+            except (ItemError, Transient) as error:
+                if isinstance(error, ItemError):
+                    drop(scratch)
+                is_vouched = self._is_vouched(fetch, error)
+                made = [(part, self._failed(segment, error, is_vouched)) for part, segment in segments]
+            else:
+                self.lane.succeeded()
+                maker = ClipMaker(self.stage, self.config.min_covered_share)
+                made = [(part, self._segment(maker, part, segment, cuts)) for part, segment in segments]
+        self.day.room.take(sum(row["size_bytes"] or 0 for _, row in made if row["path"]))
+        for part in {part for part, _ in made}:
+            ledger.append(self.day.state, part, [row for of_part, row in made if of_part == part])
+        return made
+
+    @contextmanager
+    def _asking(self, video_id: str) -> Iterator[None]:
+        self.asked[video_id] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self.asked[video_id]
+
+    def _wanting(self, fetch: Fetch, segments: Segments) -> Fetch:
+        """`fetch` of little more than these segments, where the source can."""
+        if not getattr(module_of(self.config.source), "SECTIONS", False):
+            return fetch
+        return partial(fetch, spans=[(row["start_ms"] / 1000, row["end_ms"] / 1000) for _, row in segments])
+
+    def _fetch(self, fetch: Fetch, video_id: str, scratch: Path) -> Path:
+        for attempt in range(TRIES):
+            try:
+                return fetch(video_id, scratch)
+            except Transient as error:
+                fault = CLASSES[error.reason].fault
+                if fault in (Fault.LANE, Fault.TOOL):
+                    self.lane.failed(error.reason, self.tool, error.after_s)
+                if fault != Fault.WORLD or attempt == TRIES - 1:
+                    raise
+                self.day.clock.sleep_until(self.day.clock.now_s() + FIRST_WAIT_S * 2**attempt)
+        raise AssertionError("unreachable")
+
+    def _is_vouched(self, fetch: Fetch, error: ItemError | Transient) -> bool:
+        """Whether the lane is sound: a video came through within the hour, or the canary does now."""
+        if isinstance(error, Transient) or not self.canary or self.lane.has_witness():
+            return True
+        self.lane.take_video()
+        with TemporaryDirectory(dir=self.day.state / FOLDER) as scratch:
+            try:
+                self._fetch(fetch, self.canary, Path(scratch))
+            except (ItemError, Transient) as failed:
+                log.warning("lane %s: the canary fails too: %s", self.lane.config.name, failed)
+                self.lane.failed("forbidden", self.tool)
+                return False
+        self.lane.succeeded()
+        return True
+
+    def _segment(self, maker: ClipMaker, part: int, segment: Row, cuts) -> Row:
+        try:
+            made = maker.clip(part, segment, cuts)
+        except ItemError as error:
+            return self._failed(segment, error, is_vouched=True)
+        return {**made, **self._evidence(), **after_success()}
+
+    def _failed(self, segment: Row, error: ItemError | Transient, is_vouched: bool) -> Row:
+        row = ClipMaker(self.stage, self.config.min_covered_share).row(segment, error)
+        at = datetime.fromtimestamp(self.day.clock.now_s(), UTC)
+        verdict = after_failure(segment["before"], error, at, is_vouched=is_vouched)
+        if verdict["next_attempt_at"] == at.isoformat():  # at once: for a retry of this very run too
+            verdict["next_attempt_at"] = self.day.now.isoformat()
+        if segment["stands"]:
+            return self._kept(segment, row, error, verdict)
+        return {**row, **self._evidence(error.status), **verdict}
+
+    def _kept(self, segment: Row, row: Row, error: ItemError | Transient, verdict: Row) -> Row:
+        """The row of a clip whose sample stands, and that could not be fetched again: its clip, and what was said."""
+        clip = standing_row(self.stage, segment)
+        evidence = {**self._evidence(error.status), "source": clip["source"]}
+        told = {"reason": row["reason"], "detail": row["detail"], **evidence}
+        is_gone = verdict["outcome"] != Outcome.WAITING  # nobody asks for it again
+        attempts = {**verdict, "outcome": clip["outcome"]} | ({"next_attempt_at": None} if is_gone else {})
+        return {**clip, **told, **attempts}
+
+    def _evidence(self, status: int | None = None) -> Row:
+        shown = {"lane": self.lane.config.name, "tool": self.tool, "status": status}
+        return {
+            **shown,
+            "source": origin(self.config.source),
+            "tried_at": moment(self.day.clock.now_s()),
+        }

@@ -1,0 +1,227 @@
+"""Keeping: how much media may wait for extraction, and what becomes of them after it.
+
+A clip whose media were let go stays `ok`, with its digest and without a path: nothing after it changes. Where other
+tools would make its sample otherwise, the sample is kept; where it is asked for otherwise, it lacks its media. Only
+who says so has them fetched again: then what is kept stays until they are there, and what lacks is `waiting: refetch`.
+"""
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from schemas.clip import CLIPS
+from schemas.manifest import (
+    REFETCH,
+    PartHeader,
+    part_numbers,
+    part_path,
+    read_header,
+    read_part,
+    write_part,
+)
+from schemas.outcome import Outcome
+from schemas.storage import is_local, path_under
+from tasks.acquisition.clips import MEDIA, is_released
+from tasks.parts import Headers, PartPlan, Plan, Stage, header_of, plan_stage, reusable_rows
+from tasks.standing import not_made, stands, with_returned
+
+log = logging.getLogger(__name__)
+
+Lacking = Mapping[int, Collection[str]]  # part -> keys of clips whose media are gone
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What another extraction would have of media that were let go, and does without or waits for."""
+
+    lost: Lacking  # can't be made without them: they are asked for otherwise, or have no sample
+    kept: Lacking  # keep the sample that earlier code or tools made of them
+
+    @property
+    def all(self) -> Lacking:
+        """Both."""
+        return {
+            part: [*self.lost.get(part, ()), *self.kept.get(part, ())] for part in {**self.lost, **self.kept}
+        }
+
+
+class Room:
+    """How many more bytes of media may wait for extraction: measured when first asked for. Lanes share one."""
+
+    def __init__(self, measure: Callable[[], float] = lambda: math.inf) -> None:
+        self._measure, self._lock = measure, threading.Lock()
+        self._left_bytes: float | None = None
+
+    def take(self, size_bytes: int) -> None:
+        """Notes that so much was fetched."""
+        with self._lock:
+            self._left_bytes = self._left() - size_bytes
+
+    @property
+    def is_full(self) -> bool:
+        """Whether extraction comes first now."""
+        with self._lock:
+            self._left_bytes = self._left()
+            return self._left_bytes <= 0
+
+    @property
+    def was_full(self) -> bool:
+        """The same, if anybody has asked before: measuring takes a look at every part."""
+        return self._left_bytes is not None and self._left_bytes <= 0
+
+    def _left(self) -> float:
+        return self._measure() if self._left_bytes is None else self._left_bytes
+
+
+def unextracted_bytes(clips: Stage, validate: Stage, extract: Stage) -> int:
+    """How much media lie in parts that are not checked and extracted yet."""
+    planned = with_returned(extract, plan_stage(extract, plan_stage(validate)))
+    done = {one.part for one in planned.parts if one.state == "done"}
+    waiting = (part for part in part_numbers(clips.target) if part not in done)
+    headers = (header_of(clips.root, clips.writes, part) for part in waiting)
+    return sum(sum(header.files.values()) for header in headers if header)
+
+
+def release(clips: Stage, extract: Stage) -> int:
+    """Removes the media of extracted parts, except for those that a rule keeps from extraction; returns bytes.
+
+    Nobody may read or write clips and features meanwhile.
+    """
+    folders = {int(path.name): path for path in (clips.root / MEDIA).glob("*") if path.name.isdecimal()}
+    done = [one.part for one in plan_stage(extract, only=folders.keys()).parts if one.state == "done"]
+    return sum(_release(clips, extract, part) for part in done)
+
+
+def _release(clips: Stage, extract: Stage, part: int) -> int:
+    path, folder = part_path(clips.target, part), clips.root / MEDIA / f"{part:06d}"
+    header, rows = read_header(path), read_part(path)
+    if header is None:
+        return 0
+    waiting = not_made(extract, part)
+    extracted = read_part(part_path(extract.source, part), ("key", "outcome", "digest"))
+    taken = {
+        (row["key"], row["digest"])
+        for row in extracted
+        if row["outcome"] == Outcome.OK and row["key"] not in waiting
+    }
+    gone = {row["path"] for row in rows if (row["key"], row["digest"]) in taken and row["path"]}
+    if gone:
+        kept = {name: size for name, size in header.files.items() if name not in gone}
+        rows = [{**row, "path": None} if row["path"] in gone else row for row in rows]
+        # First: a kill leaves files that nobody names, never names of files that are gone.
+        header = replace(header, files=kept)
+        write_part(path, rows, CLIPS, header)
+    freed = 0
+    for file in [file for file in folder.iterdir() if path_under(clips.root, file) not in header.files]:
+        freed += file.stat().st_size
+        file.unlink()
+    if is_local(folder):  # a store has no empty folders, and its `rmdir` removes full ones
+        with suppress(OSError):  # some are kept
+            folder.rmdir()
+    return freed
+
+
+def lacking(
+    clips: Stage, extract: Stage, headers_of: Headers = header_of, *, only: Collection[int] | None = None
+) -> Lacking:
+    """The clips that extraction can't make now, of the parts `only`, and whose media were let go."""
+    return needs(clips, extract, headers_of, only=only).lost
+
+
+def needs(
+    clips: Stage, extract: Stage, headers_of: Headers = header_of, *, only: Collection[int] | None = None
+) -> Needs:
+    """The clips of the parts `only` that extraction would decode now, and whose media were let go."""
+    lost, kept = {}, {}
+    planned = with_returned(extract, plan_stage(extract, only=only, headers_of=headers_of), headers_of)
+    for one in planned.parts:
+        header, made = (
+            headers_of(clips.root, clips.writes, one.part),
+            headers_of(clips.root, extract.writes, one.part),
+        )
+        is_open = one.state != "done" or (made and made.facts.get("num_kept"))
+        if is_open and header and header.facts.get("num_released"):
+            lost[one.part], kept[one.part] = _needs(clips, extract, one.part)
+    return Needs(*({part: keys for part, keys in found.items() if keys} for found in (lost, kept)))
+
+
+def _needs(clips: Stage, extract: Stage, part: int) -> tuple[list[str], list[str]]:
+    """The keys of a part that are lost, and those that are kept."""
+    rows = read_part(part_path(clips.target, part), ("key", "outcome", "path"))
+    released = {row["key"] for row in rows if is_released(row)}
+    old = {row["key"]: row for row in reusable_rows(extract, part).values()}
+    found: dict[bool, list[str]] = {False: [], True: []}
+    for row in read_part(part_path(extract.source, part)):
+        before = old.get(row["key"])
+        is_due = before is None or before["fingerprint"] != extract.row_fingerprint(row)
+        if row["outcome"] == Outcome.OK and row["key"] in released and is_due:
+            found[stands(extract, before)].append(row["key"])
+    return found[False], found[True]
+
+
+def ask_again(clips: Stage, lacking: Lacking, now: datetime, *, kept: Lacking | None = None) -> int:
+    """Makes these clips `waiting: refetch`, and has those of `kept` asked for again as they are; all due now.
+
+    Returns how many they are.
+    """
+    kept = kept or {}
+    for part in {**lacking, **kept}:
+        path = part_path(clips.target, part)
+        lost, due = set(lacking.get(part, ())), {"next_attempt_at": now.isoformat()}
+        rows = [
+            {**row, **(WAITS if row["key"] in lost else {}), **due}
+            if row["key"] in lost or row["key"] in kept.get(part, ())
+            else row
+            for row in read_part(path)
+        ]
+        write_part(path, rows, CLIPS, read_header(path) or PartHeader(clips.name, "", {}))
+    return num_clips(lacking) + num_clips(kept)
+
+
+WAITS = {"outcome": Outcome.WAITING.value, "reason": REFETCH, "digest": ""}
+
+
+def num_clips(lacking: Lacking) -> int:
+    """How many clips they are."""
+    return sum(map(len, lacking.values()))
+
+
+def notice(lacking: Lacking) -> str:
+    """What a person is told of them."""
+    return (
+        f"{num_clips(lacking):,} clip(s) are fetched again: extraction changed, and their media were not kept"
+    )
+
+
+def told(found: Needs) -> str:
+    """What a person is told of media that nobody has asked for; empty where none are needed."""
+    lost, kept = num_clips(found.lost), num_clips(found.kept)
+    lines = []
+    if lost:
+        lines.append(
+            f"{lost:,} clip(s) can't be made: extraction is asked for something else, and their media were not kept; "
+            "build --refetch fetches them again"
+        )
+    if kept:
+        lines.append(
+            f"{kept:,} sample(s) stay as earlier code or tools made them: their media were not kept; build --refetch "
+            "fetches them again"
+        )
+    return "\n".join(lines)
+
+
+def with_lacking(planned: Plan, lacking: Lacking) -> Plan:
+    """A plan of `download` in which parts are stale if extraction needs media of theirs that were let go."""
+    if not lacking:
+        return planned
+    parts = [
+        PartPlan(one.part, "stale", "media to fetch again")
+        if one.part in lacking and one.state == "done"
+        else one
+        for one in planned.parts
+    ]
+    return Plan(planned.stage, parts, notice(lacking))

@@ -1,0 +1,61 @@
+"""What a failure does to a segment: charged or not, confirmed or not, and when it is tried again."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from schemas.manifest import Row
+from schemas.outcome import ItemError, Outcome, Transient
+from tasks.transport.failure_classes import CLASSES, Fault
+
+LADDER_DAYS = (1, 7, 30, 90, 365)
+SETBACK_HOURS = (0, 1, 4, 12, 24)  # for trouble of the world, in a row: at once, then within hours
+UNVOUCHED = timedelta(days=1)
+
+
+def after_success() -> dict[str, Any]:
+    """What the row of a segment says whose clip is there: if it is lost one day, that is to be confirmed anew."""
+    return {"attempts": 0, "setbacks": 0, "next_attempt_at": None}
+
+
+def after_failure(
+    before: Row, error: ItemError | Transient, at: datetime, *, is_vouched: bool
+) -> dict[str, Any]:
+    """What the row of a segment says of its attempts after it failed with `error` at `at`.
+
+    Only its own fault charges it, once a day at most, and only if something vouches for the lane.
+    """
+    return {"charged_at": before.get("charged_at"), **_verdict(before, error, at, is_vouched=is_vouched)}
+
+
+def _verdict(before: Row, error: ItemError | Transient, at: datetime, *, is_vouched: bool) -> dict[str, Any]:
+    attempts, setbacks = before.get("attempts") or 0, before.get("setbacks") or 0
+    if isinstance(error, Transient):
+        return _unchanged(error, at, attempts, setbacks)
+    if error.outcome == Outcome.QUARANTINED or CLASSES[error.reason].sightings == 1:
+        return _row(error.outcome, attempts, None)
+    if not is_vouched:
+        return _row(Outcome.WAITING, attempts, at + UNVOUCHED)
+    is_new = not _was_charged_today(before, at)
+    attempts, charged_at = attempts + is_new, at.isoformat() if is_new else before["charged_at"]
+    is_gone = attempts >= CLASSES[error.reason].sightings
+    again = at + timedelta(days=LADDER_DAYS[min(attempts, len(LADDER_DAYS)) - 1])
+    row = _row(Outcome.UNAVAILABLE if is_gone else Outcome.WAITING, attempts, again)
+    return {**row, "charged_at": charged_at}
+
+
+def _unchanged(error: Transient, at: datetime, attempts: int, setbacks: int) -> dict[str, Any]:
+    if CLASSES[error.reason].fault != Fault.WORLD:
+        return {**_row(Outcome.WAITING, attempts, at), "setbacks": setbacks}
+    hours = SETBACK_HOURS[min(setbacks, len(SETBACK_HOURS) - 1)]
+    return {**_row(Outcome.WAITING, attempts, at + timedelta(hours=hours)), "setbacks": setbacks + 1}
+
+
+def _row(outcome: Outcome, attempts: int, again: datetime | None) -> dict[str, Any]:
+    next_attempt_at = again.isoformat() if again else None
+    return {"outcome": outcome.value, "attempts": attempts, "setbacks": 0, "next_attempt_at": next_attempt_at}
+
+
+def _was_charged_today(before: Row, at: datetime) -> bool:
+    if not before.get("attempts") or not before.get("charged_at"):
+        return False
+    return datetime.fromisoformat(before["charged_at"]).date() == at.date()

@@ -1,0 +1,98 @@
+"""Tars of others: where the bytes of each member lie, read from the headers alone.
+
+Nothing is unpacked and no member's name becomes a path. A header is believed only with its checksum and inside the
+file; `tarfile` would read what a hostile one calls a long name into memory, whatever its size.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from tasks.files.bytes_at import BytesAt
+
+BLOCK = 512
+NAME, SIZE, CHECKSUM, PREFIX = slice(0, 100), slice(124, 136), slice(148, 156), slice(345, 500)
+KIND = slice(156, 157)
+MAGIC, IS_USTAR = slice(257, 263), b"ustar\0"  # only there a prefix is part of the name
+REGULAR = (b"0", b"\0", b"7")
+WITHOUT_BYTES = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders: whatever size they claim
+GNU_NAME, PAX = b"L", b"x"  # the name (and size) of the next member
+MAX_EXTRA_BYTES = 1 << 16  # of such a name: paths are shorter
+MAX_DIGITS = 19  # of a size below 2**63
+BASE_256 = 0x80  # GNU's flag of a size that octal digits cannot hold
+
+
+class Member(NamedTuple):
+    """A regular file in a tar: its name, and where its bytes begin and how many they are."""
+
+    name: str
+    offset: int
+    size_bytes: int
+
+
+def members(file: BytesAt) -> Iterator[Member]:
+    """The regular files of a tar, in order. Raises ValueError where it is damaged or none, after what was readable."""
+    at, extra = 0, {}
+    while (header := file.read_at(at, BLOCK)) not in (b"", bytes(BLOCK)):
+        kind, size, offset = header[KIND], _checked_size(header, file.path, at), at + BLOCK
+        if kind in REGULAR:
+            size = int(extra.get("size", size))
+        if kind in WITHOUT_BYTES:
+            size = 0
+        if not file.holds(offset + size):
+            raise ValueError(f"{file.path}: what begins at byte {at} ends beyond the file")
+        if kind in (GNU_NAME, PAX):
+            extra |= _extra(kind, file.read_at(offset, min(size, MAX_EXTRA_BYTES)))
+        else:
+            if kind in REGULAR and "sparse" not in extra:
+                yield Member(extra.get("path") or _name(header), offset, size)
+            extra = {}
+        at = offset + (size + BLOCK - 1) // BLOCK * BLOCK
+
+
+def _checked_size(header: bytes, path: Path, at: int) -> int:
+    """The size that a header states. Raises ValueError for one without its checksum."""
+    try:
+        blank = header[: CHECKSUM.start] + b" " * 8 + header[CHECKSUM.stop :]
+        if len(header) < BLOCK or sum(blank) != _number(header[CHECKSUM]):
+            raise ValueError
+        return _number(header[SIZE])
+    except ValueError:
+        raise ValueError(f"{path}: no tar, compressed or damaged, at byte {at}") from None
+
+
+def _number(field: bytes) -> int:
+    """Octal digits, or GNU's binary form. Raises ValueError for anything else."""
+    if field[0] == BASE_256:
+        return int.from_bytes(field[1:])
+    digits = field.strip(b" \0") or b"0"
+    if not digits.isdigit():
+        raise ValueError
+    return int(digits, 8)
+
+
+def _name(header: bytes) -> str:
+    name, prefix = _text(header[NAME]), _text(header[PREFIX])
+    return f"{prefix}/{name}" if header[MAGIC] == IS_USTAR and prefix else name
+
+
+def _text(field: bytes) -> str:
+    return field.split(b"\0", 1)[0].decode(errors="replace")
+
+
+def _extra(kind: bytes, said: bytes) -> dict[str, str]:
+    """What a header before a header says of the next member: `path`, `size`, and `sparse` where it has holes."""
+    if kind == GNU_NAME:
+        return {"path": _text(said)}
+    found: dict[str, str] = {}
+    while said:
+        length, space, _ = said.partition(b" ")
+        if not (space and length.isdigit() and len(length) < int(length) <= len(said)):
+            break  # cut off, or nonsense: what stood before it counts
+        record, said = said[len(length) + 1 : int(length)], said[int(length) :]
+        key, _, value = record.rstrip(b"\n").partition(b"=")
+        if key == b"path" or (key == b"size" and value.isdigit() and len(value) <= MAX_DIGITS):
+            found[key.decode()] = value.decode(errors="replace")
+        elif key.startswith(b"GNU.sparse"):
+            found["sparse"] = "yes"
+    return found

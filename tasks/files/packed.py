@@ -1,0 +1,119 @@
+"""Media packed in files of others: what each of these holds, by name, is looked up once and kept in the state."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.manifest import write_bytes
+from schemas.outcome import ItemError, Outcome
+from tasks.files.stems import STEM, Stems
+from tasks.files.suffixes import AUDIO_SUFFIXES, MEDIA_SUFFIXES
+from tasks.progress import tracked
+from tasks.transport.failure_classes import failure
+
+log = logging.getLogger(__name__)
+
+FOLDER = "tars"  # in the state folder: the index of each file
+PIECES = "pieces"  # in the folder that a video is fetched to
+NAMED = (("stem", pa.string()), ("suffix", pa.string()))
+Copy = Callable[[dict, Path], None]  # writes what a row of the index names to a file
+
+
+def found(spec: str, suffixes: tuple[str, ...], what: str) -> list[Path]:
+    """The files that `spec` names: all below a folder with these suffixes, one, or those of a pattern."""
+    kind, _, name = spec.partition(":")
+    if not name:
+        raise ValueError(f"--source {spec}: name the {kind} as {kind}:FOLDER or '{kind}:PATTERN'")
+    path = Path(name).expanduser()
+    if path.is_dir():
+        paths = [one for one in path.rglob("*") if one.name.lower().endswith(suffixes)]
+    else:
+        anchor = Path(path.anchor or ".")
+        paths = [path] if path.is_file() else list(anchor.glob(str(path.relative_to(path.anchor))))
+    files = sorted(one.absolute() for one in paths if one.is_file())
+    if not files:
+        raise ValueError(f"--source {spec}: there is no {what}")
+    return files
+
+
+def named(name: str) -> dict[str, str] | None:
+    """Stem and suffix of a medium called so, in whatever folder; None for what is none."""
+    stem, _, suffix = name.rpartition("/")[2].rpartition(".")
+    suffix = f".{suffix.lower()}"
+    return {"stem": stem, "suffix": suffix} if suffix in MEDIA_SUFFIXES and STEM.fullmatch(stem) else None
+
+
+def kept(path: Path, state: Path) -> Path:
+    """Where the index of a file lies."""
+    return state / FOLDER / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.parquet"
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The media of all files, by stem; of the same stem pictures before sounds, then as they stand in the files.
+
+    A row has `stem`, `suffix`, `file` (a number) and where in that file it stands.
+    """
+
+    spec: str
+    table: pa.Table
+    most_bytes: int
+
+    @cached_property
+    def _stems(self) -> Stems:
+        return Stems(self.table.num_rows, lambda row: self.table["stem"][row].as_py())
+
+    def fetch(self, copy: Copy, video_id: str, folder: Path) -> Path:
+        """A folder with the files of a video. Raises ItemError where there are none, or too much."""
+        places = self._stems.of(video_id)
+        if not places:
+            raise ItemError(Outcome.UNAVAILABLE, "removed", f"nothing of {video_id} in {self.spec}")
+        rows = {stem: self.table.slice(row, 1).to_pylist()[0] for stem, row in places.items()}
+        total = sum(row["size_bytes"] for row in rows.values())
+        if total > self.most_bytes:
+            raise failure("too_large", f"{total:,} bytes of {video_id}, more than {self.most_bytes:,}")
+        pieces = folder / PIECES
+        pieces.mkdir(exist_ok=True)
+        for stem, row in rows.items():
+            copy(row, pieces / f"{stem}{row['suffix']}")
+        return pieces
+
+
+def index_of(
+    files: Sequence[Path], state: Path, rows_of: Callable[[Path], list[dict]], schema: pa.Schema
+) -> pa.Table:
+    """The rows of all files in order, each with the number of its file. Raises ValueError where there is none."""
+    tables = []
+    for number, path in enumerate(tracked(files, len(files), FOLDER, log)):
+        table = _of_file(path, state, rows_of, schema)
+        tables.append(table.append_column("file", pa.repeat(pa.scalar(number, pa.int32()), table.num_rows)))
+    table = pa.concat_tables(tables)
+    if not table.num_rows:
+        others = f" and {len(files) - 1} more" if files[1:] else ""
+        raise ValueError(f"there is no media file in {files[0]}{others}")
+    is_sound = pa.array([one in AUDIO_SUFFIXES for one in table["suffix"].to_pylist()])
+    places = [name for name in schema.names if name not in dict(NAMED)]
+    order = [(name, "ascending") for name in ("stem", "is_sound", "file", *places)]
+    return table.append_column("is_sound", is_sound).sort_by(order).combine_chunks()
+
+
+def _of_file(path: Path, state: Path, rows_of: Callable[[Path], list[dict]], schema: pa.Schema) -> pa.Table:
+    """What one file holds; looked at anew if it is another than it was."""
+    index, facts = kept(path, state), path.stat()
+    stamp = f"{path} {facts.st_size} {facts.st_mtime_ns}".encode(errors="surrogateescape")
+    if index.is_file():
+        table = pq.read_table(index)
+        if (table.schema.metadata or {}).get(b"tar") == stamp and set(table.column_names) == set(
+            schema.names
+        ):
+            return table.replace_schema_metadata()
+    table, sink = pa.Table.from_pylist(rows_of(path), schema), pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata({b"tar": stamp}), sink)
+    write_bytes(index, sink.getvalue())
+    return table

@@ -1,0 +1,299 @@
+"""Segment lists as people hold them -> one table of segments each, with what was not read counted and shown.
+
+Which dialect and which columns a list has is seen from its content: `tasks.lists.dialects`.
+"""
+
+# pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
+# pyright: reportAttributeAccessIssue=false
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.manifest import sha256_of_file
+from schemas.segment import SEGMENTS, VIDEO_ID, segment_key
+from tasks.lists.audioset import read_whole
+from tasks.lists.dialects import CLIP, MACHINE_IDS, SECONDS, SPLITS
+from tasks.lists.records import Columns, Record, Value, open_records
+
+log = logging.getLogger(__name__)
+
+HEADER = re.compile(r"#\s*num_ytids=(\d+),\s*num_segs=(\d+)")
+STRONG_ID = re.compile(r"(.*)_([0-9]{1,9})")  # YTID_startms
+CLIP_MS = 10_000  # of lists that name starts only, as VGGSound and AudioSet-Strong
+LABEL_CHARS = 100  # a class name of a few words
+KNOWN_CHARS = 512  # of labels that are remembered: most rows repeat those of others
+PRINTED = ("['", '["')  # how a list as Python prints it begins
+SHOWN = 100  # of what was not read
+# The published eval list stays untouched; it is known by its name: eval_segments.csv, audioset_eval_strong.tsv.
+EVAL_NAME = re.compile(r"(audioset_)?eval")
+# Of VGGSound's lists of clips and AVE's: test.csv, trainSet.txt, valSet.txt, testSet.txt.
+SPLIT_NAME = re.compile(r"(train|val|test)(?:set)?\.(?:csv|txt)", re.IGNORECASE)
+BATCH_ROWS = 1 << 16
+READ = pa.schema(
+    [SEGMENTS.field(name) for name in ("key", "video_id", "start_ms", "end_ms", "is_open", "labels", "csv")]
+    + [pa.field("split", pa.string())]  # train, val or eval; empty where the list does not say it
+)
+
+
+@dataclass(frozen=True)
+class SegmentList:
+    """One list as read: its segments (schema READ), how many rows are none, and the first of those."""
+
+    path: Path
+    sha256: str
+    table: pa.Table
+    num_unread: int = 0
+    unread: list[str] = field(default_factory=list)  # "file:line: reason"
+
+    @property
+    def told(self) -> str:
+        """What was not read, in a sentence with an example; empty where all was."""
+        return Unread(self.path.name, self.num_unread, self.unread).told(self.table.num_rows)
+
+
+class Entry(NamedTuple):
+    """What one row says. A list of files has no times where it means whole files, and needs no ids."""
+
+    video_id: str
+    file: str
+    times_ms: tuple[int, int] | None
+    labels: tuple[str, ...]
+    split: str
+    is_open: bool  # it names a start only: the segment ends with its video, 10 s later at the latest
+
+
+@dataclass
+class Unread:
+    """Counts what was not read, and keeps the first of it."""
+
+    name: str
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, number: int, reason: str) -> None:
+        """One more, of this line or row."""
+        self.count += 1
+        if len(self.examples) < SHOWN:
+            self.examples.append(f"{self.name}:{number}: {reason}")
+
+    def told(self, num_read: int) -> str:
+        """How many rows were not read, with the first of them; empty where all were."""
+        if not self.count:
+            return ""
+        rows = self.count + num_read
+        return f"{self.name}: {self.count:,} of {rows:,} rows were not read; the first: {self.examples[0]}"
+
+
+def read_list(path: Path) -> SegmentList:
+    """Reads one list; rows that are no segments are left out and counted. Raises ValueError for no table at all."""
+    unread = Unread(path.name)
+    if whole := read_whole(path):
+        table, remarks = _of_whole(whole[0], path.name), whole[1]
+    else:
+        columns, rows, remarks = open_records(path)
+        entries = (entry for _, entry in entries_of(columns, rows, unread))
+        is_strong = "segment_id" in columns and "video_id" not in columns
+        split = split_of_list(path.name, columns)
+        table = _table(_merged(entries) if is_strong else entries, path.name, split)
+    promised = HEADER.search(remarks)
+    if promised and int(promised[2]) != table.num_rows + unread.count:
+        told = path.name, int(promised[2]), table.num_rows + unread.count
+        log.warning("%s: its header promises %d segments, it has %d", *told)
+    return SegmentList(path, sha256_of_file(path), table, unread.count, unread.examples)
+
+
+def _of_whole(columns: pa.Table, name: str) -> pa.Table:
+    stamps = (pc.cast(columns[at], pa.string()) for at in ("start_ms", "end_ms"))
+    added = {
+        "key": pc.binary_join_element_wise(columns["video_id"], *stamps, "_"),
+        "is_open": pa.repeat(pa.scalar(False), columns.num_rows),
+        "csv": pa.repeat(name, columns.num_rows),
+        "split": pa.repeat("eval" if EVAL_NAME.match(name) else "", columns.num_rows),
+    }
+    whole = {**added, **{one: columns[one] for one in columns.column_names}}
+    return pa.table(whole).select(READ.names).cast(READ)
+
+
+def read_segments(path: Path) -> SegmentList:
+    """The same; raises ValueError where not one row is a segment: it is no list, or of a form that nobody knows."""
+    found = read_list(path)
+    require_some(path, found.table.num_rows, found.num_unread, found.unread)
+    return found
+
+
+def require_some(path: Path, num_rows: int, num_unread: int, unread: Sequence[str]) -> None:
+    """Raises ValueError where a list has not one row that could be read."""
+    if not num_rows:
+        said = f"the first of {num_unread:,} rows: {unread[0]}" if num_unread else "it has no rows"
+        raise ValueError(f"{path} is no list of segments: not one row is a segment; {said}")
+
+
+def entries_of(columns: Columns, rows: Iterator[Record], unread: Unread) -> Iterator[tuple[int, Entry]]:
+    """What the rows say, with their numbers; those that say nothing that can be meant are counted."""
+    read = _reader(columns)
+    for number, values, fault in rows:
+        if fault:
+            unread.add(number, fault)
+            continue
+        try:
+            yield number, read(values)
+        except ValueError as error:
+            unread.add(number, str(error))
+
+
+def _reader(columns: Columns) -> Callable[[Sequence[Value]], Entry]:
+    """A function of the values of a row; it raises ValueError with what is wrong with them."""
+    places = {name: place for place, name in enumerate(columns) if name}
+    starts_only = "end" not in places
+
+    def text(values: Sequence[Value], name: str) -> str:
+        found = values[places[name]] if name in places else ""
+        if isinstance(found, tuple):
+            raise ValueError(f"several values of {name}: {found!r}"[:120])
+        return found.strip()
+
+    def read(values: Sequence[Value]) -> Entry:
+        video_id, start, file = text(values, "video_id"), text(values, "start"), text(values, "file")
+        end = text(values, "end")
+        labels = labels_of(values[places["labels"]]) if "labels" in places else ()
+        is_open = starts_only or not end
+        if "clip" in places:
+            video_id, start = _clip(text(values, "clip"))
+        if "segment_id" in places and not video_id:
+            video_id, times_ms = _strong(text(values, "segment_id"), start, end)
+            return Entry(video_id, "", times_ms, labels, "", is_open=True)
+        if not file or video_id:
+            _check_id(video_id)
+        split = _split(text(values, "split"))
+        times_ms = None if file and not (start or end) else _times(start, end, is_open=is_open)
+        return Entry(video_id, file, times_ms, labels, split, times_ms is not None and is_open)
+
+    return read
+
+
+def _times(start: str, end: str, *, is_open: bool) -> tuple[int, int]:
+    if not start:
+        raise ValueError("it has no start")
+    start_ms = milliseconds(start)
+    if is_open:
+        return start_ms, start_ms + CLIP_MS
+    end_ms = milliseconds(end)
+    if end_ms <= start_ms:
+        raise ValueError(f"it ends at {end} s, not after its start at {start} s")
+    return start_ms, end_ms
+
+
+def _clip(name: str) -> tuple[str, str]:
+    found = CLIP.fullmatch(name)
+    if found is None:
+        raise ValueError(f"no clip named as ID_000030.mp4: {name[:80]!r}")
+    return found[1], found[2]
+
+
+def _strong(segment_id: str, start: str, end: str) -> tuple[str, tuple[int, int]]:
+    """Video and times of the segment that an event belongs to; the event's own times are looked at, not kept."""
+    found = STRONG_ID.fullmatch(segment_id)
+    if found is None:
+        raise ValueError(f"no id of a segment as YTID_30000: {segment_id[:80]!r}")
+    _check_id(found[1])
+    if milliseconds(end) < milliseconds(start):
+        raise ValueError(f"its event ends at {end} s, before its start at {start} s")
+    return found[1], (int(found[2]), int(found[2]) + CLIP_MS)
+
+
+def _check_id(video_id: str) -> None:
+    if VIDEO_ID.fullmatch(video_id) is None:
+        raise ValueError(f"unsafe video id {video_id[:80]!r}")
+
+
+@lru_cache(maxsize=1 << 16)
+def milliseconds(seconds: str) -> int:
+    """A text of seconds in milliseconds. Raises ValueError for anything else."""
+    if SECONDS.fullmatch(seconds) is None:
+        raise ValueError(f"not seconds: {seconds[:20]!r}")
+    return round(float(seconds.replace(",", ".")) * 1000)
+
+
+def labels_of(value: Value) -> tuple[str, ...]:
+    """Labels: machine ids with commas between, or names with `|` between (names have commas). Raises ValueError."""
+    return _known_labels(value) if len(value) <= KNOWN_CHARS else _labels(value)
+
+
+@lru_cache(maxsize=1 << 16)
+def _known_labels(value: Value) -> tuple[str, ...]:
+    return _labels(value)
+
+
+def _labels(value: Value) -> tuple[str, ...]:
+    if isinstance(value, tuple):
+        named = value
+    elif MACHINE_IDS.fullmatch(value.strip()):
+        named = value.split(",")
+    else:
+        named = value.split("|") if value.strip() else ()
+    labels = tuple(dict.fromkeys(one.strip() for one in named))
+    for one in labels:
+        if (
+            not (one and one.isprintable() and len(one) <= LABEL_CHARS)
+            or one.startswith(PRINTED)
+            or "|" in one
+        ):
+            raise ValueError(f"malformed label {one[:80]!r}")
+    return labels
+
+
+def _split(text: str) -> str:
+    if text.lower() not in SPLITS:
+        raise ValueError(f"split {text[:20]!r} is none of {', '.join(name for name in SPLITS if name)}")
+    return SPLITS[text.lower()]
+
+
+def split_of_list(name: str, columns: Columns) -> str:
+    """What a list's name says of all its segments."""
+    if EVAL_NAME.match(name):
+        return "eval"
+    found = SPLIT_NAME.fullmatch(name)
+    is_meant = "clip" in columns or "file" in columns or columns[:2] == ("labels", "video_id")
+    return SPLITS[found[1].lower()] if found and is_meant else ""
+
+
+def _merged(entries: Iterator[Entry]) -> Iterator[Entry]:
+    """One segment for all its events; its labels are theirs, whatever the order of the rows."""
+    labels: dict[Entry, set[str]] = {}
+    for one in entries:
+        labels.setdefault(one._replace(labels=()), set()).update(one.labels)
+    return (one._replace(labels=tuple(sorted(found))) for one, found in labels.items())
+
+
+def _table(entries: Iterator[Entry], name: str, split: str) -> pa.Table:
+    tables, rows = [READ.empty_table()], []
+    for one in entries:
+        rows.append(one)
+        if len(rows) == BATCH_ROWS:
+            tables.append(table_of(rows, name, split))
+            rows = []
+    return pa.concat_tables([*tables, table_of(rows, name, split)]).combine_chunks()
+
+
+def table_of(entries: Sequence[Entry], name: str, split: str = "") -> pa.Table:
+    """Entries with ids and times as segments of the list `name`; `split` is that of those that say none."""
+    times = [one.times_ms or (0, 0) for one in entries]
+    columns = {
+        "key": [segment_key(one.video_id, *at) for one, at in zip(entries, times, strict=True)],
+        "video_id": [one.video_id for one in entries],
+        "start_ms": [start for start, _ in times],
+        "end_ms": [end for _, end in times],
+        "is_open": [one.is_open for one in entries],
+        "labels": [one.labels for one in entries],
+        "csv": [name] * len(entries),
+        "split": ["eval" if split == "eval" else one.split or split for one in entries],
+    }
+    return pa.table(columns, READ)

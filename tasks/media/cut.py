@@ -1,0 +1,165 @@
+"""Cut a segment out of a file without encoding it again, on the file's own clock.
+
+A cut is Matroska, whose clock counts milliseconds: each time stamp is the source's, rounded to one, less one number
+for both streams. Extraction goes by the same milliseconds in every file, so what it makes of a cut is what it would
+make of the source. Where Matroska can't hold a stream, or what was written does not come out as it went in, the whole
+source is kept instead.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.container
+import av.error
+from av.codec.context import Flags2
+from av.video.reformatter import VideoReformatter
+
+from schemas.outcome import ItemError, Outcome
+from tasks.media.colour import upright
+from tasks.media.passage import passage, shown_of, time_ms
+from tasks.media.sound import samples_of
+from tasks.media.streams import MS, Probe, in_ms, media_streams, open_media, packets_of
+
+SUFFIX = ".mkv"
+MARGIN_MS = 500  # after it: packets are stored up to about this far from their presentation time
+MILLISECONDS = Fraction(1, MS)
+# Neither rounds nor moves what we have rounded, and writes neither names nor dates.
+WRITING = {"fflags": "+bitexact", "avoid_negative_ts": "disabled"}
+COMPARED_EVERY = 8  # packets of sound; those between are told by their times
+COMPARED_PX = (128, 128)
+CHANGED = "new_extradata"  # marks a packet from which on other parameters hold
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A cut file, and where the segment begins inside it (presentation clock of the cut)."""
+
+    path: Path
+    begins_s: float
+
+
+def cut(source: Path, facts: Probe, segment_s: tuple[float, float], target: Path) -> Cut:
+    """Copies the segment (start, end), counted from the presentation start of `source`, beside its suffix to `target`.
+
+    It begins at a clean picture at or before the start, and with some sound before it. Raises ItemError, and leaves
+    no file then.
+    """
+    begins_ms, ends_ms = (round(MS * (facts.start_s + time_s)) for time_s in segment_s)
+    made = target.with_suffix(SUFFIX)
+    try:
+        shift_ms = _written(source, begins_ms, ends_ms, made)
+    except (ItemError, OSError):
+        made.unlink(missing_ok=True)
+        raise
+    if shift_ms is not None:
+        return Cut(made, (begins_ms - shift_ms) / MS)
+    made.unlink(missing_ok=True)
+    return Cut(_kept_whole(source, target.with_suffix(source.suffix.lower() or SUFFIX)), begins_ms / MS)
+
+
+def answer_cut(
+    source: str, facts: dict[str, Any], segment_s: tuple[float, float], target: str
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """`cut`, as `tasks.media.sandbox` calls it."""
+    made = cut(Path(source), Probe(**facts), segment_s, Path(target))
+    return {"path": str(made.path), "begins_s": made.begins_s}, {}
+
+
+def _kept_whole(source: Path, target: Path) -> Path:
+    """The source beside its other segments: a link costs nothing where the file system has it."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)
+    return target
+
+
+def _written(source: Path, begins_ms: int, ends_ms: int, target: Path) -> int | None:
+    """Writes `target`; returns source time minus cut time, or None where the source is better kept."""
+    with passage(source, begins_ms, ends_ms + MARGIN_MS) as (container, packets):
+        return _muxed(container, packets, target)
+
+
+def _muxed(container: av.container.InputContainer, packets: Sequence[av.Packet], target: Path) -> int | None:
+    """Writes `target`; returns source time minus cut time, or None where it does not say what the source says."""
+    if not packets:
+        raise ItemError(Outcome.QUARANTINED, "decodable", "the file holds nothing of the segment")
+    times_ms = [at_ms for at_ms in map(time_ms, packets) if at_ms is not None]
+    if len(times_ms) < len(packets) or any(one.has_sidedata(CHANGED) for one in packets):
+        return None
+    shift_ms = min(times_ms)
+    said = _said(container, packets, shift_ms)
+    try:
+        _write(container, packets, target, shift_ms)
+    except (ValueError, av.error.FFmpegError) as error:
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            raise OSError(errno.ENOSPC, str(error)) from None
+        return None
+    with open_media(target) as made:
+        return shift_ms if _said(made, list(packets_of(made)), 0) == said else None
+
+
+def _write(
+    container: av.container.InputContainer, packets: Sequence[av.Packet], target: Path, shift_ms: int
+) -> None:
+    """Writes packets in their order. Raises ValueError and FFmpegError where Matroska can't hold them."""
+    with av.open(str(target), "w", format="matroska", options=WRITING) as output:
+        copies = {
+            stream.index: output.add_stream_from_template(stream, opaque=True)
+            for stream in media_streams(container)
+        }
+        for number, packet in enumerate(packets, -len(packets)):
+            at_ms = time_ms(packet) or 0
+            packet.duration = in_ms(packet.time_base)(packet.duration or 0)
+            packet.stream = copies[packet.stream_index]
+            packet.time_base = MILLISECONDS
+            packet.pts = at_ms - shift_ms
+            # Matroska does not store it; in the muxer's queue it stands for the order of the source.
+            packet.dts = number
+            output.mux_one(packet)
+
+
+def _said(container: av.container.InputContainer, packets: Sequence[av.Packet], shift_ms: int) -> list:
+    """What a source and its cut must agree in: times of packets, and what some of them decode to."""
+    said: list = []
+    for stream in media_streams(container):
+        own = [packet for packet in packets if packet.stream_index == stream.index]
+        to_ms = in_ms(stream.time_base)
+        said.append([None if one.pts is None else to_ms(one.pts) - shift_ms for one in own])
+        if isinstance(stream, av.VideoStream):
+            said.append(_seen(stream, own))
+        elif isinstance(stream, av.AudioStream):
+            said.append(_heard(stream, own))
+    return said
+
+
+def _seen(stream: av.VideoStream, packets: Sequence[av.Packet]) -> list:
+    """The first picture as extraction would take it, small."""
+    frame = next(shown_of(stream, packets), None)
+    if frame is None:
+        return []
+    picture = upright(frame, COMPARED_PX, VideoReformatter())
+    return [frame.width, frame.height, float(stream.sample_aspect_ratio or 1)] + [
+        plane.tobytes() for plane in (picture.luma, picture.blue, picture.red)
+    ]
+
+
+def _heard(stream: av.AudioStream, packets: Sequence[av.Packet]) -> list:
+    """Some of the sound."""
+    stream.codec_context.flags2 |= Flags2.skip_manual
+    heard: list = []
+    for packet in packets[::COMPARED_EVERY]:
+        with suppress(av.error.InvalidDataError):
+            heard += [
+                (one.sample_rate, samples_of(one).tobytes()) for one in stream.codec_context.decode(packet)
+            ]
+    return heard

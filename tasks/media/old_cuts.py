@@ -1,0 +1,55 @@
+"""Cuts of before `schemas.clip.CLOCK`: MP4 in which libav's edit lists move picture and sound apart.
+
+Without edit lists both lie as they lay in the source. Where the segment begins was measured with them, by the stream
+with more packets: how far they move that one says where it begins without them. Cuts in Matroska may lie apart in the
+file itself, which nobody can see in them.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from statistics import median
+
+from schemas.clip import CLOCK
+from schemas.manifest import Row
+from tasks.media.streams import RAW_CLOCK, open_media, packets_of
+
+MENDED = ".mp4"
+COMPARED_PACKETS = 128  # of both streams, as when it was measured
+TOGETHER_S = 0.002  # and so near to each other they counted as agreeing
+CLEARLY = 1.25  # times as many packets decided
+
+
+def is_old(clip: Row) -> bool:
+    """Whether a clip that is there was cut by another clock than today's."""
+    return bool(clip["path"]) and clip.get("clock") != CLOCK
+
+
+def is_beyond_mending(clip: Row) -> bool:
+    """Whether it is old, and its kind can't be mended without the source."""
+    return is_old(clip) and Path(clip["path"]).suffix != MENDED
+
+
+def mended_begin_s(path: Path, begins_s: float) -> float | None:
+    """Where the segment of an old cut begins on its clock without edit lists; None where that can't be known."""
+    if path.suffix != MENDED:
+        return None
+    raw_s = dict(_packets(path, RAW_CLOCK))
+    moved_s: dict[int, list[float]] = {}
+    for (stream, place), time_s in islice(_packets(path, {}), COMPARED_PACKETS):
+        if (stream, place) in raw_s:
+            moved_s.setdefault(stream, []).append(raw_s[stream, place] - time_s)
+    by_count = sorted(moved_s.values(), key=len, reverse=True)
+    if not by_count:
+        return None
+    moves_s = [median(one) for one in by_count]
+    is_known = max(moves_s) - min(moves_s) <= TOGETHER_S or len(by_count[0]) >= CLEARLY * len(by_count[1])
+    return begins_s + moves_s[0] if is_known else None
+
+
+def _packets(path: Path, options: dict[str, str]) -> Iterator[tuple[tuple[int, int | None], float]]:
+    """((stream, place in the file), presentation time) of both streams' packets."""
+    with open_media(path, options) as container:
+        for packet in packets_of(container):
+            if packet.pts is not None:
+                yield (packet.stream_index, packet.pos), float(packet.pts * packet.time_base)

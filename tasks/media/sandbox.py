@@ -1,0 +1,245 @@
+"""Media calls in a process of their own: what a hostile file does there costs that file, and nothing else.
+
+libav parses what strangers made. The process that does it has no credentials in its environment, limits of
+memory, file size and time, and dies with its parent. It answers in JSON and raw bytes, never in pickles: the
+parent does not trust it either. `python -m tasks.media.sandbox` is that process.
+"""
+
+import errno
+import importlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import weakref
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from schemas.outcome import BUG, ItemError, Outcome
+from tasks.processes import end_with_parent, limit
+
+# What may be called, by name: functions of JSON arguments that return (JSON, {name: bytes}).
+CALLS = {"probe": "tasks.media.streams", "cut": "tasks.media.cut", "extract": "tasks.extract"}
+PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "TMPDIR", "SYSTEMROOT")  # of the environment: no secrets
+ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+TRIES = 2  # a process that died may have suffered from the file before: the verdict is a fresh one's
+EVIDENCE_BYTES = 500
+TRACE_BYTES = 2000
+# What our own code raises where it did not expect what a file holds: no verdict on the file. Too many stop the stage.
+BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+CHUNK_BYTES = 1 << 20
+MAX_ANSWER_BYTES = 1 << 30
+READY = b"ready"
+START_S = 60.0  # it takes 0.3 to 0.7 s
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one call may use: chosen to be far above any clip of a minute, not measured on the largest."""
+
+    seconds: float = 120.0
+    memory_bytes: int = 4 << 30  # of address space
+    file_bytes: int = 8 << 30
+
+
+LIMITS = Limits()
+# Media processes that wait for a call: threads come and go, and a start costs more than most calls.
+_IDLE: list["MediaProcess"] = []
+# The kernel ends a media process with the *thread* that started it, so that thread lives as long as we do.
+_STARTER = ThreadPoolExecutor(1, "media-processes")
+
+
+def call(name: str, arguments: Mapping[str, Any], limits: Limits = LIMITS) -> tuple[Any, dict[str, bytes]]:
+    """What `name` (of CALLS) answers in a media process that serves nobody else meanwhile.
+
+    Raises what it raised (ItemError, OSError); ItemError (quarantined, `bug`) with the trace where our own code
+    failed; ItemError (quarantined, `decodable`) with the evidence where the process crashed, hung or ran out of
+    memory twice.
+    """
+    evidence = ""
+    for number in range(TRIES):
+        process = _idle(limits) if number == 0 else None
+        process = process or _STARTER.submit(MediaProcess, name, limits).result()
+        try:
+            return process.call(name, arguments)
+        except _DiedError as died:
+            evidence = str(died)
+            process.kill()
+        finally:
+            if process.is_alive:
+                _IDLE.append(process)
+    raise ItemError(Outcome.QUARANTINED, "decodable", f"the media process {evidence}, twice")
+
+
+def close() -> None:
+    """Ends the media processes that wait."""
+    while _IDLE:
+        _IDLE.pop().kill()
+
+
+def _idle(limits: Limits) -> "MediaProcess | None":
+    """One that waits and has these limits."""
+    while _IDLE:
+        with suppress(IndexError):  # another thread was faster
+            process = _IDLE.pop()
+            if process.limits == limits and process.is_alive:
+                return process
+            process.kill()
+    return None
+
+
+class _DiedError(Exception):
+    """The process is gone, or had to be ended; says how."""
+
+
+class MediaProcess:
+    """One media process and the pipe to it; not thread-safe. Its start is not on the first call's time."""
+
+    def __init__(self, name: str, limits: Limits) -> None:
+        self.limits = limits
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the process)
+        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        here = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+        self._process = subprocess.Popen(  # noqa: S603  (our own command)
+            [
+                sys.executable,
+                "-m",
+                "tasks.media.sandbox",
+                str(limits.memory_bytes),
+                str(limits.file_bytes),
+                name,
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            env={**environment, **ONE_THREAD, **here},
+            start_new_session=True,  # a Ctrl-C in a terminal is not meant for it
+        )
+        self._end = weakref.finalize(self, _ended, self._process, self._said)
+        try:
+            self._read(len(READY), time.monotonic() + START_S)
+        except _DiedError as died:
+            raise RuntimeError(f"no media process starts on this machine: it {died}") from None
+
+    def call(self, name: str, arguments: Mapping[str, Any]) -> tuple[Any, dict[str, bytes]]:
+        """One call and its answer. Raises _DiedError if there is none in time."""
+        ends = time.monotonic() + self.limits.seconds
+        try:
+            _pipe(self._process.stdin).write(json.dumps({"name": name, **arguments}).encode() + b"\n")
+            _pipe(self._process.stdin).flush()
+        except BrokenPipeError:
+            raise _DiedError(self._how()) from None
+        header = json.loads(self._line(ends))
+        if sum(header["members"].values()) > MAX_ANSWER_BYTES:
+            raise _DiedError("answered with more than any clip holds")
+        members = {member: self._read(size, ends) for member, size in header["members"].items()}
+        if "error" in header:
+            raise _raised(header["error"])
+        return header["result"], members
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can be called: it was neither ended nor did it end by itself."""
+        return self._end.alive and self._process.poll() is None
+
+    def kill(self) -> None:
+        """Ends the process at once."""
+        self._end()
+
+    def _line(self, ends: float) -> bytes:
+        """The header's length, then the header: both are this side's to bound."""
+        return self._read(int(self._read(8, ends)), ends)
+
+    def _read(self, size: int, ends: float) -> bytes:
+        parts, missing, stream = [], size, _pipe(self._process.stdout).fileno()
+        while missing:
+            if not select.select([stream], [], [], max(0.0, ends - time.monotonic()))[0]:
+                raise _DiedError(f"took over {self.limits.seconds:g} s")
+            part = os.read(stream, min(missing, CHUNK_BYTES))
+            if not part:
+                raise _DiedError(self._how())
+            parts.append(part)
+            missing -= len(part)
+        return b"".join(parts)
+
+    def _how(self) -> str:
+        code = self._process.wait()
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        self._said.seek(0)
+        said = self._said.read()[-EVIDENCE_BYTES:].decode(errors="replace").strip()
+        return f"{how} ({said})" if said else how
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise AssertionError("both pipes are asked for")
+    return stream
+
+
+def _ended(process: subprocess.Popen, said: IO[bytes]) -> None:
+    process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout, said):
+        with suppress(BrokenPipeError):  # what was not sent is of no use to a dead process
+            _pipe(stream).close()
+
+
+def _raised(error: Mapping[str, Any]) -> Exception:
+    if error["kind"] == "item":
+        return ItemError(Outcome(error["outcome"]), error["reason"], error["detail"])
+    return OSError(error["errno"], error["detail"])
+
+
+def main() -> None:
+    """Answers calls until the parent closes the pipe."""
+    memory_bytes, file_bytes, name = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    end_with_parent()
+    for what, value in (("AS", memory_bytes), ("FSIZE", file_bytes), ("CORE", 0)):
+        limit(what, value)
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not stand between answers
+    importlib.import_module(CALLS[name])
+    answers.write(READY)
+    answers.flush()
+    for line in sys.stdin.buffer:
+        header, members = _answered(json.loads(line))
+        said = json.dumps({**header, "members": {name: len(data) for name, data in members.items()}}).encode()
+        answers.write(b"%8d" % len(said) + said)
+        for data in members.values():
+            answers.write(data)
+        answers.flush()
+
+
+def _answered(asked: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
+    name = asked.pop("name")
+    try:
+        result, members = getattr(importlib.import_module(CALLS[name]), f"answer_{name}")(**asked)
+    except ItemError as error:
+        why = {"outcome": error.outcome.value, "reason": error.reason, "detail": error.detail}
+        return {"error": {"kind": "item", **why}}, {}
+    except MemoryError:
+        why = {"outcome": Outcome.QUARANTINED.value, "reason": "decodable", "detail": "out of memory"}
+        return {"error": {"kind": "item", **why}}, {}
+    except OSError as error:
+        return {"error": {"kind": "os", "errno": error.errno or errno.EIO, "detail": str(error)}}, {}
+    except BUGS:
+        why = {
+            "outcome": Outcome.QUARANTINED.value,
+            "reason": BUG,
+            "detail": traceback.format_exc()[-TRACE_BYTES:],
+        }
+        return {"error": {"kind": "item", **why}}, {}
+    return {"result": result}, members
+
+
+if __name__ == "__main__":
+    main()

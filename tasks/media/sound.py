@@ -1,0 +1,163 @@
+"""The sound of a segment on its own clock: pieces placed by their presentation time, resampled once."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+import soxr
+from av.audio.frame import format_dtypes
+from av.codec.context import Flags2
+
+from schemas.feature import Profile
+from tasks.media.downmix import as_floats, mixed, names_of, products_of, weights
+from tasks.media.streams import Clock
+
+AUDIO_LEAD_S = 0.1  # lets the overlapping windows and bit reservoirs of lossy audio settle
+JITTER_S = 0.03  # containers round time stamps, some encoders are off by a packet
+# Decoding starts so long before a segment, with the same packet in a file and in its cut: codecs look back 0.1 s at
+# most, but some of them draw noise.
+SETTLE_S = 0.5
+INT16 = 32768.0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One decoded frame: (channels, samples) as they came, and when on the segment's clock they start."""
+
+    time_s: float
+    samples: np.ndarray
+    rate_hz: int
+    layout: str  # of its channels, as libav names it
+
+    @property
+    def kind(self) -> tuple:
+        """What changes where a stream's parameters do."""
+        return self.rate_hz, self.samples.dtype, self.layout
+
+    @property
+    def ends_s(self) -> float:
+        """When the next one is due."""
+        return self.time_s + self.samples.shape[1] / self.rate_hz
+
+
+@dataclass
+class Sound:
+    """Decoded frames of one stream on the segment's clock; gaps become silence, overlaps are dropped."""
+
+    rate_hz: int  # to make of whatever rates there are
+    channels: int  # to make of however many there are: 1 or 2
+    pieces: list[Piece] = field(default_factory=list)
+    fault: str = ""  # what is wrong with a piece
+
+    def hear(self, piece: Piece, length_s: float) -> None:
+        """One more piece of a segment of that length."""
+        # What ends before the lead is decoded for the codec's sake only, and must not move the anchor below.
+        if -AUDIO_LEAD_S < piece.time_s < length_s and piece.samples.size:
+            self.pieces.append(piece)
+
+    def first_s(self) -> float:
+        """When the sound starts, 0 if it does before the segment."""
+        return max(self.pieces[0].time_s, 0.0) if self.pieces else 0.0
+
+    def wave(self, length_s: float) -> np.ndarray:
+        """float32 (samples, channels) from the segment's start to the end of its sound."""
+        runs = list(self._runs())
+        decoded = [as_floats(np.concatenate([piece.samples for piece in run], 1)) for run in runs]
+        shares = self._shares(runs, decoded)
+        placed = [
+            (self._place(run), self._at_one_rate(mixed(samples, shares[run[0].layout]), run[0].rate_hz))
+            for run, samples in zip(runs, decoded, strict=True)
+        ]
+        ends = max((begin + len(samples) for begin, samples in placed), default=0)
+        wave = np.zeros((max(min(ends, round(length_s * self.rate_hz)), 0), self.channels), np.float32)
+        for begin, samples in placed:
+            here = wave[max(begin, 0) : begin + len(samples)] if begin + len(samples) > 0 else wave[:0]
+            here[:] = samples[max(-begin, 0) :][: len(here)]
+        return wave
+
+    def _shares(self, runs: Sequence[list[Piece]], decoded: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """How much of each channel is heard, by layout: decided by all of the segment's sound in it."""
+        products: dict[str, np.ndarray] = {}
+        for run, samples in zip(runs, decoded, strict=True):
+            layout = run[0].layout
+            products[layout] = products.get(layout, 0.0) + products_of(samples)
+        return {layout: weights(names_of(layout), found, self.channels) for layout, found in products.items()}
+
+    def _runs(self) -> Iterator[list[Piece]]:
+        """Pieces of one kind that follow each other without a gap."""
+        run: list[Piece] = []
+        for piece in self.pieces:
+            if run and (piece.kind != run[-1].kind or abs(piece.time_s - run[-1].ends_s) > JITTER_S):
+                yield run
+                run = []
+            run.append(piece)
+        if run:
+            yield run
+
+    def _place(self, run: Sequence[Piece]) -> int:
+        """The sample at which a run begins: the median over its pieces, because containers round time stamps."""
+        before = np.cumsum([0, *(piece.samples.shape[1] for piece in run[:-1])])
+        anchors = np.array([piece.time_s for piece in run]) - before / run[0].rate_hz
+        return round(float(np.median(anchors)) * self.rate_hz)
+
+    def _at_one_rate(self, samples: np.ndarray, rate_hz: int) -> np.ndarray:
+        """float32 (samples, channels) at this sound's rate."""
+        return (
+            samples
+            if rate_hz == self.rate_hz
+            else soxr.resample(samples, rate_hz, self.rate_hz, quality="HQ")
+        )
+
+
+def heard(
+    stream: av.AudioStream, packets: Sequence[av.Packet], clock: Clock, length_s: float, profile: Profile
+) -> Sound:
+    """The sound of a segment by its stream's packets in order.
+
+    Nothing is trimmed: samples that an encoder put before a beginning stand before it by their time, and in a cut
+    nobody would know of them.
+    """
+    sound, time_s = Sound(profile.sample_rate_hz, profile.channels), clock.of(stream.time_base)
+    stream.codec_context.flags2 |= Flags2.skip_manual
+    for packet in packets:
+        at_s = None if packet.pts is None else time_s(packet.pts)
+        if at_s is not None and at_s < -SETTLE_S:
+            continue
+        try:
+            frames = stream.codec_context.decode(packet)
+        except av.error.InvalidDataError:
+            if at_s is not None and 0 <= at_s < length_s:
+                sound.fault = sound.fault or f"its sound at {at_s:.3f} s does not decode"
+            continue
+        for frame in frames:
+            if frame.pts is not None:
+                piece = Piece(time_s(frame.pts), samples_of(frame), frame.sample_rate, frame.layout.name)
+                sound.hear(piece, length_s)
+    if sound.pieces:
+        sound.rate_hz = sound.pieces[0].rate_hz
+    return sound
+
+
+def resampled(wave: np.ndarray, rate_hz: int, profile: Profile) -> np.ndarray:
+    """`wave` at the profile's rate as int16 (samples, channels), zero-padded to its exact length."""
+    out = np.zeros((profile.num_samples, profile.channels), np.int16)
+    same = soxr.resample(wave, rate_hz, profile.sample_rate_hz, quality="HQ")[: len(out)]
+    out[: len(same)] = np.round(np.clip(same, -1.0, (INT16 - 1) / INT16) * INT16).astype(np.int16)
+    return out
+
+
+def samples_of(frame: av.AudioFrame) -> np.ndarray:
+    """(channels, samples) as decoded."""
+    kind, size = format_dtypes[frame.format.name], frame.samples
+    # Buffers, which their stubs do not say. Of eight channels PyAV counts one plane too many, which lies nowhere.
+    planes: list[Any] = list(frame.planes)[: frame.layout.nb_channels]
+    if not frame.format.is_planar:
+        return np.frombuffer(planes[0], kind, size * frame.layout.nb_channels).reshape(size, -1).T
+    # `to_ndarray` stacks the planes, which takes four times as long.
+    samples = np.empty((len(planes), size), kind)
+    for channel, plane in zip(samples, planes, strict=True):
+        channel[:] = np.frombuffer(plane, kind, size)
+    return samples

@@ -1,0 +1,263 @@
+"""Open and probe media files, and their clock; `cut.py` cuts, `decode.py` decodes.
+
+Everywhere the same two streams are taken: the first of pictures that move, and the sound that players play.
+"""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import av
+import av.container
+import av.error
+import av.stream
+import imageio_ffmpeg
+from av.stream import Disposition
+
+from schemas.outcome import ItemError, Outcome
+
+# What AudioSet's source and people's folders hold. Playlists, concat scripts and network protocols are not
+# media: a hostile file must not make the decoder open another one.
+FORMATS = "mov,mp4,m4a,3gp,matroska,webm,mpeg,mpegts,mpegvideo,avi,flv,ogg,asf,wav,mp3,aac,flac,h264"
+# AVI stores no presentation times: libav makes them from the order of decoding.
+OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "fflags": "+genpts"}
+RAW_CLOCK = {"advanced_editlist": "0"}  # MP4 without what libav makes of its edit lists
+FFMPEG_TIMEOUT_S = 120
+MEMORY_BYTES = 4 << 30  # address space of a media process
+MS = 1000
+# Some headers count their duration from the clock's zero: of a clock that starts later than this, nobody knows.
+LATE_S = 1.0
+TAIL_S = 10.0  # before the end that a header states: key frames lie up to about this far apart
+# Sound tracks beside that of the film, by their flags or their titles.
+ASIDE = (
+    Disposition.comment
+    | Disposition.visual_impaired
+    | Disposition.hearing_impaired
+    | Disposition.descriptions
+    | Disposition.karaoke
+    | Disposition.clean_effects
+    | Disposition.non_diegetic
+)
+ASIDE_TITLE = re.compile(r"comment|descri(ption|bed|ptive)", re.IGNORECASE)
+Stream = TypeVar("Stream", bound=av.stream.Stream | None)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a media file states of itself; times are None where nobody knows them."""
+
+    container: str
+    start_s: float
+    duration_s: float | None
+    video_codec: str | None = None
+    width_px: int | None = None
+    height_px: int | None = None
+    frame_rate_hz: float | None = None
+    audio_codec: str | None = None
+    sample_rate_hz: int | None = None
+    channels: int | None = None
+    start_gap_ms: float | None = None  # of the sound minus of the picture
+    span_gap_ms: float | None = None
+
+    @property
+    def has_video(self) -> bool:
+        """Whether there is a moving picture, not only cover art."""
+        return self.video_codec is not None
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether there is a sound track."""
+        return self.audio_codec is not None
+
+
+@contextmanager
+def open_media(path: Path, options: dict[str, str] | None = None) -> Iterator[av.container.InputContainer]:
+    """A media file opened for reading, local files of known formats only.
+
+    Raises ItemError (quarantined, `decodable`) where it is none of them or is damaged, OSError where it is not
+    there to be read.
+    """
+    with path.open("rb"):  # a lost file says nothing about its content, and libav's own errors look alike
+        pass
+    try:
+        settings = OPEN_OPTIONS | (options or {})
+        with av.open(str(path), options=settings, metadata_errors="replace") as container:
+            for stream in container.streams:
+                if stream.codec_context is not None:
+                    stream.codec_context.thread_count = 1  # workers x threads = cores
+            yield container
+    except MemoryError:
+        raise  # no damage that ffmpeg could mend
+    except (av.error.FFmpegError, ValueError, OverflowError) as error:
+        raise ItemError(
+            Outcome.QUARANTINED, "decodable", f"{type(error).__name__}: {str(error)[:200]}"
+        ) from error
+
+
+def in_ms(time_base: Fraction | None) -> Callable[[int], int]:
+    """Ticks of a stream as milliseconds of its file's clock, the nearest.
+
+    All that mcgurk does with a file goes by these: Matroska counts so, and what is cut into it stays where it was.
+    """
+    per_second = (MS * time_base.numerator, time_base.denominator) if time_base else (0, 1)
+    doubled, denominator = 2 * per_second[0], per_second[1]
+    return lambda ticks: (doubled * ticks + denominator) // (2 * denominator)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A segment's clock: seconds since it began, by the milliseconds of its file's clock."""
+
+    begins_ms: int
+
+    @classmethod
+    def from_seconds(cls, begins_s: float) -> "Clock":
+        """That of a segment which begins at `begins_s` on its file's clock."""
+        return cls(round(begins_s * MS))
+
+    def of(self, time_base: Fraction | None) -> Callable[[int], float]:
+        """What it says of a stream's ticks."""
+        to_ms = in_ms(time_base)
+        return lambda ticks: (to_ms(ticks) - self.begins_ms) / MS
+
+
+def video_stream(container: av.container.InputContainer) -> av.VideoStream | None:
+    """The first video stream that is not an attached picture. Raises ItemError where nothing decodes it."""
+    moving = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
+    return _decodable(next(moving, None))
+
+
+def audio_stream(container: av.container.InputContainer) -> av.AudioStream | None:
+    """The sound track that players play. Raises ItemError where nothing decodes any.
+
+    Commentaries and descriptions come last, what is flagged as default before what is not.
+    """
+    return _decodable(min(container.streams.audio, key=_reluctance, default=None))
+
+
+def _reluctance(stream: av.AudioStream) -> tuple[bool, bool, bool, int]:
+    is_aside = bool(stream.disposition & ASIDE) or bool(ASIDE_TITLE.search(stream.metadata.get("title", "")))
+    is_default = bool(stream.disposition & Disposition.default)
+    return stream.codec_context is None, is_aside, not is_default, stream.index
+
+
+def _decodable(stream: Stream) -> Stream:
+    if stream is not None and stream.codec_context is None:
+        detail = f"no decoder for stream {stream.index} ({stream.type})"
+        raise ItemError(Outcome.QUARANTINED, "decodable", detail)
+    return stream
+
+
+def probe(path: Path) -> Probe:
+    """What the header of `path` states, and its packets where that can't be believed.
+
+    Raises ItemError (quarantined, `decodable`).
+    """
+    with open_media(path) as container:
+        video, audio = video_stream(container), audio_stream(container)
+        facts: dict = {}
+        if video is not None:
+            rate = video.average_rate or video.guessed_rate
+            facts |= {"video_codec": video.codec_context.name, "frame_rate_hz": float(rate) if rate else None}
+            facts |= {"width_px": video.codec_context.width, "height_px": video.codec_context.height}
+        if audio is not None:
+            context = audio.codec_context
+            facts |= {"audio_codec": context.name, "sample_rate_hz": context.sample_rate}
+            facts |= {"channels": context.layout.nb_channels}
+        if video is not None and audio is not None:
+            facts |= _gaps_ms(path, container)
+        return Probe(container.format.name, *_span_s(path, container), **facts)
+
+
+def _span_s(path: Path, container: av.container.InputContainer) -> tuple[float, float | None]:
+    """When a file starts on its clock, and how long it is."""
+    start_s = (container.start_time or 0) / av.time_base
+    stated_s = container.duration / av.time_base if container.duration else None
+    if stated_s is not None and start_s <= LATE_S:
+        return start_s, stated_s
+    ends_s = _ends_s(path, None if stated_s is None else start_s + stated_s - TAIL_S) or _ends_s(path, None)
+    end_s = max(ends_s.values(), default=start_s)
+    return start_s, end_s - start_s if end_s > start_s else stated_s
+
+
+def _gaps_ms(path: Path, container: av.container.InputContainer) -> dict[str, float]:
+    """By how much later the sound starts than the picture, and by how much longer it is; nothing where nobody knows."""
+    streams = media_streams(container)
+    starts_s = {one.index: _at(one, one.start_time) for one in streams}
+    ends_s = {one.index: _stated_end_s(one) for one in streams}
+    if None in ends_s.values():
+        ends_s = _ends_s(path, container.duration / av.time_base - TAIL_S if container.duration else None)
+    picture, sound = (one.index for one in streams)
+    gaps = {}
+    if (begun := _difference(starts_s, sound, picture)) is not None:
+        gaps["start_gap_ms"] = begun * MS
+        if (ended := _difference(ends_s, sound, picture)) is not None:
+            gaps["span_gap_ms"] = (ended - begun) * MS
+    return gaps
+
+
+def _difference(times_s: Mapping[int, float | None], one: int, other: int) -> float | None:
+    """The time of one stream minus that of another, where both are known."""
+    first, second = times_s.get(one), times_s.get(other)
+    return None if first is None or second is None else first - second
+
+
+def _at(stream: av.stream.Stream, ticks: int | None) -> float | None:
+    return None if ticks is None or stream.time_base is None else float(ticks * stream.time_base)
+
+
+def _stated_end_s(stream: av.stream.Stream) -> float | None:
+    if stream.duration is None or stream.start_time is None:
+        return None
+    return _at(stream, stream.start_time + stream.duration)
+
+
+def _ends_s(path: Path, from_s: float | None) -> dict[int, float]:
+    """When the last packet of each stream ends, by its index, read from before `from_s` on or the whole file."""
+    ends_s: dict[int, float] = {}
+    with open_media(path) as container:
+        if from_s is not None:
+            container.seek(max(0, int(from_s * av.time_base)))
+        for packet in packets_of(container):
+            if packet.pts is not None:
+                end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                ends_s[packet.stream_index] = max(end_s, ends_s.get(packet.stream_index, end_s))
+    return ends_s
+
+
+def answer_probe(path: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """`probe`, as `tasks.media.sandbox` calls it."""
+    return asdict(probe(Path(path))), {}
+
+
+def packets_of(container: av.container.InputContainer) -> Iterator[av.Packet]:
+    """The packets of both streams in the file's order; where nothing more can be read, the file has ended."""
+    with suppress(av.error.InvalidDataError):
+        for packet in container.demux(media_streams(container)):
+            if packet.size:
+                yield packet
+
+
+def media_streams(container: av.container.InputContainer) -> list[av.stream.Stream]:
+    """The two streams that count, or the one there is."""
+    return [stream for stream in (video_stream(container), audio_stream(container)) if stream is not None]
+
+
+@cache
+def ffmpeg_path() -> str:
+    """The ffmpeg to run: imageio-ffmpeg's static one, which starts ten times faster, else the system's."""
+    try:
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    except RuntimeError:
+        found = shutil.which("ffmpeg")
+        if found is None:
+            raise FileNotFoundError(
+                "no ffmpeg: `pip install imageio-ffmpeg` or `apt-get install ffmpeg`"
+            ) from None
+        return found

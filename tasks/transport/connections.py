@@ -1,0 +1,58 @@
+"""Connections go to the addresses that were checked: a name may mean another address a moment later."""
+
+import socket
+from typing import Any
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError
+
+from tasks.transport.policy import Access, is_inside
+
+
+def checked_pools(access: Access, refused: type[Exception]) -> dict[str, Any]:
+    """urllib3's pools by scheme, whose connections resolve a name once, check what it means, and go there.
+
+    They raise `refused` where an address is a private one, and the source is public. A proxy's are others.
+    """
+    own = {"access": access, "refused": refused}
+    plain = type("Plain", (_Checked, HTTPConnection), own)
+    secure = type("Secure", (_Checked, HTTPSConnection), own)
+    return {
+        "http": type("PlainPool", (HTTPConnectionPool,), {"ConnectionCls": plain}),
+        "https": type("SecurePool", (HTTPSConnectionPool,), {"ConnectionCls": secure}),
+    }
+
+
+class _Checked:
+    """Stands before a connection of urllib3, whose certificate is still that of the name."""
+
+    access: Access
+    refused: type[Exception]
+
+    def _new_conn(self: Any) -> socket.socket:
+        host, failed = self._dns_host, None
+        addresses = _addresses(host, self.port)
+        if not self.access.may_go_inside and any(map(is_inside, addresses)):
+            raise self.refused(f"{host} is a private address, and the source a public one")
+        try:
+            for address in addresses:
+                self._dns_host = address
+                try:
+                    return super()._new_conn()  # pyright: ignore[reportAttributeAccessIssue]
+                except ConnectTimeoutError as error:  # or refused: urllib3's is one of these
+                    failed = error
+        finally:
+            self._dns_host = host
+        if failed:
+            raise failed
+        return super()._new_conn()  # pyright: ignore[reportAttributeAccessIssue]  (it says that the name is unknown)
+
+
+def _addresses(host: str, port: int) -> list[str]:
+    """What a name means now, in the resolver's order; empty where nobody knows it."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return list(dict.fromkeys(str(one[4][0]) for one in found))

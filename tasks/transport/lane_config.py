@@ -1,0 +1,95 @@
+"""The lanes that a person lists in `lanes.json` of the state folder, and what is wrong with such a list."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tasks.transport.lanes import LaneConfig
+
+FILE = "lanes.json"
+SHOWN_CHARS = 80  # of a value that is refused
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """Which values a field takes, as a test and in words."""
+
+    takes: Callable[[Any], bool]
+    told: str
+    is_secret: bool = False  # then a value that is refused may be one
+
+
+def _is_number(value: Any, most: float = math.inf) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= most
+
+
+def _is_count(value: Any, least: int = 0) -> bool:
+    return type(value) is int and value >= least  # `true` is no number
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_name(value: Any) -> bool:
+    return _is_text(value) and value.replace("-", "").isalnum()
+
+
+def _names_secret(value: Any) -> bool:
+    return _is_text(value) and (not value or value.startswith(("env:", "block:")))
+
+
+def _are_hours(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) != 2 or not all(map(_is_count, value)):
+        return False
+    first, last = value
+    return first < 24 and last <= 24 and first != last
+
+
+_NUMBER = _Rule(_is_number, "a number from 0")
+_SECRET = _Rule(_names_secret, "the name of a secret as env:NAME or block:NAME, never itself", is_secret=True)
+RULES: Mapping[str, _Rule] = {
+    "name": _Rule(_is_name, "letters, digits and dashes only"),
+    "concurrency": _Rule(partial(_is_count, least=1), "a whole number from 1"),
+    "requests_per_hour": _NUMBER,
+    "videos_per_hour": _NUMBER,
+    "videos_per_day": _Rule(_is_count, "a whole number from 0"),
+    "jitter_share": _Rule(partial(_is_number, most=1.0), "a number from 0 to 1"),
+    "hours": _Rule(_are_hours, "two different whole hours from 0 to 24, as [1, 7] or over midnight [22, 6]"),
+    "patience_s": _NUMBER,
+    "proxy": _SECRET,
+    "cookies": _SECRET,
+    "user_agent": _Rule(_is_text, "a text"),
+}
+
+
+def read_lanes(state: Path, default: tuple[LaneConfig, ...]) -> tuple[LaneConfig, ...]:
+    """The lanes that `lanes.json` in the state folder lists, else `default`. Raises ValueError."""
+    path = state / FILE
+    if not path.is_file():
+        return default
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: it is not JSON: {error}") from None
+    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        raise ValueError(f'{path}: list the lanes as [{{"name": "home"}}, {{"name": "office"}}]')
+    lanes = tuple(_lane(one, path) for one in listed)
+    if not lanes or len({lane.name for lane in lanes}) < len(lanes):
+        raise ValueError(f"{path}: list at least one lane, each with a name of its own")
+    return lanes
+
+
+def _lane(stored: Mapping[str, Any], path: Path) -> LaneConfig:
+    where = f"{path}: lane {str(stored.get('name', LaneConfig.name))[:SHOWN_CHARS]}"
+    for name, value in stored.items():
+        if name not in RULES:
+            raise ValueError(f"{where}: {name!r}: use some of {', '.join(sorted(RULES))}")
+        if not RULES[name].takes(value):
+            shown = "" if RULES[name].is_secret else f" is {json.dumps(value)[:SHOWN_CHARS]}"
+            raise ValueError(f"{where}: {name}{shown}: use {RULES[name].told}")
+    return LaneConfig(**{**stored, "hours": tuple(stored.get("hours", LaneConfig.hours))})

@@ -1,0 +1,121 @@
+"""Partials: what a killed or broken download fetched of a file, and how a later run goes on with it.
+
+A part is continued only if the host vouches that it still has the same file (RFC 9110, If-Range): bytes of two
+files in one would look like a damaged video, and be held against it.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from schemas.manifest import write_text
+from tasks.transport.failure_classes import failure
+
+FOLDER = "scratch"  # in the state folder: media between their host and their clips
+VALIDATORS = "validators.json"
+PART = ".part"  # as yt-dlp names what is not whole
+FRAGMENT = ".part-Frag"  # and what is one piece of a list
+KEPT_S = 2 * 86_400.0  # trouble of the world is tried again within a day
+
+
+@contextmanager
+def scratch_of(state: Path, video_id: str) -> Iterator[Path]:
+    """The folder of one video's media. After the block only what can be continued is left of it."""
+    folder = state / FOLDER / video_id
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    finally:
+        _keep_partials(folder)
+
+
+def sweep_scratch(state: Path) -> None:
+    """Removes what killed runs left in the state folder, except for what can be continued and is not old."""
+    now_s = time.time()  # of the files, whatever the run takes for today
+    for folder in (state / FOLDER).glob("*"):
+        if now_s - max((path.stat().st_mtime for path in folder.glob("*")), default=0.0) < KEPT_S:
+            _keep_partials(folder)
+        else:
+            drop(folder)
+
+
+def drop(folder: Path) -> None:
+    """Removes the folder of a video whose media nobody will go on with."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _keep_partials(folder: Path) -> None:
+    """Leaves whole-file parts with what vouches for them; of a list of fragments nothing says which they are."""
+    names = {path.name for path in folder.glob("*")}
+    whole = {name for name in names if name.endswith(PART) and FRAGMENT not in name}
+    parts = {name for name in whole if name.removesuffix(PART) + ".ytdl" not in names}
+    if VALIDATORS not in names or not parts:
+        drop(folder)
+        return
+    for path in folder.iterdir():
+        if path.name not in {*parts, VALIDATORS}:
+            path.unlink() if path.is_file() else shutil.rmtree(path)
+
+
+@dataclass
+class Validators:
+    """What the host of each file in `folder` names it by (ETag, else Last-Modified), on disk before its bytes."""
+
+    folder: Path
+    _seen: set[str] = field(default_factory=set, init=False)  # asked for since this was made
+    _old: list[Path] = field(init=False)  # parts of earlier tries
+
+    def __post_init__(self) -> None:
+        self._old = self._parts()
+
+    def put_into(self, headers: Any, url: str) -> None:
+        """Makes a request for the rest of a file one for the whole, if it is another file by now."""
+        entity = _entity(url)
+        if "Range" not in headers or headers["Range"].startswith("bytes=0-"):
+            return
+        if known := self._known().get(entity):
+            headers["If-Range"] = known
+        elif self._old and entity not in self._seen:
+            del headers["Range"]  # of a part that an earlier run left, and nothing vouches for it
+
+    def keep(self, url: str, headers: Mapping[str, str], *, is_rest: bool = False) -> None:
+        """Notes what an answer names the file behind `url` by; parts of another file go.
+
+        Raises Transient where it is the rest of another file than was asked for.
+        """
+        entity, etag, known = _entity(url), headers.get("ETag", ""), self._known()
+        self._seen.add(entity)
+        validator = "" if etag.startswith("W/") else etag or headers.get("Last-Modified", "")
+        if known.get(entity) == validator or (is_rest and not validator):
+            return
+        # First: what vouches for the new file must never lie beside a part of the old one.
+        is_mixed = is_rest and entity in known
+        for part in self._parts() if is_mixed else self._old:
+            part.unlink(missing_ok=True)
+        if validator:
+            write_text(self.folder / VALIDATORS, json.dumps({**known, entity: validator}))
+        if is_mixed:
+            raise failure("network", "the host sent the rest of another file than it was asked for")
+
+    def _parts(self) -> list[Path]:
+        return list(self.folder.glob(f"*{PART}"))
+
+    def _known(self) -> dict[str, str]:
+        try:
+            return json.loads((self.folder / VALIDATORS).read_text())
+        except (FileNotFoundError, ValueError):
+            return {}
+
+
+def _entity(url: str) -> str:
+    """Equal for addresses of one file: signatures and hosts change from run to run, and are nobody's business."""
+    parts = urlsplit(url)
+    formats = parse_qs(parts.query).get("itag", [])  # YouTube's name of a format
+    return hashlib.sha256(json.dumps([parts.path, formats]).encode()).hexdigest()

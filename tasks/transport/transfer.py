@@ -1,0 +1,45 @@
+"""How the body of an answer is taken: piece by piece, so that a host which drips is noticed wherever it does so."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tasks.transport.failure_classes import failure
+from tasks.transport.policy import Limits
+
+PIECE_BYTES = 1 << 16
+
+
+@dataclass
+class Patience:
+    """Reads of one body. Only the time in which its host was waited for counts, not what is done with its bytes."""
+
+    read_piece: Callable[..., bytes]  # what is there, and at most so many bytes
+    limits: Limits
+    clock: Callable[[], float] = time.monotonic
+    _size_bytes: int = field(default=0, init=False)  # in the window under way
+    _waited_s: float = field(default=0.0, init=False)
+
+    def read(self, amt: int | None = None, **settings: Any) -> bytes:
+        """`amt` bytes (urllib3's name for it), or what is left of the body. Raises Transient once it drips."""
+        pieces, missing = [], amt
+        while missing is None or missing > 0:
+            piece = self._piece(PIECE_BYTES if missing is None else min(missing, PIECE_BYTES), settings)
+            if not piece:
+                break
+            pieces.append(piece)
+            missing = None if missing is None else missing - len(piece)
+        return b"".join(pieces)
+
+    def _piece(self, size: int, settings: dict[str, Any]) -> bytes:
+        began_s = self.clock()
+        piece = self.read_piece(size, **settings)
+        self._waited_s += self.clock() - began_s
+        self._size_bytes += len(piece)
+        if self._waited_s > self.limits.patience_s:
+            # Window by window: what came fast at first must not vouch for what drips now.
+            if self._size_bytes < self._waited_s * self.limits.slowest_bytes_s:
+                raise failure("network", f"{self._size_bytes:,} bytes in {self._waited_s:.0f} s: too slow")
+            self._size_bytes, self._waited_s = 0, 0.0
+        return piece

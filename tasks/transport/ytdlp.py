@@ -1,0 +1,292 @@
+"""yt-dlp's Python API with the settings that every source shares, and what its errors mean.
+
+Its plugins are off: an installed plugin would run foreign code on every answer.
+"""
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+os.environ["YTDLP_NO_PLUGINS"] = "1"  # read when yt_dlp is imported
+
+import yt_dlp  # noqa: E402
+import yt_dlp.networking.exceptions as network  # noqa: E402
+import yt_dlp.utils  # noqa: E402
+import yt_dlp.version  # noqa: E402
+from yt_dlp.networking import Request  # noqa: E402
+from yt_dlp.networking._requests import RequestsRH  # noqa: E402
+
+from schemas.outcome import ItemError, Transient  # noqa: E402
+from tasks.transport.connections import checked_pools  # noqa: E402
+from tasks.transport.failure_classes import class_of, failure  # noqa: E402
+from tasks.transport.hls import Spans, smallest_playlist, trimmed  # noqa: E402
+from tasks.transport.lanes import LaneClosed  # noqa: E402
+from tasks.transport.partials import Validators  # noqa: E402
+from tasks.transport.policy import Access, refusal  # noqa: E402
+from tasks.transport.transfer import Patience  # noqa: E402
+
+TOOL = f"yt-dlp {yt_dlp.version.__version__}"
+# What a host's status means where it serves files by name. YouTube answers 200 to everything that is gone.
+STATUSES = {401: "private", 404: "removed", 410: "removed", 451: "copyright"}
+EVERYWHERE = {402: "rate_limited", 403: "forbidden", 429: "rate_limited"}
+OF_PAGES = {400: "extractor_broken", 401: "forbidden", 404: "forbidden", 410: "forbidden"}
+LIVE = ("is_live", "is_upcoming", "post_live")
+NOT_CONNECTED = re.compile(r"host='([^']*)', port=(\d+)\): .*Connection refused")
+NOT_RESOLVED = re.compile(r"Failed to resolve '([^']*)'")
+CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
+MAX_REDIRECTS = 5
+PLAYLIST_BYTES = 8 << 20  # of 12 hours in fragments of 5 s with signed addresses of 900 bytes
+DAY_S = 86_400.0
+QUERY = re.compile(r"(https?://[^\s?]+)\?\S+")  # of media: signatures, and our address
+
+
+class Refused(network.RequestError):
+    """An address that we do not go to, wherever a host sends us."""
+
+
+class _Silent:
+    """yt-dlp's logger: keeps the last complaint, because some failures are only ever said."""
+
+    def __init__(self) -> None:
+        self.last = ""
+
+    def debug(self, message: str) -> None:
+        if "larger than max-filesize" in message:
+            self.last = message
+
+    def info(self, message: str) -> None:
+        self.debug(message)
+
+    def warning(self, message: str) -> None:
+        self.last = message
+
+    def error(self, message: str) -> None:
+        self.last = message
+
+
+class _YoutubeDL(yt_dlp.YoutubeDL):
+    """Every request, redirects and retries too, waits for the lane and goes to no address that is refused."""
+
+    def __init__(self, options: Mapping[str, Any], access: Access) -> None:
+        self.access = access
+        self.validators: Validators | None = None  # of the folder that media are fetched into
+        super().__init__(dict(options))  # pyright: ignore[reportArgumentType]
+
+    def urlopen(self, req):
+        """An answer. Raises what our own guards raised, which yt-dlp takes for a request that no handler can make."""
+        try:
+            return super().urlopen(req)
+        except network.NoSupportingHandlers as error:
+            for one in error.unexpected_errors:
+                if isinstance(one, LaneClosed | Transient):
+                    raise one from None
+            raise
+
+    def build_request_director(self, handlers, preferences=None):
+        """One kind of handler only: the one that we can hold back."""
+        director = super().build_request_director([RequestsRH], preferences)  # pyright: ignore[reportArgumentType]
+        for handler in director.handlers.values():
+            self._hold_back(handler)
+        return director
+
+    def _hold_back(self, handler: Any) -> None:
+        make = handler._create_instance
+
+        def made(*args: Any, **kwargs: Any) -> Any:
+            session = make(*args, **kwargs)
+            session.send, session.max_redirects = self._guarded(session.send), MAX_REDIRECTS
+            for adapter in set(session.adapters.values()):
+                adapter.send = self._patient(adapter.send)
+                adapter.poolmanager.pool_classes_by_scheme = checked_pools(self.access, Refused)
+            return session
+
+        handler._create_instance = made
+
+    def _guarded(self, send: Callable) -> Callable:
+        def guarded(request: Any, **settings: Any) -> Any:
+            if why := refusal(request.url, self.access):
+                raise Refused(why)
+            self.access.gate()
+            if self.validators is None or not settings.get("allow_redirects"):
+                return send(request, **settings)  # one that a redirect led to has the headers of the first
+            self.validators.put_into(request.headers, request.url)
+            response = send(request, **settings)
+            if response.ok:
+                is_rest = response.status_code == HTTPStatus.PARTIAL_CONTENT
+                self.validators.keep(request.url, response.headers, is_rest=is_rest)
+            return response
+
+        return guarded
+
+    def _patient(self, send: Callable) -> Callable:
+        def patient(request: Any, **settings: Any) -> Any:
+            response = send(request, **settings)
+            # yt-dlp waits for whole blocks, which grow with the speed: 4 MB from a host that drips take an hour.
+            response.raw.read = Patience(response.raw.read1, self.access.limits).read
+            return response
+
+        return patient
+
+
+class Downloader:
+    """One YoutubeDL per thread with the same options; they cost 30 ms and are not thread-safe."""
+
+    def __init__(self, options: Mapping[str, Any], access: Access, *, direct_only: bool) -> None:
+        self._options, self._access, self._direct_only = dict(options), access, direct_only
+        self._threads = threading.local()
+
+    def fetch(self, url: str, folder: Path, spans: Spans = ()) -> Path:
+        """The media behind `url` as a file in `folder`. Raises ItemError, Transient or LaneClosed; never trusts "ok".
+
+        Of a long video it may hold little more than `spans`, each where it stands in the whole.
+
+        What an earlier try or run left half-done in `folder` is gone on with. Raises OSError for a full disk.
+        """
+        downloader, log = self._of_thread(folder)
+        try:
+            info = downloader.extract_info(url, download=False, process=False) or {}
+            self._check(url, info)
+            info = self._sectioned(downloader, info, spans)
+            downloader.validators = Validators(folder)  # not before: a page names itself, not its media
+            info = downloader.process_ie_result(info, download=True)
+        except (yt_dlp.utils.YoutubeDLError, network.RequestError) as error:
+            raise classified(error, is_direct=self._direct_only) from error
+        found = [Path(item["filepath"]) for item in info.get("requested_downloads", ()) if "filepath" in item]
+        if not found or not found[0].is_file() or not found[0].stat().st_size:
+            raise by_message(log.last or "did not get any data blocks")
+        return found[0]
+
+    def _check(self, url: str, info: Mapping[str, Any]) -> None:
+        """Refuses what is not one finished video of a sensible length, before a byte of it is fetched."""
+        if info.get("_type", "video") != "video":
+            raise failure("not_media", f"{url} is a list of videos, not a video")
+        if self._direct_only and not info.get("direct"):
+            raise failure("not_media", f"{url} is a page, not a media file")
+        if info.get("is_live") or info.get("live_status") in LIVE:
+            raise failure("live", f"{url} is {info.get('live_status') or 'live'}")
+        length_s, cap_s = info.get("duration") or 0, self._access.limits.duration_s
+        if length_s > cap_s:
+            raise failure("too_large", f"{url} lasts {length_s:.0f} s, more than {cap_s:.0f} s")
+
+    def _sectioned(self, downloader: yt_dlp.YoutubeDL, info: Any, spans: Spans) -> Any:
+        """`info` with one format that holds little more than `spans`, where that is worth it."""
+        long_s = self._access.limits.long_s
+        chosen = smallest_playlist(info.get("formats") or ())
+        if not spans or chosen is None or (info.get("duration") or long_s) < long_s:
+            return info
+        request: Any = Request(chosen["url"], headers=chosen.get("http_headers"))
+        with downloader.urlopen(request) as answer:
+            # One that is longer lacks its end, and the video is fetched whole.
+            text = answer.read(PLAYLIST_BYTES).decode(errors="replace")
+        playlist = trimmed(text, spans, long_s)
+        # Another suffix, so that nothing is added to what an earlier run has of the whole.
+        section = {**chosen, "url": answer.url, "hls_media_playlist_data": playlist, "ext": "ts"}
+        return {**info, "formats": [section]} if playlist else info
+
+    def _of_thread(self, folder: Path) -> tuple[_YoutubeDL, _Silent]:
+        if not hasattr(self._threads, "pair"):
+            log = _Silent()
+            options = {**_shared(self._access), **self._options, "logger": log}
+            self._threads.pair = _YoutubeDL(options, self._access), log
+        downloader, log = self._threads.pair
+        downloader.params["paths"], log.last = {"home": str(folder)}, ""
+        downloader.validators = None
+        return downloader, log
+
+
+def _shared(access: Access) -> dict[str, Any]:
+    """The options of every source, as yt-dlp names them."""
+    options: dict[str, Any] = {
+        "quiet": True,
+        "noprogress": True,
+        "cachedir": False,
+        "noplaylist": True,
+        "socket_timeout": access.limits.timeout_s,
+        "max_filesize": access.limits.size_bytes,
+        "fixup": "never",
+        "retries": 2,
+        "fragment_retries": 2,
+        "skip_unavailable_fragments": False,  # a file with holes looks whole
+        "outtmpl": {"default": "media.%(ext)s"},  # never a name that the server chose
+        "progress_hooks": [_Watch(access)],
+        "proxy": access.proxy,  # "" is none, whatever the environment says
+    }
+    if access.cookies:
+        options["cookiefile"] = StringIO(access.cookies)
+    if access.user_agent:
+        options["http_headers"] = {"User-Agent": access.user_agent}
+    return options
+
+
+class _Watch:
+    """Stops a download that grows beyond the cap without having said so."""
+
+    def __init__(self, access: Access) -> None:
+        self._limits = access.limits
+
+    def __call__(self, progress: Mapping[str, Any]) -> None:
+        size_bytes = progress.get("downloaded_bytes") or 0
+        if size_bytes > self._limits.size_bytes:
+            raise failure("too_large", f"it goes on after {size_bytes:,} bytes")
+
+
+def classified(error: Exception, *, is_direct: bool = True) -> ItemError | Transient | OSError:
+    """What an error of yt-dlp means: the video's fault (ItemError), the world's (Transient), the machine's."""
+    cause = error.exc_info[1] if isinstance(error, yt_dlp.utils.DownloadError) and error.exc_info else error
+    if isinstance(cause, yt_dlp.utils.ExtractorError) and cause.cause is not None:
+        cause = cause.cause
+    if isinstance(cause, Refused):
+        return failure("policy_reject", scrubbed(str(cause)))
+    if isinstance(cause, network.HTTPError):
+        return _by_status(cause, str(error), is_direct=is_direct)
+    if isinstance(cause, network.TransportError):
+        return failure("network", _of_connection(scrubbed(str(cause))))
+    return by_message(str(error))
+
+
+def _of_connection(message: str) -> str:
+    """What urllib3 says of a connection that was not made, in the words of a person."""
+    if found := NOT_CONNECTED.search(message):
+        return f"connection refused by {found[1]}:{found[2]}"
+    if found := NOT_RESOLVED.search(message):
+        return f"no address is known for {found[1]}"
+    return message
+
+
+def _by_status(cause: network.HTTPError, message: str, *, is_direct: bool) -> ItemError | Transient | OSError:
+    known = EVERYWHERE | (STATUSES if is_direct else OF_PAGES)
+    said = "" if is_direct else f": {scrubbed(message)}"
+    loop = " (redirect loop)" if cause.redirect_loop else ""
+    error = failure(known.get(cause.status, "network"), f"HTTP {cause.status}{loop}{said}", cause.status)
+    if isinstance(error, Transient):
+        error.after_s = _after_s(cause.response.headers.get("Retry-After") or "")
+    return error
+
+
+def _after_s(header: str) -> float:
+    """What Retry-After asks for, in seconds or as a date; at most a day, because a host may say anything."""
+    if header.strip().isdecimal():
+        return min(float(header), DAY_S)
+    try:
+        asked = parsedate_to_datetime(header).timestamp() - time.time()
+    except ValueError:
+        return 0.0
+    return min(max(asked, 0.0), DAY_S)
+
+
+def by_message(message: str) -> ItemError | Transient | OSError:
+    """What a message of yt-dlp means; one that is not known waits, as `unknown`."""
+    return failure(class_of(message), scrubbed(message))
+
+
+def scrubbed(message: str) -> str:
+    """A message as it may be kept: without credentials, signed queries and colours."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", message).strip()
+    return QUERY.sub(r"\1", CREDENTIALS.sub("", plain.removeprefix("ERROR: ")))

@@ -1,0 +1,226 @@
+"""The data card of a version: what it holds, how it came to be, and how to read it.
+
+`versions/{digest}.md` and `.html`, and `README.md` of the root for the latest: what a Hugging Face
+repository shows, and what tells `datasets` which tars are which split.
+"""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from schemas.manifest import Row, read_manifest, read_part, write_text
+from schemas.outcome import Outcome
+from schemas.shard import Version, index_path, latest_digest, read_facts
+from tasks.standing import kept_by_maker
+from tasks.versions.card_media import quarantined_clips, sample_clips
+from tasks.versions.charts import histogram
+from tasks.versions.duplicates import summary
+
+Labels = Mapping[str, tuple[int, str]]  # machine id -> index, display name
+COLUMNS = ("key", "outcome", "shard", "video_id", "labels", "split", "valid_ms", "size_bytes")
+SHOWN_LABELS = 40  # the others are folded away
+QUIET_DB, LOUD_DB, STEP_DB = -60, 0, 2  # below -60 dB nothing passes the suite
+BINS = 25
+MB = 1e6
+MARKS = re.compile(r"[\\`*_\[\]!|~#$]")  # what Markdown takes for more than text
+OURS = "# Written by mcgurk"  # a README without this line is somebody's own
+KEPT = re.compile(rb'<meta name="mcgurk-kept" content="(\d+)">')
+HEAD_BYTES = 1000  # of a page, in which that stands
+MEANINGS = {
+    "quarantined": "rejected by an expectation",
+    "unavailable": "lost at the source",
+    "waiting": "to be tried again",
+}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A histogram with what it shows."""
+
+    name: str
+    lead: str
+    svg: Markup
+
+
+def write_card(root: Path, version: Version, labels: Labels, *, with_media: bool = False) -> Path:
+    """Writes the card as Markdown, as a page and, for the latest version, as README; returns the page."""
+    funnel, rows = read_facts(root, version.digest)["funnel"], samples(root, version)
+    names = {mid: name for mid, (_, name) in labels.items()}
+    counts: Counter[str] = Counter(label for row in rows for label in row["labels"])
+    splits = split_table(version, rows)
+    facts: dict[str, Any] = {"version": version, "splits": splits, "funnel": list(_funnel_lines(funnel))}
+    facts["duplicates"], facts["kept"] = summary(root, version.digest), kept_by_maker(root)
+    cells = [(_cell(names.get(mid, mid)), n) for mid, n in counts.most_common()]
+    card = _markdown().render(**facts, labels=cells)
+    path = root / "versions" / f"{version.digest}.md"
+    write_text(path, card)
+    if version.digest == latest_digest(root):
+        _write_readme(root / "README.md", version, card)
+    most = max(counts.values(), default=1)
+    page = _page().render(
+        **{**facts, "funnel": funnel_table(funnel)},
+        rows=rows,
+        videos=len({row["video_id"] for row in rows}),
+        hours=sum(row["valid_ms"] for row in rows) / 3_600_000,
+        size_mb=sum(shard.size_bytes for shard in version.shards) / MB,
+        labels=[(names.get(mid, mid), n, n / most) for mid, n in counts.most_common()],
+        shown_labels=SHOWN_LABELS,
+        total=funnel["segments"],
+        charts=charts(root, version, rows),
+        checks=_checks(root),
+        with_media=with_media,
+        clips=sample_clips(root, version, rows, names) if with_media else [],
+        rejected=quarantined_clips(root, names, with_media=with_media),
+    )
+    write_text(path.with_suffix(".html"), page)
+    return path.with_suffix(".html")
+
+
+def samples(root: Path, version: Version) -> list[Row]:
+    """The rows of all samples of a version, from the indexes of its shards."""
+    rows = (row for shard in version.shards for row in read_part(index_path(root, shard), COLUMNS))
+    return [row for row in rows if row["outcome"] == Outcome.OK]
+
+
+def split_table(version: Version, rows: list[Row]) -> list[dict[str, Any]]:
+    """Samples, videos, hours, shards and megabytes of each split."""
+    table = []
+    for split in dict.fromkeys(shard.split for shard in version.shards):
+        of_split = [row for row in rows if row["split"] == split]
+        shards = version.of_split(split)
+        table.append(
+            {
+                "split": split,
+                "samples": len(of_split),
+                "videos": len({row["video_id"] for row in of_split}),
+                "hours": sum(row["valid_ms"] for row in of_split) / 3_600_000,
+                "shards": len(shards),
+                "size_mb": sum(shard.size_bytes for shard in shards) / MB,
+            }
+        )
+    return table
+
+
+def charts(root: Path, version: Version, rows: list[Row]) -> list[Chart]:
+    """How long, how loud and how large the samples are."""
+    length_s = version.profile.length_ms / 1000
+    valid = [row["valid_ms"] / 1000 for row in rows]
+    sizes = [row["size_bytes"] / 1000 for row in rows]
+    keys = {row["key"] for row in rows}
+    measured = read_manifest(root / "features" / "checked", ("key", "rms_db"))
+    loud = [row["rms_db"] for _, row in measured if row["key"] in keys and row["rms_db"] is not None]
+    most = 100 * math.ceil(max(sizes, default=1.0) / 100)
+    full = sum(one >= length_s for one in valid)
+    drawn = [
+        (
+            "Length",
+            f"Seconds until padding begins; {full:,} of {len(rows):,} fill all {length_s:g} s.",
+            histogram(valid, 0, length_s, bins=BINS, unit="s"),
+        ),
+        (
+            "Loudness",
+            "RMS of the sound that is not padding, in dB below full scale.",
+            histogram(loud, QUIET_DB, LOUD_DB, bins=(LOUD_DB - QUIET_DB) // STEP_DB, unit="dB"),
+        ),
+        (
+            "Size",
+            f"Kilobytes of a sample's members; {sum(sizes) / max(len(sizes), 1):,.0f} on average.",
+            histogram(sizes, 0, most, bins=BINS, unit="kB"),
+        ),
+    ]
+    return [Chart(name, lead, Markup(svg)) for name, lead, svg in drawn]  # noqa: S704  (numbers only)
+
+
+def funnel_table(funnel: Mapping[str, Any]) -> list[tuple[str, str, int]]:
+    """(name, meaning, count), one row a term and reason of the law."""
+    table = [
+        ("segments", "asked for", funnel["segments"]),
+        ("in shards", "in this version", funnel["in_shards"]),
+    ]
+    for fate, meaning in MEANINGS.items():
+        by_count = sorted(funnel[fate].items(), key=lambda one: -one[1])
+        table += [(f"{fate}: {reason}", meaning, count) for reason, count in by_count]
+    return [*table, ("forgotten", "taken down on request", funnel["forgotten"])]
+
+
+def _checks(root: Path) -> list[dict[str, Any]]:
+    """What the suites found when they last ran, in the order of the manifests."""
+    folder, checks = root / "reports" / "validation", []
+    for manifest in ("segments", "clips", "features", "shards"):
+        path = folder / f"{manifest}.json"
+        if path.is_file():
+            found = json.loads(path.read_text())["expectations"]
+            checks += [{**one, "manifest": manifest} for one in found]
+    return checks
+
+
+def has_media(root: Path, digest: str) -> bool:
+    """Whether the page of a version embeds frames and sounds."""
+    path = root / "versions" / f"{digest}.html"
+    text = path.read_text() if path.is_file() else ""
+    return any(f"data:{kind}/" in text for kind in ("audio", "image", "video"))
+
+
+def kept_on_card(root: Path, digest: str) -> int:
+    """How many samples of earlier code or tools the page of a version counts."""
+    path = root / "versions" / f"{digest}.html"
+    with path.open("rb") as page:  # with media it may be large
+        found = KEPT.search(page.read(HEAD_BYTES))
+    return int(found[1]) if found else 0
+
+
+def _markdown() -> jinja2.Template:
+    environment = jinja2.Environment(trim_blocks=True)  # noqa: S701  (Markdown: foreign text goes by _cell)
+    return environment.from_string((Path(__file__).parent / "card.md").read_text())
+
+
+def _page() -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    # Labels and keys come from strangers: everything is escaped that is not made here.
+    environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"number": _number, "time": _time}
+    return environment.get_template("card.html")
+
+
+def _number(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:,.3g}"  # noqa: PLR2004
+
+
+def _time(hours: float) -> str:
+    """Hours as a person says them: `12.3 h`, below one as `5 min`."""
+    return f"{_number(hours)} h" if hours >= 1 else f"{60 * hours:,.2g} min"
+
+
+def _write_readme(path: Path, version: Version, card: str) -> None:
+    """The card with the front matter by which Hugging Face finds the splits; never over somebody's own."""
+    if path.is_file() and OURS not in path.read_text():
+        return
+    lines = ["---", OURS, "configs:", "- config_name: default", "  data_files:"]
+    for split in dict.fromkeys(shard.split for shard in version.shards):
+        lines += [f"  - split: {split}", "    path:"]
+        lines += [f"    - shards/{shard.name}.tar" for shard in version.of_split(split)]
+    write_text(path, "\n".join([*lines, "---", "", card]))
+
+
+def _funnel_lines(counts: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{counts['segments']} segments = {counts['in_shards']} in shards"
+    for fate in MEANINGS:
+        told = ", ".join(f"{reason} {n}" for reason, n in counts[fate].items())
+        yield f"+ {sum(counts[fate].values())} {fate}" + (f" ({told})" if told else "")
+    yield f"+ {counts['forgotten']} forgotten"
+
+
+def _cell(text: str) -> str:
+    """A label as one cell of a table: foreign text that ends no cell, makes no link, and holds no mark-up."""
+    plain = "".join(char if char.isprintable() else " " for char in text)
+    escaped = MARKS.sub(r"\\\g<0>", plain.replace("&", "&amp;").replace("<", "&lt;"))
+    return escaped.replace("://", "&#58;//").replace("www.", "www&#46;")  # which would be links as they stand

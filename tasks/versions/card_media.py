@@ -1,0 +1,139 @@
+"""Clips of a version to look at and listen to: a seeded sample, and some of each quarantine reason."""
+
+import base64
+import io
+import random
+import wave
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from markupsafe import Markup
+
+from schemas.manifest import Row, read_manifest, read_part
+from schemas.outcome import Outcome
+from schemas.shard import AUDIO_SUFFIX, VIDEO_SUFFIX, Version, index_path, tar_path
+from tasks.feature_files import feature_files, members_by_key, open_members, read_sample
+from tasks.versions.charts import waveform
+
+NUM_CLIPS = 8
+PER_REASON = 2
+FRAMES = 4
+FRAME_ENDING = ".jpg"
+SOUNDS = {AUDIO_SUFFIX: "audio/wav", "flac": "audio/flac"}
+PLAYABLE = {".mp4": "video/mp4", ".webm": "video/webm", ".mkv": "video/webm"}  # Matroska: by most browsers
+MOST_VIDEO_BYTES = 3_000_000  # of a clip in a page
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A clip as a page shows it: media as data URIs, empty where there are none."""
+
+    key: str
+    caption: str
+    detail: str
+    frames: tuple[str, ...] = ()
+    sound: str = ""
+    drawn: Markup = Markup("")
+    video: str = ""  # the clip itself, where there are no frames of it
+
+
+def sample_clips(root: Path, version: Version, rows: list[Row], names: Mapping[str, str]) -> list[Shown]:
+    """NUM_CLIPS clips out of `rows` (the samples of the version), the same ones each time."""
+    chosen = random.Random(version.digest).sample(rows, min(NUM_CLIPS, len(rows)))
+    shards = {shard.name: shard for shard in version.shards}
+    shown = []
+    for row in sorted(chosen, key=lambda row: row["key"]):
+        tar = tar_path(root, shards[row["shard"]])
+        members = _members(tar, index_path(root, shards[row["shard"]]), row["key"])
+        detail = f"{row['split']} · {row['valid_ms'] / 1000:g} s"
+        shown.append(_shown(row["key"], named(row["labels"], names), detail, members))
+    return shown
+
+
+def quarantined_clips(root: Path, names: Mapping[str, str], *, with_media: bool) -> dict[str, list[Shown]]:
+    """Some clips of each expectation that rejected any; media where they had been extracted."""
+    segments = {row["key"]: row["labels"] for _, row in read_manifest(root / "segments", ("key", "labels"))}
+    found: dict[str, list[Shown]] = {}
+    for manifest in ("segments", "clips", "features"):
+        columns = ("key", "outcome", "reason", "detail", *(("path",) if manifest == "clips" else ()))
+        before = _rejected(root, manifest)
+        for part, row in read_manifest(root / manifest / "checked", columns):
+            of_reason = found.setdefault(row["reason"], [])
+            if row["outcome"] != Outcome.QUARANTINED or row["key"] in before or len(of_reason) >= PER_REASON:
+                continue
+            members = _extracted(root, part, row["key"]) if with_media and manifest == "features" else {}
+            video = _video(root / row["path"]) if with_media and row.get("path") else ""
+            one = _shown(row["key"], named(segments[row["key"]], names), row["detail"], members)
+            of_reason.append(replace(one, video=one.video or video))
+    return {reason: clips for reason, clips in sorted(found.items()) if clips}
+
+
+def _rejected(root: Path, manifest: str) -> set[str]:
+    """The keys that had been rejected before this manifest was judged: each is shown where it fell."""
+    rows = read_manifest(root / manifest, ("key", "outcome"))
+    return {row["key"] for _, row in rows if row["outcome"] == Outcome.QUARANTINED}
+
+
+def _video(clip: Path) -> str:
+    """A clip that was rejected before it was extracted, as it is; empty where a browser cannot play it."""
+    kind = PLAYABLE.get(clip.suffix)
+    if kind is None or not clip.is_file() or clip.stat().st_size > MOST_VIDEO_BYTES:
+        return ""
+    return _uri(kind, clip.read_bytes())
+
+
+def named(labels: Iterable[str], names: Mapping[str, str]) -> str:
+    """The labels as a person calls them."""
+    return ", ".join(names.get(label, label) for label in labels)
+
+
+def _shown(key: str, caption: str, detail: str, members: Mapping[str, bytes]) -> Shown:
+    frames = sorted(suffix for suffix in members if suffix.endswith(FRAME_ENDING))
+    places = np.unique(np.linspace(0, len(frames) - 1, FRAMES).astype(int)) if frames else []
+    sounds = [_uri(kind, members[suffix]) for suffix, kind in SOUNDS.items() if suffix in members]
+    return Shown(
+        key,
+        caption,
+        detail,
+        tuple(_uri("image/jpeg", members[frames[place]]) for place in places),
+        next(iter(sounds), ""),
+        _drawn(members.get(AUDIO_SUFFIX)),
+        _uri("video/mp4", members[VIDEO_SUFFIX]) if VIDEO_SUFFIX in members else "",
+    )
+
+
+def _drawn(wav: bytes | None) -> Markup:
+    """A wav's first channel as a waveform; FLAC is played only."""
+    if wav is None:
+        return Markup("")
+    with wave.open(io.BytesIO(wav)) as sound:
+        samples = np.frombuffer(sound.readframes(sound.getnframes()), "<i2")[:: sound.getnchannels()]
+    return Markup(waveform(samples))  # noqa: S704  (numbers only)
+
+
+def _members(tar: Path, sidecar: Path, key: str) -> dict[str, bytes]:
+    """Pictures and sound of one sample, by its index."""
+    row = next(row for row in read_part(sidecar, ("key", "members")) if row["key"] == key)
+    found = {}
+    with tar.open("rb") as file:
+        for one in row["members"]:
+            if one["suffix"] in (*SOUNDS, VIDEO_SUFFIX) or one["suffix"].endswith(FRAME_ENDING):
+                file.seek(one["offset"])
+                found[one["suffix"]] = file.read(one["size_bytes"])
+    return found
+
+
+def _extracted(root: Path, part: int, key: str) -> dict[str, bytes]:
+    """The members of a clip that was extracted and then rejected."""
+    found: dict[str, bytes] = {}
+    for path in feature_files(root, part):
+        with open_members(path) as table:
+            place = members_by_key(table).get(key)
+            found |= read_sample(table, place) if place else {}
+    return found
+
+
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

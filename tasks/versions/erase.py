@@ -1,0 +1,223 @@
+"""Forget: takes a video out of manifests, media, features, shards and every version that held it.
+
+Done in place and for these slots only, whatever else is stale: each part ends as a build would write it.
+From the last manifest to the first, so that a kill leaves parts that are stale, never rows that contradict.
+"""
+
+import logging
+import shutil
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from schemas.manifest import (
+    CONTENT_COLUMNS,
+    PartHeader,
+    Row,
+    digest_of,
+    digest_of_table,
+    part_path,
+    read_header,
+    read_manifest,
+    read_part,
+    write_part,
+)
+from schemas.outcome import Outcome
+from schemas.segment import SEGMENTS
+from schemas.shard import Shard, published, read_superseded, read_version, without_forgotten
+from schemas.storage import path_under
+from tasks.acquisition import ledger
+from tasks.feature_files import drop_members, feature_files
+from tasks.parts import Stage, carried
+from tasks.shard_files import write_shard
+from tasks.tombstones import MARK, obeyed
+from tasks.transport.partials import FOLDER
+from tasks.versions.verify import read_samples
+
+log = logging.getLogger(__name__)
+
+Slots = Mapping[int, Collection[str]]  # part -> keys
+SHARD_FACTS = ("shard", "shard_sha256", "shard_size_bytes")
+FACTS = ("video_id", "start_ms", "end_ms", "split", "row", "csv", *SHARD_FACTS)  # of a slot: they stay
+
+
+def slots_of(root: Path, video_ids: Collection[str]) -> dict[int, list[str]]:
+    """The slots of the videos. Raises ValueError for a video that has none."""
+    slots: dict[int, list[str]] = {}
+    unknown = set(video_ids)
+    for part, row in read_manifest(root / "segments", ("key", "video_id")):
+        if row["video_id"] in video_ids:
+            slots.setdefault(part, []).append(row["key"])
+            unknown.discard(row["video_id"])
+    if unknown:
+        raise ValueError(f"no segment of {', '.join(sorted(unknown))} under {root}; nothing was changed")
+    return slots
+
+
+def versions_that_held(root: Path, slots: Slots) -> dict[str, bool]:
+    """The versions with a sample of `slots`: True where it is certain, False where the shard is gone."""
+    held: dict[str, bool] = {}
+    versions = [*read_superseded(root), *(read_version(root, digest) for digest in published(root))]
+    for version in versions:
+        for shard in version.shards:
+            keys = slots.get(shard.part, ())
+            found = _holds(root / "shards", shard.name, keys) if keys else False
+            if found is not False:
+                held[version.digest] = held.get(version.digest, False) or found is True
+    return held
+
+
+def _holds(folder: Path, name: str, keys: Collection[str]) -> bool | None:
+    """Whether a shard has a sample of `keys`, by its sidecar, else by its tar; None where both are gone."""
+    tar, sidecar = folder / f"{name}.tar", folder / f"{name}.parquet"
+    if read_header(sidecar) is not None:
+        rows = read_part(sidecar, ("key", "outcome"))
+        return any(row["key"] in keys and row["outcome"] == Outcome.OK for row in rows)
+    return bool(read_samples(tar).keys() & set(keys)) if tar.is_file() else None
+
+
+def write_without(root: Path, stage: Stage, slots: Slots) -> dict[str, Shard | None]:
+    """Each shard that holds a sample of `slots`, written anew without: name -> what takes its place.
+
+    Nothing names the new ones yet, and the old ones stay. None where no sample is left. Where a shard holds
+    none, its index alone tells of the slot, and is marked in its place.
+    """
+    written: dict[str, Shard | None] = {}
+    for part, keys in slots.items():
+        for tar in sorted((root / "shards").glob(f"*-{part:06d}-*.tar")):
+            sidecar = tar.with_suffix(".parquet")
+            header = read_header(sidecar)
+            if header is None:
+                continue  # of a pack that was killed: nothing names it
+            rows = read_part(sidecar)
+            marked = [_marked(stage, row, keys) for row in rows]
+            if _holds(root / "shards", tar.stem, keys):
+                written[tar.stem] = _write(root, part, marked, read_samples(tar))
+            elif (told := without_forgotten(marked)) != rows:
+                write_part(sidecar, told, stage.schema, header)
+    return written
+
+
+def _write(root: Path, part: int, rows: list[Row], samples: Mapping) -> Shard | None:
+    for row in rows:
+        row |= dict.fromkeys(SHARD_FACTS)
+    ok = [row for row in rows if row["outcome"] == Outcome.OK]
+    kept = ((one["key"], {suffix: made[1] for suffix, made in samples[one["key"]].items()}) for one in ok)
+    if not write_shard(root / "shards", part, kept, rows):
+        return None
+    one = rows[0]
+    return Shard(one["shard"], one["split"], part, one["shard_sha256"], one["shard_size_bytes"], len(ok))
+
+
+def mark_manifests(stages: Sequence[Stage], slots: Slots, written: Mapping[str, Shard | None]) -> None:
+    """The rows of `slots` become `forgotten` in every manifest that has them; `stages` in their order."""
+    root = stages[0].root
+    for part, keys in slots.items():
+        for stage in reversed(stages):
+            _mark_part(stage, part, keys, written)
+        path = part_path(root / "segments", part)
+        rows = [obeyed(row) if row["key"] in keys else row for row in read_part(path)]
+        write_part(path, rows, SEGMENTS, read_header(path) or PartHeader("index", "", {}))
+
+
+def _mark_part(stage: Stage, part: int, keys: Collection[str], written: Mapping[str, Shard | None]) -> None:
+    path = part_path(stage.target, part)
+    header = read_header(path)
+    if header is None:
+        return
+    is_current = header.fingerprint == stage.part_fingerprint(part)
+    fingerprint = (
+        stage.fingerprint_of(_contents_after(stage, part, keys)) if is_current else header.fingerprint
+    )
+    rows = [_marked(stage, row, keys) for row in read_part(path)]
+    files = {name: size for name, size in header.files.items() if Path(name).stem not in keys}  # media
+    if stage.name == "extract":
+        made = {file: drop_members(file, keys) for file in feature_files(stage.root, part)}
+        files = {path_under(stage.root, file): size for file, size in made.items()}
+    if stage.name == "pack":
+        rows, files = _repacked(stage, rows, files, written)
+    write_part(path, rows, stage.schema, PartHeader(header.stage, fingerprint, files))
+
+
+def _contents_after(stage: Stage, part: int, keys: Collection[str]) -> list[str]:
+    """The content digests of what the stage reads, when all of it is marked."""
+    tables = []
+    for name in (stage.reads, *stage.joins):
+        rows = read_part(part_path(stage.root / name, part), CONTENT_COLUMNS)
+        marked = [{**row, **MARK} if row["key"] in keys else row for row in rows]
+        tables.append(pa.table({column: [row[column] for row in marked] for column in CONTENT_COLUMNS}))
+    return [digest_of_table(table) for table in tables]
+
+
+def _marked_input(stage: Stage, row: Row) -> Row:
+    """What the stage will read of a slot: as `read_inputs` gives it when all it joins is marked."""
+    return {**row, **MARK, "digest": digest_of("", *("" for _ in stage.joins)) if stage.joins else ""}
+
+
+def _marked(stage: Stage, row: Row, keys: Collection[str]) -> Row:
+    """A row of the stage's manifest, as the stage carries one that was forgotten before it."""
+    if row["key"] not in keys or row["outcome"] == Outcome.FORGOTTEN:
+        return row
+    facts = {name: row[name] for name in FACTS if name in row} if "split" in stage.schema.names else {}
+    labels = {"labels": []} if facts else {}
+    empty = dict.fromkeys(stage.schema.names)
+    return {**empty, **facts, **labels, **carried(stage, _marked_input(stage, row))}
+
+
+def _repacked(
+    stage: Stage, rows: list[Row], files: dict[str, int], written: Mapping[str, Shard | None]
+) -> tuple[list[Row], dict[str, int]]:
+    """Rows and files of a part of `shards` whose shard was written anew."""
+    stems = {Path(name).stem for name in files}
+    old = next((stem for stem in stems if stem in written), None)
+    if old is None:
+        paths = {name: stage.root / name for name in files}  # the size of a marked index has changed
+        return rows, {n: p.stat().st_size if p.is_file() else files[n] for n, p in paths.items()}
+    new = written[old]
+    if new is None:
+        return [{**row, **dict.fromkeys(SHARD_FACTS)} for row in rows], {}
+    made = [stage.target / f"{new.name}.{kind}" for kind in ("tar", "parquet")]
+    sizes = {path_under(stage.root, path): path.stat().st_size for path in made}
+    # The index is published, and so names no slot that was taken down: the manifest does.
+    names = [{"key": row["key"], "video_id": row["video_id"]} for row in rows]
+    return [{**row, **name} for row, name in zip(read_part(made[1]), names, strict=True)], sizes
+
+
+def remove_files(root: Path, state: Path, slots: Slots, written: Collection[str]) -> dict[str, int]:
+    """Removes old shards, media, and what a kill left half done; returns what went, with its bytes.
+
+    No run may write at the same time: in scratch folders nothing tells whose media lie there.
+    """
+    for part, keys in slots.items():
+        ledger.remove(state, part, keys)
+    removed = {}
+    for base, paths in ((root, _files_of(root, slots, written)), (state, _leavings(state))):
+        for path in list(paths):
+            removed[path_under(base, path)] = path.stat().st_size
+            path.unlink()
+    for folder in _scratch(state):
+        shutil.rmtree(folder, ignore_errors=True)
+    return removed
+
+
+def _files_of(root: Path, slots: Slots, written: Collection[str]) -> Iterator[Path]:
+    for part, keys in slots.items():
+        media = root / "clips" / "media" / f"{part:06d}"
+        yield from (path for path in sorted(media.glob("*")) if path.name.lstrip(".").split(".")[0] in keys)
+        yield from sorted((root / "features").glob(f"*/.{part:06d}-*.arrow"))  # fragments
+        for tar in sorted((root / "shards").glob(f"*-{part:06d}-*.tar")):
+            if tar.stem in written or _holds(root / "shards", tar.stem, keys):
+                yield tar
+        for sidecar in sorted((root / "shards").glob(f"*-{part:06d}-*.parquet")):
+            # Its tar went just now, or before a kill.
+            if not sidecar.with_suffix(".tar").is_file() or sidecar.stem in written:
+                yield sidecar
+
+
+def _leavings(state: Path) -> list[Path]:
+    return [path for folder in _scratch(state) for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+def _scratch(state: Path) -> list[Path]:
+    return [path for path in [*(state / FOLDER).glob("*"), *state.glob("rebuild-*")] if path.is_dir()]
