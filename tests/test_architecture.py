@@ -45,6 +45,7 @@ ONLY_IN = {
         "tasks/passage.py",
         "tasks/decode.py",
         "tasks/colour.py",
+        "tasks/downmix.py",
         "tasks/pictures.py",
         "tasks/sound.py",
         "tasks/encode.py",
