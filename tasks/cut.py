@@ -24,7 +24,7 @@ from av.video.reformatter import VideoReformatter
 
 from schemas.outcome import ItemError, Outcome
 from tasks.colour import upright
-from tasks.media import MS, Probe, in_ms, media_streams, open_media, packets_of
+from tasks.media import MS, US_PER_MS, Clock, Probe, in_ms, media_streams, open_media, packets_of
 from tasks.passage import passage, shown_of, time_ms
 from tasks.sound import samples_of
 
@@ -52,17 +52,20 @@ def cut(source: Path, facts: Probe, segment_s: tuple[float, float], target: Path
     It begins at a clean picture at or before the start, and with some sound before it. Raises ItemError, and leaves
     no file then.
     """
-    begins_ms, ends_ms = (round(MS * (facts.start_s + time_s)) for time_s in segment_s)
+    begins, ends = (Clock.from_seconds(facts.start_s + time_s) for time_s in segment_s)
     made = target.with_suffix(SUFFIX)
     try:
-        shift_ms = _written(source, begins_ms, ends_ms, made)
+        shift_ms = _written(source, begins.begins_ms, ends.begins_ms, made)
     except (ItemError, OSError):
         made.unlink(missing_ok=True)
         raise
     if shift_ms is not None:
-        return Cut(made, (begins_ms - shift_ms) / MS)
+        return Cut(made, (begins.begins_us - shift_ms * US_PER_MS) / av.time_base)
     made.unlink(missing_ok=True)
-    return Cut(_kept_whole(source, target.with_suffix(source.suffix.lower() or SUFFIX)), begins_ms / MS)
+    return Cut(
+        _kept_whole(source, target.with_suffix(source.suffix.lower() or SUFFIX)),
+        begins.begins_us / av.time_base,
+    )
 
 
 def answer_cut(
