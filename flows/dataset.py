@@ -158,7 +158,7 @@ def _ask_again(pipeline: Pipeline) -> int:
     clips, extract = pipeline.stage("download"), pipeline.stage("extract")
     with lease(pipeline.state, LEASES["download"]):
         needs = keeping.needs(clips, extract, only=parts_asked(pipeline.options))
-        count = keeping.ask_again(clips, needs.lost, pipeline.now, kept=needs.kept)
+        count = keeping.ask_again(clips, needs.lost, pipeline.now, kept=needs.standing)
     if count:
         log.info("download: %s", keeping.notice(needs.all))
     return count
