@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from tasks.hatches import provider_address, with_secrets
 from tasks.lanes import LaneConfig, clock_errors
 from tasks.media import ffmpeg_path
 
@@ -124,6 +125,36 @@ def _lane(lane: LaneConfig, secret: Callable[[str], str]) -> Iterator[Finding]:
                 yield look(what, secret(name))
             except ValueError as error:
                 yield Finding(what, str(error), f"set what {name} names, or take it out of lanes.json")
+    yield from _hatches(lane, secret)
+
+
+def _hatches(lane: LaneConfig, secret: Callable[[str], str]) -> Iterator[Finding]:
+    """What the lane's escape hatches need on this machine."""
+    what = f"lane {lane.name}: "
+    try:
+        if lane.extractor_args:
+            with_secrets(lane.extractor_args, secret)
+            yield Finding(f"{what}extractor_args", "taken by yt-dlp")
+    except ValueError as error:
+        yield Finding(
+            f"{what}extractor_args", str(error), "set what they name, or take them out of lanes.json"
+        )
+    if lane.po_token_provider:
+        yield _proxy(f"{what}po_token_provider", provider_address(lane.po_token_provider))
+    if lane.impersonate or lane.cookies_from_browser:
+        from tasks import ytdlp_hatches  # a second of yt-dlp
+
+        checks = (
+            ("impersonate", ytdlp_hatches.target_of),
+            ("cookies_from_browser", ytdlp_hatches.browser_of),
+        )
+        for name, look in checks:
+            if named := getattr(lane, name):
+                try:
+                    look(named)
+                    yield Finding(f"{what}{name}", f"{named} can be had")
+                except ValueError as error:
+                    yield Finding(f"{what}{name}", str(error), "mend that, or take it out of lanes.json")
 
 
 def _cookies(what: str, text: str) -> Finding:

@@ -18,7 +18,8 @@ from schemas.outcome import ItemError, Outcome, Transient
 from tasks import ledger
 from tasks.access import Access, Limits, no_secret
 from tasks.clips import ClipMaker, opened
-from tasks.failures import CLASSES, Fault
+from tasks.failures import CLASSES, Fault, hint
+from tasks.hatches import Hatches, with_secrets
 from tasks.keeping import Room
 from tasks.ladder import after_failure, after_success
 from tasks.lane_list import read_lanes
@@ -157,7 +158,13 @@ class _Work:
             self.done.put(self.crew.video(self.fetch, segments))
         except LaneClosed as closed:
             self.waiting.appendleft(segments)
-            log.info("lane %s is closed until %s: %s", closed.name, moment(closed.until_s), closed.why)
+            log.info(
+                "lane %s is closed until %s: %s%s",
+                closed.name,
+                moment(closed.until_s),
+                closed.why,
+                hint(closed.why),
+            )
             return False
         return True
 
@@ -183,6 +190,12 @@ class _Crew:
             proxy=secret(lane.proxy) if lane.proxy else "",
             cookies=secret(lane.cookies) if lane.cookies else "",
             user_agent=lane.user_agent,
+            hatches=Hatches(
+                with_secrets(lane.extractor_args, secret),
+                lane.po_token_provider,
+                lane.impersonate,
+                lane.cookies_from_browser,
+            ),
             secret=secret,
             limits=self.config.limits,
         )

@@ -38,7 +38,7 @@ ONLY_IN = {
         "training/tracking.py",
         "training/registry.py",
     },
-    "yt_dlp": {"tasks/ytdlp.py"},
+    "yt_dlp": {"tasks/ytdlp.py", "tasks/ytdlp_hatches.py"},
     "av": {
         "tasks/media.py",
         "tasks/cut.py",
