@@ -60,10 +60,12 @@ def _listed(values: Any) -> list[str]:
 
 def are_extractor_args(value: Any) -> bool:
     """Whether extractor arguments are of the list, and their secrets named instead of given."""
-    if not isinstance(value, dict) or not all(isinstance(named, dict) for named in value.values()):
+    if not isinstance(value, dict) or not value.keys() <= ALLOWED_ARGS.keys():
+        return False
+    if not all(isinstance(named, dict) for named in value.values()):
         return False
     return all(
-        name in ALLOWED_ARGS.get(extractor, ()) and _are_values(values, is_secret=name in SECRET_ARGS)
+        name in ALLOWED_ARGS[extractor] and _are_values(values, is_secret=name in SECRET_ARGS)
         for extractor, named in value.items()
         for name, values in named.items()
     )

@@ -24,7 +24,10 @@ from schemas.outcome import ItemError, Outcome
 
 # What AudioSet's source and people's folders hold. Playlists, concat scripts and network protocols are not
 # media: a hostile file must not make the decoder open another one.
-FORMATS = "mov,mp4,m4a,3gp,matroska,webm,mpeg,mpegts,mpegvideo,avi,flv,ogg,asf,wav,mp3,aac,flac,h264"
+FORMATS = (
+    "mov,mp4,m4a,3gp,matroska,webm,mpeg,mpegts,mpegvideo,avi,flv,ogg,asf,wav,mp3,aac,flac,h264"
+    ",dv,gxf,mxf,nut,rm,wtv,nsv,dhav,ty"  # of cameras and recorders
+)
 # AVI stores no presentation times: libav makes them from the order of decoding.
 OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "fflags": "+genpts"}
 RAW_CLOCK = {"advanced_editlist": "0"}  # MP4 without what libav makes of its edit lists
