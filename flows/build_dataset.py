@@ -153,7 +153,7 @@ def _ask_again(pipeline: Pipeline) -> int:
     clips, extract = pipeline.stage("download"), pipeline.stage("extract")
     with lease(pipeline.state, LEASES["download"]):
         needs = retention.needs(clips, extract, only=parts_asked(pipeline.options))
-        count = retention.ask_again(clips, needs.lost, pipeline.now, kept=needs.kept)
+        count = retention.ask_again(clips, needs.lost, pipeline.now, kept=needs.standing)
     if count:
         log.info("download: %s", retention.notice(needs.all))
     return count

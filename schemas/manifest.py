@@ -31,6 +31,8 @@ CONTENT_COLUMNS = ("key", "outcome", "digest")  # what a part says to whatever r
 DUE_COLUMN = "next_attempt_at"
 LAST_DUE = "last_attempt_at"  # the fact of when the last row of a part is due
 KEPT_COLUMN = "is_kept"
+CLOCK_COLUMN = "clock"
+OLD_CUTS = "num_old_cuts"  # the fact of how many clips were cut by no clock that they name
 REFETCH = "refetch"  # the reason of a row that waits for media which were let go
 SHARD_COLUMNS = ("shard", "split", "shard_sha256", "shard_size_bytes")
 PART_NAME = re.compile(r"(\d{6})\.parquet")
@@ -95,8 +97,8 @@ def read_part(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
 
 
 def facts_of(table: pa.Table) -> dict[str, Any]:
-    """When the first of its rows is due again, how many clips have no media, how many samples were kept of earlier
-    versions or lack media to be made, the shard; as far as it knows.
+    """When the first of its rows is due again, how many clips have no media or an old cut, how many samples were kept
+    of earlier versions or lack media to be made, the shard; as far as it knows.
     """
     facts: dict[str, Any] = {}
     if DUE_COLUMN in table.column_names:
@@ -104,6 +106,9 @@ def facts_of(table: pa.Table) -> dict[str, Any]:
         facts[LAST_DUE] = pc.max(table[DUE_COLUMN]).as_py()
         is_released = pc.and_(pc.equal(table["outcome"], "ok"), pc.is_null(table["path"]))
         facts["num_released"] = pc.sum(is_released).as_py() or 0
+    if CLOCK_COLUMN in table.column_names:
+        is_there = pc.and_(pc.equal(table["outcome"], "ok"), pc.is_valid(table["path"]))
+        facts[OLD_CUTS] = pc.sum(pc.and_(is_there, pc.is_null(table[CLOCK_COLUMN]))).as_py() or 0
     if KEPT_COLUMN in table.column_names:
         facts["num_kept"] = pc.sum(table[KEPT_COLUMN]).as_py() or 0
         facts["num_lacking"] = pc.sum(pc.equal(table["reason"], REFETCH)).as_py() or 0

@@ -129,7 +129,8 @@ def _labels(names: Sequence[str]) -> dict[str, str]:
     except ValueError as error:
         log.warning("folder: its folders are no labels: %s", error)
         return {}
-    log.info("folder: %d label(s) from folders (--labels none leaves them out)", len(labels))
+    many = "label" if len(labels) == 1 else "labels"
+    log.info("folder: %d %s from folders (--labels none leaves them out)", len(labels), many)
     return classes
 
 

@@ -14,12 +14,16 @@ import numpy as np
 import soundfile
 from ffmpeg_runs import run_ffmpeg
 from hypothesis import strategies as st
+from scipy.signal import fftconvolve
 
 from tasks.media.streams import ffmpeg_path
 
 WIDTH, HEIGHT, BITS = 128, 96, 13
 SECONDS = 7.0
 NOISE_HZ = 48_000
+RATE = 16_000  # at which sounds are compared
+REACH_S = 0.05  # within which one is looked for
+LOUD = 0.01
 
 # What each container is met with: picture codecs, sound codecs.
 CONTAINERS = {
@@ -196,3 +200,17 @@ def shown_ms(luma: np.ndarray) -> int:
         for n in range(BITS)
     ]
     return sum(1 << bit for bit, level in zip(reversed(range(BITS)), levels, strict=True) if level > 130)
+
+
+def lag_s(wave: np.ndarray, played: np.ndarray, start_s: float) -> float | None:
+    """By how much `wave` is late against `played` from `start_s` on; None where there is too little of both."""
+    reach, start = round(REACH_S * RATE), round(start_s * RATE)
+    around = np.pad(played, reach)[max(start, 0) : start + len(wave) + 2 * reach]
+    if len(around) < len(wave) + 2 * reach or wave.std() < LOUD or around[reach:-reach].std() < LOUD:
+        return None
+    found = fftconvolve(around, wave[::-1], "valid")
+    energy = np.sqrt(np.maximum(fftconvolve(around**2, np.ones(len(wave)), "valid"), 1e-9))
+    match = found / energy
+    best = int(np.clip(np.argmax(match), 1, len(match) - 2))
+    left, middle, right = match[best - 1 : best + 2]
+    return -(best + (left - right) / (2 * (left - 2 * middle + right)) - reach) / RATE

@@ -38,7 +38,8 @@ ONLY_IN = {
         "training/tracking/runs.py",
         "training/tracking/registry.py",
     },
-    "yt_dlp": {"tasks/transport/ytdlp.py"},
+    "yt_dlp": {"tasks/transport/ytdlp.py", "tasks/transport/ytdlp_hatches.py"},
+    "ffmpeg": {"tasks/acquisition/doctor.py"},
     "av": {
         "tasks/media/",
         "training/reading/dataset.py",  # our own files, of our own making

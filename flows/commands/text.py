@@ -12,6 +12,7 @@ from tasks.acquisition.availability import COLUMNS, availability
 from tasks.columns import Once
 from tasks.funnel import FATE, count_fates, main_loss
 from tasks.standing import num_kept
+from tasks.transport.failure_classes import hint
 from tasks.transport.lanes import lanes_told
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ def status_text(status: Mapping[str, Any], names: Mapping[str, str]) -> str:
         share = f"{one['available'] / one['tried']:.1%}" if one["tried"] else "-"
         lines.append(f"{one['tried']:>9,} {names.get(label, label):<32}{share:>7}")
     for name, lane in status["lanes"].items():
-        closed = f"closed until {lane['closed_until']}: {lane['why']}" if lane["closed_until"] else "open"
+        why = f"{lane['why']}{hint(lane['why'])}"
+        closed = f"closed until {lane['closed_until']}: {why}" if lane["closed_until"] else "open"
         lines.append(
             f"lane {name}: {closed}; {lane['videos_today']:,} video(s) today, slowed by {lane['slowdown']:g}"
         )

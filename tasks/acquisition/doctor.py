@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import ffmpeg
+
 from tasks.media.streams import ffmpeg_path
+from tasks.transport.hatches import provider_address, with_secrets
 from tasks.transport.lanes import LaneConfig, clock_errors
 
 LEAST_FREE_BYTES = 20 << 30  # scratch of a few long videos, and an hour's clips
@@ -73,16 +76,28 @@ def _solver() -> Finding:
 
 
 def _ffmpeg() -> Finding:
+    """Whether the ffmpeg with which yt-dlp merges can merge: a picture and a sound into one file."""
     try:
         path = ffmpeg_path()
     except FileNotFoundError:
         return Finding("ffmpeg", "none", "pip install imageio-ffmpeg, or apt-get install ffmpeg")
+    picture = ffmpeg.input("color=s=64x64:d=0.2", f="lavfi")
+    sound = ffmpeg.input("anullsrc=d=0.2", f="lavfi")
+    merged = ffmpeg.output(picture, sound, "pipe:", f="matroska", vcodec="mpeg4", acodec="aac")
     try:
-        command = [path, "-version"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)  # noqa: S603  (our own)
+        said = _output_of([path, "-version"])
+        _output_of(ffmpeg.compile(merged, cmd=path))
     except (OSError, subprocess.SubprocessError):
         return Finding("ffmpeg", f"{path} does not run", "pip install --force-reinstall imageio-ffmpeg")
-    return Finding("ffmpeg", done.stdout.split(" Copyright")[0])
+    return Finding("ffmpeg", said.decode(errors="replace").split(" Copyright")[0])
+
+
+def _output_of(command: Sequence[str]) -> bytes:
+    """What a program of ours prints. Raises SubprocessError where it does not end well in time, OSError without it."""
+    done = subprocess.run(  # noqa: S603  (our own command)
+        command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S, check=True
+    )
+    return done.stdout
 
 
 def _clock() -> Finding:
@@ -124,6 +139,36 @@ def _lane(lane: LaneConfig, secret: Callable[[str], str]) -> Iterator[Finding]:
                 yield look(what, secret(name))
             except ValueError as error:
                 yield Finding(what, str(error), f"set what {name} names, or take it out of lanes.json")
+    yield from _hatches(lane, secret)
+
+
+def _hatches(lane: LaneConfig, secret: Callable[[str], str]) -> Iterator[Finding]:
+    """What the lane's escape hatches need on this machine."""
+    what = f"lane {lane.name}: "
+    try:
+        if lane.extractor_args:
+            with_secrets(lane.extractor_args, secret)
+            yield Finding(f"{what}extractor_args", "taken by yt-dlp")
+    except ValueError as error:
+        yield Finding(
+            f"{what}extractor_args", str(error), "set what they name, or take them out of lanes.json"
+        )
+    if lane.po_token_provider:
+        yield _proxy(f"{what}po_token_provider", provider_address(lane.po_token_provider))
+    if lane.impersonate or lane.cookies_from_browser:
+        from tasks.transport import ytdlp_hatches  # a second of yt-dlp
+
+        checks = (
+            ("impersonate", ytdlp_hatches.target_of),
+            ("cookies_from_browser", ytdlp_hatches.browser_of),
+        )
+        for name, look in checks:
+            if named := getattr(lane, name):
+                try:
+                    look(named)
+                    yield Finding(f"{what}{name}", f"{named} can be had")
+                except ValueError as error:
+                    yield Finding(f"{what}{name}", str(error), "mend that, or take it out of lanes.json")
 
 
 def _cookies(what: str, text: str) -> Finding:

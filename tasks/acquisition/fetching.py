@@ -21,7 +21,8 @@ from tasks.acquisition.retention import Room
 from tasks.acquisition.retry_schedule import after_failure, after_success
 from tasks.parts import Stage
 from tasks.sources import Fetch, module_of, open_source
-from tasks.transport.failure_classes import CLASSES, Fault
+from tasks.transport.failure_classes import CLASSES, Fault, hint
+from tasks.transport.hatches import Hatches, with_secrets
 from tasks.transport.lane_config import read_lanes
 from tasks.transport.lanes import Clock, Lane, LaneClosed, LaneConfig, moment
 from tasks.transport.partials import FOLDER, drop, scratch_of
@@ -157,7 +158,13 @@ class _Work:
             self.done.put(self.crew.video(self.fetch, segments))
         except LaneClosed as closed:
             self.waiting.appendleft(segments)
-            log.info("lane %s is closed until %s: %s", closed.name, moment(closed.until_s), closed.why)
+            log.info(
+                "lane %s is closed until %s: %s%s",
+                closed.name,
+                moment(closed.until_s),
+                closed.why,
+                hint(closed.why),
+            )
             return False
         return True
 
@@ -183,6 +190,12 @@ class _Crew:
             proxy=secret(lane.proxy) if lane.proxy else "",
             cookies=secret(lane.cookies) if lane.cookies else "",
             user_agent=lane.user_agent,
+            hatches=Hatches(
+                with_secrets(lane.extractor_args, secret),
+                lane.po_token_provider,
+                lane.impersonate,
+                lane.cookies_from_browser,
+            ),
             secret=secret,
             limits=self.config.limits,
         )

@@ -10,13 +10,15 @@ import math
 import threading
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 
 from schemas.clip import CLIPS
 from schemas.manifest import (
+    OLD_CUTS,
     REFETCH,
     PartHeader,
+    Row,
     part_numbers,
     part_path,
     read_header,
@@ -26,8 +28,9 @@ from schemas.manifest import (
 from schemas.outcome import Outcome
 from schemas.storage import is_local, path_under
 from tasks.acquisition.clips import MEDIA, is_released
+from tasks.media.old_cuts import is_beyond_mending, is_old
 from tasks.parts import Headers, PartPlan, Plan, Stage, header_of, plan_stage, reusable_rows
-from tasks.standing import not_made, stands, with_returned
+from tasks.standing import OPEN_FACTS, not_made, stands, with_returned
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +43,18 @@ class Needs:
 
     lost: Lacking  # can't be made without them: they are asked for otherwise, or have no sample
     kept: Lacking  # keep the sample that earlier code or tools made of them
+    apart: Lacking = field(default_factory=dict)  # are there, but in an old cut that can't be mended
+    mended: Lacking = field(default_factory=dict)  # in one that can: nothing is needed
+
+    @property
+    def standing(self) -> Lacking:
+        """Those whose clips stay until they are there again."""
+        return _joined(self.kept, self.apart)
 
     @property
     def all(self) -> Lacking:
-        """Both."""
-        return {
-            part: [*self.lost.get(part, ()), *self.kept.get(part, ())] for part in {**self.lost, **self.kept}
-        }
+        """All that would be fetched again."""
+        return _joined(self.lost, self.standing)
 
 
 class Room:
@@ -136,31 +144,46 @@ def needs(
     clips: Stage, extract: Stage, headers_of: Headers = header_of, *, only: Collection[int] | None = None
 ) -> Needs:
     """The clips of the parts `only` that extraction would decode now, and whose media were let go."""
-    lost, kept = {}, {}
+    found: dict[int, tuple[list[str], ...]] = {}
     planned = with_returned(extract, plan_stage(extract, only=only, headers_of=headers_of), headers_of)
     for one in planned.parts:
         header, made = (
             headers_of(clips.root, clips.writes, one.part),
             headers_of(clips.root, extract.writes, one.part),
         )
-        is_open = one.state != "done" or (made and made.facts.get("num_kept"))
-        if is_open and header and header.facts.get("num_released"):
-            lost[one.part], kept[one.part] = _needs(clips, extract, one.part)
-    return Needs(*({part: keys for part, keys in found.items() if keys} for found in (lost, kept)))
+        is_open = one.state != "done" or (made and any(made.facts.get(name) for name in OPEN_FACTS))
+        # A part that does not count its old cuts is one of old cuts.
+        may_need = header and (header.facts.get("num_released") or header.facts.get(OLD_CUTS, 1))
+        if is_open and may_need:
+            found[one.part] = _needs(clips, extract, one.part)
+    kinds = zip(*found.values(), strict=True) if found else [()] * len(fields(Needs))
+    return Needs(*({part: keys for part, keys in zip(found, kind, strict=True) if keys} for kind in kinds))
 
 
-def _needs(clips: Stage, extract: Stage, part: int) -> tuple[list[str], list[str]]:
-    """The keys of a part that are lost, and those that are kept."""
-    rows = read_part(part_path(clips.target, part), ("key", "outcome", "path"))
-    released = {row["key"] for row in rows if is_released(row)}
+def _needs(clips: Stage, extract: Stage, part: int) -> tuple[list[str], ...]:
+    """The keys of a part that are lost, kept, apart, and mended."""
+    clip_rows = {row["key"]: row for row in read_part(part_path(clips.target, part))}
     old = {row["key"]: row for row in reusable_rows(extract, part).values()}
-    found: dict[bool, list[str]] = {False: [], True: []}
+    lost, kept, apart, mended = [], [], [], []
     for row in read_part(part_path(extract.source, part)):
-        before = old.get(row["key"])
+        if row["outcome"] != Outcome.OK:
+            continue
+        key, clip, before = row["key"], clip_rows[row["key"]], old.get(row["key"])
         is_due = before is None or before["fingerprint"] != extract.row_fingerprint(row)
-        if row["outcome"] == Outcome.OK and row["key"] in released and is_due:
-            found[stands(extract, before)].append(row["key"])
-    return found[False], found[True]
+        if is_released(clip) and is_due:
+            (kept if stands(extract, before) else lost).append(key)
+        elif is_old(clip) and (is_due or _was_given_up(before)):
+            (apart if is_beyond_mending(clip) or not is_due else mended).append(key)
+    return lost, kept, apart, mended
+
+
+def _was_given_up(before: Row | None) -> bool:
+    """Whether extraction found that an old cut can't be mended: its row kept what stood, or waits."""
+    return before is not None and (bool(before.get("is_kept")) or before["reason"] == REFETCH)
+
+
+def _joined(one: Lacking, other: Lacking) -> Lacking:
+    return {part: [*one.get(part, ()), *other.get(part, ())] for part in {**one, **other}}
 
 
 def ask_again(clips: Stage, lacking: Lacking, now: datetime, *, kept: Lacking | None = None) -> int:
@@ -199,7 +222,7 @@ def notice(lacking: Lacking) -> str:
 
 def told(found: Needs) -> str:
     """What a person is told of media that nobody has asked for; empty where none are needed."""
-    lost, kept = num_clips(found.lost), num_clips(found.kept)
+    lost, kept, apart, mended = map(num_clips, (found.lost, found.kept, found.apart, found.mended))
     lines = []
     if lost:
         lines.append(
@@ -211,6 +234,13 @@ def told(found: Needs) -> str:
             f"{kept:,} sample(s) stay as earlier code or tools made them: their media were not kept; build --refetch "
             "fetches them again"
         )
+    if apart:
+        lines.append(
+            f"{apart:,} clip(s) were cut when picture and sound could come apart, which nothing in them shows: what "
+            "was made of them stays; build --refetch fetches them again"
+        )
+    if mended:
+        lines.append(f"{mended:,} clip(s) were cut when picture and sound could come apart; they are mended")
     return "\n".join(lines)
 
 

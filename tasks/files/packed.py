@@ -90,7 +90,7 @@ def index_of(
 ) -> pa.Table:
     """The rows of all files in order, each with the number of its file. Raises ValueError where there is none."""
     tables = []
-    for number, path in enumerate(tracked(files, len(files), FOLDER, log)):
+    for number, path in enumerate(tracked(files, len(files), "archives", log)):
         table = _of_file(path, state, rows_of, schema)
         tables.append(table.append_column("file", pa.repeat(pa.scalar(number, pa.int32()), table.num_rows)))
     table = pa.concat_tables(tables)

@@ -19,6 +19,8 @@ from tasks.lists.dialects import MACHINE_ID
 
 MAX_BYTES = 1 << 28  # held as a whole: the published list of 2 M segments has 100 MB
 REMARKS = re.compile(rb"(?:#[^\n]*\n)*")
+HEAD_BYTES = 1 << 16
+BEGINS = re.compile(REMARKS.pattern + rb'[A-Za-z0-9_-]{1,64}, ?[0-9.]+, ?[0-9.]+, ?"?/')
 SECONDS = r"[0-9]{1,6}(\.[0-9]{1,6})?"
 FORMS = {
     "video_id": VIDEO_ID.pattern,
@@ -32,6 +34,9 @@ def read_whole(path: Path) -> tuple[pa.Table, str] | None:
     """The columns of FORMS with times in ms (`start_ms`, `end_ms`), and the remarks before them; None for any other."""
     if not 0 < path.stat().st_size <= MAX_BYTES:
         return None
+    with path.open("rb") as file:
+        if not BEGINS.match(file.read(HEAD_BYTES)):
+            return None  # not held as a whole to find that out
     text = path.read_bytes().replace(b", ", b",")
     remarks = REMARKS.match(text)
     begins = remarks.end() if remarks else 0

@@ -26,7 +26,17 @@ from schemas.outcome import ItemError, Outcome
 from tasks.media.colour import upright
 from tasks.media.passage import passage, shown_of, time_ms
 from tasks.media.sound import samples_of
-from tasks.media.streams import MS, Probe, in_ms, media_streams, open_media, packets_of
+from tasks.media.streams import (
+    MS,
+    US_PER_MS,
+    Clock,
+    Probe,
+    in_ms,
+    media_streams,
+    open_media,
+    packets_of,
+    video_stream,
+)
 
 SUFFIX = ".mkv"
 MARGIN_MS = 500  # after it: packets are stored up to about this far from their presentation time
@@ -36,6 +46,7 @@ WRITING = {"fflags": "+bitexact", "avoid_negative_ts": "disabled"}
 COMPARED_EVERY = 8  # packets of sound; those between are told by their times
 COMPARED_PX = (128, 128)
 CHANGED = "new_extradata"  # marks a packet from which on other parameters hold
+PACKED = "mpeg4"  # a packet may hold two pictures, and then none: their times are others than the packets'
 
 
 @dataclass(frozen=True)
@@ -52,17 +63,20 @@ def cut(source: Path, facts: Probe, segment_s: tuple[float, float], target: Path
     It begins at a clean picture at or before the start, and with some sound before it. Raises ItemError, and leaves
     no file then.
     """
-    begins_ms, ends_ms = (round(MS * (facts.start_s + time_s)) for time_s in segment_s)
+    begins, ends = (Clock.from_seconds(facts.start_s + time_s) for time_s in segment_s)
     made = target.with_suffix(SUFFIX)
     try:
-        shift_ms = _written(source, begins_ms, ends_ms, made)
+        shift_ms = _written(source, begins.begins_ms, ends.begins_ms, made)
     except (ItemError, OSError):
         made.unlink(missing_ok=True)
         raise
     if shift_ms is not None:
-        return Cut(made, (begins_ms - shift_ms) / MS)
+        return Cut(made, (begins.begins_us - shift_ms * US_PER_MS) / av.time_base)
     made.unlink(missing_ok=True)
-    return Cut(_kept_whole(source, target.with_suffix(source.suffix.lower() or SUFFIX)), begins_ms / MS)
+    return Cut(
+        _kept_whole(source, target.with_suffix(source.suffix.lower() or SUFFIX)),
+        begins.begins_us / av.time_base,
+    )
 
 
 def answer_cut(
@@ -94,7 +108,8 @@ def _muxed(container: av.container.InputContainer, packets: Sequence[av.Packet],
     if not packets:
         raise ItemError(Outcome.QUARANTINED, "decodable", "the file holds nothing of the segment")
     times_ms = [at_ms for at_ms in map(time_ms, packets) if at_ms is not None]
-    if len(times_ms) < len(packets) or any(one.has_sidedata(CHANGED) for one in packets):
+    has_times = len(times_ms) == len(packets) and not _is_packed(container, packets)
+    if not has_times or any(one.has_sidedata(CHANGED) for one in packets):
         return None
     shift_ms = min(times_ms)
     said = _said(container, packets, shift_ms)
@@ -106,6 +121,16 @@ def _muxed(container: av.container.InputContainer, packets: Sequence[av.Packet],
         return None
     with open_media(target) as made:
         return shift_ms if _said(made, list(packets_of(made)), 0) == said else None
+
+
+def _is_packed(container: av.container.InputContainer, packets: Sequence[av.Packet]) -> bool:
+    """Whether pictures come at other times than their packets say."""
+    video = video_stream(container)
+    if video is None or video.codec_context.name != PACKED:
+        return False
+    own = [packet for packet in packets if packet.stream_index == video.index]
+    times = [frame.pts for frame in shown_of(video, own) if frame.pts is not None]
+    return times != sorted(times)
 
 
 def _write(

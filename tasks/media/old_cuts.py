@@ -17,7 +17,7 @@ from tasks.media.streams import RAW_CLOCK, open_media, packets_of
 MENDED = ".mp4"
 COMPARED_PACKETS = 128  # of both streams, as when it was measured
 TOGETHER_S = 0.002  # and so near to each other they counted as agreeing
-CLEARLY = 1.25  # times as many packets decided
+CLEARLY = 2  # packets more decided
 
 
 def is_old(clip: Row) -> bool:
@@ -43,7 +43,7 @@ def mended_begin_s(path: Path, begins_s: float) -> float | None:
     if not by_count:
         return None
     moves_s = [median(one) for one in by_count]
-    is_known = max(moves_s) - min(moves_s) <= TOGETHER_S or len(by_count[0]) >= CLEARLY * len(by_count[1])
+    is_known = max(moves_s) - min(moves_s) <= TOGETHER_S or len(by_count[0]) - len(by_count[1]) >= CLEARLY
     return begins_s + moves_s[0] if is_known else None
 
 

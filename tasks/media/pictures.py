@@ -31,10 +31,9 @@ REFERENCES: Mode = "NONREF"
 SPARED = {"h264", "hevc", "mpeg1video", "mpeg2video", "vp8", "vp9", "mjpeg", "prores", "dnxhd"}
 # Codecs whose decoders withhold pictures that lack what they refer to; each packet of theirs holds a picture.
 WITHHELD = {"h264", "hevc"}
-TIE_SHARE = (
-    0.25  # of a frame: one that comes on so little after a moment stands then, whatever its container rounded
-)
-TIE_S = 0.004  # containers round times to a millisecond, some of them twice; no picture comes on earlier than by this
+# Of a frame: one that comes on so little after a moment stands then, whatever its container rounded.
+TIE_SHARE = 0.25
+TIE_S = 0.0012  # what containers and we round; a picture comes on no earlier than by this
 H264_IDR = 5
 
 

@@ -24,13 +24,17 @@ from schemas.outcome import ItemError, Outcome
 
 # What AudioSet's source and people's folders hold. Playlists, concat scripts and network protocols are not
 # media: a hostile file must not make the decoder open another one.
-FORMATS = "mov,mp4,m4a,3gp,matroska,webm,mpeg,mpegts,mpegvideo,avi,flv,ogg,asf,wav,mp3,aac,flac,h264"
+FORMATS = (
+    "mov,mp4,m4a,3gp,matroska,webm,mpeg,mpegts,mpegvideo,avi,flv,ogg,asf,wav,mp3,aac,flac,h264"
+    ",dv,gxf,mxf,nut,rm,wtv,nsv,dhav,ty"  # of cameras and recorders
+)
 # AVI stores no presentation times: libav makes them from the order of decoding.
 OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "fflags": "+genpts"}
 RAW_CLOCK = {"advanced_editlist": "0"}  # MP4 without what libav makes of its edit lists
 FFMPEG_TIMEOUT_S = 120
 MEMORY_BYTES = 4 << 30  # address space of a media process
 MS = 1000
+US_PER_MS = av.time_base // MS
 # Some headers count their duration from the clock's zero: of a clock that starts later than this, nobody knows.
 LATE_S = 1.0
 TAIL_S = 10.0  # before the end that a header states: key frames lie up to about this far apart
@@ -114,17 +118,22 @@ def in_ms(time_base: Fraction | None) -> Callable[[int], int]:
 class Clock:
     """A segment's clock: seconds since it began, by the milliseconds of its file's clock."""
 
-    begins_ms: int
+    begins_us: int  # the start of a file may lie between two milliseconds
 
     @classmethod
     def from_seconds(cls, begins_s: float) -> "Clock":
         """That of a segment which begins at `begins_s` on its file's clock."""
-        return cls(round(begins_s * MS))
+        return cls(round(begins_s * av.time_base))
+
+    @property
+    def begins_ms(self) -> int:
+        """The last millisecond of the file's clock before the segment."""
+        return self.begins_us // US_PER_MS
 
     def of(self, time_base: Fraction | None) -> Callable[[int], float]:
         """What it says of a stream's ticks."""
         to_ms = in_ms(time_base)
-        return lambda ticks: (to_ms(ticks) - self.begins_ms) / MS
+        return lambda ticks: (to_ms(ticks) * US_PER_MS - self.begins_us) / av.time_base
 
 
 def video_stream(container: av.container.InputContainer) -> av.VideoStream | None:

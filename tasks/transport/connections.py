@@ -32,9 +32,7 @@ class _Checked:
 
     def _new_conn(self: Any) -> socket.socket:
         host, failed = self._dns_host, None
-        addresses = _addresses(host, self.port)
-        if not self.access.may_go_inside and any(map(is_inside, addresses)):
-            raise self.refused(f"{host} is a private address, and the source a public one")
+        addresses = addresses_of(host, self.port, self.access, self.refused)
         try:
             for address in addresses:
                 self._dns_host = address
@@ -49,8 +47,18 @@ class _Checked:
         return super()._new_conn()  # pyright: ignore[reportAttributeAccessIssue]  (it says that the name is unknown)
 
 
+def addresses_of(host: str, port: int, access: Access, refused: type[Exception]) -> list[str]:
+    """What a name means now, in the resolver's order; empty where nobody knows it.
+
+    Raises `refused` where an address is a private one, and the source is public.
+    """
+    addresses = _addresses(host, port)
+    if not access.may_go_inside and any(map(is_inside, addresses)):
+        raise refused(f"{host} is a private address, and the source a public one")
+    return addresses
+
+
 def _addresses(host: str, port: int) -> list[str]:
-    """What a name means now, in the resolver's order; empty where nobody knows it."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):

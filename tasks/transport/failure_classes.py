@@ -59,6 +59,17 @@ CLASSES = {
     "empty": GONE,
     "policy_reject": GONE,  # a redirect that is not followed, a name that is no id
 }
+# What a person may set for a lane in lanes.json where it fails so: docs/acquisition.md.
+HATCHES = {
+    "bot_check": ("cookies_from_browser", "cookies", "po_token_provider"),
+    "forbidden": ("po_token_provider", "extractor_args", "impersonate"),
+    "extractor_broken": ("extractor_args",),
+    "rate_limited": ("videos_per_hour", "requests_per_hour", "proxy"),
+    "geo_blocked": ("proxy",),
+    "age_gated": ("cookies_from_browser", "cookies"),
+    "members_only": ("cookies_from_browser", "cookies"),
+    "private": ("cookies_from_browser", "cookies"),
+}
 # What a message says, most specific first. Texts of yt-dlp, of YouTube behind it, and of the libraries below it.
 MESSAGES = (
     ("disk_full", r"no space left on device|errno 28\b|disk quota exceeded"),
@@ -115,3 +126,8 @@ def failure(reason: str, detail: str, status: int | None = None) -> ItemError | 
     if fault == Fault.VIDEO:
         return ItemError(Outcome.UNAVAILABLE, reason, detail, status)
     return Transient(reason, detail, status)
+
+
+def hint(reason: str) -> str:
+    """What may help a lane that fails so, to stand behind it; empty where nothing of a lane does."""
+    return f" ({', '.join(HATCHES[reason])} in lanes.json may help)" if reason in HATCHES else ""

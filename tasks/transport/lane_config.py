@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tasks.transport import hatches
 from tasks.transport.lanes import LaneConfig
 
 FILE = "lanes.json"
@@ -64,6 +65,19 @@ RULES: Mapping[str, _Rule] = {
     "proxy": _SECRET,
     "cookies": _SECRET,
     "user_agent": _Rule(_is_text, "a text"),
+    "extractor_args": _Rule(
+        hatches.are_extractor_args,
+        "some of "
+        + ", ".join(sorted(hatches.ALLOWED_ARGS["youtube"]))
+        + ', as {"youtube": {"player_client": ["tv"]}}; '
+        f"{', '.join(sorted(hatches.SECRET_ARGS))} as env:NAME or block:NAME",
+        is_secret=True,
+    ),
+    "po_token_provider": _Rule(hatches.is_provider, "bgutil-http, or bgutil-http@http://HOST:PORT"),
+    "impersonate": _Rule(hatches.is_client, "chrome, edge, firefox or safari, with a version as chrome-146"),
+    "cookies_from_browser": _Rule(
+        hatches.is_browser, "firefox or firefox:PROFILE; on Linux also " + ", ".join(hatches.CHROMIUMS)
+    ),
 }
 
 

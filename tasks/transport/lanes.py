@@ -9,7 +9,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -61,6 +61,10 @@ class LaneConfig:
     proxy: str = ""
     cookies: str = ""
     user_agent: str = ""
+    extractor_args: Mapping[str, Any] = field(default_factory=dict)  # this and what follows: `hatches.py`
+    po_token_provider: str = ""
+    impersonate: str = ""
+    cookies_from_browser: str = ""
 
     @property
     def is_limited(self) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from tasks.transport.hatches import Hatches
+
 SCHEMES = ("http", "https")
 
 
@@ -36,6 +38,7 @@ class Access:
     user_agent: str = ""
     secret: Callable[[str], str] = no_secret  # of a template, by its name there
     limits: Limits = Limits()
+    hatches: Hatches = Hatches()
     may_go_inside: bool = True  # to private addresses; not when the source itself is a public one
 
 

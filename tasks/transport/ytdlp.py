@@ -31,6 +31,7 @@ from tasks.transport.lanes import LaneClosed  # noqa: E402
 from tasks.transport.partials import Validators  # noqa: E402
 from tasks.transport.policy import Access, refusal  # noqa: E402
 from tasks.transport.transfer import Patience  # noqa: E402
+from tasks.transport.ytdlp_hatches import CurlGuard, curl_handler, options_of  # noqa: E402
 
 TOOL = f"yt-dlp {yt_dlp.version.__version__}"
 # What a host's status means where it serves files by name. YouTube answers 200 to everything that is gone.
@@ -91,10 +92,18 @@ class _YoutubeDL(yt_dlp.YoutubeDL):
 
     def build_request_director(self, handlers, preferences=None):
         """One kind of handler only: the one that we can hold back."""
-        director = super().build_request_director([RequestsRH], preferences)  # pyright: ignore[reportArgumentType]
+        named = self.access.hatches.impersonate
+        kind: Any = curl_handler(named) if named else RequestsRH
+        director = super().build_request_director([kind], preferences)  # pyright: ignore[reportArgumentType]
         for handler in director.handlers.values():
-            self._hold_back(handler)
+            (self._hold_curl_back if named else self._hold_back)(handler)
         return director
+
+    def _hold_curl_back(self, handler: Any) -> None:
+        make, guard = handler._create_instance, CurlGuard(self.access, Refused, MAX_REDIRECTS)
+        handler._create_instance = lambda *args, **kwargs: guard.session(
+            make(*args, **kwargs), lambda: self.validators
+        )
 
     def _hold_back(self, handler: Any) -> None:
         make = handler._create_instance
@@ -139,7 +148,8 @@ class Downloader:
     """One YoutubeDL per thread with the same options; they cost 30 ms and are not thread-safe."""
 
     def __init__(self, options: Mapping[str, Any], access: Access, *, direct_only: bool) -> None:
-        self._options, self._access, self._direct_only = dict(options), access, direct_only
+        self._options = {**options, **options_of(access.hatches)}
+        self._access, self._direct_only = access, direct_only
         self._threads = threading.local()
 
     def fetch(self, url: str, folder: Path, spans: Spans = ()) -> Path:

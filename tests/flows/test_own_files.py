@@ -44,7 +44,7 @@ def test_folders_are_labels_and_what_was_passed_over_is_told(tmp_path, mcgurk):
     said = mcgurk("build", *asked, "--preset", "small")
 
     assert "folder: 4 media files (1 behind links); passed over 1 .srt, 1 .txt" in said
-    assert "folder: 2 label(s) from folders (--labels none leaves them out)" in said
+    assert "folder: 2 labels from folders (--labels none leaves them out)" in said
     assert "split    10% of the videos are validation and 10% evaluation" in said
     guitar, dog = ["playing guitar"], ["dog, barking"]
     labels = {key: labels for key, (labels, _) in segments(root).items()}
@@ -63,7 +63,7 @@ def test_folders_are_chosen_from_and_may_be_no_labels(tmp_path, mcgurk, clip):
     asked = ("plan", "--source", f"folder:{videos}", "--window", "2", "--preset", "small", "--root")
 
     assert "2 of 6 segments are chosen" in mcgurk(*asked, str(tmp_path / "a"), "--labels", "Dog")
-    assert "label(s) from folders" not in mcgurk(*asked, str(tmp_path / "b"), "--labels", "none")
+    assert "from folders" not in mcgurk(*asked, str(tmp_path / "b"), "--labels", "none")
     assert "did you mean 'Dog'" in mcgurk(*asked, str(tmp_path / "c"), "--labels", "Dogs", code=2)
 
 
@@ -74,7 +74,7 @@ def test_where_a_file_lies_elsewhere_folders_are_no_labels(tmp_path, mcgurk, cli
         "plan", "--source", f"folder:{tmp_path}/videos", "--window", "2", "--root", str(tmp_path / "root")
     )
 
-    assert "label(s) from folders" not in said and "folder: 3 media files; nothing was passed over" in said
+    assert "from folders" not in said and "folder: 3 media files; nothing was passed over" in said
 
 
 def test_a_list_of_files_needs_no_source_and_no_ids(tmp_path, mcgurk, clip):
@@ -169,3 +169,12 @@ def test_a_nested_vggsound_matches_its_list(tmp_path, mcgurk, clip):
         "-abcdefghij_30000_40000", "abcdefghijk_7000_17000", "abcdefghijl_1000_11000",
     }  # fmt: skip
     assert status["waiting"] == {"removed": 1}
+
+
+def test_what_was_not_read_is_told_before_anything_starts(tmp_path, mcgurk):
+    rows = [f"v{n},0,10,/m/1" for n in range(297)] + ["no row", "bad id!,0,10,/m/1", "v,10,0,/m/1"]
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+
+    said = mcgurk("plan", "--root", str(tmp_path / "root"), "--segments", str(tmp_path / "list.csv"))
+
+    assert "list.csv: 3 of 300 rows were not read; the first: list.csv:298: not of the form" in said

@@ -5,16 +5,21 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import timecode
+from generated_films import Film
+from old_roots import aged
 from real_servers import hosting, run_mcgurk
 from timecode import Recipe
 
+from schemas.clip import CLOCK
 from schemas.manifest import part_path, read_manifest, read_part
 from schemas.shard import latest_digest, read_version
 from tasks.acquisition.clips import MEDIA
+from tasks.feature_files import feature_path, open_members
 
 IDS = [f"video{n}" for n in range(6)]
 KEPT = "6 sample(s) stay as earlier code or tools made them: their media were not kept"
@@ -164,3 +169,67 @@ def test_a_clip_that_is_lost_here_and_at_its_source_keeps_its_sample(corpus):
     assert read_version(root) == version
     rows = read_part(part_path(root / "clips", 1), ("outcome", "reason", "detail", "path"))
     assert rows == [{"outcome": "ok", "reason": "removed", "detail": "HTTP 404", "path": None}]
+
+
+FILM = Film("mp4", "libx264", "aac", "24", 44_100, 50, 2, False, 0.0, 0.0, 0.0, 0.0, False)
+WEBM = replace(FILM, container="webm", video="libvpx", audio="libvorbis", b_pictures=0)
+
+
+@pytest.fixture
+def of_before(tmp_path, prefect_server):
+    """(root, host) of two clips that were cut into MP4 and one into Matroska, when streams could come apart."""
+    files = {}
+    for name, film in {
+        "first": FILM,
+        "second": replace(FILM, frame_rate="30000/1001"),
+        "third": WEBM,
+    }.items():
+        (tmp_path / name).mkdir()
+        files[name] = film.write(tmp_path / name)
+    (tmp_path / "list.csv").write_text("".join(f'{name}, 2.417, 4.417, "/m/1"\n' for name in files))
+    root = tmp_path / "root"
+    with hosting(files) as host:
+        source = ("--source", f"{host.address}/{{video_id}}.mp4", "--segments", str(tmp_path / "list.csv"))
+        run_mcgurk("build", "--root", str(root), "--preset", "small", *source)
+        aged(root, files)
+        host.asked.clear()
+        yield root, host
+
+
+def frames_of(root):
+    with open_members(feature_path(root, "frames", 0)) as table:
+        return {(row["key"].split("_")[0], row["suffix"]): row["data"] for row in table.to_pylist()}
+
+
+def test_cuts_of_before_are_mended_or_keep_what_was_made_of_them(of_before):
+    root, host = of_before
+    before, made = frames_of(root), {row["video_id"]: row for _, row in read_manifest(root / "clips")}
+    assert {name: Path(row["path"]).suffix for name, row in made.items()} == {
+        "first": ".mp4",
+        "second": ".mp4",
+        "third": ".mkv",
+    }
+
+    told = run_mcgurk("plan", "--root", str(root))
+    assert "2 clip(s) were cut when picture and sound could come apart; they are mended" in told
+    assert "1 clip(s) were cut when picture and sound could come apart, which nothing in them shows" in told
+    run_mcgurk("build", "--root", str(root))
+
+    assert not host.asked and read_version(root).num_samples == 3
+    rows = {row["key"].split("_")[0]: row for _, row in read_manifest(root / "features")}
+    assert {name: row["is_kept"] for name, row in rows.items()} == {
+        "first": False,
+        "second": False,
+        "third": True,
+    }
+    assert frames_of(root) == before  # which were made of today's cuts
+    assert json.loads(run_mcgurk("status", "--root", str(root), "--json"))["kept"] == 1
+    told = run_mcgurk("plan", "--root", str(root))
+    assert "1 clip(s) were cut" in told and "they are mended" not in told and "nothing to do" in told
+
+    run_mcgurk("build", "--root", str(root), "--refetch")
+
+    assert set(host.asked) == {"third"}
+    assert frames_of(root) == before
+    assert {row["clock"] for _, row in read_manifest(root / "clips") if row["video_id"] == "third"} == {CLOCK}
+    assert json.loads(run_mcgurk("status", "--root", str(root), "--json"))["kept"] == 0

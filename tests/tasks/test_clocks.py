@@ -8,10 +8,9 @@ import av
 import numpy as np
 import pytest
 import soxr
-from generated_films import Film, films, shown_ms
+from generated_films import RATE, Film, films, lag_s, shown_ms
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from scipy.signal import fftconvolve
 
 from schemas.feature import Profile
 from tasks.media import streams
@@ -19,12 +18,9 @@ from tasks.media.cut import cut
 from tasks.media.decode import Decoded, decode
 from tasks.media.pictures import TIE_S
 
-RATE = 16_000
 PROFILE = Profile("law", length_ms=2000, frame_rate_hz=4.0, frame_short_side_px=96)
 ROUNDING_S = 0.001  # a time on either side, each rounded to a millisecond
 SOUND_S = 0.001
-REACH_S = 0.05  # within which a sound is looked for
-LOUD = 0.01
 SEGMENTS = 3  # of each film
 
 
@@ -81,20 +77,6 @@ def _placed(sounds: list[tuple[float, np.ndarray, int]]) -> np.ndarray:
         wave[max(due, 0) : due + len(samples)] = samples[max(-due, 0) :]
         due += len(samples)
     return soxr.resample(wave, rate, RATE)
-
-
-def lag_s(wave: np.ndarray, played: np.ndarray, start_s: float) -> float | None:
-    """By how much `wave` is late against `played` from `start_s` on; None where there is too little of both."""
-    reach, start = round(REACH_S * RATE), round(start_s * RATE)
-    around = np.pad(played, reach)[max(start, 0) : start + len(wave) + 2 * reach]
-    if len(around) < len(wave) + 2 * reach or wave.std() < LOUD or around[reach:-reach].std() < LOUD:
-        return None
-    found = fftconvolve(around, wave[::-1], "valid")
-    energy = np.sqrt(np.maximum(fftconvolve(around**2, np.ones(len(wave)), "valid"), 1e-9))
-    match = found / energy
-    best = int(np.clip(np.argmax(match), 1, len(match) - 2))
-    left, middle, right = match[best - 1 : best + 2]
-    return -(best + (left - right) / (2 * (left - 2 * middle + right)) - reach) / RATE
 
 
 def hold(path: Path, segment_s: tuple[float, float], played: Played) -> float:

@@ -1,5 +1,6 @@
 """Against a hostile host: every class right, the law of the funnel held, no request beyond the lane's rate."""
 
+import json
 from collections import Counter
 from datetime import UTC, datetime
 
@@ -41,9 +42,12 @@ def run(root, host, **config):
     return download.run(stage, due, asked, Day(now, root / "state", host.clock)) if due else 0
 
 
+@pytest.mark.parametrize("lane", [{}, {"impersonate": "chrome"}], ids=["plain", "as_chrome"])
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_a_host_does_gets_its_class(tmp_path, clip, fault):
+def test_what_a_host_does_gets_its_class(tmp_path, clip, fault, lane):
     root = indexed(tmp_path, ["one"])
+    (root / "state").mkdir()
+    (root / "state" / "lanes.json").write_text(json.dumps([lane]))
     with hostile(HostileHost(clip, FakeClock(NOW.timestamp()), {"one": fault})) as host:
         run(root, host)
 
