@@ -109,7 +109,7 @@ def _muxed(container: av.container.InputContainer, packets: Sequence[av.Packet],
         raise ItemError(Outcome.QUARANTINED, "decodable", "the file holds nothing of the segment")
     times_ms = [at_ms for at_ms in map(time_ms, packets) if at_ms is not None]
     has_times = len(times_ms) == len(packets) and not _is_packed(container, packets)
-    if not has_times or any(one.has_sidedata(CHANGED) for one in packets):
+    if not has_times or any(one.is_discard or one.has_sidedata(CHANGED) for one in packets):
         return None
     shift_ms = min(times_ms)
     said = _said(container, packets, shift_ms)

@@ -59,7 +59,7 @@ class Display:
     is_tone_mapped: bool = False  # from a higher dynamic range than pictures here have
 
 
-Stamp = tuple[float, int, float]  # presentation time, number in decode order, duration; seconds
+Stamp = tuple[float, int]  # presentation time in seconds, number in decode order
 
 
 def on_display(
@@ -82,7 +82,7 @@ def on_display(
             decoded = _decoded(stream, packets, everything, again)
         decoded.display.fault = decoded.display.fault or _fault(packets, stamps or (), decoded)
     else:
-        wanted = _wanted([time_s for time_s, *_ in stamps], moments)
+        wanted = _wanted([time_s for time_s, _ in stamps], moments)
         modes = _schedule(stream, packets, {stamps[place][1] for place in wanted})
         decoded = _decoded(stream, packets, modes, _Taker(stream, moments))
         due_s = [stamps[place][0] for place in wanted]
@@ -95,13 +95,9 @@ def _stamps(packets: Sequence[av.Packet], moments: Moments) -> list[Stamp] | Non
     """All packets in presentation order; None where some have no time, or two have the same."""
     if not packets:
         return None
-    time_s, duration_ms = moments.clock.of(packets[0].time_base), in_ms(packets[0].time_base)
+    time_s = moments.clock.of(packets[0].time_base)
     times = [None if packet.pts is None else time_s(packet.pts) for packet in packets]
-    stamps = [
-        (at_s, n, duration_ms(packets[n].duration or 0) / MS)
-        for n, at_s in enumerate(times)
-        if at_s is not None
-    ]
+    stamps = [(at_s, n) for n, at_s in enumerate(times) if at_s is not None]
     return sorted(stamps) if len(set(times)) == len(stamps) == len(packets) else None
 
 
@@ -126,9 +122,20 @@ def _with_extent(display: Display, stamps: Sequence[Stamp], moments: Moments) ->
     inside = [stamp for stamp in stamps if stamp[0] < moments.length_s]
     if inside and display.pictures:
         display.first_s = inside[0][0]
-        last_s, _, duration_s = inside[-1]
-        display.ends_s = stamps[len(inside)][0] if len(inside) < len(stamps) else last_s + duration_s
+        display.ends_s = _off_s(stamps, len(inside))
     return display
+
+
+def _off_s(stamps: Sequence[Stamp], place: int) -> float:
+    """When the picture before `place` goes off: when the next one comes on.
+
+    The last one stands as long as the one before it: what a container says of it is not in a cut.
+    """
+    if place < len(stamps):
+        return stamps[place][0]
+    if len(stamps) == 1:  # a sound with a picture: it stands as long as there is something to hear
+        return inf
+    return 2 * stamps[-1][0] - stamps[-2][0]
 
 
 def _schedule(
@@ -201,9 +208,7 @@ def _is_doubtful(packets: Sequence[av.Packet], modes: Sequence[Mode | None], dec
 
 def _fault(packets: Sequence[av.Packet], stamps: Sequence[Stamp], decoded: "_Taker") -> str:
     """What is wrong with a picture that a decode of all packets took; empty where nothing is known to be."""
-    lost_s = {time_s for time_s, n, _ in stamps if n in decoded.broken} | _withheld_s(
-        packets, stamps, decoded
-    )
+    lost_s = {time_s for time_s, n in stamps if n in decoded.broken} | _withheld_s(packets, stamps, decoded)
     came_s = {decoded.time_s(pts) for pts in decoded.seen if pts is not None}
     times_s = sorted(came_s | {one for one in lost_s if one > min(came_s, default=inf)})
     for place, shown_s in zip(_wanted(times_s, decoded.moments), decoded.display.shown_s, strict=False):
@@ -218,7 +223,7 @@ def _withheld_s(packets: Sequence[av.Packet], stamps: Sequence[Stamp], decoded: 
     """When pictures were due that the decoder kept back; one alone is the second field of the one before it."""
     if decoded.stream.codec_context.name not in WITHHELD:
         return set()
-    missing = [packets[n].pts not in decoded.seen for _, n, _ in stamps]
+    missing = [packets[n].pts not in decoded.seen for _, n in stamps]
     pairs = [here and after for here, after in pairwise([False, *missing, False])]
     return {stamp[0] for stamp, *near in zip(stamps, pairs[:-1], pairs[1:], strict=True) if any(near)}
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soxr
 from generated_films import RATE, Film, films, lag_s, shown_ms
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from schemas.feature import Profile
@@ -114,19 +114,22 @@ STARTS = st.one_of(
 )  # one in five on a second, and so often on a frame
 
 
-def obey(film: Film, starts_s: list[float], length_s: float) -> None:
+def obey(film: Film, starts_s: list[float], length_s: float, done: set[Film]) -> None:
+    """Holds SEGMENTS of a film to the law; each film once."""
+    assume(film not in done)
     with tempfile.TemporaryDirectory() as folder:
         path = film.write(Path(folder))
         played = Played.of(path)
         for start_s in starts_s:
             hold(path, (round(start_s, 3), length_s), played)
+    done.add(film)
 
 
 CHECKED = {
     "deadline": None,
     "derandomize": True,
     "database": None,
-    "phases": (Phase.explicit, Phase.generate),  # a smaller film says no more than the first
+    "phases": (Phase.generate,),  # a smaller film says no more than the first
     "suppress_health_check": list(HealthCheck),
 }
 ANY = {
@@ -136,14 +139,19 @@ ANY = {
 }
 
 
+@pytest.fixture(scope="module")
+def done():
+    return set()
+
+
 @given(**ANY)
 @settings(max_examples=9, **CHECKED)
-def test_a_cut_is_its_source_on_its_own_clock(film, starts_s, length_s):
-    obey(film, starts_s, length_s)
+def test_a_cut_is_its_source_on_its_own_clock(done, film, starts_s, length_s):
+    obey(film, starts_s, length_s, done)
 
 
 @pytest.mark.slow
 @given(**ANY)
 @settings(max_examples=170, **CHECKED)
-def test_hundreds_of_cuts_are_their_sources_on_their_own_clocks(film, starts_s, length_s):
-    obey(film, starts_s, length_s)
+def test_hundreds_of_cuts_are_their_sources_on_their_own_clocks(done, film, starts_s, length_s):
+    obey(film, starts_s, length_s, done)
