@@ -203,7 +203,7 @@ def is_key(frame: av.VideoFrame) -> bool:
 def _is_doubtful(packets: Sequence[av.Packet], modes: Sequence[Mode | None], decoded: "_Taker") -> bool:
     """Whether decoding began anywhere at a packet that was no key picture, or had trouble."""
     begun = [n for n, mode in enumerate(modes) if mode and (n == 0 or modes[n - 1] is None)]
-    return bool(decoded.broken) or not all(decoded.seen.get(packets[n].pts) for n in begun)
+    return bool(decoded.broken or decoded.damaged) or not all(decoded.seen.get(packets[n].pts) for n in begun)
 
 
 def _fault(packets: Sequence[av.Packet], stamps: Sequence[Stamp], decoded: "_Taker") -> str:
@@ -214,7 +214,7 @@ def _fault(packets: Sequence[av.Packet], stamps: Sequence[Stamp], decoded: "_Tak
     for place, shown_s in zip(_wanted(times_s, decoded.moments), decoded.display.shown_s, strict=False):
         if times_s[place] != shown_s:
             return f"its picture at {times_s[place]:.3f} s does not decode"
-        if decoded.broken and _leans_on_broken(packets, decoded, shown_s):
+        if _leans_on_broken(packets, decoded, shown_s):
             return f"its picture at {shown_s:.3f} s refers to one that does not decode"
     return ""
 
@@ -230,11 +230,14 @@ def _withheld_s(packets: Sequence[av.Packet], stamps: Sequence[Stamp], decoded: 
 
 def _leans_on_broken(packets: Sequence[av.Packet], decoded: "_Taker", shown_s: float) -> bool:
     """Whether a packet that others refer to and that did not decode lies between a picture and its key picture."""
+    broken = {*decoded.broken, *(n for n, packet in enumerate(packets) if packet.pts in decoded.damaged)}
+    if not broken:
+        return False
     times_s = [None if packet.pts is None else decoded.time_s(packet.pts) for packet in packets]
     own = times_s.index(shown_s) if shown_s in times_s else len(packets)
     keys = [n for n, packet in enumerate(packets[: own + 1]) if decoded.seen.get(packet.pts)]
     first = max(keys, default=0)
-    return any(first <= n < own and not packets[n].is_disposable for n in decoded.broken)
+    return any(first <= n < own and not packets[n].is_disposable for n in broken)
 
 
 @dataclass
@@ -250,6 +253,9 @@ class _Taker:
     came: list[int] = field(default_factory=list)  # times in ticks, as they came
     seen: dict[int | None, bool] = field(default_factory=dict)  # time in ticks -> whether it is a key picture
     broken: list[int] = field(default_factory=list)  # numbers of packets that did not decode
+    damaged: list[int] = field(
+        default_factory=list
+    )  # times in ticks of pictures that did not decode in all parts
     _shown: av.VideoFrame | None = None
     _scaled: tuple[av.VideoFrame, Picture] | None = None
     _size: tuple[int, int] | None = None  # of the first picture: a sample has pictures of one size
@@ -264,6 +270,8 @@ class _Taker:
         """One frame on. What comes before the first key picture shows nothing that ever was."""
         if frame.pts is None or not (self.seen or self._may_begin_anywhere or is_key(frame)):
             return
+        if frame.is_corrupt:
+            self.damaged.append(frame.pts)
         if self.times:
             frame.pts = self.times[len(self.came)]
         self.came.append(frame.pts)

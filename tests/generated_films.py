@@ -84,6 +84,7 @@ class Film:
     late_picture_s: float
     hidden_s: float  # of the beginning, by an edit list
     is_streamed: bool  # without an index, or in fragments
+    is_refreshed: bool = False  # piece by piece, without key pictures
 
     def write(self, folder: Path) -> Path:
         """The file, under `folder`. Raises CalledProcessError where ffmpeg can't make it."""
@@ -127,6 +128,7 @@ def films(draw: st.DrawFn) -> Film:
         late_picture_s=late_s if is_late == "picture" else 0.0,
         hidden_s=draw(st.sampled_from((0.0, 0.0, 0.731, 1.517))) if container in EDITED else 0.0,
         is_streamed=draw(st.sampled_from((False, False, True))),
+        is_refreshed=video == "libx264" and draw(st.sampled_from((False, False, True))),
     )
 
 
@@ -137,6 +139,8 @@ def _write(film: Film, folder: Path, target: Path) -> None:
     encoded = (
         f"-c:v {film.video} {QUALITY.get(film.video, '-q:v 3')} -g {film.key_every} -bf {film.b_pictures}"
     )
+    if film.is_refreshed:
+        encoded += " -x264-params intra-refresh=1:keyint=30:bframes=0"
     if film.video not in HAS_B_PICTURES:
         encoded = encoded.rpartition(" -bf")[0]
     pixels = (
