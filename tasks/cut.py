@@ -26,6 +26,7 @@ from schemas.outcome import ItemError, Outcome
 from tasks.colour import upright
 from tasks.media import (
     MS,
+    UNDECODABLE,
     US_PER_MS,
     Clock,
     Probe,
@@ -183,7 +184,7 @@ def _heard(stream: av.AudioStream, packets: Sequence[av.Packet]) -> list:
     stream.codec_context.flags2 |= Flags2.skip_manual
     heard: list = []
     for packet in packets[::COMPARED_EVERY]:
-        with suppress(av.error.InvalidDataError):
+        with suppress(*UNDECODABLE):
             heard += [
                 (one.sample_rate, samples_of(one).tobytes()) for one in stream.codec_context.decode(packet)
             ]

@@ -49,6 +49,13 @@ ASIDE = (
     | Disposition.non_diegetic
 )
 ASIDE_TITLE = re.compile(r"comment|descri(ption|bed|ptive)", re.IGNORECASE)
+# What a decoder says of a packet that it can't make anything of.
+UNDECODABLE = (
+    av.error.InvalidDataError,
+    av.error.PatchWelcomeError,
+    av.error.ExternalError,
+    av.error.UnknownError,
+)
 Stream = TypeVar("Stream", bound=av.stream.Stream | None)
 
 

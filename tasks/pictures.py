@@ -14,12 +14,11 @@ from math import inf
 from typing import Literal
 
 import av
-import av.error
 from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from tasks.colour import Picture, is_hdr, upright
-from tasks.media import MS, Clock, in_ms
+from tasks.media import MS, UNDECODABLE, Clock, in_ms
 
 EVEN = 2  # 4:2:0 wants even sizes
 # What libav decodes: every picture, or those that others refer to.
@@ -74,9 +73,8 @@ def on_display(
     if stamps is None or not sparing or stream.codec_context.name not in SPARED:
         everything: list[Mode | None] = [ALL] * len(packets)
         decoded = _decoded(stream, packets, everything, _Taker(stream, moments))
-        if decoded.came != sorted(
-            decoded.came
-        ):  # they come as they are to be shown, whatever their packets say
+        # They come as they are to be shown, whatever their packets say.
+        if decoded.came != sorted(decoded.came):
             stream.codec_context.flush_buffers()
             again = _Taker(stream, moments, times=sorted(decoded.came))
             decoded = _decoded(stream, packets, everything, again)
@@ -190,7 +188,7 @@ def _decoded(
         try:
             for frame in stream.codec_context.decode(packet):
                 taker.see(frame)
-        except av.error.InvalidDataError:
+        except UNDECODABLE:
             taker.broken.append(n)
     return taker.ended()
 
@@ -246,16 +244,13 @@ class _Taker:
 
     stream: av.VideoStream
     moments: Moments
-    times: Sequence[
-        int
-    ] = ()  # in ticks, of each picture that comes, where those of the packets are none of theirs
+    # In ticks, of each picture that comes, where those of the packets are none of theirs.
+    times: Sequence[int] = ()
     display: Display = field(default_factory=Display)
     came: list[int] = field(default_factory=list)  # times in ticks, as they came
     seen: dict[int | None, bool] = field(default_factory=dict)  # time in ticks -> whether it is a key picture
     broken: list[int] = field(default_factory=list)  # numbers of packets that did not decode
-    damaged: list[int] = field(
-        default_factory=list
-    )  # times in ticks of pictures that did not decode in all parts
+    damaged: list[int] = field(default_factory=list)  # times in ticks of pictures that decoded in part
     _shown: av.VideoFrame | None = None
     _scaled: tuple[av.VideoFrame, Picture] | None = None
     _size: tuple[int, int] | None = None  # of the first picture: a sample has pictures of one size

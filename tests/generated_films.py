@@ -273,7 +273,7 @@ def _placed(sounds: list[tuple[float, np.ndarray, int]]) -> np.ndarray:
     wave = np.zeros(round((sounds[-1][0] + 1) * rate) + len(sounds[-1][1]))
     due = round(sounds[0][0] * rate)
     for at_s, samples, _ in sounds:
-        due = round(at_s * rate) if abs(at_s * rate - due) > 0.03 * rate else due
+        due = round(at_s * rate) if abs(at_s * rate - due) > 0.005 * rate else due
         wave[max(due, 0) : due + len(samples)] = samples[max(-due, 0) :]
         due += len(samples)
     return soxr.resample(wave, rate, RATE)
