@@ -54,15 +54,17 @@ STARTS = st.one_of(
 )  # one in five on a second, and so often on a frame
 
 
-def obey(film: Film, starts_s: list[float], length_s: float, done: set[Film]) -> None:
-    """Holds SEGMENTS of a film to the law; each film once."""
-    assume(film not in done)
+DONE: set[Film] = set()  # each film once
+
+
+def obey(film: Film, starts_s: list[float], length_s: float) -> None:
+    assume(film not in DONE)
     with tempfile.TemporaryDirectory() as folder:
         path = film.write(Path(folder))
         played = Played.of(path)
         for start_s in starts_s:
             hold(path, (round(start_s, 3), length_s), played)
-    done.add(film)
+    DONE.add(film)
 
 
 CHECKED = {
@@ -79,19 +81,14 @@ ANY = {
 }
 
 
-@pytest.fixture(scope="module")
-def done():
-    return set()
-
-
 @given(**ANY)
 @settings(max_examples=9, **CHECKED)
-def test_a_cut_is_its_source_on_its_own_clock(done, film, starts_s, length_s):
-    obey(film, starts_s, length_s, done)
+def test_a_cut_is_its_source_on_its_own_clock(film, starts_s, length_s):
+    obey(film, starts_s, length_s)
 
 
 @pytest.mark.slow
 @given(**ANY)
 @settings(max_examples=170, **CHECKED)
-def test_hundreds_of_cuts_are_their_sources_on_their_own_clocks(done, film, starts_s, length_s):
-    obey(film, starts_s, length_s, done)
+def test_hundreds_of_cuts_are_their_sources_on_their_own_clocks(film, starts_s, length_s):
+    obey(film, starts_s, length_s)
