@@ -109,7 +109,7 @@ FEATURES = pa.schema(
             "is_kept",
             pa.bool_(),
         ),  # though other versions would be used now: its media are gone, or they reject it
-        ("decoder", pa.string()),  # pyav, or ffmpeg where PyAV could not read the file
+        ("decoder", pa.string()),  # pyav; ffmpeg in samples of before, where PyAV could not read the file
         ("is_tone_mapped", pa.bool_()),  # its film has a higher dynamic range than pictures here have
         ("sound_print", pa.binary()),  # one `sound_print(profile)`
         ("picture_print", pa.binary()),  # one PICTURE_PRINT

@@ -18,17 +18,20 @@ from tasks.windows import Record, Windows, durations, rows_text, windows_or_none
 
 log = logging.getLogger(__name__)
 
+FOLDER = "folder:"  # the source of files
 SEGMENTS = "listed.csv"  # beside the windows of a folder: the segments of all such lists
 LENGTHS = "lengths.csv"
 COLUMNS = ("video_id", "start", "end", "label", "split")
 
 
-def is_own(path: Path) -> bool:
-    """Whether a list names files."""
+def is_own(path: Path, source: str | None = None) -> bool:
+    """Whether a list names files. Where it names videos and their times too, they are meant for any other source."""
     try:
-        return "file" in open_records(path).columns
+        columns = set(open_records(path).columns)
     except ValueError:
         return False  # whoever reads it says so
+    is_of_folder = source is None or source.startswith(FOLDER)
+    return "file" in columns and (is_of_folder or not {"video_id", "start"} <= columns)
 
 
 def segments_of(state: Path) -> Path:

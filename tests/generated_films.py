@@ -10,12 +10,15 @@ from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
+import av
 import numpy as np
 import soundfile
+import soxr
 from ffmpeg_runs import run_ffmpeg
 from hypothesis import strategies as st
 from scipy.signal import fftconvolve
 
+from tasks.media.pictures import TIE_S
 from tasks.media.streams import ffmpeg_path
 
 WIDTH, HEIGHT, BITS = 128, 96, 13
@@ -24,6 +27,7 @@ NOISE_HZ = 48_000
 RATE = 16_000  # at which sounds are compared
 REACH_S = 0.05  # within which one is looked for
 LOUD = 0.01
+ROUNDING_S = 0.001  # a time on either side, each rounded to a millisecond
 
 # What each container is met with: picture codecs, sound codecs.
 CONTAINERS = {
@@ -80,6 +84,7 @@ class Film:
     late_picture_s: float
     hidden_s: float  # of the beginning, by an edit list
     is_streamed: bool  # without an index, or in fragments
+    is_refreshed: bool = False  # piece by piece, without key pictures
 
     def write(self, folder: Path) -> Path:
         """The file, under `folder`. Raises CalledProcessError where ffmpeg can't make it."""
@@ -123,6 +128,7 @@ def films(draw: st.DrawFn) -> Film:
         late_picture_s=late_s if is_late == "picture" else 0.0,
         hidden_s=draw(st.sampled_from((0.0, 0.0, 0.731, 1.517))) if container in EDITED else 0.0,
         is_streamed=draw(st.sampled_from((False, False, True))),
+        is_refreshed=video == "libx264" and draw(st.sampled_from((False, False, True))),
     )
 
 
@@ -133,6 +139,8 @@ def _write(film: Film, folder: Path, target: Path) -> None:
     encoded = (
         f"-c:v {film.video} {QUALITY.get(film.video, '-q:v 3')} -g {film.key_every} -bf {film.b_pictures}"
     )
+    if film.is_refreshed:
+        encoded += " -x264-params intra-refresh=1:keyint=30:bframes=0"
     if film.video not in HAS_B_PICTURES:
         encoded = encoded.rpartition(" -bf")[0]
     pixels = (
@@ -214,3 +222,58 @@ def lag_s(wave: np.ndarray, played: np.ndarray, start_s: float) -> float | None:
     best = int(np.clip(np.argmax(match), 1, len(match) - 2))
     left, middle, right = match[best - 1 : best + 2]
     return -(best + (left - right) / (2 * (left - 2 * middle + right)) - reach) / RATE
+
+
+@dataclass(frozen=True)
+class Played:
+    """A file as libav plays it from the beginning: all its pictures and its sound by their own times."""
+
+    starts_s: float
+    times_s: np.ndarray
+    shown: list[int]
+    wave: np.ndarray  # mono at RATE, from `starts_s` on
+
+    @classmethod
+    def of(cls, path: Path) -> "Played":
+        """Decodes everything."""
+        pictures: list[tuple[float, int]] = []
+        sounds: list[tuple[float, np.ndarray, int]] = []
+        with av.open(str(path), options={"fflags": "+genpts"}) as container:
+            starts_s = (container.start_time or 0) / av.time_base
+            streams = [container.streams.video[0], container.streams.audio[0]]
+            for packet in container.demux(streams):
+                for frame in packet.decode():
+                    if frame.time is None:  # of a decoder's end
+                        continue
+                    if isinstance(frame, av.VideoFrame):
+                        pictures.append((frame.time - starts_s, shown_ms(frame.to_ndarray(format="gray"))))
+                    else:
+                        sounds.append((frame.time - starts_s, _mono(frame), frame.sample_rate))
+        times_s = np.sort([at for at, _ in pictures])  # they come as they are to be shown
+        return cls(starts_s, times_s, [ms for _, ms in pictures], _placed(sounds))
+
+    def may_show(self, at_s: float) -> set[int]:
+        """What a picture at that moment may show, for all that containers and we round."""
+        edges = (at_s - ROUNDING_S, at_s + ROUNDING_S, at_s + TIE_S + ROUNDING_S)
+        places = [max(int(np.searchsorted(self.times_s, edge, "right")) - 1, 0) for edge in edges]
+        return {self.shown[place] for place in places}
+
+
+def _mono(frame: av.AudioFrame) -> np.ndarray:
+    samples = frame.to_ndarray().astype(np.float64)
+    if frame.format.is_packed:
+        samples = samples.reshape(-1, frame.layout.nb_channels).T
+    scale = {"u8": 128.0, "s16": 32768.0, "s32": 2147483648.0}.get(frame.format.name.rstrip("p"), 1.0)
+    return samples.mean(axis=0) / scale - (frame.format.name.startswith("u8"))
+
+
+def _placed(sounds: list[tuple[float, np.ndarray, int]]) -> np.ndarray:
+    """Each piece where its time stamp says, to the sample; run on where stamps are only rounded."""
+    rate = sounds[0][2]
+    wave = np.zeros(round((sounds[-1][0] + 1) * rate) + len(sounds[-1][1]))
+    due = round(sounds[0][0] * rate)
+    for at_s, samples, _ in sounds:
+        due = round(at_s * rate) if abs(at_s * rate - due) > 0.005 * rate else due
+        wave[max(due, 0) : due + len(samples)] = samples[max(-due, 0) :]
+        due += len(samples)
+    return soxr.resample(wave, rate, RATE)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from flows.builds.pipeline import OF_WINDOWS
+from flows.builds.pipeline import OF_OWN_FILES
 from tasks.index import hashes
 from tasks.sources.scenes.corpus import CorpusConfig, media_path, render_scene
 
@@ -26,6 +26,6 @@ def write_scenes(folder: Path) -> Path:
 def split_of(video_id: str) -> str:
     """The split that the index gives a video of a folder, by the law of `tasks/index.py`."""
     (place,) = (hashes(pa.chunked_array([[video_id]])) & 0xFFFFFFFF) / 2**32
-    if place < OF_WINDOWS["val_share"]:
+    if place < OF_OWN_FILES["val_share"]:
         return "val"
-    return "eval" if place >= 1 - OF_WINDOWS["eval_share"] else "train"
+    return "eval" if place >= 1 - OF_OWN_FILES["eval_share"] else "train"

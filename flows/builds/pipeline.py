@@ -79,7 +79,7 @@ class Pipeline:
     @cached_property
     def own(self) -> list[Path]:
         """The lists that name files instead of videos."""
-        return [path for path in map(Path, self.options.segments) if own_lists.is_own(path)]
+        return _own(self.options)
 
     @property
     def published(self) -> list[Path]:
@@ -155,11 +155,11 @@ def resolve(options: BuildOptions) -> Pipeline:
 
 def _settled(options: BuildOptions, config: PipelineConfig) -> tuple[BuildOptions, PipelineConfig]:
     """Options and configuration with what follows from each other."""
-    own = next((path for path in options.segments if own_lists.is_own(Path(path))), None)
+    own = next(iter(_own(options)), None)
     window_s = options.window or config.window_s
     if own:
         window_s = window_s or config.profile.length_ms / 1000
-        beside = in_full(f"folder:{Path(own).parent}")
+        beside = in_full(f"folder:{own.parent}")
         # The window is the list's: without the list, the folder is not cut in such.
         options = replace(options, source=options.source or beside, window=None)
     options = replace(
@@ -174,6 +174,10 @@ def _settled(options: BuildOptions, config: PipelineConfig) -> tuple[BuildOption
         raise ValueError("--val-share and --eval-share are shares from 0, together below 1, such as 0.1")
     download = replace(config.download, source=options.source)
     return options, replace(config, download=download, index=index, window_s=window_s)
+
+
+def _own(options: BuildOptions) -> list[Path]:
+    return [path for path in map(Path, options.segments) if own_lists.is_own(path, options.source)]
 
 
 def _check_choice(pipeline: Pipeline, asked: BuildOptions) -> None:

@@ -99,7 +99,7 @@ def read_list(path: Path) -> SegmentList:
         table, remarks = _of_whole(whole[0], path.name), whole[1]
     else:
         columns, rows, remarks = open_records(path)
-        entries = (entry for _, entry in entries_of(columns, rows, unread))
+        entries = _timed(entries_of(columns, rows, unread), unread)
         is_strong = "segment_id" in columns and "video_id" not in columns
         split = split_of_list(path.name, columns)
         table = _table(_merged(entries) if is_strong else entries, path.name, split)
@@ -108,6 +108,14 @@ def read_list(path: Path) -> SegmentList:
         told = path.name, int(promised[2]), table.num_rows + unread.count
         log.warning("%s: its header promises %d segments, it has %d", *told)
     return SegmentList(path, sha256_of_file(path), table, unread.count, unread.examples)
+
+
+def _timed(entries: Iterator[tuple[int, Entry]], unread: Unread) -> Iterator[Entry]:
+    for number, entry in entries:
+        if entry.times_ms is None or not entry.video_id:
+            unread.add(number, "it names a file, and no times of a video: read it over --source folder:PATH")
+        else:
+            yield entry
 
 
 def _of_whole(columns: pa.Table, name: str) -> pa.Table:
@@ -285,7 +293,7 @@ def _table(entries: Iterator[Entry], name: str, split: str) -> pa.Table:
 
 def table_of(entries: Sequence[Entry], name: str, split: str = "") -> pa.Table:
     """Entries with ids and times as segments of the list `name`; `split` is that of those that say none."""
-    times = [one.times_ms or (0, 0) for one in entries]
+    times = [one.times_ms for one in entries if one.times_ms]
     columns = {
         "key": [segment_key(one.video_id, *at) for one, at in zip(entries, times, strict=True)],
         "video_id": [one.video_id for one in entries],

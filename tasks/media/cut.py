@@ -28,6 +28,7 @@ from tasks.media.passage import passage, shown_of, time_ms
 from tasks.media.sound import samples_of
 from tasks.media.streams import (
     MS,
+    UNDECODABLE,
     US_PER_MS,
     Clock,
     Probe,
@@ -109,7 +110,7 @@ def _muxed(container: av.container.InputContainer, packets: Sequence[av.Packet],
         raise ItemError(Outcome.QUARANTINED, "decodable", "the file holds nothing of the segment")
     times_ms = [at_ms for at_ms in map(time_ms, packets) if at_ms is not None]
     has_times = len(times_ms) == len(packets) and not _is_packed(container, packets)
-    if not has_times or any(one.has_sidedata(CHANGED) for one in packets):
+    if not has_times or any(one.is_discard or one.has_sidedata(CHANGED) for one in packets):
         return None
     shift_ms = min(times_ms)
     said = _said(container, packets, shift_ms)
@@ -183,7 +184,7 @@ def _heard(stream: av.AudioStream, packets: Sequence[av.Packet]) -> list:
     stream.codec_context.flags2 |= Flags2.skip_manual
     heard: list = []
     for packet in packets[::COMPARED_EVERY]:
-        with suppress(av.error.InvalidDataError):
+        with suppress(*UNDECODABLE):
             heard += [
                 (one.sample_rate, samples_of(one).tobytes()) for one in stream.codec_context.decode(packet)
             ]

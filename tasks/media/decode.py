@@ -78,7 +78,7 @@ def _read(
 def _decoded(display: Display, sound: Sound, length_s: float, profile: Profile) -> Decoded:
     wave = sound.wave(length_s)
     sound_s = len(wave) / sound.rate_hz
-    ends_s = min(length_s, display.ends_s, sound_s, profile.length_ms / 1000)
+    ends_s = max(min(length_s, display.ends_s, sound_s, profile.length_ms / 1000), 0.0)
     skew_s = sound.first_s() - max(display.first_s or 0.0, 0.0)
     return Decoded(
         display.pictures,

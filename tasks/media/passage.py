@@ -9,7 +9,16 @@ import av.container
 import av.error
 
 from tasks.media.pictures import WITHHELD, is_key
-from tasks.media.streams import MS, audio_stream, in_ms, media_streams, open_media, packets_of, video_stream
+from tasks.media.streams import (
+    MS,
+    UNDECODABLE,
+    audio_stream,
+    in_ms,
+    media_streams,
+    open_media,
+    packets_of,
+    video_stream,
+)
 
 # Before a segment: overlapping windows and bit reservoirs settle, and packets stand up to 0.5 s off.
 SOUND_LEAD_MS = 600
@@ -58,7 +67,7 @@ def _taken(
     clean = 0
     if video is not None:
         clean = _clean_start(video, seen, begins_ms)
-        video.codec_context.flush_buffers()  # for who decodes it all
+        _forget(video)
     settles_ms = begins_ms - SOUND_LEAD_MS + SETTLES_MS
     is_settled = audio is None or any(at_ms is not None and at_ms <= settles_ms for at_ms in heard_ms)
     if not is_whole and (clean is None or not is_settled):
@@ -114,9 +123,13 @@ def _is_clean(stream: av.VideoStream, frame: av.VideoFrame) -> bool:
 
 def shown_of(stream: av.VideoStream, packets: Sequence[av.Packet]) -> Iterator[av.VideoFrame]:
     """The pictures of packets, by a decoder that has forgotten all others."""
-    context = stream.codec_context
-    if context.is_open:
-        context.flush_buffers()
+    _forget(stream)
     for packet in [*packets, None]:
-        with suppress(av.error.InvalidDataError):
-            yield from context.decode(packet)
+        with suppress(*UNDECODABLE):
+            yield from stream.codec_context.decode(packet)
+
+
+def _forget(stream: av.VideoStream) -> None:
+    """Has the decoder begin anew, for whoever decodes next."""
+    if stream.codec_context.is_open:
+        stream.codec_context.flush_buffers()

@@ -14,12 +14,11 @@ from math import inf
 from typing import Literal
 
 import av
-import av.error
 from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from tasks.media.colour import Picture, is_hdr, upright
-from tasks.media.streams import MS, Clock, in_ms
+from tasks.media.streams import MS, UNDECODABLE, Clock, in_ms
 
 EVEN = 2  # 4:2:0 wants even sizes
 # What libav decodes: every picture, or those that others refer to.
@@ -59,7 +58,7 @@ class Display:
     is_tone_mapped: bool = False  # from a higher dynamic range than pictures here have
 
 
-Stamp = tuple[float, int, float]  # presentation time, number in decode order, duration; seconds
+Stamp = tuple[float, int]  # presentation time in seconds, number in decode order
 
 
 def on_display(
@@ -74,15 +73,14 @@ def on_display(
     if stamps is None or not sparing or stream.codec_context.name not in SPARED:
         everything: list[Mode | None] = [ALL] * len(packets)
         decoded = _decoded(stream, packets, everything, _Taker(stream, moments))
-        if decoded.came != sorted(
-            decoded.came
-        ):  # they come as they are to be shown, whatever their packets say
+        # They come as they are to be shown, whatever their packets say.
+        if decoded.came != sorted(decoded.came):
             stream.codec_context.flush_buffers()
             again = _Taker(stream, moments, times=sorted(decoded.came))
             decoded = _decoded(stream, packets, everything, again)
         decoded.display.fault = decoded.display.fault or _fault(packets, stamps or (), decoded)
     else:
-        wanted = _wanted([time_s for time_s, *_ in stamps], moments)
+        wanted = _wanted([time_s for time_s, _ in stamps], moments)
         modes = _schedule(stream, packets, {stamps[place][1] for place in wanted})
         decoded = _decoded(stream, packets, modes, _Taker(stream, moments))
         due_s = [stamps[place][0] for place in wanted]
@@ -95,13 +93,9 @@ def _stamps(packets: Sequence[av.Packet], moments: Moments) -> list[Stamp] | Non
     """All packets in presentation order; None where some have no time, or two have the same."""
     if not packets:
         return None
-    time_s, duration_ms = moments.clock.of(packets[0].time_base), in_ms(packets[0].time_base)
+    time_s = moments.clock.of(packets[0].time_base)
     times = [None if packet.pts is None else time_s(packet.pts) for packet in packets]
-    stamps = [
-        (at_s, n, duration_ms(packets[n].duration or 0) / MS)
-        for n, at_s in enumerate(times)
-        if at_s is not None
-    ]
+    stamps = [(at_s, n) for n, at_s in enumerate(times) if at_s is not None]
     return sorted(stamps) if len(set(times)) == len(stamps) == len(packets) else None
 
 
@@ -126,9 +120,20 @@ def _with_extent(display: Display, stamps: Sequence[Stamp], moments: Moments) ->
     inside = [stamp for stamp in stamps if stamp[0] < moments.length_s]
     if inside and display.pictures:
         display.first_s = inside[0][0]
-        last_s, _, duration_s = inside[-1]
-        display.ends_s = stamps[len(inside)][0] if len(inside) < len(stamps) else last_s + duration_s
+        display.ends_s = _off_s(stamps, len(inside))
     return display
+
+
+def _off_s(stamps: Sequence[Stamp], place: int) -> float:
+    """When the picture before `place` goes off: when the next one comes on.
+
+    The last one stands as long as the one before it: what a container says of it is not in a cut.
+    """
+    if place < len(stamps):
+        return stamps[place][0]
+    if len(stamps) == 1:  # a sound with a picture: it stands as long as there is something to hear
+        return inf
+    return 2 * stamps[-1][0] - stamps[-2][0]
 
 
 def _schedule(
@@ -183,7 +188,7 @@ def _decoded(
         try:
             for frame in stream.codec_context.decode(packet):
                 taker.see(frame)
-        except av.error.InvalidDataError:
+        except UNDECODABLE:
             taker.broken.append(n)
     return taker.ended()
 
@@ -196,20 +201,18 @@ def is_key(frame: av.VideoFrame) -> bool:
 def _is_doubtful(packets: Sequence[av.Packet], modes: Sequence[Mode | None], decoded: "_Taker") -> bool:
     """Whether decoding began anywhere at a packet that was no key picture, or had trouble."""
     begun = [n for n, mode in enumerate(modes) if mode and (n == 0 or modes[n - 1] is None)]
-    return bool(decoded.broken) or not all(decoded.seen.get(packets[n].pts) for n in begun)
+    return bool(decoded.broken or decoded.damaged) or not all(decoded.seen.get(packets[n].pts) for n in begun)
 
 
 def _fault(packets: Sequence[av.Packet], stamps: Sequence[Stamp], decoded: "_Taker") -> str:
     """What is wrong with a picture that a decode of all packets took; empty where nothing is known to be."""
-    lost_s = {time_s for time_s, n, _ in stamps if n in decoded.broken} | _withheld_s(
-        packets, stamps, decoded
-    )
+    lost_s = {time_s for time_s, n in stamps if n in decoded.broken} | _withheld_s(packets, stamps, decoded)
     came_s = {decoded.time_s(pts) for pts in decoded.seen if pts is not None}
     times_s = sorted(came_s | {one for one in lost_s if one > min(came_s, default=inf)})
     for place, shown_s in zip(_wanted(times_s, decoded.moments), decoded.display.shown_s, strict=False):
         if times_s[place] != shown_s:
             return f"its picture at {times_s[place]:.3f} s does not decode"
-        if decoded.broken and _leans_on_broken(packets, decoded, shown_s):
+        if _leans_on_broken(packets, decoded, shown_s):
             return f"its picture at {shown_s:.3f} s refers to one that does not decode"
     return ""
 
@@ -218,18 +221,21 @@ def _withheld_s(packets: Sequence[av.Packet], stamps: Sequence[Stamp], decoded: 
     """When pictures were due that the decoder kept back; one alone is the second field of the one before it."""
     if decoded.stream.codec_context.name not in WITHHELD:
         return set()
-    missing = [packets[n].pts not in decoded.seen for _, n, _ in stamps]
+    missing = [packets[n].pts not in decoded.seen for _, n in stamps]
     pairs = [here and after for here, after in pairwise([False, *missing, False])]
     return {stamp[0] for stamp, *near in zip(stamps, pairs[:-1], pairs[1:], strict=True) if any(near)}
 
 
 def _leans_on_broken(packets: Sequence[av.Packet], decoded: "_Taker", shown_s: float) -> bool:
     """Whether a packet that others refer to and that did not decode lies between a picture and its key picture."""
+    broken = {*decoded.broken, *(n for n, packet in enumerate(packets) if packet.pts in decoded.damaged)}
+    if not broken:
+        return False
     times_s = [None if packet.pts is None else decoded.time_s(packet.pts) for packet in packets]
     own = times_s.index(shown_s) if shown_s in times_s else len(packets)
     keys = [n for n, packet in enumerate(packets[: own + 1]) if decoded.seen.get(packet.pts)]
     first = max(keys, default=0)
-    return any(first <= n < own and not packets[n].is_disposable for n in decoded.broken)
+    return any(first <= n < own and not packets[n].is_disposable for n in broken)
 
 
 @dataclass
@@ -238,13 +244,13 @@ class _Taker:
 
     stream: av.VideoStream
     moments: Moments
-    times: Sequence[
-        int
-    ] = ()  # in ticks, of each picture that comes, where those of the packets are none of theirs
+    # In ticks, of each picture that comes, where those of the packets are none of theirs.
+    times: Sequence[int] = ()
     display: Display = field(default_factory=Display)
     came: list[int] = field(default_factory=list)  # times in ticks, as they came
     seen: dict[int | None, bool] = field(default_factory=dict)  # time in ticks -> whether it is a key picture
     broken: list[int] = field(default_factory=list)  # numbers of packets that did not decode
+    damaged: list[int] = field(default_factory=list)  # times in ticks of pictures that decoded in part
     _shown: av.VideoFrame | None = None
     _scaled: tuple[av.VideoFrame, Picture] | None = None
     _size: tuple[int, int] | None = None  # of the first picture: a sample has pictures of one size
@@ -259,6 +265,8 @@ class _Taker:
         """One frame on. What comes before the first key picture shows nothing that ever was."""
         if frame.pts is None or not (self.seen or self._may_begin_anywhere or is_key(frame)):
             return
+        if frame.is_corrupt:
+            self.damaged.append(frame.pts)
         if self.times:
             frame.pts = self.times[len(self.came)]
         self.came.append(frame.pts)

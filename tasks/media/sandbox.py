@@ -34,6 +34,7 @@ ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", 
 TRIES = 2  # a process that died may have suffered from the file before: the verdict is a fresh one's
 EVIDENCE_BYTES = 500
 TRACE_BYTES = 2000
+RAISED = 1  # the code with which Python ends after an exception that nobody expected: none of these
 # What our own code raises where it did not expect what a file holds: no verdict on the file. Too many stop the stage.
 BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 CHUNK_BYTES = 1 << 20
@@ -65,19 +66,19 @@ def call(name: str, arguments: Mapping[str, Any], limits: Limits = LIMITS) -> tu
     failed; ItemError (quarantined, `decodable`) with the evidence where the process crashed, hung or ran out of
     memory twice.
     """
-    evidence = ""
+    evidence, reason = "", ""
     for number in range(TRIES):
         process = _idle(limits) if number == 0 else None
         process = process or _STARTER.submit(MediaProcess, name, limits).result()
         try:
             return process.call(name, arguments)
         except _DiedError as died:
-            evidence = str(died)
+            evidence, reason = str(died), died.reason
             process.kill()
         finally:
             if process.is_alive:
                 _IDLE.append(process)
-    raise ItemError(Outcome.QUARANTINED, "decodable", f"the media process {evidence}, twice")
+    raise ItemError(Outcome.QUARANTINED, reason, f"the media process {evidence}, twice")
 
 
 def close() -> None:
@@ -98,7 +99,11 @@ def _idle(limits: Limits) -> "MediaProcess | None":
 
 
 class _DiedError(Exception):
-    """The process is gone, or had to be ended; says how."""
+    """The process is gone, or had to be ended; says how, and what the item is quarantined as."""
+
+    def __init__(self, how: str, reason: str = "decodable") -> None:
+        super().__init__(how)
+        self.reason = reason
 
 
 class MediaProcess:
@@ -137,7 +142,7 @@ class MediaProcess:
             _pipe(self._process.stdin).write(json.dumps({"name": name, **arguments}).encode() + b"\n")
             _pipe(self._process.stdin).flush()
         except BrokenPipeError:
-            raise _DiedError(self._how()) from None
+            raise self._gone() from None
         header = json.loads(self._line(ends))
         if sum(header["members"].values()) > MAX_ANSWER_BYTES:
             raise _DiedError("answered with more than any clip holds")
@@ -166,17 +171,19 @@ class MediaProcess:
                 raise _DiedError(f"took over {self.limits.seconds:g} s")
             part = os.read(stream, min(missing, CHUNK_BYTES))
             if not part:
-                raise _DiedError(self._how())
+                raise self._gone()
             parts.append(part)
             missing -= len(part)
         return b"".join(parts)
 
-    def _how(self) -> str:
+    def _gone(self) -> _DiedError:
         code = self._process.wait()
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
         self._said.seek(0)
-        said = self._said.read()[-EVIDENCE_BYTES:].decode(errors="replace").strip()
-        return f"{how} ({said})" if said else how
+        said = self._said.read()[-TRACE_BYTES:].decode(errors="replace").strip()
+        is_bug = code == RAISED and MemoryError.__name__ not in said
+        how = f"{how} ({said[-EVIDENCE_BYTES:]})" if said else how
+        return _DiedError(how, BUG if is_bug else "decodable")
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:

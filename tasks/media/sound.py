@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import av
-import av.error
 import numpy as np
 import soxr
 from av.audio.frame import format_dtypes
@@ -13,7 +12,7 @@ from av.codec.context import Flags2
 
 from schemas.feature import Profile
 from tasks.media.downmix import as_floats, mixed, names_of, products_of, weights
-from tasks.media.streams import Clock
+from tasks.media.streams import UNDECODABLE, Clock
 
 AUDIO_LEAD_S = 0.1  # lets the overlapping windows and bit reservoirs of lossy audio settle
 JITTER_S = 0.03  # containers round time stamps, some encoders are off by a packet
@@ -128,7 +127,7 @@ def heard(
             continue
         try:
             frames = stream.codec_context.decode(packet)
-        except av.error.InvalidDataError:
+        except UNDECODABLE:
             if at_s is not None and 0 <= at_s < length_s:
                 sound.fault = sound.fault or f"its sound at {at_s:.3f} s does not decode"
             continue

@@ -49,6 +49,13 @@ ASIDE = (
     | Disposition.non_diegetic
 )
 ASIDE_TITLE = re.compile(r"comment|descri(ption|bed|ptive)", re.IGNORECASE)
+# What a decoder says of a packet that it can't make anything of.
+UNDECODABLE = (
+    av.error.InvalidDataError,
+    av.error.PatchWelcomeError,
+    av.error.ExternalError,
+    av.error.UnknownError,
+)
 Stream = TypeVar("Stream", bound=av.stream.Stream | None)
 
 
@@ -232,7 +239,10 @@ def _ends_s(path: Path, from_s: float | None) -> dict[int, float]:
     ends_s: dict[int, float] = {}
     with open_media(path) as container:
         if from_s is not None:
-            container.seek(max(0, int(from_s * av.time_base)))
+            with suppress(
+                av.error.FFmpegError
+            ):  # a file that can't be sought in is read from where it stands
+                container.seek(max(0, int(from_s * av.time_base)))
         for packet in packets_of(container):
             if packet.pts is not None:
                 end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
@@ -250,7 +260,21 @@ def packets_of(container: av.container.InputContainer) -> Iterator[av.Packet]:
     with suppress(av.error.InvalidDataError):
         for packet in container.demux(media_streams(container)):
             if packet.size:
-                yield packet
+                yield _unhidden(packet) if packet.is_discard else packet
+
+
+def _unhidden(packet: av.Packet) -> av.Packet:
+    """A packet that an edit list hides; where it stands before its stream's beginning, as one that is not hidden.
+
+    Nobody sees it there, and a cut has no edit lists: what a decoder shows must be the same.
+    """
+    starts = packet.stream.start_time
+    if packet.pts is None or starts is None or packet.pts >= starts:
+        return packet
+    copy = av.Packet(bytes(packet))
+    copy.stream, copy.time_base, copy.is_keyframe = packet.stream, packet.time_base, packet.is_keyframe
+    copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
+    return copy
 
 
 def media_streams(container: av.container.InputContainer) -> list[av.stream.Stream]:

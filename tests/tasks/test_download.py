@@ -1,6 +1,8 @@
 """Downloading: one bad video is a row, a bad world is an error, and nothing is fetched twice."""
 
+import shutil
 import struct
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -10,13 +12,14 @@ from real_servers import hosting
 from small_roots import NOW, RECIPE, clip_rows, day, fetch, indexed, key_of, media
 from timecode import Recipe
 
-from schemas.manifest import part_path, read_header
+from schemas.clip import CLIPS
+from schemas.manifest import PartHeader, part_path, read_header, read_part, write_part
 from tasks import download
 from tasks.acquisition import ledger
 from tasks.acquisition.retry_schedule import LADDER_DAYS
 from tasks.download import DownloadConfig
 from tasks.media.streams import probe
-from tasks.parts import plan_stage
+from tasks.parts import plan_stage, read_inputs
 from tasks.transport.failure_classes import GONE
 
 TEMPLATE = "/{video_id}.mp4"
@@ -299,3 +302,24 @@ def test_an_attempt_under_a_clock_set_ahead_is_made_again_at_once(tmp_path, clip
         assert fetch(root, source, days=1) == 2
 
     assert set(verdicts(root).values()) == {("ok", "")}
+
+
+@pytest.mark.parametrize(("version", "asked"), [(download.VERSION, 0), (download.VERSION - 1, 1)])
+def test_a_file_at_which_an_earlier_version_failed_is_asked_for_again(tmp_path, clip, version, asked):
+    root = indexed(tmp_path, ["clip"])
+    with hosting({"clip": clip}) as host:
+        source = host.address + TEMPLATE
+        fetch(root, source)
+        path, stage = part_path(root / "clips", 0), download.stage(root, DownloadConfig(source))
+        (segment,) = read_inputs(stage, 0).rows
+        (row,) = read_part(path)
+        failed = {"outcome": "quarantined", "reason": "bug", "path": None, "digest": ""}
+        failed["fingerprint"] = replace(stage, version=version).row_fingerprint(segment)
+        write_part(path, [{**row, **failed}], CLIPS, PartHeader("download", "of then", {}))
+        shutil.rmtree(root / "state" / ledger.FOLDER)
+        host.asked.clear()
+
+        fetch(root, source)
+
+    assert len(host.asked) == asked
+    assert clip_rows(root)["clip"]["outcome"] == ("ok" if asked else "quarantined")

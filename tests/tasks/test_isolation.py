@@ -133,8 +133,8 @@ def test_a_file_that_hangs_the_decoder_is_given_up_in_time(endless):
 
 CALLER = """
 import json, sys
-from tasks import isolation
-isolation.call("cut", json.loads(sys.argv[1]))
+from tasks.media import sandbox
+sandbox.call("cut", json.loads(sys.argv[1]))
 """
 
 

@@ -279,7 +279,7 @@ def test_names_of_columns_and_splits_are_unambiguous():
 GIGABYTE = """
 import os, resource, sys
 from pathlib import Path
-from tasks.lists import read_list
+from tasks.lists.formats import read_list
 path = Path(sys.argv[1])
 with path.open("wb") as file:
     file.write(b"a,0,1,Dog\\n" * 1000)

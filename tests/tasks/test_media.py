@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import timecode
+from ffmpeg_runs import run_ffmpeg
 from timecode import Recipe, read_number, read_time
 
 from schemas.feature import Profile
@@ -10,6 +11,7 @@ from schemas.outcome import ItemError
 from tasks.media import streams
 from tasks.media.cut import cut
 from tasks.media.decode import decode
+from tasks.media.measure import measured
 from tasks.media.passage import SOUND_LEAD_MS
 
 RATE = 16_000
@@ -155,3 +157,15 @@ def test_a_full_disk_is_no_fault_of_a_clip(clips, tmp_path):
 
     with pytest.raises(OSError, match="No space left on device"):
         cut(clips["mp4"], streams.probe(clips["mp4"]), (1.0, 2.0), tmp_path / "cut")
+
+
+def test_one_picture_stands_as_long_as_its_sound(tmp_path):
+    path = tmp_path / "still.mp4"
+    sound = timecode.write(tmp_path / "film.mp4", Recipe(seconds=4))
+    run_ffmpeg("-i", sound, "-frames:v", 1, tmp_path / "one.png")
+    run_ffmpeg("-i", tmp_path / "one.png", "-i", sound, "-map", "0:v", "-map", "1:a", path)
+
+    decoded = decode(path, 0.0, 4.0, Profile())
+
+    assert decoded.valid_ms == 4000
+    assert measured(decoded, Profile())["frozen_share"] == 1.0

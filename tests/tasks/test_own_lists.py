@@ -190,4 +190,14 @@ def test_only_a_list_of_files_is_one(tmp_path):
     (tmp_path / "other.csv").write_text("ytid,start,label\na,1,Dog\n")
     (tmp_path / "none").write_bytes(b"\0" * 100)
 
+    (tmp_path / "both.csv").write_text("ytid,start,file\na,1,a.mp4\n")
+
     assert [is_own(tmp_path / name) for name in ("own.csv", "other.csv", "none")] == [True, False, False]
+    assert [is_own(tmp_path / "both.csv", source) for source in (None, "folder:x", "youtube")] == [
+        True,
+        True,
+        False,
+    ]
+    assert is_own(tmp_path / "own.csv", "youtube")  # and is told that this can't be
+    assert read_list(tmp_path / "both.csv").table["key"].to_pylist() == ["a_1000_11000"]
+    assert read_list(tmp_path / "own.csv").num_unread == 1

@@ -26,7 +26,7 @@ SPEC = RunSpec(
 )
 BEGINS = """
 import sys
-from training.tracking import RunSpec, Store, VersionSource, experiment_run
+from training.tracking.runs import RunSpec, Store, VersionSource, experiment_run
 with experiment_run(Store(uri=sys.argv[1]), RunSpec("killed", {}, VersionSource("d", ""), {})) as run:
     print(run.run_id, flush=True)
     sys.stdin.read()
