@@ -83,7 +83,7 @@ def _decoded(display: Display, sound: Sound, length_s: float, profile: Profile) 
     return Decoded(
         display.pictures,
         resampled(wave, sound.rate_hz, profile),
-        valid_ms=int(ends_s * 1000),
+        valid_ms=int(round(ends_s * MS, 3)),
         start_skew_ms=skew_s * 1000,
         audio_short_ms=max(0.0, length_s - sound_s) * 1000,
         is_tone_mapped=display.is_tone_mapped,

@@ -23,6 +23,7 @@ from tasks.media.streams import (
 # Before a segment: overlapping windows and bit reservoirs settle, and packets stand up to 0.5 s off.
 SOUND_LEAD_MS = 600
 SETTLES_MS = 100  # of it may be missing
+UNSOUGHT = "ogg"  # the first packets after a seek bear any time, until the end of a page says theirs
 # How far before a segment a clean picture is looked for; in the end the whole file is read.
 LEADS_MS = (SOUND_LEAD_MS, 5_000, 40_000, None)
 
@@ -54,7 +55,8 @@ def _taken(
     """The packets, or None where more of the file is to be read for them."""
     begins_ms, ends_ms = span_ms
     start_ms = round((container.start_time or 0) * MS / av.time_base)
-    is_whole = lead_ms is None or begins_ms - lead_ms <= start_ms or begins_ms - near_ms <= start_ms
+    is_near = begins_ms - max(lead_ms or 0, near_ms) <= start_ms
+    is_whole = lead_ms is None or is_near or container.format.name == UNSOUGHT
     if not is_whole:
         with suppress(av.error.FFmpegError):  # a file that can't be sought in is read from where it stands
             container.seek((begins_ms - (lead_ms or 0)) * av.time_base // MS)
