@@ -39,16 +39,8 @@ log = logging.getLogger(__name__)
 
 Slots = Mapping[int, Collection[str]]  # part -> keys
 SHARD_FACTS = ("shard", "shard_sha256", "shard_size_bytes")
-FACTS = (
-    "video_id",
-    "start_ms",
-    "end_ms",
-    "is_open",
-    "split",
-    "row",
-    "csv",
-    *SHARD_FACTS,
-)  # of a slot: they stay
+# Of a slot: they stay.
+FACTS = ("video_id", "start_ms", "end_ms", "is_open", "split", "row", "csv", *SHARD_FACTS)
 
 
 def slots_of(root: Path, video_ids: Collection[str]) -> dict[int, list[str]]:
