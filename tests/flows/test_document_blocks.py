@@ -168,7 +168,7 @@ def test_the_commands_of_a_page_can_be_typed_one_after_the_other(page, folder, s
         env=environment,
         capture_output=True,
         text=True,
-        timeout=1200,
+        timeout=1800,
         check=False,
     )
 
