@@ -15,7 +15,7 @@ from prefect.workers.process import ProcessWorker
 from flows.services.environment import changed
 from flows.services.servers import prefect_cli
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 POOL = "mcgurk"
 TRAININGS = "trainings"  # the queue of what one machine does one at a time
 ZOMBIES = "mcgurk: crash runs without a sign of life"
