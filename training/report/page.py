@@ -14,7 +14,7 @@ from training.reading.dataset import Dataset
 from training.report import figures
 from training.report.gallery import Gallery, show
 
-TEMPLATE = "report.html"
+TEMPLATE = "page.html"
 # The funnel's terms in the order of its law, with what each means.
 LOSSES = (
     ("quarantined", "rejected by an expectation"),
