@@ -25,13 +25,10 @@ from pathlib import Path
 import av
 import numpy as np
 
-from benchmarks.extract import ONE, REAL, SHARED, X264
+from benchmarks.extract import ONE, sources, transcoded
 from tasks import features
-from tasks.media.streams import ffmpeg_path
-from tasks.sources.scenes.corpus import CorpusConfig, media_path, render_scene
 
 HERE = Path(__file__).resolve().parents[1]
-NUM_SCENES = 10
 NUM_CLIPS = 200
 FILM_S = 30.0
 LENGTH_S = 10.0
@@ -149,45 +146,9 @@ def row(name: str, before_s: np.ndarray, after_s: np.ndarray) -> str:
 
 
 def films(folder: Path) -> list[Path]:
-    """FILM_S of each scene and real clip, looped, transcoded alike."""
-    config, sources = CorpusConfig(num_scenes=NUM_SCENES), []
-    for number in range(NUM_SCENES):
-        render_scene(folder, config, number)
-        sources.append(media_path(folder, config, number))
-    sources += [SHARED / name for name in REAL if (SHARED / name).is_file()]
-    return [film(source, folder / f"film{number}.mp4") for number, source in enumerate(sources)]
-
-
-def film(source: Path, target: Path) -> Path:
-    """`source` looped to FILM_S, at 640x360 and 24 frames/s."""
-    options = [part for name, value in X264.items() for part in (f"-{name}", value)]
-    shape = [
-        "-vf",
-        "scale=640:360,fps=24,noise=alls=6:allf=t",
-        "-pix_fmt",
-        "yuv420p",
-        "-ac",
-        "2",
-        "-ar",
-        "44100",
-    ]
-    command = [ffmpeg_path(), "-nostdin", "-loglevel", "error", "-y", "-stream_loop", "-1", "-i", str(source)]
-    command += [
-        "-t",
-        str(FILM_S),
-        "-map",
-        "0:V:0",
-        "-map",
-        "0:a:0",
-        *shape,
-        *options,
-        "-c:a",
-        "aac",
-        "-b:a",
-        "96k",
-    ]
-    subprocess.run([*command, str(target)], check=True)  # noqa: S603  (our own command)
-    return target
+    """FILM_S of each scene and real clip, looped, at 24 frames/s."""
+    shape = (FILM_S, 24)
+    return [transcoded(path, folder / f"film{n}.mp4", *shape) for n, path in enumerate(sources(folder))]
 
 
 if __name__ == "__main__":

@@ -223,32 +223,29 @@ def _ffmpeg(program: str, path: Path, *arguments: str) -> None:
 
 
 def bench_clips(folder: Path) -> list[Path]:
-    """Scenes and, where they are, real clips, transcoded alike."""
-    config, sources = CorpusConfig(num_scenes=NUM_SCENES), []
+    """LENGTH_S of each source at 25 frames/s."""
+    shape = (LENGTH_S, 25)
+    return [transcoded(path, folder / f"clip{n}.mp4", *shape) for n, path in enumerate(sources(folder))]
+
+
+def sources(folder: Path) -> list[Path]:
+    """Scenes and, where they are, real clips."""
+    config = CorpusConfig(num_scenes=NUM_SCENES)
+    found = []
     for number in range(NUM_SCENES):
         render_scene(folder, config, number)
-        sources.append(media_path(folder, config, number))
-    sources += [SHARED / name for name in REAL if (SHARED / name).is_file()]
-    return [transcoded(path, folder / f"clip{number}.mp4") for number, path in enumerate(sources)]
+        found.append(media_path(folder, config, number))
+    return found + [SHARED / name for name in REAL if (SHARED / name).is_file()]
 
 
-def transcoded(source: Path, target: Path) -> Path:
-    """10 s of `source` (looped where it is shorter) at 640x360 and 25 frames/s."""
+def transcoded(source: Path, target: Path, length_s: float, frame_rate: int) -> Path:
+    """So much of `source` (looped where it is shorter) at 640x360: H.264 and AAC."""
     options = [part for name, value in X264.items() for part in (f"-{name}", value)]
-    command = ["-stream_loop", "-1", "-i", str(source), "-t", str(LENGTH_S), "-map", "0:V:0", "-map", "0:a:0"]
-    shape = [
-        "-vf",
-        "scale=640:360,fps=25,noise=alls=6:allf=t",
-        "-pix_fmt",
-        "yuv420p",
-        "-ac",
-        "2",
-        "-ar",
-        "44100",
-    ]
+    command = ["-stream_loop", "-1", "-i", str(source), "-t", str(length_s), "-map", "0:V:0", "-map", "0:a:0"]
+    picture = ["-vf", f"scale=640:360,fps={frame_rate},noise=alls=6:allf=t", "-pix_fmt", "yuv420p"]
+    sound = ["-ac", "2", "-ar", "44100", "-c:a", "aac", "-b:a", "96k"]
     quiet = [ffmpeg_path(), "-nostdin", "-loglevel", "error", "-y"]
-    sound = ["-c:a", "aac", "-b:a", "96k"]
-    subprocess.run([*quiet, *command, *shape, *options, *sound, str(target)], check=True)  # noqa: S603  (our own command)
+    subprocess.run([*quiet, *command, *picture, *options, *sound, str(target)], check=True)  # noqa: S603  (our own command)
     return target
 
 

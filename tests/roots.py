@@ -107,6 +107,13 @@ def write_corpus(folder: Path, num_eval: int, num_train: int, more: Sequence[str
     return lists
 
 
+def put(folder: Path, content: bytes, *names: str) -> None:
+    """The same file under each name, which may lie in folders of its own."""
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
 def fates(root: Path) -> dict[str, tuple[str, str]]:
     """Outcome and reason of every segment."""
     rows = [row for table in verdicts(root) for row in table.to_pylist()]

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import timecode
+from roots import put
 from timecode import Recipe
 
 from flows.builds.memory import recall
@@ -17,12 +18,6 @@ def clip(tmp_path_factory):
     path = tmp_path_factory.mktemp("clips") / "clip.mp4"
     timecode.write(path, Recipe(seconds=3.5, frame_rate=10))
     return path.read_bytes()
-
-
-def put(folder, content, *names):
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
 
 
 def segments(root):

@@ -6,6 +6,7 @@ import pytest
 import timecode
 from hypothesis import given
 from hypothesis import strategies as st
+from roots import put
 from timecode import Recipe
 
 from schemas.segment import VIDEO_ID
@@ -24,12 +25,6 @@ def clip(tmp_path_factory):
     path = tmp_path_factory.mktemp("clips") / "clip.mp4"
     timecode.write(path, Recipe(seconds=5.5, frame_rate=10))
     return path.read_bytes()
-
-
-def put(folder_of, content, *names):
-    for name in names:
-        (folder_of / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder_of / name).write_bytes(content)
 
 
 def cut(tmp_path, *texts, windows=WINDOWS, **asked):
