@@ -65,6 +65,9 @@ QUALITY = {
 HAS_B_PICTURES = {"libx264", "libx265", "mpeg1video", "mpeg2video", "mpeg4", "libxvid"}
 LATE_CLOCKS = {"mkv", "ts", "mp4"}
 EDITED = {"mp4", "mov"}
+# Delayed, because AC-3 is described by its first packet.
+FRAGMENTS = ["-movflags", "+frag_keyframe+empty_moov+delay_moov"]
+STREAMED = {"mp4": FRAGMENTS, "mov": FRAGMENTS, "webm": ["-live", "1"]}
 
 
 @dataclass(frozen=True)
@@ -155,8 +158,7 @@ def _write(film: Film, folder: Path, target: Path) -> None:
     if film.clock_s:
         arguments += ["-output_ts_offset", film.clock_s]
     if film.is_streamed:
-        flags = {"mp4": "+frag_keyframe+empty_moov", "mov": "+frag_keyframe+empty_moov"}.get(film.container)
-        arguments += ["-movflags", flags] if flags else ["-live", "1"] if film.container == "webm" else []
+        arguments += STREAMED.get(film.container, [])
     _piped([*arguments, target], _pictures(film.frame_rate))
 
 

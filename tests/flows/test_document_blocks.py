@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from real_servers import hosting, object_store
 
-from flows.services.servers import free_port, login, prefect_api
+from flows.services.servers import free_port
 from tasks.sources.scenes.corpus import CorpusConfig, media_path, render_scene
 
 pytestmark = pytest.mark.slow
@@ -46,6 +46,7 @@ STAYING = {  # commands that stay, and what they say when they are there
 STAYS = """script -qefc '{line}' {log} >/dev/null &
 until grep -q '{said}' {log}; do kill -0 $! || {{ cat {log}; exit 1; }}; sleep 0.2; done"""
 A_SHORT_ONE = "mcgurk train --set steps=2 "  # nobody waits an hour for a test
+PREFECT_LOGIN = "PREFECT_API_AUTH_STRING"
 NO_CREDENTIALS = "AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=... AWS_DEFAULT_REGION=..."
 LABELS = {
     "/m/0jbk": "Animal",
@@ -120,21 +121,19 @@ def _write_lists(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def stand_ins(folder, tmp_path_factory) -> Iterator[dict[str, str]]:
+def stand_ins(folder, prefect_server, tmp_path_factory) -> Iterator[dict[str, str]]:
     """What stands in the text -> what is there instead."""
-    state = tmp_path_factory.mktemp("prefect")
     ports = (free_port(), free_port())
     with ExitStack() as stack:
         host = stack.enter_context(hosting({path.stem: path for path in (folder / "videos").iterdir()}))
         store = stack.enter_context(object_store(tmp_path_factory.mktemp("store")))
-        api = stack.enter_context(prefect_api(state))
         credentials = " ".join(f"{name}={value}" for name, value in store.items())
         yield {
             "http://host/": f"{host.address}/",
             "VIDEO_ID": OTHERS[0],
             "/srv/data": "data",
             f"AWS_ENDPOINT_URL=https://store.example {NO_CREDENTIALS}": credentials,
-            "https://prefect.example/api PREFECT_API_AUTH_STRING=...": f"{api} PREFECT_API_AUTH_STRING={login(state)}",
+            f"https://prefect.example/api {PREFECT_LOGIN}=...": f"{prefect_server} {PREFECT_LOGIN}={os.environ[PREFECT_LOGIN]}",
             "10.0.0.1 --port 8786": f"127.0.0.1 --port {ports[0]}",
             "tcp://10.0.0.1:8786": f"tcp://127.0.0.1:{ports[0]}",
             "--port 8786": f"--port {ports[1]}",
