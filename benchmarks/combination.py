@@ -77,11 +77,13 @@ def naive_loss(model: SeedModel, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
     if not model.training:
         return type(model).loss(model, V, A, steps)
     model.centre(V, A)
-    logits_NN, negatives_NN = model.similarity(V, A), steps.negatives
+    logits_NN = model.similarity(V, A)
+    negatives_NN = steps.negatives
     is_own_N = torch.rand(len(V), device=V.device) < 0.5
     columns_N = torch.multinomial(negatives_NN.float(), 1)[:, 0]
     rows_N = torch.arange(len(V), device=V.device)
-    own, other = logits_NN.diagonal()[is_own_N], logits_NN[rows_N, columns_N][~is_own_N]
+    own = logits_NN.diagonal()[is_own_N]
+    other = logits_NN[rows_N, columns_N][~is_own_N]
     return losses.two_way(own, other)
 
 
@@ -99,7 +101,8 @@ def print_costs() -> None:
 @torch.inference_mode()
 def costs(model: AvcModel, device: torch.device, *, is_bf16: bool) -> tuple[float, float]:
     """Milliseconds a pair, both ways."""
-    images, sounds = torch.rand(NUM_STEPS, 3, 112, 112), torch.randn(NUM_STEPS, 64, 100)
+    images = torch.rand(NUM_STEPS, 3, 112, 112)
+    sounds = torch.randn(NUM_STEPS, 64, 100)
     naive = per_pair(lambda: score(model, images, sounds), NUM_STEPS)
     fast = model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     rows = images.contiguous(memory_format=torch.channels_last)

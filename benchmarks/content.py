@@ -25,7 +25,9 @@ from schemas.shard import (
 )
 from schemas.signal import log_mel
 
-NUM_SHARDS, CLIPS_PER_SHARD = 4, 64  # 150 MB: in the page cache of any machine
+# 150 MB: in the page cache of any machine
+NUM_SHARDS = 4
+CLIPS_PER_SHARD = 64
 ASPECT = 4 / 3
 
 
@@ -39,10 +41,13 @@ def write_content(root: Path, profile: Profile) -> Version:
 
 def write_shard(root: Path, profile: Profile, part: int) -> Shard:
     """One tar with its sidecar."""
-    content, rows, rng = io.BytesIO(), [], np.random.default_rng(part)
+    content = io.BytesIO()
+    rows = []
+    rng = np.random.default_rng(part)
     with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for n in range(CLIPS_PER_SHARD):
-            key, placed = f"clip{part}{n:03d}_0_{profile.length_ms}", []
+            key = f"clip{part}{n:03d}_0_{profile.length_ms}"
+            placed = []
             for suffix, data in sorted(members(rng, profile, key).items()):
                 info = tarfile.TarInfo(f"{key}.{suffix}")
                 info.size = len(data)
@@ -68,7 +73,8 @@ def write_shard(root: Path, profile: Profile, part: int) -> Shard:
 def members(rng: np.random.Generator, profile: Profile, key: str) -> dict[str, bytes]:
     """The members of one clip."""
     sound = (8000 * pink(rng, (profile.num_samples,))).clip(-32768, 32767).astype(np.int16)
-    wav, mel = io.BytesIO(), io.BytesIO()
+    wav = io.BytesIO()
+    mel = io.BytesIO()
     with wave.open(wav, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)

@@ -116,7 +116,8 @@ def main() -> None:
 def measured(options: argparse.Namespace, folder: Path) -> tuple[Side, Side]:
     """Both sides after all rounds."""
     sides = Side.of(options.before, options.python), Side.of(HERE, sys.executable)
-    made, rng = films(folder), np.random.default_rng(0)
+    made = films(folder)
+    rng = np.random.default_rng(0)
     starts_s = np.round(rng.uniform(0, FILM_S - LENGTH_S, options.clips), 3)
     asked = {"length_s": LENGTH_S, "profile": asdict(ONE), "names": list(features.of_profile(ONE))}
     for turn in range(ROUNDS):

@@ -18,11 +18,15 @@ BLOCK = 20_000  # clips made at a time
 # Prints of real clips are not random: 32 bits of a key tell strangers apart as 25 fair ones would (measured on
 # keys of 14 real clips and 60 generated scenes), because neighbouring bands and moments rise together.
 KEY_BITS = 25
-WORD_ERROR, PICTURE_ERROR = 0.15, 6 / 64  # of bits: as re-encoded at 32 kbit/s and shifted by 200 ms
+# Of bits: as re-encoded at 32 kbit/s and shifted by 200 ms
+WORD_ERROR = 0.15
+PICTURE_ERROR = 6 / 64
 KEPT_KEYS = (
     0.25  # of a copy's keys that are the original's but for an open bit: gives the recall of real clips
 )
-SHIFT_FRAMES, SHIFT_WORDS = 10, 1  # 200 ms
+# 200 ms
+SHIFT_FRAMES = 10
+SHIFT_WORDS = 1
 
 
 def main() -> None:
@@ -32,9 +36,11 @@ def main() -> None:
     prints, planted = invented(num_clips, min(NUM_PLANTED, num_clips // 10), rng)
     held_mb = (prints.sounds.nbytes + prints.pictures.nbytes) / 1e6
     Path("/proc/self/clear_refs").write_text("5")  # the peak from here on (Linux)
-    started, cpu = time.perf_counter(), time.process_time()
+    started = time.perf_counter()
+    cpu = time.process_time()
     found = search(prints)
-    took_s, cpu_s = time.perf_counter() - started, time.process_time() - cpu
+    took_s = time.perf_counter() - started
+    cpu_s = time.process_time() - cpu
     (peak_kb,) = re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
     bits = found["picture_bits"].to_numpy()
     pairs = dict(
@@ -65,7 +71,8 @@ def invented(num_clips: int, num_planted: int, rng: np.random.Generator) -> tupl
     sounds = np.concatenate([one for one, _ in blocks])
     pictures = np.concatenate([one for _, one in blocks])
     rows = rng.permutation(num_clips)[: 4 * num_planted].reshape(4, num_planted)
-    originals, copies = np.concatenate(rows[:2]), np.concatenate(rows[2:])
+    originals = np.concatenate(rows[:2])
+    copies = np.concatenate(rows[2:])
     sounds[copies] = _copied(sounds[originals], rng)
     wrong = rng.random((num_planted, NUM_PICTURES, 64)) < PICTURE_ERROR
     masks = np.packbits(wrong, axis=2).view("<u8")[..., 0]
@@ -80,11 +87,14 @@ def _strangers(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
     made = np.zeros(count, sound_print(Profile()))
     num_words = made["words"][0].size
     fresh = rng.integers(0, 1 << 16, (count, num_words), dtype=np.uint16)
-    words, stays = fresh.copy(), rng.integers(0, 1 << 16, (count, num_words), dtype=np.uint16)
+    words = fresh.copy()
+    stays = rng.integers(0, 1 << 16, (count, num_words), dtype=np.uint16)
     for n in range(1, num_words):  # half of the bits are those of the word before
         words[:, n] = (words[:, n - 1] & stays[:, n]) | (fresh[:, n] & ~stays[:, n])
     low = rng.integers(0, 1 << KEY_BITS, (count, NUM_KEYS), dtype=np.uint32)
-    made["words"], made["num_words"], made["num_keys"] = words, num_words, NUM_KEYS
+    made["words"] = words
+    made["num_words"] = num_words
+    made["num_keys"] = NUM_KEYS
     made["keys"] = low | (low & np.uint32((1 << (32 - KEY_BITS)) - 1)) << np.uint32(KEY_BITS)
     made["open_bits"] = rng.integers(0, KEY_BITS, (count, NUM_KEYS, 2))
     made["frames"] = rng.integers(0, 420, (count, NUM_KEYS))
@@ -97,7 +107,8 @@ def _strangers(count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.nda
 
 def _copied(sounds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """The same sounds, encoded anew and SHIFT_FRAMES later."""
-    copy, count = sounds.copy(), len(sounds)
+    copy = sounds.copy()
+    count = len(sounds)
     num_words = sounds["words"][0].size
     wrong = np.packbits(rng.random((count, num_words, 16)) < WORD_ERROR, axis=2).view("<u2")[..., 0]
     copy["words"][:, SHIFT_WORDS:] = sounds["words"][:, :-SHIFT_WORDS]

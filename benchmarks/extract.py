@@ -163,7 +163,8 @@ def _decode(container, streams) -> None:
 
 def extractor(profile: Profile) -> Side:
     """Everything that extraction does with a clip, as the media process does it: frames, sound, log-mel, measures."""
-    names, asked = list(features.of_profile(profile)), asdict(profile)
+    names = list(features.of_profile(profile))
+    asked = asdict(profile)
 
     def extract(path: Path, folder: Path) -> None:
         del folder

@@ -31,7 +31,9 @@ for subsampler in (ResolutionSubsampler, FrameSubsampler, AudioRateSubsampler):
 
 def main() -> None:
     """Arguments: folder for the output, frames a second, clips."""
-    folder, rate, clips = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+    folder = Path(sys.argv[1])
+    rate = int(sys.argv[2])
+    clips = sys.argv[3:]
     listing = folder / "clips.parquet"
     pd.DataFrame({"contentUrl": clips}).to_parquet(listing)
     subsampling = {

@@ -13,7 +13,8 @@ from tasks.index import IndexConfig, index
 NUM_SEGMENTS = 2_084_320  # AudioSet's three lists together
 NUM_LABELS = 527
 ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_"
-REQUIRED_S, REQUIRED_GB = 20.0, 3.0
+REQUIRED_S = 20.0
+REQUIRED_GB = 3.0
 
 
 def main() -> None:
@@ -46,7 +47,8 @@ def write_list(path: Path) -> Path:
         )
         file.write("# YTID, start_seconds, end_seconds, positive_labels\n")
         for _ in range(NUM_SEGMENTS):
-            video, start = "".join(rng.choices(ALPHABET, k=11)), rng.randrange(60)
+            video = "".join(rng.choices(ALPHABET, k=11))
+            start = rng.randrange(60)
             labels = f"/m/0{rng.randrange(NUM_LABELS)},/m/09x0r"
             file.write(f'{video}, {start}.000, {start + 10}.000, "{labels}"\n')
     return path

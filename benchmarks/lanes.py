@@ -51,7 +51,8 @@ def main() -> None:
         print(f"| a file, median of {FILES} | wall | CPU of the client |\n|---|---:|---:|")
         with open_source(f"{address}/{{video_id}}.mp4", folder, Access()) as fetch:
             for size, video_id in ((SMALL_BYTES, "small"), (SIZE_BYTES, "video")):
-                mine, curl = costs(ours(fetch, video_id)), costs(curls(address, video_id))
+                mine = costs(ours(fetch, video_id))
+                curl = costs(curls(address, video_id))
                 for who, (wall_s, cpu_s) in (("mcgurk", mine), ("curl", curl)):
                     print(f"| {who}, {size / 1e6:.2f} MB | {1e3 * wall_s:.1f} ms | {1e3 * cpu_s:.1f} ms |")
                 print(f"| ratio | {mine[0] / curl[0]:.2f} | {mine[1] / curl[1]:.2f} |")
@@ -98,9 +99,11 @@ def curls(address: str, video_id: str) -> Callable[[], None]:
 def costs(get: Callable[[], None]) -> tuple[float, float]:
     """Median wall and CPU seconds of one download, after one that warms up."""
     get()
-    walls, cpus = [], []
+    walls = []
+    cpus = []
     for _ in range(FILES):
-        wall_s, cpu_s = time.perf_counter(), used_s()
+        wall_s = time.perf_counter()
+        cpu_s = used_s()
         get()
         walls.append(time.perf_counter() - wall_s)
         cpus.append(used_s() - cpu_s)

@@ -29,9 +29,12 @@ from schemas.segment import SEGMENTS
 from schemas.shard import SHARDS
 from tasks.acquisition import ledger
 
-NUM_PARTS, ROWS_PER_PART = 4322, 482  # 2.08 M segments
+# 2.08 M segments
+NUM_PARTS = 4322
+ROWS_PER_PART = 482
 ATTEMPTS_PER_PART = 2314  # 10 M
-REQUIRED_STATUS_S, REQUIRED_BYTES = 5.0, 2e9
+REQUIRED_STATUS_S = 5.0
+REQUIRED_BYTES = 2e9
 NUM_LABELS = 527
 WRITERS = 2
 FOLDED_PARTS = 200  # a group of parts is folded at a time
@@ -48,7 +51,8 @@ NOW = datetime.datetime.now(datetime.UTC)
 def main() -> None:
     """Prints the conditions and the table."""
     num_parts = int(sys.argv[1]) if len(sys.argv) > 1 else NUM_PARTS
-    rows, attempts = num_parts * ROWS_PER_PART, num_parts * ATTEMPTS_PER_PART
+    rows = num_parts * ROWS_PER_PART
+    attempts = num_parts * ATTEMPTS_PER_PART
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "root"
         write_root(root, num_parts)
@@ -59,7 +63,8 @@ def main() -> None:
         first_s = seconds_of(lambda: run_status(root), 1)
         status_s = seconds_of(lambda: run_status(root))
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        cpu_s, peak_bytes = (usage.ru_utime + usage.ru_stime) / (REPEATS + 1), usage.ru_maxrss * 1024
+        cpu_s = (usage.ru_utime + usage.ru_stime) / (REPEATS + 1)
+        peak_bytes = usage.ru_maxrss * 1024
         append_s = seconds_of(lambda: append(root), 1) / APPENDS
         told = run_status(root)
     print(

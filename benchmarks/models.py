@@ -147,7 +147,9 @@ def trained(root: Path, name: str, asked: "ExperimentOptions") -> dict[str, Any]
 def compare(root: Path, models: Sequence[str], minutes: float) -> None:
     """Trains each and prints its numbers."""
     print(HEAD)
-    results, logits, steps = {}, {}, None
+    results = {}
+    logits = {}
+    steps = None
     for model in models:
         results[model] = of_model(root, model, minutes, steps)
         steps = steps or results[model]["steps"]
@@ -186,7 +188,8 @@ def scores(root: Path, found: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, n
     experiment = prepare(ExperimentOptions(str(root)))
     model = load_model(experiment.pipeline.here / "reports" / found["run_id"][:RUN_NAME] / BEST)
     clips = usable(experiment.dataset().split("eval"), model.view)
-    groups, config = groups_of(experiment.pipeline), PairConfig()
+    groups = groups_of(experiment.pipeline)
+    config = PairConfig()
     encoded = embed(model, clips, config.num_steps)
     _, alike = known_pairs(clips, encoded, (groups.of_video, groups.held_out), config)
     return score_pairs(model, encoded, alike), alike.labels, encoded.videos[alike.image_rows]

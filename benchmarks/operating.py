@@ -34,7 +34,8 @@ class Bench:
     """A folder for roots, a list of clips, and the host that has them."""
 
     def __init__(self, folder: Path, host: Host) -> None:
-        self.folder, self.host = folder, host
+        self.folder = folder
+        self.host = host
         (self.list,) = write_clips(folder / "media", IDS)
         host.files |= {video_id: folder / "media" / f"{video_id}.mp4" for video_id in IDS}
 
@@ -121,7 +122,8 @@ def crash(bench: Bench) -> Iterator[Row]:
 def outages(bench: Bench) -> Iterator[Row]:
     """A server of the user's own that is away in the middle of a build, whose host answers slowly meanwhile."""
     bench.host.patience_s = SLOW_S
-    home, port = bench.folder / "own", free_port()
+    home = bench.folder / "own"
+    port = free_port()
     address = f"http://127.0.0.1:{port}/api"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     os.environ |= {"PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}

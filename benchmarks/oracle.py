@@ -57,19 +57,22 @@ def main() -> None:
 
 def reached(name: str) -> tuple[float, float]:
     """Accuracy and AUC of the oracle on pairs of two scenes of family `name`, half of them matching."""
-    rng, lowest_hz = np.random.default_rng(0), FAMILIES[name].lowest_hz
+    rng = np.random.default_rng(0)
+    lowest_hz = FAMILIES[name].lowest_hz
     sizes, others = rng.uniform(size=(2, NUM_SCENES))
     seen = np.concatenate([sizes, sizes])
     heard = np.concatenate([sizes, others])
     octaves = np.array([math.log2(pitch_hz(size, lowest_hz)) for size in heard])
-    logits, labels = says(seen, octaves), np.arange(2 * NUM_SCENES) < NUM_SCENES
+    logits = says(seen, octaves)
+    labels = np.arange(2 * NUM_SCENES) < NUM_SCENES
     return float(((logits > 0) == labels).mean()), auc(logits, labels)
 
 
 def says(sizes: np.ndarray, octaves: np.ndarray) -> np.ndarray:
     """Log ratio of the chances of this pitch (octaves above 1 Hz) with this size, and with any."""
     registers = np.log2([FAMILIES[name].lowest_hz for name in TRAINED])
-    middle, spread = registers.mean(), registers.std()
+    middle = registers.mean()
+    spread = registers.std()
     given = norm.pdf(octaves, middle + OCTAVES * (1 - sizes), spread)
     edges = norm.cdf(octaves, middle, spread) - norm.cdf(octaves, middle + OCTAVES, spread)
     return np.log(given) - np.log(edges / OCTAVES)
@@ -77,7 +80,8 @@ def says(sizes: np.ndarray, octaves: np.ndarray) -> np.ndarray:
 
 def within(shares: tuple[float, float], *, knows_force: bool) -> float:
     """How many of the offsets the oracle of beats finds to 120 ms, where periods are these shares of their mean."""
-    rng, near = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    near = []
     for _ in range(NUM_RHYTHMS):
         beats = draw_beats(rng.uniform(*Family.rates_hz), rng, shares)
         late_ms = CLASS_MS * (rng.integers(NUM_CLASSES) - NUM_CLASSES // 2)
@@ -87,10 +91,13 @@ def within(shares: tuple[float, float], *, knows_force: bool) -> float:
 
 def best_lag_ms(beats: Beats, late_ms: float, rng: np.random.Generator, *, knows_force: bool) -> float:
     """The lag at which what is seen of the beats and what is heard of them, `late_ms` later, differ least."""
-    times_s, forces = np.array(beats.times_s), np.array(beats.forces)
+    times_s = np.array(beats.times_s)
+    forces = np.array(beats.forces)
     read = forces + rng.normal(0.0, FORCE_ERROR, len(forces))
-    shown_s, heard_s = np.round(times_s * FRAME_RATE_HZ) / FRAME_RATE_HZ, times_s + late_ms / 1000
-    seen, heard = bumps(shown_s, np.ones_like(read)), bumps(heard_s, np.ones_like(read))
+    shown_s = np.round(times_s * FRAME_RATE_HZ) / FRAME_RATE_HZ
+    heard_s = times_s + late_ms / 1000
+    seen = bumps(shown_s, np.ones_like(read))
+    heard = bumps(heard_s, np.ones_like(read))
     if knows_force:
         seen, heard = (np.concatenate([one, FORCE_WEIGHT * bumps(at, of)]) for one, at, of in (
             (seen, shown_s, read), (heard, heard_s, forces)

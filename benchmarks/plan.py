@@ -22,7 +22,9 @@ from schemas.segment import SEGMENTS
 from schemas.storage import path_under
 from tasks.acquisition.clips import MEDIA
 
-NUM_PARTS, ROWS_PER_PART = 4322, 482  # 2.08 M segments
+# 2.08 M segments
+NUM_PARTS = 4322
+ROWS_PER_PART = 482
 REQUIRED_S = 3.0
 REPEATS = 3
 

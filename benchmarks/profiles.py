@@ -46,9 +46,11 @@ def main() -> None:
 
 def made(clips: Sequence[Path], profile: Profile) -> tuple[dict[str, float], float]:
     """Mean bytes of a clip by kind of member, and mean CPU seconds."""
-    names, asked = list(features.of_profile(profile)), asdict(profile)
+    names = list(features.of_profile(profile))
+    asked = asdict(profile)
     starts = [starts_s(clip) for clip in clips]
-    found, begun_s = [], time.process_time()
+    found = []
+    begun_s = time.process_time()
     for clip, start_s in zip(clips, starts, strict=True):
         found.append(by_kind(answer_extract(str(clip), (start_s, LENGTH_S), asked, names)[1]))
     cpu_s = (time.process_time() - begun_s) / len(clips)

@@ -38,7 +38,9 @@ from training.reading.sampling import Epoch, Sampling
 from training.reading.streaming import batches
 
 PROFILES = (Profile(), Profile("standard", frame_short_side_px=256))
-NUM_FRAMES, NUM_SAMPLES = PROFILES[0].num_frames, PROFILES[0].num_samples  # the same in both
+# The same in both
+NUM_FRAMES = PROFILES[0].num_frames
+NUM_SAMPLES = PROFILES[0].num_samples
 ROUNDS = 5
 SECOND = PROFILES[0].sample_rate_hz
 WAV_HEADER_BYTES = 44
@@ -113,7 +115,8 @@ def print_table(rounds: list[dict[str, Pass]]) -> None:
 
 def timed(reader: Reader) -> Pass:
     """One pass of a reader in this process."""
-    wall, cpu = time.perf_counter(), time.process_time()
+    wall = time.perf_counter()
+    cpu = time.process_time()
     count = reader()
     cpu_ms = 1000 * (time.process_time() - cpu) / count
     return Pass(count / (time.perf_counter() - wall), cpu_ms)
@@ -121,7 +124,8 @@ def timed(reader: Reader) -> Pass:
 
 def our_readers(root: Path, version: Version) -> dict[str, Reader]:
     """mcgurk's two ways; the streamed one also crops, and gives batches of frames and log-mel."""
-    mapped, remote = open_dataset(root, version), open_dataset(root.as_uri(), version)
+    mapped = open_dataset(root, version)
+    remote = open_dataset(root.as_uri(), version)
     epochs = iter(range(1_000_000))
 
     def streamed() -> int:
@@ -164,7 +168,8 @@ def decode_sound(name: str, content: bytes) -> np.ndarray | None:
 
 def read_usual(tars: list[str]) -> int:
     """Everything is decoded, one frame and one second are taken."""
-    rng, count = np.random.default_rng(), 0
+    rng = np.random.default_rng()
+    count = 0
     samples: Any = WebDataset(tars, shardshuffle=False).decode("rgb8", decode_sound)
     for sample in samples:
         k, start = draw(rng)
@@ -175,7 +180,8 @@ def read_usual(tars: list[str]) -> int:
 
 def read_fast(tars: list[str]) -> int:
     """Only what is taken is decoded."""
-    rng, count = np.random.default_rng(), 0
+    rng = np.random.default_rng()
+    count = 0
     for sample in WebDataset(tars, shardshuffle=False):
         take(sample, rng)
         count += 1

@@ -35,11 +35,15 @@ from tasks.parts import plan_stage
 from tasks.sources.scenes.corpus import CorpusConfig, media_path, render_scene
 
 NUM_SCENES = 24
-FEW, MANY, FOR_SPEED, FOR_MEMORY = 16, 2000, 600, 10_000
+FEW = 16
+MANY = 2000
+FOR_SPEED = 600
+FOR_MEMORY = 10_000
 PART_SIZE = 128
 PROFILE = standard().profile
 SHORT = replace(PROFILE, name="short", length_ms=1000)  # of which 10,000 clips take a minute, not an hour
-REQUIRED_SPEEDUP, MOST_OVERHEAD = 1.7, 0.03
+REQUIRED_SPEEDUP = 1.7
+MOST_OVERHEAD = 0.03
 
 Row = tuple[str, str]
 
@@ -136,7 +140,8 @@ def batches(root: Path, profile: Profile) -> Iterator[Batch]:
 
 def speedup(folder: Path, media: Sequence[Path]) -> Iterator[Row]:
     """Wall time of the same extraction with one worker and with two; and what two bare processes gain here."""
-    took, bare = {}, {}
+    took = {}
+    bare = {}
     for num_workers in (1, 2):
         root = write_root(folder / f"workers{num_workers}", media, FOR_SPEED)
         with local_map(num_workers) as map_items:
@@ -157,7 +162,8 @@ def speedup(folder: Path, media: Sequence[Path]) -> Iterator[Row]:
 
 def memory(folder: Path, media: Sequence[Path]) -> Iterator[Row]:
     """Resident memory of workers and media processes along FOR_MEMORY clips of one second."""
-    root, seen = write_root(folder / "memory", media, FOR_MEMORY), {}
+    root = write_root(folder / "memory", media, FOR_MEMORY)
+    seen = {}
     with local_map(2) as map_items:
 
         def watched(function: Callable, items: Sequence) -> Iterator:

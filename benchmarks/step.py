@@ -60,7 +60,8 @@ def main() -> None:
 
 def first_batch(trainer: Trainer) -> Batch:
     """The first batch of the first epoch, on the trainer's device."""
-    clips, sampling = trainer.train_clips, trainer.config.sampling
+    clips = trainer.train_clips
+    sampling = trainer.config.sampling
     return load_batch(clips, Epoch(clips, sampling, 0, 0).plan(0), sampling.view).to(trainer.device)
 
 
@@ -80,7 +81,8 @@ def measure(folder: Path, num_steps: int) -> tuple[float, float]:
     trainer = Trainer(dataset, "contrastive", None, config, Ranks())
     batch = first_batch(trainer)
     spec = runs.RunSpec("step", {}, runs.VersionSource("0" * 64, ""), {})
-    bare_s, whole_s = [], []
+    bare_s = []
+    whole_s = []
     with runs.experiment_run(runs.Store(folder), spec) as run:
         running = trainer.run(folder / "run")
         for _ in range(num_steps + WARM_UP):

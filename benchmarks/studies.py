@@ -33,7 +33,8 @@ def main() -> None:
     parser.add_argument("--studies", default=ALL)
     parser.add_argument("--set", nargs="+", action="extend", default=[])
     options = parser.parse_args()
-    studies, settings = options.studies.split(","), parsed(options.set)
+    studies = options.studies.split(",")
+    settings = parsed(options.set)
     if MOTION in studies and len(studies) > 1:
         parser.error(f"{MOTION} wants a root of its own: ask for it alone")
     with scenes_built(options, "dense" if MOTION in studies else "small") as root:

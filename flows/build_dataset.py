@@ -34,7 +34,8 @@ from tasks.versions.card import has_media, write_card
 log = logging.getLogger(__name__)
 
 GATHERING = ("download", "validate-clips", "extract")
-MB, GB = 1e6, 1e9
+MB = 1e6
+GB = 1e9
 NEW_VERSION = "mcgurk.dataset-version.created"
 TRAINING_DUE = "mcgurk.training.due"  # fires the deployment TRAINING of prefect.yaml
 TRAINING = "on-new-version"
@@ -122,7 +123,8 @@ def _index(pipeline: Pipeline, map_items: Map) -> None:
 def _gather(pipeline: Pipeline, map_items: Map, names: Sequence[str]) -> None:
     """From download to extract, and again as long as only the disk's budget held fetching back."""
     *before, last = names
-    is_held_back, is_to_ask = True, pipeline.options.refetch and before[:1] == ["download"]
+    is_held_back = True
+    is_to_ask = pipeline.options.refetch and before[:1] == ["download"]
     while is_held_back:
         room = _room(pipeline)
         for name in before:
@@ -150,7 +152,8 @@ def _room(pipeline: Pipeline) -> Room:
 
 def _ask_again(pipeline: Pipeline) -> int:
     """Has clips fetched again whose media were not kept, and that would be made otherwise; returns how many."""
-    clips, extract = pipeline.stage("download"), pipeline.stage("extract")
+    clips = pipeline.stage("download")
+    extract = pipeline.stage("extract")
     with lease(pipeline.state, LEASES["download"]):
         needs = retention.needs(clips, extract, only=parts_asked(pipeline.options))
         count = retention.ask_again(clips, needs.lost, pipeline.now, kept=needs.standing)
@@ -170,7 +173,8 @@ def _release(pipeline: Pipeline) -> None:
 
 def _run_stage(pipeline: Pipeline, name: str, map_items: Map, room: Room | None = None) -> None:
     """One stage, as one task run a group of due parts."""
-    stage, only = pipeline.stage(name), pipeline.options.only
+    stage = pipeline.stage(name)
+    only = pipeline.options.only
     due = plan_one(pipeline, name).due(only, parts_asked(pipeline.options))
     if not due:
         log.info("%s: nothing to do", name)
@@ -222,7 +226,8 @@ def _publish(pipeline: Pipeline) -> None:
             _show_media(pipeline)
             return
         remove_leavings(pipeline.root, "features")
-        config, runner = pipeline.config, stage_task("publish", publish.publish)
+        config = pipeline.config
+        runner = stage_task("publish", publish.publish)
         media = pipeline.with_media
         runner(pipeline.root, config.profile, config.rules, pipeline.labels, with_media=media)
 

@@ -49,9 +49,12 @@ def compare_models(options: ExperimentOptions, variants: Sequence[Variant]) -> l
     """
     for variant in variants:
         variant.check()  # a slip in the last name is told before the first trains
-    found, steps, kept = [], options.steps, []
+    found = []
+    steps = options.steps
+    kept = []
     for variant in variants:
-        runs, asked = [], variant.asked_for(options)
+        runs = []
+        asked = variant.asked_for(options)
         for seed in SEEDS:
             log.info("compare: %s, seed %d", variant.name, seed)
             results, path = _results(replace(asked, seed=seed, steps=steps))
@@ -91,6 +94,7 @@ def compared(name: str, runs: Sequence[dict[str, Any]]) -> Compared:
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
     """Low, mean and high: Student's 95 % interval over len(SEEDS) seeds."""
-    mean, spread = float(np.mean(values)), float(np.std(values, ddof=1))
+    mean = float(np.mean(values))
+    spread = float(np.std(values, ddof=1))
     half = T_975 * spread / math.sqrt(len(values))
     return mean - half, mean, mean + half

@@ -131,7 +131,8 @@ def _on_dask(client: Client, function: Callable, items: Iterable) -> Iterator:
 
     A worker that gives no sign of life for too long is restarted, and what it had is given again.
     """
-    waiting, patience = iter(items), Patience(client)
+    waiting = iter(items)
+    patience = Patience(client)
     threads: Mapping[str, int] = client.nthreads()  # pyright: ignore[reportAssignmentType]
     window = WINDOW * max(1, sum(threads.values()))
     call = partial(_signed, function)
@@ -159,7 +160,8 @@ def _submitted(client: Client, function: Callable, items: Iterable) -> list[Futu
 
 def _signed(function: Callable, item: Any) -> tuple[Any, float]:
     """On a worker: what `function` makes of an item, and how long it took; parts of it are signs of life."""
-    worker, began = get_worker(), time.monotonic()
+    worker = get_worker()
+    began = time.monotonic()
     worker.log_event(SIGNS, worker.address)
     with progress.told_to(lambda: worker.log_event(SIGNS, worker.address)):
         result = function(item)

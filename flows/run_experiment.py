@@ -49,7 +49,8 @@ def run_experiment(options: ExperimentOptions) -> Any:
     With `only_new` it ends at once, as `Skipped`, where the newest version was trained on already.
     """
     experiment = prepare(options)
-    state, version = experiment.pipeline.state, experiment.version
+    state = experiment.pipeline.state
+    version = experiment.version
     if options.only_new and (done := why_done(state, version)):
         log.info("%s", done)
         return Completed(name="Skipped", message=done)
@@ -111,7 +112,8 @@ def _tracked(experiment: Experiment, note: Note) -> dict[str, Any]:
 
 def _run_spec(experiment: Experiment, training: Training, note: Note) -> runs.RunSpec:
     """A new run, or the one that an earlier process left unfinished."""
-    settings, version = experiment.pipeline.config.train, experiment.version
+    settings = experiment.pipeline.config.train
+    version = experiment.version
     exclusions = digest_of(sorted(experiment.exclude))
     source = runs.VersionSource(version.digest, str(experiment.pipeline.root), exclusions)
     earlier = note.run_id if note.run_id and runs.has_run(experiment.store, note.run_id) else None
@@ -136,7 +138,8 @@ def _describe(experiment: Experiment, run: runs.Run, version: str | None = None)
 
 def _require_version(experiment: Experiment, run: runs.Run) -> None:
     """Raises RuntimeError, and leaves nothing of the run, where its version was taken down meanwhile."""
-    root, digest = experiment.pipeline.root, experiment.version.digest
+    root = experiment.pipeline.root
+    digest = experiment.version.digest
     if digest not in published(root):
         shutil.rmtree(experiment.folder(run.run_id), ignore_errors=True)
         raise RuntimeError(f"version {digest[:12]} was taken down while it was trained on: train again")
@@ -159,11 +162,13 @@ def _train(training: Training, folder: Path, run: runs.Run) -> list[dict[str, fl
 
 def _told(steps: Iterator[dict[str, float]]) -> Iterator[dict[str, float]]:
     """The steps, with a line about them every few seconds."""
-    spoke, auc = time.monotonic(), float("nan")
+    spoke = time.monotonic()
+    auc = float("nan")
     for metrics in steps:
         auc = metrics.get("val_auc", auc)
         if time.monotonic() - spoke >= EVERY_S:
-            spoke, share = time.monotonic(), 100 * metrics["progress"]
+            spoke = time.monotonic()
+            share = 100 * metrics["progress"]
             told = "train: step %d (%.0f %%), loss %.3f, validation AUC %.3f"
             log.info(told, metrics["step"], share, metrics["loss"], auc)
         yield metrics

@@ -64,7 +64,9 @@ def _segments(rules: SegmentRules) -> list[Named]:
 
 
 def _clips(rules: ClipRules) -> list[Named]:
-    side, rate, frames = rules.min_side_px, rules.min_sample_rate_hz, rules.min_frame_rate_hz
+    side = rules.min_side_px
+    rate = rules.min_sample_rate_hz
+    frames = rules.min_frame_rate_hz
     return [
         (_true("has_video"), "has_video", "there is a moving picture"),
         (_true("has_audio"), "has_audio", "there is a sound track"),
@@ -77,7 +79,9 @@ def _clips(rules: ClipRules) -> list[Named]:
 
 
 def _features(rules: FeatureRules, profile: Profile) -> list[Named]:
-    frames, samples, skew = profile.num_frames, profile.num_samples, rules.max_start_skew_ms
+    frames = profile.num_frames
+    samples = profile.num_samples
+    skew = rules.max_start_skew_ms
     return [
         (_between("num_frames", frames, frames), "exact_frames", f"exactly {frames} frames"),
         (_between("num_samples", samples, samples), "exact_samples", f"exactly {samples} samples"),
@@ -130,7 +134,8 @@ def _finding(result: Any, rules: Rules) -> Finding:
     for said in (result.exception_info or {}).values():
         if isinstance(said, Mapping) and said.get("raised_exception"):
             raise RuntimeError(f"Great Expectations failed: {said.get('exception_message')}")
-    config, found = result.expectation_config, result.result
+    config = result.expectation_config
+    found = result.result
     column = config.kwargs["column"]
     rejected = {row["key"]: _plain(row[column]) for row in found.get("unexpected_index_list") or ()}
     checked = int(found.get("element_count", 0))

@@ -143,7 +143,8 @@ def _found_in_footer(path: Path) -> bytes | None:
     _, key, value = footer.partition(b"\x18%c%b\x18" % (len(METADATA_KEY), METADATA_KEY))
     if end[-4:] != b"PAR1" or not key or len(end) < len(footer) + 8:
         return None
-    size, at = 0, 0
+    size = 0
+    at = 0
     for at, byte in enumerate(value[:5]):
         size |= (byte & 0x7F) << 7 * at
         if byte < 0x80:

@@ -32,7 +32,10 @@ class ItemError(Exception):
 
     def __init__(self, outcome: Outcome, reason: str, detail: str = "", status: int | None = None) -> None:
         super().__init__(outcome, reason, detail, status)
-        self.outcome, self.reason, self.detail, self.status = outcome, reason, detail, status
+        self.outcome = outcome
+        self.reason = reason
+        self.detail = detail
+        self.status = status
 
     def __str__(self) -> str:
         return f"{self.outcome.value} ({self.reason}): {self.detail}"
@@ -48,7 +51,10 @@ class Transient(Exception):  # noqa: N818  (the design's word)
         self, reason: str, detail: str = "", status: int | None = None, after_s: float = 0.0
     ) -> None:
         super().__init__(reason, detail, status, after_s)
-        self.reason, self.detail, self.status, self.after_s = reason, detail, status, after_s
+        self.reason = reason
+        self.detail = detail
+        self.status = status
+        self.after_s = after_s
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}"

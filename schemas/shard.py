@@ -189,7 +189,8 @@ def read_version(root: Path, digest: str | None = None) -> Version:
 
 def _parsed(path: Path) -> Version:
     stored = json.loads(path.read_text())
-    profile, shards = Profile(**stored["profile"]), [Shard(**shard) for shard in stored["shards"]]
+    profile = Profile(**stored["profile"])
+    shards = [Shard(**shard) for shard in stored["shards"]]
     return Version(stored["digest"], profile, stored["fields"], shards)
 
 
@@ -213,7 +214,8 @@ def published(root: Path) -> list[str]:
     """
     order: list[str] = []
     for line in read_history(root):
-        digest, replaced = line["digest"], line["replaces"]
+        digest = line["digest"]
+        replaced = line["replaces"]
         if replaced is None:
             order = [*(one for one in order if one != digest), digest]
         elif digest in order:

@@ -16,7 +16,9 @@ WINDOW = SAMPLE_RATE_HZ * WINDOW_MS // 1000  # 400 samples
 HOP = SAMPLE_RATE_HZ * HOP_MS // 1000  # 160 samples
 N_FFT = 512  # the next power of two above WINDOW
 N_MELS = 64
-MEL_LOW_HZ, MEL_HIGH_HZ = 50.0, 8000.0  # below 50 Hz is mains hum and handling noise
+# Below 50 Hz is mains hum and handling noise
+MEL_LOW_HZ = 50.0
+MEL_HIGH_HZ = 8000.0
 LOG_FLOOR = 1e-6  # keeps log10 finite: silence is -6, a full-scale sine about 4
 FRAMES_PER_S = 1000 // HOP_MS  # 100
 INT16_SCALE = 32768.0

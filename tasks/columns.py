@@ -70,7 +70,8 @@ class Once:
                     self._remember(kept)
 
     def _remember(self, kept: Kept) -> None:
-        known, states = self._known[kept], self._states[kept]
+        known = self._known[kept]
+        states = self._states[kept]
         parts = [part for part, table in known.items() if part in states and table.num_rows]
         if not parts:
             return

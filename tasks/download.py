@@ -95,7 +95,8 @@ def run(stage: Stage, parts: Sequence[int], config: DownloadConfig, day: Day) ->
         videos = {}  # what is known is written all the same: what reads parts must not trust media that are lost
     tried = broken = 0
     for part_rows in tracked(_fetched(stage, videos, config, day), len(videos), "download", log):
-        tried, broken = tried + 1, broken + any(_is_of_the_world(row) for _, row in part_rows)
+        tried = tried + 1
+        broken = broken + any(_is_of_the_world(row) for _, row in part_rows)
         for part, row in part_rows:
             works[part].rows[row["key"]] = row
     for work in works.values():
@@ -134,7 +135,8 @@ def _work(stage: Stage, part: int, day: Day) -> _Work:
     for key, row in ledger.latest(day.state, part).items():  # never older than the part, but of its media
         if not _is_newer(before.get(key), row):
             before[key] = row
-    work, standing = _Work(inputs, {}, []), sampled(stage.root, part)
+    work = _Work(inputs, {}, [])
+    standing = sampled(stage.root, part)
     for segment in inputs.rows:
         row = before.get(segment["key"])
         if segment["outcome"] != Outcome.OK:
@@ -182,7 +184,8 @@ def _is_of_a_version(stage: Stage, segment: Row, row: Row) -> bool:
 
 def _commit(stage: Stage, work: _Work, day: Day) -> None:
     """Writes the part; one of which nothing was tried yet is left for a later run."""
-    part, left = work.inputs.part, [one for one in work.due if one["key"] not in work.rows]
+    part = work.inputs.part
+    left = [one for one in work.due if one["key"] not in work.rows]
     if len(left) == len(work.inputs.rows) and read_header(part_path(stage.target, part)) is None:
         return
     work.rows |= {one["key"]: _queued(stage, one, day) for one in left}

@@ -97,7 +97,8 @@ def run(stage: Stage, parts: Sequence[int], profile: Profile, map_batches: Map) 
 
     `map_batches(function, batches)` yields results in the order in which they end.
     """
-    works, batches = {}, []
+    works = {}
+    batches = []
     for part in parts:
         work, due = _work(stage, part, profile)
         works[part] = work
@@ -123,10 +124,15 @@ def _ended(map_batches: Map, batches: Sequence[Batch]) -> Iterator[tuple[int, li
 
 def _work(stage: Stage, part: int, profile: Profile) -> tuple[_Work, list[tuple[Row, list[str]]]]:
     """One part under way, and the clips to decode with the features to make of each."""
-    inputs, old = read_inputs(stage, part), {row["key"]: row for row in reusable_rows(stage, part).values()}
-    work, due, media, maker = _Work(inputs, {}), [], media_of(stage, part), made_by(profile)
+    inputs = read_inputs(stage, part)
+    old = {row["key"]: row for row in reusable_rows(stage, part).values()}
+    work = _Work(inputs, {})
+    due = []
+    media = media_of(stage, part)
+    maker = made_by(profile)
     for row in inputs.rows:
-        key, fingerprint = row["key"], stage.row_fingerprint(row)
+        key = row["key"]
+        fingerprint = stage.row_fingerprint(row)
         before = old.get(key)
         if row["outcome"] != Outcome.OK:
             work.rows[key] = carried(stage, row)
@@ -140,7 +146,8 @@ def _work(stage: Stage, part: int, profile: Profile) -> tuple[_Work, list[tuple[
             work.rows[key] = {"fingerprint": fingerprint, "features": kept, "before": standing}
             due.append((row, [name for name in features.of_profile(profile) if name not in kept]))
     _locate(stage, part, [row for row, _ in due])
-    work.decoded, work.num_due = {row["key"] for row, _ in due}, len(due)
+    work.decoded = {row["key"] for row, _ in due}
+    work.num_due = len(due)
     for name in features.modules():
         for fragment in fragment_paths(stage.root, name, part):
             fragment.unlink()  # of a run that was killed
@@ -204,10 +211,12 @@ def _with_kept(row: Row, waiting: Row, asked: str, maker: str) -> Row:
 
 
 def _commit(stage: Stage, work: _Work, profile: Profile) -> None:
-    rows, part = [work.rows[row["key"]] for row in work.inputs.rows], work.inputs.part
+    rows = [work.rows[row["key"]] for row in work.inputs.rows]
+    part = work.inputs.part
     check_bugs(stage, part, [row for row in rows if row["key"] in work.decoded])
     keys = [row["key"] for row in rows if row["outcome"] == Outcome.OK]
-    sizes, fragments = {}, {}
+    sizes = {}
+    fragments = {}
     for name in features.of_profile(profile):
         fragments[name] = fragment_paths(stage.root, name, part)
         target = feature_path(stage.root, name, part)
@@ -230,7 +239,8 @@ def extract_batch(batch: Batch) -> tuple[int, list[Row]]:
         raise RuntimeError(
             f"this worker has {_tools()}, the build has {batch.tools}: install one lock on both"
         )
-    rows, made = [], defaultdict(dict)
+    rows = []
+    made = defaultdict(dict)
     for clip, names in batch.clips:
         sign_of_life()
         try:
@@ -251,7 +261,8 @@ def extract_clip(batch: Batch, clip: Row, names: Sequence[str]) -> tuple[Row, di
 
     Raises FileNotFoundError for a clip that is not there: no fault of its own, and no verdict on it.
     """
-    profile, path = batch.profile, batch.root / clip["path"]
+    profile = batch.profile
+    path = batch.root / clip["path"]
     length_s = min(clip["length_s"], profile.length_ms / 1000)
     asked = {
         "span_s": (clip["begins_s"], length_s),
@@ -303,12 +314,15 @@ def answer_extract(
 
     The segment begins in it and is so long. Raises ItemError (waiting) for an old cut that can't be mended.
     """
-    of, (begins_s, length_s), clock = Profile(**profile), span_s, None
+    of = Profile(**profile)
+    begins_s, length_s = span_s
+    clock = None
     if is_old:
         mended_s = mended_begin_s(Path(path), begins_s)
         if mended_s is None:
             raise ItemError(Outcome.WAITING, REFETCH, "its picture and sound may have been cut apart")
-        begins_s, clock = mended_s, RAW_CLOCK
+        begins_s = mended_s
+        clock = RAW_CLOCK
     decoded = decode(Path(path), begins_s, length_s, of, clock)
     members = {
         f"{name}/{suffix}": data

@@ -104,7 +104,8 @@ def new_lists(root: Path, paths: Sequence[Path], config: IndexConfig) -> list[Se
     All of them where one is and the choice counts: so many of a class are of all lists that are named together.
     Raises ValueError for a file that is no list.
     """
-    known, choice = recorded_lists(root), _plain(config.choice)
+    known = recorded_lists(root)
+    choice = _plain(config.choice)
     read = {sha256 for sha256, one in known.items() if one.get("choice", _plain(Choice())) == choice}
     unread = [path for path in paths if sha256_of_file(path) not in read]
     return [read_segments(path) for path in (paths if unread and config.choice.is_counted else unread)]
@@ -148,7 +149,8 @@ def deal(root: Path, lists: Sequence[SegmentList], config: IndexConfig) -> list[
     Raises ValueError for labels that nobody knows, and where the choice leaves a root without a segment.
     """
     table = pa.concat_tables([READ.empty_table(), *(one.table for one in lists)])
-    said, (known, splits) = _said(table), _known(root)
+    said = _said(table)
+    known, splits = _known(root)
     config = replace(config, **{f"{split}_share": 0.0 for split in set(said.values())})
     splits = said | splits
     if lists and not config.choice.is_all:
@@ -174,8 +176,10 @@ def _wanted(root: Path, lists: Sequence[SegmentList], choice: Choice) -> frozens
     """The labels that a choice stands for, by table and ontology in the root, else beside the lists."""
     if not choice.labels:
         return frozenset()
-    kept, paths = root / FOLDER, [one.path for one in lists]
-    labels, ontology = find_labels(kept, paths), find_ontology(kept, paths)
+    kept = root / FOLDER
+    paths = [one.path for one in lists]
+    labels = find_labels(kept, paths)
+    ontology = find_ontology(kept, paths)
     others = set().union(*(label_set(one.table) for one in lists))
     if not others:
         raise ValueError(f"--labels {choice.labels[0]!r}: no segment of the lists has a label")
@@ -223,7 +227,8 @@ def _with_splits(table: pa.Table, splits: dict[str, str], config: IndexConfig) -
     order = hashes(table["video_id"])
     # The last bytes decide: the first ones order the slots, and val must not be one end of that order.
     place = (order & np.uint64(2**32 - 1)) / 2**32
-    is_val, is_eval = place < config.val_share, place >= 1 - config.eval_share
+    is_val = place < config.val_share
+    is_eval = place >= 1 - config.eval_share
     drawn = pc.if_else(is_val, "val", pc.if_else(is_eval, "eval", "train"))
     at = pc.index_in(table["video_id"], pa.array(list(splits), pa.string()))
     known = pa.array(list(splits.values()), pa.string()).take(at)

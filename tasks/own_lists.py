@@ -92,7 +92,9 @@ def _with_given(entries: Sequence[Entry], recorded: Mapping[str, str], base: Pat
 def _there(path: Path, base: Path, *, strict: bool) -> list[Entry]:
     """The rows of a list whose files are there, by names below `base`; the others are counted and told."""
     columns, records, _ = open_records(path)
-    unread, found, said = Unread(path.name), [], split_of_list(path.name, columns)
+    unread = Unread(path.name)
+    found = []
+    said = split_of_list(path.name, columns)
     for number, one in entries_of(columns, records, unread):
         name = _name(one.file, path.parent, base)
         if name is None:

@@ -84,7 +84,8 @@ def _samples(root: Path, inputs: Inputs, config: PackConfig) -> Iterator[tuple[s
 
 def describe(row: Row, config: PackConfig) -> str:
     """The JSON of a sample, without wall-clock values. `text` and `tag` are what CLAP's readers look for."""
-    segment, clip = row["joined"]["segments/checked"], row["joined"]["clips/checked"]
+    segment = row["joined"]["segments/checked"]
+    clip = row["joined"]["clips/checked"]
     known = [config.labels.get(label) for label in segment["labels"]]
     names = [found[1] if found else label for found, label in zip(known, segment["labels"], strict=True)]
     facts = {

@@ -41,7 +41,8 @@ def publish(
     the version would be empty, or smaller than the last; the latest stays then.
     """
     judge(root, "shards", replace(rules, min_pass_share=1.0, min_rows=1), profile)
-    version, counts = make_version(profile, packed(root)), measure_funnel(root)
+    version = make_version(profile, packed(root))
+    counts = measure_funnel(root)
     samples = version.num_samples
     if samples != counts["in_shards"]:
         raise RuntimeError(f"{samples} samples in shards, but the funnel counts {counts['in_shards']}")
@@ -59,7 +60,8 @@ def publish(
 def _require_what_stood(root: Path, version: Version, rules: str) -> None:
     """Raises NotPublished where `version` is empty or smaller than the last. What was taken down is not in the last."""
     last = read_version(root) if latest_digest(root) else None
-    before, now = last.num_samples if last else 0, version.num_samples
+    before = last.num_samples if last else 0
+    now = version.num_samples
     if not now and not (last and not before):
         raise NotPublished(f"no sample, so no version: {main_loss(root) or 'no segment'}")
     if last is None or now >= before:

@@ -24,7 +24,9 @@ class _Hashed(io.RawIOBase):
     """A file that knows the sha256 of what was written to it."""
 
     def __init__(self, file: io.BufferedIOBase) -> None:
-        self._file, self.sha256, self.size = file, hashlib.sha256(), 0
+        self._file = file
+        self.sha256 = hashlib.sha256()
+        self.size = 0
 
     def write(self, data) -> int:
         """Writes and counts."""
@@ -50,7 +52,8 @@ def write_shard(
         ):
             for key, members in samples:
                 by_key[key] |= _add_sample(tar, key, members)
-        sha256, size = file.sha256.hexdigest(), file.size
+        sha256 = file.sha256.hexdigest()
+        size = file.size
         if not any(row["outcome"] == Outcome.OK for row in rows):
             return {}
         name = shard_name(rows[0]["split"], part, sha256)
@@ -65,10 +68,12 @@ def write_shard(
 
 def _add_sample(tar: tarfile.TarFile, key: str, members: dict[str, bytes]) -> Row:
     """Adds the members of a sample, sorted; returns what its row says of them."""
-    placed, digest = [], hashlib.sha256()
+    placed = []
+    digest = hashlib.sha256()
     for suffix in sorted(members):
         info = tarfile.TarInfo(f"{key}.{suffix}")
-        info.size, info.mode = len(members[suffix]), 0o444
+        info.size = len(members[suffix])
+        info.mode = 0o444
         offset = tar.offset + tarfile.BLOCKSIZE
         tar.addfile(info, io.BytesIO(members[suffix]))
         placed.append({"suffix": suffix, "offset": offset, "size_bytes": info.size})

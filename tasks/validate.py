@@ -120,7 +120,8 @@ def forget_examples(folder: Path, keys: Collection[str]) -> list[Path]:
     """Takes `keys` out of the reports' examples; returns the reports that had one."""
     changed = []
     for path in [path for name in SCHEMAS if (path := folder / f"{name}.json").is_file()]:
-        report, found = json.loads(path.read_text()), False
+        report = json.loads(path.read_text())
+        found = False
         for one in report["expectations"]:
             found |= bool(one["examples"].keys() & set(keys))
             one["examples"] = {key: value for key, value in one["examples"].items() if key not in keys}

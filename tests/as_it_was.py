@@ -75,7 +75,8 @@ def training(folder: str) -> None:
     from training.loop import train
     from training.tracking import runs
 
-    root, before = Path(folder), seen()
+    root = Path(folder)
+    before = seen()
     dataset = shards.written(root, shards.corresponding({"train": 4, "val": 2, "eval": 2}))
     spec = runs.RunSpec("run", {}, runs.VersionSource("d", ""), {})
     config = replace(shards.SHORT_RUN, num_threads=1, is_deterministic=True)

@@ -50,7 +50,8 @@ class SyntheticClip:
 
 def tone(frequency_hz: float, seed: int, loudness: float = 0.3) -> np.ndarray:
     """int16 (160000,): a harmonic tone in noise, louder and softer once a second."""
-    rng, t = np.random.default_rng(seed), np.arange(PROFILE.num_samples) / PROFILE.sample_rate_hz
+    rng = np.random.default_rng(seed)
+    t = np.arange(PROFILE.num_samples) / PROFILE.sample_rate_hz
     sound = sum(np.sin(2 * np.pi * frequency_hz * k * t + rng.uniform(0, 6)) / k for k in (1, 2, 3))
     sound = sound * (0.6 + 0.4 * np.sin(2 * np.pi * t)) + 0.1 * rng.standard_normal(len(t))
     return (loudness * sound / np.abs(sound).max() * 32767).astype(np.int16)
@@ -63,7 +64,8 @@ def disc(radius_px: float, colour: Iterable[float], seed: int) -> np.ndarray:
     ys, xs = np.mgrid[:128, :WIDTH_PX]
     frames = np.repeat(ground[None], PROFILE.num_frames, 0)
     for frame in frames:
-        y, x = rng.uniform(44, 84), rng.uniform(50, WIDTH_PX - 50)
+        y = rng.uniform(44, 84)
+        x = rng.uniform(50, WIDTH_PX - 50)
         frame[(ys - y) ** 2 + (xs - x) ** 2 < radius_px**2] = list(colour)
     return frames.astype(np.uint8)
 
@@ -72,13 +74,16 @@ def corresponding(
     num_videos: dict[str, int], num_kinds: int = 6, *, is_shuffled: bool = False
 ) -> list[SyntheticClip]:
     """Clips in which a large bluish disc sounds low and a small reddish one high, or nothing fits."""
-    rng, clips = np.random.default_rng(7), []
+    rng = np.random.default_rng(7)
+    clips = []
     for split, count in num_videos.items():
         for number in range(count):
-            kind, heard = number % num_kinds, number % num_kinds
+            kind = number % num_kinds
+            heard = number % num_kinds
             if is_shuffled:
                 heard = int(rng.integers(num_kinds))
-            share, seed = kind / (num_kinds - 1), int(rng.integers(2**31))
+            share = kind / (num_kinds - 1)
+            seed = int(rng.integers(2**31))
             frames = disc(40 - 28 * share, (60 + 190 * share, 60, 250 - 190 * share), seed)
             pitch_hz = 150 * 12.0 ** (heard / (num_kinds - 1)) * rng.uniform(0.95, 1.05)
             wave_ = tone(pitch_hz, seed, rng.uniform(0.1, 0.5))
@@ -131,7 +136,8 @@ def _write_shard(root: Path, split: str, part: int, clips: list[SyntheticClip]) 
 
 def _members(clip: SyntheticClip) -> dict[str, bytes]:
     jpegs = [simplejpeg.encode_jpeg(np.ascontiguousarray(f), 85, "RGB", "420") for f in clip.frames]
-    sound, mel = io.BytesIO(), io.BytesIO()
+    sound = io.BytesIO()
+    mel = io.BytesIO()
     with wave.open(sound, "wb") as file:
         file.setnchannels(clip.wave[0].size)
         file.setsampwidth(2)

@@ -31,7 +31,8 @@ class Page:
     """One page of the browser."""
 
     def __init__(self, connection: ClientConnection) -> None:
-        self._connection, self._numbers = connection, count(1)
+        self._connection = connection
+        self._numbers = count(1)
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """The answer of the browser to one call of its DevTools protocol."""

@@ -11,7 +11,8 @@ class FakeClock(Clock):
     """Nobody waits: the time jumps to where the earliest sleeper wants to be."""
 
     def __init__(self, now_s: float = MONDAY_S) -> None:
-        self._now_s, self._lock = now_s, threading.Lock()
+        self._now_s = now_s
+        self._lock = threading.Lock()
 
     def now_s(self) -> float:
         return self._now_s

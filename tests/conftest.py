@@ -19,7 +19,8 @@ def pytest_runtest_makereport(item, call):
     outcome = yield
     report = outcome.get_result()
     if report.skipped and os.environ.get("REQUIRE_ALL") == "1":
-        report.outcome, report.longrepr = "failed", f"skipped under REQUIRE_ALL=1: {report.longrepr}"
+        report.outcome = "failed"
+        report.longrepr = f"skipped under REQUIRE_ALL=1: {report.longrepr}"
 
 
 @pytest.fixture(scope="session")

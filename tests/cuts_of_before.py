@@ -10,13 +10,16 @@ from ffmpeg_runs import run_ffmpeg
 from tasks.media.streams import Probe, open_media, packets_of
 
 MP4 = {"h264", "hevc", "mpeg4", "av1", "aac", "mp3"}
-LEAD_S, MARGIN_S, SEEK_FROM_S = 0.6, 0.5, 10.0
+LEAD_S = 0.6
+MARGIN_S = 0.5
+SEEK_FROM_S = 10.0
 
 
 def old_cut(source: Path, facts: Probe, segment_s: tuple[float, float], target: Path) -> tuple[Path, float]:
     """The cut of a segment of `source`, and where it was said to begin in it."""
     fits = {facts.video_codec, facts.audio_codec} <= MP4
-    path, from_s = target.with_suffix(".mp4" if fits else ".mkv"), max(0.0, segment_s[0] - LEAD_S)
+    path = target.with_suffix(".mp4" if fits else ".mkv")
+    from_s = max(0.0, segment_s[0] - LEAD_S)
     seek = ("-ss", from_s) if from_s else ()
     length = ("-t", segment_s[1] + MARGIN_S - from_s)
     run_ffmpeg(

@@ -23,7 +23,8 @@ def moments(seed: int) -> np.ndarray:
 def jumps(seed: int, at: np.ndarray) -> list[Picture]:
     """250 pictures of 96 x 64: a bright square stands elsewhere from each moment on, and drifts between."""
     rng = np.random.default_rng(seed)
-    places, place = [], rng.integers(8, 40, 2)
+    places = []
+    place = rng.integers(8, 40, 2)
     for frame in range(FILM.num_frames):
         place = rng.integers(8, 40, 2) if frame in at else place
         places.append(place)
@@ -38,7 +39,8 @@ def jumps(seed: int, at: np.ndarray) -> list[Picture]:
 
 def clicks(seed: int, at: np.ndarray) -> np.ndarray:
     """int16 (160000,): a decaying burst at each moment, in faint noise."""
-    rng, rate_hz = np.random.default_rng(seed + 1), FILM.sample_rate_hz
+    rng = np.random.default_rng(seed + 1)
+    rate_hz = FILM.sample_rate_hz
     sound = 0.003 * rng.standard_normal(FILM.num_samples)
     burst = rng.standard_normal(rate_hz // 10) * np.exp(-np.arange(rate_hz // 10) / 300)
     for frame in at:

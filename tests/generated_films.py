@@ -21,7 +21,9 @@ from scipy.signal import fftconvolve
 from tasks.media.pictures import TIE_S
 from tasks.media.streams import ffmpeg_path
 
-WIDTH, HEIGHT, BITS = 128, 96, 13
+WIDTH = 128
+HEIGHT = 96
+BITS = 13
 SECONDS = 7.0
 NOISE_HZ = 48_000
 RATE = 16_000  # at which sounds are compared
@@ -105,7 +107,8 @@ def films(draw: st.DrawFn) -> Film:
     """Any of them."""
     container = draw(st.sampled_from(sorted(CONTAINERS)))
     videos, audios = (names.split() for names in CONTAINERS[container])
-    video, audio = draw(st.sampled_from(videos)), draw(st.sampled_from(audios))
+    video = draw(st.sampled_from(videos))
+    audio = draw(st.sampled_from(audios))
     rates = MPEG_RATES if video.startswith(("mpeg1", "mpeg2")) else RATES
     sounds = FLV_RATES if container == "flv" else ONLY_RATES.get(audio, SAMPLE_RATES)
     can_vary = container in {"mp4", "mkv", "webm", "mov", "flv"} and video not in {"mpeg1video", "mpeg2video"}
@@ -191,7 +194,8 @@ def _pictures(frame_rate: str) -> bytes:
 @cache
 def _noise() -> np.ndarray:
     """Float64 of SECONDS between 200 and 3,200 Hz: what every rate above 8 kHz holds."""
-    rng, count = np.random.default_rng(7), int(SECONDS * NOISE_HZ)
+    rng = np.random.default_rng(7)
+    count = int(SECONDS * NOISE_HZ)
     spectrum = np.fft.rfft(rng.standard_normal(count))
     hertz = np.fft.rfftfreq(count, 1 / NOISE_HZ)
     spectrum[(hertz < 200) | (hertz > 3200)] = 0
@@ -214,7 +218,8 @@ def shown_ms(luma: np.ndarray) -> int:
 
 def lag_s(wave: np.ndarray, played: np.ndarray, start_s: float) -> float | None:
     """By how much `wave` is late against `played` from `start_s` on; None where there is too little of both."""
-    reach, start = round(REACH_S * RATE), round(start_s * RATE)
+    reach = round(REACH_S * RATE)
+    start = round(start_s * RATE)
     around = np.pad(played, reach)[max(start, 0) : start + len(wave) + 2 * reach]
     if len(around) < len(wave) + 2 * reach or wave.std() < LOUD or around[reach:-reach].std() < LOUD:
         return None

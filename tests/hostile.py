@@ -44,7 +44,9 @@ PROMISES = {
 }  # fmt: skip
 SENT = {"drip": 0, "late_drip": 1, "longer": 1, "shorter": 1}
 CHUNK = bytes(1 << 16)
-DRIP_BYTES, DRIP_S = 256, 0.1  # 2.5 kB a second
+# 2.5 kB a second
+DRIP_BYTES = 256
+DRIP_S = 0.1
 
 
 @dataclass
@@ -89,13 +91,15 @@ def hostile(host: HostileHost) -> Iterator[HostileHost]:
 
 
 def _self_signed() -> ssl.SSLContext:
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     mine = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
     made = made.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
     signed = made.add_extension(mine, critical=False).sign(key, hashes.SHA256())
-    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    pem = serialization.Encoding.PEM
+    plain = serialization.NoEncryption()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with NamedTemporaryFile() as file:
         file.write(
@@ -161,7 +165,8 @@ class _Handler(BaseHTTPRequestHandler):
         etag = self._etag(content)
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         if asked and self.headers.get("If-Range") in (None, etag.get("ETag")):
-            first, size = int(asked[1]), len(content)
+            first = int(asked[1])
+            size = len(content)
             self._head(206, size - first, {**etag, "Content-Range": f"bytes {first}-{size - 1}/{size}"})
             self.wfile.write(content[first:])
         else:

@@ -68,7 +68,8 @@ class Bench:
 
     def built(self, name: str, num_workers: int, events: tuple[str, ...] = EVENTS) -> Path:
         """A root that nobody disturbs, built by separate workers; counts the events of its flow process."""
-        root, output = self.folder / name, self.folder / f"{name}.out"
+        root = self.folder / name
+        output = self.folder / f"{name}.out"
         mine = self._mine(name, 0, events)
         with preloaded.cluster(self.folder, num_workers) as cluster:
             process = preloaded.start(self.command(root, cluster.address), output, mine=mine)
@@ -80,7 +81,8 @@ class Bench:
     def disturbed(self, case: Case) -> Path:
         """A root whose build was disturbed as `case` says, and then built again."""
         name = f"root{case.seed}"
-        root, output = self.folder / name, self.folder / f"{name}.out"
+        root = self.folder / name
+        output = self.folder / f"{name}.out"
         with ExitStack() as stack:
             cluster = None
             if not case.is_local:

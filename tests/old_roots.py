@@ -54,7 +54,8 @@ def aged(root: Path, files: Mapping[str, Path]) -> None:
 
 def _aged(stage: Stage, row: Row, segment: Row, files: Mapping[str, Path]) -> Row:
     (stage.root / row["path"]).unlink()
-    source, start_s = files[row["video_id"]], segment["start_ms"] / 1000
+    source = files[row["video_id"]]
+    start_s = segment["start_ms"] / 1000
     target = (stage.root / row["path"]).with_suffix("")
     path, begins_s = old_cut(source, probe(source), (start_s, segment["end_ms"] / 1000), target)
     sha256 = sha256_of_file(path)

@@ -166,7 +166,8 @@ def _worker(address: str, folder: str) -> None:
 
 def _lay(mine: Mine) -> None:
     log = os.open(mine.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    seen, folder = 0, str(mine.folder)
+    seen = 0
+    folder = str(mine.folder)
 
     def watch(event: str, arguments: tuple) -> None:
         nonlocal seen

@@ -54,7 +54,8 @@ def day(root: Path, days: float = 0) -> Day:
 def fetch(root: Path, source: str, days: float = 0, lanes: int = 8) -> int:
     """Downloads what is due on that day; returns how many videos were fetched."""
     config = DownloadConfig(source=source, lanes=lanes)
-    stage, on = download.stage(root, config), day(root, days)
+    stage = download.stage(root, config)
+    on = day(root, days)
     return download.run(stage, download.with_due(stage, plan_stage(stage), on.now).due(), config, on)
 
 

@@ -9,7 +9,12 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGES = ("schemas", "tasks", "training", "flows")
 MODULES = sorted(path for package in PACKAGES for path in (REPOSITORY / package).rglob("*.py"))
-MAX_BODY, MAX_MODULE, MAX_PARAMETERS = 50, 400, 5
+PYTHON_FILES = sorted(
+    [*MODULES, *(REPOSITORY / "tests").rglob("*.py"), *(REPOSITORY / "benchmarks").rglob("*.py")]
+)
+MAX_BODY = 50
+MAX_MODULE = 400
+MAX_PARAMETERS = 5
 
 MAY_IMPORT = {
     "schemas": {"schemas"},
@@ -165,6 +170,23 @@ def test_modules_and_functions_are_small_and_documented(path):
             parameters = [a for a in (*node.args.args, *node.args.kwonlyargs) if a.arg not in ("self", "cls")]
             assert body <= MAX_BODY, f"{node.name} has {body} lines"
             assert len(parameters) <= MAX_PARAMETERS, f"{node.name} has {len(parameters)} parameters"
+
+
+def is_parallel(node: ast.AST) -> bool:
+    """Whether it gives several names several expressions on one line; a swap does, and is none."""
+    if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple)):
+        return False
+    target = node.targets[0]
+    if not isinstance(target, ast.Tuple):
+        return False
+    return sorted(map(ast.unparse, target.elts)) != sorted(map(ast.unparse, node.value.elts))
+
+
+@pytest.mark.parametrize("path", PYTHON_FILES, ids=name_of)
+def test_each_line_assigns_one_thing(path):
+    lines = [node.lineno for node in ast.walk(ast.parse(path.read_text())) if is_parallel(node)]
+
+    assert lines == []
 
 
 def test_nothing_is_called_utils():

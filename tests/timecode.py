@@ -8,8 +8,11 @@ import av
 import numpy as np
 
 BITS = 12
-LOW_HZ, SLOPE_HZ = 300.0, 100.0  # at t seconds the tone stands at LOW_HZ + SLOPE_HZ * t
-WIDTH, HEIGHT = 384, 256
+# At t seconds the tone stands at LOW_HZ + SLOPE_HZ * t
+LOW_HZ = 300.0
+SLOPE_HZ = 100.0
+WIDTH = 384
+HEIGHT = 256
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,9 @@ def write(path: Path, recipe: Recipe | None = None) -> Path:
     recipe = recipe or Recipe()
     with av.open(str(path), "w") as container:
         video = container.add_stream(recipe.video_codec, rate=recipe.frame_rate)
-        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        video.width = WIDTH
+        video.height = HEIGHT
+        video.pix_fmt = "yuv420p"
         video.codec_context.gop_size = recipe.key_every
         video.codec_context.bit_rate = 1_000_000
         audio = (
@@ -46,7 +51,8 @@ def write(path: Path, recipe: Recipe | None = None) -> Path:
         for n in range(round(recipe.seconds * recipe.frame_rate)):
             number = 0 if recipe.is_frozen else n
             frame = av.VideoFrame.from_ndarray(picture(number) * (not recipe.is_black), format="rgb24")
-            frame.pts, frame.time_base = n, Fraction(1, recipe.frame_rate)
+            frame.pts = n
+            frame.time_base = Fraction(1, recipe.frame_rate)
             container.mux(video.encode(frame))
             if audio is not None:
                 _write_sound(container, audio, wave, (n, recipe))
@@ -68,7 +74,9 @@ def _write_sound(container, stream, wave: np.ndarray, position: tuple[int, Recip
     first, last = (round(k * recipe.sample_rate / recipe.frame_rate) for k in (n, n + 1))
     resampler = av.AudioResampler(stream.codec_context.format, "mono", recipe.sample_rate)
     frame = av.AudioFrame.from_ndarray(wave[None, first:last], format="fltp", layout="mono")
-    frame.sample_rate, frame.pts, frame.time_base = recipe.sample_rate, first, Fraction(1, recipe.sample_rate)
+    frame.sample_rate = recipe.sample_rate
+    frame.pts = first
+    frame.time_base = Fraction(1, recipe.sample_rate)
     for piece in resampler.resample(frame):
         container.mux(stream.encode(piece))
 

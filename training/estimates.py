@@ -32,7 +32,8 @@ def bootstrap(
     Rows of one video are no independent observations: intervals over pairs would be too narrow.
     """
     _, sizes = np.unique(clusters, return_counts=True)
-    order, starts = np.argsort(clusters, kind="stable"), np.cumsum(sizes) - sizes
+    order = np.argsort(clusters, kind="stable")
+    starts = np.cumsum(sizes) - sizes
     rng = np.random.default_rng(seed)
     values = []
     for _ in range(NUM_RESAMPLES):
@@ -56,7 +57,8 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float:
             f"{np.isnan(scores).sum()} of {len(scores)} scores are no numbers: the model's weights have diverged; "
             "train anew at a lower learning rate"
         )
-    positives, negatives = scores[labels], np.sort(scores[~labels])
+    positives = scores[labels]
+    negatives = np.sort(scores[~labels])
     if not len(positives) or not len(negatives):
         return float("nan")
     below = np.searchsorted(negatives, positives, "left")
@@ -118,8 +120,10 @@ def probe(inputs: np.ndarray, labels: np.ndarray, clusters: np.ndarray, *, num_f
     folds = np.array([fold_of[cluster] for cluster in clusters.tolist()])
     logits = np.zeros(len(labels))
     for fold in range(min(num_folds, len(ids))):
-        train, test = folds != fold, folds == fold
-        mean, std = inputs[train].mean(0), inputs[train].std(0) + 1e-6
+        train = folds != fold
+        test = folds == fold
+        mean = inputs[train].mean(0)
+        std = inputs[train].std(0) + 1e-6
         beta = fit_logistic((inputs[train] - mean) / std, labels[train], ridge=1.0)
         logits[test] = (inputs[test] - mean) / std @ beta[:-1] + beta[-1]
     return logits

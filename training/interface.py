@@ -31,7 +31,9 @@ class FrontEnd(nn.Module):
 
     def __init__(self, num_bins: int, constants: dict[str, float], *, is_spectrum: bool = True) -> None:
         super().__init__()
-        self.num_bins, self.is_spectrum = num_bins, is_spectrum  # log10 power, or a wave
+        # Log10 power, or a wave
+        self.num_bins = num_bins
+        self.is_spectrum = is_spectrum
         self.constants = constants  # that a model's weights are only good for
 
     def forward(self, sound: Tensor) -> Tensor:
@@ -97,7 +99,8 @@ class AvcModel(nn.Module):
 
     def __init__(self, view: View, front_end: FrontEnd | None = None) -> None:
         super().__init__()
-        self.view, self.front_end = view, front_end or stored_log_mel()
+        self.view = view
+        self.front_end = front_end or stored_log_mel()
         self.register_buffer("audio_mean", torch.zeros(self.front_end.num_bins, 1))
         self.register_buffer("audio_std", torch.ones(self.front_end.num_bins, 1))
         # Logit = scale * similarity + bias. 10 and 0 until it has been fitted on the validation split.

@@ -106,7 +106,8 @@ def train(
 @contextmanager
 def _torch_set(config: TrainConfig) -> Iterator[None]:
     """Torch's threads and determinism as the training wants them, and after it all as it was."""
-    threads, was_deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    threads = torch.get_num_threads()
+    was_deterministic = torch.are_deterministic_algorithms_enabled()
     try:
         with kept("TORCHINDUCTOR_CACHE_DIR"):  # torch sets it where it is not
             torch.set_num_threads(config.num_threads or threads)
@@ -122,7 +123,8 @@ def clips_for(dataset: Dataset, model: AvcModel, config: TrainConfig) -> tuple[D
 
     Raises ValueError where there are too few to pair, or where the policy finds no pair in them.
     """
-    view, sampling = model.view, config.sampled_for(model)
+    view = model.view
+    sampling = config.sampled_for(model)
     train_clips, val_clips = (usable(dataset.split(name), view) for name in ("train", "val"))
     for name, clips in (("train", train_clips), ("val", val_clips)):
         if (num_videos := len(np.unique(clips.videos))) < 2:
@@ -149,9 +151,12 @@ class Trainer:
         self, dataset: Dataset, model_name: str, model_config: Any, config: TrainConfig, ranks: Ranks
     ) -> None:
         module = load(model_name)
-        self.model_name, self.model_config = model_name, configure(model_name, model_config)
+        self.model_name = model_name
+        self.model_config = configure(model_name, model_config)
         module.needs(self.model_config).check(dataset.profile, model_name)
-        self.dataset, self.ranks, self.device = dataset, ranks, pick_device(config.device)
+        self.dataset = dataset
+        self.ranks = ranks
+        self.device = pick_device(config.device)
         self.is_bf16 = computes_in_bf16(config.precision, self.device)
         torch.manual_seed(config.seed)
         model: AvcModel = module.build(self.model_config)
@@ -163,7 +168,8 @@ class Trainer:
         channels_last(model)
         self.average = Average(model, config.ema_decay)
         ranks.synchronized(model, self.device)
-        self.model, self.progress = model, Progress()
+        self.model = model
+        self.progress = Progress()
         self._features: Features | None = None
         encoder = Encoder(model, config.augmentation, self.is_bf16, is_compiled=config.is_compiled)
         self.gradients = Gradients(encoder, config.negatives, ranks)
@@ -172,7 +178,8 @@ class Trainer:
     def run(self, folder: Path) -> Iterator[dict[str, float]]:
         """Trains until the budget or the patience is spent; validates evenly along it and at its end."""
         self.restore(folder / LAST)
-        progress, config = self.progress, self.config
+        progress = self.progress
+        config = self.config
         clock = Clock(config.steps, config.seconds, progress.seconds)
         told = "%s: %d parameters, %d clips, from step %d"
         log.info(told, self.model_name, num_parameters(self.model), len(self.train_clips), progress.step)
@@ -226,13 +233,16 @@ class Trainer:
         self.progress = Progress(**facts["progress"])
 
     def _is_over(self, clock: Clock) -> bool:
-        config, progress = self.config, self.progress
+        config = self.config
+        progress = self.progress
         is_spent = clock.progress(progress.step) >= 1.0 and progress.validations >= config.num_validations
         return is_spent or (config.patience is not None and progress.waited >= config.patience)
 
     def _steps(self, clock: Clock) -> Iterator[dict[str, float]]:
         """One optimiser step after the other, without end."""
-        progress, ranks, config = self.progress, self.ranks, self.config
+        progress = self.progress
+        ranks = self.ranks
+        config = self.config
         for number in count(progress.epoch):
             progress.epoch = number
             share = Share(ranks.rank, ranks.size, progress.batch)
@@ -266,7 +276,8 @@ class Trainer:
         return cached_batches(epoch, self._features)
 
     def _step(self, batch: Batch, share: float) -> dict[str, float]:
-        config, progress = self.config, self.progress
+        config = self.config
+        progress = self.progress
         rate = config.learning_rate * learning_rate(share, config.warmup_share)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -289,7 +300,8 @@ class Trainer:
         progress.waited += 1
         score = -found["val_loss"] if self.model.learns_offsets else found["val_auc"]
         if score > progress.best:
-            progress.best, progress.waited = score, 0
+            progress.best = score
+            progress.waited = 0
             if self.ranks.is_first:
                 self._save_best(folder / BEST, metrics | found)
         return found
@@ -305,7 +317,8 @@ class Trainer:
 
     def _validate(self, share: float) -> dict[str, float]:
         """The averaged weights' numbers on as many clips of each side; fits their calibration on `val`."""
-        model, config = self.average.model, self.config
+        model = self.average.model
+        config = self.config
         metrics = {"is_plateau": float(is_plateau(self.progress.relative_losses, share))}
         if metrics["is_plateau"] and not self.progress.has_probed and has_room(self._steps_left(share)):
             metrics |= probe_towers(model, self.train_clips, self.val_clips, config.sampling, self.is_bf16)

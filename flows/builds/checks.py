@@ -29,7 +29,8 @@ def check_compute(spec: str) -> None:
         return
     try:
         address = urlsplit(spec)
-        host, port = address.hostname, address.port
+        host = address.hostname
+        port = address.port
     except ValueError:
         host = port = None
     if not host or not port or "://" not in spec:

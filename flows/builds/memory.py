@@ -98,7 +98,8 @@ def find_state(root: Path, asked: str | None = None) -> Path | None:
             raise ValueError(f"--state {state} is the state of {owner}: give {root} a folder of its own")
         return state
     kept = recall(root)
-    state, built_as = remembered_state(root, kept), kept.get("root", str(root))
+    state = remembered_state(root, kept)
+    built_as = kept.get("root", str(root))
     if state is None or "root" not in kept:
         return state
     if built_as != str(root) and _is_root(built_as, state):

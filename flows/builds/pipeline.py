@@ -94,7 +94,8 @@ class Pipeline:
 
     def record(self) -> Record | None:
         """Ids and windows of files, where the source's or those of lists are cut; nothing is written."""
-        source, cuts = self.config.download.source, self.windows
+        source = self.config.download.source
+        cuts = self.windows
         if cuts and self.own:
             return cut_own(self.own, source, self.state, cuts, strict=self.options.strict)
         with_labels = self.options.labels != NO_LABELS
@@ -131,7 +132,8 @@ def resolve(options: BuildOptions) -> Pipeline:
     """The pipeline that `options` ask for. Raises ValueError for what they can't."""
     root = open_root(options.root)
     state = state_folder(root, options.state)
-    asked, before = options, recall(root, state)
+    asked = options
+    before = recall(root, state)
     options = with_remembered(options, before)
     source, secrets = without_secrets(options.source or "")
     options = replace(options, source=source or None)
@@ -181,7 +183,8 @@ def _own(options: BuildOptions) -> list[Path]:
 
 
 def _check_choice(pipeline: Pipeline, asked: BuildOptions) -> None:
-    choice, windows = asked.choice, pipeline.windows
+    choice = asked.choice
+    windows = pipeline.windows
     if any(number is not None and number < 1 for number in (choice.per_class, choice.sample)):
         raise ValueError("--per-class and --sample are numbers of segments, from 1")
     is_asked = not choice.is_all and choice.labels != ALL_LABELS
@@ -190,7 +193,8 @@ def _check_choice(pipeline: Pipeline, asked: BuildOptions) -> None:
 
 
 def _check_windows(pipeline: Pipeline) -> None:
-    asked, longest_s = f"--window {pipeline.config.window_s:g}", pipeline.config.profile.length_ms / 1000
+    asked = f"--window {pipeline.config.window_s:g}"
+    longest_s = pipeline.config.profile.length_ms / 1000
     source = pipeline.config.download.source
     if pipeline.own and not source.startswith("folder:"):
         raise ValueError(
@@ -239,7 +243,9 @@ def plan_all(pipeline: Pipeline) -> dict[str, Plan]:
     """What a run would do, stage by stage, without doing it."""
     with _planned_lists(pipeline) as lists:
         plans = {"index": plan_index(pipeline, lists)}
-    before, headers_of = plans["index"], cache(header_of)  # each is asked for by several stages
+    # Each is asked for by several stages
+    before = plans["index"]
+    headers_of = cache(header_of)
     for name in STAGES[1:-1]:
         before = plan_one(pipeline, name, before, headers_of=headers_of)
         if name == "download":

@@ -31,7 +31,8 @@ def rebuild(pipeline: Pipeline, map_items: Map) -> Findings:
 
     With the version's own profile; rules, labels and tools are those of today.
     """
-    version, found = read_version(pipeline.root), Findings()
+    version = read_version(pipeline.root)
+    found = Findings()
     _check_media(pipeline.root)
     listed = {shard.part: shard for shard in version.shards}
     # A rate that a whole manifest breaks would be no news here: the version stands.
@@ -71,14 +72,16 @@ def linked_root(root: Path, state: Path) -> Iterator[Path]:
 
 
 def _make(pipeline: Pipeline, parts: Sequence[int], map_items: Map) -> None:
-    profile, rules = pipeline.config.profile, pipeline.config.rules
+    profile = pipeline.config.profile
+    rules = pipeline.config.rules
     extract.run(pipeline.stage("extract"), parts, profile, map_items)
     validate.run(pipeline.stage("validate-features"), parts, rules, profile)
     pack.run(pipeline.stage("pack"), parts, pipeline.pack_config)
 
 
 def _compare(root: Path, scratch: Path, listed: dict[int, Shard | None]) -> Findings:
-    rebuilt, found = {shard.part: shard for shard in packed(scratch)}, Findings()
+    rebuilt = {shard.part: shard for shard in packed(scratch)}
+    found = Findings()
     for part, shard in listed.items():
         made = rebuilt.get(part)
         found.checked["rebuilt"] += made is not None

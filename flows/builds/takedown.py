@@ -63,7 +63,9 @@ def finish_takedowns(pipeline: Pipeline) -> None:
 
 def forget(pipeline: Pipeline, video_ids: Sequence[str]) -> Forgotten:
     """Takes the videos down. Raises ValueError, and changes nothing, where one is unknown."""
-    root, state, done = pipeline.root, pipeline.state, Forgotten()
+    root = pipeline.root
+    state = pipeline.state
+    done = Forgotten()
     slots = erase.slots_of(root, video_ids)
     bury(root, video_ids, erase.versions_that_held(root, slots), is_done=False)
     with lease(state, *NAMES):
@@ -90,7 +92,8 @@ def forget(pipeline: Pipeline, video_ids: Sequence[str]) -> Forgotten:
 
 def _clean_told(pipeline: Pipeline, named: Named, done: Forgotten) -> None:
     """What logs and the servers' databases said of the videos."""
-    state, here = pipeline.state, pipeline.here
+    state = pipeline.state
+    here = pipeline.here
     done.pages += [
         path_under(state, path) for path in sorted((state / "logs").glob("*")) if clean_log(path, named)
     ]
@@ -114,7 +117,8 @@ def _require_no_trace(pipeline: Pipeline, named: Named, slots: erase.Slots) -> N
 
 def _succeed(pipeline: Pipeline, written: Mapping[str, Shard | None]) -> dict[str, str]:
     """Gives every version that names an old shard a successor without it: old -> new."""
-    root, made = pipeline.root, {}
+    root = pipeline.root
+    made = {}
     for digest in published(root):
         version = read_version(root, digest)
         if not any(shard.name in written for shard in version.shards):
@@ -136,7 +140,8 @@ def _facts(root: Path, version: Version, successor: Version) -> dict[str, Any]:
         **read_facts(root, version.digest),
         **({} if successor.shards else {EMPTIED: True}),
     }
-    left, before = successor.num_samples, version.num_samples
+    left = successor.num_samples
+    before = version.num_samples
     if latest_digest(root) == version.digest and measure_funnel(root)["in_shards"] == left:
         return {**facts, "funnel": measure_funnel(root)}
     funnel = facts["funnel"]

@@ -24,7 +24,8 @@ WIDTH = 9  # of a setting's name
 
 def settings_text(pipeline: Pipeline) -> str:
     """Root, state, preset, source and choice of a build, and below them what a change of one does."""
-    told, before = _told(pipeline), _before(pipeline)
+    told = _told(pipeline)
+    before = _before(pipeline)
     changed = [name for name, value in before.items() if value != told[name]]
     lines = [f"{'root':<{WIDTH}}{pipeline.root}"]
     for name, value in told.items():
@@ -90,7 +91,8 @@ def _of_preset(pipeline: Pipeline) -> str:
     """How many samples are made anew, and what of theirs goes."""
     if latest_digest(pipeline.root) is None:
         return "another preset: no version is made of the old one yet"
-    version, profile = read_version(pipeline.root), pipeline.config.profile
+    version = read_version(pipeline.root)
+    profile = pipeline.config.profile
     if version.profile == profile:
         return "another preset of the same profile: no sample changes"
     dropped = sorted(set(features.of_profile(version.profile)) - set(features.of_profile(profile)))

@@ -198,11 +198,13 @@ def ids_apart(arguments: Sequence[str]) -> list[str]:
     """The arguments of `forget` with its ids behind `--`: to argparse, `-NoSoundT04` would be an option."""
     named = [option for option in VERBS["forget"].options if option.startswith("--")]
     verb, *waiting = arguments
-    options, ids = [verb], []
+    options = [verb]
+    ids = []
     while waiting:
         one = waiting.pop(0)
         if one == "--":
-            ids, waiting = [*ids, *waiting], []
+            ids = [*ids, *waiting]
+            waiting = []
         elif one in named:
             options += [one, *waiting[:1]]
             waiting = waiting[1:]

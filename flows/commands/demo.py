@@ -17,7 +17,8 @@ def demo(root: str) -> int:
     """Generates, downloads, validates, extracts, packs, trains, evaluates, registers, reports."""
     asked = BuildOptions(root, preset="demo", source="studio")
     pipeline = resolve(asked)
-    scenes, seconds = pipeline.config.corpus.num_scenes, pipeline.config.train.seconds
+    scenes = pipeline.config.corpus.num_scenes
+    seconds = pipeline.config.train.seconds
     print(
         f"mcgurk demo: {scenes} generated scenes -> loopback host -> yt-dlp -> validate -> extract -> shards -> "
         f"train ({seconds:g} s) -> evaluate -> MLflow. 6 to 8 minutes on 2 cores, under {pipeline.root}",

@@ -27,10 +27,9 @@ THEIRS = "prefect."  # the package whose handlers write to the console
 CONSOLES = ("", "prefect._internal")  # loggers that have one
 FULL = (errno.ENOSPC, errno.EDQUOT)
 MB = 1e6
-CLIP_MB, SAMPLE_MB = (
-    1.0,
-    0.6,
-)  # of a clip, and of its features and its sample in a shard: the preset `standard`
+# Of a clip, and of its features and its sample in a shard: the preset `standard`.
+CLIP_MB = 1.0
+SAMPLE_MB = 0.6
 
 
 def log_path(state: Path) -> Path:
@@ -41,7 +40,8 @@ def log_path(state: Path) -> Path:
 @contextmanager
 def quieted(state: Path) -> Iterator[None]:
     """Inside the block what Prefect tells the console stands in the log instead. It must be imported by then."""
-    path, raises = log_path(state), logging.raiseExceptions
+    path = log_path(state)
+    raises = logging.raiseExceptions
     path.parent.mkdir(parents=True, exist_ok=True)
     file = logging.FileHandler(path, delay=True)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

@@ -15,7 +15,9 @@ from tasks.leases import alone
 
 log = logging.getLogger(__name__)
 
-PREFECT_PORT, MLFLOW_PORT = 4200, 5000  # the ports that their documentation uses
+# The ports that their documentation uses
+PREFECT_PORT = 4200
+MLFLOW_PORT = 5000
 SERVE = "serve"  # the folder under the state folder, and the lease
 LOOK_S = 15.0  # between two looks for runs whose process is gone
 POLL_S = 0.5

@@ -116,7 +116,8 @@ def doctor_text(found: Sequence["Finding"]) -> str:
 
 def scores_text(results: Mapping[str, Any]) -> str:
     """The evaluation's main numbers with their 95 % intervals and chance levels."""
-    asked, found = results["correspondence"], results["retrieval"]
+    asked = results["correspondence"]
+    found = results["retrieval"]
     rows = [
         ("accuracy, against the sound of any other video", asked["random"], "accuracy"),
         ("AUC, the same pairs", asked["random"], "auc"),

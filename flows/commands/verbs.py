@@ -150,7 +150,8 @@ def train(options: argparse.Namespace) -> int:
     from flows.experiments.experiment import ExperimentOptions, assist, require_possible
     from flows.experiments.settings import parsed
 
-    compared, settings = _compared(options), parsed(options.set)
+    compared = _compared(options)
+    settings = parsed(options.set)
     asked = ExperimentOptions(options.root, preset=options.preset, state=options.state, settings=settings)
     asked = asked if compared else replace(asked, model=options.model)
     ways = [one.asked_for(asked) for one in compared] or [asked]

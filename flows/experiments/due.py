@@ -64,7 +64,8 @@ def why_due(root: Path, state: Path, version: Version, growth: float, now: datet
     """
     if not version.shards or missing_to_train(root, version):
         return ""
-    last, count = last_trained(state), version.num_samples
+    last = last_trained(state)
+    count = version.num_samples
     if last is None:
         return "no version was trained on yet"
     if last.digest == version.digest:

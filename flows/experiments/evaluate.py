@@ -46,7 +46,8 @@ class Groups:
 
 def evaluate(experiment: "Experiment", folder: Path, history: list[dict[str, float]]) -> dict[str, Any]:
     """The answers of every evaluation to the best weights in `folder`, beside the report that shows them."""
-    dataset, model = experiment.dataset(), load_model(folder / BEST).to(pick_device())
+    dataset = experiment.dataset()
+    model = load_model(folder / BEST).to(pick_device())
     groups = groups_of(experiment.pipeline)
     log.info("evaluate: correspondence and retrieval on held-out videos")
     tolerance_ms = experiment.own_training.get("negatives", Negatives()).tolerance_ms
@@ -78,7 +79,8 @@ def evaluate(experiment: "Experiment", folder: Path, history: list[dict[str, flo
 
 def require_judges(experiment: "Experiment", training: Training) -> None:
     """Raises ValueError where the version holds too little to evaluate this training by."""
-    view, groups = training.untrained.view, groups_of(experiment.pipeline)
+    view = training.untrained.view
+    groups = groups_of(experiment.pipeline)
     correspondence.seen_groups(usable(training.dataset.split(SPLIT), view), groups.of_video, groups.held_out)
 
 
@@ -87,7 +89,9 @@ def measured(experiment: "Experiment", path: Path) -> tuple[float, str]:
 
     Raises ValueError where the version lacks what its model needs.
     """
-    dataset, groups, content = experiment.dataset(), groups_of(experiment.pipeline), read_checkpoint(path)
+    dataset = experiment.dataset()
+    groups = groups_of(experiment.pipeline)
+    content = read_checkpoint(path)
     name = content["model"]
     load(name).needs(configure(name, content["config"])).check(dataset.profile, name)
     model = load_model(path).to(pick_device())

@@ -63,10 +63,8 @@ class Experiment:
 
     def dataset(self) -> Dataset:
         """The version without what its list excludes, and of the rest what the settings choose."""
-        dataset, settings = (
-            open_dataset(self.pipeline.root, self.version, self.exclude),
-            self.pipeline.config.train,
-        )
+        dataset = open_dataset(self.pipeline.root, self.version, self.exclude)
+        settings = self.pipeline.config.train
         for chosen, splits in ((settings.trained_on, ("train", "val")), (settings.judged_on, ("eval",))):
             if chosen:
                 dataset = with_labels(dataset, self._mids(chosen, dataset), splits)

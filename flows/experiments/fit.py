@@ -42,7 +42,9 @@ class Training:
     @property
     def params(self) -> dict[str, Any]:
         """All that it is made of, each once: named as `--set` names it, with the value that it has."""
-        model, config, device = self.untrained, self.config, pick_device(self.config.device)
+        model = self.untrained
+        config = self.config
+        device = pick_device(self.config.device)
         sampling = asdict(config.sampled_for(model))
         del sampling["view"]  # the model's
         return {

@@ -30,7 +30,8 @@ def missing_to_train(root: Path, version: Version) -> str:
 
 def _num_videos(root: Path, version: Version, split: str, excluded: frozenset[str]) -> int:
     """How many videos of a split can be used, or as many as are needed."""
-    videos, shortest_ms = set(), shortest_usable_ms(version.profile)
+    videos = set()
+    shortest_ms = shortest_usable_ms(version.profile)
     for shard in version.of_split(split):
         videos |= {
             row["video_id"]

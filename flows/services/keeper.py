@@ -32,7 +32,9 @@ from tasks.processes import end, end_with_parent, marked
 log = logging.getLogger(__name__)
 
 KEPT = "MCGURK_KEPT"  # in the environment of all that a keeper starts: the folder of its services
-USERS, STARTING, UP = "users", "starting", "up.json"
+USERS = "users"
+STARTING = "starting"
+UP = "up.json"
 START_S = 120.0  # Prefect takes 4 to 10 s, MLflow up to 20 on a loaded machine
 POLL_S = 0.1
 RESTART_S = 1.0  # before what has died is started again; twice as long each time, up to the next
@@ -180,7 +182,9 @@ class Keeper:
             log.warning("%s ended with code %s: starts again", one.service.name, one.process.returncode)
         elif now >= one.again:
             end_group(one.process)  # what it started may hold its port
-            one.process, one.began, one.again = start(one.service), now, None
+            one.process = start(one.service)
+            one.began = now
+            one.again = None
 
     def _end(self) -> None:
         """Ends flow runs first: whoever starts them would kill them. What doesn't go in time is killed."""

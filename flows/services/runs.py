@@ -138,7 +138,8 @@ def _report(client: SyncPrefectClient, state: Path, run_id: str, process: Identi
 def _without_process(client: SyncPrefectClient, state: Path) -> Iterator[FlowRun]:
     """Runs of deployments that a worker began, and that no process executes now."""
     kinds = FlowRunFilter.model_validate({"state": {"type": {"any_": list(AT_WORK)}}})
-    notes, begun_before = processes_of(state), datetime.now(UTC) - timedelta(seconds=BEGIN_S)
+    notes = processes_of(state)
+    begun_before = datetime.now(UTC) - timedelta(seconds=BEGIN_S)
     for run in client.read_flow_runs(flow_run_filter=kinds):
         is_begun = run.deployment_id and run.state and run.state.timestamp < begun_before
         if is_begun and str(run.id) not in notes and not marked(OF_A_RUN, str(run.id)):

@@ -83,7 +83,8 @@ def given_api() -> str | None:
         return address
     home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
     path = Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml")).expanduser()
-    ours, theirs = _profiles_of(_package() / "settings" / "profiles.toml"), _profiles_of(path)
+    ours = _profiles_of(_package() / "settings" / "profiles.toml")
+    theirs = _profiles_of(path)
     name = os.environ.get("PREFECT_PROFILE") or theirs.get("active") or ours.get("active", "")
     profiles = {**ours.get("profiles", {}), **theirs.get("profiles", {})}
     return profiles.get(name, {}).get("PREFECT_API_URL")
@@ -194,7 +195,8 @@ def mlflow_service(root: Path, state: Path, port: int, *, with_login: bool = Fal
     if with_login:
         command += ["--app-name", "basic-auth"]
         environment |= _mlflow_login(state)
-    log, health = str(state / "logs" / "mlflow.log"), f"http://127.0.0.1:{port}/health"
+    log = str(state / "logs" / "mlflow.log")
+    health = f"http://127.0.0.1:{port}/health"
     return Service("MLflow", tuple(command), log, health, environment)
 
 

@@ -59,7 +59,8 @@ def watched() -> Iterator[Watchdog]:
 
     Temporary files go to a folder that the watchdog removes.
     """
-    mark, folder = uuid4().hex, tempfile.mkdtemp(prefix="mcgurk-")
+    mark = uuid4().hex
+    folder = tempfile.mkdtemp(prefix="mcgurk-")
     command = [sys.executable, "-P", "-m", "flows.services.watchdog", mark, str(os.getpid()), folder]
     process = subprocess.Popen(  # noqa: S603  (our own command)
         command, stdin=subprocess.PIPE, start_new_session=True
@@ -95,7 +96,9 @@ def _temporary_files_in(folder: str) -> Iterator[None]:
 
 def main() -> None:
     """Waits for the end of the command, and ends what bears its mark."""
-    mark, parent, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+    mark = sys.argv[1]
+    parent = int(sys.argv[2])
+    folder = Path(sys.argv[3])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     roots = _await_end(parent)
@@ -107,7 +110,8 @@ def main() -> None:
 
 def _await_end(parent: int) -> list[tuple[Path, Path]]:
     """Waits until the command has ended, and kills it where it was to stop and didn't; returns what to sweep."""
-    said, ends = b"", float("inf")
+    said = b""
+    ends = float("inf")
     while os.getppid() == parent:
         if time.monotonic() > ends:
             os.kill(parent, signal.SIGKILL)

@@ -84,7 +84,8 @@ def _pace(clips: pa.Table, num_unseen: int, now: datetime) -> dict[str, Any]:
     due = pc.sum(
         pc.and_(pc.is_valid(clips["tried_at"]), pc.less_equal(clips["next_attempt_at"], now.isoformat()))
     ).as_py()
-    backlog, per_hour = num_unseen + untried + (due or 0), recent / (RATE_WINDOW / timedelta(hours=1))
+    backlog = num_unseen + untried + (due or 0)
+    per_hour = recent / (RATE_WINDOW / timedelta(hours=1))
     ends = now + timedelta(hours=backlog / per_hour) if per_hour and backlog else None
     told = {"backlog": backlog, "tried_per_hour": round(per_hour, 2)}
     return {**told, "backlog_ends_at": ends.isoformat() if ends else None}

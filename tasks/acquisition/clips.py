@@ -63,7 +63,8 @@ class Pieces:
         path = by_stem.get(segment["key"]) or by_stem.get(segment["video_id"])
         if path is None:
             raise ItemError(Outcome.UNAVAILABLE, "removed", f"no file for {segment['key']}")
-        start_s, end_s = segment["start_ms"] / 1000, segment["end_ms"] / 1000
+        start_s = segment["start_ms"] / 1000
+        end_s = segment["end_ms"] / 1000
         cuts = _probed(path, self.scratch)
         duration_s = cuts.facts.duration_s or 0.0
         is_alone = path.stem == segment["key"] or 0.0 < duration_s <= end_s - start_s + SLACK_S
@@ -91,7 +92,9 @@ class ClipMaker:
 
     def clip(self, part: int, segment: Row, fetched: Cuts | Pieces) -> Row:
         """The row of a segment, its file in place. Raises ItemError, `too_short` where the video ends early."""
-        cuts, start_s, end_s = fetched.of(segment), segment["start_ms"] / 1000, segment["end_ms"] / 1000
+        cuts = fetched.of(segment)
+        start_s = segment["start_ms"] / 1000
+        end_s = segment["end_ms"] / 1000
         duration_s = cuts.facts.duration_s and cuts.facts.duration_s + cuts.offset_s
         covered_s = min(end_s, duration_s or end_s) - start_s
         length_s = end_s - start_s
@@ -105,7 +108,8 @@ class ClipMaker:
         file, begins_s = cuts.cut(segment["key"], (start_s - cuts.offset_s, end_s - cuts.offset_s))
         root = self.stage.root
         target = root / MEDIA / f"{part:06d}" / f"{segment['key']}{file.suffix}"
-        sha256, size = sha256_of_file(file), file.stat().st_size
+        sha256 = sha256_of_file(file)
+        size = file.stat().st_size
         place(file, target)
         row = self.row(segment)
         row |= {"digest": digest_of(sha256, begins_s, segment["key"]), "sha256": sha256}

@@ -188,7 +188,8 @@ def _cookies(what: str, text: str) -> Finding:
 def _proxy(what: str, address: str) -> Finding:
     try:
         parts = urlsplit(address)
-        host, port = parts.hostname, parts.port or PROXY_PORTS.get(parts.scheme, 1080)
+        host = parts.hostname
+        port = parts.port or PROXY_PORTS.get(parts.scheme, 1080)
     except ValueError:  # not told: it quotes what it takes for the port, a piece of the password
         return Finding(what, "not a URL", PROXY_FORM)
     if not host or "@" in parts.path + parts.query + parts.fragment:  # which the password reaches into

@@ -79,7 +79,9 @@ def fetched(
 
     Ends early where every lane has closed; raises what a lane raised.
     """
-    waiting, done, lanes = deque(videos.values()), SimpleQueue(), lanes_of(config, day.state)
+    waiting = deque(videos.values())
+    done = SimpleQueue()
+    lanes = lanes_of(config, day.state)
     with ExitStack() as stack:
         crews = [_Crew(stage, config, day, Lane(one, day.state, day.clock)) for one in lanes]
         work = [_Work(crew, stack.enter_context(crew.open()), waiting, done) for crew in crews]
@@ -116,7 +118,8 @@ def standing_row(stage: Stage, segment: Row) -> Row:
 @contextmanager
 def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
     """Threads that are waited for, but not where a signal ends the process: a slow host would hold it up."""
-    pool, is_wanted = ThreadPoolExecutor(count), True
+    pool = ThreadPoolExecutor(count)
+    is_wanted = True
     try:
         yield pool
     except BaseException as error:
@@ -183,7 +186,8 @@ class _Crew:
 
     def open(self):
         """The source, through this lane."""
-        lane, secret = self.lane.config, self.day.secret
+        lane = self.lane.config
+        secret = self.day.secret
         self.lane.renewed(self.tool)
         access = Access(
             self.lane.take_request,
@@ -213,7 +217,8 @@ class _Crew:
 
     def check_turn(self) -> None:
         """Raises LaneClosed once a lane with limits has had its turn: extraction waits for what is there."""
-        ends_s, now_s = self.day.now.timestamp() + self.config.turn_s, self.day.clock.now_s()
+        ends_s = self.day.now.timestamp() + self.config.turn_s
+        now_s = self.day.clock.now_s()
         if self.lane.config.is_limited and now_s > ends_s:
             raise LaneClosed(self.lane.config.name, "its turn is over", now_s)
 

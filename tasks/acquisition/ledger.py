@@ -59,7 +59,8 @@ def compact(state: Path, part: int, *, least_bytes: int = COMPACTED_BYTES) -> No
 
 def remove(state: Path, part: int, keys: Collection[str]) -> None:
     """Rewrites the ledger of a part without the segments `keys`, and without lines that a kill tore."""
-    rows, generation = list(attempts(state, part)), _generation(state, part)
+    rows = list(attempts(state, part))
+    generation = _generation(state, part)
     kept = [row for row in rows if row["key"] not in keys]
     if len(kept) < len(rows):
         _write(state, part, kept, generation + 1)

@@ -61,7 +61,8 @@ class Room:
     """How many more bytes of media may wait for extraction: measured when first asked for. Lanes share one."""
 
     def __init__(self, measure: Callable[[], float] = lambda: math.inf) -> None:
-        self._measure, self._lock = measure, threading.Lock()
+        self._measure = measure
+        self._lock = threading.Lock()
         self._left_bytes: float | None = None
 
     def take(self, size_bytes: int) -> None:
@@ -105,8 +106,10 @@ def release(clips: Stage, extract: Stage) -> int:
 
 
 def _release(clips: Stage, extract: Stage, part: int) -> int:
-    path, folder = part_path(clips.target, part), clips.root / MEDIA / f"{part:06d}"
-    header, rows = read_header(path), read_part(path)
+    path = part_path(clips.target, part)
+    folder = clips.root / MEDIA / f"{part:06d}"
+    header = read_header(path)
+    rows = read_part(path)
     if header is None:
         return 0
     waiting = not_made(extract, part)
@@ -147,10 +150,8 @@ def needs(
     found: dict[int, tuple[list[str], ...]] = {}
     planned = with_returned(extract, plan_stage(extract, only=only, headers_of=headers_of), headers_of)
     for one in planned.parts:
-        header, made = (
-            headers_of(clips.root, clips.writes, one.part),
-            headers_of(clips.root, extract.writes, one.part),
-        )
+        header = headers_of(clips.root, clips.writes, one.part)
+        made = headers_of(clips.root, extract.writes, one.part)
         is_open = one.state != "done" or (made and any(made.facts.get(name) for name in OPEN_FACTS))
         # A part that does not count its old cuts is one of old cuts.
         may_need = header and (header.facts.get("num_released") or header.facts.get(OLD_CUTS, 1))
@@ -164,11 +165,16 @@ def _needs(clips: Stage, extract: Stage, part: int) -> tuple[list[str], ...]:
     """The keys of a part that are lost, kept, apart, and mended."""
     clip_rows = {row["key"]: row for row in read_part(part_path(clips.target, part))}
     old = {row["key"]: row for row in reusable_rows(extract, part).values()}
-    lost, kept, apart, mended = [], [], [], []
+    lost = []
+    kept = []
+    apart = []
+    mended = []
     for row in read_part(part_path(extract.source, part)):
         if row["outcome"] != Outcome.OK:
             continue
-        key, clip, before = row["key"], clip_rows[row["key"]], old.get(row["key"])
+        key = row["key"]
+        clip = clip_rows[row["key"]]
+        before = old.get(row["key"])
         is_due = before is None or before["fingerprint"] != extract.row_fingerprint(row)
         if is_released(clip) and is_due:
             (kept if stands(extract, before) else lost).append(key)
@@ -194,7 +200,8 @@ def ask_again(clips: Stage, lacking: Lacking, now: datetime, *, kept: Lacking | 
     kept = kept or {}
     for part in {**lacking, **kept}:
         path = part_path(clips.target, part)
-        lost, due = set(lacking.get(part, ())), {"next_attempt_at": now.isoformat()}
+        lost = set(lacking.get(part, ()))
+        due = {"next_attempt_at": now.isoformat()}
         rows = [
             {**row, **(WAITS if row["key"] in lost else {}), **due}
             if row["key"] in lost or row["key"] in kept.get(part, ())

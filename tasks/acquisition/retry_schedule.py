@@ -28,7 +28,8 @@ def after_failure(
 
 
 def _verdict(before: Row, error: ItemError | Transient, at: datetime, *, is_vouched: bool) -> dict[str, Any]:
-    attempts, setbacks = before.get("attempts") or 0, before.get("setbacks") or 0
+    attempts = before.get("attempts") or 0
+    setbacks = before.get("setbacks") or 0
     if isinstance(error, Transient):
         return _unchanged(error, at, attempts, setbacks)
     if error.outcome == Outcome.QUARANTINED or CLASSES[error.reason].sightings == 1:
@@ -36,7 +37,8 @@ def _verdict(before: Row, error: ItemError | Transient, at: datetime, *, is_vouc
     if not is_vouched:
         return _row(Outcome.WAITING, attempts, at + UNVOUCHED)
     is_new = not _was_charged_today(before, at)
-    attempts, charged_at = attempts + is_new, at.isoformat() if is_new else before["charged_at"]
+    attempts = attempts + is_new
+    charged_at = at.isoformat() if is_new else before["charged_at"]
     is_gone = attempts >= CLASSES[error.reason].sightings
     again = at + timedelta(days=LADDER_DAYS[min(attempts, len(LADDER_DAYS)) - 1])
     row = _row(Outcome.UNAVAILABLE if is_gone else Outcome.WAITING, attempts, again)

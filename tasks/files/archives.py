@@ -11,12 +11,19 @@ from typing import NamedTuple
 from tasks.files.bytes_at import BytesAt
 
 BLOCK = 512
-NAME, SIZE, CHECKSUM, PREFIX = slice(0, 100), slice(124, 136), slice(148, 156), slice(345, 500)
+NAME = slice(0, 100)
+SIZE = slice(124, 136)
+CHECKSUM = slice(148, 156)
+PREFIX = slice(345, 500)
 KIND = slice(156, 157)
-MAGIC, IS_USTAR = slice(257, 263), b"ustar\0"  # only there a prefix is part of the name
+# Only there a prefix is part of the name
+MAGIC = slice(257, 263)
+IS_USTAR = b"ustar\0"
 REGULAR = (b"0", b"\0", b"7")
 WITHOUT_BYTES = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders: whatever size they claim
-GNU_NAME, PAX = b"L", b"x"  # the name (and size) of the next member
+# The name (and size) of the next member
+GNU_NAME = b"L"
+PAX = b"x"
 MAX_EXTRA_BYTES = 1 << 16  # of such a name: paths are shorter
 MAX_DIGITS = 19  # of a size below 2**63
 BASE_256 = 0x80  # GNU's flag of a size that octal digits cannot hold
@@ -32,9 +39,12 @@ class Member(NamedTuple):
 
 def members(file: BytesAt) -> Iterator[Member]:
     """The regular files of a tar, in order. Raises ValueError where it is damaged or none, after what was readable."""
-    at, extra = 0, {}
+    at = 0
+    extra = {}
     while (header := file.read_at(at, BLOCK)) not in (b"", bytes(BLOCK)):
-        kind, size, offset = header[KIND], _checked_size(header, file.path, at), at + BLOCK
+        kind = header[KIND]
+        size = _checked_size(header, file.path, at)
+        offset = at + BLOCK
         if kind in REGULAR:
             size = int(extra.get("size", size))
         if kind in WITHOUT_BYTES:
@@ -72,7 +82,8 @@ def _number(field: bytes) -> int:
 
 
 def _name(header: bytes) -> str:
-    name, prefix = _text(header[NAME]), _text(header[PREFIX])
+    name = _text(header[NAME])
+    prefix = _text(header[PREFIX])
     return f"{prefix}/{name}" if header[MAGIC] == IS_USTAR and prefix else name
 
 
@@ -89,7 +100,8 @@ def _extra(kind: bytes, said: bytes) -> dict[str, str]:
         length, space, _ = said.partition(b" ")
         if not (space and length.isdigit() and len(length) < int(length) <= len(said)):
             break  # cut off, or nonsense: what stood before it counts
-        record, said = said[len(length) + 1 : int(length)], said[int(length) :]
+        record = said[len(length) + 1 : int(length)]
+        said = said[int(length) :]
         key, _, value = record.rstrip(b"\n").partition(b"=")
         if key == b"path" or (key == b"size" and value.isdigit() and len(value) <= MAX_DIGITS):
             found[key.decode()] = value.decode(errors="replace")

@@ -105,7 +105,8 @@ def index_of(
 
 def _of_file(path: Path, state: Path, rows_of: Callable[[Path], list[dict]], schema: pa.Schema) -> pa.Table:
     """What one file holds; looked at anew if it is another than it was."""
-    index, facts = kept(path, state), path.stat()
+    index = kept(path, state)
+    facts = path.stat()
     stamp = f"{path} {facts.st_size} {facts.st_mtime_ns}".encode(errors="surrogateescape")
     if index.is_file():
         table = pq.read_table(index)
@@ -113,7 +114,8 @@ def _of_file(path: Path, state: Path, rows_of: Callable[[Path], list[dict]], sch
             schema.names
         ):
             return table.replace_schema_metadata()
-    table, sink = pa.Table.from_pylist(rows_of(path), schema), pa.BufferOutputStream()
+    table = pa.Table.from_pylist(rows_of(path), schema)
+    sink = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata({b"tar": stamp}), sink)
     write_bytes(index, sink.getvalue())
     return table

@@ -56,6 +56,7 @@ def span_ms(text: str) -> tuple[int, int] | None:
     found = SPAN.fullmatch(text)
     if found is None:
         return None
-    start, end = float(found[1]), float(found[2])
+    start = float(found[1])
+    end = float(found[2])
     is_seconds = "." in text or end - start <= LONGEST_S
     return (round(1000 * start), round(1000 * end)) if is_seconds else (int(start), int(end))

@@ -40,7 +40,8 @@ class Walked:
 
 def walk(folder: Path) -> Walked:
     """The media files below `folder`, at any depth."""
-    found, waiting = Walked(), [""]
+    found = Walked()
+    waiting = [""]
     while waiting:
         inner = waiting.pop()
         try:

@@ -50,7 +50,8 @@ def read_whole(path: Path) -> tuple[pa.Table, str] | None:
     with ThreadPoolExecutor() as threads:
         if not all(threads.map(_all_match, (texts[name] for name in FORMS), FORMS.values())):
             return None
-    start_ms, end_ms = _ms(texts["start"]), _ms(texts["end"])
+    start_ms = _ms(texts["start"])
+    end_ms = _ms(texts["end"])
     if not texts.num_rows or pc.any(pc.less_equal(end_ms, start_ms)).as_py():
         return None
     columns = {"video_id": texts["video_id"], "start_ms": start_ms, "end_ms": end_ms}

@@ -96,7 +96,8 @@ def read_list(path: Path) -> SegmentList:
     """Reads one list; rows that are no segments are left out and counted. Raises ValueError for no table at all."""
     unread = Unread(path.name)
     if whole := read_whole(path):
-        table, remarks = _of_whole(whole[0], path.name), whole[1]
+        table = _of_whole(whole[0], path.name)
+        remarks = whole[1]
     else:
         columns, rows, remarks = open_records(path)
         entries = _timed(entries_of(columns, rows, unread), unread)
@@ -169,7 +170,9 @@ def _reader(columns: Columns) -> Callable[[Sequence[Value]], Entry]:
         return found.strip()
 
     def read(values: Sequence[Value]) -> Entry:
-        video_id, start, file = text(values, "video_id"), text(values, "start"), text(values, "file")
+        video_id = text(values, "video_id")
+        start = text(values, "start")
+        file = text(values, "file")
         end = text(values, "end")
         labels = labels_of(values[places["labels"]]) if "labels" in places else ()
         is_open = starts_only or not end
@@ -282,7 +285,8 @@ def _merged(entries: Iterator[Entry]) -> Iterator[Entry]:
 
 
 def _table(entries: Iterator[Entry], name: str, split: str) -> pa.Table:
-    tables, rows = [READ.empty_table()], []
+    tables = [READ.empty_table()]
+    rows = []
     for one in entries:
         rows.append(one)
         if len(rows) == BATCH_ROWS:

@@ -55,7 +55,8 @@ def machine_ids(
     names = {name: mid for mid, (_, name) in labels.items()} | {n["name"]: mid for mid, n in ontology.items()}
     known = {*labels, *ontology, *others}
     asked = list(categories)
-    waiting, found = [names.get(one, one) for one in asked] + [one for one in asked if one in others], set()
+    waiting = [names.get(one, one) for one in asked] + [one for one in asked if one in others]
+    found = set()
     for mid in waiting:
         if mid not in known:
             raise ValueError(f"no label or category {mid!r}{_near(mid, {*names, *others})}")
@@ -109,7 +110,9 @@ def read_labels(path: Path) -> dict[str, tuple[int, str]]:
 
 
 def _label(row: dict[str, str | None], where: str) -> tuple[str, tuple[int, str]]:
-    index, mid, name = row["index"], row["mid"], row["display_name"]
+    index = row["index"]
+    mid = row["mid"]
+    name = row["display_name"]
     if not (index and index.isdecimal() and mid and name):
         raise ValueError(f"{where}: not of the form index,mid,display_name")
     return mid, (int(index), name)

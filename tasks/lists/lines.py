@@ -34,7 +34,8 @@ def lines(path: Path) -> Iterator[Line]:
     with path.open(encoding=encoding, errors="replace", newline=None) as text:
         while found := text.readline(MAX_CHARS):
             number += 1
-            is_cut, end = len(found) == MAX_CHARS and found[-1] != "\n", found
+            is_cut = len(found) == MAX_CHARS and found[-1] != "\n"
+            end = found
             while end and end[-1] != "\n":  # of a line of a gigabyte only the beginning is held
                 end = text.readline(MAX_CHARS)
             yield Line(number, found.rstrip("\n"), is_cut)
@@ -47,7 +48,8 @@ def encoding_of(head: bytes, path: Path) -> str:
             return name
     if b"\0" not in head:
         return "utf-8"
-    even, odd = head[::2].count(0), head[1::2].count(0)
+    even = head[::2].count(0)
+    odd = head[1::2].count(0)
     least = WIDE_SHARE * len(head) / 2
     if odd > max(least, 8 * even):
         return "utf-16-le"

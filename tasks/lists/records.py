@@ -56,7 +56,8 @@ def open_records(path: Path) -> Records:
 
 
 def _head(path: Path) -> list[Line]:
-    found, left = [], HEAD_CHARS
+    found = []
+    left = HEAD_CHARS
     for line in islice(lines(path), LOOKED_AT):
         found.append(line)
         left -= len(line.text)

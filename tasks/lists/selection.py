@@ -52,7 +52,8 @@ def chosen(table: pa.Table, choice: Choice, mids: frozenset[str]) -> pa.Table:
     row, label = _classes(table["labels"].combine_chunks())
     if choice.labels:
         is_wanted = pc.is_in(label, pa.array(sorted(mids), pa.string()))
-        row, label = row[is_wanted.to_numpy(zero_copy_only=False)], label.filter(is_wanted)
+        row = row[is_wanted.to_numpy(zero_copy_only=False)]
+        label = label.filter(is_wanted)
     kept = _counted(table, choice, row, label) if choice.is_counted else np.unique(row)
     return table.take(pa.array(kept))
 
@@ -66,7 +67,8 @@ def _classes(labels: pa.ListArray) -> tuple[np.ndarray, pa.Array]:
 
 def _counted(table: pa.Table, choice: Choice, row: np.ndarray, label: pa.Array) -> np.ndarray:
     """The rows that come first in one of their classes; of training and of evaluation apart."""
-    is_eval, order = table["is_eval"].to_numpy(), hashes(table["key"])
+    is_eval = table["is_eval"].to_numpy()
+    order = hashes(table["key"])
     place = np.full(table.num_rows, table.num_rows)
     np.minimum.at(place, row, _places(2 * _codes(label) + is_eval[row], order[row]))
     kept = np.unique(row)

@@ -62,7 +62,8 @@ def _read(
     path: Path, moments: Moments, profile: Profile, clock: dict[str, str] | None, *, sparing: bool
 ) -> tuple[Display, Sound]:
     """What is seen and heard of the segment, by decoders that nothing else has used."""
-    display, sound = Display(), Sound(profile.sample_rate_hz, profile.channels)
+    display = Display()
+    sound = Sound(profile.sample_rate_hz, profile.channels)
     begins_ms = moments.clock.begins_ms
     ends_ms = begins_ms + round(moments.length_s * MS)
     with passage(path, begins_ms, ends_ms, near_ms=NEAR_MS, clock=clock) as (container, packets):

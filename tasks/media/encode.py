@@ -32,7 +32,9 @@ def encoded_flac(samples: np.ndarray, rate_hz: int) -> bytes:
         for start in range(0, len(samples), FLAC_BLOCK):
             piece = np.ascontiguousarray(samples[start : start + FLAC_BLOCK]).reshape(1, -1)
             frame = av.AudioFrame.from_ndarray(piece, format="s16", layout=layout)
-            frame.sample_rate, frame.pts, frame.time_base = rate_hz, start, Fraction(1, rate_hz)
+            frame.sample_rate = rate_hz
+            frame.pts = start
+            frame.time_base = Fraction(1, rate_hz)
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     return buffer.getvalue()
@@ -40,7 +42,8 @@ def encoded_flac(samples: np.ndarray, rate_hz: int) -> bytes:
 
 def encoded_video(pictures: Sequence[Picture], rate_hz: float) -> bytes:
     """Pictures of one size as H.264 in mp4, a key frame a second, full range BT.601 as they are."""
-    buffer, rate = io.BytesIO(), Fraction(rate_hz).limit_denominator(MAX_DENOMINATOR)
+    buffer = io.BytesIO()
+    rate = Fraction(rate_hz).limit_denominator(MAX_DENOMINATOR)
     key = f"keyint={round(rate_hz)}:min-keyint={round(rate_hz)}"
     with av.open(buffer, "w", format="mp4", options=BITEXACT) as output:
         stream = output.add_stream(
@@ -52,7 +55,8 @@ def encoded_video(pictures: Sequence[Picture], rate_hz: float) -> bytes:
         for number, picture in enumerate(pictures):
             planes = [plane.reshape(-1, stream.width) for plane in (picture.luma, picture.blue, picture.red)]
             frame = av.VideoFrame.from_ndarray(np.concatenate(planes), format="yuv420p")
-            frame.pts, frame.time_base = number, 1 / rate
+            frame.pts = number
+            frame.time_base = 1 / rate
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     return buffer.getvalue()

@@ -46,7 +46,8 @@ def speech_share(wave: np.ndarray, rate_hz: int) -> float:
     """The share of a mono int16 wave in which WebRTC's detector (a small Gaussian model) hears speech."""
     if rate_hz != SAMPLE_RATE_HZ:
         wave = soxr.resample(wave, rate_hz, SAMPLE_RATE_HZ, quality="LQ")
-    detector, size = webrtcvad.Vad(SPEECH_CAUTION), SAMPLE_RATE_HZ * SPEECH_MS // 1000
+    detector = webrtcvad.Vad(SPEECH_CAUTION)
+    size = SAMPLE_RATE_HZ * SPEECH_MS // 1000
     windows = [wave[start : start + size] for start in range(0, len(wave) - size + 1, size)]
     heard = [detector.is_speech(window.tobytes(), SAMPLE_RATE_HZ) for window in windows]
     return float(np.mean(heard)) if heard else 0.0

@@ -63,7 +63,8 @@ def _taken(
     packets = list(_due(container, begins_ms, ends_ms))
     if begins_ms - near_ms <= start_ms:
         return packets
-    video, audio = video_stream(container), audio_stream(container)
+    video = video_stream(container)
+    audio = audio_stream(container)
     seen = [] if video is None else [one for one in packets if one.stream_index == video.index]
     heard_ms = [] if audio is None else [time_ms(one) for one in packets if one.stream_index == audio.index]
     clean = 0
@@ -84,7 +85,8 @@ def _due(container: av.container.InputContainer, begins_ms: int, ends_ms: int) -
     open_streams = {stream.index for stream in streams}
     sound = {stream.index for stream in streams if stream.type == "audio"}
     for packet in packets_of(container):
-        index, due = packet.stream_index, packet.pts if packet.dts is None else packet.dts
+        index = packet.stream_index
+        due = packet.pts if packet.dts is None else packet.dts
         at_ms = time_ms(packet)
         is_early = index in sound and at_ms is not None and at_ms < begins_ms - SOUND_LEAD_MS
         if index in open_streams and not is_early:
@@ -109,7 +111,8 @@ def _clean_start(stream: av.VideoStream, packets: Sequence[av.Packet], begins_ms
     is_early = first is not None and (first.pts is None or to_ms(first.pts) <= begins_ms)
     if first is not None and is_early and _is_clean(stream, first):
         return flagged[-1]
-    numbers, clean = {packets[n].pts: n for n in before}, None
+    numbers = {packets[n].pts: n for n in before}
+    clean = None
     for frame in shown_of(stream, packets[flagged[0] : before[-1] + 1]):
         if is_key(frame):
             clean = numbers.get(frame.pts, clean)

@@ -18,8 +18,13 @@ from schemas.signal import INT16_SCALE, SAMPLE_RATE_HZ
 from tasks.media.colour import Picture
 from tasks.media.decode import Decoded
 
-WINDOW, HOP = 1024, SAMPLE_RATE_HZ // 50  # 64 ms every 20 ms
-LOW_HZ, HIGH_HZ, NUM_BANDS = 200.0, 4000.0, 17  # what telephone and 32 kbit/s AAC leave; 16 differences
+# 64 ms every 20 ms
+WINDOW = 1024
+HOP = SAMPLE_RATE_HZ // 50
+# What telephone and 32 kbit/s AAC leave; 16 differences
+LOW_HZ = 200.0
+HIGH_HZ = 4000.0
+NUM_BANDS = 17
 SMOOTH = 20  # frames: power over 0.4 s, so that half a word's misalignment costs few bits
 WORD_HOP = 8  # frames: a word every 160 ms
 FLOOR = 1e-5  # of the clip's power: below it is codec noise
@@ -86,7 +91,8 @@ def band_changes(wave: np.ndarray) -> np.ndarray:
 
 def _clearest(clarity: np.ndarray) -> np.ndarray:
     """The frames of up to NUM_KEYS highest values that are CLEAR, APART from each other."""
-    left, found = clarity.copy(), []
+    left = clarity.copy()
+    found = []
     while len(found) < NUM_KEYS and len(left) and left.max() > CLEAR:
         best = int(left.argmax())
         found.append(best)

@@ -148,7 +148,8 @@ def _schedule(
     for n in reversed(range(len(packets))):
         pts = packets[n].pts or 0
         if n in wanted:
-            modes[n], lowest_pts = ALL, min(pts, lowest_pts)
+            modes[n] = ALL
+            lowest_pts = min(pts, lowest_pts)
         elif lowest_pts < inf:
             modes[n] = REFERENCES
         # Pictures that come before a key frame but are stored behind it may refer to what precedes it.
@@ -287,7 +288,8 @@ class _Taker:
 
     def _take(self, next_s: float, *, may_be_early: bool) -> None:
         """What stands at the moments before the next picture comes on."""
-        wanted_s, display = self.moments.wanted_s, self.display
+        wanted_s = self.moments.wanted_s
+        display = self.display
         while self._shown is not None and len(display.pictures) < len(wanted_s):
             shown_s = self.time_s(self._shown.pts or 0)
             if wanted_s[len(display.pictures)] >= (_comes_on_s(shown_s, next_s) if may_be_early else next_s):

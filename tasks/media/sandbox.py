@@ -66,14 +66,16 @@ def call(name: str, arguments: Mapping[str, Any], limits: Limits = LIMITS) -> tu
     failed; ItemError (quarantined, `decodable`) with the evidence where the process crashed, hung or ran out of
     memory twice.
     """
-    evidence, reason = "", ""
+    evidence = ""
+    reason = ""
     for number in range(TRIES):
         process = _idle(limits) if number == 0 else None
         process = process or _STARTER.submit(MediaProcess, name, limits).result()
         try:
             return process.call(name, arguments)
         except _DiedError as died:
-            evidence, reason = str(died), died.reason
+            evidence = str(died)
+            reason = died.reason
             process.kill()
         finally:
             if process.is_alive:
@@ -165,7 +167,9 @@ class MediaProcess:
         return self._read(int(self._read(8, ends)), ends)
 
     def _read(self, size: int, ends: float) -> bytes:
-        parts, missing, stream = [], size, _pipe(self._process.stdout).fileno()
+        parts = []
+        missing = size
+        stream = _pipe(self._process.stdout).fileno()
         while missing:
             if not select.select([stream], [], [], max(0.0, ends - time.monotonic()))[0]:
                 raise _DiedError(f"took over {self.limits.seconds:g} s")
@@ -208,7 +212,9 @@ def _raised(error: Mapping[str, Any]) -> Exception:
 
 def main() -> None:
     """Answers calls until the parent closes the pipe."""
-    memory_bytes, file_bytes, name = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    memory_bytes = int(sys.argv[1])
+    file_bytes = int(sys.argv[2])
+    name = sys.argv[3]
     end_with_parent()
     for what, value in (("AS", memory_bytes), ("FSIZE", file_bytes), ("CORE", 0)):
         limit(what, value)

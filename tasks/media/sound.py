@@ -119,7 +119,8 @@ def heard(
     Nothing is trimmed: samples that an encoder put before a beginning stand before it by their time, and in a cut
     nobody would know of them.
     """
-    sound, time_s = Sound(profile.sample_rate_hz, profile.channels), clock.of(stream.time_base)
+    sound = Sound(profile.sample_rate_hz, profile.channels)
+    time_s = clock.of(stream.time_base)
     stream.codec_context.flags2 |= Flags2.skip_manual
     for packet in packets:
         at_s = None if packet.pts is None else time_s(packet.pts)
@@ -150,7 +151,8 @@ def resampled(wave: np.ndarray, rate_hz: int, profile: Profile) -> np.ndarray:
 
 def samples_of(frame: av.AudioFrame) -> np.ndarray:
     """(channels, samples) as decoded."""
-    kind, size = format_dtypes[frame.format.name], frame.samples
+    kind = format_dtypes[frame.format.name]
+    size = frame.samples
     # Buffers, which their stubs do not say. Of eight channels PyAV counts one plane too many, which lies nowhere.
     planes: list[Any] = list(frame.planes)[: frame.layout.nb_channels]
     if not frame.format.is_planar:

@@ -117,7 +117,8 @@ def in_ms(time_base: Fraction | None) -> Callable[[int], int]:
     All that mcgurk does with a file goes by these: Matroska counts so, and what is cut into it stays where it was.
     """
     per_second = (MS * time_base.numerator, time_base.denominator) if time_base else (0, 1)
-    doubled, denominator = 2 * per_second[0], per_second[1]
+    doubled = 2 * per_second[0]
+    denominator = per_second[1]
     return lambda ticks: (doubled * ticks + denominator) // (2 * denominator)
 
 
@@ -176,7 +177,8 @@ def probe(path: Path) -> Probe:
     Raises ItemError (quarantined, `decodable`).
     """
     with open_media(path) as container:
-        video, audio = video_stream(container), audio_stream(container)
+        video = video_stream(container)
+        audio = audio_stream(container)
         facts: dict = {}
         if video is not None:
             rate = video.average_rate or video.guessed_rate
@@ -220,7 +222,8 @@ def _gaps_ms(path: Path, container: av.container.InputContainer) -> dict[str, fl
 
 def _difference(times_s: Mapping[int, float | None], one: int, other: int) -> float | None:
     """The time of one stream minus that of another, where both are known."""
-    first, second = times_s.get(one), times_s.get(other)
+    first = times_s.get(one)
+    second = times_s.get(other)
     return None if first is None or second is None else first - second
 
 
@@ -272,8 +275,12 @@ def _unhidden(packet: av.Packet) -> av.Packet:
     if packet.pts is None or starts is None or packet.pts >= starts:
         return packet
     copy = av.Packet(bytes(packet))
-    copy.stream, copy.time_base, copy.is_keyframe = packet.stream, packet.time_base, packet.is_keyframe
-    copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
+    copy.stream = packet.stream
+    copy.time_base = packet.time_base
+    copy.is_keyframe = packet.is_keyframe
+    copy.pts = packet.pts
+    copy.dts = packet.dts
+    copy.duration = packet.duration
     return copy
 
 

@@ -45,7 +45,8 @@ class Files:
 def open_source(spec: str, state: Path, access: Access) -> Iterator[Fetch]:
     """Yields `fetch` over the files under PATH, or listed in PATH itself or in PATH/videos.csv."""
     del access
-    files, on_record = files_of(spec, state), recorded(state)
+    files = files_of(spec, state)
+    on_record = recorded(state)
     named = sorted((_stem(name), place, name) for place, name in enumerate(files.walked.names))
     stems = Stems(len(named), lambda row: named[row][0])
 

@@ -34,7 +34,9 @@ INDEX = pa.schema(
 KEYS = ("__key__", "key", "path", "file", "filename", "file_name", "ytid", "youtube_id", "video_id", "id")
 # What else bytes hold, by the names of columns.
 OTHERS = re.compile(r"image|thumb|mask|embedding|^(json|txt|cls|jpe?g|png|webp|npy|npz|pth|pyd|pkl|srt|vtt)$")
-PICTURE, SOUND = ".mp4", ".wav"  # of bytes without a name; what they are is seen when they are opened
+# Of bytes without a name; what they are is seen when they are opened
+PICTURE = ".mp4"
+SOUND = ".wav"
 BATCH_ROWS = 4
 # Of the media of one group of rows, which one reader may have to hold: Hugging Face writes groups of 10 to 100 clips.
 GROUP_BYTES = 4 << 30
@@ -84,7 +86,8 @@ def _suffix_of(column: str) -> str:
 
 def _rows_of_group(file: pq.ParquetFile, group: int, media: Mapping[str, bool]) -> list[dict]:
     """Each medium of a group of rows under each of its names."""
-    schema, facts = file.schema_arrow, file.metadata.row_group(group)
+    schema = file.schema_arrow
+    facts = file.metadata.row_group(group)
     sizes = _sizes(facts)
     if max(sizes[column] for column in media) > GROUP_BYTES:
         raise ValueError(
@@ -115,7 +118,8 @@ def _sizes(facts: pq.RowGroupMetaData) -> dict[str, int]:
 
 def _names(said: Mapping, column: str, held: Mapping[str, str | None]) -> Iterator[dict[str, str]]:
     """Under which names a medium is found: its own, its row's key, and that of the segment which the row names."""
-    suffix, own = _suffix_of(column), said.get(column)
+    suffix = _suffix_of(column)
+    own = said.get(column)
     keys = [own.get("path") if isinstance(own, dict) else None, *(said.get(name) for name in KEYS)]
     for key in (one for one in keys if isinstance(one, str)):
         if name := named(key) or named(f"{key}{suffix}"):
@@ -133,7 +137,8 @@ def _names(said: Mapping, column: str, held: Mapping[str, str | None]) -> Iterat
 
 def _copy(files: Sequence[Path], most_bytes: int, row: dict, target: Path) -> None:
     """Writes one medium; its group of rows is read up to there, a few rows at a time."""
-    path, left = files[row["file"]], row["row"]
+    path = files[row["file"]]
+    left = row["row"]
     try:
         for batch in _batches(path, row):
             if left < batch.num_rows:

@@ -60,7 +60,8 @@ def lists(folder: Path, config: CorpusConfig) -> list[Path]:
 
 def _known_truth(state: Path, config: CorpusConfig) -> dict[str, dict]:
     """The rows of scenes that were rendered with this configuration."""
-    stored, path = folder_of(state) / CONFIG, truth_of(state)
+    stored = folder_of(state) / CONFIG
+    path = truth_of(state)
     if not path.is_file() or not stored.is_file() or stored.read_text() != canonical_json(config):
         return {}
     return {row["video_id"]: row for row in pq.read_table(path).to_pylist()}

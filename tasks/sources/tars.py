@@ -44,7 +44,8 @@ def _bytes_index(tar: Path, state: Path) -> Path | None:
 
 
 def _rows_of(state: Path, tar: Path) -> list[dict]:
-    rows, index = [], kept(tar, state).with_suffix(".gzidx")
+    rows = []
+    index = kept(tar, state).with_suffix(".gzidx")
     index.unlink(missing_ok=True)
     with opened(tar) as file:
         try:
@@ -59,7 +60,9 @@ def _rows_of(state: Path, tar: Path) -> list[dict]:
 
 
 def _copy(tars: Sequence[BytesAt], row: dict, target: Path) -> None:
-    tar, offset, left = tars[row["file"]], row["offset"], row["size_bytes"]
+    tar = tars[row["file"]]
+    offset = row["offset"]
+    left = row["size_bytes"]
     with target.open("wb") as copy:
         try:
             while left and (chunk := tar.read_at(offset, min(CHUNK_BYTES, left))):

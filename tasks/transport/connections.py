@@ -31,7 +31,8 @@ class _Checked:
     refused: type[Exception]
 
     def _new_conn(self: Any) -> socket.socket:
-        host, failed = self._dns_host, None
+        host = self._dns_host
+        failed = None
         addresses = addresses_of(host, self.port, self.access, self.refused)
         try:
             for address in addresses:

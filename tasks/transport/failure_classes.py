@@ -120,7 +120,8 @@ def class_of(message: str) -> str:
 
 def failure(reason: str, detail: str, status: int | None = None) -> ItemError | Transient | OSError:
     """The error to raise for class `reason`: ItemError for the video's own fault, OSError for the machine's."""
-    fault, detail = CLASSES[reason].fault, detail[:MAX_DETAIL]
+    fault = CLASSES[reason].fault
+    detail = detail[:MAX_DETAIL]
     if fault == Fault.MACHINE:
         return OSError(errno.ENOSPC, detail)
     if fault == Fault.VIDEO:

@@ -77,5 +77,6 @@ def _parsed(playlist: str) -> tuple[list[str], list[_Fragment]]:
         (lines if is_of_fragment else head).append(line)
         if not line.startswith("#"):
             fragments.append(_Fragment(lines, at_s, at_s + length_s))
-            at_s, lines = at_s + length_s, []
+            at_s = at_s + length_s
+            lines = []
     return [line for line in head if line != END], fragments

@@ -19,7 +19,8 @@ from typing import Any
 from schemas.manifest import write_text
 
 FOLDER = "lanes"
-HOUR_S, DAY_S = 3600.0, 86_400.0
+HOUR_S = 3600.0
+DAY_S = 86_400.0
 COOL_DOWN_S = (1.0 * HOUR_S, 1.5 * HOUR_S)  # YouTube says "for up to an hour"
 BREAKER_S = 6 * HOUR_S  # a bot check asks for a human; each one in a row keeps it open twice as long
 MAX_BREAKER_S = 4 * DAY_S
@@ -94,7 +95,9 @@ class LaneClosed(Exception):  # noqa: N818  (a state, not a fault)
 
     def __init__(self, name: str, why: str, until_s: float) -> None:
         super().__init__(name, why, until_s)
-        self.name, self.why, self.until_s = name, why, until_s
+        self.name = name
+        self.why = why
+        self.until_s = until_s
 
 
 @dataclass
@@ -108,7 +111,8 @@ class Lane:
 
     def take_video(self) -> None:
         """Returns when the lane may ask for another video. Raises LaneClosed where that takes too long."""
-        config, now_s = self.config, self.clock.now_s()
+        config = self.config
+        now_s = self.clock.now_s()
         if not config.is_limited and self.opens_s() <= now_s:
             return
         with self._changing() as change:
@@ -132,7 +136,8 @@ class Lane:
             state = self._read(now_s)
             if state.closed_until_s > now_s:
                 raise LaneClosed(self.config.name, state.why, state.closed_until_s)
-            gap_s, at_s = gap_s * state.slowdown, max(now_s, state.next_request_s)
+            gap_s = gap_s * state.slowdown
+            at_s = max(now_s, state.next_request_s)
             change(replace(state, next_request_s=at_s + gap_s))
         self.clock.sleep_until(at_s + self._jitter_s(gap_s))
 
@@ -224,14 +229,18 @@ def _of_today(state: LaneState, now_s: float) -> LaneState:
 
 def _opens_s(config: LaneConfig, state: LaneState, now_s: float) -> float:
     """The first time from now on that lies in the lane's hours and under its daily cap."""
-    midnight_s, (first, last) = now_s // DAY_S * DAY_S, config.hours
+    midnight_s = now_s // DAY_S * DAY_S
+    first, last = config.hours
     hour = (now_s - midnight_s) / HOUR_S
     if config.videos_per_day and state.videos_today >= config.videos_per_day:
         return midnight_s + DAY_S + HOUR_S * first
     if first <= last:
-        inside, opens = first <= hour < last, first if hour < first else first + 24
+        inside = first <= hour < last
+        opens = first if hour < first else first + 24
     else:
-        inside, opens = hour >= first or hour < last, first  # over midnight
+        # Over midnight
+        inside = hour >= first or hour < last
+        opens = first
     return now_s if inside else midnight_s + HOUR_S * opens
 
 
@@ -253,7 +262,8 @@ def _longest_s(config: LaneConfig) -> float:
 
 def _believed(state: LaneState, config: LaneConfig, now_s: float) -> LaneState:
     """What a lane remembers without what only a wrong clock can have written: a time further ahead counts as now."""
-    latest_s, known = now_s + _longest_s(config), asdict(state)
+    latest_s = now_s + _longest_s(config)
+    known = asdict(state)
     ahead = [name for name in TIMES if known[name] > latest_s]
     state = replace(state, **dict.fromkeys(ahead, now_s))
     return replace(state, witness_s=0.0) if state.witness_s > now_s + WITNESS_STEP_S else state

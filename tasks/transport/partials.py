@@ -90,7 +90,9 @@ class Validators:
 
         Raises Transient where it is the rest of another file than was asked for.
         """
-        entity, etag, known = _entity(url), headers.get("ETag", ""), self._known()
+        entity = _entity(url)
+        etag = headers.get("ETag", "")
+        known = self._known()
         self._seen.add(entity)
         validator = "" if etag.startswith("W/") else etag or headers.get("Last-Modified", "")
         if known.get(entity) == validator or (is_rest and not validator):

@@ -38,7 +38,8 @@ def without_secrets(spec: str) -> tuple[str, dict[str, str]]:
     found: dict[str, str] = {}
     login, at, host = parts.netloc.rpartition("@")
     if at and REFERENCE.sub("", login).strip(":"):
-        found[LOGIN], host = login, f"{{{KEPT}{LOGIN}}}@{host}"
+        found[LOGIN] = login
+        host = f"{{{KEPT}{LOGIN}}}@{host}"
     else:
         host = parts.netloc
     query = "&".join(_public_field(field, found) for field in parts.query.split("&"))
@@ -70,7 +71,8 @@ def expanded(spec: str, secret: Callable[[str], str]) -> tuple[str, list[str]]:
     login = spec.rfind("@", begins, spec.find("/", begins) if "/" in spec[begins:] else len(spec))
 
     def value_of(match: re.Match[str]) -> str:
-        name, value = match[1], secret(match[1])
+        name = match[1]
+        value = secret(match[1])
         values.append(value)
         if match.start() < login:
             if not name.startswith(KEPT) and NOT_IN_LOGIN & set(value):

@@ -23,7 +23,8 @@ class Patience:
 
     def read(self, amt: int | None = None, **settings: Any) -> bytes:
         """`amt` bytes (urllib3's name for it), or what is left of the body. Raises Transient once it drips."""
-        pieces, missing = [], amt
+        pieces = []
+        missing = amt
         while missing is None or missing > 0:
             piece = self._piece(PIECE_BYTES if missing is None else min(missing, PIECE_BYTES), settings)
             if not piece:
@@ -41,5 +42,6 @@ class Patience:
             # Window by window: what came fast at first must not vouch for what drips now.
             if self._size_bytes < self._waited_s * self.limits.slowest_bytes_s:
                 raise failure("network", f"{self._size_bytes:,} bytes in {self._waited_s:.0f} s: too slow")
-            self._size_bytes, self._waited_s = 0, 0.0
+            self._size_bytes = 0
+            self._waited_s = 0.0
         return piece

@@ -100,7 +100,8 @@ class _YoutubeDL(yt_dlp.YoutubeDL):
         return director
 
     def _hold_curl_back(self, handler: Any) -> None:
-        make, guard = handler._create_instance, CurlGuard(self.access, Refused, MAX_REDIRECTS)
+        make = handler._create_instance
+        guard = CurlGuard(self.access, Refused, MAX_REDIRECTS)
         handler._create_instance = lambda *args, **kwargs: guard.session(
             make(*args, **kwargs), lambda: self.validators
         )
@@ -110,7 +111,8 @@ class _YoutubeDL(yt_dlp.YoutubeDL):
 
         def made(*args: Any, **kwargs: Any) -> Any:
             session = make(*args, **kwargs)
-            session.send, session.max_redirects = self._guarded(session.send), MAX_REDIRECTS
+            session.send = self._guarded(session.send)
+            session.max_redirects = MAX_REDIRECTS
             for adapter in set(session.adapters.values()):
                 adapter.send = self._patient(adapter.send)
                 adapter.poolmanager.pool_classes_by_scheme = checked_pools(self.access, Refused)
@@ -149,7 +151,8 @@ class Downloader:
 
     def __init__(self, options: Mapping[str, Any], access: Access, *, direct_only: bool) -> None:
         self._options = {**options, **options_of(access.hatches)}
-        self._access, self._direct_only = access, direct_only
+        self._access = access
+        self._direct_only = direct_only
         self._threads = threading.local()
 
     def fetch(self, url: str, folder: Path, spans: Spans = ()) -> Path:
@@ -181,7 +184,8 @@ class Downloader:
             raise failure("not_media", f"{url} is a page, not a media file")
         if info.get("is_live") or info.get("live_status") in LIVE:
             raise failure("live", f"{url} is {info.get('live_status') or 'live'}")
-        length_s, cap_s = info.get("duration") or 0, self._access.limits.duration_s
+        length_s = info.get("duration") or 0
+        cap_s = self._access.limits.duration_s
         if length_s > cap_s:
             raise failure("too_large", f"{url} lasts {length_s:.0f} s, more than {cap_s:.0f} s")
 
@@ -206,7 +210,8 @@ class Downloader:
             options = {**_shared(self._access), **self._options, "logger": log}
             self._threads.pair = _YoutubeDL(options, self._access), log
         downloader, log = self._threads.pair
-        downloader.params["paths"], log.last = {"home": str(folder)}, ""
+        downloader.params["paths"] = {"home": str(folder)}
+        log.last = ""
         downloader.validators = None
         return downloader, log
 

@@ -59,7 +59,8 @@ def browser_of(named: str) -> tuple[str, str | None, str | None, None]:
     name, _, profile = named.partition(":")
     spec = name, profile or None, None if name == FIREFOX else "BASICTEXT", None
     try:
-        silent, keyring = cast(Any, _Silent()), cast(Any, spec[2])
+        silent = cast(Any, _Silent())
+        keyring = cast(Any, spec[2])
         yt_dlp.cookies.extract_cookies_from_browser(name, spec[1], silent, keyring=keyring)
     except (OSError, ValueError, LookupError, sqlite3.Error, yt_dlp.utils.YoutubeDLError) as error:
         raise ValueError(f"cookies_from_browser {named}: {error}") from None
@@ -151,7 +152,9 @@ class CurlGuard:
     """Holds back curl as requests are: each hop waits for the lane, and goes to the address that was checked."""
 
     def __init__(self, access: Access, refused: type[Exception], most_redirects: int) -> None:
-        self._access, self._refused, self._most = access, refused, most_redirects
+        self._access = access
+        self._refused = refused
+        self._most = most_redirects
 
     def session(self, session: Any, validators: Callable[[], Validators | None]) -> Any:
         """The session, guarded."""
@@ -177,7 +180,8 @@ class CurlGuard:
                 answer.close()
                 url = urljoin(url, location)
                 if answer.status_code in BECOMES_GET and method != "HEAD":
-                    method, settings["data"] = "GET", None
+                    method = "GET"
+                    settings["data"] = None
             raise TransportError(f"more than {self._most} redirects (redirect loop)")
 
         session.request = request

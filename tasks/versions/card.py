@@ -27,7 +27,10 @@ from tasks.versions.duplicates import summary
 Labels = Mapping[str, tuple[int, str]]  # machine id -> index, display name
 COLUMNS = ("key", "outcome", "shard", "video_id", "labels", "split", "valid_ms", "size_bytes")
 SHOWN_LABELS = 40  # the others are folded away
-QUIET_DB, LOUD_DB, STEP_DB = -60, 0, 2  # below -60 dB nothing passes the suite
+# Below -60 dB nothing passes the suite
+QUIET_DB = -60
+LOUD_DB = 0
+STEP_DB = 2
 BINS = 25
 MB = 1e6
 MARKS = re.compile(r"[\\`*_\[\]!|~#$]")  # what Markdown takes for more than text
@@ -52,12 +55,14 @@ class Chart:
 
 def write_card(root: Path, version: Version, labels: Labels, *, with_media: bool = False) -> Path:
     """Writes the card as Markdown, as a page and, for the latest version, as README; returns the page."""
-    funnel, rows = read_facts(root, version.digest)["funnel"], samples(root, version)
+    funnel = read_facts(root, version.digest)["funnel"]
+    rows = samples(root, version)
     names = {mid: name for mid, (_, name) in labels.items()}
     counts: Counter[str] = Counter(label for row in rows for label in row["labels"])
     splits = split_table(version, rows)
     facts: dict[str, Any] = {"version": version, "splits": splits, "funnel": list(_funnel_lines(funnel))}
-    facts["duplicates"], facts["kept"] = summary(root, version.digest), kept_by_maker(root)
+    facts["duplicates"] = summary(root, version.digest)
+    facts["kept"] = kept_by_maker(root)
     cells = [(_cell(names.get(mid, mid)), n) for mid, n in counts.most_common()]
     card = _markdown().render(**facts, labels=cells)
     path = root / "versions" / f"{version.digest}.md"
@@ -153,7 +158,8 @@ def funnel_table(funnel: Mapping[str, Any]) -> list[tuple[str, str, int]]:
 
 def _checks(root: Path) -> list[dict[str, Any]]:
     """What the suites found when they last ran, in the order of the manifests."""
-    folder, checks = root / "reports" / "validation", []
+    folder = root / "reports" / "validation"
+    checks = []
     for manifest in ("segments", "clips", "features", "shards"):
         path = folder / f"{manifest}.json"
         if path.is_file():

@@ -4,15 +4,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-WIDTH, HEIGHT = 320, 150
-LEFT, BOTTOM, TOP = 4, 24, 18
+WIDTH = 320
+HEIGHT = 150
+LEFT = 4
+BOTTOM = 24
+TOP = 18
 GAP = 2  # between two bars
 
 
 def histogram(values: Sequence[float], low: float, high: float, *, bins: int, unit: str) -> str:
     """SVG of how often values fall between `low` and `high`; what lies outside counts at the ends."""
     counts, edges = np.histogram(np.clip(values, low, high), bins=bins, range=(low, high))
-    top, step = max(int(counts.max()), 1), (WIDTH - 2 * LEFT) / bins
+    top = max(int(counts.max()), 1)
+    step = (WIDTH - 2 * LEFT) / bins
     parts = [
         f'<line class="axis" x1="{LEFT}" x2="{WIDTH - LEFT}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}"/>'
     ]

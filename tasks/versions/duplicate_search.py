@@ -20,7 +20,8 @@ MAX_PICTURE_BITS = 20.0  # of 64, on average; the same with a moving camera, shi
 MIN_WORDS = 8  # that both have: 2 s of sound; fewer agree by chance
 MIN_KEYS = 4  # a sound with fewer clear moments is hum or silence, and equals any other such
 REACH = 25  # frames of 20 ms by which one of two copies may be late
-WORD_FRAMES, FRAME_MS = 8, 20
+WORD_FRAMES = 8
+FRAME_MS = 20
 SLICES = 16  # of the keys, one at a time in memory
 ROWS = 1 << 18  # at a time, where keys are made
 PAIRS = 1 << 16  # at a time, where pairs are compared: what a core's cache holds
@@ -67,7 +68,8 @@ class _Compared:
 
 def search(prints: Prints) -> pa.Table:
     """PAIRS_FOUND: all pairs that sound the same, sorted; each once, by its best alignment."""
-    found, compared = [], 0
+    found = []
+    compared = 0
     for first, second, late in _by_sound(prints):
         compared += len(first)
         found.append(_that_sound_alike(prints, first, second, late))
@@ -97,7 +99,8 @@ def _best(found: list[_Compared]) -> pa.Table:
 
 def _that_sound_alike(prints: Prints, first: np.ndarray, second: np.ndarray, late: np.ndarray) -> _Compared:
     """Those of the pairs that sound alike when `second` is moved back by `late` words."""
-    kept, errors = [np.zeros(0, np.int64)], [np.zeros(0)]
+    kept = [np.zeros(0, np.int64)]
+    errors = [np.zeros(0)]
     for start in range(0, len(first), PAIRS):
         here = slice(start, start + PAIRS)
         error = sound_error(prints, first[here], second[here], late[here])
@@ -110,11 +113,13 @@ def _that_sound_alike(prints: Prints, first: np.ndarray, second: np.ndarray, lat
 
 def sound_error(prints: Prints, first: np.ndarray, second: np.ndarray, late: np.ndarray) -> np.ndarray:
     """float64 (pairs,): share of bits in which the words differ; 1 where they have too few to tell."""
-    sounds, error = prints.sounds, np.ones(len(first))
+    sounds = prints.sounds
+    error = np.ones(len(first))
     counts = sounds["num_words"].astype(np.int64)
     for words in np.unique(late):
         at = np.flatnonzero(late == words)
-        of_first, of_second = first[at], second[at]
+        of_first = first[at]
+        of_second = second[at]
         size = sounds["words"].shape[1] - abs(words)
         here = sounds["words"][of_first][:, max(-words, 0) :][:, : max(size, 0)]
         there = sounds["words"][of_second][:, max(words, 0) :][:, : max(size, 0)]
@@ -129,7 +134,8 @@ def sound_error(prints: Prints, first: np.ndarray, second: np.ndarray, late: np.
 
 def picture_bits(prints: Prints, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """float64 (pairs,): in how many of 64 bits the pictures differ on average; NaN where none shows anything."""
-    here, there = prints.pictures[first], prints.pictures[second]
+    here = prints.pictures[first]
+    there = prints.pictures[second]
     is_seen = (here != 0) & (there != 0)
     wrong = (np.bitwise_count(here ^ there) * is_seen).sum(axis=1, dtype=np.int64)
     seen = is_seen.sum(axis=1)
@@ -146,7 +152,8 @@ def _by_sound(prints: Prints) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarr
             kept = (np.abs(moved) <= REACH) & (prints.videos[row] != prints.videos[other])
             late = np.round(moved[kept] / WORD_FRAMES).astype(np.int64)
             is_turned = row[kept] > other[kept]
-            low, high = np.minimum(row, other)[kept], np.maximum(row, other)[kept]
+            low = np.minimum(row, other)[kept]
+            high = np.maximum(row, other)[kept]
             yield low, high, np.where(is_turned, -late, late)
 
 
@@ -165,7 +172,8 @@ def _entries(prints: Prints, number: int) -> Iterator[np.ndarray]:
     """uint64 of one slice of the keys, each with its open bits flipped in every way: key, row, slot."""
     for start in range(0, len(prints), ROWS):
         sounds = prints.sounds[start : start + ROWS]
-        keys, open_bits = sounds["keys"], np.uint32(1) << sounds["open_bits"].astype(np.uint32)
+        keys = sounds["keys"]
+        open_bits = np.uint32(1) << sounds["open_bits"].astype(np.uint32)
         slots = np.arange(keys.shape[1], dtype=np.uint64)
         is_key = (slots < sounds["num_keys"][:, None]) & (sounds["num_keys"][:, None] >= MIN_KEYS)
         for flips in product((0, 1), repeat=open_bits.shape[2]):

@@ -24,7 +24,9 @@ from tasks.versions.duplicate_search import MAX_PICTURE_BITS, Prints, search
 
 log = logging.getLogger(__name__)
 
-NEAR, SAME_SOUND = "sound_and_picture", "sound"  # kinds of pairs
+# Kinds of pairs
+NEAR = "sound_and_picture"
+SAME_SOUND = "sound"
 RANKS = {"eval": 0, "val": 1}  # who stays of a cluster; any other split comes last
 EXAMPLES = 5  # pairs that a card shows
 UNTOUCHED = "eval"  # AudioSet's own: comparable between papers as it is
@@ -50,7 +52,9 @@ def read_prints(root: Path, version: Version) -> tuple[pa.Table, Prints]:
 
     A clip whose features were made before prints were has one that equals nothing.
     """
-    tables, sounds, pictures = [_NO_CLIPS], [], []
+    tables = [_NO_CLIPS]
+    sounds = []
+    pictures = []
     for shard in version.shards:
         clips, made = _of_shard(root, index_path(root, shard), shard.part)
         tables.append(clips)
@@ -58,7 +62,8 @@ def read_prints(root: Path, version: Version) -> tuple[pa.Table, Prints]:
         pictures.append(_array(made["picture_print"], PICTURE_PRINT))
     clips = pa.concat_tables(tables).combine_chunks()
     order = pc.sort_indices(clips["key"])  # pyright: ignore[reportAttributeAccessIssue]
-    clips, rows = clips.take(order), order.to_numpy()
+    clips = clips.take(order)
+    rows = order.to_numpy()
     videos = pc.rank(clips["video_id"], tiebreaker="dense")  # pyright: ignore[reportAttributeAccessIssue]
     all_sounds = np.concatenate([np.zeros(0, sound_print(version.profile)), *sounds])[rows]
     all_pictures = np.concatenate([np.zeros(0, PICTURE_PRINT), *pictures])[rows]
@@ -69,7 +74,8 @@ def _of_shard(root: Path, index: Path, part: int) -> tuple[pa.Table, pa.Table]:
     """The samples of a shard, and the prints that the manifest `features` has of them now (or null)."""
     clips = pq.ParquetFile(readable(index)).read(columns=["outcome", *_NO_CLIPS.schema.names])
     clips = clips.filter(pc.field("outcome") == Outcome.OK.value).select(_NO_CLIPS.schema.names)
-    path, made = part_path(root / "features", part), _NO_PRINTS
+    path = part_path(root / "features", part)
+    made = _NO_PRINTS
     if path.is_file():
         file = pq.ParquetFile(readable(path))
         has_prints = set(made.schema.names) <= set(file.schema_arrow.names)
@@ -94,7 +100,8 @@ def _array(prints: pa.ChunkedArray, dtype: np.dtype) -> np.ndarray:
 
 def described(clips: pa.Table, found: pa.Table) -> pa.Table:
     """DUPLICATES: the pairs of rows that `search` found, with keys, splits, kinds and clusters."""
-    first, second = found["first"].to_numpy(), found["second"].to_numpy()
+    first = found["first"].to_numpy()
+    second = found["second"].to_numpy()
     is_near = pc.fill_null(pc.less_equal(found["picture_bits"], MAX_PICTURE_BITS), False).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
     links = (np.ones(is_near.sum()), (first[is_near], second[is_near]))
     _, clusters = connected_components(coo_array(links, shape=(len(clips), len(clips))), directed=False)
@@ -132,7 +139,8 @@ def _excluded(members: dict[str, str]) -> Sequence[str]:
 
 def problems_of_lists(root: Path, digest: str) -> list[str]:
     """What is wrong with a version's exclusion list: it must be the one that the pairs beside it give."""
-    listed, found = exclude_path(root, digest), duplicates_path(root, digest)
+    listed = exclude_path(root, digest)
+    found = duplicates_path(root, digest)
     gone = [path.name for path in (listed, found) if not path.is_file()]
     if gone:
         return [f"{' and '.join(gone)} beside it: gone; `mcgurk build` looks for duplicates anew"]

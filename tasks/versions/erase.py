@@ -71,7 +71,8 @@ def versions_that_held(root: Path, slots: Slots) -> dict[str, bool]:
 
 def _holds(folder: Path, name: str, keys: Collection[str]) -> bool | None:
     """Whether a shard has a sample of `keys`, by its sidecar, else by its tar; None where both are gone."""
-    tar, sidecar = folder / f"{name}.tar", folder / f"{name}.parquet"
+    tar = folder / f"{name}.tar"
+    sidecar = folder / f"{name}.parquet"
     if read_header(sidecar) is not None:
         rows = read_part(sidecar, ("key", "outcome"))
         return any(row["key"] in keys and row["outcome"] == Outcome.OK for row in rows)

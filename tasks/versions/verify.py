@@ -63,7 +63,8 @@ class Findings:
 def verify(root: Path, map_items: Map) -> Findings:
     """Versions, shards, parts and clips of `root`. Raises ValueError where there is no version."""
     read_version(root)
-    found, shards = Findings(), {}
+    found = Findings()
+    shards = {}
     for digest in published(root):
         found += check_version(root, digest)
         shards |= {shard.name: shard for shard in _shards_of(root, digest)}
@@ -94,7 +95,8 @@ def check_version(root: Path, digest: str) -> Findings:
         version = read_version(root, digest)
     except (ValueError, KeyError, TypeError) as error:
         return Findings(Counter(versions=1), [Difference(where, f"is not readable: {error}")])
-    made, problems = make_version(version.profile, version.shards), []
+    made = make_version(version.profile, version.shards)
+    problems = []
     if (version.digest, made.digest) != (digest, digest):
         problems.append(f"what it lists has the digest {made.digest}")
     if made.fields != version.fields:
@@ -114,13 +116,16 @@ def check_version(root: Path, digest: str) -> Findings:
 
 def check_shard(root: Path, shard: Shard) -> Findings:
     """A tar against its listed sha256 and its sidecar: places, sizes and digests of all members."""
-    tar, sidecar = tar_path(root, shard), index_path(root, shard)
+    tar = tar_path(root, shard)
+    sidecar = index_path(root, shard)
     where = f"shards/{shard.name}.tar"
     gone = [path for path in (tar, sidecar) if not path.is_file()]
     if gone:
         return Findings(differences=[Difference(f"shards/{path.name}", "is gone") for path in gone])
     with as_local(tar) as local:
-        sha256, size, samples = sha256_of_file(local), local.stat().st_size, read_samples(local)
+        sha256 = sha256_of_file(local)
+        size = local.stat().st_size
+        samples = read_samples(local)
     found = Findings(Counter(shards=1, bytes=size))
     if (sha256, size) != (shard.sha256, shard.size_bytes):
         found.differences.append(Difference(where, f"has the sha256 {sha256}, not {shard.sha256}"))
@@ -178,7 +183,8 @@ def _sample_problems(root: Path, shard: Shard, row: Row, members: Members) -> It
 
 def _not_as_extracted(root: Path, part: int, key: str, members: Members) -> list[str]:
     """The members that differ from the feature files, [""] where these cannot tell."""
-    different, count = [], 0
+    different = []
+    count = 0
     for _, of_key, suffix, data in _extracted(root, part):
         if of_key == key:
             count += 1
@@ -200,8 +206,10 @@ def _extracted(root: Path, part: int) -> Iterator[tuple[Path, str, str, bytes]]:
 def check_part(root: Path, item: tuple[str, int]) -> Findings:
     """One part of one manifest: readable, its files whole, its rows those of the index, slot by slot."""
     name, part = item
-    path, where = part_path(root / name, part), f"{name}/{part:06d}.parquet"
-    header, rows = read_header(path), _rows(path)
+    path = part_path(root / name, part)
+    where = f"{name}/{part:06d}.parquet"
+    header = read_header(path)
+    rows = _rows(path)
     if header is None or rows is None:
         return Findings(Counter(parts=1), [Difference(where, "is not readable as a part")])
     problems = [f"its file {lost} is gone or has another size" for lost in lost_files(root, header.files)]
@@ -225,7 +233,8 @@ def _rows(path: Path, columns: Sequence[str] | None = None) -> list[Row] | None:
 def _check_packed(root: Path, part: int, rows: list[Row]) -> Findings:
     """The rows of the manifest `shards` against the sidecar, and the samples against the feature files."""
     ok = {row["key"]: row for row in rows if row["outcome"] == Outcome.OK}
-    found, stem = Findings(), next((row["shard"] for row in ok.values()), None)
+    found = Findings()
+    stem = next((row["shard"] for row in ok.values()), None)
     tar, sidecar = (root / "shards" / f"{stem}.{kind}" for kind in ("tar", "parquet"))
     if not tar.is_file() or _rows(sidecar) is None:
         return found  # check_shard says so
@@ -269,10 +278,12 @@ def _clip_problem(path: Path, sha256: str) -> str:
 def compare_tars(root: Path, listed: Shard, rebuilt: Path) -> list[Difference]:
     """What a rebuilt tar has otherwise than the one that `listed` names, member by member."""
     where = f"shards/{listed.name}.tar"
-    before, after = read_samples(tar_path(root, listed)), read_samples(rebuilt)
+    before = read_samples(tar_path(root, listed))
+    after = read_samples(rebuilt)
     found = []
     for key in sorted(before.keys() | after.keys()):
-        old, new = before.get(key, {}), after.get(key, {})
+        old = before.get(key, {})
+        new = after.get(key, {})
         for suffix in sorted(old.keys() | new.keys()):
             problem = _member_problem(old.get(suffix), new.get(suffix))
             found += [Difference(where, problem, key, suffix)] if problem else []

@@ -27,7 +27,8 @@ def told(start: str, folder) -> dict:
 
 @pytest.mark.parametrize("start", ["cluster", "cluster_again", "servers", "training"])
 def test_what_we_start_leaves_the_process_as_it_was(start, tmp_path):
-    alone, after = told("nothing", tmp_path), told(start, tmp_path)
+    alone = told("nothing", tmp_path)
+    after = told(start, tmp_path)
 
     assert after["differing"] == {}
     assert after["threads"] == alone["threads"]

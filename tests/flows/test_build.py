@@ -73,7 +73,8 @@ def test_what_waits_is_confirmed_on_other_days(built):
     root, *_ = built
 
     rows = {row["key"]: row for _, row in read_manifest(root / "clips")}
-    gone, late = rows["Gone_404_15_30000_40000"], rows["Late_end_16_50000_60000"]
+    gone = rows["Gone_404_15_30000_40000"]
+    late = rows["Late_end_16_50000_60000"]
 
     assert (gone["attempts"], gone["detail"]) == (1, "HTTP 404")
     assert gone["next_attempt_at"]
@@ -110,7 +111,8 @@ def test_the_funnel_adds_up_and_is_machine_readable(built):
 
 def test_a_second_build_does_nothing_and_says_so(built):
     root, options, host, _ = built
-    before, asked = snapshot(root), sum(host.asked.values())
+    before = snapshot(root)
+    asked = sum(host.asked.values())
 
     plan = json.loads(run_mcgurk("plan", *options, "--preset", "standard", "--json"))
     output = run_mcgurk("build", *options, "--preset", "standard")
@@ -145,7 +147,8 @@ def test_a_lost_clip_is_fetched_again_and_nothing_else_is_done(built):
 
 def test_another_profile_redoes_extraction_and_what_follows_only(built):
     root, options, host, _ = built
-    before, asked = snapshot(root), sum(host.asked.values())
+    before = snapshot(root)
+    asked = sum(host.asked.values())
     digest = read_version(root).digest
 
     plan = json.loads(run_mcgurk("plan", *options, "--preset", "small", "--json"))
@@ -165,7 +168,8 @@ def test_another_profile_redoes_extraction_and_what_follows_only(built):
 
 def test_a_folder_of_the_same_files_gives_the_same_version(built, shared, tmp_path):
     root, *_ = built
-    segments, source = str(shared / "segments.csv"), f"folder:{shared / 'videos.csv'}"
+    segments = str(shared / "segments.csv")
+    source = f"folder:{shared / 'videos.csv'}"
 
     run_mcgurk("build", "--root", str(tmp_path), "--segments", segments, "--source", source)
 

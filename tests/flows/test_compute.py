@@ -58,7 +58,8 @@ def test_an_error_of_an_item_stops_the_caller(name):
 
 
 def test_one_worker_and_four_make_the_same_bytes(tmp_path):
-    lists, versions = write_clips(tmp_path / "media", [f"clip{n:02d}" for n in range(24)]), []
+    lists = write_clips(tmp_path / "media", [f"clip{n:02d}" for n in range(24)])
+    versions = []
     for num_workers in (1, 4):
         root = Root(tmp_path / f"root{num_workers}", f"folder:{tmp_path / 'media'}", lists)
         root.config = IndexConfig(part_size=12, val_share=0.0)
@@ -166,7 +167,8 @@ def test_no_other_process_joins_or_uses_our_cluster():
 
 
 def test_a_cluster_leaves_the_environment_as_it_was():
-    before, level = dict(os.environ), logging.getLogger("distributed").level
+    before = dict(os.environ)
+    level = logging.getLogger("distributed").level
 
     with open_compute("local") as map_items:
         list(map_items(square, range(4)))

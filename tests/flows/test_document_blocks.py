@@ -127,13 +127,14 @@ def stand_ins(folder, prefect_server, tmp_path_factory) -> Iterator[dict[str, st
     with ExitStack() as stack:
         host = stack.enter_context(hosting({path.stem: path for path in (folder / "videos").iterdir()}))
         store = stack.enter_context(object_store(tmp_path_factory.mktemp("store")))
+        login = os.environ[PREFECT_LOGIN]
         credentials = " ".join(f"{name}={value}" for name, value in store.items())
         yield {
             "http://host/": f"{host.address}/",
             "VIDEO_ID": OTHERS[0],
             "/srv/data": "data",
             f"AWS_ENDPOINT_URL=https://store.example {NO_CREDENTIALS}": credentials,
-            f"https://prefect.example/api {PREFECT_LOGIN}=...": f"{prefect_server} {PREFECT_LOGIN}={os.environ[PREFECT_LOGIN]}",
+            f"https://prefect.example/api {PREFECT_LOGIN}=...": f"{prefect_server} {PREFECT_LOGIN}={login}",
             "10.0.0.1 --port 8786": f"127.0.0.1 --port {ports[0]}",
             "tcp://10.0.0.1:8786": f"tcp://127.0.0.1:{ports[0]}",
             "--port 8786": f"--port {ports[1]}",

@@ -53,9 +53,11 @@ def test_a_version_that_has_grown_by_the_share_is_due(tmp_path, num_train, growt
 
 
 def test_after_a_week_any_new_version_is_due_and_the_same_never(tmp_path):
-    state, old = tmp_path / "state", version(tmp_path, 10)
+    state = tmp_path / "state"
+    old = version(tmp_path, 10)
     trained(state, old, NOW)
-    new, later = version(tmp_path, 11), NOW + timedelta(days=7)
+    new = version(tmp_path, 11)
+    later = NOW + timedelta(days=7)
 
     assert why_due(tmp_path, state, new, 0.2, later - timedelta(hours=1)) == ""
     assert "was begun at 2026-11-29" in why_due(tmp_path, state, new, 0.2, later)
@@ -64,7 +66,8 @@ def test_after_a_week_any_new_version_is_due_and_the_same_never(tmp_path):
 
 
 def test_a_training_that_was_killed_is_due_again_and_one_that_failed_is_not(tmp_path):
-    state, one = tmp_path / "state", version(tmp_path, 10)
+    state = tmp_path / "state"
+    one = version(tmp_path, 10)
     with training_mark(state, one.digest), suppress(KeyboardInterrupt), recorded(state, one):
         assert why_due(tmp_path, state, one, 0.2, NOW) == "", "it is at work"
         raise KeyboardInterrupt
@@ -105,7 +108,8 @@ def roots_due(api: Api) -> list[str]:
 @pytest.mark.slow
 def test_one_training_of_this_root_waits_and_takes_the_newest_version(tmp_path):
     root, other, output = (tmp_path / name for name in ("root", "other", "output"))
-    videos, later = write_scenes(tmp_path / "videos"), tmp_path / "later.mp4"
+    videos = write_scenes(tmp_path / "videos")
+    later = tmp_path / "later.mp4"
     sorted(videos.glob("*.mp4"))[0].rename(later)
     how = ("--preset", "tiny", "--source", f"folder:{videos}", "--window", "10")
     root.mkdir()

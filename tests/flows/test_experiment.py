@@ -72,7 +72,8 @@ def test_several_ranks_end_at_a_run_of_other_code_and_leave_it(root, unfinished)
 
 
 def test_an_unfinished_run_of_other_code_is_left_and_a_new_one_begun(root, unfinished):
-    (first, note), experiment = unfinished, prepare(options(root))
+    first, note = unfinished
+    experiment = prepare(options(root))
 
     second = run_experiment(options(root))
 
@@ -99,7 +100,8 @@ def test_a_champion_of_an_earlier_version_is_measured_on_the_latest(root):
 
 def test_a_comparison_goes_on_after_the_trainings_that_have_ended(root, monkeypatch):
     monkeypatch.setattr(comparison, "SEEDS", (0, 1))
-    small, paper = Variant("small", "contrastive"), Variant("paper", "l3/paper")
+    small = Variant("small", "contrastive")
+    paper = Variant("paper", "l3/paper")
     with pytest.raises(ValueError, match="sample_rate_hz"):  # of a version at another rate
         compare_models(options(root), [small, paper])
 
@@ -161,9 +163,11 @@ class _Guarded(BaseHTTPRequestHandler):
         request = Request(f"{self.behind}{self.path}", body, headers, method=self.command)
         try:
             with urlopen(request, timeout=30) as answer:
-                status, content = answer.status, answer.read()
+                status = answer.status
+                content = answer.read()
         except HTTPError as error:
-            status, content = error.code, error.read()
+            status = error.code
+            content = error.read()
         self.send_response(status)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()

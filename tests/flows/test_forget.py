@@ -182,7 +182,8 @@ def test_other_parts_are_not_touched(root):
 def test_parts_end_as_a_build_would_write_them(root):
     """Rebuilt from the tombstone alone, with every derived manifest gone: the same rows, the same version."""
     forgotten(root)
-    done, digest = {name: rows(root, name) for name in MANIFESTS}, latest_digest(root)
+    done = {name: rows(root, name) for name in MANIFESTS}
+    digest = latest_digest(root)
     for name in ("segments/checked", "clips/checked", "features", "shards"):
         shutil.rmtree(root / name)
 
@@ -307,8 +308,10 @@ def test_pages_that_name_or_show_it_are_cleaned(root):
 def test_models_and_artefacts_of_a_version_that_held_it_are_found(root):
     from training.tracking.runs import MlflowClient, RunSpec, Store, VersionSource, experiment_run
 
-    held, page = latest_digest(root), '<h1>t</h1><img src="data:image/jpeg;base64,AAAA">'
-    store, runs = Store(root), []
+    held = latest_digest(root)
+    page = '<h1>t</h1><img src="data:image/jpeg;base64,AAAA">'
+    store = Store(root)
+    runs = []
     for digest in (held, "f" * 64):
         source = VersionSource(digest, str(root))
         with experiment_run(store, RunSpec("run", {}, source, {})) as run:

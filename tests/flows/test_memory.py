@@ -78,7 +78,8 @@ def test_what_an_earlier_version_kept_in_the_state_folder_counts(tmp_path):
 
 
 def test_the_state_folder_is_found_again(tmp_path):
-    root, state = tmp_path / "root", tmp_path / "elsewhere"
+    root = tmp_path / "root"
+    state = tmp_path / "elsewhere"
     assert state_folder(root, None) == root / "state"
 
     remember(root, BuildOptions("r"), state_folder(root, str(state)))
@@ -90,7 +91,9 @@ def test_the_state_folder_is_found_again(tmp_path):
 
 
 def test_the_state_of_a_moved_root_is_found_and_a_copy_must_name_its_own(tmp_path):
-    root, state, other = tmp_path / "root", tmp_path / "elsewhere", tmp_path / "other"
+    root = tmp_path / "root"
+    state = tmp_path / "elsewhere"
+    other = tmp_path / "other"
     remember(root, BuildOptions("r"), state)
     shutil.copytree(root, other)
 
@@ -136,7 +139,8 @@ def test_a_root_on_a_store_remembers_a_folder_of_this_machine(tmp_path):
 
 
 def test_commands_name_what_the_root_does_not_know_and_can_be_pasted(tmp_path):
-    root, state = tmp_path / "my root", tmp_path / "the state"
+    root = tmp_path / "my root"
+    state = tmp_path / "the state"
 
     assert shlex.split(command("train", str(root), state)) == [
         "mcgurk", "train", "--root", str(root), "--state", str(state),
@@ -147,7 +151,8 @@ def test_commands_name_what_the_root_does_not_know_and_can_be_pasted(tmp_path):
 
 
 def test_a_build_says_its_settings_before_it_starts_and_what_a_change_does(tmp_path, mcgurk):
-    root, state = tmp_path / "root", tmp_path / "elsewhere"
+    root = tmp_path / "root"
+    state = tmp_path / "elsewhere"
     (segments,) = write_clips(tmp_path / "videos", ["one", "two"])
     lists = ("--segments", str(segments), "--source", f"folder:{tmp_path}/videos", "--state", str(state))
     told = mcgurk("build", "--root", str(root), "--preset", "small", "--compute", "threads", *lists)
@@ -170,7 +175,8 @@ def test_a_build_says_its_settings_before_it_starts_and_what_a_change_does(tmp_p
 
 
 def test_every_verb_finds_the_state_folder(tmp_path, mcgurk, capsys):
-    root, state = tmp_path / "root", tmp_path / "elsewhere"
+    root = tmp_path / "root"
+    state = tmp_path / "elsewhere"
     (segments,) = write_clips(tmp_path / "videos", ["one", "two", "three"])
     source = ("--segments", str(segments), "--source", f"folder:{tmp_path}/videos")
     mcgurk(

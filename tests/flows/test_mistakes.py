@@ -34,7 +34,8 @@ SENTENCES = {
 def build(tmp_path):
     """Runs `build` on two clips as a user would who has no server: (root, run)."""
     (path,) = write_clips(tmp_path / "videos", ["one", "two"])
-    root, source = tmp_path / "my root", f"folder:{tmp_path}/videos"
+    root = tmp_path / "my root"
+    source = f"folder:{tmp_path}/videos"
 
     def run(*options: str) -> subprocess.CompletedProcess:
         command = [Path(sys.executable).parent / "mcgurk", "build", "--root", root, "--segments", path]

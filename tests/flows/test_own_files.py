@@ -29,7 +29,8 @@ def in_shards(root):
 
 
 def test_folders_are_labels_and_what_was_passed_over_is_told(tmp_path, mcgurk):
-    root, videos = tmp_path / "root", tmp_path / "videos"
+    root = tmp_path / "root"
+    videos = tmp_path / "videos"
     content = timecode.write(tmp_path / "clip.mp4", Recipe(seconds=2, frame_rate=10)).read_bytes()
     put(videos, content, "playing guitar/v_1.mp4", "playing guitar/v_2.3g2", "dog, barking/dQw4w9WgXcQ.f4v")
     put(videos, b"x", "dog, barking/notes.txt", "dog, barking/dQw4w9WgXcQ.srt")
@@ -41,7 +42,8 @@ def test_folders_are_labels_and_what_was_passed_over_is_told(tmp_path, mcgurk):
     assert "folder: 4 media files (1 behind links); passed over 1 .srt, 1 .txt" in said
     assert "folder: 2 labels from folders (--labels none leaves them out)" in said
     assert "split    10% of the videos are validation and 10% evaluation" in said
-    guitar, dog = ["playing guitar"], ["dog, barking"]
+    guitar = ["playing guitar"]
+    dog = ["dog, barking"]
     labels = {key: labels for key, (labels, _) in segments(root).items()}
     assert labels == {
         "v_1_0_2000": guitar,
@@ -73,7 +75,8 @@ def test_where_a_file_lies_elsewhere_folders_are_no_labels(tmp_path, mcgurk, cli
 
 
 def test_a_list_of_files_needs_no_source_and_no_ids(tmp_path, mcgurk, clip):
-    root, lists = tmp_path / "root", tmp_path / "here"
+    root = tmp_path / "root"
+    lists = tmp_path / "here"
     put(lists, clip, "a.mp4", "deep/b c.mp4", "d.mp4")
     text = "file;label;split\na.mp4;Dog|Cat;train\ndeep/b c.mp4;Cat;test\nd.mp4;Dog;val\nno.mp4;Dog;val\n"
     (lists / "mine.csv").write_text(text, encoding="utf-16")

@@ -18,7 +18,8 @@ from training.reading.sampling import Epoch, Sampling
 from training.reading.streaming import batches
 
 ROOT = "s3://bucket/root"
-EVAL, TRAIN = 4, 12
+EVAL = 4
+TRAIN = 12
 VAL = ("train47", "train128")  # by the hashes of these ids
 CLIPS = EVAL + TRAIN + len(VAL)
 
@@ -36,7 +37,8 @@ class Remote:
     """The root as a user drives it: mcgurk in processes that hold the credentials."""
 
     def __init__(self, folder: Path, store: dict[str, str]) -> None:
-        self.folder, self.store = folder, store
+        self.folder = folder
+        self.store = store
         self.lists = [str(path) for path in write_corpus(folder / "media", EVAL, TRAIN, VAL)]
 
     @property

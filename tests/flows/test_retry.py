@@ -94,7 +94,8 @@ def test_a_failed_stage_is_run_again_and_nothing_before_it(served, chromium, way
     run = api.begin("hourly", {"options": options})
     wait_for(lambda: api.state_of(run)[0] in ENDED, "the failed build")
     assert api.state_of(run)[0] == "Failed"
-    asked, before = host.asked.copy(), done(root)
+    asked = host.asked.copy()
+    before = done(root)
     assert before
 
     (root / "features").unlink()

@@ -93,7 +93,8 @@ def left_by(root: Path) -> list[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_build_within_seconds_and_the_same_command_goes_on(host, tmp_path, number):
-    root, output = tmp_path / "a root", tmp_path / "output"
+    root = tmp_path / "a root"
+    output = tmp_path / "output"
     with stalled(root, host, output) as process:
         process.send_signal(number)
         code = process.wait(ENDS_WITHIN_S)
@@ -108,7 +109,8 @@ def test_a_signal_ends_a_build_within_seconds_and_the_same_command_goes_on(host,
 
 
 def test_a_hangup_that_is_ignored_at_the_start_stays_so(host, tmp_path):
-    output, before = tmp_path / "output", host[1].knocked.total()
+    output = tmp_path / "output"
+    before = host[1].knocked.total()
     script = "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
     mcgurk = str(Path(sys.executable).with_name("mcgurk"))
     host[1].gate.clear()
@@ -136,7 +138,8 @@ def test_a_build_that_is_killed_leaves_no_process(host, tmp_path):
 def served(host, tmp_path_factory):
     """A root that is built once, and served."""
     folder = tmp_path_factory.mktemp("served")
-    root, output = folder / "root", folder / "output"
+    root = folder / "root"
+    output = folder / "output"
     with started(*build(root, host), output=output) as process:
         assert process.wait(180) == 0, output.read_text()
     with serving(root, folder / "serve.out") as (process, api):
@@ -268,7 +271,8 @@ def test_a_server_that_is_killed_in_a_build_neither_ends_nor_delays_it(served, h
 
 def test_after_a_power_cut_the_run_is_crashed_and_the_next_does_the_rest(host, tmp_path):
     """kill -9 of flow, worker, servers and `serve`, and a new `serve` (PrefectHQ/prefect#16746)."""
-    root, one = tmp_path / "root", host[1]
+    root = tmp_path / "root"
+    one = host[1]
     tell_once(root, host, tmp_path / "output")
     one.gate.clear()
     with serving(root, tmp_path / "first") as (serve, api):
@@ -295,7 +299,8 @@ def test_after_a_power_cut_the_run_is_crashed_and_the_next_does_the_rest(host, t
 
 
 def test_a_flow_of_a_worker_is_ended_before_it_when_serve_stops(host, tmp_path):
-    root, one = tmp_path / "root", host[1]
+    root = tmp_path / "root"
+    one = host[1]
     tell_once(root, host, tmp_path / "output")
     one.gate.clear()
     try:
@@ -324,7 +329,8 @@ def with_preset(root: Path, output: Path) -> Iterator[None]:
 
 def test_every_deployment_runs_as_it_is_shipped(tmp_path):
     """With its own parameters and compute, through a real worker, on a root whose remembered preset is tiny."""
-    root, output = tmp_path / "root", tmp_path / "output"
+    root = tmp_path / "root"
+    output = tmp_path / "output"
     names = [
         line.split(":")[1].strip()
         for line in (REPOSITORY / "prefect.yaml").read_text().splitlines()
@@ -344,7 +350,8 @@ def _ended(api: Api, deployment: str) -> dict | None:
 
 
 def test_a_training_whose_server_is_killed_ends_well(tmp_path):
-    root, output = tmp_path / "root", tmp_path / "output"
+    root = tmp_path / "root"
+    output = tmp_path / "output"
     with started("build", "--root", str(root), "--preset", "tiny", output=output) as process:
         assert process.wait(180) == 0, output.read_text()
 
@@ -361,7 +368,8 @@ def test_a_training_whose_server_is_killed_ends_well(tmp_path):
 
 
 def test_a_signal_during_the_start_of_servers_leaves_none(host, tmp_path):
-    root, output = tmp_path / "root", tmp_path / "output"
+    root = tmp_path / "root"
+    output = tmp_path / "output"
     with started(*build(root, host), output=output) as process:
         wait_for(lambda: marked(KEPT, str(root / "state" / "prefect")), "the start of a server")
         process.terminate()

@@ -51,7 +51,8 @@ def test_a_server_whose_port_somebody_else_has_taken_is_not_taken_for_up(tmp_pat
 
 
 def test_commands_of_one_state_folder_share_a_server_that_ends_with_the_last(tmp_path):
-    command, port = (sys.executable, "-m", "http.server", "--bind", "127.0.0.1"), free_port()
+    command = (sys.executable, "-m", "http.server", "--bind", "127.0.0.1")
+    port = free_port()
     service = Service("web", (*command, str(port)), str(tmp_path / "log"), f"http://127.0.0.1:{port}/")
 
     with kept(tmp_path, [service], "first") as address:
@@ -88,7 +89,8 @@ def test_two_commands_that_begin_at_once_start_one_server(tmp_path):
 
 
 def test_what_a_killed_keeper_left_is_ended_by_the_next_start(tmp_path):
-    command, port = (sys.executable, "-m", "http.server", "--bind", "127.0.0.1"), free_port()
+    command = (sys.executable, "-m", "http.server", "--bind", "127.0.0.1")
+    port = free_port()
     service = Service("web", (*command, str(port)), str(tmp_path / "log"), f"http://127.0.0.1:{port}/")
     orphan = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(600)"], env={**os.environ, KEPT: str(tmp_path)}

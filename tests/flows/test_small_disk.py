@@ -25,7 +25,8 @@ IDS = [f"video{n}" for n in range(8)]
 @pytest.fixture
 def options(prefect_server, tmp_path, monkeypatch):
     """A build of eight clips with room for less than three, and its host."""
-    clip, path = write(tmp_path / "clip.mp4", RECIPE), tmp_path / "list.csv"
+    clip = write(tmp_path / "clip.mp4", RECIPE)
+    path = tmp_path / "list.csv"
     path.write_text("".join(f'{one}, 0.000, 2.000, "/m/09x0r"\n' for one in IDS))
     download = DownloadConfig(unextracted_gb=2.5 * clip.stat().st_size / 1e9, keep_media=False)
     tight = presets.PipelineConfig(PROFILE, IndexConfig(part_size=4, val_share=0.0), download)

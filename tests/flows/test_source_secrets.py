@@ -15,7 +15,9 @@ from timecode import Recipe
 from schemas.manifest import read_manifest
 from tasks.transport.templates import FILE
 
-LOGIN, TOKEN, PLACE = "me:s3cr3tLogin", "s3cr3tToken", "s3cr3tPlace"
+LOGIN = "me:s3cr3tLogin"
+TOKEN = "s3cr3tToken"
+PLACE = "s3cr3tPlace"
 SECRETS = (LOGIN.partition(":")[2], TOKEN, PLACE)
 
 
@@ -27,7 +29,8 @@ def built(tmp_path_factory):
     (folder / "page.html").write_text("<html><title>no media</title></html>")
     ids = ("there", "page", "gone")
     (folder / "list.csv").write_text("".join(f'{one}, 0.000, 2.000, "/m/1"\n' for one in ids))
-    root, state = folder / "root", folder / "state"
+    root = folder / "root"
+    state = folder / "state"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
 
     def run(verb: str, *options: str) -> str:

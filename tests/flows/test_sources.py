@@ -29,11 +29,13 @@ def keys(root):
 
 
 def test_a_folder_of_videos_needs_no_list(tmp_path, mcgurk):
-    root, videos = tmp_path / "root", tmp_path / "videos"
+    root = tmp_path / "root"
+    videos = tmp_path / "videos"
     write_videos(videos, "first.mp4", "the second.mp4")
     options = ("--root", str(root), "--compute", "threads")
     mcgurk("build", *options, "--preset", "small", "--source", f"folder:{videos}", "--window", "2")
-    before, built = keys(root), snapshot(root)
+    before = keys(root)
+    built = snapshot(root)
 
     output = mcgurk("build", *options)  # what a schedule does: all of it is remembered
 
@@ -76,7 +78,8 @@ def test_of_a_folder_nobody_has_set_videos_apart_so_a_share_is_evaluation(tmp_pa
 
 
 def test_windows_that_cannot_be_cut_are_told(tmp_path, mcgurk):
-    root, videos = ("--root", str(tmp_path / "root")), tmp_path / "videos"
+    root = ("--root", str(tmp_path / "root"))
+    videos = tmp_path / "videos"
     videos.mkdir()
     asked = ("build", *root, "--source", f"folder:{videos}", "--window")
 
@@ -101,7 +104,8 @@ def write_list(folder, labels):
 
 
 def test_a_wider_choice_adds_and_a_narrower_one_keeps(tmp_path, mcgurk):
-    root, videos = tmp_path / "root", tmp_path / "videos"
+    root = tmp_path / "root"
+    videos = tmp_path / "videos"
     write_videos(videos, *(f"{name}.mp4" for name in "abcd"))
     path = write_list(tmp_path, {"a": "/m/drum", "b": "/m/horn", "c": "/m/dog", "d": "/m/drum"})
     options = (
@@ -131,7 +135,8 @@ def test_a_wider_choice_adds_and_a_narrower_one_keeps(tmp_path, mcgurk):
 
 
 def test_choices_that_cannot_be_made_are_told(tmp_path, mcgurk):
-    root, path = ("plan", "--root", str(tmp_path / "root")), write_list(tmp_path, {"a": "/m/drum"})
+    root = ("plan", "--root", str(tmp_path / "root"))
+    path = write_list(tmp_path, {"a": "/m/drum"})
     asked = (*root, "--segments", str(path), "--labels")
 
     assert "did you mean 'Drum'" in mcgurk(*asked, "Drums", code=2)

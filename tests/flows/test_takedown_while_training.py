@@ -17,7 +17,8 @@ def test_a_run_on_a_version_that_was_taken_down_stops_and_leaves_no_page(tmp_pat
     folder = tmp_path / "media"
     root = Root(tmp_path / "root", f"folder:{folder}", write_clips(folder, ["plain", "other"]))
     root.build()
-    pipeline, version = resolve(BuildOptions(str(root.path))), read_version(root.path)
+    pipeline = resolve(BuildOptions(str(root.path)))
+    version = read_version(root.path)
     experiment = Experiment(pipeline, version, Store(root.path), with_media=True)
     source = VersionSource(version.digest, str(root.path))
 

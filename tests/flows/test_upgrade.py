@@ -40,7 +40,8 @@ def built(tmp_path_factory, prefect_server):
 @pytest.fixture
 def corpus(built, tmp_path):
     """(root, host, run) of those clips; `run(verb, ...)` by the tools as they are."""
-    root, host = shutil.copytree(built[0], tmp_path / "root"), built[1]
+    root = shutil.copytree(built[0], tmp_path / "root")
+    host = built[1]
     assert not [path for path in (root / MEDIA).rglob("*") if path.is_file()]
     host.statuses.clear()
     host.asked.clear()
@@ -123,7 +124,8 @@ def test_only_refetch_asks_again_and_what_is_gone_stays(corpus):
 
 def test_another_preset_without_media_changes_nothing_until_they_are_asked_for(corpus):
     root, host, run = corpus
-    before, parts = read_version(root), (root / "features").stat().st_mtime_ns
+    before = read_version(root)
+    parts = (root / "features").stat().st_mtime_ns
 
     assert "6 clip(s) can't be made: extraction is asked for something else" in run(
         "plan", "--preset", "dense"
@@ -203,7 +205,8 @@ def frames_of(root):
 
 def test_cuts_of_before_are_mended_or_keep_what_was_made_of_them(of_before):
     root, host = of_before
-    before, made = frames_of(root), {row["video_id"]: row for _, row in read_manifest(root / "clips")}
+    before = frames_of(root)
+    made = {row["video_id"]: row for _, row in read_manifest(root / "clips")}
     assert {name: Path(row["path"]).suffix for name, row in made.items()} == {
         "first": ".mp4",
         "second": ".mp4",

@@ -58,7 +58,9 @@ def test_links_folders_and_devices_are_no_media(tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
             header = tarfile.TarInfo("a.mp4")
-            header.type, header.linkname, header.size = kind, "/etc/passwd", 5
+            header.type = kind
+            header.linkname = "/etc/passwd"
+            header.size = 5
             tar.addfile(header)
         header = tarfile.TarInfo("b.mp4")
         header.size = 1

@@ -163,7 +163,8 @@ def test_a_version_of_video_and_flac_is_shown_as_such(tmp_path):
 
     (shard,) = read_version(root.path).shards
     members = read_samples(tar_path(root.path, shard))[segment_key("plain", 0, 2000)]
-    (video,), (sound,) = page.sources("video"), page.sources("audio")
+    (video,) = page.sources("video")
+    (sound,) = page.sources("audio")
     assert video.startswith("data:video/mp4;") and sound.startswith("data:audio/flac;")
     assert base64.b64decode(video.split(",")[1]) == members["mp4"][1]
     assert base64.b64decode(sound.split(",")[1]) == members["flac"][1]

@@ -21,7 +21,8 @@ SEGMENTS = 3  # of each film
 
 def hold(path: Path, segment_s: tuple[float, float], played: Played) -> float:
     """Asserts the law for one segment; returns by how many seconds the sound was off."""
-    facts, (start_s, length_s) = streams.probe(path), segment_s
+    facts = streams.probe(path)
+    start_s, length_s = segment_s
     made = cut(path, facts, (start_s, start_s + length_s), path.parent / "cut")
     of_cut = decode(made.path, made.begins_s, length_s, PROFILE)
     uncut = decode(path, facts.start_s + start_s, length_s, PROFILE)

@@ -54,7 +54,8 @@ def test_a_clip_says_what_its_file_is(tmp_path, clip):
 
 def test_what_is_gone_waits_until_it_is_confirmed_on_other_days(tmp_path):
     root = indexed(tmp_path, ["gone"])
-    seen, days = [], 0.0
+    seen = []
+    days = 0.0
 
     with hosting({}) as host:
         for _ in range(GONE.sightings):
@@ -69,7 +70,9 @@ def test_what_is_gone_waits_until_it_is_confirmed_on_other_days(tmp_path):
 
 def test_each_failed_attempt_is_followed_by_a_longer_pause(tmp_path):
     root = indexed(tmp_path / "root", ["gone"])
-    folder, pauses, days = media(tmp_path / "media", {}), [], 0.0
+    folder = media(tmp_path / "media", {})
+    pauses = []
+    days = 0.0
 
     for _ in range(len(LADDER_DAYS) + 1):
         fetch(root, f"folder:{folder}", days)
@@ -291,7 +294,8 @@ def test_a_video_is_fetched_once_for_its_segments_in_all_parts(tmp_path, clip):
 
 
 def test_an_attempt_under_a_clock_set_ahead_is_made_again_at_once(tmp_path, clip):
-    root, decades = indexed(tmp_path, ["there", "gone", "later"]), 28 * 365
+    root = indexed(tmp_path, ["there", "gone", "later"])
+    decades = 28 * 365
     with hosting({"there": clip}) as host:
         source = host.address + TEMPLATE
         fetch(root, source)  # `gone` and `later` wait until tomorrow
@@ -310,7 +314,8 @@ def test_a_file_at_which_an_earlier_version_failed_is_asked_for_again(tmp_path, 
     with hosting({"clip": clip}) as host:
         source = host.address + TEMPLATE
         fetch(root, source)
-        path, stage = part_path(root / "clips", 0), download.stage(root, DownloadConfig(source))
+        path = part_path(root / "clips", 0)
+        stage = download.stage(root, DownloadConfig(source))
         (segment,) = read_inputs(stage, 0).rows
         (row,) = read_part(path)
         failed = {"outcome": "quarantined", "reason": "bug", "path": None, "digest": ""}

@@ -92,7 +92,8 @@ def test_surround_is_weighed_by_the_recommendation():
 
 
 def test_what_is_far_below_the_loudest_does_not_halve_it():
-    loud, hiss = 1.0, 1e-3
+    loud = 1.0
+    hiss = 1e-3
     samples = noise(2, [loud, hiss])
 
     np.testing.assert_array_equal(heard(["FL", "FR"], samples)[:, 0], samples[0])

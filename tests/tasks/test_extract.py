@@ -328,7 +328,8 @@ def with_tools(monkeypatch, **versions):
 
 def test_a_sample_that_todays_tools_reject_stays_and_says_what_made_it(root, monkeypatch):
     extract_all(root)
-    before, members = rows_of(root), members_of(root, "frames")
+    before = rows_of(root)
+    members = members_of(root, "frames")
     with_tools(monkeypatch, numpy="99.1")
     path = root / clip_rows(root)["second"]["path"]
     path.write_bytes(bytes(path.stat().st_size))
@@ -336,7 +337,8 @@ def test_a_sample_that_todays_tools_reject_stays_and_says_what_made_it(root, mon
     assert extract_all(root) == len(IDS)
 
     after = rows_of(root)
-    second, old = after[key_of("second")], before[key_of("second")]
+    second = after[key_of("second")]
+    old = before[key_of("second")]
     assert second == {**old, "is_kept": True, "fingerprint": second["fingerprint"]}
     assert second["fingerprint"] != old["fingerprint"]  # it is not tried again with every build
     assert "numpy 99.1" not in second["made_by"] and "numpy 99.1" in after[key_of("first")]["made_by"]

@@ -34,7 +34,8 @@ class Run:
     """Downloads on days of one clock; `lanes` are those of the state folder."""
 
     def __init__(self, folder, ids, lanes=(), **config):
-        self.root, self.config = indexed(folder / "root", ids), config
+        self.root = indexed(folder / "root", ids)
+        self.config = config
         self.clock = FakeClock(NOW.timestamp())
         if lanes:
             (self.root / "state").mkdir(exist_ok=True)

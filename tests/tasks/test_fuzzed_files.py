@@ -118,9 +118,11 @@ def originals(tmp_path_factory) -> dict[str, bytes]:
 def write_fuzzed(folder: Path, originals: dict[str, bytes]) -> list[str]:
     """The files by video id; the first ones are empty, noise or endless, the others damaged by seed."""
     folder.mkdir()
-    names, ids = list(originals), []
+    names = list(originals)
+    ids = []
     for seed in range(NUM_FILES):
-        rng, name = np.random.default_rng(seed), names[seed % len(names)]
+        rng = np.random.default_rng(seed)
+        name = names[seed % len(names)]
         damage = empty if seed == 0 else noise if seed < 4 else DAMAGES[int(rng.integers(len(DAMAGES)))]
         path = folder / f"{damage.__name__[:6]}_{seed:04d}.{name}"
         path.write_bytes(damage(bytearray(originals[name]), rng))

@@ -52,7 +52,8 @@ def decoded(profile: Profile) -> Decoded:
 
 @pytest.mark.parametrize(("name", "kind"), sorted(FEATURES))
 def test_a_feature_is_what_its_version_says(name, kind):
-    module, profile = features.modules()[name], PROFILES[kind]
+    module = features.modules()[name]
+    profile = PROFILES[kind]
     members = module.members(decoded(profile), profile)
 
     digest = digest_of({suffix: hashlib.sha256(data).hexdigest() for suffix, data in members.items()})

@@ -50,10 +50,12 @@ def test_any_bytes_are_those_of_the_plain_file(content, pieces, data, tmp_path_f
     step = -(-len(content) // pieces)
     streams = (gzip.compress(content[at : at + step]) for at in range(0, len(content), step))
     (folder / "packed").write_bytes(b"".join(streams))
-    plain, packed = Plain(folder / "plain"), Gzipped(folder / "packed")
+    plain = Plain(folder / "plain")
+    packed = Gzipped(folder / "packed")
 
     for _ in range(5):
-        offset, size = data.draw(st.integers(0, len(content) + 10)), data.draw(st.integers(1, 5000))
+        offset = data.draw(st.integers(0, len(content) + 10))
+        size = data.draw(st.integers(1, 5000))
         assert packed.read_at(offset, size) == plain.read_at(offset, size)
         assert packed.holds(offset) == plain.holds(offset)
     for file in (plain, packed):
@@ -74,7 +76,8 @@ def test_a_member_is_read_without_what_stands_before_it(tmp_path, monkeypatch):
     contents = [random.Random(n).randbytes(200_000) for n in range(10)]
     path = put(tmp_path, gzip.compress(tar_of(contents), mtime=0))
     assert fetched(tmp_path, "v9") == contents[9]
-    facts, packed = path.stat(), path.read_bytes()
+    facts = path.stat()
+    packed = path.read_bytes()
     path.write_bytes(packed[:1000] + bytes(1_000_000) + packed[1_001_000:])
     os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
 

@@ -157,7 +157,8 @@ class _Told(BaseHTTPRequestHandler):
     """Keeps what it was asked with."""
 
     def __init__(self, asked, content, *arguments):
-        self.asked, self.content = asked, content
+        self.asked = asked
+        self.content = content
         super().__init__(*arguments)
 
     def do_GET(self):  # noqa: N802
@@ -241,7 +242,8 @@ def test_an_impersonated_browser_goes_nowhere_that_is_refused(tmp_path, hop):
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-    asked, checked = [], Access(hatches=Hatches(impersonate="chrome"), may_go_inside=False)
+    asked = []
+    checked = Access(hatches=Hatches(impersonate="chrome"), may_go_inside=False)
     with answering(lambda *arguments: Elsewhere(asked, b"", *arguments)) as address:
         inside = Downloader({"allowed_extractors": ["generic"]}, checked, direct_only=True)
         with pytest.raises(ItemError, match="private address"):

@@ -89,7 +89,8 @@ def test_gone_on_monday_and_back_on_friday(tmp_path, clip):
 @pytest.mark.parametrize("count", [60, pytest.param(2000, marks=pytest.mark.slow)])
 def test_a_run_with_a_third_of_faults_loses_nothing_and_keeps_its_rate(tmp_path, clip, count, monkeypatch):
     ids = [f"video{n:04d}" for n in range(count)]
-    root, faults = indexed(tmp_path, ids, part_size=128), seeded(ids, 0.35, WEIGHTS, seed=1)
+    root = indexed(tmp_path, ids, part_size=128)
+    faults = seeded(ids, 0.35, WEIGHTS, seed=1)
     lane = LaneConfig("polite", requests_per_hour=REQUESTS_PER_HOUR)
     monkeypatch.setattr("tasks.sources.http.LANES", (lane,), raising=False)
     with hostile(HostileHost(clip, FakeClock(NOW.timestamp()), faults)) as host:

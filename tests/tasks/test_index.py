@@ -30,10 +30,8 @@ def test_malformed_lines_are_counted_and_stop_a_strict_build(tmp_path):
 
 
 def test_slots_are_append_only(tmp_path):
-    first, later = (
-        write_list(tmp_path, "a.csv", videos(20)),
-        write_list(tmp_path, "b.csv", videos(30, seed=1)),
-    )
+    first = write_list(tmp_path, "a.csv", videos(20))
+    later = write_list(tmp_path, "b.csv", videos(30, seed=1))
     index(tmp_path, [first], CONFIG)
     before = slots(tmp_path)
 

@@ -224,7 +224,8 @@ def test_what_came_after_its_part_was_extracted_takes_room_until_it_is_too(host,
 def test_fetching_stops_where_the_room_ends_and_the_rest_is_due(host, tmp_path, clip):
     root = indexed(tmp_path / "root", IDS)
     config = DownloadConfig(f"{host.address}/{{video_id}}.mp4")
-    stage, on = download.stage(root, config), day(root)
+    stage = download.stage(root, config)
+    on = day(root)
 
     tried = download.run(stage, [0], config, replace(on, room=Room(lambda: 1.5 * clip.stat().st_size)))
 
@@ -238,7 +239,8 @@ def test_fetching_stops_where_the_room_ends_and_the_rest_is_due(host, tmp_path, 
 def test_without_room_a_clip_that_vanished_is_not_held_for_there(host, tmp_path):
     root = indexed(tmp_path / "root", IDS[:2])
     config = DownloadConfig(f"{host.address}/{{video_id}}.mp4")
-    stage, on = download.stage(root, config), day(root)
+    stage = download.stage(root, config)
+    on = day(root)
     download.run(stage, [0], config, on)
     before = clip_rows(root)
     (root / before["video0"]["path"]).unlink()
@@ -255,7 +257,8 @@ def test_without_room_a_clip_that_vanished_is_not_held_for_there(host, tmp_path)
 def test_without_room_what_a_killed_run_fetched_is_written_into_its_part(host, tmp_path):
     root = indexed(tmp_path / "root", IDS[:2])
     config = DownloadConfig(f"{host.address}/{{video_id}}.mp4")
-    stage, on = download.stage(root, config), day(root)
+    stage = download.stage(root, config)
+    on = day(root)
     host.faults["video0"] = "503"
     download.run(stage, [0], config, on)
     before = part_path(root / "clips", 0).read_bytes()
@@ -303,7 +306,8 @@ def test_rows_of_a_time_before_recipes_stay_too(root, monkeypatch):
     for name in ("features", "features/checked"):
         for part in (0, 1):
             path = part_path(root.path / name, part)
-            header, table = read_header(path), pq.read_table(path)
+            header = read_header(path)
+            table = pq.read_table(path)
             assert header
             write_table(path, table.select([c for c in table.column_names if c not in columns]), header)
     before = version(root)
@@ -318,7 +322,8 @@ def test_rows_of_a_time_before_recipes_stay_too(root, monkeypatch):
 def test_media_that_come_back_byte_for_byte_are_extracted_before_they_go(root, host, monkeypatch):
     other_tools(monkeypatch)
     root.build()
-    clips, stage = root.stage("download"), root.stage("extract")
+    clips = root.stage("download")
+    stage = root.stage("extract")
 
     assert retention.ask_again(clips, {}, root.now, kept=needs(root).kept) == 4
     root.run("download")

@@ -21,7 +21,8 @@ def failed(row, reason, days=0.0, is_vouched=True):
 
 @pytest.mark.parametrize("reason", OWN)
 def test_a_tombstone_needs_its_sightings_on_different_days(reason):
-    row, outcomes = {}, []
+    row = {}
+    outcomes = []
     for day in range(CLASSES[reason].sightings):
         row = failed(row, reason, day)
         outcomes.append(row["outcome"])
@@ -39,7 +40,9 @@ def test_many_failures_on_one_day_count_once(reason):
 
 
 def test_the_ladder_ends_at_a_year_and_never_gives_up():
-    row, days, pauses = {}, 0.0, []
+    row = {}
+    days = 0.0
+    pauses = []
     for _ in range(len(LADDER_DAYS) + 2):
         row = failed(row, "private", days)
         again = datetime.fromisoformat(row["next_attempt_at"]) - MONDAY
@@ -68,7 +71,8 @@ def test_what_is_not_its_own_fault_never_charges_a_segment(reasons):
 
 
 def test_trouble_of_the_world_is_tried_again_at_once_then_within_hours():
-    row, hours = {}, []
+    row = {}
+    hours = []
     for _ in range(len(SETBACK_HOURS) + 1):
         row = failed(row, "network")
         hours.append((datetime.fromisoformat(row["next_attempt_at"]) - MONDAY) / timedelta(hours=1))

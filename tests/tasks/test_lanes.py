@@ -77,7 +77,8 @@ def _take(state, count):
 
 
 def test_more_processes_never_raise_the_rate(tmp_path):
-    clock, context = Clock(), multiprocessing.get_context("spawn")
+    clock = Clock()
+    context = multiprocessing.get_context("spawn")
     started_s = clock.now_s()
     workers = [context.Process(target=_take, args=(tmp_path, 20)) for _ in range(2)]
     for worker in workers:
@@ -143,7 +144,8 @@ def test_a_lane_is_given_its_rate_back_after_a_good_day(tmp_path):
 
 
 def test_a_bot_check_opens_the_circuit_each_time_for_longer(tmp_path):
-    one, open_s = lane(tmp_path), []
+    one = lane(tmp_path)
+    open_s = []
     for _ in range(6):
         one.failed("bot_check", "")
         open_s.append(one.opens_s() - one.clock.now_s())

@@ -84,7 +84,8 @@ def decoding(clips):
 
 def test_a_month_of_failed_retries_changes_no_byte_of_what_was_made(world):
     root, host = world
-    before, when = made(root), written(root)
+    before = made(root)
+    when = written(root)
     asked = len(host.log)
 
     a_month_passes(root, host)
@@ -108,8 +109,11 @@ def test_a_late_success_decodes_one_clip_and_rebuilds_one_shard(world):
     root, host = world
     a_month_passes(root, host)
     part, _ = slot_of(root)
-    shards, before, places = packed(root.path), contents(root, "shards", "features", "clips"), slots(root)
-    host.back_at_s[LATE], decoded = 0.0, []
+    shards = packed(root.path)
+    before = contents(root, "shards", "features", "clips")
+    places = slots(root)
+    host.back_at_s[LATE] = 0.0
+    decoded = []
     root.now += timedelta(days=30)  # when it is tried again
     host.log.clear()
 
@@ -134,7 +138,9 @@ def test_a_late_success_decodes_one_clip_and_rebuilds_one_shard(world):
 def test_another_list_moves_no_slot_and_no_shard(world, tmp_path):
     root, _ = world
     made_of = "shards", "features", "clips/media"  # what failed once is due again, and its row of clips tells
-    places, shards, before = slots(root), packed(root.path), contents(root, *made_of)
+    places = slots(root)
+    shards = packed(root.path)
+    before = contents(root, *made_of)
 
     root.lists.append(listed(tmp_path / "b.csv", ["another0", *IDS[:4], "another1"]))
     root.build()

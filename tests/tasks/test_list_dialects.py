@@ -72,7 +72,8 @@ def csv_tables(draw):
             NAME if encoding in ("utf-8", "utf-8-sig", "utf-16") else LATIN, ("", "train", "val", "eval")
         )
     )
-    delimiter, has_header = draw(st.sampled_from(",;\t&|")), draw(st.booleans())
+    delimiter = draw(st.sampled_from(",;\t&|"))
+    has_header = draw(st.booleans())
     comma = delimiter != "," and draw(st.booleans())
     cells = {
         "video_id": [row.video_id for row in rows],
@@ -205,7 +206,8 @@ def test_every_row_is_a_segment_or_counted(rows, bad, random, tmp_path_factory):
         (row.video_id, row.start_ms / 1000, row.end_ms / 1000, joined(row.labels)) for row in rows
     )
     lines = [*text.getvalue().splitlines(), *bad]
-    first, others = lines[:1], lines[1:]
+    first = lines[:1]
+    others = lines[1:]
     random.shuffle(others)
     path.write_text("\n".join(first + others))
 

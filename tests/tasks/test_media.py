@@ -68,7 +68,8 @@ def test_a_cut_shows_and_sounds_the_segments_own_time(clips, suffix, start_s, tm
 
 @pytest.mark.parametrize("suffix", CONTAINERS)
 def test_features_of_the_cut_and_of_the_uncut_file_agree(clips, suffix, tmp_path):
-    start_s, source = 7.0, clips[suffix]
+    start_s = 7.0
+    source = clips[suffix]
     made = cut_of(source, start_s, start_s + 10, tmp_path)
 
     of_cut = decode(made.path, made.begins_s, 10.0, Profile())

@@ -18,7 +18,8 @@ WORD = 8  # frames
 def strangers(rng, count=CLIPS):
     """Prints that have nothing in common."""
     sounds = np.frombuffer(rng.bytes(count * DTYPE.itemsize), DTYPE).copy()
-    sounds["num_keys"], sounds["num_words"] = NUM_KEYS, WORDS
+    sounds["num_keys"] = NUM_KEYS
+    sounds["num_words"] = WORDS
     sounds["open_bits"] = rng.integers(0, 32, sounds["open_bits"].shape)
     sounds["frames"] = rng.integers(100, 400, sounds["frames"].shape)
     pictures = rng.integers(1, 2**64, (count, NUM_PICTURES), dtype=np.uint64)
@@ -69,7 +70,8 @@ def test_half_a_picture_in_common_is_enough(seed, at, one, other, late):
 def test_the_order_of_the_rows_does_not_matter(seed, order):
     prints = strangers(np.random.default_rng(seed))
     for copy in (4, 5, 9):
-        prints.sounds[copy], prints.pictures[copy] = prints.sounds[1], prints.pictures[copy - 1]
+        prints.sounds[copy] = prints.sounds[1]
+        prints.pictures[copy] = prints.pictures[copy - 1]
     moved = Prints(prints.sounds[order], prints.pictures[order], prints.videos[order])
 
     pairs = {tuple(sorted((order[first], order[second]))) for first, second in found(moved)}
@@ -80,7 +82,8 @@ def test_the_order_of_the_rows_does_not_matter(seed, order):
 
 def test_clips_of_one_video_are_not_compared():
     prints = strangers(np.random.default_rng(0))
-    prints.sounds[1], prints.videos[1] = prints.sounds[0], prints.videos[0]
+    prints.sounds[1] = prints.sounds[0]
+    prints.videos[1] = prints.videos[0]
 
     assert found(prints) == []
 
@@ -89,14 +92,16 @@ def test_clips_of_one_video_are_not_compared():
 def test_a_sound_with_too_little_to_tell_equals_nothing(field, value):
     prints = strangers(np.random.default_rng(0))
     prints.sounds[field][[2, 3]] = value
-    prints.sounds[3], prints.pictures[3] = prints.sounds[2], prints.pictures[2]
+    prints.sounds[3] = prints.sounds[2]
+    prints.pictures[3] = prints.pictures[2]
 
     assert found(prints) == []
 
 
 def test_strangers_with_a_key_in_common_are_no_pair():
     prints = strangers(np.random.default_rng(0))
-    prints.sounds["keys"][:], prints.sounds["frames"][:] = 5, 200
+    prints.sounds["keys"][:] = 5
+    prints.sounds["frames"][:] = 200
 
     assert found(prints) == []
     assert MAX_SOUND_ERROR < 0.39 and MAX_PICTURE_BITS < 27  # what strangers have
@@ -105,7 +110,8 @@ def test_strangers_with_a_key_in_common_are_no_pair():
 def test_a_bucket_of_everybody_costs_no_square_and_still_is_one_chain():
     count = 4 * BUCKET
     prints = strangers(np.random.default_rng(0), count)
-    prints.sounds[:], prints.pictures[:] = prints.sounds[0], 0
+    prints.sounds[:] = prints.sounds[0]
+    prints.pictures[:] = 0
     prints.sounds["num_keys"][:] = 4
 
     pairs = np.array(found(prints))

@@ -21,7 +21,8 @@ FILMS = {
     "remuxed": replace(FILM, container="mkv", sample_rate=22_050),
     "broadcast": replace(FILM, container="ts", frame_rate="25"),
 }
-START_S, LENGTH_S = 2.417, 2.0
+START_S = 2.417
+LENGTH_S = 2.0
 PROFILE = Profile("old", length_ms=2000, frame_rate_hz=4.0, frame_short_side_px=96)
 SOUND_S = 0.001
 

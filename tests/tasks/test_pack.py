@@ -168,7 +168,8 @@ def test_a_label_that_no_table_knows_keeps_its_machine_id(root):
 
 
 def test_a_late_clip_rebuilds_its_own_shard_only(folder, tmp_path):
-    early, root = tmp_path / "early", tmp_path / "root"
+    early = tmp_path / "early"
+    root = tmp_path / "root"
     shutil.copytree(folder, early)
     (early / "zeta.mp4").unlink()
     indexed(root, IDS, part_size=2)

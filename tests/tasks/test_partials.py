@@ -135,7 +135,8 @@ def test_a_kill_after_the_answer_about_another_file_mixes_nothing(tmp_path):
 
 
 def test_the_rest_of_another_file_than_was_asked_for_is_not_taken(tmp_path):
-    validators, part = Validators(tmp_path), tmp_path / "media.mp4.part"
+    validators = Validators(tmp_path)
+    part = tmp_path / "media.mp4.part"
     validators.keep("https://host/video", {"ETag": '"old"'})
     part.write_text("of the old file")
 
@@ -158,7 +159,8 @@ def test_a_part_of_an_unknown_address_is_not_continued(tmp_path):
     validators = Validators(tmp_path)
     validators.keep("https://host/video?itag=18&sig=1", {"ETag": '"a"'})
     (tmp_path / "media.mp4.part").touch()
-    same, other = {"Range": "bytes=9-"}, {"Range": "bytes=9-"}
+    same = {"Range": "bytes=9-"}
+    other = {"Range": "bytes=9-"}
 
     Validators(tmp_path).put_into(same, "https://other/video?itag=18&sig=2")
     Validators(tmp_path).put_into(other, "https://host/video?itag=22&sig=3")
@@ -169,7 +171,8 @@ def test_a_part_of_an_unknown_address_is_not_continued(tmp_path):
 
 @pytest.mark.parametrize("headers", [{}, {"ETag": 'W/"a"'}])
 def test_within_one_run_a_host_that_names_nothing_is_believed(tmp_path, headers):
-    validators, asked = Validators(tmp_path), {"Range": "bytes=9-"}
+    validators = Validators(tmp_path)
+    asked = {"Range": "bytes=9-"}
     validators.keep("https://host/video", headers)
 
     validators.put_into(asked, "https://host/video")

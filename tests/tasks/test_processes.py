@@ -40,7 +40,8 @@ def test_limits_that_are_lower_stay(tmp_path):
 
 @pytest.mark.parametrize("name", ["state", "the state's"])
 def test_yt_dlp_merges_with_the_confined_ffmpeg(tmp_path, name):
-    whole, parts = timecode.write(tmp_path / "clip.mp4", RECIPE), {}
+    whole = timecode.write(tmp_path / "clip.mp4", RECIPE)
+    parts = {}
     for stream in "va":
         parts[stream] = str(tmp_path / f"{stream}.mp4")
         run_ffmpeg("-i", whole, "-map", f"0:{stream}", "-c", "copy", parts[stream])

@@ -67,7 +67,8 @@ def test_a_second_prune_removes_nothing(root):
 
 
 def test_a_version_that_was_built_again_counts_by_the_last_time(root):
-    first, second = publish(root, 60), publish(root, 70)
+    first = publish(root, 60)
+    second = publish(root, 70)
     assert publish(root, 60) == first
     third = publish(root, 80)
 

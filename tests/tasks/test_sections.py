@@ -22,7 +22,10 @@ from tasks.transport.hls import MARGIN_S, smallest_playlist, trimmed
 from tasks.transport.policy import Access, Limits
 from tasks.transport.ytdlp import Downloader
 
-SECONDS, FRAGMENT_S, FRAME_RATE, RATE = 120, 4, 10, 16_000
+SECONDS = 120
+FRAGMENT_S = 4
+FRAME_RATE = 10
+RATE = 16_000
 SOURCE_RATE = 48_000  # whose encoder puts 21 ms before the first picture: there the file begins
 KINDS = ("mpegts", "fmp4")
 SPANS = [(31.3, 36.3), (64.0, 69.0)]
@@ -33,7 +36,10 @@ class Host:
     """Serves a playlist and its fragments, and knows what was asked for."""
 
     def __init__(self, folder: Path, kind: str) -> None:
-        self.folder, self.kind, self.address, self.asked = folder, kind, "", []
+        self.folder = folder
+        self.kind = kind
+        self.address = ""
+        self.asked = []
         self.status = 0  # that the fragments after the first two are answered with
 
     @property
@@ -41,7 +47,8 @@ class Host:
         return f"{self.address}/index.m3u8"
 
     def handler(self):
-        host, asked = self, self.asked
+        host = self
+        asked = self.asked
 
         class Handler(SimpleHTTPRequestHandler):
             extensions_map = {".m3u8": "application/vnd.apple.mpegurl"}
@@ -127,7 +134,8 @@ def test_a_cut_of_a_file_with_holes_is_that_of_the_whole(host, span, tmp_path):
     for name in ("cut", "uncut"):
         (tmp_path / name).mkdir()
 
-    holed, expected = decoded_cut(some, span, tmp_path / "cut"), decoded_cut(whole, span, tmp_path / "uncut")
+    holed = decoded_cut(some, span, tmp_path / "cut")
+    expected = decoded_cut(whole, span, tmp_path / "uncut")
 
     for one, other in zip(holed.pictures, expected.pictures, strict=True):
         np.testing.assert_array_equal(one.luma, other.luma)

@@ -109,7 +109,10 @@ def test_what_cannot_be_a_youtube_id_is_never_asked_for(tmp_path, video_id):
 class Response:
     """What yt-dlp's HTTPError asks of an answer."""
 
-    reason, headers, closed, close = "why", {}, True, staticmethod(lambda: None)
+    reason = "why"
+    headers = {}
+    closed = True
+    close = staticmethod(lambda: None)
 
     def __init__(self, status):
         self.status = status
@@ -194,7 +197,9 @@ class Rebinding:
     """A name that means a public address for so many questions, and this machine from then on."""
 
     def __init__(self, public: int) -> None:
-        self.public, self.asked, self.real = public, 0, socket.getaddrinfo
+        self.public = public
+        self.asked = 0
+        self.real = socket.getaddrinfo
 
     def __call__(self, host, port, *arguments, **settings):
         if host != "rebinding.test":

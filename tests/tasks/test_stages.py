@@ -70,7 +70,8 @@ def test_a_late_clip_rebuilds_its_own_shard_and_no_other(tmp_path):
     content = late.read_bytes()
     late.unlink()
     root.build()
-    before, extracted = tars(root), rows(root, "features")
+    before = tars(root)
+    extracted = rows(root, "features")
     late.write_bytes(content)
     root.now += timedelta(days=1)
 
@@ -95,7 +96,8 @@ def test_one_changed_clip_is_decoded_alone(tmp_path, caplog):
     decoded = []
 
     root.run("download"), root.run("validate-clips")
-    stage, plan = root.stage("extract"), plan_stage(root.stage("extract"))
+    stage = root.stage("extract")
+    plan = plan_stage(root.stage("extract"))
     from tasks import extract
 
     extract.run(stage, plan.due(), PROFILE, lambda f, batches: map(f, decoded.extend(batches) or batches))

@@ -54,7 +54,8 @@ def test_a_later_look_opens_only_parts_that_have_changed(clips, tmp_path):
 
 
 def test_what_is_remembered_is_what_stands_in_the_parts(clips, tmp_path):
-    first, again = look(clips, tmp_path), look(clips, tmp_path)
+    first = look(clips, tmp_path)
+    again = look(clips, tmp_path)
 
     assert first.equals(again)
     assert again.equals(read_columns(clips, range(NUM_PARTS), COLUMNS))

@@ -115,7 +115,8 @@ def test_a_log_is_cleaned_where_it_lies(tmp_path):
 
 
 def test_the_padding_of_a_feature_file_shows_no_neighbour(tmp_path):
-    keys, path = [f"key{n:03d}_0_2000" for n in range(12)], tmp_path / "features" / "audio" / "000000.arrow"
+    keys = [f"key{n:03d}_0_2000" for n in range(12)]
+    path = tmp_path / "features" / "audio" / "000000.arrow"
     path.parent.mkdir(parents=True)
     rows = [{"key": key, "suffix": "wav", "data": f"sound of {key}".encode() * 3} for key in keys]
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, MEMBERS) as writer:

@@ -13,7 +13,8 @@ class Body:
     """A body of zeros that comes in pieces, each after so many seconds."""
 
     def __init__(self, *pieces: tuple[int, float]) -> None:
-        self.pieces, self.now_s = list(pieces), 0.0
+        self.pieces = list(pieces)
+        self.now_s = 0.0
 
     def read1(self, size: int) -> bytes:
         num_bytes, seconds = self.pieces.pop(0) if self.pieces else (0, 0.0)

@@ -131,7 +131,8 @@ def test_a_version_that_lists_another_shard_is_found(root):
 
 def test_an_exclusion_list_that_was_changed_or_lost_is_found(root):
     digest = read_version(root).digest
-    listed, where = exclude_path(root, digest), f"versions/{digest}.json"
+    listed = exclude_path(root, digest)
+    where = f"versions/{digest}.json"
     listed.write_text(f"{KEY}\n")
     changed = differences(root)
     listed.unlink()

@@ -58,7 +58,8 @@ def test_every_file_is_taken_or_counted(paths, tmp_path_factory):
 
 
 def test_links_to_files_are_followed_and_nothing_else_is_opened(tmp_path):
-    folder, outside = tmp_path / "videos", tmp_path / "outside"
+    folder = tmp_path / "videos"
+    outside = tmp_path / "outside"
     (folder / "deep").mkdir(parents=True)
     outside.mkdir()
     (outside / "a.mp4").write_bytes(b"x")

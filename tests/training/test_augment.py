@@ -141,7 +141,8 @@ def test_frames_of_a_step_are_blurred_alike_and_not_into_each_other(images):
 @pytest.mark.parametrize("kind", ["wave", "log_mel"])
 def test_a_mixed_sound_has_one_other_far_below_it(kind):
     """Sound n has power in place n only; some are 30 dB louder than others."""
-    count, strength = 64, replace(STILL, mix_share=0.5)
+    count = 64
+    strength = replace(STILL, mix_share=0.5)
     level = 10 ** torch.linspace(-3, 0, count)
     power = torch.eye(count) * level[:, None]
     if kind == "wave":

@@ -70,7 +70,8 @@ class _Evil:
 
 
 def test_what_is_no_checkpoint_is_told_by_its_name(saved):
-    path, whole = saved[0], saved[0].read_bytes()
+    path = saved[0]
+    whole = saved[0].read_bytes()
 
     for content in (b"", b"not a checkpoint", whole[: len(whole) // 2]):
         path.write_bytes(content)

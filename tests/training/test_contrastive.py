@@ -68,7 +68,8 @@ def test_soft_targets_cost_nothing_when_met_and_forgive_neighbours():
     met = -apart.square() / 2
 
     assert losses.within_clip(met, torch.tensor(1.0), STEPS, 1000.0) == pytest.approx(0, abs=1e-6)
-    neighbour, far = (torch.zeros(6, 6), torch.zeros(6, 6))
+    neighbour = torch.zeros(6, 6)
+    far = torch.zeros(6, 6)
     neighbour[0, 1] = far[0, 2] = 3.0
     loss = [losses.within_clip(sim, torch.tensor(1.0), STEPS, 1000.0) for sim in (neighbour, far)]
     assert loss[0] < loss[1]
@@ -128,7 +129,8 @@ def test_other_clips_do_not_enter_the_term_within_clips():
 @torch.no_grad()
 def test_sigmoids_of_all_pairs_cost_chance_where_all_are_alike_and_nothing_where_all_are_right():
     model = contrastive.build(replace(TINY, objective="sigmoid", temperature=0.01))
-    alike, apart = torch.eye(8)[:1].expand(6, -1), torch.eye(8)[VIDEOS]
+    alike = torch.eye(8)[:1].expand(6, -1)
+    apart = torch.eye(8)[VIDEOS]
 
     model.bias.fill_(-100.0)  # the logit of vectors that are the same is 1 / 0.01
     assert model.loss(alike, alike, STEPS).item() == pytest.approx(model.chance_loss(STEPS))

@@ -44,7 +44,8 @@ def test_lost_clips_and_excluded_clips_are_not_there(tmp_path, clips):
 def test_splits_are_disjoint_and_whole(tmp_path, clips):
     dataset = open_dataset(tmp_path, shards.write_dataset(tmp_path, clips))
 
-    train, val = dataset.split("train"), dataset.split("val")
+    train = dataset.split("train")
+    val = dataset.split("val")
 
     assert set(val.video_ids) == {"val0000"}
     assert sorted([*train.keys, *val.keys]) == sorted(dataset.keys)

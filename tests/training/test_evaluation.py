@@ -60,7 +60,8 @@ def test_a_derangement_never_gives_a_clip_its_own_video(counts, rng):
 
 
 def test_pairs_are_balanced_in_every_picture_and_every_sound(rng):
-    videos, kinds = np.arange(30), np.repeat(np.arange(10), 3)
+    videos = np.arange(30)
+    kinds = np.repeat(np.arange(10), 3)
 
     pairs = make_pairs(videos, kinds, PairConfig(num_steps=3))
 

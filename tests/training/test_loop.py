@@ -101,7 +101,8 @@ def test_the_best_weights_are_kept(dataset, tmp_path):
 
 
 def test_validation_does_not_depend_on_order_or_mode(dataset, trained):
-    model, val = load_model(trained), dataset.split("val")
+    model = load_model(trained)
+    val = dataset.split("val")
     backwards = val.take(np.arange(len(val))[::-1])
 
     here = numbers(model, embed(model, val, 3))
@@ -191,7 +192,8 @@ def test_the_average_follows_weights_and_statistics():
 
 
 def test_mel_statistics_are_of_the_training_sound(dataset, trained):
-    model, train_clips = load_model(trained), dataset.split("train")
+    model = load_model(trained)
+    train_clips = dataset.split("train")
     joined = np.concatenate([train_clips.log_mel(row) for row in range(len(train_clips))], axis=1)
 
     np.testing.assert_allclose(model.audio_mean[:, 0], joined.astype(np.float32).mean(1), atol=1e-2)

@@ -65,8 +65,10 @@ def test_another_clip_is_always_of_another_video(videos):
 
 
 def test_a_stranger_is_one_that_the_policy_calls_a_negative():
-    model, one = many_to_many.build(SMALL), torch.arange(4)
-    videos, classes = one.repeat_interleave(2), torch.tensor([0, 1, 0, -1]).repeat_interleave(2)
+    model = many_to_many.build(SMALL)
+    one = torch.arange(4)
+    videos = one.repeat_interleave(2)
+    classes = torch.tensor([0, 1, 0, -1]).repeat_interleave(2)
     times = 1000.0 * torch.arange(8)
     steps = Steps(videos, videos, classes, times, times, Negatives(("same_class",)))
 
@@ -98,7 +100,8 @@ def test_a_network_that_answers_always_the_same_has_the_loss_of_chance(output, b
     for head in (model.step_head, model.offset_head):
         torch.nn.init.zeros_(head.weight)
         torch.nn.init.zeros_(head.bias)
-    videos, times = torch.arange(4).repeat_interleave(6), begin_ms + 1000.0 * torch.arange(24)
+    videos = torch.arange(4).repeat_interleave(6)
+    times = begin_ms + 1000.0 * torch.arange(24)
     steps = Steps(videos, videos, videos, times, times)
 
     loss = model.loss(torch.randn(24, 16), torch.randn(24, 16), steps)
@@ -119,7 +122,8 @@ def test_who_knows_only_how_often_an_offset_comes_has_the_loss_of_chance():
 def test_a_pair_is_a_sequence_of_one_step_in_any_number_of_blocks(monkeypatch):
     torch.manual_seed(0)
     model = many_to_many.build(SMALL).eval()
-    V, A = torch.randn(5, 16), torch.randn(3, 16)
+    V = torch.randn(5, 16)
+    A = torch.randn(3, 16)
 
     together = model.similarity(V, A)
     monkeypatch.setattr(many_to_many, "PAIRS_AT_ONCE", 4)
@@ -134,7 +138,8 @@ def test_the_loss_is_drawn_by_the_batch_and_nothing_else():
     model = many_to_many.build(SMALL)
     videos = torch.arange(4).repeat_interleave(6)
     steps = Steps(videos, videos, videos, 1000.0 * torch.arange(24), 1000.0 * torch.arange(24))
-    V, A = torch.randn(24, 16), torch.randn(24, 16)
+    V = torch.randn(24, 16)
+    A = torch.randn(24, 16)
 
     first = model.loss(V, A, steps)
     torch.rand(7)
@@ -146,7 +151,8 @@ def test_the_loss_is_drawn_by_the_batch_and_nothing_else():
 def test_moments_too_close_are_neither_right_nor_wrong(apart_ms, is_asked):
     """Windows of a second, most of which is the same: the picture may fit either. 0: a short clip's step twice."""
     torch.manual_seed(0)
-    model, one = many_to_many.build(SMALL).eval(), torch.zeros(6, dtype=torch.long)
+    model = many_to_many.build(SMALL).eval()
+    one = torch.zeros(6, dtype=torch.long)
     steps = Steps(one, one, one, apart_ms * torch.arange(6), apart_ms * torch.arange(6))
     torch.nn.init.zeros_(model.step_head.weight)
     torch.nn.init.constant_(model.step_head.bias, 9.0)  # whatever is asked, it says that it matches
@@ -192,7 +198,8 @@ def test_on_frozen_vectors_a_hundred_steps_take_seconds_and_keep_what_the_trunk_
     told = list(train(dataset, "many_to_many", config, run, tmp_path))
 
     assert told[-1]["val_auc"] > 0.7
-    theirs, ours = load_model(trained), load_model(tmp_path / "best.pt")
+    theirs = load_model(trained)
+    ours = load_model(tmp_path / "best.pt")
     for name, tensor in theirs.state_dict().items():
         assert torch.equal(ours.trunk.state_dict()[name], tensor)
 
@@ -229,7 +236,8 @@ def test_a_trunk_of_any_kind_is_taken_with_what_it_needs(name, config, tmp_path)
     save_checkpoint(tmp_path / "trunk.pt", name, config, module.build(config), {})
     asked = replace(SMALL, trunk=str(tmp_path / "trunk.pt"))
 
-    model, needs = many_to_many.build(asked).eval(), many_to_many.needs(asked)
+    model = many_to_many.build(asked).eval()
+    needs = many_to_many.needs(asked)
 
     theirs = module.needs(config)
     assert (needs.sample_rate_hz, needs.frame_rate_hz) == (theirs.sample_rate_hz, theirs.frame_rate_hz)

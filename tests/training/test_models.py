@@ -32,7 +32,8 @@ def model(request):
 
 def inputs(count: int, model=None) -> tuple[torch.Tensor, torch.Tensor]:
     """Pictures and what is heard, as the model's view and front end have them."""
-    view, random = model.view if model else View(), torch.Generator().manual_seed(count)
+    view = model.view if model else View()
+    random = torch.Generator().manual_seed(count)
     run = (view.num_frames,) if view.num_frames > 1 else ()
     images = torch.rand(count, *run, 3, view.frame_px, view.frame_px, generator=random)
     if model and not model.front_end.is_spectrum:
@@ -45,7 +46,8 @@ def inputs(count: int, model=None) -> tuple[torch.Tensor, torch.Tensor]:
 def test_every_model_scores_all_combinations(model):
     images, sounds = inputs(3, model)
 
-    V, A = model.encode_image(images), model.encode_audio(sounds)
+    V = model.encode_image(images)
+    A = model.encode_audio(sounds)
     scores = model.score(V["vector"], A["vector"][:2])
 
     assert scores.shape == (3, 2)
@@ -65,7 +67,8 @@ def test_an_encoding_does_not_depend_on_its_batch(model):
 @torch.inference_mode()
 def test_the_calibration_is_an_affine_of_the_similarity(model):
     images, sounds = inputs(3, model)
-    V, A = model.encode_image(images)["vector"], model.encode_audio(sounds)["vector"]
+    V = model.encode_image(images)["vector"]
+    A = model.encode_audio(sounds)["vector"]
     model.calibration.copy_(torch.tensor([4.0, -1.0]))
 
     torch.testing.assert_close(model.score(V, A), 4 * model.similarity(V, A) - 1)
@@ -74,9 +77,11 @@ def test_the_calibration_is_an_affine_of_the_similarity(model):
 @torch.inference_mode()
 def test_pairs_score_the_same_alone_and_among_all(model):
     images, sounds = inputs(3, model)
-    V, A = model.encode_image(images)["vector"], model.encode_audio(sounds)["vector"]
+    V = model.encode_image(images)["vector"]
+    A = model.encode_audio(sounds)["vector"]
 
-    rows, columns = torch.tensor([0, 2, 1, 0]), torch.tensor([1, 2, 0, 0])
+    rows = torch.tensor([0, 2, 1, 0])
+    columns = torch.tensor([1, 2, 0, 0])
     expected = model.similarity(V, A)[rows, columns]
 
     torch.testing.assert_close(model.paired(V[rows], A[columns]), expected, atol=1e-5, rtol=1e-4)
@@ -115,7 +120,8 @@ class Sizes(TorchDispatchMode):
     "ignore:The tensor attributes:UserWarning"
 )  # torch's own GRU lists its weights twice
 def test_every_model_is_exported_for_any_number_of_pairs(model):
-    scorer, example = Scorer(model).eval().requires_grad_(False), examples(model)
+    scorer = Scorer(model).eval().requires_grad_(False)
+    example = examples(model)
     batch = torch.export.Dim("batch", min=2, max=1024)
 
     program = torch.export.export(scorer, example, dynamic_shapes=({0: batch}, {0: batch})).module()
@@ -149,7 +155,8 @@ def test_the_heat_map_is_the_score_taken_apart():
     model = contrastive.build(TINY).eval()
     images, sounds = inputs(4)
 
-    V, A = model.encode_image(images), model.encode_audio(sounds)
+    V = model.encode_image(images)
+    A = model.encode_audio(sounds)
     where = model.heat(V["map"], A["vector"])
 
     assert where.shape == (4, 14, 14)
@@ -173,7 +180,8 @@ def test_a_higher_pitch_is_another_sound():
 
 @pytest.mark.parametrize("value", [-100.0, 100.0])
 def test_the_temperature_comes_back_into_its_range_and_goes_on_learning(value):
-    model, clips = contrastive.build(TINY), torch.arange(4)
+    model = contrastive.build(TINY)
+    clips = torch.arange(4)
     model.log_temperature.data.fill_(value)
     V, A = functional.normalize(torch.randn(2, 4, TINY.embedding), dim=2)
 

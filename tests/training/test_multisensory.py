@@ -25,12 +25,14 @@ TINY = Config(width=0.125, num_frames=16, frame_px=32)
 
 def steps_of_two_clips() -> Steps:
     """Two steps of each, 3 s apart."""
-    videos, seen_ms = torch.tensor([0, 0, 1, 1]), torch.tensor([2500.0, 5500.0] * 2)
+    videos = torch.tensor([0, 0, 1, 1])
+    seen_ms = torch.tensor([2500.0, 5500.0] * 2)
     return Steps(videos, videos, videos, seen_ms, seen_ms, TRAINING["negatives"])
 
 
 def inputs(model, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    random, view = torch.Generator().manual_seed(count), model.view
+    random = torch.Generator().manual_seed(count)
+    view = model.view
     images = torch.rand(count, view.num_frames, 3, view.frame_px, view.frame_px, generator=random)
     return images, 0.1 * torch.randn(count, 2, view.sound_ms * 21, generator=random)
 
@@ -59,7 +61,8 @@ def test_the_score_is_the_mean_of_its_places():
     torch.manual_seed(0)
     model = multisensory.build(TINY).eval()
     images, sounds = inputs(model, 2)
-    V, A = model.encode_image(images), model.encode_audio(sounds)
+    V = model.encode_image(images)
+    A = model.encode_audio(sounds)
 
     places = model.places(V["map"], A["vector"])
 
@@ -124,7 +127,8 @@ def test_the_number_of_parameters_is_that_of_its_layers():
 
 @given(valid_ms=st.integers(8600, 10_000), seed=st.integers(0, 10_000))
 def test_windows_of_own_and_shifted_sound_share_at_most_sixty_frames(valid_ms, seed):
-    profile, view = PROFILES["multisensory"], multisensory.build(TINY).view
+    profile = PROFILES["multisensory"]
+    view = multisensory.build(TINY).view
     view = replace(view, num_frames=125, frame_stride=1, sound_ms=4170)
     steps = valid_steps(profile, valid_ms, view)
 
@@ -140,12 +144,14 @@ def test_each_picture_is_asked_with_its_own_and_one_shifted_sound_of_its_clip():
     torch.manual_seed(0)
     model = multisensory.build(TINY).eval()
     images, sounds = inputs(model, 4)
-    V, A = model.encode_image(images)["vector"], model.encode_audio(sounds)["vector"]
+    V = model.encode_image(images)["vector"]
+    A = model.encode_audio(sounds)["vector"]
 
     loss = model.loss(V, A, steps_of_two_clips())
 
     scores = model.similarity(V, A)
-    own, other = scores.diagonal(), scores[torch.arange(4), torch.tensor([1, 0, 3, 2])]
+    own = scores.diagonal()
+    other = scores[torch.arange(4), torch.tensor([1, 0, 3, 2])]
     softplus = torch.nn.functional.softplus
     torch.testing.assert_close(loss, (softplus(-own).mean() + softplus(other).mean()) / 2)
     near = replace(steps_of_two_clips(), seen_ms=torch.zeros(4), heard_ms=torch.zeros(4))
@@ -156,7 +162,8 @@ def test_each_picture_is_asked_with_its_own_and_one_shifted_sound_of_its_clip():
 @pytest.mark.parametrize("per_clip", [1, 2, 3])
 def test_every_sound_is_asked_as_often_with_a_wrong_picture_as_with_its_own(kinds, per_clip):
     """If only the first of a clip's two sounds were ever wrong, it would be known by being early."""
-    clips, at_ms = torch.arange(8).repeat_interleave(per_clip), 4000.0 * torch.arange(per_clip).repeat(8)
+    clips = torch.arange(8).repeat_interleave(per_clip)
+    at_ms = 4000.0 * torch.arange(per_clip).repeat(8)
     steps = Steps(clips, clips, clips // 2, at_ms, at_ms, Negatives(kinds))
 
     rows, others = multisensory.asked(steps.negatives)
@@ -169,7 +176,8 @@ def test_every_sound_is_asked_as_often_with_a_wrong_picture_as_with_its_own(kind
 
 
 def test_where_both_are_negatives_half_are_of_other_clips_and_half_shifted():
-    clips, at_ms = torch.arange(8).repeat_interleave(2), 4000.0 * torch.arange(2).repeat(8)
+    clips = torch.arange(8).repeat_interleave(2)
+    at_ms = 4000.0 * torch.arange(2).repeat(8)
     steps = Steps(clips, clips, clips, at_ms, at_ms, Negatives(("other_clip", "shifted")))
 
     rows, others = multisensory.asked(steps.negatives)
@@ -187,7 +195,8 @@ def test_a_step_without_a_negative_is_not_asked():
 
 
 def test_a_curriculum_goes_on_from_its_first_part_and_needs_it_no_longer_when_it_is_trained(tmp_path):
-    first, path = multisensory.build(replace(TINY, frame_stride=4)), tmp_path / "first.pt"
+    first = multisensory.build(replace(TINY, frame_stride=4))
+    path = tmp_path / "first.pt"
     save_checkpoint(path, "multisensory", first.config, first, {})
     second = multisensory.build(replace(TINY, start=str(path)))
     assert not torch.equal(second.logit.weight, first.logit.weight)

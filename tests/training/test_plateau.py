@@ -72,7 +72,8 @@ def test_a_training_that_stands_still_probes_once(dataset, tmp_path, monkeypatch
 
 @pytest.mark.parametrize("budget", [{"steps": 4, "seconds": None}, {"steps": None, "seconds": 3.0}])
 def test_a_probe_that_the_budget_has_no_room_for_is_left_out(dataset, tmp_path, caplog, budget):
-    run, begin = replace(SHORT_RUN, learning_rate=0.0, num_threads=1, **budget), time.monotonic()
+    run = replace(SHORT_RUN, learning_rate=0.0, num_threads=1, **budget)
+    begin = time.monotonic()
 
     with caplog.at_level(logging.WARNING):
         told = list(train(dataset, "contrastive", TINY, run, tmp_path))

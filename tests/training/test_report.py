@@ -132,7 +132,8 @@ def test_the_funnel_adds_up():
 
 def test_an_evaluation_without_pairs_of_one_group_is_shown_too(tmp_path, trained):
     clips = corresponding({"train": 2, "val": 2, "eval": 4})  # four kinds, one clip of each
-    dataset, model = written(tmp_path, clips), load_model(trained)
+    dataset = written(tmp_path, clips)
+    model = load_model(trained)
     inputs = ReportInputs(
         correspondence.evaluate(model, dataset), retrieval.evaluate(model, dataset), [], FUNNEL, {},
         with_media=True, model=model, dataset=dataset,

@@ -70,7 +70,8 @@ def test_a_shift_moves_the_sound_and_not_the_frame(clocks):
     plan = even_plan(clips, np.array([0]), 10, VIEW)
     late = replace(plan, shifts_ms=np.where(plan.frames < 9, 500, 0))
 
-    here, there = load_batch(clips, plan, VIEW), load_batch(clips, late, VIEW)
+    here = load_batch(clips, plan, VIEW)
+    there = load_batch(clips, late, VIEW)
 
     np.testing.assert_array_equal(here.frames, there.frames)
     # Half a second later: the second half of a window is the first half of the next second.

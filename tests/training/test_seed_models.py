@@ -184,7 +184,8 @@ def test_other_steps_of_a_video_are_neither_matching_nor_other():
     negatives = steps(0, 0, 1, 2).negatives
     logits = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
     changed = logits.clone()
-    changed[0, 1], changed[1, 0] = 50.0, -50.0
+    changed[0, 1] = 50.0
+    changed[1, 0] = -50.0
 
     assert losses.pairs(logits, negatives) == losses.pairs(changed, negatives)
 
@@ -202,7 +203,8 @@ def test_the_first_batch_centres_the_decision():
     """Half of what is asked is said to match: neither answer is free at the start."""
     images, sounds = inputs(6)
     for model in (ave.build(SMALL["ave"]).train(), avol.build(SMALL["avol"]).train()):
-        V, A = model.encode_image(images)["vector"], model.encode_audio(sounds)["vector"]
+        V = model.encode_image(images)["vector"]
+        A = model.encode_audio(sounds)["vector"]
 
         model.loss(V, A, steps(*range(6)))
 
@@ -219,7 +221,8 @@ def test_avols_score_is_its_best_place(monkeypatch, sign):
     model = avol.build(SMALL["avol"]).eval()
     model.conv7_weight.mul_(sign)
     images, sounds = inputs(3)
-    V, A = model.encode_image(images), model.encode_audio(sounds)
+    V = model.encode_image(images)
+    A = model.encode_audio(sounds)
 
     where = model.heat(V["map"], A["vector"])
 
@@ -259,7 +262,8 @@ def learnt_by_heart(model, batch, rate: float, num_steps: int) -> tuple[float, t
     optimizer = torch.optim.Adam(model.parameters(), lr=rate)
     model.train()
     for _ in range(num_steps):
-        V, A = model.encode_image(images)["vector"], model.encode_audio(sounds)["vector"]
+        V = model.encode_image(images)["vector"]
+        A = model.encode_audio(sounds)["vector"]
         loss = model.loss(V, A, STEPS)
         optimizer.zero_grad()
         loss.backward()

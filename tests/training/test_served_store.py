@@ -20,7 +20,8 @@ from training.tracking.registry import measure_champion, probe, promote, registe
 from training.tracking.runs import RunSpec, VersionSource, connect, every, experiment_run
 from training.tracking.store import Store
 
-NAME, DIGEST = "mcgurk-served", "d" * 64
+NAME = "mcgurk-served"
+DIGEST = "d" * 64
 SPEC = RunSpec(
     "contrastive-dddddddd-seed0", {"seed": 0}, VersionSource(DIGEST, "/r"), {"model": "contrastive"}
 )
@@ -74,7 +75,8 @@ def offered(store, model, score=0.8, digest="e1"):
 def test_a_version_says_what_it_is_and_where_it_comes_from(client, registered):
     run_id, number = registered
 
-    version, run = client.get_model_version(NAME, number), client.get_run(run_id)
+    version = client.get_model_version(NAME, number)
+    run = client.get_run(run_id)
 
     assert version.run_id == run_id and version.source == f"models:/{run.outputs.model_outputs[0].model_id}"
     assert version.description.startswith(
@@ -90,7 +92,8 @@ def test_a_version_says_what_it_is_and_where_it_comes_from(client, registered):
 
 
 def test_what_was_evaluated_names_the_dataset(client, registered):
-    run, key = client.get_run(registered[0]), "evaluation/correspondence.random.auc.value"
+    run = client.get_run(registered[0])
+    key = "evaluation/correspondence.random.auc.value"
 
     (metric,) = client.get_logged_model(run.outputs.model_outputs[0].model_id).metrics
 
@@ -167,7 +170,8 @@ def test_a_killed_run_is_killed_and_not_failed(store, client, number):
 
 
 def test_a_server_that_is_away_is_told_at_once_and_without_its_password():
-    port, begin = free_port(), time.monotonic()
+    port = free_port()
+    begin = time.monotonic()
 
     with (
         pytest.raises(

@@ -48,9 +48,11 @@ LOSSES: dict[str, Loss] = {"infonce": infonce, "pairs": losses.pairs}  # l3, ave
 @pytest.fixture(scope="module")
 def clips(dataset):
     """Some are short, some videos have two, classes are of all sizes, and some clips have none."""
-    train, rng = dataset.split("train"), np.random.default_rng(0)
+    train = dataset.split("train")
+    rng = np.random.default_rng(0)
     table = replace(train.clips, valid_ms=rng.choice([10_000, 10_000, 6_300, 3_100], 48))
-    classes, videos = np.repeat([1, 2, 3, 4, -1], [4, 8, 12, 20, 4]), np.r_[np.arange(40), np.arange(8)]
+    classes = np.repeat([1, 2, 3, 4, -1], [4, 8, 12, 20, 4])
+    videos = np.r_[np.arange(40), np.arange(8)]
     mixed = rng.permutation(48)
     return replace(train, clips=table, classes=classes[mixed], videos=videos)
 
@@ -144,7 +146,8 @@ def test_early_fusion_asks_for_each_sound_once_as_own_and_once_as_shifted(clips)
     seen = replace(clips, version=replace(clips.version, profile=PROFILES["multisensory"]))
     model = multisensory.build(multisensory.Config(width=0.125, num_frames=16, frame_px=32))
     sampling = replace(multisensory.TRAINING["sampling"], view=model.view)
-    dataset, num_asked = usable(seen, model.view), 0
+    dataset = usable(seen, model.view)
+    num_asked = 0
 
     for number in range(NUM_EPOCHS):
         for plan in Epoch(dataset, sampling, 0, number):

@@ -10,7 +10,8 @@ from training.networks.checkpoint import num_parameters
 # `contrastive`: 3x3 convolutions in pairs, a BatchNorm each, pooled between the stages; the first looks at 112 px by
 # 7x7 with stride 4 (28 x 28 places, then 14 x 14 and 7 x 7), or at 64 x 100 log-mel by 3x3 with stride 2
 # (32 x 50, 16 x 25, 8 x 12, 4 x 6). Four frequency rows of 128 channels are 512 for the sound's head.
-IMAGE, AUDIO = (3, 16, 16, 32, 32, 64, 64), (2, 16, 16, 32, 32, 64, 64, 128, 128)
+IMAGE = (3, 16, 16, 32, 32, 64, 64)
+AUDIO = (2, 16, 16, 32, 32, 64, 64, 128, 128)
 IMAGE_PLACES = [784, 784, 196, 196, 49, 49]
 AUDIO_PLACES = [1600, 1600, 400, 400, 96, 96, 24, 24]
 
@@ -40,7 +41,9 @@ def deep(*channels: int) -> list[int]:
 
 LEARNT = 2  # temperature and bias
 SMALL = trunk(7, *IMAGE) + trunk(3, *AUDIO) + head(64) + head(512) + LEARNT
-RESNET18, RESNET34 = 11_689_512 - 513_000, 21_797_672 - 513_000  # torchvision's, without their last layer
+# Torchvision's, without their last layer
+RESNET18 = 11_689_512 - 513_000
+RESNET34 = 21_797_672 - 513_000
 STEM = 3 * 64 * 49 - 2 * 64 * 9  # by which the stem of a sound, 3x3 of two channels, is smaller
 CONTRASTIVE = {
     "small": SMALL,
@@ -81,7 +84,8 @@ def test_the_default_costs_what_its_layers_do():
 
 # `sync`: 7x7 with stride 4 on a frame's difference and its size (56 px to 14 x 14), 3x3 with stride 2 twice (7 x 7,
 # 4 x 4); the sound's bins and their rises by kernels of 4 (stride 1) and 8 (stride 4); over time, 5 and 3 moments.
-SEEN, HEARD = [2 * 16 * 49, 16 * 32 * 9, 32 * 64 * 9], [128 * 128 * 4, 128 * 128 * 8]
+SEEN = [2 * 16 * 49, 16 * 32 * 9, 32 * 64 * 9]
+HEARD = [128 * 128 * 4, 128 * 128 * 8]
 IN_TIME = [128 * 128 * 5, 128 * 32 * 3]
 
 
@@ -94,7 +98,8 @@ def test_sync_costs_what_its_layers_do():
     heard, of_sound = multiply_adds(model.encode_audio, torch.zeros(1, 64, 600))
     curve, of_curve = multiply_adds(model.curve, seen["vector"], heard["vector"])
 
-    norms, biases = 2 * (16 + 32 + 64 + 128 + 128 + 128 + 128), 2 * 32
+    norms = 2 * (16 + 32 + 64 + 128 + 128 + 128 + 128)
+    biases = 2 * 32
     assert num_parameters(model) == sum(SEEN + HEARD) + 2 * sum(IN_TIME) + norms + biases + 1 == 410_945
     assert of_pictures == 150 * (at([196, 49, 16], SEEN) + sum(IN_TIME)) == 138_336_000
     assert of_sound == at([601, 150], HEARD) + 150 * sum(IN_TIME) == 73_179_136
@@ -116,7 +121,9 @@ def test_the_large_sync_has_the_parameters_of_its_layers():
 # `many_to_many`: AVE-Net's trunks, a quarter as wide, with stride 2 on 112 px (56 x 56, 28 x 28, 14 x 14, 7 x 7).
 SEED = (16, 16, 32, 32, 64, 64, 128, 128)
 PROJECTION = 2 * 128 * 128
-FUSE, GRU, ANSWERS = 4 * 128 * 256, 2 * 3 * 128 * (256 + 128), 256
+FUSE = 4 * 128 * 256
+GRU = 2 * 3 * 128 * (256 + 128)
+ANSWERS = 256
 
 
 @torch.inference_mode()

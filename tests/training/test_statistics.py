@@ -23,7 +23,8 @@ def test_the_interval_of_a_mean_is_that_of_the_theory(rng):
 
 
 def test_intervals_are_over_clips_and_not_over_pairs(rng):
-    values, clusters = np.repeat(rng.normal(size=40), 25), np.repeat(rng.permutation(40), 25)
+    values = np.repeat(rng.normal(size=40), 25)
+    clusters = np.repeat(rng.permutation(40), 25)
 
     over_clips = bootstrap(lambda at: values[at].mean(), clusters, chance=0.0)
     over_pairs = bootstrap(lambda at: values[at].mean(), np.arange(1000), chance=0.0)
@@ -43,7 +44,8 @@ def test_resamples_draw_whole_clusters_of_any_size():
 
 
 def test_auc_counts_pairs_and_halves_ties(rng):
-    scores, labels = rng.integers(0, 6, 60).astype(float), rng.random(60) < 0.4
+    scores = rng.integers(0, 6, 60).astype(float)
+    labels = rng.random(60) < 0.4
     pairs = scores[labels][:, None] - scores[~labels][None]
 
     assert auc(scores, labels) == pytest.approx(((pairs > 0) + 0.5 * (pairs == 0)).mean())

@@ -27,7 +27,8 @@ from training.tracking.runs import (
 )
 from training.tracking.store import HOLDERS, KEPT, SCHEME, Store, relocate
 
-NAME, DIGEST = "mcgurk-moved", "d" * 64
+NAME = "mcgurk-moved"
+DIGEST = "d" * 64
 
 
 def addresses(store: Store) -> set[str]:
@@ -100,7 +101,8 @@ def test_a_champion_goes_with_its_root(moved, store):
 
     assert measure_champion(where, NAME, "e2", measure) == "" and len(asked) == 1
     program = mlflow.pytorch.load_model(f"models:/{NAME}@champion")
-    frames, waves = torch.zeros(2, 112, 112, 3, dtype=torch.uint8), torch.zeros(2, 16_000)
+    frames = torch.zeros(2, 112, 112, 3, dtype=torch.uint8)
+    waves = torch.zeros(2, 16_000)
     assert program(frames, waves).shape == (2,)
     assert not store.root.exists()
 

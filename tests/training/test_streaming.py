@@ -135,7 +135,8 @@ def test_single_members_of_a_remote_clip_are_read_by_range(remote, mapped):
 def test_the_order_does_not_depend_on_the_number_of_threads(source, num_threads, request):
     epoch = Epoch(request.getfixturevalue(source).split("train"), SAMPLING, 1, 2)
 
-    alone, together = list(batches(epoch, 0)), list(batches(epoch, num_threads))
+    alone = list(batches(epoch, 0))
+    together = list(batches(epoch, num_threads))
 
     assert len(alone) == len(together) == 11
     assert all(same(one, other) for one, other in zip(alone, together, strict=True))

@@ -24,10 +24,12 @@ SMALL = sync.Config(width=8, embedding=16, frame_px=56)
 
 def write_films(root, num_videos: dict[str, int], *, is_foreign: bool = False):
     """Films with their own clicks, or with those of other moments."""
-    clips, seed = [], 0
+    clips = []
+    seed = 0
     for split, count in num_videos.items():
         for number in range(count):
-            at, seed = films.moments(seed), seed + 1
+            at = films.moments(seed)
+            seed = seed + 1
             content = films.film(seed, at)
             at = films.moments(seed + 1000) if is_foreign else at
             clips.append(
@@ -70,7 +72,8 @@ def test_frames_of_a_film_are_made_as_small_as_is_asked_and_no_larger(filmed):
 
 def test_a_step_of_a_film_shows_a_jump_where_its_sound_clicks(filmed):
     """Flash and beep: units of time, from the file's clock to the batch."""
-    clips, view = filmed.split("eval"), View(56, 50, sound_ms=2000)
+    clips = filmed.split("eval")
+    view = View(56, 50, sound_ms=2000)
     batch = load_batch(clips, even_plan(clips, np.array([0]), 1, view), view)
 
     change = np.abs(np.diff(batch.frames[0].float().numpy(), axis=0)).mean((1, 2, 3))
@@ -86,7 +89,8 @@ def test_a_step_of_a_film_shows_a_jump_where_its_sound_clicks(filmed):
 def impulses(model, lag: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Vectors of one event, heard `lag` moments after it is seen."""
     v, a = torch.zeros(2, 1, model.embedding, 150)
-    v[0, :, 75], a[0, :, 75 + lag] = 1.0, 1.0
+    v[0, :, 75] = 1.0
+    a[0, :, 75 + lag] = 1.0
     return v.flatten(1), a.flatten(1)
 
 
@@ -123,7 +127,9 @@ def test_the_parabola_finds_the_peak_between_two_lags():
 
 def test_the_confidence_is_that_of_the_class_where_the_peak_is():
     curve = torch.full((1, 101), -20.0)
-    curve[0, 10], curve[0, 88:93] = 3.0, 2.0  # a peak, and elsewhere more probability in all
+    # A peak, and elsewhere more probability in all
+    curve[0, 10] = 3.0
+    curve[0, 88:93] = 2.0
 
     offset_ms, confidence = sync.offsets_ms(curve)
 
@@ -163,7 +169,8 @@ RUN = TrainConfig(
 def test_validation_moves_sounds_as_training_does_and_keeps_the_best_by_its_loss(filmed, tmp_path):
     told = list(train(filmed, "sync", SMALL, replace(RUN, num_validations=3), tmp_path))
 
-    model, clips = load_model(tmp_path / BEST), filmed.split("val")
+    model = load_model(tmp_path / BEST)
+    clips = filmed.split("val")
     moving = replace(sync.TRAINING["sampling"], view=model.view)
     still = embed(model, clips, 3)
     moved = hear_moved(model, clips, still, moving)
@@ -193,13 +200,17 @@ def test_sync_finds_offsets_of_films_it_has_not_seen(filmed, tmp_path):
 
 
 def test_clips_are_asked_with_the_offsets_that_they_have_room_for(filmed):
-    model, eval_clips = sync.build(sync.Config()), filmed.split("eval")  # sees 6 s
+    # Sees 6 s
+    model = sync.build(sync.Config())
+    eval_clips = filmed.split("eval")
 
     def asked(valid_ms):
         table = replace(eval_clips.clips, valid_ms=np.full(len(eval_clips), valid_ms))
         return synchrony._asked(replace(eval_clips, clips=table), model.view, 3, 0)
 
-    whole, nearly, shorter = asked(10_000), asked(9_999), asked(8_000)
+    whole = asked(10_000)
+    nearly = asked(9_999)
+    shorter = asked(8_000)
     np.testing.assert_array_equal(whole[1], _first_draws(len(eval_clips), 3))
     assert len(nearly[0]) == len(shorter[0]) == len(eval_clips) == 2
     assert nearly[1].min() > -10 and np.abs(shorter[1]).max() <= 5

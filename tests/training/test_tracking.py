@@ -143,12 +143,14 @@ def test_a_run_is_gone_on_with(store):
 
 
 def test_after_a_kill_each_step_stands_in_a_run_once(store, tmp_path):
-    spec, path = RunSpec("killed", {"seed": 1}, VersionSource("d", ""), {}), tmp_path / "history.jsonl"
+    spec = RunSpec("killed", {"seed": 1}, VersionSource("d", ""), {})
+    path = tmp_path / "history.jsonl"
     told = [
         {"step": step, "seconds": step / 10, "loss": 1.0 / step, **dict.fromkeys("abcdefgh", 1.0)}
         for step in range(1, 301)
     ]
-    history, client = History(path), runs.MlflowClient(store.tracking_uri)
+    history = History(path)
+    client = runs.MlflowClient(store.tracking_uri)
     with experiment_run(store, spec) as first:
         for metrics in told[:250]:
             first.log_step(metrics)
@@ -185,7 +187,8 @@ def test_each_run_goes_to_its_own_store_unless_the_user_names_one(store, tmp_pat
 
 def test_a_training_s_machine_is_watched_from_where_an_earlier_process_stopped(store, monkeypatch):
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
-    spec, name = RunSpec("watched", {}, VersionSource("d", ""), {}), "system/cpu_utilization_percentage"
+    spec = RunSpec("watched", {}, VersionSource("d", ""), {})
+    name = "system/cpu_utilization_percentage"
     client = runs.MlflowClient(store.tracking_uri)
 
     def steps(run):
@@ -253,7 +256,8 @@ def test_the_gate_of_the_registry(store, registered, model):
 
 
 def test_a_champion_of_other_clips_is_measured_on_these(tmp_path, model, trained):
-    store, asked = Store(tmp_path), []
+    store = Store(tmp_path)
+    asked = []
 
     def offered(score, digest, artefact=True):
         with experiment_run(store, RunSpec("next", {}, VersionSource("d" * 64, ""), {})) as run:

@@ -47,7 +47,8 @@ def test_a_trunk_by_path_has_the_weights_of_its_file(tmp_path):
 
     trunk = audio_trunk("torchaudio:wav2vec2_base", str(tmp_path / "net.pt"))
 
-    first, second = next(iter(net.parameters())), next(iter(trunk.parameters()))
+    first = next(iter(net.parameters()))
+    second = next(iter(trunk.parameters()))
     assert torch.equal(first, second)
     with torch.inference_mode():
         assert trunk.eval()(torch.randn(1, 1, 16_000)).shape == (1, 768, 1, 49)
@@ -70,7 +71,8 @@ def test_a_frozen_trunk_does_not_change_and_a_tuned_one_does(dataset, tmp_path):
 
     changed = {}
     for is_frozen in (True, False):
-        config, folder = replace(SMALL, is_image_frozen=is_frozen), tmp_path / str(is_frozen)
+        config = replace(SMALL, is_image_frozen=is_frozen)
+        folder = tmp_path / str(is_frozen)
         run = replace(SHORT_RUN, steps=2, sampling=replace(SHORT_RUN.sampling, clips_per_batch=4))
         told = list(train(dataset, "transfer", config, run, folder))
         after = load_model(folder / "last.pt").trunk["image"].state_dict()

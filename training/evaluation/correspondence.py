@@ -144,7 +144,8 @@ def make_pairs(videos: np.ndarray, kinds: np.ndarray, config: PairConfig) -> Pai
 
     Clips whose kind has no second video are left out, of both classes. `videos`, `kinds`: (clips,).
     """
-    own, other = [], []
+    own = []
+    other = []
     for kind in np.unique(kinds):
         rows = np.flatnonzero(kinds == kind)
         partner = derangement(videos[rows], np.random.default_rng([config.seed, len(own)]))
@@ -164,10 +165,12 @@ def shifted_pairs(encoded: Embeddings, rows: np.ndarray, config: PairConfig) -> 
     Half of the steps further on, round the clip's end: as far as every step can be. Clips whose steps lie nearer
     than the tolerance are left out.
     """
-    seen_ms, own = encoded.seen_ms.numpy(), np.arange(encoded.num_steps)
+    seen_ms = encoded.seen_ms.numpy()
+    own = np.arange(encoded.num_steps)
     other = np.roll(own, -(len(own) // 2))
     rows = rows[np.abs(seen_ms - seen_ms[:, other]).min(1)[rows] >= config.tolerance_ms]
-    images, steps = np.repeat(np.concatenate([rows, rows]), len(own)), np.tile(own, 2 * len(rows))
+    images = np.repeat(np.concatenate([rows, rows]), len(own))
+    steps = np.tile(own, 2 * len(rows))
     audio_steps = np.concatenate([np.tile(own, len(rows)), np.tile(other, len(rows))])
     return Pairs(images, images, steps, np.arange(len(steps)) < len(steps) // 2, audio_steps)
 
@@ -274,7 +277,8 @@ def _per_group(
 
 
 def _digest(clips: Dataset, encoded: Embeddings, lists: list[Pairs]) -> str:
-    keys, frames = np.asarray(clips.keys, np.str_), encoded.frames
+    keys = np.asarray(clips.keys, np.str_)
+    frames = encoded.frames
     rows = []
     for pairs in lists:
         for image, audio, step, label in zip(

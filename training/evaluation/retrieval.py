@@ -59,9 +59,11 @@ def drawn(clips: Dataset, most: int) -> Dataset:
 @torch.inference_mode()
 def clip_scores(model: AvcModel, encoded: Embeddings) -> np.ndarray:
     """The mean logit of each clip's pictures with each clip's sounds, step by step: float64 (n, n)."""
-    device, total = model.calibration.device, np.zeros((len(encoded.rows), len(encoded.rows)))
+    device = model.calibration.device
+    total = np.zeros((len(encoded.rows), len(encoded.rows)))
     for step in range(encoded.num_steps):
-        V, A = encoded.image[:, step].to(device), encoded.audio[:, step].to(device)
+        V = encoded.image[:, step].to(device)
+        A = encoded.audio[:, step].to(device)
         blocks = [model.score(some, A).double().cpu() for some in V.split(PICTURES_AT_ONCE)]
         total += torch.cat(blocks).numpy()
     return total / encoded.num_steps
@@ -76,7 +78,8 @@ def recalls(scores: np.ndarray, videos: np.ndarray, allowed: np.ndarray | None =
     is_query = candidates.sum(1) > 1
     if not is_query.any():
         return {"num_queries": 0}
-    rank, count = ranks(scores, candidates)[is_query], candidates.sum(1)[is_query]
+    rank = ranks(scores, candidates)[is_query]
+    count = candidates.sum(1)[is_query]
     clusters = videos[is_query]
     result: dict[str, Any] = {"num_queries": int(is_query.sum()), "mean_candidates": float(count.mean())}
     for k in CUTOFFS:

@@ -40,7 +40,8 @@ def evaluate(
     if not len(clips):
         return {"question": "synchrony", "num_clips": 0}
     found_ms, classes = find_offsets(model, clips, made * CLASS_MS)
-    error_ms, videos = np.abs(found_ms - made * CLASS_MS).ravel(), np.repeat(clips.videos, num_offsets)
+    error_ms = np.abs(found_ms - made * CLASS_MS).ravel()
+    videos = np.repeat(clips.videos, num_offsets)
     apart = np.abs(classes - NUM_CLASSES // 2 - made).ravel()
     within_one = (3 * NUM_CLASSES - 2) / NUM_CLASSES**2  # the ends have one neighbour
     result: dict[str, Any] = {
@@ -68,7 +69,8 @@ def evaluate(
 
 def _asked(clips: Dataset, view: View, num_offsets: int, seed: int) -> tuple[Dataset, np.ndarray]:
     """The clips with room for offsets, and which they are asked with, in classes from the middle one: (n, k)."""
-    rng, made = np.random.default_rng(seed), {}
+    rng = np.random.default_rng(seed)
+    made = {}
     for row in range(len(clips)):
         centre_ms = view.centre_ms(clips.profile, even_plan(clips, np.array([row]), 1, view).frames)[0]
         end_ms = min(clips.clips.valid_ms[row], clips.profile.length_ms)
@@ -88,7 +90,8 @@ def find_offsets(model: Sync, clips: Dataset, late_ms: np.ndarray) -> tuple[np.n
     """
     model.require(clips.profile)
     device = model.calibration.device
-    found_ms, classes = [], []
+    found_ms = []
+    classes = []
     for start in range(0, len(clips), CLIPS_PER_CALL):
         rows = np.arange(start, min(start + CLIPS_PER_CALL, len(clips)))
         plan = even_plan(clips, rows, 1, model.view)

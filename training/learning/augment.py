@@ -182,7 +182,8 @@ def augment_log_mel(log_mel_BMT: Tensor, strength: Augmentation, draws_BU: Tenso
 
 def _under(strength: Augmentation, draws_BU: Tensor) -> tuple[Tensor, Tensor]:
     """Which other sound of the batch lies under each, and its amplitude relative to it; 0 under most."""
-    batch, drawn_BU = len(draws_BU), _again(draws_BU)
+    batch = len(draws_BU)
+    drawn_BU = _again(draws_BU)
     other_B = (
         torch.arange(batch, device=draws_BU.device) + 1 + (drawn_BU[:, 1] * (batch - 1)).long()
     ) % batch
@@ -197,7 +198,8 @@ def _again(draws: Tensor) -> Tensor:
 
 def _hue_turn(angle_B: Tensor) -> Tensor:
     """Rotations of colour about the grey axis: (B, 3, 3)."""
-    cos, sin = angle_B.cos()[:, None, None], angle_B.sin()[:, None, None]
+    cos = angle_B.cos()[:, None, None]
+    sin = angle_B.sin()[:, None, None]
     mean_33 = torch.full((3, 3), 1 / 3, device=angle_B.device)
     cross_33 = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=angle_B.device) / math.sqrt(3)
     return cos * torch.eye(3, device=angle_B.device) + (1 - cos) * mean_33 + sin * cross_33

@@ -36,7 +36,9 @@ class Average:
     """The exponential moving average of a model: weights and BatchNorm statistics alike."""
 
     def __init__(self, model: AvcModel, decay: float) -> None:
-        self.model, self._decay, self.updates = copy.deepcopy(model).eval().requires_grad_(False), decay, 0
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self._decay = decay
+        self.updates = 0
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:

@@ -97,7 +97,8 @@ class _Gathered(torch.autograd.Function):
         padded[: len(rows)] = rows
         parts = [torch.empty_like(padded) for _ in sizes]
         dist.all_gather(parts, padded)
-        context.begin, context.count = sum(sizes[: ranks.rank]), len(rows)
+        context.begin = sum(sizes[: ranks.rank])
+        context.count = len(rows)
         context.size = ranks.size
         return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
@@ -130,8 +131,10 @@ class ReducedBatchNorm(nn.modules.batchnorm._BatchNorm):
     def like(cls, norm: nn.modules.batchnorm._BatchNorm) -> "ReducedBatchNorm":
         """The same norm, its parameters and buffers shared."""
         made = cls(norm.num_features, norm.eps, norm.momentum)
-        made.weight, made.bias = norm.weight, norm.bias
-        made.running_mean, made.running_var = norm.running_mean, norm.running_var
+        made.weight = norm.weight
+        made.bias = norm.bias
+        made.running_mean = norm.running_mean
+        made.running_var = norm.running_var
         made.num_batches_tracked = norm.num_batches_tracked
         return made
 
@@ -142,7 +145,8 @@ class ReducedBatchNorm(nn.modules.batchnorm._BatchNorm):
         """Normalized by the statistics of all ranks in training, by the running ones in evaluation."""
         if not self.training:
             return super().forward(input)
-        axes, shape = [0, *range(2, input.ndim)], [1, -1] + [1] * (input.ndim - 2)
+        axes = [0, *range(2, input.ndim)]
+        shape = [1, -1] + [1] * (input.ndim - 2)
         rows = input.numel() // self.num_features
         count = _Summed.apply(torch.tensor([rows], dtype=torch.float32, device=input.device))
         mean = _Summed.apply(input.float().sum(axes)) / count

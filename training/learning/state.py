@@ -10,7 +10,8 @@ import numpy as np
 
 from training.networks.checkpoint import read_checkpoint, require_same
 
-LAST, BEST = "last.pt", "best.pt"
+LAST = "last.pt"
+BEST = "best.pt"
 # Settings that change where and how a training runs, and nothing of what it computes.
 FREE = ("device", "num_threads", "reader_threads", "checkpoint_s", "is_deterministic")
 
@@ -38,7 +39,9 @@ class Clock:
     """How much of the budget is spent, in steps or in seconds; what an earlier process spent counts."""
 
     def __init__(self, steps: int | None, seconds: float | None, spent_s: float) -> None:
-        self._steps, self._seconds, self._begin = steps, seconds, time.monotonic() - spent_s
+        self._steps = steps
+        self._seconds = seconds
+        self._begin = time.monotonic() - spent_s
 
     @property
     def seconds(self) -> float:

@@ -33,8 +33,11 @@ class Encoder(nn.Module):
         self, model: AvcModel, augmentation: Augmentation, is_bf16: bool, *, is_compiled: bool = False
     ) -> None:
         super().__init__()
-        self.model, self._augmentation, self._is_bf16 = model, augmentation, is_bf16
-        self._encode_image, self._encode_audio = model.encode_image, model.encode_audio
+        self.model = model
+        self._augmentation = augmentation
+        self._is_bf16 = is_bf16
+        self._encode_image = model.encode_image
+        self._encode_audio = model.encode_audio
         if is_compiled:  # these alone: augmentation and front end have shapes that depend on data
             require_compiler(next(model.parameters()).device)
             self._encode_image = torch.compile(self._encode_image)
@@ -67,7 +70,9 @@ class Gradients:
     """Computes gradients of the model's loss; `encoder` may be wrapped for several ranks."""
 
     def __init__(self, encoder: Encoder, policy: Negatives, ranks: Ranks) -> None:
-        self.model, self._policy, self._ranks = encoder.model, policy, ranks
+        self.model = encoder.model
+        self._policy = policy
+        self._ranks = ranks
         self._encode: nn.Module = encoder
         if ranks.size > 1:
             # BatchNorms see all ranks, so buffers are equal without being sent.

@@ -38,8 +38,10 @@ class Combination:
 @torch.no_grad()
 def combine(model: AvcModel, encoded: Embeddings, policy: Negatives) -> Combination:
     """The full combination of the clips' steps, without what neither matches nor is a negative by `policy`."""
-    V, A = encoded.image.flatten(0, 1), encoded.audio.flatten(0, 1)
-    device, steps = model.calibration.device, encoded.steps(policy)
+    V = encoded.image.flatten(0, 1)
+    A = encoded.audio.flatten(0, 1)
+    device = model.calibration.device
+    steps = encoded.steps(policy)
     matches = torch.eye(len(V), dtype=torch.bool)
     counted = matches | steps.negatives
     if model.is_early_fusion:  # a pair that does not count would cost as much as one that does
@@ -52,7 +54,8 @@ def combine(model: AvcModel, encoded: Embeddings, policy: Negatives) -> Combinat
 
 def all_pairs(model: AvcModel, encoded: Embeddings, combined: Combination) -> dict[str, float]:
     """Loss, AUC and balanced accuracy of the model on the clips and their combination."""
-    labels, logits = combined.labels, model.calibrated(combined.similarity.to(model.calibration.device))
+    labels = combined.labels
+    logits = model.calibrated(combined.similarity.to(model.calibration.device))
     logits = logits.cpu().numpy()
     return {
         "loss": loss_of(model, encoded, combined.steps.policy),
@@ -69,6 +72,8 @@ def fit_calibration(combined: Combination) -> tuple[float, float]:
 @torch.no_grad()
 def loss_of(model: AvcModel, encoded: Embeddings, policy: Negatives) -> float:
     """The model's own loss over all steps of the clips."""
-    device, steps = model.calibration.device, encoded.steps(policy)
-    V, A = encoded.image.flatten(0, 1).to(device), encoded.audio.flatten(0, 1).to(device)
+    device = model.calibration.device
+    steps = encoded.steps(policy)
+    V = encoded.image.flatten(0, 1).to(device)
+    A = encoded.audio.flatten(0, 1).to(device)
     return float(model.loss(V, A, steps.to(device)))

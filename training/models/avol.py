@@ -21,7 +21,8 @@ from training.networks.trunks import everywhere
 PRODUCTS_AT_ONCE = 1 << 26  # of places with sounds: 256 MB of float32
 
 Config = ave.Config  # the networks differ in what they make of their trunks' maps
-PRESETS, needs = ave.PRESETS, ave.needs
+PRESETS = ave.PRESETS
+needs = ave.needs
 
 
 def build(config: Config) -> "Avol":

@@ -103,10 +103,8 @@ class Contrastive(AvcModel):
     pitch: Tensor
 
     def __init__(self, config: Config) -> None:
-        sound, front_end = (
-            "log_mel" if config.front_end == "log_mel" else "wave",
-            _front_end(config.front_end),
-        )
+        sound = "log_mel" if config.front_end == "log_mel" else "wave"
+        front_end = _front_end(config.front_end)
         super().__init__(View(config.frame_px, 1 + config.motion, sound), front_end)
         self.config = config
         self.steps_per_clip = STEPS_WITHIN if config.within_clip else 1
@@ -117,7 +115,9 @@ class Contrastive(AvcModel):
         self.filterbank = LearntFilterbank(bands, SAMPLE_RATE_HZ) if is_wave else nn.Identity()
         # A convolution can't tell a high harmonic from a low one: each input bin carries its place as well.
         self.register_buffer("pitch", torch.linspace(-1.0, 1.0, bands).view(1, 1, bands, 1))
-        trunk, width, stride = TRUNKS[config.trunk], config.width, AUDIO_STEM_STRIDE[config.front_end]
+        trunk = TRUNKS[config.trunk]
+        width = config.width
+        stride = AUDIO_STEM_STRIDE[config.front_end]
         self.image_trunk = trunk(6 if config.motion else 3, width, IMAGE_STEM_STRIDE, config.image_blocks)
         self.audio_trunk = trunk(2, width, stride, config.audio_blocks)
         self.dropout = nn.Dropout2d(config.image_dropout)
@@ -159,7 +159,8 @@ class Contrastive(AvcModel):
     def loss(self, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
         """The objective against the batch's negatives, and the terms within clips and classes."""
         losses.keep_within(self.log_temperature, TEMPERATURE_RANGE)
-        config, cosine_NN = self.config, self.similarity(V, A)
+        config = self.config
+        cosine_NN = self.similarity(V, A)
         loss = self._objective(cosine_NN, steps)
         if config.within_clip:
             within = losses.within_clip(cosine_NN, self.temperature, steps, config.within_clip_sigma_ms)
@@ -175,7 +176,8 @@ class Contrastive(AvcModel):
 
     def chance_loss(self, steps: Steps) -> float:
         """The mean log of the number of candidates, or ln 2; and what the terms are of equal cosines."""
-        config, chance = self.config, self._chance(steps)
+        config = self.config
+        chance = self._chance(steps)
         if config.within_clip:
             alike_NN = torch.zeros_like(steps.negatives, dtype=torch.float32)
             within = losses.within_clip(alike_NN, alike_NN.new_ones(()), steps, config.within_clip_sigma_ms)

@@ -85,7 +85,8 @@ class ManyToMany(FrozenModel):
     def __init__(self, config: Config) -> None:
         trunk = _trunk(config.trunk)
         super().__init__(trunk.view if trunk else View(config.frame_px), trunk.front_end if trunk else None)
-        self.config, self.trunk = config, trunk
+        self.config = config
+        self.trunk = trunk
         self.frozen = ("image", "audio") if trunk else ()
         widths = 2 * [8 * config.width]
         if trunk is None:
@@ -152,7 +153,9 @@ class ManyToMany(FrozenModel):
         of_steps = (x.unflatten(0, (-1, num_steps)) for x in (V, A, steps.seen_ms))
         V_BLD, own_BLD, seen_BL = (x[:, begin : begin + length] for x in of_steps)
         stranger_B = strangers(steps.negatives[::num_steps, ::num_steps])
-        logits, targets, offset_loss = [], [], V.new_zeros(())
+        logits = []
+        targets = []
+        offset_loss = V.new_zeros(())
         for kind in KINDS:
             rows_B = torch.arange(len(V_BLD), device=V.device)
             if kind not in KINDS_ALONE:
@@ -213,8 +216,10 @@ def arranged(kind: str, batch: int, length: int, generator: torch.Generator) -> 
 
     Every clip is arranged alone, and every place matches as often as any other. Rolls are steps, late positive.
     """
-    place_L, roll_B = torch.arange(length), torch.zeros(batch, dtype=torch.long)
-    order_BL, is_other_BL = place_L.repeat(batch, 1), torch.full((batch, length), kind == "other")
+    place_L = torch.arange(length)
+    roll_B = torch.zeros(batch, dtype=torch.long)
+    order_BL = place_L.repeat(batch, 1)
+    is_other_BL = torch.full((batch, length), kind == "other")
     if kind == "rolled":
         most = _most(length)
         roll_B = torch.randint(-most, most + 1, (batch,), generator=generator)
@@ -243,7 +248,8 @@ def _window(steps: Steps) -> tuple[torch.Generator, int, int]:
     The same on every rank, and in every validation: drawn by what the batch is.
     """
     seed = int((steps.seen_ms.double().sum() * 7 + steps.videos.sum()).item())
-    generator, num_steps = torch.Generator().manual_seed(seed), _num_steps(steps)
+    generator = torch.Generator().manual_seed(seed)
+    num_steps = _num_steps(steps)
     length = int(torch.randint(1, num_steps + 1, (1,), generator=generator))
     return generator, length, int(torch.randint(0, num_steps - length + 1, (1,), generator=generator))
 
@@ -283,7 +289,8 @@ def _trunk(path: str) -> AvcModel | None:
 
 def _vector_widths(trunk: AvcModel) -> list[int]:
     """How long a picture's and a sound's vectors are, by asking."""
-    view, constants = trunk.view, trunk.front_end.constants
+    view = trunk.view
+    constants = trunk.front_end.constants
     shown = (
         (1, 3, view.frame_px, view.frame_px)
         if view.num_frames == 1

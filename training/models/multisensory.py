@@ -36,7 +36,8 @@ from training.networks.frontend import raw_wave
 from training.reading.negatives import Negatives, Steps
 from training.reading.sampling import Sampling, View
 
-RATE_HZ, FRAME_RATE_HZ = 21_000, 29.97
+RATE_HZ = 21_000
+FRAME_RATE_HZ = 29.97
 APART_MS = 65 * 1000 / FRAME_RATE_HZ  # windows of 125 frames that share at most 60
 COMPANDING = 255  # mu-law
 NORM_EPS = 1e-3
@@ -102,7 +103,8 @@ class Multisensory(AvcModel):
         sound_ms = round(config.num_frames * config.frame_stride * 100 / FRAME_RATE_HZ) * 10
         view = View(config.frame_px, config.num_frames, "wave", sound_ms, config.frame_stride)
         super().__init__(view, raw_wave(RATE_HZ, 2))
-        size, self.config = config.channels, config
+        size = config.channels
+        self.config = config
         self.seen = nn.Sequential(
             nn.Conv3d(3, size(64), (5, 7, 7), 2, (2, 3, 3), bias=False), nn.BatchNorm3d(size(64)), nn.ReLU(),
             nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1)),
@@ -130,7 +132,8 @@ class Multisensory(AvcModel):
         self.logit = nn.Conv3d(size(512), 1, 1)
         for module in self.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eps, module.momentum = NORM_EPS, config.norm_momentum
+                module.eps = NORM_EPS
+                module.momentum = config.norm_momentum
             elif isinstance(module, nn.Conv1d | nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
@@ -212,7 +215,8 @@ def asked(negatives_NN: Tensor) -> tuple[Tensor, Tensor]:
     the right ones would be known by itself. Of all such choices the one of sounds that come soonest after their own,
     so that of two steps of a clip one is asked with the other's sound, and the other with another clip's.
     """
-    is_negative_NN, steps = negatives_NN.cpu().numpy(), np.arange(len(negatives_NN))
+    is_negative_NN = negatives_NN.cpu().numpy()
+    steps = np.arange(len(negatives_NN))
     after_NN = (steps - steps[:, None] - 1) % len(steps)
     found = np.stack(linear_sum_assignment(np.where(is_negative_NN, after_NN, len(steps) ** 2)))
     rows, others = torch.from_numpy(found[:, is_negative_NN[*found]]).to(negatives_NN.device)

@@ -73,7 +73,8 @@ class Sync(AvcModel):
         super().__init__(View(config.frame_px, RATE_HZ * config.seconds, sound_ms=1000 * config.seconds))
         self.embedding = config.embedding
         self.register_buffer("luma", torch.tensor(LUMA).view(3, 1, 1))
-        width, bins = config.width, self.front_end.num_bins
+        width = config.width
+        bins = self.front_end.num_bins
         self.seen = nn.Sequential(
             *_flat(2, width, 4), *_flat(width, 2 * width, 2), *_flat(2 * width, 4 * width, 2)
         )

@@ -55,7 +55,10 @@ def embed(model: AvcModel, dataset: Dataset, num_steps: int, *, is_bf16: bool = 
     """
     model.require(dataset.profile)
     device = next(model.parameters()).device
-    images, sounds, frames, times_ms = [], [], [], []
+    images = []
+    sounds = []
+    frames = []
+    times_ms = []
     with _evaluating(model), autocast(device, is_bf16):
         for plan in _plans(dataset, num_steps, model.view):
             batch = load_batch(dataset, plan, model.view).to(device)
@@ -83,7 +86,8 @@ def hear_moved(
 ) -> Embeddings:
     """What `embed` gave of these clips, but that their sounds are moved by the law of `moving`."""
     device = next(model.parameters()).device
-    sounds, shifts_ms = [], []
+    sounds = []
+    shifts_ms = []
     with _evaluating(model), autocast(device, is_bf16):
         for number, plan in enumerate(_plans(dataset, still.num_steps, model.view)):
             plan = moved(dataset, plan, moving, number)

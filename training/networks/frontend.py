@@ -13,7 +13,9 @@ from training.interface import FrontEnd
 Kind = Literal["log_mel", "spectrogram", "wave"]
 
 
-SPECTROGRAM_WINDOW_MS, SPECTROGRAM_HOP_MS = 10, 5  # Look, Listen and Learn 2017, sec. 2.2: half overlap
+# Look, Listen and Learn 2017, sec. 2.2: half overlap
+SPECTROGRAM_WINDOW_MS = 10
+SPECTROGRAM_HOP_MS = 5
 SPECTROGRAM_BINS = 257
 
 

@@ -50,7 +50,8 @@ class Features:
 @torch.no_grad()
 def compute_features(model: FrozenModel, clips: Dataset, *, is_bf16: bool) -> Features:
     """Encodes every step once: centre crop, sound on the frame, in evaluation mode."""
-    device, tables = model.calibration.device, {}
+    device = model.calibration.device
+    tables = {}
     model.eval()
     for side in model.frozen:
         rows = []
@@ -68,11 +69,13 @@ def compute_features(model: FrozenModel, clips: Dataset, *, is_bf16: bool) -> Fe
 
 def cached_batches(epoch: Epoch, features: Features) -> Generator[Batch, None, None]:
     """The batches of an epoch with features in place of the pictures or sounds that are frozen."""
-    dataset, view = epoch.dataset, epoch.sampling.view
+    dataset = epoch.dataset
+    view = epoch.sampling.view
     for plan in epoch:
         # Features are of the sound on the frame: there is none that was moved a bit.
         still = replace(plan, shifts_ms=np.zeros_like(plan.shifts_ms)) if features.audio is not None else plan
-        seen, heard = features.of(features.image, still), features.of(features.audio, still)
+        seen = features.of(features.image, still)
+        heard = features.of(features.audio, still)
         sides: dict[Side, Tensor | None] = {"image": seen, "audio": heard}
         held = _held(dataset, still, view, [side for side, known in sides.items() if known is None])
         frames = load_frames(held, still, view) if seen is None else seen

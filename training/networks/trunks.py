@@ -126,7 +126,8 @@ class LearntFilterbank(nn.Module):
 
     def __init__(self, bands: int, sample_rate_hz: int) -> None:
         super().__init__()
-        window, self._hop = sample_rate_hz // 40, sample_rate_hz // 100
+        window = sample_rate_hz // 40
+        self._hop = sample_rate_hz // 100
         stride = self._hop // FILTER_HOPS
         self.filters = nn.Conv1d(1, bands, window, stride, window // 2, bias=False)
         self.norm = nn.BatchNorm1d(bands)

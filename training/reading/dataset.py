@@ -104,7 +104,8 @@ class Dataset:
     def place(self, row: int, suffix: str) -> Place:
         """Where a member stands."""
         column = self._columns[suffix]
-        offset, size_bytes = self.clips.offset[row, column], self.clips.size_bytes[row, column]
+        offset = self.clips.offset[row, column]
+        size_bytes = self.clips.size_bytes[row, column]
         return int(self.clips.shard[row]), int(offset), int(size_bytes)
 
     def frame(self, row: int, index: int, min_side_px: int = 0) -> np.ndarray:
@@ -148,11 +149,13 @@ def open_dataset(root: Any, version: Version, exclude: Collection[str] = frozens
     A local Path is mapped; a URL (http, https, s3, file, ...) or a remote UPath is read by ranges, and epochs
     of it are streamed. Raises ValueError where a sidecar's members are not the version's fields.
     """
-    fields, shards = sorted(version.fields), open_shards(root, version)
+    fields = sorted(version.fields)
+    shards = open_shards(root, version)
     sidecars = zip(version.shards, shards.sidecars(), strict=True)
     tables = [_clip_table(table, n, shard.name, fields) for n, (shard, table) in enumerate(sidecars)]
     clips = _concatenate(tables, len(fields))
-    videos, classes = _numbered(clips.names["video_id"]), _classes(clips.names)
+    videos = _numbered(clips.names["video_id"])
+    classes = _classes(clips.names)
     excluded = pa.array(sorted(exclude), pa.string())
     kept = ~np.isin(clips.names["key"].to_numpy(), excluded.to_numpy(zero_copy_only=False))
     return Dataset(version, clips, videos, classes, shards, frozenset(exclude)).take(np.flatnonzero(kept))
@@ -227,7 +230,8 @@ def decoded(
 
     Without `min_side_px`, and where they are no larger, in their own size. Raises ValueError if the file ends before.
     """
-    wanted, scaler = indices.start, VideoReformatter()
+    wanted = indices.start
+    scaler = VideoReformatter()
     with av.open(io.BytesIO(content), "r", format="mp4") as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1  # threads would decode ahead what is not wanted
@@ -236,7 +240,8 @@ def decoded(
         for frame in container.decode(stream):
             if frame.pts is not None and round(frame.pts / ticks_per_frame) == wanted:
                 factor = min(1.0, min_side_px / min(frame.width, frame.height)) if min_side_px else 1.0
-                width, height = round(frame.width * factor), round(frame.height * factor)
+                width = round(frame.width * factor)
+                height = round(frame.height * factor)
                 # swscale's bilinear filter is as wide as what becomes one pixel.
                 yield scaler.reformat(
                     frame, width, height, "rgb24", interpolation=Interpolation.BILINEAR

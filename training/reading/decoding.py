@@ -53,7 +53,8 @@ def load_batch(dataset: Dataset, plan: Plan, view: View) -> Batch:
 
 def load_frames(dataset: Dataset, plan: Plan, view: View) -> Tensor:
     """What the steps of `plan` show: `Batch.frames`."""
-    side_px, px = round(view.frame_px / CROP_SHARE), view.frame_px
+    side_px = round(view.frame_px / CROP_SHARE)
+    px = view.frame_px
     frames = np.empty((len(plan.rows), view.num_frames, px, px, 3), np.uint8)
 
     def fill(steps: range) -> None:
@@ -136,7 +137,8 @@ def _sound(dataset: Dataset, row: int, start_ms: float, view: View) -> np.ndarra
         start = _mel_frame(start_ms)
         return dataset.log_mel(row)[:, start : start + _mel_frame(view.sound_ms)]
     rate_hz = dataset.profile.sample_rate_hz
-    start, length = round(start_ms * rate_hz / 1000), round(view.sound_ms * rate_hz / 1000)
+    start = round(start_ms * rate_hz / 1000)
+    length = round(view.sound_ms * rate_hz / 1000)
     return np.ascontiguousarray(dataset.wave(row)[:, start : start + length])
 
 

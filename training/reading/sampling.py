@@ -100,8 +100,10 @@ def frame_time_ms(profile: Profile, index: np.ndarray | int) -> np.ndarray:
 @lru_cache(1 << 14)  # most clips are of a few lengths, and every one of a batch asks
 def valid_steps(profile: Profile, valid_ms: int, view: View) -> np.ndarray:
     """The steps whose frames and sound lie inside the clip's content: int64 (steps,), not to be written to."""
-    index, end_ms = np.arange(profile.num_frames), min(valid_ms, profile.length_ms)
-    first, centre_ms = view.first_frame(index), view.centre_ms(profile, index)
+    index = np.arange(profile.num_frames)
+    end_ms = min(valid_ms, profile.length_ms)
+    first = view.first_frame(index)
+    centre_ms = view.centre_ms(profile, index)
     last = first + view.reach
     is_seen = (first >= 0) & (last < profile.num_frames) & (frame_time_ms(profile, last) <= end_ms)
     is_heard = (centre_ms >= view.sound_ms / 2) & (centre_ms + view.sound_ms / 2 <= end_ms)
@@ -139,7 +141,9 @@ class Epoch:
         self, dataset: Dataset, sampling: Sampling, seed: int, number: int, share: Share | None = None
     ) -> None:
         share = share or Share()
-        self.dataset, self.sampling, self._key = dataset, sampling, (seed, number)
+        self.dataset = dataset
+        self.sampling = sampling
+        self._key = (seed, number)
         batch = min(sampling.clips_per_batch, len(dataset))
         if batch < share.world_size:
             raise ValueError(
@@ -176,11 +180,9 @@ def _streamed_rows(dataset: Dataset, batch: int, share: Share, rng: np.random.Ge
     """The rows of one rank, of a run of shuffled shards: (batches, clips of the rank)."""
     num_batches = len(dataset) // batch
     sizes = [len(range(rank, batch, share.world_size)) for rank in range(share.world_size)]
-    clips, begin, num_rows = (
-        dataset.clips,
-        num_batches * sum(sizes[: share.rank]),
-        num_batches * sizes[share.rank],
-    )
+    clips = dataset.clips
+    begin = num_batches * sum(sizes[: share.rank])
+    num_rows = num_batches * sizes[share.rank]
     place = rng.permutation(len(dataset.version.shards))[clips.shard]
     arriving = np.lexsort((clips.offset[:, 0], place))[begin:][:num_rows]
     # Every clip is moved a bit: as if drawn from a buffer.
@@ -196,7 +198,8 @@ def even_plan(dataset: Dataset, rows: np.ndarray, num_steps: int, view: View) ->
     steps = [valid_steps(dataset.profile, int(dataset.clips.valid_ms[row]), view) for row in rows]
     places = (np.arange(num_steps) + 0.5) / num_steps
     frames = np.concatenate([s[(places * len(s)).astype(int)] for s in steps])
-    centre, draws = np.full((len(frames), 2), 0.5), np.full((len(frames), NUM_DRAWS), 0.5, np.float32)
+    centre = np.full((len(frames), 2), 0.5)
+    draws = np.full((len(frames), NUM_DRAWS), 0.5, np.float32)
     return Plan(np.repeat(rows, num_steps), frames, np.zeros(len(frames), np.int64), centre, draws)
 
 
@@ -211,14 +214,19 @@ def _chosen(steps: np.ndarray, num_steps: int, gap: int, rng: np.random.Generato
 
 def _random_plan(dataset: Dataset, rows: np.ndarray, sampling: Sampling, key: tuple[int, int]) -> Plan:
     """Random steps of each clip, in their order: all that is random about them is keyed by (seed, epoch, clip)."""
-    profile, view, num_steps = dataset.profile, sampling.view, sampling.steps_per_clip
+    profile = dataset.profile
+    view = sampling.view
+    num_steps = sampling.steps_per_clip
     gap = sampling.frames_apart(profile)
-    frames, draws = [], []
+    frames = []
+    draws = []
     lengths_ms = dataset.clips.valid_ms[rows].tolist()
     for valid_ms, rng in zip(lengths_ms, _generators(key, rows), strict=True):
         frames.append(_chosen(valid_steps(profile, valid_ms, view), num_steps, gap, rng))
         draws.append(rng.random((num_steps, 3 + NUM_DRAWS), np.float32))
-    index, draws_SU, rows_S = np.concatenate(frames), np.concatenate(draws), np.repeat(rows, num_steps)
+    index = np.concatenate(frames)
+    draws_SU = np.concatenate(draws)
+    rows_S = np.repeat(rows, num_steps)
     shifts_ms = _shifts_ms(dataset, (rows_S, index), sampling, draws_SU[:, 0])
     return Plan(rows_S, index, shifts_ms, draws_SU[:, 1:3].astype(float), draws_SU[:, 3:])
 
@@ -226,7 +234,8 @@ def _random_plan(dataset: Dataset, rows: np.ndarray, sampling: Sampling, key: tu
 def _generators(key: tuple[int, int], rows: np.ndarray) -> Iterator[np.random.Generator]:
     """One for each row, the same one at another place of its sequence: to make one anew costs five times as much."""
     bits = np.random.PCG64(key)
-    generator, start = np.random.Generator(bits), bits.state
+    generator = np.random.Generator(bits)
+    start = bits.state
     for row in rows.tolist():
         bits.state = start
         bits.advance(row * DRAWS_APART)
@@ -243,7 +252,9 @@ def _shifts_ms(
     dataset: Dataset, steps: tuple[np.ndarray, np.ndarray], sampling: Sampling, draws_S: np.ndarray
 ) -> np.ndarray:
     """By how much each step's sound moves: any as likely, up to `jitter_ms`, inside the clip's content."""
-    (rows_S, index), view, profile = steps, sampling.view, dataset.profile
+    rows_S, index = steps
+    view = sampling.view
+    profile = dataset.profile
     start_ms = view.centre_ms(profile, index) - view.sound_ms / 2
     end_ms = np.minimum(dataset.clips.valid_ms[rows_S], profile.length_ms)
     earliest = -(np.minimum(sampling.jitter_ms, start_ms).astype(int) // HOP_MS)

@@ -52,7 +52,8 @@ class MappedShards:
     is_remote = False
 
     def __init__(self, root: Path, version: Version) -> None:
-        self._root, self._shards = root, version.shards
+        self._root = root
+        self._shards = version.shards
         self._maps: dict[int, memoryview] = {}
 
     def sidecars(self) -> Iterator[bytes]:

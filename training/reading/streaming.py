@@ -53,7 +53,8 @@ def _loaded(epoch: Epoch, steps: Sequence[int]) -> Iterator[Batch]:
 
 def _streamed(epoch: Epoch, num_threads: int) -> Iterator[Batch]:
     """Batches, each made when the last of its clips has arrived."""
-    stream, waiting = _Stream(epoch), {}
+    stream = _Stream(epoch)
+    waiting = {}
     shards = stream.shards
     shares = [shards[n :: num_threads or 1] for n in range(num_threads or 1)]
     with ExitStack() as stack:
@@ -75,7 +76,8 @@ class _Stream:
 
     def __init__(self, epoch: Epoch) -> None:
         self._view = epoch.sampling.view
-        self._dataset, self.plan = epoch.dataset, lru_cache(PLANS_KEPT)(epoch.plan)
+        self._dataset = epoch.dataset
+        self.plan = lru_cache(PLANS_KEPT)(epoch.plan)
         rows = epoch.rows[epoch.steps.start :].ravel()
         self._step = np.full(len(self._dataset), -1)
         self._step[rows] = np.repeat(epoch.steps, epoch.rows.shape[1])
@@ -92,7 +94,8 @@ class _Stream:
 
     def clips(self, shards: Sequence[int]) -> Iterator[tuple[int, Members]]:
         """(row, needed members) of the clips of these tars, as they come. Raises ValueError if one lacks."""
-        dataset, remote = self._dataset, self._dataset.shards
+        dataset = self._dataset
+        remote = self._dataset.shards
         assert isinstance(remote, RemoteShards)
         for shard in shards:
             rows = {dataset.clips.names["key"][row].as_py(): row for row in self._rows[shard].tolist()}

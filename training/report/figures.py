@@ -80,12 +80,18 @@ def heat_over(frame: np.ndarray, heat: np.ndarray, low: float, high: float) -> n
 
 def curves(train: Series, val: Series, chance: float | None, label: str) -> str:
     """SVG of two lines over training, the gap between them shaded, a dashed line where chance is."""
-    width, height, left, bottom = 520, 240, 46, 30
+    width = 520
+    height = 240
+    left = 46
+    bottom = 30
     xs = [x for x, _ in [*train, *val]] or [0.0]
     ys = [y for _, y in [*train, *val]] + ([chance] if chance is not None else []) or [0.0]
-    low, high, end = min(ys), max(ys), max(max(xs), 1e-9)
+    low = min(ys)
+    high = max(ys)
+    end = max(max(xs), 1e-9)
     margin = 0.06 * ((high - low) or 1.0)
-    low, high = low - margin, high + margin
+    low = low - margin
+    high = high + margin
 
     def place(x: float, y: float) -> str:
         px = left + x / end * (width - left - 12)

@@ -20,7 +20,10 @@ from training.reading.decoding import load_frames, window_start
 from training.reading.sampling import View, even_plan, usable
 from training.report import figures
 
-NUM_EXAMPLES, NUM_HEAT_MAPS, NUM_QUERIES, NUM_FOUND = 4, 6, 4, 5
+NUM_EXAMPLES = 4
+NUM_HEAT_MAPS = 6
+NUM_QUERIES = 4
+NUM_FOUND = 5
 MOST_CLIPS = 96  # in the matrix: more would not be seen
 FILM_FRAMES = 5
 EXCERPT_S = 2  # of a found sound: enough to know it, and the page stays small
@@ -85,7 +88,8 @@ class Shelf:
         rows = rows[np.argsort([own[row] for row in rows], kind="stable")]  # groups stand together
         clips = clips.take(rows)
         everything = product(range(len(clips)), clips.version.fields)
-        self.model, self.clips = model, clips.holding(everything)
+        self.model = model
+        self.clips = clips.holding(everything)
         self.groups = [names.get(own[row], own[row]) for row in rows]
         self.encoded: Embeddings = embed(model, self.clips, steps_of_matrix(model, clips))
         self.shown_step = self.encoded.num_steps // 2  # the middle one
@@ -97,7 +101,8 @@ class Shelf:
 
     def item(self, row: int, *, parts: str, asked: int | None = None, logit: float = 0.0) -> Item:
         """Clip `row` with the wanted `parts`: any of frame, film, sound, excerpt."""
-        clips, middle = self.clips, int(self.encoded.frames[row, self.shown_step])
+        clips = self.clips
+        middle = int(self.encoded.frames[row, self.shown_step])
         media: dict = {}
         if "frame" in parts:
             media["frame"] = figures.jpeg_uri(clips.frame(row, middle))
@@ -168,20 +173,23 @@ def _queries(shelf: Shelf, scores: np.ndarray, parts: tuple[str, str]) -> list[Q
 @torch.inference_mode()
 def _heat_maps(shelf: Shelf) -> list[HeatMap]:
     """Evenly spread clips under their own sound and under that of a clip of another group."""
-    n, model = len(shelf.groups), shelf.model
+    n = len(shelf.groups)
+    model = shelf.model
     device = model.calibration.device
     rows = np.unique(np.linspace(0, n - 1, NUM_HEAT_MAPS).astype(int))
     shown = []
     for row in rows.tolist():
         strangers = [k for k in range(n) if shelf.groups[k] != shelf.groups[row]] or [(row + 1) % n]
         other = strangers[(row * 7 + 3) % len(strangers)]
-        num_steps, middle = shelf.encoded.num_steps, shelf.shown_step
+        num_steps = shelf.encoded.num_steps
+        middle = shelf.shown_step
         plan = even_plan(shelf.clips, np.array([row]), num_steps, model.view)
         frame = load_frames(shelf.clips, plan, model.view)[middle]
         encoded = model.encode_image(pictures(frame[None].to(device)))["map"].float()
         sounds = shelf.encoded.audio[[row, other], middle].to(device)
         own, strange = model.heat(encoded.expand(2, -1, -1, -1), sounds).cpu().numpy()
-        low, high = min(own.min(), strange.min(), 0.0), max(own.max(), strange.max())
+        low = min(own.min(), strange.min(), 0.0)
+        high = max(own.max(), strange.max())
         pixels = (frame[len(frame) // 2] if model.view.num_frames > 1 else frame).permute(1, 2, 0).numpy()
         shown.append(
             HeatMap(

@@ -13,7 +13,9 @@ class History:
     """Metrics by step, in `path`; where a kill made a training go back, what it told beyond that no longer counts."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self.steps = path, []  # the metrics, in the order of the steps
+        # The metrics, in the order of the steps
+        self._path = path
+        self.steps = []
         lines = path.read_text().split("\n") if path.is_file() else [""]
         for line in lines[:-1]:  # the last has no end: nothing, or cut by a kill
             self._keep(json.loads(line))

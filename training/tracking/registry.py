@@ -37,12 +37,19 @@ from training.tracking.store import Store
 
 log = logging.getLogger(__name__)
 
-CHAMPION, CHALLENGER = "champion", "challenger"
+CHAMPION = "champion"
+CHALLENGER = "challenger"
 LAST_RUN = "last_run"  # tag of a registered model
 ABSENT = "RESOURCE_DOES_NOT_EXIST"
-MLMODEL, DATA, CODE, LOADER = "MLmodel", "data", "code", "mcgurk_program"  # in the folder of an MLflow model
+# In the folder of an MLflow model
+MLMODEL = "MLmodel"
+DATA = "data"
+CODE = "code"
+LOADER = "mcgurk_program"
 FORGOTTEN = "trained_on_forgotten"  # tag of a model version: `yes`, or `possibly` where its shards are gone
-EVALUATION_DIGEST, SCORE = "evaluation_digest", "score"  # tags of a model version that the gate compares
+# Tags of a model version that the gate compares
+EVALUATION_DIGEST = "evaluation_digest"
+SCORE = "score"
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,8 @@ def register(run: Run, model: AvcModel, model_name: str, *, score: float, evalua
 
     `score` was measured on the pairs that `evaluation_digest` names; the gate compares nothing else.
     """
-    client, stored = run.client, run.client.get_run(run.run_id)
+    client = run.client
+    stored = run.client.get_run(run.run_id)
     _ensure_registered_model(client, model_name)
     with tempfile.TemporaryDirectory() as folder:
         files = Path(folder) / "model"
@@ -192,7 +200,8 @@ def measure_champion(
 def tag_forgotten(store: Store, held: Mapping[str, bool]) -> list[str]:
     """Tags the model versions trained on the versions `held` (digest -> for certain); says which they are."""
     connect(store)
-    client, told = MlflowClient(), []
+    client = MlflowClient()
+    told = []
     for model in every(client.search_model_versions):
         is_sure = held.get(model.tags.get("dataset_version", ""))
         if is_sure is not None:
@@ -291,7 +300,8 @@ class Scorer(nn.Module):
 
 def examples(model: AvcModel) -> tuple[Tensor, Tensor]:
     """Frames (B, [frames,] px, px, 3) and waves (B, samples), or (B, channels, samples), of silence and black."""
-    view, constants = model.view, model.front_end.constants
+    view = model.view
+    constants = model.front_end.constants
     run = (view.num_frames,) if view.num_frames > 1 else ()
     frames = torch.zeros(EXAMPLE_BATCH, *run, view.frame_px, view.frame_px, 3, dtype=torch.uint8)
     if view.sound == "log_mel":

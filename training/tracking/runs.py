@@ -48,7 +48,9 @@ SYSTEM = "system/"  # before the names of this machine's metrics
 # MLflow's charts stand in sections by what is before a slash, those without one first. Named `training/...` are what
 # else a training tells, `evaluation/...` what the evaluations found.
 FIRST = ("val_auc", "loss")
-TRAINED_ON, JUDGED_ON = "training", "evaluation"  # what a run does with its dataset
+# What a run does with its dataset
+TRAINED_ON = "training"
+JUDGED_ON = "evaluation"
 OF_EXPERIMENT = {
     "mlflow.experimentKind": "custom_model_development",  # else its page opens with traces
     "mlflow.experiment.primaryMetric.name": FIRST[0],
@@ -72,7 +74,9 @@ class Run:
     def __init__(
         self, client: MlflowClient, run_id: str, digest: str, logged: Mapping[str, int] | None = None
     ) -> None:
-        self.client, self.run_id, self._logged = client, run_id, dict(logged or {})
+        self.client = client
+        self.run_id = run_id
+        self._logged = dict(logged or {})
         self._digest = digest[:MAX_DIGEST]
         info = client.get_run(run_id).info
         self._begun_ms = info.start_time
@@ -82,7 +86,8 @@ class Run:
 
     def log_step(self, metrics: Mapping[str, float]) -> None:
         """Keeps one step's metrics, and sends them when there are many: a call a metric costs 18 ms."""
-        step, now_ms = int(metrics["step"]), self._begun_ms + int(metrics.get("seconds", 0.0) * 1000)
+        step = int(metrics["step"])
+        now_ms = self._begun_ms + int(metrics.get("seconds", 0.0) * 1000)
         named = {
             key if key in FIRST else f"{TRAINED_ON}/{key}": value
             for key, value in metrics.items()
@@ -148,7 +153,9 @@ class VersionSource(DatasetSource):
     """A dataset version as MLflow names it: by digest and root, and by the digest of what was excluded."""
 
     def __init__(self, digest: str, root: str, exclusions: str = "") -> None:
-        self.digest, self.root, self.exclusions = digest, root, exclusions
+        self.digest = digest
+        self.root = root
+        self.exclusions = exclusions
 
     @staticmethod
     def _get_source_type() -> str:
@@ -196,7 +203,8 @@ def experiment_run(store: Store, spec: RunSpec) -> Iterator[Run]:
     with _told(store):
         connect(store, is_new=True)
         with mlflow.start_run(spec.run_id, run_name=spec.name, log_system_metrics=False) as active:
-            client, run_id = MlflowClient(), active.info.run_id
+            client = MlflowClient()
+            run_id = active.info.run_id
             logged = _last_steps(client, spec.run_id) if spec.run_id else None
             run = Run(client, run_id, spec.dataset.digest, logged)
             _end_killed(client, run_id, active.info.experiment_id)
@@ -296,7 +304,8 @@ class _VersionDataset(MlflowDataset):
 def clean_artifacts(store: Store, digests: Collection[str], clean: Callable[[str], str]) -> list[str]:
     """Text artefacts of runs on the versions `digests`, rewritten by `clean`; those that it changed."""
     connect(store)
-    client, changed = MlflowClient(), []
+    client = MlflowClient()
+    changed = []
     for run_id in sorted(run for digest in digests for run in _runs_on(client, digest)):
         for path in [one.path for one in client.list_artifacts(run_id) if one.path.endswith(TEXTS)]:
             before = load_text(f"runs:/{run_id}/{path}")
@@ -325,7 +334,8 @@ def connect(store: Store, *, is_new: bool = False) -> None:
     with kept(ADDRESS, "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_ID"), _told(store), _impatient():
         mlflow.set_tracking_uri(store.tracking_uri)
         mlflow.set_registry_uri(store.tracking_uri)
-        client, found = MlflowClient(), mlflow.get_experiment_by_name(EXPERIMENT)
+        client = MlflowClient()
+        found = mlflow.get_experiment_by_name(EXPERIMENT)
         if found is None:
             client.create_experiment(EXPERIMENT, store.artifacts)
         elif found.lifecycle_stage == LifecycleStage.DELETED:

@@ -18,7 +18,9 @@ ADDRESS = "MLFLOW_TRACKING_URI"
 EXPERIMENT = "mcgurk"
 SCHEME = "mlflow-artifacts:/"
 SQLITE = "sqlite:///"
-FOLDER, DATABASE, ARTIFACTS = "mlruns", "mlflow.db", "artifacts"
+FOLDER = "mlruns"
+DATABASE = "mlflow.db"
+ARTIFACTS = "artifacts"
 KEPT = "mlflow.absolute.db"  # what a store with absolute addresses was, before they were made relative
 WAIT_S = 60.0  # for another process that writes
 
@@ -124,7 +126,8 @@ def _moves(connection: sqlite3.Connection) -> list[tuple[str, str, str, str]]:
     match = re.fullmatch(rf"(/|file:).*/{FOLDER}/{ARTIFACTS}", str(ours[0]).rstrip("/")) if ours else None
     if match is None:
         return []
-    before, moves = f"{match[0]}/", list(_unused(connection))
+    before = f"{match[0]}/"
+    moves = list(_unused(connection))
     for table, column in HOLDERS:
         if table in tables:
             found = connection.execute(f"SELECT DISTINCT {column} FROM {table}")  # noqa: S608  (names of ours)

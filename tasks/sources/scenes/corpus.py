@@ -66,7 +66,9 @@ def scene_families(config: CorpusConfig) -> tuple[str, ...]:
 
 def scene_splits(config: CorpusConfig) -> list[str]:
     """`train` or `eval` for each scene: every family is split alone, so that shares are the same in all."""
-    families, met, splits = scene_families(config), dict.fromkeys(FAMILIES, 0), []
+    families = scene_families(config)
+    met = dict.fromkeys(FAMILIES, 0)
+    splits = []
     for family in families:
         num_eval = round(config.eval_share * families.count(family))
         is_eval = family in HELD_OUT or met[family] < num_eval
@@ -77,7 +79,8 @@ def scene_splits(config: CorpusConfig) -> list[str]:
 
 def write_lists(folder: Path, config: CorpusConfig) -> list[Path]:
     """Writes the lists of segments of both splits, the label table and the ontology, in the forms of AudioSet."""
-    splits, paths = scene_splits(config), []
+    splits = scene_splits(config)
+    paths = []
     for split in ("train", "eval"):
         indices = [index for index, name in enumerate(splits) if name == split]
         paths.append(folder / f"{split}_segments.csv")
@@ -134,7 +137,8 @@ def _video_id(seed: int, index: int) -> str:
 
 
 def _segments_csv(config: CorpusConfig, indices: list[int]) -> str:
-    families, ids = scene_families(config), scene_ids(config)
+    families = scene_families(config)
+    ids = scene_ids(config)
     mids = [FAMILIES[families[index]].mid for index in indices]
     counts = f"num_ytids={len(mids)}, num_segs={len(mids)}, num_unique_labels={len(set(mids))}"
     head = [

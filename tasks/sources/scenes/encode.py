@@ -46,12 +46,15 @@ def write_media(path: Path, frames: np.ndarray, wave: np.ndarray, container: str
 
 def _video_stream(output: OutputContainer, height_px: int, width_px: int) -> av.VideoStream:
     video = output.add_stream("libx264", rate=FRAME_RATE_HZ, options=X264)
-    video.height, video.width, video.pix_fmt = height_px, width_px, PIXELS
+    video.height = height_px
+    video.width = width_px
+    video.pix_fmt = PIXELS
     video.codec_context.flags |= Flags.bitexact
     return video
 
 
 def _audio_frame(wave: np.ndarray) -> av.AudioFrame:
     frame = av.AudioFrame.from_ndarray(wave[None].astype(np.float32), format="fltp", layout="mono")
-    frame.sample_rate, frame.pts = SAMPLE_RATE_HZ, 0
+    frame.sample_rate = SAMPLE_RATE_HZ
+    frame.pts = 0
     return frame

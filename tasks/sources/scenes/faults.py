@@ -38,7 +38,8 @@ def write_fault(name: str, folder: Path, config: CorpusConfig, index: int) -> Pa
     if name not in _MAKERS:
         raise ValueError(f"no fault {name!r}; there are {', '.join(FAULTS)}")
     of = (index - 1) % config.num_scenes if name == "duplicate" else index
-    media, path = _MAKERS[name](corpus_scene(config, of)), media_path(folder, config, index)
+    media = _MAKERS[name](corpus_scene(config, of))
+    path = media_path(folder, config, index)
     with replacing(path) as temporary:
         write_media(temporary, media.frames, media.wave, media.container)
         if media.kept_share < 1.0:

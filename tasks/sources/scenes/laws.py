@@ -18,12 +18,17 @@ FRAME_RATE_HZ = 12  # the cheapest rate at which the shortest beats still show t
 MARGIN_S = 2.0  # beats run on before and after, so that tails ring in and the sound can be shifted
 
 OCTAVES = 3.0  # smallest to largest: two scenes of one family differ by an octave on average
-SMALLEST, LARGEST = 0.2, 0.66  # of the frame's height: a fifth is still readable at 112 px
+# Of the frame's height: a fifth is still readable at 112 px
+SMALLEST = 0.2
+LARGEST = 0.66
 QUIETEST_DB = -9.0  # of the softest blow against the hardest: heard as an accent, never lost
-FEWEST, MOST = 2, 14  # things that sound at one beat
+# Things that sound at one beat
+FEWEST = 2
+MOST = 14
 # Of the mean period: a living rhythm. In an even one (0.94 to 1.06) sounds late by a beat fit as well: who sees and
 # hears every beat, but not how hard, has 60 % of the offsets right, and 99 % in this (`benchmarks.oracle`).
-SHORTEST_SHARE, LONGEST_SHARE = 0.8, 1.2
+SHORTEST_SHARE = 0.8
+LONGEST_SHARE = 1.2
 LOUDNESS_REFERENCE_HZ = 440.0  # decay times are given at concert pitch
 VOLLEY_SHARE = 0.45  # of a period in which the sounds of one beat fall: a gap is left to hear the next
 
@@ -87,7 +92,8 @@ class Beats:
     def at(self, time_s: float) -> Moment:
         """The moment `time_s` seconds into the scene."""
         last = min(max(bisect_right(self.times_s, time_s) - 1, 0), len(self.times_s) - 2)
-        start, stop = self.times_s[last], self.times_s[last + 1]
+        start = self.times_s[last]
+        stop = self.times_s[last + 1]
         phase = min(max((time_s - start) / (stop - start), 0.0), 1.0)
         return Moment(
             last, phase, max(time_s - start, 0.0), stop - time_s, self.forces[last], self.forces[last + 1]

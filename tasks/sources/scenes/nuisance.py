@@ -15,8 +15,12 @@ from tasks.sources.scenes.synth import SAMPLE_RATE_HZ
 # met, rare enough that the cause stays the best explanation.
 DISTRACTOR_SHARE = OFF_SCREEN_SHARE = 0.5
 DISTRACTOR_UNIT_PX = 80.0  # a third of the stage: a silent thing is at most as large as the smallest heard
-CORNER_X_PX, CORNER_Y_PX = (100.0, 130.0), (40.0, 75.0)  # how far from the middle it is: beside the stage
-X_JITTER_PX, Y_JITTER_PX = 24.0, 5.0  # what a centre crop of 112 of 128 px still shows whole
+# How far from the middle it is: beside the stage
+CORNER_X_PX = (100.0, 130.0)
+CORNER_Y_PX = (40.0, 75.0)
+# What a centre crop of 112 of 128 px still shows whole
+X_JITTER_PX = 24.0
+Y_JITTER_PX = 5.0
 BACKGROUND_CELLS = (5, 7)  # of low-frequency texture, smoothly joined
 BACKGROUND_RELIEF = 26.0  # standard deviation of its brightness, of 255
 
@@ -64,7 +68,9 @@ class Acoustics:
 
 def draw_setting(rng: np.random.Generator) -> Setting:
     """A background, colours and places."""
-    hue, saturation, lightness = rng.uniform(), rng.uniform(0.1, 0.45), rng.uniform(0.2, 0.42)
+    hue = rng.uniform()
+    saturation = rng.uniform(0.1, 0.45)
+    lightness = rng.uniform(0.2, 0.42)
     return Setting(
         background=_texture(_color(hue, lightness, saturation), rng),
         palette=_palette(hue, rng),

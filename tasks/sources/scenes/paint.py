@@ -6,7 +6,8 @@ from functools import lru_cache
 
 import numpy as np
 
-WIDTH_PX, HEIGHT_PX = 320, 240
+WIDTH_PX = 320
+HEIGHT_PX = 240
 _XS = np.arange(WIDTH_PX, dtype=np.float32)[None, :] + np.float32(0.5)
 _YS = np.arange(HEIGHT_PX, dtype=np.float32)[:, None] + np.float32(0.5)
 FLOOR = 0.42  # stage units below the middle: where things of any family stand or fall
@@ -45,7 +46,9 @@ class Stage:
     """
 
     def __init__(self, canvas: np.ndarray, place: Place, palette: Palette) -> None:
-        self.canvas, self.place, self.palette = canvas, place, palette
+        self.canvas = canvas
+        self.place = place
+        self.palette = palette
         self._box_px: tuple[float, float, float, float] | None = None
 
     def box(self) -> tuple[float, float, float, float]:
@@ -61,7 +64,8 @@ class Stage:
 
     def ellipse(self, center: Point, radii: Point, color: Color, alpha: float = 1.0) -> None:
         """An upright ellipse."""
-        (x, y), (rx, ry) = self._pixels(center), self._lengths(*radii)
+        x, y = self._pixels(center)
+        rx, ry = self._lengths(*radii)
         window = self._window(x - rx, y - ry, x + rx, y + ry)
         if window is None or min(rx, ry) <= 0:
             return
@@ -71,7 +75,8 @@ class Stage:
 
     def ring(self, center: Point, radii: Point, width: float, color: Color, alpha: float = 1.0) -> None:
         """The outline of an ellipse."""
-        (x, y), (rx, ry) = self._pixels(center), self._lengths(*radii)
+        x, y = self._pixels(center)
+        rx, ry = self._lengths(*radii)
         half = max(float(width) * self._unit / 2, 0.5)
         window = self._window(x - rx - half, y - ry - half, x + rx + half, y + ry + half)
         if window is None or min(rx, ry) <= 0:
@@ -82,13 +87,17 @@ class Stage:
 
     def line(self, start: Point, end: Point, width: float, color: Color, alpha: float = 1.0) -> None:
         """A straight stroke with round ends."""
-        (x0, y0), (x1, y1) = self._pixels(start), self._pixels(end)
+        x0, y0 = self._pixels(start)
+        x1, y1 = self._pixels(end)
         half = max(float(width) * self._unit / 2, 0.5)
         window = self._window(min(x0, x1) - half, min(y0, y1) - half, max(x0, x1) + half, max(y0, y1) + half)
         if window is None:
             return
         xs, ys = window
-        across, down, dx, dy = xs - x0, ys - y0, x1 - x0, y1 - y0
+        across = xs - x0
+        down = ys - y0
+        dx = x1 - x0
+        dy = y1 - y0
         squared = max(dx * dx + dy * dy, 1e-9)
         along = across * (dx / squared) + down * (dy / squared)
         np.minimum(np.maximum(along, 0.0, out=along), 1.0, out=along)
@@ -115,7 +124,8 @@ class Stage:
 
     def box_shape(self, corner: Point, opposite: Point, color: Color, alpha: float = 1.0) -> None:
         """An upright rectangle."""
-        (x0, y0), (x1, y1) = self._pixels(corner), self._pixels(opposite)
+        x0, y0 = self._pixels(corner)
+        x1, y1 = self._pixels(opposite)
         window = self._window(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
         if window is None:
             return
@@ -133,14 +143,17 @@ class Stage:
 
     def _pixels(self, point: Point) -> Point:
         # Plain floats: a figure's float64 scalars would turn whole windows into float64.
-        x, y = float(point[0]), float(point[1])
+        x = float(point[0])
+        y = float(point[1])
         x = -x if self.place.is_mirrored else x
         return (self.place.x_px + x * self._unit, self.place.y_px + y * self._unit)
 
     def _window(self, x0: float, y0: float, x1: float, y1: float) -> tuple[np.ndarray, np.ndarray] | None:
         """Pixel centres of the part of the frame that the shape can touch: a row and a column."""
-        left, top = max(int(np.floor(x0)) - 1, 0), max(int(np.floor(y0)) - 1, 0)
-        right, bottom = min(int(np.ceil(x1)) + 1, WIDTH_PX), min(int(np.ceil(y1)) + 1, HEIGHT_PX)
+        left = max(int(np.floor(x0)) - 1, 0)
+        top = max(int(np.floor(y0)) - 1, 0)
+        right = min(int(np.ceil(x1)) + 1, WIDTH_PX)
+        bottom = min(int(np.ceil(y1)) + 1, HEIGHT_PX)
         if right <= left or bottom <= top:
             return None
         self._remember(max(x0, 0.0), max(y0, 0.0), min(x1, WIDTH_PX), min(y1, HEIGHT_PX))
@@ -149,7 +162,10 @@ class Stage:
     def _remember(self, x0: float, y0: float, x1: float, y1: float) -> None:
         if self._box_px is not None:
             a0, b0, a1, b1 = self._box_px
-            x0, y0, x1, y1 = min(a0, x0), min(b0, y0), max(a1, x1), max(b1, y1)
+            x0 = min(a0, x0)
+            y0 = min(b0, y0)
+            x1 = max(a1, x1)
+            y1 = max(b1, y1)
         self._box_px = (float(x0), float(y0), float(x1), float(y1))
 
     def _fill(
@@ -157,7 +173,8 @@ class Stage:
     ) -> None:
         """Lays `color` over the pixels whose signed distance to the shape is below half a pixel."""
         xs, ys = window
-        top, left = int(ys[0, 0]), int(xs[0, 0])
+        top = int(ys[0, 0])
+        left = int(xs[0, 0])
         region = self.canvas[:, top : top + ys.size, left : left + xs.size]
         cover = np.float32(0.5) - distance_px.astype(np.float32, copy=False)
         np.minimum(np.maximum(cover, 0.0, out=cover), 1.0, out=cover)
@@ -181,14 +198,17 @@ def _shaded(color: Color, num_rows: int) -> np.ndarray:
 
 def turned(points: Sequence[Point], pivot: Point, angle: float) -> list[Point]:
     """`points` turned by `angle` radians (clockwise on screen) about `pivot`."""
-    cos, sin = float(np.cos(angle)), float(np.sin(angle))
+    cos = float(np.cos(angle))
+    sin = float(np.sin(angle))
     px, py = pivot
     return [(px + (x - px) * cos - (y - py) * sin, py + (x - px) * sin + (y - py) * cos) for x, y in points]
 
 
 def skin(stage: Stage, center: Point, radii: Point, material: str) -> None:
     """An ellipse that shows its material: grain, a dull seam, a clear bubble, or a polished gleam."""
-    (x, y), (rx, ry), palette = center, radii, stage.palette
+    x, y = center
+    rx, ry = radii
+    palette = stage.palette
     if material == "glass":
         stage.ellipse(center, radii, palette.body, alpha=0.35)
         stage.ring(center, (rx * 0.96, ry * 0.96), rx * 0.09, palette.light)

@@ -88,7 +88,8 @@ def changed_cause(cause: Cause, rng: np.random.Generator) -> Cause:
     """Another cause of the same family, at least an octave away in size and with a rhythm of its own."""
     other = draw_cause(cause.family, rng)
     # Uniform over the sizes that are far enough, on whichever side there are some.
-    below, above = max(cause.size - LEAST_CHANGE, 0.0), max(1.0 - LEAST_CHANGE - cause.size, 0.0)
+    below = max(cause.size - LEAST_CHANGE, 0.0)
+    above = max(1.0 - LEAST_CHANGE - cause.size, 0.0)
     place = other.size * (below + above)
     return replace(other, size=place if place < below else place - below + cause.size + LEAST_CHANGE)
 
@@ -155,7 +156,8 @@ def _painted(
     still: np.ndarray, shown: Sequence[Shown], palette: Palette, index: int
 ) -> tuple[np.ndarray, Box]:
     """Frame `index` as a canvas, and the box of the last of `shown`: the thing that sounds."""
-    canvas, box = still.copy(), (0.0, 0.0, 0.0, 0.0)
+    canvas = still.copy()
+    box = (0.0, 0.0, 0.0, 0.0)
     for cause, place in shown:
         stage = Stage(canvas, place, palette)
         FAMILIES[cause.family].figure(stage, cause, cause.beats.exposed(index / FRAME_RATE_HZ))

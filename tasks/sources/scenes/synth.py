@@ -72,7 +72,8 @@ def band(wave: np.ndarray, center_hz: float, quality: float) -> np.ndarray:
 
 def shaped(grain: np.ndarray) -> np.ndarray:
     """`grain` with a click-free start and end, its peak 1."""
-    attack, release = round(ATTACK_S * SAMPLE_RATE_HZ), len(grain) // 8
+    attack = round(ATTACK_S * SAMPLE_RATE_HZ)
+    release = len(grain) // 8
     grain = grain.copy()
     grain[:attack] *= np.linspace(0.0, 1.0, attack)
     grain[len(grain) - release :] *= np.linspace(1.0, 0.0, release)

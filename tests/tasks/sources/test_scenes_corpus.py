@@ -34,7 +34,8 @@ configs = st.builds(
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """(folder, config, rows) of a corpus of which the first four scenes are rendered."""
-    folder, config = tmp_path_factory.mktemp("corpus"), CorpusConfig(num_scenes=48, seed=7)
+    folder = tmp_path_factory.mktemp("corpus")
+    config = CorpusConfig(num_scenes=48, seed=7)
     return folder, config, [render_scene(folder, config, index) for index in range(4)]
 
 
@@ -47,7 +48,8 @@ def read_segments(path):
 @settings(deadline=None)
 @given(configs)
 def test_families_are_balanced_and_held_out_ones_are_never_trained_on(config):
-    families, splits = corpus.scene_families(config), corpus.scene_splits(config)
+    families = corpus.scene_families(config)
+    splits = corpus.scene_splits(config)
 
     counts = [families.count(name) for name in FAMILIES]
     assert max(counts) - min(counts) <= 1 and sum(counts) == config.num_scenes
@@ -103,7 +105,8 @@ def test_lists_give_every_scene_once_and_train_on_no_held_out_label(tmp_path):
     config = CorpusConfig(num_scenes=100, seed=4)
 
     train, evaluation, *_ = write_lists(tmp_path, config)
-    (_, trained), (_, evaluated) = read_segments(train), read_segments(evaluation)
+    _, trained = read_segments(train)
+    _, evaluated = read_segments(evaluation)
 
     held_out = {FAMILIES[name].mid for name in HELD_OUT}
     assert sorted(row[0] for row in trained + evaluated) == sorted(corpus.scene_ids(config))
@@ -186,7 +189,8 @@ def test_another_seed_gives_other_media(small, tmp_path):
 
     other = render_scene(tmp_path, CorpusConfig(config.num_scenes, config.seed + 1), 2)
 
-    ours, theirs = folder / "media", tmp_path / "media"
+    ours = folder / "media"
+    theirs = tmp_path / "media"
     assert (ours / f"{rows[2]['video_id']}.mp4").read_bytes() != (
         theirs / f"{other['video_id']}.mp4"
     ).read_bytes()
@@ -197,7 +201,8 @@ def test_media_are_ten_seconds_of_h264_and_aac_and_say_nothing(small):
     said = set()
     for row in rows:
         with av.open(str(folder / "media" / f"{row['video_id']}.mp4")) as media:
-            video, audio = media.streams.video[0], media.streams.audio[0]
+            video = media.streams.video[0]
+            audio = media.streams.audio[0]
             said.add(str([media.metadata, video.metadata, audio.metadata, media.chapters()]))
             assert (video.codec.canonical_name, audio.codec.canonical_name) == ("h264", "aac")
             assert (video.width, video.height, video.frames) == (320, 240, 120)
@@ -222,7 +227,8 @@ def test_what_is_decoded_is_what_was_rendered_at_the_same_time(small):
     assert [time for time, _ in decoded] == pytest.approx([k / 12 for k in range(120)])
     error = np.abs(np.stack([picture for _, picture in decoded]).astype(int) - frames).mean()
     assert error < 6.0
-    first_s, heard = audio[0][0], np.concatenate([samples for _, samples in audio])
+    first_s = audio[0][0]
+    heard = np.concatenate([samples for _, samples in audio])
     assert round(first_s * SAMPLE_RATE_HZ) + lag_samples(heard, wave) == pytest.approx(0, abs=2)
 
 
@@ -255,6 +261,7 @@ def test_a_corpus_without_cause_has_the_same_sounds_and_other_pictures():
     removed = CorpusConfig(num_scenes=24, has_cause=False)
 
     for index in range(24):
-        scene, without = corpus.corpus_scene(caused, index), corpus.corpus_scene(removed, index)
+        scene = corpus.corpus_scene(caused, index)
+        without = corpus.corpus_scene(removed, index)
         assert without.heard == scene.heard and without.sound_seed == scene.sound_seed
         assert without.seen != scene.seen

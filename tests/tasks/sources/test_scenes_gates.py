@@ -25,9 +25,11 @@ def families_told(inputs: np.ndarray, families: np.ndarray) -> int:
     """How many families a cross-validated ridge classifier tells right."""
     inputs = (inputs - inputs.mean(0)) / (inputs.std(0) + 1e-6)
     folds = np.random.default_rng(0).permutation(len(inputs)) % NUM_FOLDS
-    targets, right = np.eye(families.max() + 1)[families], 0
+    targets = np.eye(families.max() + 1)[families]
+    right = 0
     for fold in range(NUM_FOLDS):
-        x, y = inputs[folds != fold], targets[folds != fold]
+        x = inputs[folds != fold]
+        y = targets[folds != fold]
         weights = np.linalg.solve(x.T @ x + RIDGE * np.eye(x.shape[1]), x.T @ (y - y.mean(0)))
         told = (inputs[folds == fold] @ weights + y.mean(0)).argmax(1)
         right += int((told == families[folds == fold]).sum())

@@ -37,7 +37,8 @@ def test_a_harder_blow_is_louder_and_more_things_are_more_sounds(one, other):
 
 
 def test_metal_rings_longer_than_wood_and_high_partials_die_first():
-    metal, wood = laws.MATERIALS["metal"], laws.MATERIALS["wood"]
+    metal = laws.MATERIALS["metal"]
+    wood = laws.MATERIALS["wood"]
 
     assert laws.decay_s(metal, 500.0) > laws.decay_s(wood, 500.0)
     assert laws.decay_s(metal, 2000.0) < laws.decay_s(metal, 500.0)

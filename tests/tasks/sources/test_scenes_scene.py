@@ -70,7 +70,8 @@ def test_the_box_holds_all_that_tells_the_family(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_frame_shows_the_size(family):
     """The visible cause: a large one covers several times the pixels of a small one in the same frame."""
-    scene, covered = plain_scene(family), []
+    scene = plain_scene(family)
+    covered = []
     for size in (0.0, 1.0):
         cause = replace(scene.seen, size=size)
         frames, boxes = render_frames(replace(scene, seen=cause), range(6, NUM_FRAMES, 12))
@@ -154,7 +155,8 @@ def test_the_strongest_partial_is_the_pitch_that_the_law_gives(family, size):
 
 def test_the_train_is_higher_coming_than_going():
     cause = replace(plain_scene("train").heard, size=0.5)
-    wave, turns = dry_wave(cause), cause.beats.turns(np.arange(0.0, LENGTH_S, 0.1))
+    wave = dry_wave(cause)
+    turns = cause.beats.turns(np.arange(0.0, LENGTH_S, 0.1))
     coming = np.sin(4.0 * np.pi * turns / 10.0) < -0.5  # from a turning point to the middle
     going = np.sin(4.0 * np.pi * turns / 10.0) > 0.5
     pitch_hz = FAMILIES["train"].pitch_hz(cause)
@@ -202,7 +204,8 @@ def test_new_nuisance_keeps_the_cause_and_changes_picture_and_sound():
     scene = draw_scene(0, 0, "ball")
     other = scene.with_new_nuisance(99)
 
-    (frames, wave, truth), (new_frames, new_wave, new_truth) = render(scene), render(other)
+    frames, wave, truth = render(scene)
+    new_frames, new_wave, new_truth = render(other)
 
     assert (other.seen, other.heard) == (scene.seen, scene.heard)
     assert (truth.onset_ms, truth.causes) == (new_truth.onset_ms, new_truth.causes)
@@ -246,7 +249,8 @@ def test_a_shifted_sound_is_the_same_sound_later(shift_ms):
     scene = draw_scene(0, 1, "hammer")
     shifted = scene.with_sound_shifted(shift_ms)
 
-    wave, late = render_wave(scene), render_wave(shifted)
+    wave = render_wave(scene)
+    late = render_wave(shifted)
     spectrum = np.fft.rfft(late, 2 * len(late)) * np.conj(np.fft.rfft(wave, 2 * len(wave)))
     lag = int(np.argmax(np.fft.irfft(spectrum)))
     lag = lag - 2 * len(wave) if lag > len(wave) else lag

@@ -15,7 +15,8 @@ TOUCH_S = 0.07  # how long a squash or a flinch lasts: one frame
 
 def _ball(stage: Stage, cause: Cause, now: Moment) -> None:
     squash = 0.22 * now.fading(TOUCH_S)
-    rx, ry = cause.extent / 2 * (1.0 + squash), cause.extent / 2 * (1.0 - squash)
+    rx = cause.extent / 2 * (1.0 + squash)
+    ry = cause.extent / 2 * (1.0 - squash)
     room = 2.0 * FLOOR - cause.extent
     height = room * (0.35 + 0.65 * now.next_force) * now.lift
     skin(stage, (0.0, FLOOR - ry - height), (rx, ry), cause.material)
@@ -26,7 +27,8 @@ def _struck(cause: Cause, pitch_hz: float) -> np.ndarray:
 
 
 def _hammer(stage: Stage, cause: Cause, now: Moment) -> None:
-    palette, e = stage.palette, cause.extent
+    palette = stage.palette
+    e = cause.extent
     top = FLOOR - 0.5 * e
     _block(stage, cause, top)
     pivot = (0.46, top - 0.09)
@@ -38,7 +40,8 @@ def _hammer(stage: Stage, cause: Cause, now: Moment) -> None:
 
 
 def _block(stage: Stage, cause: Cause, top: float) -> None:
-    e, palette = cause.extent, stage.palette
+    e = cause.extent
+    palette = stage.palette
     clear = 0.4 if cause.material == "glass" else 1.0
     stage.box_shape((-0.5 * e, top), (0.5 * e, FLOOR), palette.body, clear)
     skin(stage, (0.0, (top + FLOOR) / 2), (0.42 * e, 0.21 * e), cause.material)
@@ -55,7 +58,8 @@ def _footsteps(stage: Stage, cause: Cause, now: Moment) -> None:
 
 
 def _shoe(stage: Stage, e: float, x: float, sole: float) -> None:
-    palette, thick = stage.palette, 0.13 * e
+    palette = stage.palette
+    thick = 0.13 * e
     stage.line((x - 0.1 * e, -0.7), (x - 0.12 * e, sole - 0.3 * e), 0.26 * e, palette.accent)
     stage.ellipse((x + 0.1 * e, sole - 0.15 * e), (0.33 * e, 0.15 * e), palette.body)
     stage.polygon(
@@ -100,7 +104,8 @@ CARRIAGE_STEPS = 9  # beats to a line
 
 
 def _typewriter(stage: Stage, cause: Cause, now: Moment) -> None:
-    palette, e = stage.palette, cause.extent
+    palette = stage.palette
+    e = cause.extent
     roll = -0.2 * e
     shift = 0.05 * e * (CARRIAGE_STEPS // 2 - now.index % CARRIAGE_STEPS)
     stage.box_shape((-0.3 * e + shift, roll - 0.5 * e), (0.3 * e + shift, roll), palette.light)

@@ -21,7 +21,8 @@ def _mouth(now: Moment, length_s: float) -> float:
 
 
 def _bird(stage: Stage, cause: Cause, now: Moment) -> None:
-    palette, e = stage.palette, cause.extent
+    palette = stage.palette
+    e = cause.extent
     open_e = 0.17 * e * _mouth(now, CALL_S)
     stage.line((-0.6 * e, 0.5 * e), (0.6 * e, 0.47 * e), 0.06 * e, palette.dark)
     stage.line((-0.05 * e, 0.3 * e), (-0.05 * e, 0.5 * e), 0.03 * e, palette.dark)
@@ -30,7 +31,8 @@ def _bird(stage: Stage, cause: Cause, now: Moment) -> None:
                   palette.accent)  # fmt: skip
     stage.ellipse((0.0, 0.12 * e), (0.42 * e, 0.3 * e), palette.body)
     stage.ellipse((-0.08 * e, 0.13 * e - open_e * 0.3), (0.26 * e, 0.15 * e), palette.accent)
-    upper, lower = (0.74 * e, -0.22 * e - open_e), (0.7 * e, -0.18 * e + open_e)
+    upper = (0.74 * e, -0.22 * e - open_e)
+    lower = (0.7 * e, -0.18 * e + open_e)
     stage.polygon([(0.42 * e, -0.32 * e), upper, (0.42 * e, -0.2 * e)], palette.light)
     stage.polygon([(0.42 * e, -0.2 * e), lower, (0.4 * e, -0.1 * e)], palette.light)
     stage.disc((0.26 * e, -0.22 * e), 0.25 * e, palette.body)
@@ -47,13 +49,16 @@ def _calls(cause: Cause, pitch_hz: float) -> np.ndarray:
 
 # First two formants of five vowels of an adult (Peterson & Barney 1952); a smaller head has higher ones.
 VOWELS_HZ = ((730.0, 1090.0), (530.0, 1840.0), (270.0, 2290.0), (570.0, 840.0), (300.0, 870.0))
-SHUT, WIDE = 250.0, 750.0  # first formants of a nearly shut and of an open mouth
+# First formants of a nearly shut and of an open mouth
+SHUT = 250.0
+WIDE = 750.0
 FORMANT_OCTAVES = 1.5  # smallest to largest head: wider than people are, so that log-mels tell them apart
 MEDIUM_SIZE = 0.5
 
 
 def _face(stage: Stage, cause: Cause, now: Moment) -> None:
-    palette, e = stage.palette, cause.extent
+    palette = stage.palette
+    e = cause.extent
     openness = (VOWELS_HZ[now.index % len(VOWELS_HZ)][0] - SHUT) / (WIDE - SHUT)
     width = 0.12 + 0.08 * (1.0 - openness)
     height = 0.015 + (0.07 + 0.12 * openness) * _mouth(now, SYLLABLE_S)
@@ -94,7 +99,8 @@ CROAK_PULSES_HZ = 32.0  # a frog's call is a train of pulses, each ringing at th
 
 
 def _frog(stage: Stage, cause: Cause, now: Moment) -> None:
-    palette, e = stage.palette, cause.extent
+    palette = stage.palette
+    e = cause.extent
     sac = (0.1 + 0.17 * _mouth(now, CROAK_S)) * e
     for side in (-1.0, 1.0):
         stage.ellipse((side * 0.42 * e, 0.3 * e), (0.22 * e, 0.14 * e), palette.body)

@@ -35,7 +35,8 @@ def _puff(stage: Stage, start: Point, e: float, now: Moment) -> None:
 
 def _engine(stage: Stage, cause: Cause, now: Moment) -> None:
     """One cylinder: the piston is at its top, and fires, on the beat."""
-    palette, e = stage.palette, cause.extent
+    palette = stage.palette
+    e = cause.extent
     hub: Point = (0.24 * e, 0.1 * e)
     angle = 2.0 * np.pi * now.turns
     crank = (hub[0] - 0.2 * e * float(np.cos(angle)), hub[1] - 0.2 * e * float(np.sin(angle)))
@@ -66,7 +67,8 @@ SIREN = (1.0, 0.5, 0.6, 0.2, 0.3)
 
 def _siren(stage: Stage, cause: Cause, now: Moment) -> None:
     """The beam's side is the sound's height: full right is high, full left is low."""
-    palette, e = stage.palette, cause.extent
+    palette = stage.palette
+    e = cause.extent
     facing = float(np.cos(np.pi * now.turns))
     spread = 0.14 + 0.2 * (1.0 - abs(facing))
     far = 0.75 * facing
@@ -99,7 +101,9 @@ def _along(turns: np.ndarray | float) -> np.ndarray | float:
 
 
 def _train(stage: Stage, cause: Cause, now: Moment) -> None:
-    palette, e, x = stage.palette, cause.extent, float(_along(now.turns))
+    palette = stage.palette
+    e = cause.extent
+    x = float(_along(now.turns))
     base = FLOOR - 0.2 * e
     stage.box_shape((x - 0.6 * e, base - 0.62 * e), (x - 0.2 * e, base), palette.body)
     stage.box_shape((x - 0.66 * e, base - 0.68 * e), (x - 0.14 * e, base - 0.6 * e), palette.dark)
@@ -128,7 +132,8 @@ TEETH = 12
 
 def _saw(stage: Stage, cause: Cause, now: Moment) -> None:
     """Turns round on the beat and cuts between two."""
-    palette, e = stage.palette, cause.extent
+    palette = stage.palette
+    e = cause.extent
     stage.box_shape((-0.45, 0.12), (0.45, 0.26), palette.accent)
     for side in (-0.38, 0.38):
         stage.line((side, 0.26), (side, FLOOR), 0.05, palette.accent)

@@ -25,7 +25,9 @@ def _swing(now: Moment) -> float:
 
 def _bell(stage: Stage, cause: Cause, now: Moment) -> None:
     """Swings to its turning point on the beat, where the clapper meets the wall that it swung to."""
-    palette, e, pivot = stage.palette, cause.extent, (0.0, -0.42)
+    palette = stage.palette
+    e = cause.extent
+    pivot = (0.0, -0.42)
     swing = _swing(now)
     angle = (0.2 + 0.25 * now.next_force) * swing
     hung = [(x * e, y * e - 0.42) for x, y in ((-0.24, 0.2), (0.24, 0.2), (0.5, 0.95), (-0.5, 0.95))]
@@ -48,7 +50,8 @@ def _glockenspiel(stage: Stage, cause: Cause, now: Moment) -> None:
 
 def _marimba(stage: Stage, cause: Cause, now: Moment) -> None:
     """A wooden bar with its grain, over the tube that carries its sound."""
-    e, palette = cause.extent, stage.palette
+    e = cause.extent
+    palette = stage.palette
     stage.box_shape((-0.12, 0.2), (0.12, 0.2 + 0.4 * e), palette.accent)
     _bar(stage, e, palette.body, now)
     for y in (0.13, 0.18):
@@ -72,7 +75,8 @@ STRINGS = 3
 
 
 def _guitar(stage: Stage, cause: Cause, now: Moment) -> None:
-    palette, e = stage.palette, cause.extent
+    palette = stage.palette
+    e = cause.extent
     stage.box_shape((-0.95 * e, -0.06 * e), (0.1 * e, 0.06 * e), palette.dark)
     stage.box_shape((-1.08 * e, -0.09 * e), (-0.93 * e, 0.09 * e), palette.accent)
     stage.disc((0.1 * e, 0.0), 0.27 * e, palette.body)
@@ -95,12 +99,15 @@ def _string(stage: Stage, e: float, y: float, now: Moment) -> None:
 
 
 # What each beat of a bar strikes: (drum, hat, snare, hat).
-KICK, HAT, SNARE = 0, 1, 2
+KICK = 0
+HAT = 1
+SNARE = 2
 GROOVE = (KICK, HAT, SNARE, HAT)
 
 
 def _drum_kit(stage: Stage, cause: Cause, now: Moment) -> None:
-    palette, e = stage.palette, cause.extent
+    palette = stage.palette
+    e = cause.extent
     struck = GROOVE[now.index % len(GROOVE)]
     glow = [now.fading(RINGING_S / 2) if part == struck else 0.0 for part in range(len(set(GROOVE)))]
     stage.disc((0.0, 0.1 * e), 0.42 * e, palette.body)
@@ -140,7 +147,8 @@ def _padded(grain: np.ndarray, length: int) -> np.ndarray:
 
 def _metronome(stage: Stage, cause: Cause, now: Moment) -> None:
     """Ticks where the arm turns round."""
-    palette, e = stage.palette, cause.extent
+    palette = stage.palette
+    e = cause.extent
     pivot: Point = (0.0, 0.3 * e)
     stage.polygon([(-0.16 * e, -0.5 * e), (0.16 * e, -0.5 * e), (0.42 * e, 0.5 * e), (-0.42 * e, 0.5 * e)],
                   palette.body)  # fmt: skip
@@ -162,14 +170,16 @@ BREATH_ATTACK_S = 0.03
 
 def _accordion(stage: Stage, cause: Cause, now: Moment) -> None:
     """Pulled and pushed in turn: it stands still, and so is silent, at each beat."""
-    palette, e = stage.palette, cause.extent
+    palette = stage.palette
+    e = cause.extent
     half = (0.42 + 0.3 * _swing(now)) * e
     stage.box_shape((-half, -0.42 * e), (half, 0.42 * e), palette.light)
     for fold in range(1, FOLDS):
         x = half * (2.0 * fold / FOLDS - 1.0)
         stage.line((x, -0.42 * e), (x, 0.42 * e), 0.025 * e, palette.dark)
     for side in (-1.0, 1.0):
-        near, far = side * half, side * (half + 0.22 * e)
+        near = side * half
+        far = side * (half + 0.22 * e)
         stage.box_shape((near, -0.5 * e), (far, 0.5 * e), palette.body)
         for key in range(4):
             stage.disc(((near + far) / 2, (0.24 * key - 0.36) * e), 0.05 * e, palette.dark)
@@ -186,7 +196,9 @@ def _reeds(cause: Cause, pitch_hz: float) -> np.ndarray:
 
 def _wind_chime(stage: Stage, cause: Cause, now: Moment) -> None:
     """As many tubes as will sound at each beat, which all sway from the clapper's blow."""
-    palette, e, number = stage.palette, cause.extent, cause.num_things
+    palette = stage.palette
+    e = cause.extent
+    number = cause.num_things
     top = -0.38
     width = 0.25 + 0.75 * e
     stage.ellipse((0.0, top), (0.55 * width, 0.06), palette.dark)

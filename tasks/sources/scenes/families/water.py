@@ -23,7 +23,9 @@ def _bubbles(pitch_hz: float) -> list[np.ndarray]:
 
 def _rain(stage: Stage, cause: Cause, now: Moment) -> None:
     """As many drops as sound at a beat; they land one after the other from the beat on."""
-    palette, e, number = stage.palette, cause.extent, cause.num_things
+    palette = stage.palette
+    e = cause.extent
+    number = cause.num_things
     for drop in range(number):
         x = 1.3 * e * ((drop * GOLDEN) % 1.0 - 0.5)
         fall = (now.phase - VOLLEY_SHARE * drop / number) % 1.0
@@ -48,14 +50,17 @@ def _volleys(cause: Cause, grains: list[np.ndarray]) -> np.ndarray:
 
 def _drip(stage: Stage, cause: Cause, now: Moment) -> None:
     """The drop meets the water on the beat; a larger tap lets larger drops fall."""
-    palette, e = stage.palette, cause.extent
-    radius, mouth = 0.17 * e, -0.46 + 0.42 * e
+    palette = stage.palette
+    e = cause.extent
+    radius = 0.17 * e
+    mouth = -0.46 + 0.42 * e
     stage.line((-0.42, mouth - 0.22 * e), (0.0, mouth - 0.22 * e), 0.2 * e, palette.body)
     stage.line((0.0, mouth - 0.22 * e), (0.0, mouth), 0.2 * e, palette.body)
     stage.box_shape((-0.3 * e, mouth - 0.42 * e), (0.0, mouth - 0.34 * e), palette.accent)
     y = mouth + (FLOOR - 0.06 - mouth) * now.phase**2
     stage.disc((0.0, y), radius, palette.light)
-    half, neck = 0.8 * radius, y - 0.6 * radius
+    half = 0.8 * radius
+    neck = y - 0.6 * radius
     stage.polygon([(-half, neck), (half, neck), (0.0, y - 2.0 * radius)], palette.light)
     spread = (0.25 + 1.2 * now.since_s) * e
     stage.ring((0.0, FLOOR), (spread, 0.25 * spread), 0.025, palette.light, now.fading(RIPPLE_S))
@@ -69,7 +74,9 @@ def _plinks(cause: Cause, pitch_hz: float) -> np.ndarray:
 
 def _boiling(stage: Stage, cause: Cause, now: Moment) -> None:
     """A glass pot: as many bubbles as sound at a beat, one after the other at the surface."""
-    palette, e, number = stage.palette, cause.extent, cause.num_things
+    palette = stage.palette
+    e = cause.extent
+    number = cause.num_things
     surface = 0.36 - 0.75 * e
     for flame in range(-2, 3):
         stage.ellipse((0.2 * flame * e, 0.41), (0.08 * e, 0.07), palette.accent)
@@ -99,9 +106,12 @@ ROCKET_S = 0.5  # before it bursts, a shell is seen to rise
 
 def _fireworks(stage: Stage, cause: Cause, now: Moment) -> None:
     """Bursts are seen on the beat, and heard `delay_s` later."""
-    palette, e = stage.palette, cause.extent
-    center, open_share = (0.0, -0.08), 1.0 - 0.4 * now.fading(BURST_S)
-    glow, fall = max(now.fading(GLOW_S), 0.15), 0.05 * now.since_s
+    palette = stage.palette
+    e = cause.extent
+    center = (0.0, -0.08)
+    open_share = 1.0 - 0.4 * now.fading(BURST_S)
+    glow = max(now.fading(GLOW_S), 0.15)
+    fall = 0.05 * now.since_s
     for ray in range(RAYS):
         angle = 2.0 * np.pi * ray / RAYS
         reach = (0.5 * e * float(np.cos(angle)), 0.5 * e * float(np.sin(angle)))
