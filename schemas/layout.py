@@ -1,0 +1,72 @@
+"""Where everything lies under a root and under a state folder, and the facts of the eight stages.
+
+ROOT    segments/ clips/ clips/media/ features/ shards/ versions/ reports/ mlruns/
+STATE   attempts/ lanes/ leases/ logs/ prefect/ rebuild-*/ runs/ scratch/ serve/ studio/ tars/ trainings/
+"""
+
+from dataclasses import dataclass
+
+# Under a root.
+SEGMENTS = "segments"
+CLIPS = "clips"
+MEDIA = "clips/media"
+FEATURES = "features"
+SHARDS = "shards"
+VERSIONS = "versions"
+REPORTS = "reports"
+VALIDATION = "reports/validation"
+MLRUNS = "mlruns"
+CHECKED = "checked"  # beside the parts of a manifest: those that were validated
+
+# Under a state folder.
+ATTEMPTS = "attempts"
+LANES = "lanes"
+LEASES = "leases"
+LOGS = "logs"
+PREFECT = "prefect"
+REBUILD = "rebuild-"  # begins the name of a folder for each `verify --rebuild`
+RUNS = "runs"  # a note a run that is at work
+SCRATCH = "scratch"  # media between their host and their clips
+SERVE = "serve"
+STUDIO = "studio"
+TARS = "tars"  # the index of each file of a source of archives
+TRAININGS = "trainings"
+
+
+@dataclass(frozen=True)
+class StageFacts:
+    """A stage as data: from which manifest to which, and under which lease.
+
+    Attributes:
+        name: of the stage.
+        reads: the manifest whose parts it reads, a folder under the root; empty for the lists.
+        writes: the manifest whose parts it writes.
+        lease: what a build holds while the stage runs; who holds it is the only writer of `folders`.
+        folders: where a killed writer of the stage leaves temporary files; patterns under the root.
+    """
+
+    name: str
+    reads: str
+    writes: str
+    lease: str
+    folders: tuple[str, ...]
+
+
+STAGES = (
+    StageFacts("index", "", SEGMENTS, "segments", (SEGMENTS,)),
+    StageFacts("validate-segments", SEGMENTS, "segments/checked", "segments", ("segments/checked",)),
+    StageFacts("download", "segments/checked", CLIPS, "clips", (CLIPS, "clips/media/*")),
+    StageFacts("validate-clips", CLIPS, "clips/checked", "clips", ("clips/checked",)),
+    StageFacts("extract", "clips/checked", FEATURES, "features", (FEATURES, "features/*")),
+    StageFacts("validate-features", FEATURES, "features/checked", "features", ("features/checked",)),
+    StageFacts("pack", "features/checked", SHARDS, "features", (SHARDS,)),
+    StageFacts("publish", SHARDS, VERSIONS, "features", ("", VERSIONS)),
+)
+STAGE_NAMES = tuple(one.name for one in STAGES)
+# From the last manifest to the first: the furthest one that has a part says what became of its rows.
+MANIFESTS = tuple(one.writes for one in reversed(STAGES) if one.writes != VERSIONS)
+
+
+def stage_facts(name: str) -> StageFacts:
+    """The row of the stage `name`. Raises KeyError for none of them."""
+    return {one.name: one for one in STAGES}[name]
