@@ -22,7 +22,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flows.builds.pipeline import BuildOptions, plan_one, resolve
+from flows.builds.options import BuildOptions
+from flows.builds.pipeline import resolve
+from flows.builds.plan import plan_one
 from schemas.clip import CLIPS
 from schemas.manifest import PartHeader, part_path, write_table
 from schemas.segment import SEGMENTS

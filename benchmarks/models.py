@@ -99,7 +99,7 @@ def scenes_built(options: argparse.Namespace, profile: str) -> Iterator[Path]:
         root = options.root or Path(folder)
         with prefect_api(root / "state"):
             from flows.build_dataset import build_dataset
-            from flows.builds.pipeline import BuildOptions
+            from flows.builds.options import BuildOptions
 
             corpus = CorpusConfig(num_scenes=options.scenes, eval_share=0.2)
             config = replace(presets.demo(), profile=PROFILES[profile], corpus=corpus)

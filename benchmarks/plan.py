@@ -16,7 +16,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from flows.builds.pipeline import STAGES, BuildOptions, Pipeline, plan_all, resolve
+from flows.builds.options import BuildOptions
+from flows.builds.pipeline import Pipeline, resolve
+from flows.builds.plan import plan_all
+from flows.stages import TABLE
 from schemas.manifest import PartHeader, part_path, write_table
 from schemas.segment import SEGMENTS
 from schemas.storage import path_under
@@ -76,11 +79,10 @@ def write_root(root: Path, *, with_media: bool) -> None:
     for part in range(NUM_PARTS):
         write_table(part_path(root / "segments", part), table, PartHeader("index", "made by a benchmark", {}))
     pipeline = pipeline_of(root)
-    for name in STAGES[1:-1]:
-        stage = pipeline.stage(name)
+    for stage in (row.over(pipeline) for row in TABLE if row.make):
         table = table_of(stage.schema)
         for part in range(NUM_PARTS):
-            files = link_media(root, part) if with_media and name == "download" else {}
+            files = link_media(root, part) if with_media and stage.name == "download" else {}
             header = PartHeader(stage.name, stage.part_fingerprint(part), files)
             write_table(part_path(stage.target, part), table, header)
 

@@ -103,14 +103,15 @@ def orchestrated(root: Path) -> None:
     with prefect_api(root / "state"):
         from prefect import flow  # only now: it reads the server's address when it is imported
 
-        from flows.task_runs import GROUP, stage_task
+        from flows.stages import GROUP
+        from flows.task_runs import task_of
 
         @flow(persist_result=False)
         def only_extract() -> None:
             stage = extract.stage(root, PROFILE)
             due = plan_stage(stage).due()
             with open_compute("local") as map_items:
-                run = stage_task("extract", lambda parts: extract.run(stage, parts, PROFILE, map_items))
+                run = task_of("extract", lambda parts: extract.run(stage, parts, PROFILE, map_items))
                 for start in range(0, len(due), GROUP):
                     run(due[start : start + GROUP])
 

@@ -1,7 +1,8 @@
 """build_dataset: index -> download -> validate -> extract -> validate -> pack -> publish, each gated."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 from prefect import flow
@@ -9,43 +10,37 @@ from prefect.artifacts import create_table_artifact
 from prefect.events import emit_event
 from prefect.states import Completed
 
-from flows.builds.checks import check
+from flows.builds.checks import checked, handed_on
 from flows.builds.memory import remember
 from flows.builds.options import BuildOptions
-from flows.builds.pipeline import Pipeline, parts_asked, plan_one, plan_publish, resolve, stages_asked
+from flows.builds.pipeline import Pipeline
+from flows.builds.plan import plan_one, plan_publish
 from flows.builds.takedown import finish_takedowns
-from flows.compute import Map, open_compute
+from flows.compute import open_compute
 from flows.credentials import secrets_of
 from flows.experiments.due import GROWTH, why_due
 from flows.services.runs import UNREACHABLE, is_scheduled, is_waiting, noted, returned, take_over
-from flows.task_runs import GROUP, stage_task
+from flows.stages import TABLE, BuildStage, Tools, stages_from
+from flows.task_runs import task_of
+from schemas.layout import stage_facts
 from schemas.shard import Version, latest_digest, read_version
-from tasks import download, extract, funnel, index, pack, publish, validate
+from tasks import funnel, index, publish
 from tasks.acquisition import retention
 from tasks.acquisition.retention import Room
 from tasks.download import Day
 from tasks.leases import HeldError, building, lease
 from tasks.leavings import remove_leavings
-from tasks.parts import Stage
 from tasks.sources import folder, studio
 from tasks.transport import templates
 from tasks.versions.card import has_media, write_card
 
 log = logging.getLogger(__name__)
 
-GATHERING = ("download", "validate-clips", "extract")
 MB = 1e6
 GB = 1e9
 NEW_VERSION = "mcgurk.dataset-version.created"
 TRAINING_DUE = "mcgurk.training.due"  # fires the deployment TRAINING of prefect.yaml
 TRAINING = "on-new-version"
-# Who builds the same root waits for a group of parts at most; those after `clips` change the same files.
-LEASES = {
-    "index": "segments",
-    "validate-segments": "segments",
-    "download": "clips",
-    "validate-clips": "clips",
-}
 
 
 @flow(name="build-dataset", persist_result=False)
@@ -55,8 +50,7 @@ def build_dataset(options: BuildOptions) -> Any:
     A scheduled one ends at once, as `Skipped`, where another process builds the same root. Raises NotPublished where
     what stands then makes no version.
     """
-    pipeline = resolve(options)
-    check(pipeline)
+    pipeline = handed_on() or checked(options)
     take_over(pipeline.state)
     try:
         with noted(pipeline.state), building(pipeline.state, only_if_alone=is_scheduled()):
@@ -71,23 +65,46 @@ def _build(pipeline: Pipeline) -> str:
     templates.keep(pipeline.state, pipeline.secrets)
     remember(pipeline.root, pipeline.options, pipeline.state)
     finish_takedowns(pipeline)
-    asked = stages_asked(pipeline.options)
     with open_compute(pipeline.options.compute) as map_items:
-        for name in asked:
-            if name == "index":
-                _index(pipeline, map_items)
-            elif name not in (*GATHERING, "publish"):
-                _run_stage(pipeline, name, map_items)
-            elif name == GATHERING[-1]:
-                _gather(pipeline, map_items, [one for one in asked if one in GATHERING])
-    try:
-        _publish(pipeline)
-    finally:
-        _show_funnel(pipeline)
+        for row, room in _in_order(pipeline):
+            day = Day(pipeline.now, pipeline.state, secret=secrets_of(pipeline.state), room=room)
+            run = WHOLE.get(row.name, _run_parts)
+            run(pipeline, row, Tools(map_items, day))
     digest = latest_digest(pipeline.root) or ""
     if digest:
         _tell(pipeline, read_version(pipeline.root, digest), is_new=digest != before)
     return digest
+
+
+def _in_order(pipeline: Pipeline) -> Iterator[tuple[BuildStage, Room]]:
+    """The stages to run, each with what the disk's budget leaves for media."""
+    rows = stages_from(pipeline.options.from_stage)
+    for is_bounded, group in groupby(rows, key=lambda row: row.is_bounded):
+        some = list(group)
+        yield from _rounds(pipeline, some) if is_bounded else ((row, Room()) for row in some)
+
+
+def _rounds(pipeline: Pipeline, rows: Sequence[BuildStage]) -> Iterator[tuple[BuildStage, Room]]:
+    """From download to extract, and again as long as only the disk's budget held downloads back."""
+    *before, last = rows
+    is_to_request = pipeline.options.refetch and "download" in [row.name for row in before]
+    is_held_back = True
+    while is_held_back:
+        room = _room(pipeline)
+        yield from ((row, room) for row in before)
+        if is_to_request:
+            is_to_request = False
+            if _request_refetch(pipeline):
+                continue
+        yield last, room
+        _release(pipeline)
+        is_held_back = room.was_full and not _room(pipeline).is_full
+    if room.was_full:
+        log.warning(
+            "download: %g GB of media wait for extraction, as many as may; nothing more is fetched until "
+            "their parts are extracted",
+            pipeline.config.download.unextracted_gb,
+        )
 
 
 def _tell(pipeline: Pipeline, version: Version, *, is_new: bool) -> None:
@@ -107,55 +124,33 @@ def _tell(pipeline: Pipeline, version: Version, *, is_new: bool) -> None:
         log.warning("a training is due (%s), and Prefect's server was not told: %s", why, error)
 
 
-def _index(pipeline: Pipeline, map_items: Map) -> None:
-    with lease(pipeline.state, LEASES["index"]):
-        remove_leavings(pipeline.root, LEASES["index"])
+def _index(pipeline: Pipeline, row: BuildStage, tools: Tools) -> None:
+    held = stage_facts(row.name).lease
+    with lease(pipeline.state, held):
+        remove_leavings(pipeline.root, held)
         if pipeline.is_studio and not pipeline.options.segments:
-            stage_task("studio", studio.render)(pipeline.state, pipeline.config.corpus, map_items)
+            task_of("studio", studio.render)(pipeline.state, pipeline.config.corpus, tools.map_items)
         if record := pipeline.record():
             record.write(pipeline.state / folder.RECORD)
-        counts = stage_task("index", index.index)(
+        counts = task_of(row.name, index.index)(
             pipeline.root, pipeline.lists, pipeline.config.index, strict=pipeline.options.strict
         )
     log.info("index: %(segments)d new segments in %(parts)d new parts, %(malformed)d malformed lines", counts)
 
 
-def _gather(pipeline: Pipeline, map_items: Map, names: Sequence[str]) -> None:
-    """From download to extract, and again as long as only the disk's budget held fetching back."""
-    *before, last = names
-    is_held_back = True
-    is_to_ask = pipeline.options.refetch and before[:1] == ["download"]
-    while is_held_back:
-        room = _room(pipeline)
-        for name in before:
-            _run_stage(pipeline, name, map_items, room)
-        if is_to_ask:
-            is_to_ask = False
-            if _ask_again(pipeline):
-                continue
-        _run_stage(pipeline, last, map_items)
-        _release(pipeline)
-        is_held_back = room.was_full and not _room(pipeline).is_full
-    if room.was_full:
-        log.warning(
-            "download: %g GB of media wait for extraction, as many as may; nothing more is fetched until "
-            "their parts are extracted",
-            pipeline.config.download.unextracted_gb,
-        )
-
-
 def _room(pipeline: Pipeline) -> Room:
     """What the disk's budget leaves for media that wait for extraction."""
     budget_bytes = pipeline.config.download.unextracted_gb * GB
-    return Room(lambda: budget_bytes - retention.unextracted_bytes(*map(pipeline.stage, GATHERING)))
+    bounded = [row.over(pipeline) for row in TABLE if row.is_bounded]
+    return Room(lambda: budget_bytes - retention.unextracted_bytes(*bounded))
 
 
-def _ask_again(pipeline: Pipeline) -> int:
-    """Has clips fetched again whose media were not kept, and that would be made otherwise; returns how many."""
+def _request_refetch(pipeline: Pipeline) -> int:
+    """Marks clips to be fetched again whose media were not kept and would be made otherwise; returns how many."""
     clips = pipeline.stage("download")
     extract = pipeline.stage("extract")
-    with lease(pipeline.state, LEASES["download"]):
-        needs = retention.needs(clips, extract, only=parts_asked(pipeline.options))
+    with lease(pipeline.state, stage_facts("download").lease):
+        needs = retention.needs(clips, extract, only=pipeline.options.part_numbers)
         count = retention.ask_again(clips, needs.lost, pipeline.now, kept=needs.standing)
     if count:
         log.info("download: %s", retention.notice(needs.all))
@@ -165,71 +160,63 @@ def _ask_again(pipeline: Pipeline) -> int:
 def _release(pipeline: Pipeline) -> None:
     """Removes the media of what was extracted, where the preset doesn't keep them."""
     if not pipeline.config.download.keep_media:
-        with lease(pipeline.state, LEASES["download"], "features"):
+        with lease(pipeline.state, *(stage_facts(name).lease for name in ("download", "extract"))):
             freed = retention.release(pipeline.stage("download"), pipeline.stage("extract"))
         if freed:
             log.info("extract: %.1f MB of media removed", freed / MB)
 
 
-def _run_stage(pipeline: Pipeline, name: str, map_items: Map, room: Room | None = None) -> None:
+def _run_parts(pipeline: Pipeline, row: BuildStage, tools: Tools) -> None:
     """One stage, as one task run a group of due parts."""
-    stage = pipeline.stage(name)
+    stage = row.over(pipeline)
     only = pipeline.options.only
-    due = plan_one(pipeline, name).due(only, parts_asked(pipeline.options))
+    due = plan_one(pipeline, row.name).due(only, pipeline.options.part_numbers)
     if not due:
-        log.info("%s: nothing to do", name)
-    else:
-        _sweep(pipeline, name)
-    day = Day(pipeline.now, pipeline.state, secret=secrets_of(pipeline.state), room=room or Room())
-    runner = stage_task(name, _runner(pipeline, name, map_items, day))
-    for group in _groups(name, due):
-        with lease(pipeline.state, LEASES.get(name, "features")):
-            # Another build may have done it while this one waited.
-            left = plan_one(pipeline, name, only=group).due(only, group)
-            if left:
-                runner(stage, left)
-            else:
-                log.info("%s: another build has done parts %d to %d", name, group[0], group[-1])
-
-
-def _sweep(pipeline: Pipeline, name: str) -> None:
-    """Removes what an earlier run of a stage left when it was killed."""
-    held = LEASES.get(name, "features")
+        log.info("%s: nothing to do", row.name)
+        return
+    held = stage_facts(row.name).lease
     with lease(pipeline.state, held):
-        remove_leavings(pipeline.root, held)
+        remove_leavings(pipeline.root, held)  # of a run that was killed
+    runner = task_of(
+        row.name,
+        lambda parts: row.run and row.run(pipeline, tools, stage, parts),
+        retries=row.retries,
+        retry_delay_s=row.retry_delay_s,
+    )
+    for group in _groups(due, row.group or len(due)):
+        with lease(pipeline.state, held):
+            # Another build may have done it while this one waited.
+            left = plan_one(pipeline, row.name, only=group).due(only, group)
+            if left:
+                runner(left)
+            else:
+                log.info("%s: another build has done parts %d to %d", row.name, group[0], group[-1])
 
 
-def _runner(
-    pipeline: Pipeline, name: str, map_items: Map, day: Day
-) -> Callable[[Stage, Sequence[int]], object]:
-    config = pipeline.config
-    if name.startswith("validate-"):
-        return lambda stage, parts: validate.run(stage, parts, config.rules, config.profile)
-    return {
-        "download": lambda stage, parts: download.run(stage, parts, config.download, day),
-        "extract": lambda stage, parts: extract.run(stage, parts, config.profile, map_items),
-        "pack": lambda stage, parts: pack.run(stage, parts, pipeline.pack_config),
-    }[name]
-
-
-def _groups(name: str, parts: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Validation reads the whole manifest anyway, so it is one task run."""
-    size = len(parts) if name.startswith("validate-") else GROUP
-    for start in range(0, len(parts), max(size, 1)):
+def _groups(parts: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(parts), size):
         yield parts[start : start + size]
 
 
-def _publish(pipeline: Pipeline) -> None:
-    with lease(pipeline.state, "features"):
+def _publish(pipeline: Pipeline, row: BuildStage, tools: Tools) -> None:
+    del tools
+    try:
+        _publish_version(pipeline, row)
+    finally:
+        _show_funnel(pipeline)
+
+
+def _publish_version(pipeline: Pipeline, row: BuildStage) -> None:
+    held = stage_facts(row.name).lease
+    with lease(pipeline.state, held):
         if not plan_publish(pipeline, plan_one(pipeline, "pack")).due():
             log.info("publish: nothing to do")
             _show_media(pipeline)
             return
-        remove_leavings(pipeline.root, "features")
+        remove_leavings(pipeline.root, held)
+        runner = task_of(row.name, publish.publish)
         config = pipeline.config
-        runner = stage_task("publish", publish.publish)
-        media = pipeline.with_media
-        runner(pipeline.root, config.profile, config.rules, pipeline.labels, with_media=media)
+        runner(pipeline.root, config.profile, config.rules, pipeline.labels, with_media=pipeline.with_media)
 
 
 def _show_media(pipeline: Pipeline) -> None:
@@ -251,3 +238,6 @@ def _show_funnel(pipeline: Pipeline) -> None:
         create_table_artifact(rows, key="funnel", description="What became of every segment")
     except UNREACHABLE as error:  # the page lacks it; the root does not
         log.warning("Prefect's server has no funnel of this run: %s", error)
+
+
+WHOLE = {"index": _index, "publish": _publish}  # the stages that are not made part by part

@@ -21,7 +21,7 @@ from flows.experiments.experiment import Experiment, ExperimentOptions, prepare
 from flows.experiments.fit import Training, planned
 from flows.experiments.run_marker import Note, begun
 from flows.services.runs import noted, returned, take_over
-from flows.task_runs import stage_task
+from flows.task_runs import task_of
 from schemas.manifest import digest_of
 from schemas.shard import published, read_version
 from tasks.leases import lease, training_mark
@@ -90,8 +90,8 @@ def _tracked(experiment: Experiment, note: Note) -> dict[str, Any]:
         note.write(run.run_id)
         if experiment.is_offered:
             registry.probe(run, REGISTERED)
-        history = stage_task("train", _train)(training, experiment.folder(run.run_id), run)
-        results = stage_task("evaluate", evaluate)(experiment, experiment.folder(run.run_id), history)
+        history = task_of("train", _train)(training, experiment.folder(run.run_id), run)
+        results = task_of("evaluate", evaluate)(experiment, experiment.folder(run.run_id), history)
         # What `forget` must find of this run is there before it looks, or is never made.
         with lease(experiment.pipeline.state, "pages"):
             _require_version(experiment, run)
@@ -99,7 +99,7 @@ def _tracked(experiment: Experiment, note: Note) -> dict[str, Any]:
             for name in (REPORT, BEST):
                 run.log_artifact(experiment.folder(run.run_id) / name)
             _describe(experiment, run)
-            verdict = stage_task("promote", _promote)(experiment, run, results)
+            verdict = task_of("promote", _promote)(experiment, run, results)
     return {
         **results,
         "report": str(experiment.folder(run.run_id) / REPORT),

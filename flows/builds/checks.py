@@ -1,10 +1,16 @@
 """What can be said of a build before anything starts: so a mistake is one sentence, and nothing was changed."""
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from urllib.parse import urlsplit
 
-from flows.builds.pipeline import Pipeline, parts_asked, plan_one, stages_asked
+from flows.builds.options import BuildOptions
+from flows.builds.pipeline import Pipeline, resolve
+from flows.builds.plan import plan_one
 from flows.credentials import secrets_of
+from schemas.errors import OperationalError, RequestError
 from tasks.acquisition import retention
 from tasks.sources import open_source
 from tasks.transport.policy import Access
@@ -15,16 +21,44 @@ SCHEMES = ("tcp", "tls")  # whose addresses can be called up; others are left to
 ANSWER_S = 10.0
 
 
+_HANDED_ON: ContextVar[Pipeline | None] = ContextVar("handed_on", default=None)
+
+
+def checked(options: BuildOptions) -> Pipeline:
+    """The pipeline of a build that can be. Raises RequestError, or OperationalError, as `check` does."""
+    pipeline = resolve(options)
+    check(pipeline)
+    return pipeline
+
+
+@contextmanager
+def handing_on(pipeline: Pipeline) -> Iterator[None]:
+    """Inside the block a flow takes this pipeline, which is checked, instead of options.
+
+    The parameters of a flow are text, and a pipeline is none: without this a command would resolve and check twice.
+    """
+    token = _HANDED_ON.set(pipeline)
+    try:
+        yield
+    finally:
+        _HANDED_ON.reset(token)
+
+
+def handed_on() -> Pipeline | None:
+    """The pipeline that the command which started this flow has resolved and checked; None in a deployed run."""
+    return _HANDED_ON.get()
+
+
 def check(pipeline: Pipeline) -> None:
-    """Raises ValueError for a build that can't be, RuntimeError where its scheduler does not answer."""
-    parts_asked(pipeline.options)
+    """Raises RequestError for a build that can't be, OperationalError where its scheduler does not answer."""
+    _ = pipeline.options.part_numbers
     check_compute(pipeline.options.compute)
     check_source(pipeline)
     check_media(pipeline)
 
 
 def check_compute(spec: str) -> None:
-    """Raises ValueError for a `--compute` that is none, RuntimeError for a scheduler that does not answer."""
+    """Raises RequestError for a `--compute` that is none, OperationalError for a scheduler that does not answer."""
     if spec in COMPUTES:
         return
     try:
@@ -34,20 +68,20 @@ def check_compute(spec: str) -> None:
     except ValueError:
         host = port = None
     if not host or not port or "://" not in spec:
-        raise ValueError(
+        raise RequestError(
             f"--compute {spec}: use {', '.join(COMPUTES)} or the address of a scheduler (tcp://host:8786)"
         )
     if address.scheme in SCHEMES:
         try:
             socket.create_connection((host, port), ANSWER_S).close()
         except OSError as error:
-            raise RuntimeError(
+            raise OperationalError(
                 f"--compute {spec}: no scheduler answers there ({error}); with one, the same command goes on"
             ) from error
 
 
 def check_source(pipeline: Pipeline) -> None:
-    """Raises ValueError for a source that cannot be opened; a Secret block is looked up when its server is there."""
+    """Raises RequestError for a source that cannot be opened; a Secret block is looked up when its server is there."""
     source = pipeline.config.download.source
     if not pipeline.is_studio and BLOCK not in source:
         access = Access(secret=secrets_of(pipeline.state, pipeline.secrets))
@@ -56,22 +90,21 @@ def check_source(pipeline: Pipeline) -> None:
 
 
 def check_media(pipeline: Pipeline) -> None:
-    """Raises ValueError where extraction is asked for what it can't make of samples whose media were not kept.
+    """Raises RequestError where extraction is asked for what it can't make of samples whose media were not kept.
 
     What stands stays until its successor is there.
     """
     options = pipeline.options
-    asked = stages_asked(options)
-    if options.refetch and "download" not in asked:
-        raise ValueError(
+    if options.refetch and "download" not in options.stage_names:
+        raise RequestError(
             f"--refetch: --from {options.from_stage} begins after the download, which would fetch them"
         )
-    if options.refetch or "extract" not in asked:
+    if options.refetch or "extract" not in options.stage_names:
         return
-    due = plan_one(pipeline, "extract").due(options.only, parts_asked(options))
+    due = plan_one(pipeline, "extract").due(options.only, options.part_numbers)
     lost = retention.lacking(pipeline.stage("download"), pipeline.stage("extract"), only=due) if due else {}
     if count := retention.num_clips(lost):
-        raise ValueError(
+        raise RequestError(
             f"preset {options.preset} needs the media of {count:,} clip(s) again, which were not kept; nothing was "
             "changed. With --refetch they are fetched again; the samples of those that the source has lost since "
             "would not be in the new version"

@@ -1,44 +1,131 @@
-"""What a user asks of a build."""
+"""The options of a build: one dataclass for the command line, for Prefect's form and for Python."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
+from flows.arguments import Option, Root, State
+from schemas.errors import RequestError
+from schemas.layout import STAGE_NAMES
 from tasks.lists.selection import Choice
 from tasks.parts import Only
 
 NO_LABELS = ("none",)  # names no label, not even those of folders
 
+Preset = Annotated[
+    str | None,
+    Option(
+        "a complete configuration: demo, tiny, small, standard, lean, dense, video, seed or multisensory; default: the "
+        "preset of the last build of ROOT"
+    ),
+]
+Compute = Annotated[
+    str,
+    Option(
+        "local (a Dask cluster on this machine, the default), threads (no crash containment) or tcp://scheduler:8786",
+        "C",
+    ),
+]
+
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What a user asks of a build; `parts` as `3,7-9`."""
+    """What a user asks of a build; None is what the root was last built with."""
 
-    root: str
-    preset: str | None = None  # None: what the root was last built with, as for all of these, else standard
-    segments: tuple[str, ...] = ()
-    source: str | None = None
-    # Seconds: the videos of a folder, or the files that a list names without times, are cut in such.
-    window: float | None = None
-    val_share: float | None = None  # of the videos, where no list says which are for validation
-    eval_share: float | None = None  # likewise, for evaluation
-    labels: tuple[
-        str, ...
-    ] = ()  # names or machine ids, each with what stands below it; `none`: not of folders
-    per_class: int | None = None  # segments of each label
-    sample: int | None = None  # segments, of each label as many as of any other
-    from_stage: str | None = None
-    only: Only = "all"
-    parts: str | None = None
-    compute: str = "local"
-    state: str | None = None
-    refetch: bool = (
-        False  # media that were let go, where other code or tools would make something else of them
-    )
-    strict: bool = False
-    growth: float | None = None  # of the samples, by which a version is due for a training
-    with_media: bool = False  # into the data card; the studio's always
+    root: Root
+    preset: Preset = None
+    segments: Annotated[
+        tuple[str, ...],
+        Option(
+            "lists of segments (AudioSet's, VGGSound's, AVE's or your own): CSV in any dialect, JSON lines, Parquet",
+            "LIST",
+        ),
+    ] = ()
+    source: Annotated[
+        str | None,
+        Option(
+            "where media come from: youtube, http://host/{video_id}.mp4 (secrets as {env:NAME} or {block:NAME}), "
+            "folder:PATH, tars:PATH, parquet:PATH or studio",
+            "S",
+        ),
+    ] = None
+    window: Annotated[
+        float | None,
+        Option(
+            "cut the videos of folder:PATH, and files that a list names without times, into windows of this length",
+            "SECONDS",
+        ),
+    ] = None
+    val_share: Annotated[
+        float | None,
+        Option(
+            "share of the videos for validation, where no list says which (0.1 for your own files)", "SHARE"
+        ),
+    ] = None
+    eval_share: Annotated[
+        float | None,
+        Option(
+            "share of the videos for evaluation, where no list says which (0.1 for your own files)", "SHARE"
+        ),
+    ] = None
+    labels: Annotated[
+        tuple[str, ...],
+        Option(
+            "take only segments with one of these labels (names or machine ids) or with a label below one of them in "
+            "the ontology; all: every segment; none: the names of folders are not labels",
+            "NAME",
+        ),
+    ] = ()
+    per_class: Annotated[int | None, Option("at most N segments per label in each split", "N")] = None
+    sample: Annotated[
+        int | None, Option("at most N segments in each split, spread evenly over the labels", "N")
+    ] = None
+    from_stage: Annotated[
+        str | None, Option("start at this stage: " + ", ".join(STAGE_NAMES), "STAGE", flag="--from")
+    ] = None
+    only: Annotated[Only, Option("which parts of the dataset to build")] = "all"
+    parts: Annotated[str | None, Option("build only the parts with these numbers", "3,7-9")] = None
+    compute: Compute = "local"
+    state: State = None
+    refetch: Annotated[
+        bool,
+        Option(
+            "download again media that were not kept, where other code, tools or another preset need them"
+        ),
+    ] = False
+    strict: Annotated[bool, Option("stop at a malformed line of a list")] = False
+    growth: Annotated[
+        float | None,
+        Option(
+            "train on a served root when its version has grown by this share since the last training (default 0.2), or "
+            "after a week",
+            "SHARE",
+        ),
+    ] = None
+    with_media: Annotated[bool, Option("embed some frames and sounds in the data card")] = False
 
     @property
     def choice(self) -> Choice:
         """Which segments of the lists are taken."""
         labels = () if self.labels == NO_LABELS else tuple(self.labels)
         return Choice(labels, self.per_class, self.sample)
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """The stages from `--from` on."""
+        return STAGE_NAMES[STAGE_NAMES.index(self.from_stage or STAGE_NAMES[0]) :]
+
+    @property
+    def part_numbers(self) -> Sequence[int] | None:
+        """The numbers in `--parts 3,7-9`; None for all. Raises RequestError."""
+        if not self.parts:
+            return None
+        numbers: list[int] = []
+        for piece in self.parts.split(","):
+            match = re.fullmatch(r"(\d+)(?:-(\d+))?", piece.strip())
+            first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+            if last < first:
+                raise RequestError(f"--parts {self.parts}: write numbers and ranges as 3,7-9")
+            numbers += range(first, last + 1)
+        return numbers

@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flows.builds.pipeline import STAGES, Pipeline
+from flows.builds.pipeline import Pipeline
+from flows.stages import TABLE
 from schemas.manifest import write_text
 from schemas.shard import (
     EMPTIED,
@@ -73,7 +74,7 @@ def forget(pipeline: Pipeline, video_ids: Sequence[str]) -> Forgotten:
         bury(root, video_ids, erase.versions_that_held(root, slots), is_done=False)
         stones = read_tombstones(root)
         held = {d: sure for v in video_ids for d, sure in sorted(stones[v].versions.items())}
-        stages = [pipeline.stage(name) for name in STAGES[1:-1]]
+        stages = [row.over(pipeline) for row in TABLE if row.make]
         written = erase.write_without(root, stages[-1], slots)
         erase.mark_manifests(stages, slots, written)
         done.keys = sorted(key for keys in slots.values() for key in keys)

@@ -3,20 +3,34 @@
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from flows.builds.pipeline import BuildOptions, resolve
+from flows.arguments import Root
+from flows.builds.checks import checked, handing_on
+from flows.builds.options import BuildOptions
 from flows.commands.announce import command
 from flows.commands.logs import quieted
 from flows.commands.text import funnel_text, scores_text
 from flows.services.servers import prefect_api
 from tasks.funnel import measure_funnel
 
+EXAMPLE = "mcgurk demo"
+IS_LONG = True
 
-def demo(root: str) -> int:
+
+@dataclass(frozen=True)
+class Options:
+    """Where the demo works."""
+
+    root: Root = "demo"
+
+
+def run(options: Options) -> int:
     """Generates, downloads, validates, extracts, packs, trains, evaluates, registers, reports."""
-    asked = BuildOptions(root, preset="demo", source="studio")
-    pipeline = resolve(asked)
+    root = options.root
+    build = BuildOptions(root, preset="demo", source="studio")
+    pipeline = checked(build)
     scenes = pipeline.config.corpus.num_scenes
     seconds = pipeline.config.train.seconds
     print(
@@ -33,7 +47,8 @@ def demo(root: str) -> int:
             from flows.services.runs import outcome_of
 
             servers.enter_context(quieted(pipeline.state))
-            digest = outcome_of(lambda: build_dataset(asked))
+            with handing_on(pipeline):
+                digest = outcome_of(lambda: build_dataset(build))
         with _timed(took, "experiment"):
             from flows.experiments.experiment import ExperimentOptions
             from flows.run_experiment import run_experiment

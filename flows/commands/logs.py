@@ -3,11 +3,8 @@
 The console has our own lines, and one sentence for what went wrong.
 """
 
-import argparse
 import errno
 import logging
-import os
-import shlex
 import shutil
 import tempfile
 import traceback
@@ -17,10 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schemas.storage import is_local
+from schemas.errors import McgurkError
+from schemas.layout import LOGS
+from schemas.storage import is_local, open_root
 
 if TYPE_CHECKING:
     from flows.builds.pipeline import Pipeline
+    from flows.commands.cli import Command
 
 LOG = "mcgurk.log"
 THEIRS = "prefect."  # the package whose handlers write to the console
@@ -34,7 +34,7 @@ SAMPLE_MB = 0.6
 
 def log_path(state: Path) -> Path:
     """Where the log of the commands lies."""
-    return state / "logs" / LOG
+    return state / LOGS / LOG
 
 
 @contextmanager
@@ -65,26 +65,14 @@ def _is_theirs(handler: Any) -> bool:
     return type(handler).__module__.startswith(THEIRS)
 
 
-def stopped_told(options: argparse.Namespace, error: Exception) -> str:
-    """One sentence on what stopped a command; its trace goes to the log of a state folder that is there."""
-    from flows.builds.memory import find_state
-    from schemas.storage import open_root
+def keep_trace(command: "Command", error: Exception) -> Path | None:
+    """The log of the command's state folder, with the trace at its end; None where there is no folder, or no room."""
+    from flows.builds.memory import find_state  # what `mcgurk --help` does not pay for
 
     state = None
-    with suppress(ValueError, OSError):
-        root = getattr(options, "root", None)
-        state = find_state(open_root(root), getattr(options, "state", None)) if root else None
-    log = _keep_trace(state, shlex.join(["mcgurk", options.verb, *options.given]), error)
-    sentence = f"mcgurk {options.verb}: {error}"
-    if isinstance(error, (ValueError, FileNotFoundError)):
-        return sentence
-    if isinstance(error, OSError) and error.errno in FULL:
-        error = RuntimeError(_full_disk_told(error, options))
-    return f"{f'trace: {log}{os.linesep}' if log else ''}mcgurk {options.verb}: stopped: {error}"
-
-
-def _keep_trace(state: Path | None, command: str, error: Exception) -> Path | None:
-    """The log, with the trace at its end; None where there is no state folder, or no room in it."""
+    with suppress(McgurkError, OSError):
+        root = getattr(command.options, "root", None)
+        state = find_state(open_root(root), getattr(command.options, "state", None)) if root else None
     if state is None or not state.is_dir():
         return None
     path = log_path(state)
@@ -92,22 +80,30 @@ def _keep_trace(state: Path | None, command: str, error: Exception) -> Path | No
         path.parent.mkdir(exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            file.write(f"{now} {command}\n{''.join(traceback.format_exception(error))}")
+            file.write(f"{now} {command.typed}\n{''.join(traceback.format_exception(error))}")
     except OSError:
         return None
     return path
 
 
-def _full_disk_told(error: OSError, options: argparse.Namespace) -> str:
+def sentence_for(command: "Command", error: Exception) -> str:
+    """What stopped a command, in one sentence; of a full disk, also what would help."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        return _sentence_for_full_disk(error, command.options)
+    return str(error)
+
+
+def _sentence_for_full_disk(error: OSError, options: Any) -> str:
     """Which disk is full, by the file that could not be written, and about what the rest of a build needs."""
-    from flows.builds.pipeline import BuildOptions, resolve
+    from flows.builds.options import BuildOptions
+    from flows.builds.pipeline import resolve
 
     pipeline = None
-    with suppress(ValueError, RuntimeError, OSError):
+    with suppress(McgurkError, OSError):
         pipeline = resolve(BuildOptions(options.root, state=getattr(options, "state", None)))
     folders = [pipeline.root, pipeline.state] if pipeline and is_local(pipeline.root) else []
     path = Path(error.filename) if error.filename else _fullest([*folders, Path(tempfile.gettempdir())])
-    needed = _needed_told(pipeline) if pipeline else ""
+    needed = _still_needed(pipeline) if pipeline else ""
     return (
         f"the disk of {path} is full: {_free_bytes(path) / MB:,.0f} MB free{needed}. Make room, or move root, state "
         "(--state) or the folder for temporary files (TMPDIR); the same command goes on"
@@ -123,7 +119,7 @@ def _free_bytes(path: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _needed_told(pipeline: "Pipeline") -> str:
+def _still_needed(pipeline: "Pipeline") -> str:
     """About how much the segments that have no sample yet will take."""
     from tasks.funnel import count_fates
 

@@ -1,4 +1,4 @@
-"""`mcgurk serve`: Prefect with our deployments, a worker and MLflow over one root, watched and ended together."""
+"""`mcgurk serve`: Prefect with our deployments, a worker and MLflow, for one machine; Ctrl-C ends all of it."""
 
 import logging
 import socket
@@ -8,12 +8,20 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from flows.arguments import Option, Root, State
+from flows.builds.pipeline import state_folder
 from flows.services.keeper import Service, kept, running_in
 from flows.services.servers import PREFECT, free_port, login, mlflow_service, prefect_api, served_api
+from schemas.errors import RequestError
+from schemas.storage import is_local, open_root
 from tasks.leases import alone
 
 log = logging.getLogger(__name__)
+
+EXAMPLE = "mcgurk serve --root data"
+IS_LONG = True
 
 # The ports that their documentation uses
 PREFECT_PORT = 4200
@@ -45,8 +53,26 @@ class Doors:
     mlflow_login: bool = False
 
 
-def serve(root: Path, state: Path, doors: Doors) -> int:
-    """Serves a local root until it is interrupted. Raises RuntimeError where the state folder is served already."""
+@dataclass(frozen=True)
+class Options:
+    """Which root is served, and to whom."""
+
+    root: Root
+    state: State = None
+    origin: Annotated[
+        tuple[str, ...],
+        Option("other addresses whose pages may use Prefect's API, such as that of a proxy before it", "URL"),
+    ] = ()
+    mlflow_login: Annotated[bool, Option("have MLflow ask for the login that Prefect asks for")] = False
+
+
+def run(options: Options) -> int:
+    """Serves a local root until it is interrupted. Raises HeldError where the state folder is served already."""
+    root = open_root(options.root)
+    if not is_local(root):
+        raise RequestError(f"--root {options.root}: MLflow's database needs a disk: serve a local folder")
+    state = state_folder(root, options.state)
+    doors = Doors(options.origin, options.mlflow_login)
     with serving(root, state, doors) as addresses:
         print(f"Prefect  {addresses.prefect}")
         if addresses.login:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from flows.builds.pipeline import BuildOptions, Pipeline, resolve
+from flows.builds.options import BuildOptions
+from flows.builds.pipeline import Pipeline, resolve
 from flows.experiments.evaluate import require_judges
 from flows.experiments.fit import own_training, planned
 from flows.experiments.settings import setting

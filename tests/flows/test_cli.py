@@ -8,7 +8,8 @@ import avc_fixtures as shards
 import pytest
 from real_servers import REPOSITORY
 
-from flows.builds.pipeline import BuildOptions, parts_asked, resolve, stages_asked
+from flows.builds.options import BuildOptions
+from flows.builds.pipeline import parts_asked, resolve, stages_asked
 from flows.commands.cli import VERBS, ids_apart, main, parser
 
 BUILD = {

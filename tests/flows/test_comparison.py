@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 def test_models_are_compared_at_equal_steps(prefect_server, tmp_path, monkeypatch):
     from flows import compare_models as comparison
     from flows.build_dataset import build_dataset
-    from flows.builds.pipeline import BuildOptions
+    from flows.builds.options import BuildOptions
     from flows.compare_models import compare_models
     from flows.experiments.experiment import ExperimentOptions
 

@@ -9,7 +9,8 @@ import pytest
 from real_servers import Api, serving, started, wait_for
 from scene_files import write_scenes
 
-from flows.builds.pipeline import BuildOptions, resolve
+from flows.builds.options import BuildOptions
+from flows.builds.pipeline import resolve
 from flows.experiments.due import last_trained, recorded, why_done, why_due
 from schemas.shard import latest_digest
 from tasks.leases import training_mark

@@ -16,7 +16,9 @@ from real_servers import REPOSITORY, run_mcgurk, snapshot
 from roots import write_clips
 from timecode import Recipe
 
-from flows.builds.pipeline import BuildOptions, plan_all, resolve
+from flows.builds.options import BuildOptions
+from flows.builds.pipeline import resolve
+from flows.builds.plan import plan_all
 from flows.builds.takedown import Forgotten, forget
 from schemas.manifest import read_manifest, write_text
 from schemas.shard import (
@@ -41,7 +43,8 @@ KILLER = """
 import os, sys
 from pathlib import Path
 from flows.builds.takedown import forget
-from flows.builds.pipeline import BuildOptions, resolve
+from flows.builds.options import BuildOptions
+from flows.builds.pipeline import resolve
 left = int(sys.argv[2])
 def count(event, arguments):
     global left

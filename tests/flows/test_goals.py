@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 def learnt(root, monkeypatch, corpus: CorpusConfig, steps: int, seeds=(0,)) -> list[dict]:
     """The evaluations of models that were trained on `corpus`, one a seed."""
     from flows.build_dataset import build_dataset
-    from flows.builds.pipeline import BuildOptions
+    from flows.builds.options import BuildOptions
     from flows.experiments.experiment import ExperimentOptions
     from flows.run_experiment import run_experiment
 

@@ -8,7 +8,8 @@ from roots import put
 from timecode import Recipe
 
 from flows.builds.memory import recall
-from flows.builds.pipeline import BuildOptions, resolve
+from flows.builds.options import BuildOptions
+from flows.builds.pipeline import resolve
 from schemas.manifest import read_manifest
 
 

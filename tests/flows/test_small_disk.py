@@ -11,7 +11,9 @@ from small_roots import RECIPE
 from timecode import write
 
 from flows import presets
-from flows.builds.pipeline import BuildOptions, plan_all, resolve
+from flows.builds.options import BuildOptions
+from flows.builds.pipeline import resolve
+from flows.builds.plan import plan_all
 from flows.commands.text import plan_text
 from schemas.manifest import part_numbers
 from schemas.shard import read_version

@@ -3,7 +3,8 @@
 import pytest
 from roots import Root, write_clips
 
-from flows.builds.pipeline import BuildOptions, resolve
+from flows.builds.options import BuildOptions
+from flows.builds.pipeline import resolve
 from flows.experiments.experiment import Experiment
 from flows.run_experiment import _require_version
 from schemas.manifest import write_text

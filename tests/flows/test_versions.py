@@ -8,7 +8,9 @@ import pytest
 from real_servers import run_mcgurk, snapshot
 from roots import Root, write_clips
 
-from flows.builds.pipeline import BuildOptions, plan_publish, resolve
+from flows.builds.options import BuildOptions
+from flows.builds.pipeline import resolve
+from flows.builds.plan import plan_publish
 from schemas.manifest import read_part, sha256_of_file
 from schemas.shard import index_path, published, read_version, tar_path
 from tasks.parts import PartPlan, Plan

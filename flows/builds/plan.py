@@ -1,0 +1,100 @@
+"""What a build would do, stage by stage, without doing it."""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from flows.builds.pipeline import Pipeline
+from flows.stages import TABLE, stage_named
+from schemas.layout import SEGMENTS, VERSIONS
+from schemas.manifest import part_numbers
+from schemas.shard import duplicates_path, exclude_path, latest_digest, make_version
+from tasks import index
+from tasks.acquisition import retention
+from tasks.parts import Headers, PartPlan, Plan, header_of, plan_stage
+from tasks.shard_files import packed
+from tasks.sources import studio
+from tasks.standing import num_kept
+from tasks.versions.card import kept_on_card
+
+
+def plan_all(pipeline: Pipeline) -> dict[str, Plan]:
+    """What a run would do, stage by stage, without doing it."""
+    with _planned_lists(pipeline) as lists:
+        before = plan_index(pipeline, lists)
+    headers_of = cache(header_of)  # several stages need each of them
+    plans = {before.stage: before}
+    for row in TABLE:
+        if row.make:
+            before = plan_one(pipeline, row.name, before, headers_of=headers_of)
+            plans[row.name] = before = _with_refetches(pipeline, before, headers_of)
+    return {**plans, "publish": plan_publish(pipeline, before, headers_of)}
+
+
+def _with_refetches(pipeline: Pipeline, planned: Plan, headers_of: Headers) -> Plan:
+    """The plan of the download with what must be, or would have to be, fetched again; any other as it is."""
+    if planned.stage != "download":
+        return planned
+    needs = retention.needs(pipeline.stage("download"), pipeline.stage("extract"), headers_of)
+    if pipeline.options.refetch:
+        return retention.with_lacking(planned, needs.all)
+    return replace(planned, note=retention.told(needs))
+
+
+def plan_one(
+    pipeline: Pipeline,
+    name: str,
+    before: Plan | None = None,
+    *,
+    only: Collection[int] | None = None,
+    headers_of: Headers = header_of,
+) -> Plan:
+    """What a run would do with the parts of one stage, given the plan of the stage before it."""
+    row = stage_named(name)
+    stage = row.over(pipeline)
+    planned = plan_stage(stage, before, only, headers_of)
+    return row.revise(stage, planned, pipeline.now, headers_of) if row.revise else planned
+
+
+def plan_index(pipeline: Pipeline, lists: Sequence[Path]) -> Plan:
+    """The parts that stand, and those that new lists would open. Raises RequestError for a file that is no list."""
+    new = index.new_lists(pipeline.root, lists, pipeline.config.index)
+    if pipeline.options.strict:
+        index.require_well_formed(new)
+    fresh = index.deal(pipeline.root, new, pipeline.config.index) if new else []
+    done = [PartPlan(part, "done") for part in part_numbers(pipeline.root / SEGMENTS)]
+    parts = done + [PartPlan(one.part, "missing", "new segments") for one in fresh]
+    return Plan("index", parts, note="\n".join(one.told for one in new if one.told))
+
+
+@contextmanager
+def _planned_lists(pipeline: Pipeline) -> Iterator[Sequence[Path]]:
+    """The lists; the studio's and those of windows as they would be written."""
+    with TemporaryDirectory(prefix="mcgurk-") as folder:
+        if record := pipeline.record():
+            yield [record.write(Path(folder)), *pipeline.published]
+        elif pipeline.is_studio and not pipeline.options.segments:
+            yield studio.lists(Path(folder), pipeline.config.corpus)
+        else:
+            yield pipeline.lists
+
+
+def plan_publish(pipeline: Pipeline, before: Plan, headers_of: Headers = header_of) -> Plan:
+    """Whether the shards that stand are the latest version, and its page, which is written last, is there."""
+    digest = latest_digest(pipeline.root)
+    pending = [plan for plan in before.parts if plan.state != "done"]
+    if digest is None:
+        return Plan("publish", [PartPlan(0, "missing", "no version yet")])
+    if pending or make_version(pipeline.config.profile, packed(pipeline.root, headers_of)).digest != digest:
+        return Plan("publish", [PartPlan(0, "stale", "the shards change")])
+    if not (pipeline.root / VERSIONS / f"{digest}.html").is_file():
+        return Plan("publish", [PartPlan(0, "stale", "its page is missing")])
+    if kept_on_card(pipeline.root, digest) != num_kept(pipeline.root, headers_of):
+        return Plan("publish", [PartPlan(0, "stale", "its page counts other samples of earlier tools")])
+    lists = exclude_path(pipeline.root, digest), duplicates_path(pipeline.root, digest)
+    if not all(path.is_file() for path in lists):
+        return Plan("publish", [PartPlan(0, "stale", "its duplicates were not looked for")])
+    return Plan("publish", [PartPlan(0, "done")])

@@ -1,0 +1,55 @@
+"""`mcgurk build`: segments -> clips -> features -> shards; does what is missing, failed or stale."""
+
+from dataclasses import replace
+
+from flows.builds.checks import check, handing_on
+from flows.builds.options import BuildOptions
+from flows.builds.pipeline import Pipeline, resolve
+from flows.builds.plan import plan_all
+from flows.commands.announce import command, settings_text
+from flows.commands.logs import quieted
+from flows.commands.text import funnel_text, plan_text
+from flows.experiments.trainable import missing_to_train
+from flows.services.servers import prefect_api
+from schemas.layout import SEGMENTS, VERSIONS
+from schemas.manifest import part_numbers
+from schemas.shard import read_version
+from tasks.funnel import measure_funnel
+from tasks.transport import templates
+
+EXAMPLE = "mcgurk build --root data --preset small --segments eval_segments.csv --source folder:videos"
+IS_LONG = True
+Options = BuildOptions
+
+
+def run(options: BuildOptions) -> int:
+    """Says what will be done, and does it."""
+    pipeline = resolve(options)
+    print(settings_text(pipeline), flush=True)
+    print(plan_text(plan_all(pipeline)), flush=True)
+    check(pipeline)
+    templates.keep(pipeline.state, pipeline.secrets)
+    source = templates.without_secrets(options.source)[0] if options.source else None
+    try:
+        digest = _built(pipeline, replace(options, source=source))
+    except RuntimeError:
+        if part_numbers(pipeline.root / SEGMENTS):
+            print(funnel_text(measure_funnel(pipeline.root)), flush=True)
+        raise
+    print(funnel_text(measure_funnel(pipeline.root)))
+    print(f"\ndataset version {digest}\ncard {pipeline.root / VERSIONS / digest}.html")
+    if missing := missing_to_train(pipeline.root, read_version(pipeline.root, digest)):
+        print(f"too little to train on: {missing}")
+    else:
+        print(f"next: {command('train', options.root, pipeline.state)}")
+    return 0
+
+
+def _built(pipeline: Pipeline, options: BuildOptions) -> str:
+    """The digest of the version that the flow makes; what Prefect is told of the options holds no secret."""
+    with prefect_api(pipeline.state):
+        from flows.build_dataset import build_dataset  # Prefect reads its settings when it is imported
+        from flows.services.runs import outcome_of
+
+        with quieted(pipeline.state), handing_on(pipeline):
+            return outcome_of(lambda: build_dataset(options))

@@ -1,0 +1,34 @@
+"""`mcgurk deploy`: puts our deployments on a Prefect server of your own (docs/operating.md)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.arguments import Root
+from flows.services.servers import given_api, prefect_api
+from schemas.errors import RequestError
+from schemas.storage import open_root
+
+EXAMPLE = "mcgurk deploy --root data"
+IS_LONG = True
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which root the deployments build and train on."""
+
+    root: Root
+
+
+def run(options: Options) -> int:
+    """Puts pool, deployments and automation on the user's own Prefect server."""
+    root = open_root(options.root)
+    if given_api() is None:
+        raise RequestError(
+            "no server: set PREFECT_API_URL or a Prefect profile; for one of ours, mcgurk serve"
+        )
+    with prefect_api(Path()) as address:
+        from flows.services.deployments import POOL, deploy  # Prefect reads its settings when it is imported
+
+        deploy(str(root))
+    print(f"deployed on {address} for {root}\nnext: prefect worker start --pool {POOL}")
+    return 0

@@ -1,0 +1,108 @@
+"""`mcgurk status`: what became of every segment, and what is due when."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from flows.arguments import Json, Root, State
+from flows.builds.memory import find_state
+from flows.commands.announce import command
+from flows.commands.text import funnel_text
+from schemas.errors import RequestError
+from schemas.layout import CLIPS, SEGMENTS
+from schemas.manifest import part_numbers
+from schemas.shard import latest_digest, read_version
+from schemas.storage import open_root
+from tasks.acquisition.availability import COLUMNS, availability
+from tasks.columns import Once
+from tasks.funnel import FATE, count_fates, main_loss
+from tasks.lists.labels import find_labels
+from tasks.standing import num_kept
+from tasks.transport.failure_classes import hint
+from tasks.transport.lanes import lanes_told
+
+EXAMPLE = "mcgurk status --root data"
+IS_LONG = False
+LABELS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of which root."""
+
+    root: Root
+    state: State = None
+    json: Json = False
+
+
+def run(options: Options) -> int:
+    """Prints the funnel, availability, lanes, pace and what is due."""
+    root = open_root(options.root)
+    state = find_state(root, options.state)
+    status = status_of(root, state, datetime.now(UTC))
+    if options.json:
+        print(json.dumps(status))
+        return 0
+    names = {mid: name for mid, (_, name) in find_labels(root / SEGMENTS, []).items()}
+    print(status_text(status, names))
+    emptied = " (empty)" if status["is_emptied"] else ""
+    print(f"\ndataset version {status['dataset_version'] or 'none yet'}{emptied}")
+    if status["reason"]:
+        print(f"no sample: {status['reason']}")
+    if status["next_attempt_at"]:
+        again = command("build", options.root, state, "--from", "download")
+        print(f"next attempt due {status['next_attempt_at']}: {again}")
+    return 0
+
+
+def status_of(root: Path, state: Path | None, now: datetime) -> dict[str, Any]:
+    """Funnel, latest version, availability, pace, lanes and what is due; `reason`: why no sample is there.
+
+    Raises RequestError for no root.
+    """
+    if not part_numbers(root / SEGMENTS):
+        build = shlex.join(["mcgurk", "build", "--root", str(root)])
+        raise RequestError(
+            f"{root} has no segments: build a dataset there first: {build} --segments LIST --source S"
+        )
+    wanted = {SEGMENTS: ("row", "labels", *FATE), CLIPS: tuple(dict.fromkeys((*FATE, *COLUMNS)))}
+    with Once(wanted, state / "looked" if state else None) as read:
+        told = {**count_fates(root, read), "dataset_version": latest_digest(root)}
+        told["is_emptied"] = bool(told["dataset_version"]) and not read_version(root).shards
+        told["kept"] = num_kept(root)
+        told["reason"] = "" if told["in_shards"] else main_loss(root)
+        return {**told, **availability(root, now, read), "lanes": lanes_told(state)}
+
+
+def status_text(status: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """The funnel, then availability by class and label, lanes, pace, and what is due when."""
+    lines = [funnel_text(status)]
+    if status["kept"]:
+        lines.append(
+            f"{status['kept']:>9,} of those in shards are as earlier code or tools made them (build --refetch)"
+        )
+    lines += ["", "last answers of the source, by class"]
+    for name, one in status["classes"].items():
+        days = (
+            f"{(one['first'] or '')[:10]} to {(one['last'] or '')[:10]}" if one["last"] else "not tried yet"
+        )
+        lines.append(f"{one['segments']:>9,} {name:<24}{days}")
+    lines += ["", f"availability by label, the {LABELS_SHOWN} most frequent (--json has all)"]
+    for label, one in list(status["labels"].items())[:LABELS_SHOWN]:
+        share = f"{one['available'] / one['tried']:.1%}" if one["tried"] else "-"
+        lines.append(f"{one['tried']:>9,} {names.get(label, label):<32}{share:>7}")
+    for name, lane in status["lanes"].items():
+        why = f"{lane['why']}{hint(lane['why'])}"
+        closed = f"closed until {lane['closed_until']}: {why}" if lane["closed_until"] else "open"
+        lines.append(
+            f"lane {name}: {closed}; {lane['videos_today']:,} video(s) today, slowed by {lane['slowdown']:g}"
+        )
+    lines += ["", f"{status['backlog']:,} to try; {status['tried_per_hour']:,.0f} an hour in the last day"]
+    if status["backlog_ends_at"]:
+        lines.append(f"at that rate the backlog ends on {status['backlog_ends_at'][:10]}")
+    lines.append("due: " + ", ".join(f"{n:,} {when}" for when, n in status["due"].items()))
+    return "\n".join(lines)
