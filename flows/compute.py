@@ -17,6 +17,7 @@ from distributed import Client, Future, LocalCluster, Security, get_worker, wait
 from distributed.comm import CommClosedError
 
 from flows.services.environment import as_it_was
+from schemas.errors import OperationalError, RequestError
 from tasks import progress
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def open_compute(spec: str) -> Iterator[Map]:
             with dask.config.set(QUIET), _naming_the_lost(spec), Client(spec) as client:
                 yield partial(_on_dask, client)
         else:
-            raise ValueError(
+            raise RequestError(
                 f"--compute {spec}: use threads, local or the address of a scheduler (tcp://host:8786)"
             )
 
@@ -85,11 +86,11 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _naming_the_lost(address: str) -> Iterator[None]:
-    """Raises RuntimeError where a cluster does not answer, or its scheduler is lost on the way."""
+    """Raises OperationalError where a cluster does not answer, or its scheduler is lost on the way."""
     try:
         yield
     except (CommClosedError, CancelledError, TimeoutError) as error:
-        raise RuntimeError(
+        raise OperationalError(
             f"--compute {address}: no scheduler answers there ({error}); with one, the same command goes on"
         ) from error
 
@@ -201,7 +202,7 @@ class Patience:
         self.restarts.pop(future.key, None)
 
     def look(self) -> None:
-        """Restarts workers that have work and were silent for too long. Raises RuntimeError where that did not help."""
+        """Restarts workers that have work and were silent for too long. Raises OperationalError where it did not help."""
         now = time.monotonic()
         for worker, keys in self._processing().items():
             silent_s = now - self.last.setdefault(worker, now)
@@ -227,7 +228,7 @@ class Patience:
     def _restart(self, worker: str, keys: Sequence[str], silent_s: float) -> None:
         self.restarts.update(keys)
         if max(self.restarts[key] for key in keys) > MOST_RESTARTS:
-            raise RuntimeError(
+            raise OperationalError(
                 f"a batch hung on {MOST_RESTARTS + 1} workers, the last time for {silent_s:.0f} s"
             )
         log.warning(
@@ -236,7 +237,7 @@ class Patience:
         try:
             self.client.restart_workers([worker])
         except ValueError as error:  # it has no nanny
-            raise RuntimeError(
+            raise OperationalError(
                 f"worker {worker} hangs for {silent_s:.0f} s and can't be restarted from here ({error}): restart it"
             ) from error
         self.last.pop(worker, None)

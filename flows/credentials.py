@@ -5,22 +5,23 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+from schemas.errors import RequestError
 from tasks.transport import templates
 
 
 def secret_of(name: str) -> str:
-    """The secret `env:NAME` or `block:NAME`. Raises ValueError, which never holds a secret."""
+    """The secret `env:NAME` or `block:NAME`. Raises RequestError, which never holds a secret."""
     kind, _, key = name.partition(":")
     if kind == "env":
         if key not in os.environ:
-            raise ValueError(f"a lane or source names {name}, but the environment has no {key}")
+            raise RequestError(f"a lane or source names {name}, but the environment has no {key}")
         return os.environ[key]
     from prefect.blocks.system import Secret  # only where a block is named
 
     try:
         return str(Secret.load(key).get())  # pyright: ignore[reportAttributeAccessIssue]
     except ValueError as error:
-        raise ValueError(f"a lane or source names {name}, but Prefect has no Secret block {key}") from error
+        raise RequestError(f"a lane or source names {name}, but Prefect has no Secret block {key}") from error
 
 
 def secrets_of(state: Path, given: Mapping[str, str] | None = None) -> Callable[[str], str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from schemas.errors import RequestError
 from schemas.feature import PROFILES, Profile
 from schemas.rules import Rules
 from tasks.download import DownloadConfig
@@ -147,7 +148,7 @@ PRESETS: dict[str, Callable[[], PipelineConfig]] = {
 
 
 def load_preset(name: str) -> PipelineConfig:
-    """The configuration named `name`. Raises ValueError with the choices."""
+    """The configuration named `name`. Raises RequestError with the choices."""
     if name not in PRESETS:
-        raise ValueError(f"unknown preset {name!r}: use one of {', '.join(PRESETS)}")
+        raise RequestError(f"unknown preset {name!r}: use one of {', '.join(PRESETS)}")
     return PRESETS[name]()

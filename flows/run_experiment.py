@@ -22,6 +22,7 @@ from flows.experiments.fit import Training, planned
 from flows.experiments.run_marker import Note, begun
 from flows.services.runs import noted, returned, take_over
 from flows.task_runs import task_of
+from schemas.errors import OperationalError
 from schemas.manifest import digest_of
 from schemas.shard import published, read_version
 from tasks.leases import lease, training_mark
@@ -137,12 +138,12 @@ def _describe(experiment: Experiment, run: runs.Run, version: str | None = None)
 
 
 def _require_version(experiment: Experiment, run: runs.Run) -> None:
-    """Raises RuntimeError, and leaves nothing of the run, where its version was taken down meanwhile."""
+    """Raises OperationalError, and leaves nothing of the run, where its version was taken down meanwhile."""
     root = experiment.pipeline.root
     digest = experiment.version.digest
     if digest not in published(root):
         shutil.rmtree(experiment.folder(run.run_id), ignore_errors=True)
-        raise RuntimeError(f"version {digest[:12]} was taken down while it was trained on: train again")
+        raise OperationalError(f"version {digest[:12]} was taken down while it was trained on: train again")
 
 
 def _train(training: Training, folder: Path, run: runs.Run) -> list[dict[str, float]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.commands.cli import ids_apart, parser
+from flows.commands.cli import parsed
 from flows.presets import PRESETS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -26,6 +26,6 @@ def test_the_documents_have_commands():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_of_a_document_is_taken(page):
     for arguments in commands(page):
-        options = parser().parse_args(ids_apart(arguments) if arguments[0] == "forget" else arguments)
+        options = parsed(arguments).options
 
         assert getattr(options, "preset", None) in (None, *PRESETS), arguments

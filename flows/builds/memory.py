@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.builds.options import NO_LABELS, BuildOptions
+from schemas.errors import DataError, RequestError
 from schemas.manifest import canonical_json, write_text
 from schemas.storage import is_local, open_root
 
@@ -29,7 +30,7 @@ def recall(root: Path, state: Path | None = None) -> dict[str, Any]:
     """
     folders = [root, *([state] if state else []), *([root / "state"] if is_local(root) else [])]
     path = next((path for folder in folders if (path := folder / REMEMBERED).is_file()), None)
-    kept = json.loads(path.read_text()) if path else {}
+    kept = _read(path) if path else {}
     if "source" in kept:
         kept["source"] = in_full(kept["source"])
     return kept | ({"labels": tuple(kept["labels"])} if "labels" in kept else {})
@@ -88,14 +89,14 @@ def in_full(source: str | None) -> str | None:
 def find_state(root: Path, asked: str | None = None) -> Path | None:
     """Where ledgers, logs and databases of `root` lie, on this machine: as asked, else as remembered, else in it.
 
-    None for a root on a store that nobody has told. Raises ValueError for a state folder of another root, and for
+    None for a root on a store that nobody has told. Raises RequestError for a state folder of another root, and for
     one that is remembered and not here.
     """
     if asked:
         state = Path(asked).expanduser().absolute()
         owner = _read(state / OWNER).get("root", str(root))
         if owner != str(root) and _is_root(owner, state):
-            raise ValueError(f"--state {state} is the state of {owner}: give {root} a folder of its own")
+            raise RequestError(f"--state {state} is the state of {owner}: give {root} a folder of its own")
         return state
     kept = recall(root)
     state = remembered_state(root, kept)
@@ -103,11 +104,11 @@ def find_state(root: Path, asked: str | None = None) -> Path | None:
     if state is None or "root" not in kept:
         return state
     if built_as != str(root) and _is_root(built_as, state):
-        raise ValueError(
+        raise RequestError(
             f"{root} is a copy of {built_as}, whose state is {state}: give it its own by --state DIR"
         )
     if not state.is_dir():
-        raise ValueError(
+        raise RequestError(
             f"the state of {root} is {state}, which is not here: bring it back, or name another by --state"
         )
     return state
@@ -130,4 +131,12 @@ def _is_root(address: str, state: Path) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.is_file() else {}
+    """The settings in a file; empty for none. Raises DataError for one that is damaged."""
+    if not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise DataError(
+            f"{path} is damaged ({error}): remove it, and name preset, source, lists and --state in the next build"
+        ) from error

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 from flows.builds.pipeline import Pipeline
 from flows.compute import Map
+from schemas.errors import RequestError
 from schemas.manifest import part_numbers
 from schemas.shard import Shard, read_version, tar_path
 from schemas.storage import lend
@@ -53,10 +54,10 @@ def rebuild(pipeline: Pipeline, map_items: Map) -> Findings:
 
 
 def _check_media(root: Path) -> None:
-    """Raises ValueError where clips were not kept: there is nothing to rebuild from."""
+    """Raises RequestError where clips were not kept: there is nothing to rebuild from."""
     headers = (header_of(root, "clips", part) for part in part_numbers(root / "clips"))
     if gone := sum(header.facts.get("num_released", 0) for header in headers if header):
-        raise ValueError(f"--rebuild: the media of {gone:,} clip(s) were not kept after their extraction")
+        raise RequestError(f"--rebuild: the media of {gone:,} clip(s) were not kept after their extraction")
 
 
 @contextmanager

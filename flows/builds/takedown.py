@@ -12,6 +12,7 @@ from typing import Any
 
 from flows.builds.pipeline import Pipeline
 from flows.stages import TABLE
+from schemas.errors import OperationalError
 from schemas.manifest import write_text
 from schemas.shard import (
     EMPTIED,
@@ -63,7 +64,7 @@ def finish_takedowns(pipeline: Pipeline) -> None:
 
 
 def forget(pipeline: Pipeline, video_ids: Sequence[str]) -> Forgotten:
-    """Takes the videos down. Raises ValueError, and changes nothing, where one is unknown."""
+    """Takes the videos down. Raises RequestError, and changes nothing, where one is unknown."""
     root = pipeline.root
     state = pipeline.state
     done = Forgotten()
@@ -107,11 +108,11 @@ def _clean_told(pipeline: Pipeline, named: Named, done: Forgotten) -> None:
 
 
 def _require_no_trace(pipeline: Pipeline, named: Named, slots: erase.Slots) -> None:
-    """Raises RuntimeError with the files that still name a video."""
+    """Raises OperationalError with the files that still name a video."""
     left = find_traces(pipeline.root, pipeline.state, named, slots)
     if left:
         more = f" and {len(left) - 1:,} more" if len(left) > 1 else ""
-        raise RuntimeError(
+        raise OperationalError(
             f"{left[0]}{more} still names what was taken down: remove it or its line, and take it down again to be sure"
         )
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from flows.builds.memory import find_state, remembered_state
 from flows.builds.pipeline import Pipeline
+from schemas.errors import RequestError
 from schemas.manifest import part_numbers
 from schemas.shard import latest_digest, read_version
 from schemas.storage import open_root
@@ -48,7 +49,7 @@ def command(verb: str, root: Path | str, state: Path | None, *more: str) -> str:
     folder = root if isinstance(root, Path) else open_root(root)
     try:
         is_known = state is None or find_state(folder) == state
-    except ValueError:
+    except RequestError:
         is_known = False
     where = ["--root", str(root), *([] if is_known else ["--state", str(state)])]
     return shlex.join(["mcgurk", verb, *where, *more])

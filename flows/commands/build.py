@@ -11,6 +11,7 @@ from flows.commands.logs import quieted
 from flows.commands.text import funnel_text, plan_text
 from flows.experiments.trainable import missing_to_train
 from flows.services.servers import prefect_api
+from schemas.errors import McgurkError
 from schemas.layout import SEGMENTS, VERSIONS
 from schemas.manifest import part_numbers
 from schemas.shard import read_version
@@ -32,7 +33,7 @@ def run(options: BuildOptions) -> int:
     source = templates.without_secrets(options.source)[0] if options.source else None
     try:
         digest = _built(pipeline, replace(options, source=source))
-    except RuntimeError:
+    except McgurkError:
         if part_numbers(pipeline.root / SEGMENTS):
             print(funnel_text(measure_funnel(pipeline.root)), flush=True)
         raise

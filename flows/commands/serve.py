@@ -14,7 +14,7 @@ from flows.arguments import Option, Root, State
 from flows.builds.pipeline import state_folder
 from flows.services.keeper import Service, kept, running_in
 from flows.services.servers import PREFECT, free_port, login, mlflow_service, prefect_api, served_api
-from schemas.errors import RequestError
+from schemas.errors import OperationalError, RequestError
 from schemas.storage import is_local, open_root
 from tasks.leases import alone
 
@@ -108,7 +108,7 @@ def _entered(stack: ExitStack, usual: int, servers: Callable[[int], AbstractCont
     if _is_free(usual):
         try:
             return stack.enter_context(servers(usual))
-        except RuntimeError:
+        except OperationalError:
             if _is_free(usual):
                 raise
     return stack.enter_context(servers(free_port()))
@@ -121,14 +121,16 @@ def _worker_and_mlflow(root: Path, state: Path, port: int, doors: Doors) -> Abst
 
 
 def watch(state: Path) -> None:
-    """Looks for runs whose process is gone, until it is interrupted. Raises RuntimeError where a keeper is gone."""
+    """Looks for runs whose process is gone, until it is interrupted. Raises OperationalError where a keeper is gone."""
     looked = time.monotonic()
     keepers = [folder for folder in (state / PREFECT, state / SERVE) if running_in(folder)]
     while True:
         time.sleep(POLL_S)
         for folder in keepers:
             if running_in(folder) is None:
-                raise RuntimeError(f"the process that kept the servers of {folder} was killed: serve again")
+                raise OperationalError(
+                    f"the process that kept the servers of {folder} was killed: serve again"
+                )
         if time.monotonic() - looked > LOOK_S:
             _report(state)
             looked = time.monotonic()

@@ -13,6 +13,7 @@ from flows.experiments.fit import own_training, planned
 from flows.experiments.settings import setting
 from flows.experiments.trainable import missing_to_train
 from flows.presets import TrainSettings
+from schemas.errors import RequestError
 from schemas.manifest import digest_of
 from schemas.shard import Version, read_exclusions, read_version
 from tasks.lists.labels import machine_ids
@@ -92,7 +93,7 @@ class Experiment:
 
 
 def prepare(options: ExperimentOptions) -> Experiment:
-    """The experiment that `options` ask for. Raises ValueError for a version or a model that is not there."""
+    """The experiment that `options` ask for. Raises RequestError for a version or a model that is not there."""
     pipeline = resolve(BuildOptions(options.root, options.preset, state=options.state))
     settings = options.settled(pipeline.config.train)
     pipeline = replace(pipeline, config=replace(pipeline.config, train=settings))
@@ -104,10 +105,10 @@ def prepare(options: ExperimentOptions) -> Experiment:
 
 
 def require_possible(options: ExperimentOptions) -> None:
-    """Raises ValueError, before anything starts, where the experiment that `options` ask for can't be had."""
+    """Raises RequestError, before anything starts, where the experiment that `options` ask for can't be had."""
     experiment = prepare(options)
     if missing := missing_to_train(experiment.pipeline.root, experiment.version):
-        raise ValueError(f"version {experiment.version.digest[:12]} is too little to train on: {missing}")
+        raise RequestError(f"version {experiment.version.digest[:12]} is too little to train on: {missing}")
     training = planned(experiment.dataset(), experiment.pipeline.config.train)
     needs = load(training.model).needs(training.model_config)
     needs.check(experiment.version.profile, experiment.pipeline.config.train.model)

@@ -59,7 +59,7 @@ class Training:
 
 
 def check(settings: TrainSettings) -> None:
-    """Raises ValueError for settings that no training can have, whatever the dataset."""
+    """Raises RequestError for settings that no training can have, whatever the dataset."""
     name, _, preset = settings.model.partition("/")
     require_ranges(settings)
     strength_named(settings.augmentation)
@@ -69,7 +69,7 @@ def check(settings: TrainSettings) -> None:
 
 
 def planned(dataset: Dataset, settings: TrainSettings) -> Training:
-    """The training that `settings` ask for. Raises ValueError where they can't be had."""
+    """The training that `settings` ask for. Raises RequestError where they can't be had."""
     check(settings)
     name, _, preset = settings.model.partition("/")
     own = own_training(name)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from schemas.errors import RequestError
 from schemas.manifest import write_text
 
 FOLDER = "trainings"
@@ -36,7 +37,7 @@ class Note:
 def begun(state: Path, identity: str) -> Iterator[Note]:
     """The note of the training `identity`; it goes when the block ends well, and stays when it does not.
 
-    Raises ValueError where another process is in such a block: two would share one run and one folder.
+    Raises RequestError where another process is in such a block: two would share one run and one folder.
     """
     note = Note(state / FOLDER / identity[:NAME])
     note.path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +46,7 @@ def begun(state: Path, identity: str) -> Iterator[Note]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process
         except BlockingIOError:
-            raise ValueError(
+            raise RequestError(
                 "the same training, of the same clips with the same settings, is running: wait for it, or give "
                 "this one another model, preset or root"
             ) from None

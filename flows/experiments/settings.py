@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from flows.presets import TrainSettings
+from schemas.errors import RequestError
 
 OF_MODEL = "model."
 NUMBERS = {"steps": 0, "classes_per_batch": 0, "patience": 0, "learning_rate": 0.0}  # which may also be none
@@ -26,17 +27,17 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def require_ranges(settings: TrainSettings) -> None:
-    """Raises ValueError for a number that no training can go by."""
+    """Raises RequestError for a number that no training can go by."""
     for name, (is_possible, words) in RANGES.items():
         value = getattr(settings, name)
         if value is not None and not is_possible(value):
-            raise ValueError(f"{name} is {value}: it must be {words}")
+            raise RequestError(f"{name} is {value}: it must be {words}")
 
 
 def parsed(pairs: Sequence[str]) -> dict[str, Any]:
     """Settings of TrainSettings from `NAME=VALUE`, and of the model's Config from `model.NAME=VALUE`.
 
-    Raises ValueError for a name that is not there, or a value of another kind.
+    Raises RequestError for a name that is not there, or a value of another kind.
     """
     found: dict[str, Any] = {}
     for pair in pairs:
@@ -49,21 +50,21 @@ def parsed(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def setting(name: str, value: Any) -> Any:
-    """The value of one of TrainSettings, as one of its kind. Raises ValueError for another kind, or another name."""
+    """The value of one of TrainSettings, as one of its kind. Raises RequestError for another kind, or another name."""
     if name == "config" and isinstance(value, Mapping):
         return dict(value)
     known = {
         one.name: getattr(USUAL, one.name) for one in fields(USUAL) if one.name not in ("model", "config")
     }
     if name not in known:
-        raise ValueError(
+        raise RequestError(
             f"no setting {name!r}; there are {', '.join(known)}, and {OF_MODEL}NAME of the model's own"
         )
     return None if value is None and name in NUMBERS else like(NUMBERS.get(name, known[name]), name, value)
 
 
 def like(usual: Any, name: str, value: Any) -> Any:
-    """`value` as a setting of the kind of `usual`. Raises ValueError for one of another kind."""
+    """`value` as a setting of the kind of `usual`. Raises RequestError for one of another kind."""
     if isinstance(usual, tuple):
         items = value if isinstance(value, list | tuple) else map(_value, str(value).split("+"))
         return tuple(like(usual[0] if usual else "", name, item) for item in items)
@@ -72,13 +73,13 @@ def like(usual: Any, name: str, value: Any) -> Any:
     if isinstance(usual, bool):
         if isinstance(value, bool):
             return value
-        raise ValueError(f"{name} is true or false, and not {value!r}")
+        raise RequestError(f"{name} is true or false, and not {value!r}")
     if isinstance(value, int | float) and not isinstance(value, bool):
         if isinstance(usual, float):
             return float(value)
         if math.isfinite(value) and value == int(value):
             return int(value)
-    raise ValueError(f"{name} is {type(usual).__name__}, as {usual!r}, and not {value!r}")
+    raise RequestError(f"{name} is {type(usual).__name__}, as {usual!r}, and not {value!r}")
 
 
 def _value(text: str) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from schemas.errors import RequestError
 from training.learning.augment import STRENGTHS
 from training.models import preset_named
 
@@ -31,7 +32,7 @@ class Variant:
         return replace(options, model=self.model, settings=settings, is_offered=False)
 
     def check(self) -> None:
-        """Raises ValueError where there is no such model or preset."""
+        """Raises RequestError where there is no such model or preset."""
         name, _, preset = self.model.partition("/")
         preset_named(name, preset)
 
@@ -72,9 +73,9 @@ def categories(labels: Sequence[str]) -> tuple[Variant, ...]:
 
 
 def models_named(asked: str) -> tuple[Variant, ...]:
-    """What `--model` names: a model or `model/preset`, or several with commas. Raises ValueError."""
+    """What `--model` names: a model or `model/preset`, or several with commas. Raises RequestError."""
     if asked in STUDIES or asked.startswith(CATEGORIES):
-        raise ValueError(f"--model {asked}: that is a study, which is asked for by --study {asked}")
+        raise RequestError(f"--model {asked}: that is a study, which is asked for by --study {asked}")
     found = _models(*asked.split(","))
     for variant in found:
         variant.check()
@@ -82,9 +83,9 @@ def models_named(asked: str) -> tuple[Variant, ...]:
 
 
 def study_named(asked: str) -> tuple[Variant, ...]:
-    """What `--study` names: one of STUDIES, or `categories:LABEL+LABEL`. Raises ValueError with the choices."""
+    """What `--study` names: one of STUDIES, or `categories:LABEL+LABEL`. Raises RequestError with the choices."""
     if asked.startswith(CATEGORIES):
         return categories(asked.removeprefix(CATEGORIES).split("+"))
     if asked not in STUDIES:
-        raise ValueError(f"no study {asked!r}; there are {', '.join(STUDIES)} and {CATEGORIES}LABEL+LABEL")
+        raise RequestError(f"no study {asked!r}; there are {', '.join(STUDIES)} and {CATEGORIES}LABEL+LABEL")
     return STUDIES[asked]

@@ -14,6 +14,7 @@ from prefect.workers.process import ProcessWorker
 
 from flows.services.environment import changed
 from flows.services.servers import prefect_cli
+from schemas.errors import MissingError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 POOL = "mcgurk"
@@ -27,10 +28,10 @@ ALIVE = ("Pending", "Submitting", "InfrastructurePending", "Running", "heartbeat
 def deploy(root: str) -> None:
     """Puts pool, deployments for `root` and the automation on the server in use; the same again changes nothing.
 
-    Raises FileNotFoundError where the deployments are not beside the code.
+    Raises MissingError where the deployments are not beside the code.
     """
     if not (REPOSITORY / "prefect.yaml").is_file():
-        raise FileNotFoundError(f"no prefect.yaml in {REPOSITORY}: run mcgurk from a checkout")
+        raise MissingError(f"no prefect.yaml in {REPOSITORY}: run mcgurk from a checkout")
     with get_client(sync_client=True) as client:
         try:
             client.read_work_pool(POOL)

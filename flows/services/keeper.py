@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from flows.services.watchdog import MARK
+from schemas.errors import OperationalError
 from schemas.identity import Identity
 from schemas.manifest import write_text
 from tasks.leases import locks
@@ -63,7 +64,7 @@ class Service:
 def kept(folder: Path, services: Sequence[Service], address: str) -> Iterator[str]:
     """Inside the block the services of `folder` run; yields the address of those that do, started here or before.
 
-    Raises RuntimeError with the end of its log for one that does not come up.
+    Raises OperationalError with the end of its log for one that does not come up.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / USERS).open("a") as users:
@@ -93,7 +94,7 @@ def running_in(folder: Path) -> Identity | None:
 
 
 def address_in(folder: Path) -> str:
-    """The address of the services that run there. Raises FileNotFoundError where none do."""
+    """The address of the services that run there. Raises MissingError where none do."""
     return json.loads((folder / UP).read_text())["address"]
 
 
@@ -120,7 +121,7 @@ def _start(folder: Path, services: Sequence[Service], address: str) -> None:
     ends = time.monotonic() + START_S * len(services)
     while running_in(folder) is None:
         if process.poll() is not None or time.monotonic() > ends:
-            raise RuntimeError(_tail(folder / "keeper.log"))
+            raise OperationalError(_tail(folder / "keeper.log"))
         time.sleep(POLL_S)
 
 
@@ -233,16 +234,16 @@ def _begin() -> None:
 def await_health(
     process: subprocess.Popen, service: Service, is_unwanted: Callable[[], bool] = lambda: False
 ) -> None:
-    """Waits until a service answers. Raises RuntimeError with the end of its log if it does not.
+    """Waits until a service answers. Raises OperationalError with the end of its log if it does not.
 
     It must be its own process that listens: somebody else's may have taken the port first, and answer as well.
     """
     ends = time.monotonic() + START_S
     while service.health and not (answers(service.health) and _listens(process.pid, service.health)):
         if is_unwanted():
-            raise RuntimeError(f"nobody waits for {service.name} any more")
+            raise OperationalError(f"nobody waits for {service.name} any more")
         if process.poll() is not None or time.monotonic() > ends:
-            raise RuntimeError(f"{service.name} did not come up: {_tail(Path(service.log))}")
+            raise OperationalError(f"{service.name} did not come up: {_tail(Path(service.log))}")
         time.sleep(POLL_S)
 
 
@@ -293,7 +294,7 @@ def main() -> None:
     services = [Service(**{**one, "command": tuple(one["command"])}) for one in told["services"]]
     try:
         Keeper(Path(told["folder"]), services).keep(told["address"])
-    except RuntimeError as error:
+    except OperationalError as error:
         sys.exit(str(error))
 
 

@@ -29,6 +29,7 @@ from prefect.states import Crashed
 
 from flows.services.keeper import OF_A_RUN
 from flows.services.servers import served_api
+from schemas.errors import OperationalError
 from schemas.identity import Identity
 from schemas.manifest import write_text
 from tasks.processes import end, marked
@@ -63,7 +64,7 @@ def noted(state: Path) -> Iterator[None]:
 def outcome_of(call: Callable[[], T]) -> T:
     """What a flow returns; what it noted by `returned`, where the server could not be told of its end.
 
-    Raises RuntimeError where the server was lost before that.
+    Raises OperationalError where the server was lost before that.
     """
     done: list[Any] = []
     token = _DONE.set(done)
@@ -71,7 +72,7 @@ def outcome_of(call: Callable[[], T]) -> T:
         return call()
     except UNREACHABLE as error:
         if not done:
-            raise RuntimeError(f"Prefect's server is lost: {error}") from error
+            raise OperationalError(f"Prefect's server is lost: {error}") from error
         log.warning("it is done, though Prefect's server could not be told: %s", error)
         return done[-1]
     finally:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from flows.services.environment import changed
 from flows.services.keeper import Service, address_in, await_health, end_group, kept, running_in, start
+from schemas.errors import OperationalError, RequestError
 from schemas.manifest import write_text
 from training.tracking.store import relocate
 
@@ -57,7 +58,7 @@ def prefect_api(state: Path, port: int | None = None, origins: Sequence[str] = (
     folder already, and one of ours that is started here, on `port` or a free one, and ends with its last user. Must
     be entered before `prefect` is imported, because that is when it reads its settings.
 
-    Raises RuntimeError where the user's server does not answer, or ours does not come up.
+    Raises OperationalError where the user's server does not answer, or ours does not come up.
     """
     usual = {name: value for name, value in {**QUIET, **PATIENT}.items() if name not in os.environ}
     with ExitStack() as stack:
@@ -93,7 +94,7 @@ def given_api() -> str | None:
 def _package() -> Path:
     found = find_spec("prefect")  # without importing it
     if found is None or found.origin is None:
-        raise RuntimeError("Prefect is not installed: pip install mcgurk")
+        raise OperationalError("Prefect is not installed: pip install mcgurk")
     return Path(found.origin).parent
 
 
@@ -103,17 +104,17 @@ def _profiles_of(path: Path) -> dict:
     try:
         return tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path} is no TOML ({error}): mend it, or set PREFECT_API_URL") from error
+        raise RequestError(f"{path} is no TOML ({error}): mend it, or set PREFECT_API_URL") from error
 
 
 def _require_answer(address: str) -> None:
-    """Raises RuntimeError where nobody answers at the address of the user's server, whatever it says."""
+    """Raises OperationalError where nobody answers at the address of the user's server, whatever it says."""
     try:
         urllib.request.urlopen(f"{address}/health", timeout=ANSWER_S).close()  # noqa: S310  (the user's server)
     except urllib.error.HTTPError:
         return
     except (OSError, ValueError) as error:
-        raise RuntimeError(
+        raise OperationalError(
             f"Prefect's server {address} does not answer ({error}): start it, or unset PREFECT_API_URL and the "
             "profile that names it, and a server of our own is used"
         ) from error
@@ -223,7 +224,7 @@ def _mlflow_login(state: Path) -> dict[str, str]:
 def running(command: Sequence[str], log_path: Path, health: str | None = None) -> Iterator[subprocess.Popen]:
     """A process that is up (its `health` address answers) inside the block and gone after it, even by kill -9.
 
-    Raises RuntimeError with the end of its log if it does not come up.
+    Raises OperationalError with the end of its log if it does not come up.
     """
     service = Service(" ".join(command[:5]), tuple(command), str(log_path), health)
     process = start(service)
@@ -243,7 +244,7 @@ def stop(process: subprocess.Popen, within_s: float = 5.0) -> None:
 
 
 def prefect_cli(arguments: Sequence[str], cwd: Path, environment: Mapping[str, str] | None = None) -> str:
-    """What the prefect command prints. Raises RuntimeError with its complaint."""
+    """What the prefect command prints. Raises OperationalError with its complaint."""
     done = subprocess.run(  # noqa: S603  (our own command)
         [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
         cwd=cwd,
@@ -253,5 +254,5 @@ def prefect_cli(arguments: Sequence[str], cwd: Path, environment: Mapping[str, s
         check=False,
     )
     if done.returncode:
-        raise RuntimeError(f"prefect {' '.join(arguments)}: {done.stdout[-500:]}{done.stderr[-1500:]}")
+        raise OperationalError(f"prefect {' '.join(arguments)}: {done.stdout[-500:]}{done.stderr[-1500:]}")
     return done.stdout

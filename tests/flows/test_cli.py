@@ -8,9 +8,10 @@ import avc_fixtures as shards
 import pytest
 from real_servers import REPOSITORY
 
+from flows.arguments import flag_of, options_of, written
 from flows.builds.options import BuildOptions
-from flows.builds.pipeline import parts_asked, resolve, stages_asked
-from flows.commands.cli import VERBS, ids_apart, main, parser
+from flows.builds.pipeline import resolve
+from flows.commands.cli import VERBS, main, parsed, summary_of, verb_named
 
 BUILD = {
     "--root", "--preset", "--segments", "--labels", "--per-class", "--sample", "--source", "--window",
@@ -36,24 +37,38 @@ OPTIONS = {
 
 
 def test_verbs_and_options_are_frozen():
-    assert {name: set(verb.options) for name, verb in VERBS.items()} == OPTIONS
+    found = {name: options_of(verb_named(name).Options) for name in VERBS}
+
+    assert {name: {flag_of(field, one) for field, one, _ in some} for name, some in found.items()} == OPTIONS
+
+
+def test_each_file_of_a_verb_is_one_that_is_listed():
+    commands = [path for path in (REPOSITORY / "flows" / "commands").glob("*.py")]
+    verbs = {path.stem for path in commands if path.read_text().startswith('"""`mcgurk ')}
+
+    assert verbs == set(VERBS)
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself_with_an_example(verb, capsys):
     with pytest.raises(SystemExit, match="0"):
-        parser().parse_args([verb, "--help"])
+        parsed([verb, "--help"])
 
-    assert f"example:\n  mcgurk {verb}" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert f"example:\n  mcgurk {verb}" in shown and summary_of(verb) in shown
 
 
 def test_an_option_that_is_named_again_adds():
-    again = parser().parse_args(
-        ["train", "--root", "r", "--set", "seconds=60", "--set", "patience=3", "seed=1"]
-    )
+    again = parsed(["train", "--root", "r", "--set", "seconds=60", "--set", "patience=3", "seed=1"])
 
-    assert again.set == ["seconds=60", "patience=3", "seed=1"]
-    assert parser().parse_args(["train", "--root", "r"]).set == []
+    assert again.options.set == ("seconds=60", "patience=3", "seed=1")
+    assert parsed(["train", "--root", "r"]).options.set == ()
+
+
+def test_options_are_written_as_they_are_read():
+    typed = ["--root", "r", "--segments", "a.csv", "b.csv", "--window", "2", "--from", "pack", "--strict"]
+
+    assert written(parsed(["build", *typed]).options) == typed
 
 
 @pytest.mark.parametrize(
@@ -66,9 +81,9 @@ def test_an_option_that_is_named_again_adds():
     ],
 )
 def test_ids_may_begin_with_a_dash(arguments):
-    options = parser().parse_args(ids_apart(["forget", *arguments]))
+    options = parsed(["forget", *arguments]).options
 
-    assert (options.root, options.video_ids) == ("r", ["-NoSoundT04", "--two", "plain"])
+    assert (options.root, options.video_ids) == ("r", ("-NoSoundT04", "--two", "plain"))
 
 
 @pytest.mark.parametrize("arguments", [[], ["--study", "negatives"], ["--model", "many_to_many"]])
@@ -156,18 +171,18 @@ def test_a_dask_worker_pays_for_no_heavy_import():
 
 
 def test_parts_are_numbers_and_ranges():
-    assert parts_asked(BuildOptions("r")) is None
-    assert parts_asked(BuildOptions("r", parts="3,7-9")) == [3, 7, 8, 9]
+    assert BuildOptions("r").part_numbers is None
+    assert BuildOptions("r", parts="3,7-9").part_numbers == [3, 7, 8, 9]
 
 
 @pytest.mark.parametrize("parts", ["three", "9-7", "7-", "-7", "1,,2"])
 def test_malformed_parts_are_refused(parts):
     with pytest.raises(ValueError, match="write numbers and ranges as 3,7-9"):
-        parts_asked(BuildOptions("r", parts=parts))
+        _ = BuildOptions("r", parts=parts).part_numbers
 
 
 def test_from_starts_at_a_stage_and_an_unknown_one_names_the_choices(tmp_path):
-    assert stages_asked(BuildOptions("r", from_stage="validate-features")) == (
+    assert BuildOptions("r", from_stage="validate-features").stage_names == (
         "validate-features",
         "pack",
         "publish",

@@ -1,13 +1,12 @@
 """Studies: what one word stands for, and which clips a variant is trained and judged on."""
 
-from argparse import Namespace
 from dataclasses import fields, replace
 
 import avc_fixtures as shards
 import numpy as np
 import pytest
 
-from flows.commands.verbs import train
+from flows.commands import train
 from flows.experiments.fit import planned
 from flows.experiments.studies import STUDIES, models_named, study_named
 from flows.presets import TrainSettings
@@ -60,7 +59,7 @@ def test_torchrun_of_a_comparison_is_refused_by_every_rank(tmp_path, monkeypatch
     monkeypatch.setenv("RANK", rank)
 
     with pytest.raises(ValueError, match="torchrun trains one model, and l3,ave names 2"):
-        train(Namespace(root=str(tmp_path), model="l3,ave", study=None, preset=None, set=(), state=None))
+        train.run(train.Options(str(tmp_path), model="l3,ave"))
 
 
 def test_labels_choose_clips_of_the_splits_that_are_named(dataset):

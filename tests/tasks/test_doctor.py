@@ -6,7 +6,7 @@ import pytest
 from clocks import FakeClock
 from real_servers import hosting
 
-from flows.commands.text import doctor_text
+from flows.commands.doctor import doctor_text
 from tasks.acquisition import doctor
 from tasks.acquisition.doctor import examine
 from tasks.transport.lanes import DAY_S, Lane, LaneConfig

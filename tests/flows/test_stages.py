@@ -1,0 +1,40 @@
+"""The table of stages as a build sees them, against the facts of the same stages."""
+
+import pytest
+
+from flows.builds.options import BuildOptions
+from flows.builds.pipeline import resolve
+from flows.stages import TABLE, stage_named, stages_from
+from schemas.layout import STAGE_NAMES, STAGES, stage_facts
+
+
+def test_both_tables_have_the_same_stages_in_the_same_order():
+    assert [row.name for row in TABLE] == [facts.name for facts in STAGES]
+
+
+def test_a_stage_reads_and_writes_what_its_facts_say(tmp_path):
+    pipeline = resolve(BuildOptions(str(tmp_path), preset="demo", source="studio"))
+
+    for row in TABLE:
+        if row.make:
+            facts = stage_facts(row.name)
+            stage = row.over(pipeline)
+            assert (stage.name, stage.reads, stage.writes) == (facts.name, facts.reads, facts.writes)
+
+
+def test_each_stage_reads_what_the_one_before_it_writes():
+    assert [facts.reads for facts in STAGES[1:]] == [facts.writes for facts in STAGES[:-1]]
+
+
+def test_stages_from_one_on():
+    assert [row.name for row in stages_from("pack")] == ["pack", "publish"]
+    assert stages_from(None) == TABLE
+    assert [row.name for row in TABLE if row.is_bounded] == ["download", "validate-clips", "extract"]
+
+
+@pytest.mark.parametrize("name", [STAGE_NAMES[0], STAGE_NAMES[-1]])
+def test_what_is_not_made_part_by_part_has_no_stage_over_a_root(name, tmp_path):
+    pipeline = resolve(BuildOptions(str(tmp_path), preset="demo", source="studio"))
+
+    with pytest.raises(TypeError, match=f"{name} is not made part by part"):
+        stage_named(name).over(pipeline)
