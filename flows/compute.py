@@ -202,7 +202,7 @@ class Patience:
         self.restarts.pop(future.key, None)
 
     def look(self) -> None:
-        """Restarts workers that have work and were silent for too long. Raises OperationalError where it did not help."""
+        """Restarts workers that have work and were silent for too long. Raises OperationalError where that fails."""
         now = time.monotonic()
         for worker, keys in self._processing().items():
             silent_s = now - self.last.setdefault(worker, now)

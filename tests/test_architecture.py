@@ -78,8 +78,9 @@ LEVELS = {
         {"report"},
     ),
     "flows": (
-        {"presets", "credentials", "services", "task_runs"},
+        {"arguments", "presets", "credentials", "services", "task_runs"},
         {"compute"},
+        {"stages"},
         {"builds"},
         {"experiments"},
         {"build_dataset", "run_experiment"},

@@ -1,12 +1,13 @@
-"""An experiment before it runs: what is asked for, on which clips, and whether it can be had. Without Prefect."""
+"""An experiment before it runs: its options, its clips, and whether it is possible. Without Prefect."""
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from flows.builds.options import BuildOptions
+from flows.arguments import Option, Root, State
+from flows.builds.options import BuildOptions, Preset
 from flows.builds.pipeline import Pipeline, resolve
 from flows.experiments.evaluate import require_judges
 from flows.experiments.fit import own_training, planned
@@ -29,25 +30,29 @@ LEAVING_S = 60.0  # more than it takes to leave a run that can't be gone on with
 
 @dataclass(frozen=True)
 class ExperimentOptions:
-    """What a user asks of an experiment; what is None comes from the root's preset."""
+    """What a user asks of an experiment; what is None comes from the preset of the root."""
 
-    root: str
-    dataset_version: str | None = None  # None: the latest
-    preset: str | None = None
-    model: str | None = None
-    seconds: float | None = None
-    steps: int | None = None  # instead of seconds
-    seed: int | None = None
-    state: str | None = None
-    with_media: bool | None = None  # None: only what the studio generated goes into pages
-    settings: Mapping[str, Any] = field(default_factory=dict)  # others of `presets.TrainSettings`
-    is_offered: bool = True  # for registration and promotion
-    only_new: bool = False  # nothing, where the last training was on the newest version
+    root: Root
+    dataset_version: Annotated[str | None, Option("digest of a dataset version; default: the latest")] = None
+    preset: Preset = None
+    model: Annotated[str | None, Option("a model or model/preset of training/models")] = None
+    seconds: Annotated[float | None, Option("training time")] = None
+    steps: Annotated[int | None, Option("training steps, instead of seconds")] = None
+    seed: Annotated[int | None, Option("of all that is random in the training")] = None
+    state: State = None
+    with_media: Annotated[
+        bool | None, Option("embed frames and sounds in the report; default: only what the studio generated")
+    ] = None
+    settings: Annotated[
+        Mapping[str, Any], Option("other settings of the training, by their names in flows/presets.py")
+    ] = field(default_factory=dict)
+    is_offered: Annotated[bool, Option("register the model, and promote it where it is better")] = True
+    only_new: Annotated[bool, Option("do nothing where the last training was on the newest version")] = False
 
     def settled(self, usual: TrainSettings) -> TrainSettings:
-        """The root's settings with those that were asked for: by name, before `settings`."""
-        asked = {name: getattr(self, name) for name in ("model", "seconds", "steps", "seed")}
-        given = {name: value for name, value in asked.items() if value is not None}
+        """The settings of the root with those of the user: fields by name come before `settings`."""
+        named = {name: getattr(self, name) for name in ("model", "seconds", "steps", "seed")}
+        given = {name: value for name, value in named.items() if value is not None}
         others = {name: setting(name, value) for name, value in self.settings.items()}
         return replace(usual, **(others | given))
 

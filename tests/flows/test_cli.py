@@ -1,6 +1,8 @@
 """The command line: few verbs, few options, each explained, none of it slow to start."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 
@@ -12,6 +14,7 @@ from flows.arguments import flag_of, options_of, written
 from flows.builds.options import BuildOptions
 from flows.builds.pipeline import resolve
 from flows.commands.cli import VERBS, main, parsed, summary_of, verb_named
+from flows.presets import PRESETS
 
 BUILD = {
     "--root", "--preset", "--segments", "--labels", "--per-class", "--sample", "--source", "--window",
@@ -194,3 +197,29 @@ def test_from_starts_at_a_stage_and_an_unknown_one_names_the_choices(tmp_path):
 def test_a_root_on_a_store_is_not_served(tmp_path, capsys):
     assert main(["serve", "--root", "s3://bucket/root", "--state", str(tmp_path)]) == 2
     assert "MLflow's database needs a disk" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["build_dataset", "run_experiment"])
+def test_the_form_of_a_flow_shows_the_help_of_each_option(name, prefect_server):
+    """What Prefect's pages show to whom runs a deployment by hand."""
+    code = (
+        f"import json\nfrom flows.{name} import {name}\n"
+        f"print(json.dumps({name}.parameters.model_dump()['definitions']))"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+
+    (options,) = (form for form in json.loads(done.stdout).values() if "root" in form["properties"])
+    assert [one for one, form in options["properties"].items() if not form.get("description")] == []
+    assert options["properties"]["root"]["description"] == "where segments, clips, shards and versions lie"
+
+
+def test_the_help_of_preset_names_all_of_them():
+    (text,) = (option.help for field, option, _ in options_of(BuildOptions) if field.name == "preset")
+
+    assert all(re.search(rf"\b{name}\b", text) for name in PRESETS)
