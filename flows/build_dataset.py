@@ -19,7 +19,7 @@ from flows.builds.takedown import finish_takedowns
 from flows.compute import open_compute
 from flows.credentials import secrets_of
 from flows.experiments.due import GROWTH, why_due
-from flows.services.runs import UNREACHABLE, is_scheduled, is_waiting, noted, returned, take_over
+from flows.services.runs import UNREACHABLE, is_scheduled, is_waiting, noted_run, record_result, take_over
 from flows.stages import TABLE, BuildStage, Tools, stages_from
 from flows.task_runs import task_of
 from schemas.layout import stage_facts
@@ -53,8 +53,8 @@ def build_dataset(options: BuildOptions) -> Any:
     pipeline = handed_on() or checked(options)
     take_over(pipeline.state)
     try:
-        with noted(pipeline.state), building(pipeline.state, only_if_alone=is_scheduled()):
-            return returned(_build(pipeline))
+        with noted_run(pipeline.state), building(pipeline.state, only_if_alone=is_scheduled()):
+            return record_result(_build(pipeline))
     except HeldError as held:
         log.warning("%s", held)
         return Completed(name="Skipped", message=str(held))
@@ -101,7 +101,7 @@ def _rounds(pipeline: Pipeline, rows: Sequence[BuildStage]) -> Iterator[tuple[Bu
         is_held_back = room.was_full and not _room(pipeline).is_full
     if room.was_full:
         log.warning(
-            "download: %g GB of media wait for extraction, as many as may; nothing more is fetched until "
+            "download: %g GB of media wait for extraction, which is the limit; downloads go on when "
             "their parts are extracted",
             pipeline.config.download.unextracted_gb,
         )
@@ -121,7 +121,7 @@ def _tell(pipeline: Pipeline, version: Version, *, is_new: bool) -> None:
             log.info("a training is due: %s", why)
             emit_event(TRAINING_DUE, resource=resource, payload={**facts, "why": why})
     except UNREACHABLE as error:  # the next build asks again
-        log.warning("a training is due (%s), and Prefect's server was not told: %s", why, error)
+        log.warning("a training is due (%s), but Prefect's server could not be informed: %s", why, error)
 
 
 def _index(pipeline: Pipeline, row: BuildStage, tools: Tools) -> None:

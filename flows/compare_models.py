@@ -15,7 +15,7 @@ from flows.experiments.experiment import ExperimentOptions, prepare
 from flows.experiments.run_marker import results_path
 from flows.experiments.studies import Variant
 from flows.run_experiment import run_experiment
-from flows.services.runs import returned
+from flows.services.runs import record_result
 from schemas.manifest import write_text
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def compare_models(options: ExperimentOptions, variants: Sequence[Variant]) -> l
         found.append(compared(variant.name, runs))
     for path in kept:
         path.unlink(missing_ok=True)
-    return returned(found)
+    return record_result(found)
 
 
 def _results(options: ExperimentOptions) -> tuple[dict[str, Any], Path]:
@@ -72,7 +72,7 @@ def _results(options: ExperimentOptions) -> tuple[dict[str, Any], Path]:
     experiment = prepare(options)
     path = results_path(experiment.pipeline.state, experiment.identity)
     if path.is_file():
-        log.info("compare: that training has ended, and its results stand")
+        log.info("compare: already trained, its results are used")
         return json.loads(path.read_text()), path
     found = run_experiment(options)
     write_text(path, json.dumps(found))

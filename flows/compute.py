@@ -91,7 +91,7 @@ def _naming_the_lost(address: str) -> Iterator[None]:
         yield
     except (CommClosedError, CancelledError, TimeoutError) as error:
         raise OperationalError(
-            f"--compute {address}: no scheduler answers there ({error}); with one, the same command goes on"
+            f"--compute {address}: no scheduler answers there ({error}); once one does, the same command continues"
         ) from error
 
 
@@ -229,15 +229,16 @@ class Patience:
         self.restarts.update(keys)
         if max(self.restarts[key] for key in keys) > MOST_RESTARTS:
             raise OperationalError(
-                f"a batch hung on {MOST_RESTARTS + 1} workers, the last time for {silent_s:.0f} s"
+                f"a batch hung on {MOST_RESTARTS + 1} workers, most recently for {silent_s:.0f} s"
             )
         log.warning(
-            "worker %s: no sign of life for %.0f s; it starts anew, and its work with it", worker, silent_s
+            "worker %s: no sign of life for %.0f s; restarting it, and its work with it", worker, silent_s
         )
         try:
             self.client.restart_workers([worker])
         except ValueError as error:  # it has no nanny
             raise OperationalError(
-                f"worker {worker} hangs for {silent_s:.0f} s and can't be restarted from here ({error}): restart it"
+                f"worker {worker} has been silent for {silent_s:.0f} s and "
+                f"cannot be restarted from here ({error}): restart it yourself"
             ) from error
         self.last.pop(worker, None)

@@ -19,8 +19,8 @@ from flows.experiments.due import recorded, why_done
 from flows.experiments.evaluate import REPORT, evaluate, measured, require_judges
 from flows.experiments.experiment import Experiment, ExperimentOptions, prepare
 from flows.experiments.fit import Training, planned
-from flows.experiments.run_marker import Note, begun
-from flows.services.runs import noted, returned, take_over
+from flows.experiments.run_marker import RunMarker, run_marker
+from flows.services.runs import noted_run, record_result, take_over
 from flows.task_runs import task_of
 from schemas.errors import OperationalError
 from schemas.manifest import digest_of
@@ -57,9 +57,9 @@ def run_experiment(options: ExperimentOptions) -> Any:
         return Completed(name="Skipped", message=done)
     take_over(state)
     # Marked, so that `prune` leaves the version alone; the mark ends with this process.
-    with noted(state), training_mark(state, version.digest), _recorded(experiment):
+    with noted_run(state), training_mark(state, version.digest), _recorded(experiment):
         read_version(experiment.pipeline.root, version.digest)
-        return returned(_run(experiment))
+        return record_result(_run(experiment))
 
 
 def _recorded(experiment: Experiment) -> AbstractContextManager[None]:
@@ -69,7 +69,7 @@ def _recorded(experiment: Experiment) -> AbstractContextManager[None]:
 
 
 def _run(experiment: Experiment) -> dict[str, Any]:
-    with begun(experiment.pipeline.state, experiment.identity) as note:
+    with run_marker(experiment.pipeline.state, experiment.identity) as note:
         earlier = note.run_id
         try:
             return _tracked(experiment, note)
@@ -80,11 +80,11 @@ def _run(experiment: Experiment) -> dict[str, Any]:
             note.drop()
             if world_size() > 1:  # the other ranks have ended
                 raise ResumeError(f"{error}: the same command begins a new run") from error
-            log.warning("run %s can't be gone on with, and a new one begins: %s", earlier, error)
+            log.warning("run %s could not be resumed, starting a new one: %s", earlier, error)
             return _tracked(experiment, note)
 
 
-def _tracked(experiment: Experiment, note: Note) -> dict[str, Any]:
+def _tracked(experiment: Experiment, note: RunMarker) -> dict[str, Any]:
     training = planned(experiment.dataset(), experiment.pipeline.config.train)
     require_judges(experiment, training)
     with runs.experiment_run(experiment.store, _run_spec(experiment, training, note)) as run:
@@ -111,7 +111,7 @@ def _tracked(experiment: Experiment, note: Note) -> dict[str, Any]:
     }
 
 
-def _run_spec(experiment: Experiment, training: Training, note: Note) -> runs.RunSpec:
+def _run_spec(experiment: Experiment, training: Training, note: RunMarker) -> runs.RunSpec:
     """A new run, or the one that an earlier process left unfinished."""
     settings = experiment.pipeline.config.train
     version = experiment.version
@@ -119,7 +119,7 @@ def _run_spec(experiment: Experiment, training: Training, note: Note) -> runs.Ru
     source = runs.VersionSource(version.digest, str(experiment.pipeline.root), exclusions)
     earlier = note.run_id if note.run_id and runs.has_run(experiment.store, note.run_id) else None
     if earlier:
-        log.info("going on with run %s, which was not finished", earlier)
+        log.info("resuming run %s, which was not finished", earlier)
     name = f"{settings.model.replace('/', '-')}-{version.digest[:8]}-seed{settings.seed}"
     params = {} if earlier else {**{one: getattr(settings, one) for one in OF_DATA}, **training.params}
     return runs.RunSpec(name, params, source, {"model": settings.model}, earlier)

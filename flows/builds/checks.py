@@ -76,7 +76,7 @@ def check_compute(spec: str) -> None:
             socket.create_connection((host, port), ANSWER_S).close()
         except OSError as error:
             raise OperationalError(
-                f"--compute {spec}: no scheduler answers there ({error}); with one, the same command goes on"
+                f"--compute {spec}: no scheduler answers there ({error}); once one does, the same command continues"
             ) from error
 
 

@@ -128,7 +128,7 @@ def resolve(options: BuildOptions) -> Pipeline:
     missing = [path for path in options.segments if not Path(path).is_file()]
     if missing:
         raise RequestError(f"--segments {missing[0]}: no such file")
-    options, config = _settled(options, config)
+    options, config = _with_defaults(options, config)
     pipeline = Pipeline(options, config, root, state, datetime.now(UTC), before, secrets)
     _check_choice(pipeline, asked)
     if asked.growth is not None and not 0 < asked.growth < math.inf:
@@ -153,7 +153,7 @@ def resolve_published(root: str, state: str | None) -> Pipeline:
     return resolve(BuildOptions(root, state=state))
 
 
-def _settled(options: BuildOptions, config: PipelineConfig) -> tuple[BuildOptions, PipelineConfig]:
+def _with_defaults(options: BuildOptions, config: PipelineConfig) -> tuple[BuildOptions, PipelineConfig]:
     """Options and configuration with what follows from each other."""
     own = next(iter(_own(options)), None)
     window_s = options.window or config.window_s

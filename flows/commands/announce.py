@@ -110,7 +110,7 @@ def _of_source(pipeline: Pipeline) -> str:
     had = read_columns(root / "clips", part_numbers(root / "clips"), ("outcome",))["outcome"]
     num_segments = read_columns(root / "segments", part_numbers(root / "segments"), ("row",)).num_rows
     left = num_segments - (pc.sum(pc.equal(had, "ok")).as_py() or 0)
-    return f"another source: clips that stand stay; {left:,} segment(s) without one are asked there when due"
+    return f"another source: clips that stand stay; {left:,} segment(s) without a clip are requested from it when due"
 
 
 def _of_choice(pipeline: Pipeline) -> str:

@@ -37,5 +37,5 @@ def doctor_text(found: Sequence[Finding]) -> str:
         lines.append(f"{'LACKS' if one.remedy else 'ok':<7}{one.what:<26}{one.found}")
         lines += [f"{'':<7}{'':<26}-> {one.remedy}"] if one.remedy else []
     lacking = sum(bool(one.remedy) for one in found)
-    lines.append(f"{lacking} thing(s) to mend" if lacking else "all well")
+    lines.append(f"{lacking} problem(s) to fix" if lacking else "all well")
     return "\n".join(lines)

@@ -42,7 +42,7 @@ def forgotten_text(done: Forgotten) -> str:
     lines += [f"artefact  {name}: cleaned" for name in done.artifacts]
     lines += [f"model     {name}" for name in done.models]
     if not (done.removed or done.shards or done.versions or done.pages or done.artifacts):
-        lines.append("nothing of them was left to remove")
+        lines.append("nothing was left to remove")
     if not done.models:
-        lines.append("no registered model was trained on a version that held them")
+        lines.append("no registered model was trained on a version that contained them")
     return "\n".join(lines)

@@ -106,7 +106,7 @@ def _sentence_for_full_disk(error: OSError, options: Any) -> str:
     needed = _still_needed(pipeline) if pipeline else ""
     return (
         f"the disk of {path} is full: {_free_bytes(path) / MB:,.0f} MB free{needed}. Make room, or move root, state "
-        "(--state) or the folder for temporary files (TMPDIR); the same command goes on"
+        "(--state) or the folder for temporary files (TMPDIR); the same command continues"
     )
 
 

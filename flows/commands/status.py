@@ -83,7 +83,7 @@ def status_text(status: Mapping[str, Any], names: Mapping[str, str]) -> str:
     lines = [funnel_text(status)]
     if status["kept"]:
         lines.append(
-            f"{status['kept']:>9,} of those in shards are as earlier code or tools made them (build --refetch)"
+            f"{status['kept']:>9,} samples were made by earlier code or tools (build --refetch makes them again)"
         )
     lines += ["", "last answers of the source, by class"]
     for name, one in status["classes"].items():

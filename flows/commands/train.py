@@ -116,5 +116,5 @@ def _checked(experiments: Sequence[ExperimentOptions]) -> Pipeline:
     first = experiments[0]
     pipeline = resolve(BuildOptions(first.root, first.preset, state=first.state))
     for one in experiments:
-        check(one.settled(pipeline.config.train))
+        check(one.merge_settings(pipeline.config.train))
     return pipeline

@@ -60,12 +60,12 @@ def verify_text(found: Findings, plan: str) -> str:
     counts = found.checked
     kinds = ("versions", "shards", "samples", "members", "features", "parts", "clips", "rebuilt")
     proved = ", ".join(f"{counts[kind]:,} {kind}" for kind in kinds if counts[kind])
-    lines = [f"looked at {proved} ({counts['bytes'] / MB:,.1f} MB of shards)"]
+    lines = [f"checked {proved} ({counts['bytes'] / MB:,.1f} MB of shards)"]
     if not found.differences:
-        again = "; every shard made again from its clips is the same" if counts["rebuilt"] else ""
-        return "\n".join([*lines, f"every byte is what was recorded{again}"])
+        again = "; every shard rebuilt from its clips is identical" if counts["rebuilt"] else ""
+        return "\n".join([*lines, f"every byte matches what was recorded{again}"])
     lines += [f"  {one}" for one in found.differences[:MOST_DIFFERENCES]]
     if len(found.differences) > MOST_DIFFERENCES:
         lines.append(f"  and {len(found.differences) - MOST_DIFFERENCES:,} more: --json has them all")
-    lines.append(f"{len(found.differences):,} difference(s); a plan names what a build mends\nnext: {plan}")
+    lines.append(f"{len(found.differences):,} difference(s); a plan names what a build repairs\nnext: {plan}")
     return "\n".join(lines)

@@ -49,7 +49,7 @@ class ExperimentOptions:
     is_offered: Annotated[bool, Option("register the model, and promote it where it is better")] = True
     only_new: Annotated[bool, Option("do nothing where the last training was on the newest version")] = False
 
-    def settled(self, usual: TrainSettings) -> TrainSettings:
+    def merge_settings(self, usual: TrainSettings) -> TrainSettings:
         """The settings of the root with those of the user: fields by name come before `settings`."""
         named = {name: getattr(self, name) for name in ("model", "seconds", "steps", "seed")}
         given = {name: value for name, value in named.items() if value is not None}
@@ -89,7 +89,7 @@ class Experiment:
 
     @property
     def identity(self) -> str:
-        """The digest of all that the result depends on: the same command goes on with the same training."""
+        """The digest of all that the result depends on: the same command continues with the same training."""
         return digest_of(self.version.digest, sorted(self.exclude), self.pipeline.config.train)
 
     def folder(self, run_id: str) -> Path:
@@ -100,7 +100,7 @@ class Experiment:
 def prepare(options: ExperimentOptions) -> Experiment:
     """The experiment that `options` ask for. Raises RequestError for a version or a model that is not there."""
     pipeline = resolve(BuildOptions(options.root, options.preset, state=options.state))
-    settings = options.settled(pipeline.config.train)
+    settings = options.merge_settings(pipeline.config.train)
     pipeline = replace(pipeline, config=replace(pipeline.config, train=settings))
     version = read_version(pipeline.root, options.dataset_version)
     store = Store.of(pipeline.here)

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from flows.experiments.settings import OF_MODEL, USUAL, like, require_ranges
+from flows.experiments.settings import OF_MODEL, USUAL, coerce_like, require_ranges
 from flows.presets import TrainSettings
 from training.interface import AvcModel
 from training.learning.augment import strength_named
@@ -109,5 +109,7 @@ def _negatives(model: str, settings: TrainSettings) -> Negatives:
 
 def _configured(name: str, preset: str, asked: Mapping[str, Any]) -> Any:
     values = asdict(preset_named(name, preset))
-    alike = {key: like(values[key], key, value) if key in values else value for key, value in asked.items()}
+    alike = {
+        key: coerce_like(values[key], key, value) if key in values else value for key, value in asked.items()
+    }
     return configure(name, values | alike)

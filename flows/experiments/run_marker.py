@@ -1,4 +1,4 @@
-"""Notes of trainings that have begun, by what they depend on, so that the same command goes on with the same run."""
+"""Notes of trainings that have begun, by what they depend on, so that the same command continues with the same run."""
 
 import fcntl
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ NAME = 16  # characters of the identity
 
 
 @dataclass(frozen=True)
-class Note:
+class RunMarker:
     """Which run a training is, from its begin to its end."""
 
     path: Path
@@ -34,12 +34,12 @@ class Note:
 
 
 @contextmanager
-def begun(state: Path, identity: str) -> Iterator[Note]:
+def run_marker(state: Path, identity: str) -> Iterator[RunMarker]:
     """The note of the training `identity`; it goes when the block ends well, and stays when it does not.
 
     Raises RequestError where another process is in such a block: two would share one run and one folder.
     """
-    note = Note(state / FOLDER / identity[:NAME])
+    note = RunMarker(state / FOLDER / identity[:NAME])
     note.path.parent.mkdir(parents=True, exist_ok=True)
     # A file of its own, which stays: the note is another file each time that it is written.
     with note.path.with_suffix(".lock").open("a") as file:

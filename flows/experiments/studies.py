@@ -75,7 +75,7 @@ def categories(labels: Sequence[str]) -> tuple[Variant, ...]:
 def models_named(asked: str) -> tuple[Variant, ...]:
     """What `--model` names: a model or `model/preset`, or several with commas. Raises RequestError."""
     if asked in STUDIES or asked.startswith(CATEGORIES):
-        raise RequestError(f"--model {asked}: that is a study, which is asked for by --study {asked}")
+        raise RequestError(f"--model {asked}: that is a study: use --study {asked}")
     found = _models(*asked.split(","))
     for variant in found:
         variant.check()

@@ -45,7 +45,7 @@ class Ending:
         """Prints the last line, once."""
         if self.number and self._is_said.acquire(blocking=False):
             sys.stdout.flush()
-            print(f"\nstopped by {self.number.name}; to go on: {self.command}", file=sys.stderr, flush=True)
+            print(f"\nstopped by {self.number.name}; to resume: {self.command}", file=sys.stderr, flush=True)
 
     def begin(self, number: int) -> None:
         """Counts down from the first signal on."""

@@ -180,7 +180,7 @@ class Keeper:
             is_steady = now - one.began > STEADY_S
             one.wait_s = RESTART_S if is_steady else min(2 * one.wait_s, MOST_RESTART_S)
             one.again = now + one.wait_s
-            log.warning("%s ended with code %s: starts again", one.service.name, one.process.returncode)
+            log.warning("%s ended with code %s: restarting it", one.service.name, one.process.returncode)
         elif now >= one.again:
             end_group(one.process)  # what it started may hold its port
             one.process = start(one.service)

@@ -46,7 +46,7 @@ END_S = 5.0  # that a killed process may take to go
 
 
 @contextmanager
-def noted(state: Path) -> Iterator[None]:
+def noted_run(state: Path) -> Iterator[None]:
     """Inside the block the state folder says that this process executes the flow run that it is in."""
     run_id = flow_run.id
     if run_id is None:  # called without Prefect's engine
@@ -62,7 +62,7 @@ def noted(state: Path) -> Iterator[None]:
 
 
 def outcome_of(call: Callable[[], T]) -> T:
-    """What a flow returns; what it noted by `returned`, where the server could not be told of its end.
+    """What a flow returns; what it noted by `record_result`, where the server could not be told of its end.
 
     Raises OperationalError where the server was lost before that.
     """
@@ -73,13 +73,13 @@ def outcome_of(call: Callable[[], T]) -> T:
     except UNREACHABLE as error:
         if not done:
             raise OperationalError(f"Prefect's server is lost: {error}") from error
-        log.warning("it is done, though Prefect's server could not be told: %s", error)
+        log.warning("finished, but Prefect's server could not be informed: %s", error)
         return done[-1]
     finally:
         _DONE.reset(token)
 
 
-def returned(value: T) -> T:
+def record_result(value: T) -> T:
     """The value that a flow is about to return: from here on its work is done, whatever becomes of its server."""
     if (done := _DONE.get()) is not None:
         done.append(value)
@@ -163,7 +163,7 @@ def end_declared_dead(state: Path) -> None:
             with suppress(ObjectNotFound):
                 run = client.read_flow_run(UUID(run_id))
                 if run.state and run.state.type == StateType.CRASHED:
-                    log.warning("ends process %d of run %s, which was declared dead", process.pid, run.name)
+                    log.warning("ending process %d of run %s, which was declared dead", process.pid, run.name)
                     end([process], within_s=END_S)
                     (state / FOLDER / f"{run_id}.json").unlink(missing_ok=True)
 

@@ -171,7 +171,7 @@ def test_a_build_says_its_settings_before_it_starts_and_what_a_change_does(tmp_p
     assert f"next: mcgurk build --root {root} --preset seed" in changed
 
     moved = mcgurk("plan", "--root", str(root), "--source", "youtube")
-    assert "clips that stand stay; 0 segment(s) without one are asked there when due" in moved
+    assert "clips that stand stay; 0 segment(s) without a clip are requested from it when due" in moved
 
 
 def test_every_verb_finds_the_state_folder(tmp_path, mcgurk, capsys):

@@ -22,10 +22,10 @@ WORKS = """
 import sys, time
 from pathlib import Path
 from prefect import flow
-from flows.services.runs import noted
+from flows.services.runs import noted_run
 @flow(name="works", persist_result=False)
 def works():
-    with noted(Path(sys.argv[1])):
+    with noted_run(Path(sys.argv[1])):
         time.sleep(600)
 works()
 """
@@ -117,10 +117,10 @@ def test_the_automation_is_there_once_however_often_it_is_put(prefect_server):
 
 
 def test_what_is_done_counts_as_done_though_the_server_is_lost(prefect_server, caplog):
-    from flows.services.runs import outcome_of, returned
+    from flows.services.runs import outcome_of, record_result
 
     def works() -> str:
-        returned("digest")
+        record_result("digest")
         raise httpx.ConnectError("refused")
 
     assert outcome_of(works) == "digest"
@@ -128,7 +128,7 @@ def test_what_is_done_counts_as_done_though_the_server_is_lost(prefect_server, c
 
 
 def test_a_server_that_is_lost_before_the_end_is_named(prefect_server):
-    from flows.services.runs import outcome_of
+    from flows.services.runs import outcome_of, record_result
 
     def works() -> str:
         raise httpx.ConnectError("refused")

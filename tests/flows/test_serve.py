@@ -101,7 +101,7 @@ def test_a_signal_ends_a_build_within_seconds_and_the_same_command_goes_on(host,
 
     assert code == 128 + number, output.read_text()
     last = output.read_text().splitlines()[-1]
-    assert last.startswith(f"stopped by {number.name}; to go on: mcgurk build --root '{root}'")
+    assert last.startswith(f"stopped by {number.name}; to resume: mcgurk build --root '{root}'")
     wait_for(lambda: not left_by(root), "the end of its servers")
     with started(*build(root, host), output=output) as process:
         assert process.wait(180) == 0, output.read_text()

@@ -42,7 +42,7 @@ def test_models_presets_and_categories_are_variants_too():
     ):
         study_named("learning_curve")
     for study in ("learning-curve", "categories:Dog"):
-        with pytest.raises(ValueError, match=f"that is a study, which is asked for by --study {study}"):
+        with pytest.raises(ValueError, match=f"that is a study: use --study {study}"):
             models_named(study)
 
 

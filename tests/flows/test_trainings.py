@@ -106,6 +106,6 @@ def test_a_comparisons_seeds_go_before_what_is_set():
 
     asked = ExperimentOptions("root", seed=2, settings={"seed": 7, "steps": 50, "patience": 3})
 
-    settings = asked.settled(TrainSettings())
+    settings = asked.merge_settings(TrainSettings())
 
     assert (settings.seed, settings.steps, settings.patience, settings.model) == (2, 50, 3, "contrastive")

@@ -81,7 +81,7 @@ def test_an_upgrade_asks_for_no_media_and_empties_no_corpus(corpus):
     again = upgraded(root, "plan")
     assert KEPT in again and "nothing to do" in again
     assert json.loads(run("status", "--json"))["kept"] == 6
-    assert "6 of those in shards are as earlier code or tools made them" in run("status")
+    assert "6 samples were made by earlier code or tools" in run("status")
     rows = [row for _, row in read_manifest(root / "features")]
     assert [row["is_kept"] for row in rows] == [True] * 6
     assert all("extract " in row["made_by"] and "numpy 99.1" not in row["made_by"] for row in rows)

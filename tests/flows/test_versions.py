@@ -42,7 +42,7 @@ def test_a_root_is_proved_from_its_bytes_and_from_its_clips(root):
     told = run_mcgurk("verify", "--root", str(root), "--rebuild")
     found = json.loads(run_mcgurk("verify", "--root", str(root), "--json").splitlines()[0])
 
-    assert "every byte is what was recorded; every shard made again from its clips is the same" in told
+    assert "every byte matches what was recorded; every shard rebuilt from its clips is identical" in told
     assert found["differences"] == []
     assert (found["checked"]["samples"], found["checked"]["clips"], found["checked"]["versions"]) == (3, 4, 1)
     assert snapshot(root) == before
