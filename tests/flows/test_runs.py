@@ -128,7 +128,7 @@ def test_what_is_done_counts_as_done_though_the_server_is_lost(prefect_server, c
 
 
 def test_a_server_that_is_lost_before_the_end_is_named(prefect_server):
-    from flows.services.runs import outcome_of, record_result
+    from flows.services.runs import outcome_of
 
     def works() -> str:
         raise httpx.ConnectError("refused")
