@@ -1,6 +1,6 @@
 """How many files and functions of ours one option of `build` passes through, before and after a change of the code.
 
-`python -m benchmarks.option_path [--option per_class] [--before CHECKOUT]`: a plan of one list with a value that nothing
+`python -m benchmarks.option_path [--option per_class] [--before CHECKOUT]`: one plan, with a value that nothing
 else has; each call of our code that has the value, in an argument or in a field of one, is a stop.
 """
 
@@ -29,7 +29,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--option", default="per_class", help="one that is a number: per_class or sample")
+    parser.add_argument(
+        "--option", choices=("per_class", "sample"), default="per_class", help="one that is a number"
+    )
     parser.add_argument("--before", help="a checkout of the code to compare with")
     parser.add_argument("--trace", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
