@@ -1,9 +1,16 @@
 """The table of stages as a build sees them, against the facts of the same stages."""
 
-import pytest
+import sys
+from collections import Counter
+from types import FrameType
 
+import pytest
+from roots import write_clips
+
+from flows.builds.checks import check
 from flows.builds.options import BuildOptions
 from flows.builds.pipeline import resolve
+from flows.commands.cli import main
 from flows.stages import TABLE, stage_named, stages_from
 from schemas.layout import STAGE_NAMES, STAGES, stage_facts
 
@@ -38,3 +45,24 @@ def test_what_is_not_made_part_by_part_has_no_stage_over_a_root(name, tmp_path):
 
     with pytest.raises(TypeError, match=f"{name} is not made part by part"):
         stage_named(name).over(pipeline)
+
+
+def test_a_command_resolves_and_checks_its_options_once(tmp_path, prefect_server):
+    """The flow that it starts takes the pipeline of the command."""
+    (path,) = write_clips(tmp_path / "videos", ["one"])
+    source = f"folder:{tmp_path}/videos"
+    called: Counter[str] = Counter()
+
+    def look(frame: FrameType, event: str, argument: object) -> None:
+        if event == "call" and frame.f_code in (resolve.__code__, check.__code__):
+            called[frame.f_code.co_name] += 1
+
+    sys.setprofile(look)
+    try:
+        where = ["--root", str(tmp_path / "root"), "--segments", str(path), "--source", source]
+        exit_code = main(["build", *where, "--compute", "threads"])
+    finally:
+        sys.setprofile(None)
+
+    assert exit_code == 0
+    assert called == {"resolve": 1, "check": 1}
