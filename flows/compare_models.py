@@ -48,16 +48,16 @@ def compare_models(options: ExperimentOptions, variants: Sequence[Variant]) -> l
     After a kill, trainings that have ended are not done again. Raises RequestError for a model that is not there.
     """
     for variant in variants:
-        variant.check()  # a slip in the last name is told before the first trains
+        variant.check()  # a typing error in the last name shows before the first trains
     found = []
     steps = options.steps
     kept = []
     for variant in variants:
         runs = []
-        asked = variant.asked_for(options)
+        wanted = variant.applied_to(options)
         for seed in SEEDS:
             log.info("compare: %s, seed %d", variant.name, seed)
-            results, path = _results(replace(asked, seed=seed, steps=steps))
+            results, path = _results(replace(wanted, seed=seed, steps=steps))
             runs.append(results)
             kept.append(path)
             steps = steps or runs[0]["steps"]

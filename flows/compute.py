@@ -42,7 +42,7 @@ SPAWNED = "distributed.nanny.pre-spawn-environ"
 FOR_NANNIES = dict.fromkeys(("PYTHONHASHSEED", "__DASK_PARENT_PID"))
 SIGNS = "mcgurk-signs-of-life"
 LOOK_S = 5.0  # between two looks for silent workers, where no batch ends
-TOLD_S = 60.0  # of silence, before a person is told
+WARN_S = 60.0  # of silence, before a warning
 LEAST_SILENCE_S = 300.0  # a clip may take two media processes of 120 s
 SILENCE_OF_MEDIAN = 20
 MEDIAN_OF = 1000  # batches before
@@ -210,7 +210,7 @@ class Patience:
                 self.last[worker] = now
             elif silent_s > self.silence_s:
                 self._restart(worker, keys, silent_s)
-            elif silent_s > TOLD_S:
+            elif silent_s > WARN_S:
                 log.warning("worker %s: no sign of life for %.0f s", worker, silent_s)
 
     def _processing(self) -> Mapping[str, Sequence[str]]:

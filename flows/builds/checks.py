@@ -17,7 +17,7 @@ from tasks.transport.policy import Access
 
 BLOCK = "{block:"  # in a source
 COMPUTES = ("threads", "local")
-SCHEMES = ("tcp", "tls")  # whose addresses can be called up; others are left to Dask
+SCHEMES = ("tcp", "tls")  # addresses that a socket can try; others are left to Dask
 ANSWER_S = 10.0
 
 
@@ -90,7 +90,7 @@ def check_source(pipeline: Pipeline) -> None:
 
 
 def check_media(pipeline: Pipeline) -> None:
-    """Raises RequestError where extraction is asked for what it can't make of samples whose media were not kept.
+    """Raises RequestError where extraction would need the media of samples whose media were not kept.
 
     What stands stays until its successor is there.
     """

@@ -1,4 +1,4 @@
-"""What a root was told once and keeps until another is named: preset, source, windows, choice, and its state folder.
+"""The settings that a root remembers until others are named: preset, source, windows, choice, and its state folder.
 
 It stands in `build.json` of the root, so that whoever has the root has it, whatever folder the state is in.
 """
@@ -86,14 +86,14 @@ def in_full(source: str | None) -> str | None:
     return f"{kind}:{Path(path).expanduser().absolute()}" if kind in ON_DISK and path else source
 
 
-def find_state(root: Path, asked: str | None = None) -> Path | None:
-    """Where ledgers, logs and databases of `root` lie, on this machine: as asked, else as remembered, else in it.
+def find_state(root: Path, named: str | None = None) -> Path | None:
+    """Where ledgers, logs and databases of `root` lie, on this machine: as named, else as remembered, else in it.
 
-    None for a root on a store that nobody has told. Raises RequestError for a state folder of another root, and for
-    one that is remembered and not here.
+    None for a root on a store without a folder named for it. Raises RequestError for a state folder of another root,
+    and for one that is remembered and not here.
     """
-    if asked:
-        state = Path(asked).expanduser().absolute()
+    if named:
+        state = Path(named).expanduser().absolute()
         owner = _read(state / OWNER).get("root", str(root))
         if owner != str(root) and _is_root(owner, state):
             raise RequestError(f"--state {state} is the state of {owner}: give {root} a folder of its own")

@@ -60,7 +60,7 @@ class Pipeline:
 
     @cached_property
     def lists(self) -> list[Path]:
-        """The segment lists that were asked for, or that the studio wrote."""
+        """The segment lists that the user names, or that the studio wrote."""
         if self.is_studio and not self.options.segments:
             return sorted(studio.folder_of(self.state).glob("*_segments.csv"))
         if self.windows:
@@ -117,7 +117,7 @@ def resolve(options: BuildOptions) -> Pipeline:
     """The pipeline that `options` ask for. Raises RequestError for what they can't."""
     root = open_root(options.root)
     state = state_folder(root, options.state)
-    asked = options
+    given = options
     before = recall(root, state)
     options = with_remembered(options, before)
     source, secrets = without_secrets(options.source or "")
@@ -130,9 +130,9 @@ def resolve(options: BuildOptions) -> Pipeline:
         raise RequestError(f"--segments {missing[0]}: no such file")
     options, config = _with_defaults(options, config)
     pipeline = Pipeline(options, config, root, state, datetime.now(UTC), before, secrets)
-    _check_choice(pipeline, asked)
-    if asked.growth is not None and not 0 < asked.growth < math.inf:
-        raise RequestError(f"--growth {asked.growth:g}: it is a share above 0, such as 0.2 for a fifth")
+    _check_choice(pipeline, given)
+    if given.growth is not None and not 0 < given.growth < math.inf:
+        raise RequestError(f"--growth {given.growth:g}: it is a share above 0, such as 0.2 for a fifth")
     if pipeline.windows:
         _check_windows(pipeline)
     elif not pipeline.is_studio and not options.segments and not part_numbers(root / SEGMENTS):
@@ -180,20 +180,20 @@ def _own(options: BuildOptions) -> list[Path]:
     return [path for path in map(Path, options.segments) if own_lists.is_own(path, options.source)]
 
 
-def _check_choice(pipeline: Pipeline, asked: BuildOptions) -> None:
-    choice = asked.choice
+def _check_choice(pipeline: Pipeline, given: BuildOptions) -> None:
+    choice = given.choice
     windows = pipeline.windows
     if any(number is not None and number < 1 for number in (choice.per_class, choice.sample)):
         raise RequestError("--per-class and --sample are numbers of segments, from 1")
-    is_asked = not choice.is_all and choice.labels != ALL_LABELS
-    if is_asked and not (asked.segments or windows or pipeline.is_studio):
+    is_chosen = not choice.is_all and choice.labels != ALL_LABELS
+    if is_chosen and not (given.segments or windows or pipeline.is_studio):
         raise RequestError(
             "--labels, --per-class and --sample choose from lists: name them too, by --segments"
         )
 
 
 def _check_windows(pipeline: Pipeline) -> None:
-    asked = f"--window {pipeline.config.window_s:g}"
+    window = f"--window {pipeline.config.window_s:g}"
     longest_s = pipeline.config.profile.length_ms / 1000
     source = pipeline.config.download.source
     if pipeline.own and not source.startswith("folder:"):
@@ -201,20 +201,20 @@ def _check_windows(pipeline: Pipeline) -> None:
             f"--segments {pipeline.own[0]} names files: their --source is folder:PATH, not {source}"
         )
     if pipeline.published and not pipeline.own:
-        raise RequestError(f"{asked}: a list says itself where its segments begin; name either")
+        raise RequestError(f"{window}: a list already says where its segments begin: name one of the two")
     if not source.startswith("folder:"):
-        raise RequestError(f"{asked}: only the videos of --source folder:PATH are cut in windows")
+        raise RequestError(f"{window}: only the videos of --source folder:PATH are cut in windows")
     if not pipeline.config.rules.segments.min_length_s <= (pipeline.config.window_s or 0.0) <= longest_s:
         shortest_s = pipeline.config.rules.segments.min_length_s
-        raise RequestError(f"{asked}: samples of this preset are {shortest_s:g} to {longest_s:g} s long")
+        raise RequestError(f"{window}: samples of this preset are {shortest_s:g} to {longest_s:g} s long")
 
 
-def state_folder(root: Path, asked: str | None) -> Path:
-    """Where ledgers, logs and databases lie: always on this machine; as asked, else where it was last built with it.
+def state_folder(root: Path, named: str | None) -> Path:
+    """Where ledgers, logs and databases lie: always on this machine; as named, else that of the last build.
 
     Raises RequestError where nobody has said it, or where it is gone.
     """
-    state = find_state(root, asked)
+    state = find_state(root, named)
     if state is None:
         raise RequestError(f"--root {root}: a root on a store needs a folder here for its state: --state DIR")
     return state

@@ -1,4 +1,4 @@
-"""What a person is told before anything starts: the settings of a build, what a change of them does; and commands."""
+"""What is printed before anything starts: the settings of a build, and what a change of them does; and commands."""
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
 # pyright: reportAttributeAccessIssue=false
@@ -25,11 +25,11 @@ WIDTH = 9  # of a setting's name
 
 def settings_text(pipeline: Pipeline) -> str:
     """Root, state, preset, source and choice of a build, and below them what a change of one does."""
-    told = _told(pipeline)
+    settings = _settings(pipeline)
     before = _before(pipeline)
-    changed = [name for name, value in before.items() if value != told[name]]
+    changed = [name for name, value in before.items() if value != settings[name]]
     lines = [f"{'root':<{WIDTH}}{pipeline.root}"]
-    for name, value in told.items():
+    for name, value in settings.items():
         was = f"  (until now {before[name]})" if name in changed else ""
         lines.append(f"{name:<{WIDTH}}{value}{was}")
     lines += [f"{'split':<{WIDTH}}{_shares(pipeline)}"] if pipeline.windows else []
@@ -55,7 +55,7 @@ def command(verb: str, root: Path | str, state: Path | None, *more: str) -> str:
     return shlex.join(["mcgurk", verb, *where, *more])
 
 
-def _told(pipeline: Pipeline) -> dict[str, str]:
+def _settings(pipeline: Pipeline) -> dict[str, str]:
     options = pipeline.options
     return {
         "state": str(pipeline.state),
@@ -76,11 +76,11 @@ def _before(pipeline: Pipeline) -> dict[str, str]:
 
 
 def _choice(options: Mapping[str, Any]) -> str:
-    told = [f"windows of {options['window']:g} s"] if options.get("window") else []
-    told += ["labels " + ", ".join(options["labels"])] if options.get("labels") else []
-    told += [f"{options['per_class']:,} of each label"] if options.get("per_class") else []
-    told += [f"{options['sample']:,} in all"] if options.get("sample") else []
-    return "; ".join(told) or "all segments of the lists"
+    parts = [f"windows of {options['window']:g} s"] if options.get("window") else []
+    parts += ["labels " + ", ".join(options["labels"])] if options.get("labels") else []
+    parts += [f"{options['per_class']:,} of each label"] if options.get("per_class") else []
+    parts += [f"{options['sample']:,} in all"] if options.get("sample") else []
+    return "; ".join(parts) or "all segments of the lists"
 
 
 def _of_state(pipeline: Pipeline) -> str:
@@ -105,7 +105,7 @@ def _of_preset(pipeline: Pipeline) -> str:
 
 
 def _of_source(pipeline: Pipeline) -> str:
-    """How many segments the new source will be asked for."""
+    """How many segments will be requested from the new source."""
     root = pipeline.root
     had = read_columns(root / "clips", part_numbers(root / "clips"), ("outcome",))["outcome"]
     num_segments = read_columns(root / "segments", part_numbers(root / "segments"), ("row",)).num_rows

@@ -47,7 +47,7 @@ def run(options: BuildOptions) -> int:
 
 
 def _built(pipeline: Pipeline, options: BuildOptions) -> str:
-    """The digest of the version that the flow makes; what Prefect is told of the options holds no secret."""
+    """The digest of the version that the flow makes; the options that Prefect stores hold no secret."""
     with prefect_api(pipeline.state):
         from flows.build_dataset import build_dataset  # Prefect reads its settings when it is imported
         from flows.services.runs import outcome_of

@@ -39,7 +39,7 @@ def log_path(state: Path) -> Path:
 
 @contextmanager
 def quieted(state: Path) -> Iterator[None]:
-    """Inside the block what Prefect tells the console stands in the log instead. It must be imported by then."""
+    """Inside the block what Prefect prints to the console goes to the log instead. Prefect must be imported by then."""
     path = log_path(state)
     raises = logging.raiseExceptions
     path.parent.mkdir(parents=True, exist_ok=True)

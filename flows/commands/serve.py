@@ -47,7 +47,7 @@ class Addresses:
 
 @dataclass(frozen=True)
 class Doors:
-    """Who is let in besides the pages of the servers themselves, and who is asked for a login."""
+    """Who may use the servers besides their own pages, and who needs a login."""
 
     origins: tuple[str, ...] = ()  # whose pages may use Prefect's API
     mlflow_login: bool = False
@@ -138,7 +138,7 @@ def watch(state: Path) -> None:
 
 @contextmanager
 def _reporting(state: Path) -> Iterator[None]:
-    """Tells the server of runs whose process is gone, before the block and after it."""
+    """Reports runs whose process is gone to the server, before the block and after it."""
     _report(state)
     try:
         yield

@@ -71,11 +71,11 @@ def status_of(root: Path, state: Path | None, now: datetime) -> dict[str, Any]:
         )
     wanted = {SEGMENTS: ("row", "labels", *FATE), CLIPS: tuple(dict.fromkeys((*FATE, *COLUMNS)))}
     with Once(wanted, state / "looked" if state else None) as read:
-        told = {**count_fates(root, read), "dataset_version": latest_digest(root)}
-        told["is_emptied"] = bool(told["dataset_version"]) and not read_version(root).shards
-        told["kept"] = num_kept(root)
-        told["reason"] = "" if told["in_shards"] else main_loss(root)
-        return {**told, **availability(root, now, read), "lanes": lanes_told(state)}
+        status = {**count_fates(root, read), "dataset_version": latest_digest(root)}
+        status["is_emptied"] = bool(status["dataset_version"]) and not read_version(root).shards
+        status["kept"] = num_kept(root)
+        status["reason"] = "" if status["in_shards"] else main_loss(root)
+        return {**status, **availability(root, now, read), "lanes": lanes_told(state)}
 
 
 def status_text(status: Mapping[str, Any], names: Mapping[str, str]) -> str:

@@ -62,7 +62,7 @@ def run(options: Options) -> int:
     settings = parsed(options.set)
     usual = ExperimentOptions(options.root, preset=options.preset, state=options.state, settings=settings)
     usual = usual if compared else replace(usual, model=options.model)
-    experiments = [one.asked_for(usual) for one in compared] or [usual]
+    experiments = [one.applied_to(usual) for one in compared] or [usual]
     pipeline = _checked(experiments)
     if int(os.environ.get("RANK", "0")) > 0:
         assist(usual)

@@ -1,4 +1,4 @@
-"""When a training is due, and which version the last one was begun on: kept in the state folder, told to no server."""
+"""When a training is due, and which version the last one was begun on: kept in the state folder, and on no server."""
 
 import json
 import sys

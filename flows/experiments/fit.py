@@ -1,4 +1,4 @@
-"""What an experiment trains: model and loop, out of the settings that were asked for."""
+"""What an experiment trains: model and loop, by the settings of the user."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -76,7 +76,7 @@ def planned(dataset: Dataset, settings: TrainSettings) -> Training:
     sampling = own.get("sampling", Sampling())
     if dataset.shards.is_remote and "sampling" not in own:
         sampling = sampling.with_steps(STREAMED_STEPS)
-    asked = {
+    chosen = {
         "steps": settings.steps,
         "seconds": settings.seconds if settings.steps is None else None,
         "seed": settings.seed,
@@ -88,11 +88,11 @@ def planned(dataset: Dataset, settings: TrainSettings) -> Training:
         "sampling": replace(sampling, classes_per_batch=settings.classes_per_batch),
     }
     if settings.learning_rate is not None:
-        asked["learning_rate"] = settings.learning_rate
+        chosen["learning_rate"] = settings.learning_rate
     if "augmentation" not in own or settings.augmentation != USUAL.augmentation:
-        asked["augmentation"] = strength_named(settings.augmentation)
+        chosen["augmentation"] = strength_named(settings.augmentation)
     return Training(
-        dataset, name, _configured(name, preset, settings.config), TrainConfig(**{**own, **asked})
+        dataset, name, _configured(name, preset, settings.config), TrainConfig(**{**own, **chosen})
     )
 
 
@@ -102,14 +102,14 @@ def own_training(model: str) -> dict[str, Any]:
 
 
 def _negatives(model: str, settings: TrainSettings) -> Negatives:
-    """The policies that were asked for, or the model's own."""
+    """The policies of the settings, or the model's own."""
     own = own_training(model).get("negatives", Negatives())
     return replace(own, kinds=settings.negatives) if settings.negatives else own
 
 
-def _configured(name: str, preset: str, asked: Mapping[str, Any]) -> Any:
+def _configured(name: str, preset: str, given: Mapping[str, Any]) -> Any:
     values = asdict(preset_named(name, preset))
     alike = {
-        key: coerce_like(values[key], key, value) if key in values else value for key, value in asked.items()
+        key: coerce_like(values[key], key, value) if key in values else value for key, value in given.items()
     }
     return configure(name, values | alike)

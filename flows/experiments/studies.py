@@ -26,7 +26,7 @@ class Variant:
     model: str
     settings: dict[str, Any] = field(default_factory=dict)  # of `presets.TrainSettings`
 
-    def asked_for(self, options: "ExperimentOptions") -> "ExperimentOptions":
+    def applied_to(self, options: "ExperimentOptions") -> "ExperimentOptions":
         """An experiment with this variant, its own settings before those that hold for all."""
         settings = {**options.settings, **self.settings}
         return replace(options, model=self.model, settings=settings, is_offered=False)
@@ -72,20 +72,20 @@ def categories(labels: Sequence[str]) -> tuple[Variant, ...]:
     )
 
 
-def models_named(asked: str) -> tuple[Variant, ...]:
+def models_named(names: str) -> tuple[Variant, ...]:
     """What `--model` names: a model or `model/preset`, or several with commas. Raises RequestError."""
-    if asked in STUDIES or asked.startswith(CATEGORIES):
-        raise RequestError(f"--model {asked}: that is a study: use --study {asked}")
-    found = _models(*asked.split(","))
+    if names in STUDIES or names.startswith(CATEGORIES):
+        raise RequestError(f"--model {names}: that is a study: use --study {names}")
+    found = _models(*names.split(","))
     for variant in found:
         variant.check()
     return found
 
 
-def study_named(asked: str) -> tuple[Variant, ...]:
+def study_named(name: str) -> tuple[Variant, ...]:
     """What `--study` names: one of STUDIES, or `categories:LABEL+LABEL`. Raises RequestError with the choices."""
-    if asked.startswith(CATEGORIES):
-        return categories(asked.removeprefix(CATEGORIES).split("+"))
-    if asked not in STUDIES:
-        raise RequestError(f"no study {asked!r}; there are {', '.join(STUDIES)} and {CATEGORIES}LABEL+LABEL")
-    return STUDIES[asked]
+    if name.startswith(CATEGORIES):
+        return categories(name.removeprefix(CATEGORIES).split("+"))
+    if name not in STUDIES:
+        raise RequestError(f"no study {name!r}; there are {', '.join(STUDIES)} and {CATEGORIES}LABEL+LABEL")
+    return STUDIES[name]

@@ -1,4 +1,4 @@
-"""Whether a version is enough to train on and to judge by, told without loading anything that trains."""
+"""Whether a version is enough to train on and to judge by, without loading anything that trains."""
 
 from collections.abc import Mapping
 from pathlib import Path

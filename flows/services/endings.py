@@ -22,8 +22,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 BY_SIGNAL = 128  # a shell's exit code of a command that a signal ended, plus the signal's number
 
 
-class Stopped(KeyboardInterrupt):  # noqa: N818  (no error: somebody asked for it)
-    """A signal asked this process to end."""
+class Stopped(KeyboardInterrupt):  # noqa: N818  (no error: somebody wants it)
+    """A signal wants this process to end."""
 
 
 @dataclass

@@ -45,7 +45,7 @@ END_S = 1.0  # that services may take to end until they are killed: their databa
 RUN_END_S = 1.5  # and flow runs before them: they report their end to a server that is still there
 OF_A_RUN = "PREFECT__FLOW_RUN_ID"
 TAIL_CHARACTERS = 800
-_STARTED: list[subprocess.Popen] = []  # keepers, which may outlive whoever asked for them
+_STARTED: list[subprocess.Popen] = []  # keepers, which may outlive who started them
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ def kept(folder: Path, services: Sequence[Service], address: str) -> Iterator[st
 def running_in(folder: Path) -> Identity | None:
     """The keeper that keeps services of that folder up, if there is one."""
     with suppress(OSError, ValueError, KeyError):
-        told = json.loads((folder / UP).read_text())
-        keeper = Identity.read(told["keeper"])
+        facts = json.loads((folder / UP).read_text())
+        keeper = Identity.read(facts["keeper"])
         return keeper if keeper.process else None
     return None
 
@@ -102,7 +102,7 @@ def _start(folder: Path, services: Sequence[Service], address: str) -> None:
     """Ends what an earlier keeper left when it was killed, and starts one."""
     (folder / UP).unlink(missing_ok=True)
     end(marked(KEPT, str(folder)), within_s=END_S)
-    told = {"folder": str(folder), "address": address, "services": [asdict(one) for one in services]}
+    facts = {"folder": str(folder), "address": address, "services": [asdict(one) for one in services]}
     environment = {name: value for name, value in os.environ.items() if name not in (MARK, "TMPDIR")}
     with (folder / "keeper.log").open("ab") as output:
         process = subprocess.Popen(  # noqa: S603  (our own command)
@@ -115,8 +115,8 @@ def _start(folder: Path, services: Sequence[Service], address: str) -> None:
         )
     _STARTED.append(process)
     if process.stdin is None:
-        raise AssertionError("a pipe was asked for")
-    process.stdin.write(json.dumps(told).encode())
+        raise AssertionError("Popen was given PIPE")
+    process.stdin.write(json.dumps(facts).encode())
     process.stdin.close()
     ends = time.monotonic() + START_S * len(services)
     while running_in(folder) is None:
@@ -290,10 +290,10 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _unmoved)  # it ends with its users; ignored, its services would ignore it too
-    told = json.load(sys.stdin)
-    services = [Service(**{**one, "command": tuple(one["command"])}) for one in told["services"]]
+    facts = json.load(sys.stdin)
+    services = [Service(**{**one, "command": tuple(one["command"])}) for one in facts["services"]]
     try:
-        Keeper(Path(told["folder"]), services).keep(told["address"])
+        Keeper(Path(facts["folder"]), services).keep(facts["address"])
     except OperationalError as error:
         sys.exit(str(error))
 

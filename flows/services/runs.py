@@ -1,7 +1,7 @@
 """Flow runs and the processes that execute them: who is at work, and what became of runs whose process is gone.
 
 A server calls a run `Running` until somebody says otherwise, and a process that was killed says nothing. So each
-run leaves a note of its process in the state folder, and whoever starts next tells the server what ended.
+run leaves a note of its process in the state folder, and the next process that starts reports to the server what ended.
 """
 
 import json
@@ -62,7 +62,7 @@ def noted_run(state: Path) -> Iterator[None]:
 
 
 def outcome_of(call: Callable[[], T]) -> T:
-    """What a flow returns; what it noted by `record_result`, where the server could not be told of its end.
+    """What a flow returns; what it noted by `record_result`, where the server could not be informed of its end.
 
     Raises OperationalError where the server was lost before that.
     """
@@ -97,8 +97,7 @@ def processes_of(state: Path) -> dict[str, Identity]:
     found = {}
     for path in (state / FOLDER).glob("*.json"):
         with suppress(OSError, ValueError, KeyError):  # it ended just now
-            told = json.loads(path.read_text())
-            found[path.stem] = Identity.read(told)
+            found[path.stem] = Identity.read(json.loads(path.read_text()))
     return found
 
 

@@ -183,7 +183,7 @@ def _send_what_waits() -> None:
 
 
 def mlflow_service(root: Path, state: Path, port: int, *, with_login: bool = False) -> Service:
-    """An MLflow server over the runs of `root`, which answers to its own names only; with Prefect's login if asked."""
+    """An MLflow server over the runs of `root`, which answers to its own names only; Prefect's login on request."""
     runs = root / "mlruns"
     runs.mkdir(parents=True, exist_ok=True)
     relocate(runs / "mlflow.db")

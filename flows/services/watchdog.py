@@ -66,7 +66,7 @@ def watched() -> Iterator[Watchdog]:
         command, stdin=subprocess.PIPE, start_new_session=True
     )
     if process.stdin is None:
-        raise AssertionError("a pipe was asked for")
+        raise AssertionError("Popen was given PIPE")
     try:
         with (
             changed({MARK: mark, "TMPDIR": folder, "PYTHONWARNINGS": _warnings()}),

@@ -85,7 +85,7 @@ def test_windows_that_cannot_be_cut_are_told(tmp_path, mcgurk):
 
     assert "there is no video" in mcgurk(*asked, "10", code=2)
     assert "samples of this preset are 1 to 10 s long" in mcgurk(*asked, "11", code=2)
-    assert "name either" in mcgurk(*asked, "10", "--segments", __file__, code=2)
+    assert "name one of the two" in mcgurk(*asked, "10", "--segments", __file__, code=2)
     other = ("build", *root, "--source", "http://host/{video_id}", "--window", "10")
     assert "only the videos of --source folder:PATH" in mcgurk(*other, code=2)
     assert not (tmp_path / "root").exists()
