@@ -16,7 +16,7 @@ from flows.builds.options import BuildOptions
 from flows.builds.pipeline import Pipeline
 from flows.builds.plan import plan_one, plan_publish
 from flows.builds.takedown import finish_takedowns
-from flows.compute import open_compute
+from flows.compute import open_when_used
 from flows.credentials import secrets_of
 from flows.experiments.due import GROWTH, why_due
 from flows.services.runs import UNREACHABLE, is_scheduled, is_waiting, noted_run, record_result, take_over
@@ -65,7 +65,7 @@ def _build(pipeline: Pipeline) -> str:
     templates.keep(pipeline.state, pipeline.secrets)
     remember(pipeline.root, pipeline.options, pipeline.state)
     finish_takedowns(pipeline)
-    with open_compute(pipeline.options.compute) as map_items:
+    with open_when_used(pipeline.options.compute) as map_items:
         for row, room in _in_order(pipeline):
             day = Day(pipeline.now, pipeline.state, secret=secrets_of(pipeline.state), room=room)
             run = WHOLE.get(row.name, _run_parts)

@@ -5,7 +5,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import islice
 from statistics import median
@@ -71,6 +71,20 @@ def open_compute(spec: str) -> Iterator[Map]:
             raise RequestError(
                 f"--compute {spec}: use threads, local or the address of a scheduler (tcp://host:8786)"
             )
+
+
+@contextmanager
+def open_when_used(spec: str) -> Iterator[Map]:
+    """The same, where a cluster is started by the first map: a build that computes nothing starts none."""
+    with ExitStack() as stack:
+        opened: list[Map] = []
+
+        def map_items(function: Callable, items: Sequence) -> Iterable:
+            if not opened:
+                opened.append(stack.enter_context(open_compute(spec)))
+            return opened[0](function, items)
+
+        yield map_items
 
 
 @contextmanager

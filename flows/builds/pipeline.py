@@ -58,9 +58,9 @@ class Pipeline:
         """Whether the data card may embed frames and sounds: third parties' on request only."""
         return self.is_studio or self.options.with_media
 
-    @cached_property
+    @property
     def lists(self) -> list[Path]:
-        """The segment lists that the user names, or that the studio wrote."""
+        """The segment lists that the user names, or that the studio has written by now."""
         if self.is_studio and not self.options.segments:
             return sorted(studio.folder_of(self.state).glob("*_segments.csv"))
         if self.windows:

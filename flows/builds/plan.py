@@ -1,6 +1,6 @@
 """What a build would do, stage by stage, without doing it."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
@@ -18,7 +18,8 @@ from tasks.parts import Headers, PartPlan, Plan, header_of, plan_stage
 from tasks.shard_files import packed
 from tasks.sources import studio
 from tasks.standing import num_kept
-from tasks.versions.card import kept_on_card
+from tasks.tombstones import read_tombstones
+from tasks.versions.card import has_media, kept_on_card
 
 
 def plan_all(pipeline: Pipeline) -> dict[str, Plan]:
@@ -32,6 +33,16 @@ def plan_all(pipeline: Pipeline) -> dict[str, Plan]:
             before = plan_one(pipeline, row.name, before, headers_of=headers_of)
             plans[row.name] = before = _with_refetches(pipeline, before, headers_of)
     return {**plans, "publish": plan_publish(pipeline, before, headers_of)}
+
+
+def is_complete(pipeline: Pipeline, plans: Mapping[str, Plan]) -> bool:
+    """Whether a build would leave everything as it is: no part due, no take-down unfinished, no card without media."""
+    if any(plan.due() for plan in plans.values()):
+        return False
+    if not all(one.is_done for one in read_tombstones(pipeline.root).values()):
+        return False
+    digest = latest_digest(pipeline.root)
+    return digest is not None and (not pipeline.with_media or has_media(pipeline.root, digest))
 
 
 def _with_refetches(pipeline: Pipeline, planned: Plan, headers_of: Headers) -> Plan:

@@ -1,20 +1,22 @@
 """`mcgurk build`: segments -> clips -> features -> shards; does what is missing, failed or stale."""
 
 from dataclasses import replace
+from pathlib import Path
 
 from flows.builds.checks import check, handing_on
+from flows.builds.memory import remember
 from flows.builds.options import BuildOptions
 from flows.builds.pipeline import Pipeline, resolve
-from flows.builds.plan import plan_all
+from flows.builds.plan import is_complete, plan_all
 from flows.commands.announce import command, settings_text
 from flows.commands.logs import quieted
 from flows.commands.text import funnel_text, plan_text
 from flows.experiments.trainable import missing_to_train
-from flows.services.servers import prefect_api
+from flows.services.servers import given_api, prefect_api, served_api
 from schemas.errors import McgurkError
 from schemas.layout import SEGMENTS, VERSIONS
 from schemas.manifest import part_numbers
-from schemas.shard import read_version
+from schemas.shard import latest_digest, read_version
 from tasks.funnel import measure_funnel
 from tasks.transport import templates
 
@@ -27,16 +29,16 @@ def run(options: BuildOptions) -> int:
     """Says what will be done, and does it."""
     pipeline = resolve(options)
     print(settings_text(pipeline), flush=True)
-    print(plan_text(plan_all(pipeline)), flush=True)
+    plans = plan_all(pipeline)
+    print(plan_text(plans), flush=True)
     check(pipeline)
     templates.keep(pipeline.state, pipeline.secrets)
-    source = templates.without_secrets(options.source)[0] if options.source else None
-    try:
+    if is_complete(pipeline, plans) and not _has_server(pipeline.state):
+        remember(pipeline.root, pipeline.options, pipeline.state)
+        digest = latest_digest(pipeline.root) or ""
+    else:
+        source = templates.without_secrets(options.source)[0] if options.source else None
         digest = _built(pipeline, replace(options, source=source))
-    except McgurkError:
-        if part_numbers(pipeline.root / SEGMENTS):
-            print(funnel_text(measure_funnel(pipeline.root)), flush=True)
-        raise
     print(funnel_text(measure_funnel(pipeline.root)))
     print(f"\ndataset version {digest}\ncard {pipeline.root / VERSIONS / digest}.html")
     if missing := missing_to_train(pipeline.root, read_version(pipeline.root, digest)):
@@ -46,11 +48,21 @@ def run(options: BuildOptions) -> int:
     return 0
 
 
+def _has_server(state: Path) -> bool:
+    """Whether a Prefect server is up on which the run of this build can be seen."""
+    return bool(given_api() or served_api(state))
+
+
 def _built(pipeline: Pipeline, options: BuildOptions) -> str:
     """The digest of the version that the flow makes; the options that Prefect stores hold no secret."""
     with prefect_api(pipeline.state):
         from flows.build_dataset import build_dataset  # Prefect reads its settings when it is imported
         from flows.services.runs import outcome_of
 
-        with quieted(pipeline.state), handing_on(pipeline):
-            return outcome_of(lambda: build_dataset(options))
+        try:
+            with quieted(pipeline.state), handing_on(pipeline):
+                return outcome_of(lambda: build_dataset(options))
+        except McgurkError:
+            if part_numbers(pipeline.root / SEGMENTS):
+                print(funnel_text(measure_funnel(pipeline.root)), flush=True)
+            raise

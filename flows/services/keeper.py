@@ -94,7 +94,7 @@ def running_in(folder: Path) -> Identity | None:
 
 
 def address_in(folder: Path) -> str:
-    """The address of the services that run there. Raises MissingError where none do."""
+    """The address of the services that run there. Raises FileNotFoundError where none do."""
     return json.loads((folder / UP).read_text())["address"]
 
 

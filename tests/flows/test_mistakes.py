@@ -103,6 +103,19 @@ def test_what_stops_a_run_is_one_sentence_and_its_trace_is_in_the_log(build):
     assert f"\ncard {root}/versions/" in done.stdout
 
 
+def test_a_build_with_nothing_to_do_starts_no_server_and_no_cluster(build):
+    root, run = build
+    assert run("--compute", "threads").returncode == 0
+    log = root / "state" / "logs" / "prefect.log"
+    before = log.stat()
+
+    done = run()
+
+    assert done.returncode == 0, done.stderr
+    assert "nothing to do" in done.stdout and f"\ncard {root}/versions/" in done.stdout
+    assert log.stat() == before and not done.stderr, "neither server nor cluster has said anything"
+
+
 def test_a_mistake_on_a_root_that_is_there_leaves_its_trace_in_the_log(tmp_path, prefect_server):
     state = tmp_path / "state"
     state.mkdir()
@@ -111,7 +124,7 @@ def test_a_mistake_on_a_root_that_is_there_leaves_its_trace_in_the_log(tmp_path,
 
     assert "has no segments yet: name a list by --segments" in told and "Traceback" not in told
     log = (state / "logs" / LOG).read_text()
-    assert f"mcgurk build --root {tmp_path}\nTraceback" in log and "ValueError: " in log
+    assert f"mcgurk build --root {tmp_path}\nTraceback" in log and "RequestError: " in log
 
 
 def test_an_error_of_writing_names_the_file(tmp_path):

@@ -2,17 +2,19 @@
 
 import sys
 from collections import Counter
+from dataclasses import replace
 from types import FrameType
 
 import pytest
-from roots import write_clips
 
+from flows import presets
 from flows.builds.checks import check
 from flows.builds.options import BuildOptions
 from flows.builds.pipeline import resolve
 from flows.commands.cli import main
 from flows.stages import TABLE, stage_named, stages_from
 from schemas.layout import STAGE_NAMES, STAGES, stage_facts
+from tasks.sources.scenes.corpus import CorpusConfig
 
 
 def test_both_tables_have_the_same_stages_in_the_same_order():
@@ -47,10 +49,16 @@ def test_what_is_not_made_part_by_part_has_no_stage_over_a_root(name, tmp_path):
         stage_named(name).over(pipeline)
 
 
-def test_a_command_resolves_and_checks_its_options_once(tmp_path, prefect_server):
-    """The flow that it starts takes the pipeline of the command."""
-    (path,) = write_clips(tmp_path / "videos", ["one"])
-    source = f"folder:{tmp_path}/videos"
+@pytest.fixture
+def few_scenes(monkeypatch) -> str:
+    """A preset of the studio that is small enough to be built here."""
+    config = replace(presets.demo(), corpus=CorpusConfig(8, eval_share=0.3))
+    monkeypatch.setitem(presets.PRESETS, "few", lambda: config)
+    return "few"
+
+
+def test_a_command_resolves_and_checks_its_options_once(tmp_path, prefect_server, few_scenes, capsys):
+    """The flow that it starts takes the pipeline of the command, and the lists that the studio writes meanwhile."""
     called: Counter[str] = Counter()
 
     def look(frame: FrameType, event: str, argument: object) -> None:
@@ -59,10 +67,10 @@ def test_a_command_resolves_and_checks_its_options_once(tmp_path, prefect_server
 
     sys.setprofile(look)
     try:
-        where = ["--root", str(tmp_path / "root"), "--segments", str(path), "--source", source]
-        exit_code = main(["build", *where, "--compute", "threads"])
+        exit_code = main(["build", "--root", str(tmp_path), "--preset", few_scenes, "--compute", "threads"])
     finally:
         sys.setprofile(None)
 
     assert exit_code == 0
     assert called == {"resolve": 1, "check": 1}
+    assert "8 in shards" in capsys.readouterr().out
