@@ -162,7 +162,7 @@ class Trainer:
         model: AvcModel = module.build(self.model_config)
         self.config = replace(config, sampling=config.sampled_for(model))
         self.train_clips, self.val_clips = clips_for(dataset, model, self.config)
-        model.begin()
+        model.load_initial_weights()
         learn_sound_statistics(model, self.train_clips)
         model.to(self.device)
         channels_last(model)
@@ -290,7 +290,7 @@ class Trainer:
         self.optimizer.step()
         self.average.update(self.model)
         told = {"loss": loss, "chance_loss": chance, "grad_norm": grad_norm, "learning_rate": rate}
-        return told | self.model.watched()
+        return told | self.model.logged_scalars()
 
     def _validated(self, folder: Path, metrics: dict[str, float]) -> dict[str, float]:
         """The numbers of a validation; the averaged weights are kept where they are the best so far."""

@@ -209,7 +209,7 @@ def _checked(ways):
 
     pipeline = resolve(BuildOptions(ways[0].root, ways[0].preset, state=ways[0].state))
     for one in ways:
-        check(one.settled(pipeline.config.train))
+        check(one.merge_settings(pipeline.config.train))
     return pipeline
 
 

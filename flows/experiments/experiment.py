@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from flows.builds.pipeline import BuildOptions, Pipeline, resolve
-from flows.experiments.evaluate import require_judges
-from flows.experiments.fit import own_training, planned
+from flows.experiments.evaluate import require_evaluations
+from flows.experiments.fit import planned
 from flows.experiments.settings import setting
 from flows.experiments.trainable import missing_to_train
 from flows.presets import TrainSettings
@@ -16,7 +16,7 @@ from schemas.manifest import digest_of
 from schemas.shard import Version, read_exclusions, read_version
 from tasks.lists.labels import machine_ids
 from training.loop import clips_for
-from training.models import load
+from training.models import load, training_overrides
 from training.networks.checkpoint import ResumeError
 from training.reading.dataset import Dataset, open_dataset, thinned, with_labels
 from training.tracking.store import Store, require_open
@@ -42,7 +42,7 @@ class ExperimentOptions:
     is_offered: bool = True  # for registration and promotion
     only_new: bool = False  # nothing, where the last training was on the newest version
 
-    def settled(self, usual: TrainSettings) -> TrainSettings:
+    def merge_settings(self, usual: TrainSettings) -> TrainSettings:
         """The root's settings with those that were asked for: by name, before `settings`."""
         asked = {name: getattr(self, name) for name in ("model", "seconds", "steps", "seed")}
         given = {name: value for name, value in asked.items() if value is not None}
@@ -76,9 +76,9 @@ class Experiment:
         return machine_ids(chosen, self.pipeline.labels, self.pipeline.ontology, others)
 
     @property
-    def own_training(self) -> dict[str, Any]:
-        """What the model's training has otherwise than others'."""
-        return own_training(self.pipeline.config.train.model.partition("/")[0])
+    def training_overrides(self) -> dict[str, Any]:
+        """Training settings that this model overrides."""
+        return training_overrides(self.pipeline.config.train.model.partition("/")[0])
 
     @property
     def identity(self) -> str:
@@ -93,7 +93,7 @@ class Experiment:
 def prepare(options: ExperimentOptions) -> Experiment:
     """The experiment that `options` ask for. Raises ValueError for a version or a model that is not there."""
     pipeline = resolve(BuildOptions(options.root, options.preset, state=options.state))
-    settings = options.settled(pipeline.config.train)
+    settings = options.merge_settings(pipeline.config.train)
     pipeline = replace(pipeline, config=replace(pipeline.config, train=settings))
     version = read_version(pipeline.root, options.dataset_version)
     store = Store.of(pipeline.here)
@@ -111,7 +111,7 @@ def require_possible(options: ExperimentOptions) -> None:
     needs = load(training.model).needs(training.model_config)
     needs.check(experiment.version.profile, experiment.pipeline.config.train.model)
     clips_for(training.dataset, training.untrained, training.config)
-    require_judges(experiment, training)
+    require_evaluations(experiment, training)
     require_open(experiment.store)
 
 

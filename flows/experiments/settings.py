@@ -59,14 +59,16 @@ def setting(name: str, value: Any) -> Any:
         raise ValueError(
             f"no setting {name!r}; there are {', '.join(known)}, and {OF_MODEL}NAME of the model's own"
         )
-    return None if value is None and name in NUMBERS else like(NUMBERS.get(name, known[name]), name, value)
+    if value is None and name in NUMBERS:
+        return None
+    return coerce_like(NUMBERS.get(name, known[name]), name, value)
 
 
-def like(usual: Any, name: str, value: Any) -> Any:
+def coerce_like(usual: Any, name: str, value: Any) -> Any:
     """`value` as a setting of the kind of `usual`. Raises ValueError for one of another kind."""
     if isinstance(usual, tuple):
         items = value if isinstance(value, list | tuple) else map(_value, str(value).split("+"))
-        return tuple(like(usual[0] if usual else "", name, item) for item in items)
+        return tuple(coerce_like(usual[0] if usual else "", name, item) for item in items)
     if isinstance(usual, str):
         return str(value)
     if isinstance(usual, bool):

@@ -89,7 +89,7 @@ def test_a_model_keeps_its_own_training(dataset):
     assert training.config.sampling.clips_per_batch == 16
     assert training.config.augmentation.hue_turns == 0
     own = planned(dataset, TrainSettings("multisensory", steps=1)).config.negatives
-    assert own == multisensory.TRAINING["negatives"] and own.kinds == ("shifted",)
+    assert own == multisensory.TRAINING_OVERRIDES["negatives"] and own.kinds == ("shifted",)
 
 
 def test_negatives_that_are_asked_for_go_before_the_models_own(dataset):
@@ -98,7 +98,7 @@ def test_negatives_that_are_asked_for_go_before_the_models_own(dataset):
     policy = planned(dataset, asked).config.negatives
 
     assert policy.kinds == ("other_clip", "shifted")
-    assert policy.tolerance_ms == multisensory.TRAINING["negatives"].tolerance_ms
+    assert policy.tolerance_ms == multisensory.TRAINING_OVERRIDES["negatives"].tolerance_ms
 
 
 def test_a_comparisons_seeds_go_before_what_is_set():
@@ -106,6 +106,6 @@ def test_a_comparisons_seeds_go_before_what_is_set():
 
     asked = ExperimentOptions("root", seed=2, settings={"seed": 7, "steps": 50, "patience": 3})
 
-    settings = asked.settled(TrainSettings())
+    settings = asked.merge_settings(TrainSettings())
 
     assert (settings.seed, settings.steps, settings.patience, settings.model) == (2, 50, 3, "contrastive")

@@ -28,16 +28,16 @@ def test_a_tiny_model_learns_a_correspondence(dataset, trained):
     assert facts["metrics"]["val_auc"] > 0.8
     assert facts["metrics"]["val_loss"] < 0.85 * math.log(3 * 17)  # 17 other clips of 3 steps to choose from
     result = correspondence.evaluate(load_model(trained), dataset)
-    assert result["random"]["auc"]["low"] > 0.6
+    assert result.random.auc.low > 0.6
 
 
 def test_pairs_without_law_stay_at_chance(shuffled, tmp_path):
     model = load_model(tiny_run(shuffled, tmp_path, num_steps=30))
 
-    auc = correspondence.evaluate(model, shuffled)["random"]["auc"]
+    auc = correspondence.evaluate(model, shuffled).random.auc
 
     # On some processors so few steps end in a model that scores all pairs alike: that is at chance, exactly.
-    assert auc["low"] <= 0.5 <= auc["high"]
+    assert auc.low <= 0.5 <= auc.high
 
 
 def test_every_step_says_what_it_did(dataset, tmp_path):
@@ -67,7 +67,7 @@ def test_the_documents_example_runs(tmp_path):
 
     output = output_of(example, tmp_path, PYTHONPATH=str(REPOSITORY))
 
-    assert re.fullmatch(r"{'value': .*, 'chance': 0.5}\n", output)
+    assert re.fullmatch(r"\d\.\d+ \[\d.*, \d.*\] \(chance 0\.500\)\n", output)
 
 
 def test_the_same_seed_trains_the_same_model(dataset, tmp_path):

@@ -24,11 +24,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from schemas.signal import FRAMES_PER_S, N_MELS
-from training.interface import AvcModel, Needs
+from training.interface import AvcModel, ModelCard, Needs
 from training.models import load_model, needs_of
-from training.models.ave import projection
 from training.networks.frozen import FrozenModel, Side
-from training.networks.trunks import SeedTrunks
+from training.networks.trunks import SeedTrunks, projection
 from training.reading.negatives import Steps
 from training.reading.sampling import Sampling, View
 
@@ -38,12 +37,28 @@ PAIRS_AT_ONCE = 4096
 KINDS_ALONE = ("aligned", "rolled", "permuted")  # of a clip's own sounds
 KINDS = (*KINDS_ALONE, "other", "spliced")
 
-TRAINING = {
+TRAINING_OVERRIDES = {
     "sampling": Sampling(24, 6, apart_ms=1000),
     "validation_steps": 6,
     "validation_clips": 32,  # of 37,000 pairs, each of which costs a network
     "learning_rate": 1e-3,  # at 3e-3, the usual one, it fell back to chance on generated scenes
 }
+
+CARD = ModelCard(
+    paper=(
+        "a reconstruction of the poster of Chen, Wu, Audio-Video Correspondence Study with Deep Learning "
+        "Networks, Stanford"
+    ),
+    weights=(
+        "none ship with mcgurk: all are learnt from the dataset version that a run names; those of "
+        "`trunk` are under the licence of its checkpoint"
+    ),
+    input=(
+        "a picture of 112 px, and 1 s of sound at 16000 Hz, 1 channel, as the stored log-mel, of each of "
+        "several seconds"
+    ),
+    num_parameters=1_084_618,
+)
 
 
 @dataclass(frozen=True)
@@ -122,9 +137,9 @@ class ManyToMany(FrozenModel):
         features_BF, places_BCHW = self._encoded("image", images)
         return {"vector": self.head("image", features_BF), "map": places_BCHW}
 
-    def encode_audio(self, heard_BFT: Tensor) -> dict[str, Tensor]:
+    def encode_audio(self, audio_BFT: Tensor) -> dict[str, Tensor]:
         """`vector` (B, D) and `map` (B, C, t), the trunk's."""
-        features_BF, moments = self._encoded("audio", heard_BFT)
+        features_BF, moments = self._encoded("audio", audio_BFT)
         return {"vector": self.head("audio", features_BF), "map": moments if self.trunk else moments.amax(2)}
 
     def sequence(self, V_BLD: Tensor, A_BLD: Tensor) -> tuple[Tensor, Tensor]:

@@ -30,8 +30,9 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.interface import AvcModel, Needs
+from training.interface import AvcModel, ModelCard, Needs
 from training.networks import losses
+from training.networks.checkpoint import read_checkpoint
 from training.networks.frontend import raw_wave
 from training.reading.negatives import Negatives, Steps
 from training.reading.sampling import Sampling, View
@@ -44,7 +45,7 @@ NORM_EPS = 1e-3
 # In thinner films the CPU's bfloat16 gradients of 3-D convolutions are what stood in memory before: measured with
 # torch 2.14.1, kernels of 3 in a depth of 2 and of 5 in a depth of 3 and 4.
 BF16_DEPTH = 3
-TRAINING = {
+TRAINING_OVERRIDES = {
     "sampling": Sampling(8, 2, jitter_ms=0, apart_ms=int(APART_MS)),
     "negatives": Negatives(("shifted",), tolerance_ms=APART_MS - 1),
     "optimizer": "sgd",
@@ -54,6 +55,19 @@ TRAINING = {
     "validation_steps": 2,
     "validation_clips": 16,  # each pair costs a network
 }
+
+CARD = ModelCard(
+    paper=(
+        "A. Owens, A. A. Efros, Audio-Visual Scene Analysis with Self-Supervised Multisensory Features, "
+        "ECCV 2018, https://arxiv.org/abs/1804.03641"
+    ),
+    weights="none ship with mcgurk: all are learnt from the dataset version that a run names",
+    input=(
+        "32 pictures of 112 px, every second one at 29.97 a second, and 2.14 s of sound at 21000 Hz, 2 "
+        "channels, as a wave"
+    ),
+    num_parameters=2_265_585,
+)
 
 
 @dataclass(frozen=True)
@@ -137,12 +151,10 @@ class Multisensory(AvcModel):
             elif isinstance(module, nn.Conv1d | nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
-    def begin(self) -> None:
+    def load_initial_weights(self) -> None:
         """Takes the weights of `Config.start`, which differ from these in their frames' times only."""
         if not self.config.start:
             return
-        from training.networks.checkpoint import read_checkpoint  # which imports models
-
         try:
             self.load_state_dict(read_checkpoint(Path(self.config.start))["state"])
         except (OSError, RuntimeError) as error:
@@ -158,9 +170,9 @@ class Multisensory(AvcModel):
             x_BCTHW = self.seen((2 * images.transpose(1, 2)).sub_(1.0)).float()
         return {"vector": x_BCTHW.flatten(1), "map": x_BCTHW.flatten(1, 2)}
 
-    def encode_audio(self, heard_BFT: Tensor) -> dict[str, Tensor]:
+    def encode_audio(self, audio_BFT: Tensor) -> dict[str, Tensor]:
         """`map` (B, C, T): the sound's part before the fusion, as long as the picture's; `vector`: in a row."""
-        companded = heard_BFT.sign() * torch.log1p(COMPANDING * heard_BFT.abs()) / math.log(COMPANDING + 1)
+        companded = audio_BFT.sign() * torch.log1p(COMPANDING * audio_BFT.abs()) / math.log(COMPANDING + 1)
         moments = _halved(self.config.num_frames, 2)  # as many as the picture's
         x_BCT = self.heard_last(functional.adaptive_max_pool1d(self.heard(companded), moments)).float()
         return {"vector": x_BCT.flatten(1), "map": x_BCT}

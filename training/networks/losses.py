@@ -11,6 +11,8 @@ from torch.nn import functional
 
 from training.reading.negatives import Steps
 
+# Of learnt temperatures: below, one hard negative is all of the gradient; above, none counts.
+TEMPERATURE_RANGE = (0.01, 0.5)
 LEAST_WEIGHT = 1e-6  # a batch without any negative costs nothing
 
 

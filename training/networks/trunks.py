@@ -1,4 +1,4 @@
-"""Convolutional trunks that models share.
+"""Convolutional trunks, and the layers on them, that models share.
 
 B batch, C channels, H height, W width (in sound: F frequency, T time).
 """
@@ -137,6 +137,12 @@ class LearntFilterbank(nn.Module):
         answer_BFT = self.filters(wave_B1S).abs()
         mean_BFT = functional.avg_pool1d(answer_BFT, FILTER_HOPS)
         return self.norm(torch.log(mean_BFT[..., : wave_B1S.shape[-1] // self._hop] + 1e-3))
+
+
+def projection(channels_in: int, embedding: int, *, proj_bn: bool) -> nn.Sequential:
+    """fc1, ReLU, fc2, with BatchNorm between the first two on request."""
+    norm = [nn.BatchNorm1d(embedding)] if proj_bn else []
+    return nn.Sequential(nn.Linear(channels_in, embedding), *norm, nn.ReLU(), nn.Linear(embedding, embedding))
 
 
 def everywhere(layer: nn.Module, x_BCHW: Tensor) -> Tensor:

@@ -11,10 +11,10 @@ from soxr import resample
 
 from schemas import signal
 from schemas.signal import SAMPLE_RATE_HZ
-from training.evaluation import SPLIT
-from training.evaluation.retrieval import clip_scores, ranks, steps_of_matrix
+from training.estimates import ranks
+from training.evaluation import SPLIT, steps_of_matrix
 from training.interface import AvcModel
-from training.networks.embeddings import Embeddings, embed, pictures
+from training.networks.embeddings import Embeddings, clip_scores, embed, pictures
 from training.reading.dataset import Dataset, clip_groups
 from training.reading.decoding import load_frames, window_start
 from training.reading.sampling import View, even_plan, usable

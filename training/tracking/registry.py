@@ -28,6 +28,7 @@ from mlflow.types import Schema, TensorSpec
 from torch import Tensor, nn
 
 from schemas import signal
+from training.estimates import GateScore
 from training.interface import AvcModel
 from training.learning.state import BEST
 from training.networks.frontend import LogMel
@@ -75,10 +76,10 @@ def probe(run: Run, model_name: str) -> None:
     client.set_registered_model_tag(model_name, LAST_RUN, run.run_id)
 
 
-def register(run: Run, model: AvcModel, model_name: str, *, score: float, evaluation_digest: str) -> str:
+def register(run: Run, model: AvcModel, model_name: str, score: GateScore, card: str) -> str:
     """Registers the model as an exported program and makes it `@challenger`; returns its version.
 
-    `score` was measured on the pairs that `evaluation_digest` names; the gate compares nothing else.
+    The gate compares `score` and nothing else. The `card`, in Markdown, is part of the version's description.
     """
     client = run.client
     stored = run.client.get_run(run.run_id)
@@ -94,14 +95,17 @@ def register(run: Run, model: AvcModel, model_name: str, *, score: float, evalua
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, 0)])
     run.judge(logged.model_id)
-    tags = {EVALUATION_DIGEST: evaluation_digest, SCORE: repr(float(score))}
+    tags = {EVALUATION_DIGEST: score.evaluation_digest, SCORE: repr(float(score.value))}
     tags |= {key: value for key, value in stored.data.tags.items() if "." not in key and key != PROCESS}
     version = client.create_model_version(
         model_name,
         logged.model_uri,
         run.run_id,
         tags=tags,
-        description=f"[{stored.info.run_name}]({run.page}), AUC {score:.4f} on evaluation `{evaluation_digest[:12]}`",
+        description=(
+            f"[{stored.info.run_name}]({run.page}), AUC {score.value:.4f} on evaluation "
+            f"`{score.evaluation_digest[:12]}`\n\n{card}"
+        ),
         model_id=logged.model_id,
     )
     client.set_registered_model_alias(model_name, CHALLENGER, version.version)
@@ -168,13 +172,10 @@ def promote(store: Store, model_name: str, version: str) -> Verdict:
     return verdict
 
 
-def measure_champion(
-    store: Store, model_name: str, digest: str, measure: Callable[[Path], tuple[float, str]]
-) -> str:
+def measure_champion(store: Store, model_name: str, digest: str, measure: Callable[[Path], GateScore]) -> str:
     """Measures the champion on evaluation `digest` where it has been measured on another; why not, where it can't be.
 
-    `measure` gives score and evaluation digest of a checkpoint. They become tags of the champion: what the gate
-    compares.
+    The score that `measure` gives of a checkpoint becomes tags of the champion, which the gate compares.
     """
     connect(store)
     client = MlflowClient()
@@ -188,12 +189,12 @@ def measure_champion(
         if path is None:
             return f"{BEST} of the champion is not among the artefacts of run {champion.run_id}"
         try:
-            score, found = measure(path)
+            score = measure(path)
         except (ValueError, OSError) as error:
             return f"the champion can't be measured on these clips: {error}"
-    for key, value in ((EVALUATION_DIGEST, found), (SCORE, repr(float(score)))):
+    for key, value in ((EVALUATION_DIGEST, score.evaluation_digest), (SCORE, repr(float(score.value)))):
         client.set_model_version_tag(model_name, str(champion.version), key, value)
-    log.info("champion of %s: %.4f on evaluation %s", model_name, score, found[:12])
+    log.info("champion of %s: %.4f on evaluation %s", model_name, score.value, score.evaluation_digest[:12])
     return ""
 
 
