@@ -32,7 +32,6 @@ from training.learning.state import BEST
 from training.models import card, load_model
 from training.networks.checkpoint import ResumeError
 from training.tracking import registry, runs
-from training.tracking.history import History
 from training.tracking.registry import Verdict
 
 log = logging.getLogger(__name__)
@@ -150,7 +149,7 @@ def _require_version(experiment: Experiment, run: runs.Run) -> None:
 
 def _train(training: Training, folder: Path, run: runs.Run) -> list[dict[str, float]]:
     """The metrics of every step; the best weights are in the folder."""
-    history = History(folder / HISTORY)
+    history = runs.History(folder / HISTORY)
     with runs.system_metrics(run):
         steps = _told(training.steps(folder))
         first = next(steps, None)

@@ -38,7 +38,7 @@ ONLY_IN = {
     "distributed": {"flows/compute.py"},
     "great_expectations": {"schemas/expectations.py"},
     "mlflow": {
-        "training/tracking/artifacts.py",
+        "training/tracking/connection.py",
         "training/tracking/program.py",
         "training/tracking/runs.py",
         "training/tracking/registry.py",

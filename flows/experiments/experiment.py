@@ -22,7 +22,7 @@ from training.reading.dataset import Dataset, open_dataset, thinned, with_labels
 from training.tracking.store import Store, require_open
 
 RUN_NAME = 12  # characters of the run's id
-LEAVING_S = 60.0  # more than it takes to leave a run that can't be gone on with
+LEAVING_S = 60.0  # more than it takes to leave a run that cannot be resumed
 
 
 @dataclass(frozen=True)

@@ -46,9 +46,9 @@ def test_a_training_is_what_was_asked_for(dataset):
     [
         ({"config": {"widht": 8}}, "model contrastive has no setting widht; it has width, "),
         ({"config": {"width": "wide"}}, "width is int, as 16, and not 'wide'"),
-        ({"augmentation": "wild"}, "no augmentation 'wild'; there are none, usual, strong"),
-        ({"precision": "half"}, "no precision 'half'; there are auto, float32, bfloat16"),
-        ({"negatives": ("alike",)}, "no negatives alike; there are other_clip, same_class, shifted"),
+        ({"augmentation": "wild"}, "no augmentation 'wild'; choose from none, usual, strong"),
+        ({"precision": "half"}, "no precision 'half'; choose from auto, float32, bfloat16"),
+        ({"negatives": ("alike",)}, "no negatives alike; choose from other_clip, same_class, shifted"),
         ({"model": "contrastive/huge"}, "model contrastive has no preset 'huge'; there are small, "),
         ({"config": {"objective": "sigmod"}}, "no objective 'sigmod'; there are infonce, sigmoid"),
         ({"config": {"frame_px": 0}}, "frame_px of model contrastive is 0: it must be 1 or more"),

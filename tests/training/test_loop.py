@@ -12,7 +12,7 @@ from avc_fixtures import SHORT_RUN, TINY, tiny_run
 from documents import REPOSITORY, output_of
 
 from training.evaluation import correspondence
-from training.learning.optimizer import Average, learning_rate, parameter_groups
+from training.learning.step import Average, learning_rate, parameter_groups
 from training.learning.validation import all_pairs, combine, fit_calibration
 from training.loop import TrainConfig, train
 from training.models import load_model
@@ -141,7 +141,7 @@ def test_a_split_without_pairs_of_the_policy_is_refused_before_the_first_step(
     lonely = replace(dataset, classes=np.where(is_alone, np.arange(len(dataset)), dataset.classes))
     run = replace(SHORT_RUN, negatives=Negatives((policy,)), validation_steps=1)
 
-    with pytest.raises(ValueError, match=f"split '{lacking}' has no two steps that don't match by {policy}"):
+    with pytest.raises(ValueError, match=f"split '{lacking}' has no two steps that do not match by {policy}"):
         next(train(lonely, "contrastive", TINY, run, tmp_path))
 
 

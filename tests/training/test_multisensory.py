@@ -166,7 +166,7 @@ def test_every_sound_is_asked_as_often_with_a_wrong_picture_as_with_its_own(kind
     at_ms = 4000.0 * torch.arange(per_clip).repeat(8)
     steps = Steps(clips, clips, clips // 2, at_ms, at_ms, Negatives(kinds))
 
-    rows, others = multisensory.asked(steps.negatives)
+    rows, others = multisensory.other_sounds(steps.negatives)
 
     assert steps.negatives[rows, others].all()
     if kinds == ("other_clip",):
@@ -180,7 +180,7 @@ def test_where_both_are_negatives_half_are_of_other_clips_and_half_shifted():
     at_ms = 4000.0 * torch.arange(2).repeat(8)
     steps = Steps(clips, clips, clips, at_ms, at_ms, Negatives(("other_clip", "shifted")))
 
-    rows, others = multisensory.asked(steps.negatives)
+    rows, others = multisensory.other_sounds(steps.negatives)
 
     assert (clips[rows] == clips[others]).float().mean() == 0.5
 
@@ -189,7 +189,7 @@ def test_a_step_without_a_negative_is_not_asked():
     only = torch.zeros(5, 5, dtype=torch.bool)
     only[3, 1] = only[3, 0] = True
 
-    rows, others = multisensory.asked(only)
+    rows, others = multisensory.other_sounds(only)
 
     assert (rows.tolist(), others.tolist()) == ([3], [0])  # the next after 3 is 0, beyond the end
 

@@ -16,9 +16,9 @@ from flows.services.servers import login
 from training.estimates import GateScore
 from training.models import load_model
 from training.tracking import runs
-from training.tracking.provenance import commit
+from training.tracking.connection import connect, every
 from training.tracking.registry import measure_champion, probe, promote, register, tag_forgotten
-from training.tracking.runs import RunSpec, VersionSource, connect, every, experiment_run
+from training.tracking.runs import RunSpec, VersionSource, commit, experiment_run
 from training.tracking.store import Store
 
 NAME = "mcgurk-served"
@@ -137,7 +137,7 @@ def test_a_champion_that_somebody_else_registered_ends_in_a_verdict(store, clien
     assert "the champion has no tag" in caplog.text, "told before the training, too"
     assert (
         lacking
-        == f"the champion, version {theirs.version}, was registered without a run: nothing to measure it by"
+        == f"the champion, version {theirs.version}, was registered without a run, so it has no checkpoint to measure"
     )
 
 

@@ -154,7 +154,7 @@ def test_early_fusion_asks_for_each_sound_once_as_own_and_once_as_shifted(clips)
             steps = replace(
                 planned(dataset, plan, model.view), policy=multisensory.TRAINING_OVERRIDES["negatives"]
             )
-            own, shifted = multisensory.asked(steps.negatives)
+            own, shifted = multisensory.other_sounds(steps.negatives)
             assert sorted(shifted.tolist()) == own.tolist()
             assert (steps.clips[own] == steps.clips[shifted]).all()
             num_asked += len(own)

@@ -14,7 +14,7 @@ from mlflow.artifacts import load_text
 
 from training.estimates import GateScore
 from training.models import load_model
-from training.tracking.artifacts import repository
+from training.tracking.connection import repository
 from training.tracking.registry import measure_champion, promote, register
 from training.tracking.runs import (
     MlflowClient,
@@ -174,7 +174,7 @@ def test_the_document_s_champion_is_found_in_the_folder_that_it_names(tmp_path, 
 
 def test_who_asks_for_a_store_that_is_not_there_makes_none(store):
     assert not has_run(store, "0" * 32)
-    with pytest.raises(ValueError, match="mlflow.db is not there: no run was tracked under that root"):
+    with pytest.raises(ValueError, match="mlflow.db does not exist: no run was tracked under that root"):
         connect(store)
     assert not store.root.exists()
 

@@ -19,9 +19,8 @@ from schemas.signal import INT16_SCALE
 from training.estimates import GateScore
 from training.models import load_model
 from training.tracking import runs
-from training.tracking.history import History
 from training.tracking.registry import Scorer, compare, measure_champion, promote, register
-from training.tracking.runs import RunSpec, Store, VersionSource, experiment_run, has_run
+from training.tracking.runs import History, RunSpec, Store, VersionSource, experiment_run, has_run
 
 NAME = "mcgurk-test"
 CARD = "Paper: of nobody"

@@ -26,7 +26,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from schemas.errors import RequestError
 from training.interface import AvcModel, ModelCard, Needs
-from training.networks.checkpoint import read_checkpoint, require_same
+from training.networks.checkpoint import ResumeError, read_checkpoint, require_same
 from training.plugins import PluginFolder
 
 REQUIRED = ("Config", "CARD", "needs", "build")
@@ -100,13 +100,18 @@ def _checked(name: str, config: Any) -> Any:
 def load_model(path: Path) -> AvcModel:
     """The model of a checkpoint, on the CPU and in evaluation mode.
 
-    Raises RequestError where it was trained on another front end than its configuration makes here.
+    Raises RequestError where its front end or its weights are not those that its configuration makes here.
     """
     content = read_checkpoint(path)
     name = content["model"]
     model = load(name).build(configure(name, content["config"]))
     require_same(path, "front end", content["front_end"], model.front_end.constants)
-    model.load_state_dict(content["state"])
+    try:
+        model.load_state_dict(content["state"])
+    except RuntimeError as error:  # names or sizes of weights differ
+        raise ResumeError(
+            f"{path} does not hold the weights of model {name} ({error}): train again"
+        ) from error
     return model.eval()
 
 

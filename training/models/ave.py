@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from training.interface import ModelCard, Needs
-from training.networks.seed_model import RATE_HZ, Heard, SeedModel
+from training.networks.seed_model import RATE_HZ, SeedModel, SoundInput
 from training.networks.trunks import everywhere, projection
 
 # Of the logit over the distance at the start: near things belong together (sec. 3.3, last paragraph). How steep, the
@@ -48,7 +48,7 @@ class Config:
     stem_stride: int = 2
     proj_bn: bool = True
     frame_px: int = 112
-    front_end: Heard = "log_mel"
+    front_end: SoundInput = "log_mel"
 
 
 PRESETS = {

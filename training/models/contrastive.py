@@ -7,8 +7,8 @@ the mean of scores over positions, and the localization map is no second network
 Objectives: symmetric InfoNCE over the full combination, or the sigmoid of every pair with a learnt scale and bias
 (SigLIP, Zhai et al. 2023, both classes weighing the same), which is AVE-Net's calibrated scalar for all pairs;
 on top of either, a term within each clip with soft targets, and one among the clips of each class, where there are
-labels. Variants: what is heard (log-mel, the seed papers' log spectrogram, the raw wave), and motion (the difference
-to the frame before, beside the picture).
+labels. Variants: the input of sound (log-mel, the seed papers' log spectrogram, the raw wave), and motion (the
+difference to the frame before, beside the picture).
 
 B batch, C channels, D embedding, H height, W width, M mel bins, F frequency, T time, N a count of items.
 """
@@ -23,7 +23,7 @@ from torch.nn import functional
 from schemas.signal import N_MELS, SAMPLE_RATE_HZ
 from training.interface import AvcModel, FrontEnd, ModelCard, Needs, stored_log_mel
 from training.networks import losses
-from training.networks.frontend import Kind, LogSpectrogram, raw_wave
+from training.networks.frontend import FrontEndKind, LogSpectrogram, raw_wave
 from training.networks.trunks import LearntFilterbank, channels, imagenet_statistics, resnet, vgg
 from training.reading.negatives import Negatives, Steps
 from training.reading.sampling import View
@@ -68,7 +68,7 @@ class Config:
         0.0  # of whole channels of the picture's map (SLAVC, Mo & Morgado 2022): small corpora
     )
     motion: bool = False
-    front_end: Kind = "log_mel"
+    front_end: FrontEndKind = "log_mel"
 
 
 def _resnet(width: int, blocks: tuple[int, ...]) -> Config:
@@ -122,7 +122,7 @@ class Contrastive(AvcModel):
         is_wave = config.front_end == "wave"
         bands = N_MELS if is_wave else self.front_end.num_bins
         self.filterbank = LearntFilterbank(bands, SAMPLE_RATE_HZ) if is_wave else nn.Identity()
-        # A convolution can't tell a high harmonic from a low one: each input bin carries its place as well.
+        # A convolution cannot tell a high harmonic from a low one, so each input bin carries its place as well.
         self.register_buffer("pitch", torch.linspace(-1.0, 1.0, bands).view(1, 1, bands, 1))
         trunk = TRUNKS[config.trunk]
         width = config.width
@@ -205,7 +205,7 @@ class Contrastive(AvcModel):
 
 
 def _of_one_class(steps: Steps) -> Steps:
-    """The same steps, of which only those of one class are to be told from each other."""
+    """The same steps, with negatives of the same class only."""
     return replace(steps, policy=SAME_CLASS)
 
 
@@ -236,13 +236,13 @@ def _share(logits_B1HW: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _frequency_rows(trunk: nn.Module, bands: int) -> int:
-    """How many rows of the map stand above each other, of an input with so many bands."""
+    """The number of rows of the map of an input with so many bands."""
     rows = trunk.eval()(torch.zeros(1, 2, bands, bands)).shape[2]
     trunk.train()
     return rows
 
 
-def _front_end(kind: Kind) -> FrontEnd:
+def _front_end(kind: FrontEndKind) -> FrontEnd:
     if kind == "wave":
         return raw_wave(SAMPLE_RATE_HZ)
     return LogSpectrogram(SAMPLE_RATE_HZ) if kind == "spectrogram" else stored_log_mel()

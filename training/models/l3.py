@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from training.interface import ModelCard, Needs
-from training.networks.seed_model import RATE_HZ, Heard, SeedModel
+from training.networks.seed_model import RATE_HZ, SeedModel, SoundInput
 from training.networks.trunks import everywhere
 
 CARD = ModelCard(
@@ -36,7 +36,7 @@ class Config:
     hidden: int = 128  # of the fusion's first layer
     stem_stride: int = 2  # 1 in 2017, 2 in 2018
     frame_px: int = 112
-    front_end: Heard = "log_mel"
+    front_end: SoundInput = "log_mel"
 
 
 PRESETS = {

@@ -7,7 +7,7 @@ network over the pairs in their order. Its wish for "multi-dimension, MSE instea
 `output="vector"`: all steps of a sequence regressed at once. Its sequences here: aligned; rolled by k steps (which
 the offset head must name); permuted; of another clip; spliced. Aligned against another clip is correspondence itself,
 so that a score is never only the noisy task within clips, to which about half of the wrong steps belong; moments of
-a clip closer than the policy's tolerance are not asked. Lengths and beginnings are drawn, so that a step's place says
+a clip closer than the policy's tolerance are left out. Lengths and beginnings are drawn, so that a step's place says
 nothing, and a sequence of one step is a pair like any other: what `similarity` scores. With `trunk` a checkpoint of
 a model that encodes either side alone, its vectors are taken, computed once, and training takes seconds.
 
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from schemas.errors import RequestError
 from schemas.signal import FRAMES_PER_S, N_MELS
 from training.interface import AvcModel, ModelCard, Needs
 from training.models import load_model, needs_of
@@ -90,7 +91,7 @@ def needs(config: Config) -> Needs:
 
 
 def build(config: Config) -> "ManyToMany":
-    """The model, untrained but for a trunk that was given."""
+    """The model, untrained except for a given trunk."""
     return ManyToMany(config)
 
 
@@ -118,7 +119,7 @@ class ManyToMany(FrozenModel):
         self.offset_head = nn.Linear(2 * config.recurrent, 2 * MAX_ROLL + 1)
 
     def train(self, mode: bool = True) -> "ManyToMany":
-        """As always, but a trunk that was given stays in evaluation mode."""
+        """As of any module, but a given trunk stays in evaluation mode."""
         super().train(mode)
         if self.trunk is not None:
             self.trunk.eval()
@@ -184,9 +185,9 @@ class ManyToMany(FrozenModel):
             step_logits, offset_logits = self.sequence(V_BLD[rows_B], A_BLD)
             is_own_BL = matches(order_BL, is_other_BL)
             apart_BL = (seen_BL[rows_B].gather(1, order_BL) - seen_BL[rows_B]).abs()
-            is_asked_BL = is_own_BL | is_other_BL | (apart_BL > steps.policy.tolerance_ms - 1)
-            logits.append(step_logits[is_asked_BL])
-            targets.append(is_own_BL[is_asked_BL].float())
+            is_scored_BL = is_own_BL | is_other_BL | (apart_BL > steps.policy.tolerance_ms - 1)
+            logits.append(step_logits[is_scored_BL])
+            targets.append(is_own_BL[is_scored_BL].float())
             if kind == "rolled":
                 offset_loss = _offset_loss(offset_logits, roll_B, length)
         loss = balanced(torch.cat(logits), torch.cat(targets), self.config.output)
@@ -199,7 +200,7 @@ class ManyToMany(FrozenModel):
         return step + self.config.offset_weight * math.log(2 * _most(length) + 1)
 
     def heat(self, image_map_BDHW: Tensor, audio_BD: Tensor) -> Tensor:
-        """How strongly each place answers, whatever is heard: a recurrent score can't be taken apart by place."""
+        """How strongly each place answers, whatever is heard: a recurrent score has no parts by place."""
         del audio_BD
         return image_map_BDHW.float().square().mean(1)
 
@@ -270,7 +271,7 @@ def _window(steps: Steps) -> tuple[torch.Generator, int, int]:
 
 
 def _most(length: int) -> int:
-    """By how many steps a sequence may be rolled, either way, so that no two rolls are the same."""
+    """The most steps by which a sequence is rolled, either way, so that no two rolls are the same."""
     return min(MAX_ROLL, (length - 1) // 2)
 
 
@@ -293,17 +294,17 @@ def balanced(logits: Tensor, targets: Tensor, output: str) -> Tensor:
 
 
 def _trunk(path: str) -> AvcModel | None:
-    """The model of a checkpoint. Raises ValueError for one that has no vector of either side alone."""
+    """The model of a checkpoint. Raises RequestError for one that has no vector of either side alone."""
     trunk = load_model(Path(path)) if path else None
     if trunk is not None and trunk.is_early_fusion:
-        raise ValueError(
-            f"{path} fuses picture and sound before it has a vector of either: take another trunk"
+        raise RequestError(
+            f"{path} fuses picture and sound before it has a vector of either: name another trunk"
         )
     return trunk
 
 
 def _vector_widths(trunk: AvcModel) -> list[int]:
-    """How long a picture's and a sound's vectors are, by asking."""
+    """The widths of a picture's and a sound's vectors, measured on zeros."""
     view = trunk.view
     constants = trunk.front_end.constants
     shown = (

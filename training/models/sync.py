@@ -24,13 +24,13 @@ from training.reading.negatives import Steps
 from training.reading.sampling import Sampling, View
 
 SOUND_STRIDE = 4  # columns of the log-mel a moment
-TARGET_LAGS = 1.0  # deviation of the soft target: a frame says no better when something happened
+TARGET_LAGS = 1.0  # deviation of the soft target: a frame is no more exact about when something happened
 
 TRAINING_OVERRIDES = {
     "sampling": Sampling(16, 1, jitter_ms=2000),
     "validation_steps": 1,
     "validation_clips": 64,  # of 150 frames each
-    # It sees neither colour nor light, and pays for what changes them at each of 150 frames.
+    # The model ignores colour and brightness, and changing them in each of 150 frames costs time.
     "augmentation": Augmentation(brightness=0.0, contrast=0.0, saturation=0.0, hue_turns=0.0, grey_share=0.0),
 }
 
@@ -168,7 +168,7 @@ def _line(channels_in: int, channels: int, stride: int) -> list[nn.Module]:
 
 
 def _temporal(channels_in: int, hidden: int, channels: int) -> nn.Sequential:
-    """Three moments either way: a movement and its sound are told by what is just before and after."""
+    """Sees three moments either way: a movement and its sound are recognised by what is just before and after."""
     last = nn.Conv1d(hidden, channels, 3, padding=1)
     return nn.Sequential(
         nn.Conv1d(channels_in, hidden, 5, padding=2, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(), last

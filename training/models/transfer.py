@@ -2,8 +2,8 @@
 
 The poster's wish ("Transfer learning for video or audio sub-network"), in the form of Arandjelovic & Zisserman's
 baselines (Look, Listen and Learn 2017, table 1: pretrained networks with a fusion that is learnt). Here the fusion is
-the default model's: projections to vectors of norm 1 and symmetric InfoNCE over the full combination. What a frozen
-side gives is computed once. A trunk that is tuned learns at the rate of everything else.
+the default model's: projections to vectors of norm 1 and symmetric InfoNCE over the full combination. Features of a
+frozen side are computed once. A trunk that is tuned learns at the rate of all other weights.
 
 B batch, C channels, D embedding, H height, W width, F frequency, T time.
 """
@@ -108,7 +108,7 @@ class Transfer(FrozenModel):
         return self.log_temperature.exp()
 
     def train(self, mode: bool = True) -> "Transfer":
-        """As always, but what does not learn stays in evaluation mode."""
+        """As of any module, but frozen trunks stay in evaluation mode."""
         super().train(mode)
         for side in self.frozen:
             self.trunk[side].eval()
@@ -175,7 +175,7 @@ class Transfer(FrozenModel):
 
     @torch.no_grad()
     def _width(self, side: Side) -> int:
-        """How many features a trunk gives, by asking it."""
+        """The number of features of a trunk, measured on zeros."""
         was_training = self.trunk[side].training
         self.trunk[side].eval()
         shape = (1, 3, self.view.frame_px, self.view.frame_px)
