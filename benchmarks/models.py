@@ -31,10 +31,11 @@ from tasks.sources.scenes.corpus import CorpusConfig
 from tasks.sources.scenes.families import FAMILIES, HELD_OUT, TRAINED
 from training import estimates
 from training.estimates import bootstrap
-from training.evaluation.correspondence import PairConfig, known_pairs, score_pairs
+from training.evaluation.correspondence import known_pairs, score_pairs
 from training.learning.state import BEST
 from training.models import load_model
 from training.networks.embeddings import embed
+from training.reading.pairs import PairConfig
 from training.reading.sampling import usable
 
 if TYPE_CHECKING:
@@ -182,16 +183,15 @@ def percent(scores: dict[str, Any]) -> str:
 
 def scores(root: Path, found: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Logits of a model on the pairs of one family, their labels and videos."""
-    from flows.experiments.evaluate import groups_of
+    from flows.experiments.evaluate import evaluation_options
     from flows.experiments.experiment import RUN_NAME, ExperimentOptions, prepare
 
     experiment = prepare(ExperimentOptions(str(root)))
     model = load_model(experiment.pipeline.here / "reports" / found["run_id"][:RUN_NAME] / BEST)
     clips = usable(experiment.dataset().split("eval"), model.view)
-    groups = groups_of(experiment.pipeline)
     config = PairConfig()
     encoded = embed(model, clips, config.num_steps)
-    _, alike = known_pairs(clips, encoded, (groups.of_video, groups.held_out), config)
+    _, alike = known_pairs(clips, encoded, evaluation_options(experiment.pipeline), config)
     return score_pairs(model, encoded, alike), alike.labels, encoded.videos[alike.image_rows]
 
 

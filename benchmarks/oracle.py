@@ -29,7 +29,7 @@ from tasks.sources.scenes.laws import (
 )
 from training.estimates import auc
 from training.evaluation.synchrony import CLASS_MS, NEAR_MS
-from training.models.sync import MAX_LAG, MS_PER_LAG, NUM_CLASSES
+from training.networks.offsets import MAX_LAG, MS_PER_LAG, NUM_CLASSES
 
 NUM_SCENES = 100_000
 NUM_RHYTHMS = 1000

@@ -44,7 +44,7 @@ def compare_models(options: ExperimentOptions, variants: Sequence[Variant]) -> l
     """Trains each variant with each seed, all for as many steps as the first one takes in the preset's time.
 
     So the number of pictures and sounds that are encoded is the same for all models with the usual batch. Those with
-    one of their own (`TRAINING`) encode as many as that has: `many_to_many` an eighth more, others far fewer.
+    one of their own (`TRAINING_OVERRIDES`) encode as many as that has: `many_to_many` an eighth more, others far fewer.
     After a kill, trainings that have ended are not done again. Raises RequestError for a model that is not there.
     """
     for variant in variants:

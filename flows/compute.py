@@ -16,7 +16,7 @@ from dask.system import CPU_COUNT
 from distributed import Client, Future, LocalCluster, Security, get_worker, wait
 from distributed.comm import CommClosedError
 
-from flows.services.environment import as_it_was
+from schemas.environment import restored
 from schemas.errors import OperationalError, RequestError
 from tasks import progress
 
@@ -116,7 +116,7 @@ def local_map(num_workers: int = CPU_COUNT) -> Iterator[Map]:
     It speaks TLS with a certificate of its own: loopback is no authentication, and who reaches a scheduler without
     can run code as we do.
     """
-    with dask.config.set(QUIET), as_it_was({**dask.config.get(SPAWNED), **FOR_NANNIES}):
+    with dask.config.set(QUIET), restored({**dask.config.get(SPAWNED), **FOR_NANNIES}):
         cluster = LocalCluster(
             n_workers=num_workers,
             threads_per_worker=1,

@@ -4,7 +4,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
@@ -16,7 +16,7 @@ from prefect import flow
 from prefect.states import Completed
 
 from flows.experiments.due import recorded, why_done
-from flows.experiments.evaluate import REPORT, evaluate, measured, require_judges
+from flows.experiments.evaluate import REPORT, evaluate, gate_score, measure_checkpoint, require_evaluations
 from flows.experiments.experiment import Experiment, ExperimentOptions, prepare
 from flows.experiments.fit import Training, planned
 from flows.experiments.run_marker import RunMarker, run_marker
@@ -26,12 +26,13 @@ from schemas.errors import OperationalError
 from schemas.manifest import digest_of
 from schemas.shard import published, read_version
 from tasks.leases import lease, training_mark
+from training.evaluation import Evaluation, headlines, results_json
+from training.evaluation.correspondence import Correspondence
 from training.learning.ranks import world_size
 from training.learning.state import BEST
-from training.models import load_model
+from training.models import card, load_model
 from training.networks.checkpoint import ResumeError
 from training.tracking import registry, runs
-from training.tracking.history import History
 from training.tracking.registry import Verdict
 
 log = logging.getLogger(__name__)
@@ -80,13 +81,13 @@ def _run(experiment: Experiment) -> dict[str, Any]:
             note.drop()
             if world_size() > 1:  # the other ranks have ended
                 raise ResumeError(f"{error}: the same command begins a new run") from error
-            log.warning("run %s could not be resumed, starting a new one: %s", earlier, error)
+            log.warning("cannot resume run %s, starting a new one: %s", earlier, error)
             return _tracked(experiment, note)
 
 
 def _tracked(experiment: Experiment, note: RunMarker) -> dict[str, Any]:
     training = planned(experiment.dataset(), experiment.pipeline.config.train)
-    require_judges(experiment, training)
+    require_evaluations(experiment, training)
     with runs.experiment_run(experiment.store, _run_spec(experiment, training, note)) as run:
         note.write(run.run_id)
         if experiment.is_offered:
@@ -96,13 +97,14 @@ def _tracked(experiment: Experiment, note: RunMarker) -> dict[str, Any]:
         # What `forget` must find of this run is there before it looks, or is never made.
         with lease(experiment.pipeline.state, "pages"):
             _require_version(experiment, run)
-            run.log_results(results)
+            run.log_results(results_json(results))
             for name in (REPORT, BEST):
                 run.log_artifact(experiment.folder(run.run_id) / name)
             _describe(experiment, run)
             verdict = task_of("promote", _promote)(experiment, run, results)
     return {
-        **results,
+        **results_json(results),
+        "headline": [(label, asdict(estimate)) for label, estimate in headlines(results)],
         "report": str(experiment.folder(run.run_id) / REPORT),
         "run_id": run.run_id,
         "steps": int(history[-1]["step"]),
@@ -148,7 +150,7 @@ def _require_version(experiment: Experiment, run: runs.Run) -> None:
 
 def _train(training: Training, folder: Path, run: runs.Run) -> list[dict[str, float]]:
     """The metrics of every step; the best weights are in the folder."""
-    history = History(folder / HISTORY)
+    history = runs.History(folder / HISTORY)
     with runs.system_metrics(run):
         steps = _told(training.steps(folder))
         first = next(steps, None)
@@ -175,22 +177,20 @@ def _told(steps: Iterator[dict[str, float]]) -> Iterator[dict[str, float]]:
         yield metrics
 
 
-def _promote(experiment: Experiment, run: runs.Run, results: dict[str, Any]) -> Verdict:
+def _promote(experiment: Experiment, run: runs.Run, results: Mapping[str, Evaluation]) -> Verdict:
     """Registers the model and lets the gate compare it with the champion on the same evaluation."""
     if not experiment.is_offered:
         return Verdict(False, "not offered: one of a comparison; train it alone to register it")
-    asked = results["correspondence"]
+    correspondence = results["correspondence"]
+    assert isinstance(correspondence, Correspondence)
+    score = gate_score(correspondence)
     log.info("register: exporting the model (takes some seconds)")
-    version = registry.register(
-        run,
-        load_model(experiment.folder(run.run_id) / BEST),
-        REGISTERED,
-        score=asked["random"]["auc"]["value"],
-        evaluation_digest=asked["evaluation_digest"],
-    )
+    model = load_model(experiment.folder(run.run_id) / BEST)
+    name = experiment.pipeline.config.train.model.partition("/")[0]
+    version = registry.register(run, model, REGISTERED, score, str(card(name)))
     _describe(experiment, run, version)
     lacking = registry.measure_champion(
-        experiment.store, REGISTERED, asked["evaluation_digest"], partial(measured, experiment)
+        experiment.store, REGISTERED, score.evaluation_digest, partial(measure_checkpoint, experiment)
     )
     verdict = registry.promote(experiment.store, REGISTERED, version)
     return replace(verdict, reason=f"{verdict.reason} ({lacking})") if lacking else verdict

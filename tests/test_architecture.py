@@ -38,7 +38,7 @@ ONLY_IN = {
     "distributed": {"flows/compute.py"},
     "great_expectations": {"schemas/expectations.py"},
     "mlflow": {
-        "training/tracking/artifacts.py",
+        "training/tracking/connection.py",
         "training/tracking/program.py",
         "training/tracking/runs.py",
         "training/tracking/registry.py",
@@ -69,7 +69,7 @@ LEVELS = {
         {"publish"},
     ),
     "training": (
-        {"reading", "estimates"},
+        {"reading", "estimates", "plugins"},
         {"interface"},
         {"networks"},
         {"learning"},
@@ -188,6 +188,37 @@ def test_each_line_assigns_one_thing(path):
     lines = [node.lineno for node in ast.walk(ast.parse(path.read_text())) if is_parallel(node)]
 
     assert lines == []
+
+
+# Folders of which every module is a plug-in, and the imports between plug-ins that are meant.
+PLUGINS = ("training/models", "training/evaluation", "tasks/sources", "tasks/features")
+SIBLINGS = {
+    ("training/models/avol.py", "training.models.ave"),
+    ("tasks/sources/studio.py", "tasks.sources.http"),
+}
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Every module that a file imports from, `from package import module` included."""
+    found = imports(path)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("folder", PLUGINS)
+def test_no_plug_in_imports_another(folder):
+    files = [path for path in (REPOSITORY / folder).glob("*.py") if path.name != "__init__.py"]
+    plugins = {f"{folder.replace('/', '.')}.{path.stem}": path for path in files}
+
+    found = {
+        (name_of(path), other)
+        for name, path in plugins.items()
+        for other in imported_modules(path) & plugins.keys() - {name}
+    }
+
+    assert found - SIBLINGS == set()
 
 
 def test_nothing_is_called_utils():

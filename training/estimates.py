@@ -1,14 +1,17 @@
-"""Numbers that evaluations report: estimates with intervals, calibration, and the probe for shortcuts."""
+"""Numbers that evaluations report: estimates with intervals, ranks, calibration, and the probe for shortcuts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
+from schemas.errors import DataError
+
 NUM_RESAMPLES = 1000
 LEVEL = 0.95
 NEWTON_STEPS = 50  # logistic regression converges in under 10 where it converges at all
 TOLERANCE = 1e-8
+TIE = 1e-6  # similarities nearer than float32's rounding are the same
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,22 @@ class Estimate:
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] (chance {self.chance:.3f})"
+
+
+@dataclass(frozen=True)
+class GateScore:
+    """The number by which a model is promoted, and the digest of the pairs that it was measured on.
+
+    Scores are compared only where the digest is the same.
+    """
+
+    value: float
+    evaluation_digest: str
+
+
+def percent(value: float) -> str:
+    """0.6134 as `61.3 %`."""
+    return f"{100 * value:.1f} %"
 
 
 def bootstrap(
@@ -50,12 +69,12 @@ def bootstrap(
 def auc(scores: np.ndarray, labels: np.ndarray) -> float:
     """The probability that a positive scores above a negative, ties counting half; nan without both.
 
-    Raises ValueError for a score that is no number: it would count as half right.
+    Raises DataError for a score that is NaN: it would count as half right.
     """
     if np.isnan(scores).any():
-        raise ValueError(
-            f"{np.isnan(scores).sum()} of {len(scores)} scores are no numbers: the model's weights have diverged; "
-            "train anew at a lower learning rate"
+        raise DataError(
+            f"{np.isnan(scores).sum()} of {len(scores)} scores are not numbers: the model's weights have diverged; "
+            "train again at a lower learning rate"
         )
     positives = scores[labels]
     negatives = np.sort(scores[~labels])
@@ -64,6 +83,18 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float:
     below = np.searchsorted(negatives, positives, "left")
     not_above = np.searchsorted(negatives, positives, "right")
     return float((below + not_above).mean() / (2 * len(negatives)))
+
+
+def ranks(scores: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    """The rank of each row's own column among the `candidates` (n, n), 1 the best: (n,).
+
+    Ties count half, so that a model that gives all the same score stands where chance does.
+    """
+    own = np.diagonal(scores)[:, None]
+    others = candidates & ~np.eye(len(scores), dtype=bool)
+    better = ((scores > own + TIE) & others).sum(1)
+    equal = ((np.abs(scores - own) <= TIE) & others).sum(1)
+    return 1 + better + equal / 2
 
 
 def accuracy(scores: np.ndarray, labels: np.ndarray) -> float:

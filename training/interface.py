@@ -1,7 +1,6 @@
-"""What a model is: its interface, what it hears, and what it needs of a dataset version.
+"""The interface of a model: its network, the input it needs, its front end for sound, and its card.
 
-A model is one file of `models/`. It has `Config` (frozen), `needs(config)` and `build(config) -> AvcModel`; it may have
-`PRESETS` (name -> Config) and `TRAINING` (settings of the training that it wants otherwise).
+What a file of `models/` must define stands in the docstring of `training/models/__init__.py`.
 """
 
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from schemas import signal
+from schemas.errors import RequestError
 from schemas.feature import PROFILES, Profile
 from training.reading.negatives import Steps
 from training.reading.sampling import View
@@ -27,17 +27,16 @@ MEL_CONSTANTS = (
 
 
 class FrontEnd(nn.Module):
-    """What `encode_audio` is given of a batch's sound: (B, `num_bins`, T)."""
+    """Makes the input of `encode_audio` from a batch's sound: (B, `num_bins`, T)."""
 
     def __init__(self, num_bins: int, constants: dict[str, float], *, is_spectrum: bool = True) -> None:
         super().__init__()
-        # Log10 power, or a wave
         self.num_bins = num_bins
-        self.is_spectrum = is_spectrum
-        self.constants = constants  # that a model's weights are only good for
+        self.is_spectrum = is_spectrum  # log10 power; else a wave
+        self.constants = constants  # a model's weights are of use with these values only
 
     def forward(self, sound: Tensor) -> Tensor:
-        """The sound as it is."""
+        """The sound, unchanged."""
         return sound
 
 
@@ -55,47 +54,63 @@ class Needs:
     channels: int = 1
     frame_rate_hz: float = 1.0
     length_ms: int = 1000
-    is_frame_rate_exact: bool = False  # what counts time in frames is wrong at any other rate
+    is_frame_rate_exact: bool = False  # a model that counts time in frames is wrong at any other rate
 
-    def lacking(self, profile: Profile) -> list[str]:
-        """What `profile` has too little of, in words."""
-        lacking = []
+    def unmet_by(self, profile: Profile) -> list[str]:
+        """Each value of `profile` that is too small or different, beside the value that is needed."""
+        unmet = []
         least = ["frame_short_side_px", "length_ms"]
-        exact = ["sample_rate_hz", "channels"]  # front ends are of one rate
+        exact = ["sample_rate_hz", "channels"]  # a front end is made for one rate
         (exact if self.is_frame_rate_exact else least).append("frame_rate_hz")
         for name in least:
             if getattr(profile, name) < getattr(self, name):
-                lacking.append(f"{name} {getattr(profile, name)} < {getattr(self, name)}")
+                unmet.append(f"{name} {getattr(profile, name)} < {getattr(self, name)}")
         for name in exact:
             if getattr(profile, name) != getattr(self, name):
-                lacking.append(f"{name} {getattr(profile, name)} instead of {getattr(self, name)}")
-        return lacking
+                unmet.append(f"{name} {getattr(profile, name)} instead of {getattr(self, name)}")
+        return unmet
 
     def check(self, profile: Profile, model: str) -> None:
-        """Raises ValueError, naming the profile to build, where `profile` lacks what the model needs."""
-        if lacking := self.lacking(profile):
-            enough = next((p.name for p in PROFILES.values() if not self.lacking(p)), None)
+        """Raises RequestError, naming the profile to build, where `profile` lacks what the model needs."""
+        if unmet := self.unmet_by(profile):
+            enough = next((p.name for p in PROFILES.values() if not self.unmet_by(p)), None)
             remedy = f"build a version with profile {enough!r}" if enough else "no stock profile has that"
-            raise ValueError(
-                f"{model} needs more than profile {profile.name!r}: {'; '.join(lacking)}; {remedy}"
+            raise RequestError(
+                f"{model} needs more than profile {profile.name!r}: {'; '.join(unmet)}; {remedy}"
             )
 
 
-class AvcModel(nn.Module):
-    """The interface of a model: encode pictures and sounds once each, then score any of them together.
+@dataclass(frozen=True)
+class ModelCard:
+    """What a stranger must know of a model before using its weights; it goes into the registry's description."""
 
-    Knows what a step shows it (`view`), what it hears of a sound (`front_end`), the corpus's mean and deviation
-    per bin of that, and the affine that turns a similarity into a logit; the latter are buffers, so that a
+    paper: str  # citation with address
+    weights: str  # where weights come from that are not learnt here, and under which licence
+    input: str  # of `Config()`
+    num_parameters: int  # of `Config()`
+
+    def __str__(self) -> str:
+        return (
+            f"Paper: {self.paper}\n\nWeights: {self.weights}\n\nInput of the default size: {self.input}\n\n"
+            f"Parameters of the default size: {self.num_parameters:,}"
+        )
+
+
+class AvcModel(nn.Module):
+    """A network that encodes pictures and sounds once each, and then scores any of them together.
+
+    It knows what a step shows (`view`), its input of a sound (`front_end`), the corpus's mean and deviation of each
+    bin of that input, and the affine that turns a similarity into a logit; the latter are buffers, so that a
     checkpoint is complete.
     """
 
     audio_mean: Tensor
     audio_std: Tensor
     calibration: Tensor
-    is_early_fusion = False  # whether a pair costs a network, and not a product
-    steps_per_clip = 1  # that a batch must have at least for the objective
-    learns_offsets = False  # and not pairs: validation moves sounds, and follows the loss of that
-    pairs_at_once = 1024  # what `paired_in_blocks` holds in memory
+    is_early_fusion = False  # whether a pair costs a network instead of a product
+    steps_per_clip = 1  # the least that the objective needs in a batch
+    learns_offsets = False  # instead of pairs: validation moves sounds, and follows the loss of that
+    pairs_at_once = 1024  # that `paired_in_blocks` holds in memory
 
     def __init__(self, view: View, front_end: FrontEnd | None = None) -> None:
         super().__init__()
@@ -107,28 +122,28 @@ class AvcModel(nn.Module):
         self.register_buffer("calibration", torch.tensor([10.0, 0.0]))
 
     def require(self, profile: Profile) -> None:
-        """Raises ValueError, with both values, where sounds of `profile` are not what the front end is made for."""
+        """Raises RequestError, with both values, where the front end is made for sounds of another profile."""
         ours = {name.lower(): value for name, value in self.front_end.constants.items()}
         for name in ("sample_rate_hz", "channels"):
             theirs = getattr(profile, name)
             if ours.get(name, theirs) != theirs:
-                raise ValueError(
-                    f"the model hears {name} {ours[name]:g}, and profile {profile.name!r} of this version has "
-                    f"{theirs}: take a version of the profile that it was trained on"
+                raise RequestError(
+                    f"the model takes {name} {ours[name]:g}, and profile {profile.name!r} of this version has "
+                    f"{theirs}: use a version of the profile that it was trained on"
                 )
 
-    def begin(self) -> None:
-        """What a new training does first: a model whose configuration names a checkpoint takes its weights."""
+    def load_initial_weights(self) -> None:
+        """Called once before a new training: a model whose configuration names a checkpoint loads its weights."""
 
     def encode_image(self, images: Tensor) -> dict[str, Tensor]:
-        """`vector` (B, D) and `map` (B, C, h, w), from which `heat` tells where, of RGB pictures in [0, 1].
+        """`vector` (B, D) and `map` (B, C, h, w), which `heat` reads, of RGB pictures in [0, 1].
 
         Pictures are (B, 3, H, W), or (B, frames, 3, H, W) where a step shows several.
         """
         raise NotImplementedError
 
-    def encode_audio(self, heard_BFT: Tensor) -> dict[str, Tensor]:
-        """`vector` (B, D) and `map` (B, C, t) of what the `front_end` gives."""
+    def encode_audio(self, audio_BFT: Tensor) -> dict[str, Tensor]:
+        """`vector` (B, D) and `map` (B, C, t) of the front end's output."""
         raise NotImplementedError
 
     def similarity(self, V: Tensor, A: Tensor) -> Tensor:
@@ -140,24 +155,24 @@ class AvcModel(nn.Module):
         return self.similarity(V, A).diagonal()
 
     def paired_in_blocks(self, V: Tensor, A: Tensor) -> Tensor:
-        """`paired`, some pairs at a time, so that any number of them takes the memory of some."""
+        """`paired`, `pairs_at_once` at a time, so that memory does not grow with the number of pairs."""
         blocks = zip(V.split(self.pairs_at_once), A.split(self.pairs_at_once), strict=True)
         return torch.cat([self.paired(v, a) for v, a in blocks])
 
     def loss(self, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
-        """The objective over the full combination of N steps, of which row n of V and of A is one."""
+        """The objective over the full combination of N steps; row n of V and row n of A are step n."""
         raise NotImplementedError
 
     def chance_loss(self, steps: Steps) -> float:
-        """What `loss` is for a model that knows nothing."""
+        """The value of `loss` for a model that knows nothing."""
         raise NotImplementedError
 
     def heat(self, image_map_BDHW: Tensor, audio_BD: Tensor) -> Tensor:
         """Where each picture belongs to its sound, from the picture's `map` and the sound's `vector`: (B, h, w)."""
         return torch.einsum("bdhw,bd->bhw", image_map_BDHW, audio_BD)
 
-    def watched(self) -> dict[str, float]:
-        """Learnt scalars that a person should see during training, by name."""
+    def logged_scalars(self) -> dict[str, float]:
+        """Learnt scalars to log at each step, by name."""
         return {}
 
     def score(self, V: Tensor, A: Tensor) -> Tensor:

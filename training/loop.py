@@ -1,7 +1,7 @@
-"""Trains a model on a dataset version: a generator of metrics that knows no logger.
+"""Trains a model on a dataset version: a generator of metrics, which its caller logs.
 
 Budgets are steps or seconds. With seconds, schedule and validations follow the share of time that has passed,
-so that a slow machine trains less but still anneals. A training that was killed goes on from its last
+so that a slow machine trains less but still anneals. A training that was killed resumes from its last
 checkpoint; under torchrun all ranks train one model.
 """
 
@@ -18,19 +18,19 @@ import numpy as np
 import torch
 from torch import nn
 
+from schemas.environment import restored
+from schemas.errors import RequestError
 from training.interface import AvcModel
-from training.learning.audio_statistics import learn_sound_statistics
 from training.learning.augment import Augmentation
-from training.learning.environment import kept
-from training.learning.optimizer import Average, learning_rate, make_optimizer
 from training.learning.plateau import has_room, is_plateau, probe_towers, require_finite
 from training.learning.ranks import Ranks, open_ranks
 from training.learning.state import BEST, LAST, Clock, Progress, bound, facts_of, read_last
-from training.learning.step import Encoder, Gradients
+from training.learning.step import Average, Encoder, Gradients, learning_rate, make_optimizer
 from training.learning.validation import all_pairs, combine, fit_calibration, loss_of, require_pairs
 from training.models import configure, load
 from training.networks.checkpoint import num_parameters, save_checkpoint
 from training.networks.embeddings import embed, hear_moved
+from training.networks.frontend import learn_sound_statistics
 from training.networks.frozen import Features, FrozenModel, cached_batches, compute_features
 from training.networks.precision import (
     Precision,
@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How long and how to train; give `steps` or `seconds`, the other None."""
+    """The budget and the settings of a training; give `steps` or `seconds`, the other None."""
 
     steps: int | None = None
     seconds: float | None = 120.0
@@ -79,11 +79,11 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.seconds is None):
-            raise ValueError(f"give steps or seconds, not both or none: {self.steps}, {self.seconds}")
+            raise RequestError(f"give either steps or seconds: they are {self.steps} and {self.seconds}")
         require_precision(self.precision)
 
     def sampled_for(self, model: AvcModel) -> Sampling:
-        """The sampling of a training of `model`: its view, and as many steps of a clip as it and its negatives need."""
+        """The sampling of a training of `model`: its view, and the steps of a clip that it and its negatives need."""
         steps = max(model.steps_per_clip, self.negatives.steps_per_clip)
         return replace(self.sampling.with_steps(steps), view=model.view)
 
@@ -93,10 +93,10 @@ def train(
 ) -> Iterator[dict[str, float]]:
     """Trains on split `train`, validates on `val`, keeps the best averaged weights in `folder/best.pt`.
 
-    Goes on where `folder/last.pt` stands. Yields one dict a training step (`loss`, `learning_rate`,
-    `grad_norm`, ...), some of them with the validation's numbers (`train_loss`, `val_loss`, `val_auc`, ...)
-    added. Raises ValueError before the first step where the dataset lacks what the model needs, or where the
-    checkpoint is of another training (ResumeError).
+    Resumes from `folder/last.pt`. Yields a dict for each training step (`loss`, `learning_rate`, `grad_norm`, ...),
+    some of them with the numbers of a validation (`train_loss`, `val_loss`, `val_auc`, ...). Raises RequestError
+    before the first step where the dataset lacks what the model needs, and ResumeError where the checkpoint is of
+    another training.
     """
     with _torch_set(config), open_ranks(pick_device(config.device)) as ranks:
         trainer = Trainer(dataset, model_name, model_config, config, ranks)
@@ -105,11 +105,11 @@ def train(
 
 @contextmanager
 def _torch_set(config: TrainConfig) -> Iterator[None]:
-    """Torch's threads and determinism as the training wants them, and after it all as it was."""
+    """Sets torch's threads and determinism for a training, and restores both after it."""
     threads = torch.get_num_threads()
     was_deterministic = torch.are_deterministic_algorithms_enabled()
     try:
-        with kept("TORCHINDUCTOR_CACHE_DIR"):  # torch sets it where it is not
+        with restored(["TORCHINDUCTOR_CACHE_DIR"]):  # torch sets it where it is unset
             torch.set_num_threads(config.num_threads or threads)
             torch.use_deterministic_algorithms(config.is_deterministic)
             yield
@@ -121,17 +121,17 @@ def _torch_set(config: TrainConfig) -> Iterator[None]:
 def clips_for(dataset: Dataset, model: AvcModel, config: TrainConfig) -> tuple[Dataset, Dataset]:
     """The clips of `train` and `val` that steps of `model` can be cut from.
 
-    Raises ValueError where there are too few to pair, or where the policy finds no pair in them.
+    Raises RequestError where they are too few to pair, or have no pair that does not match by the policy.
     """
     view = model.view
     sampling = config.sampled_for(model)
     train_clips, val_clips = (usable(dataset.split(name), view) for name in ("train", "val"))
     for name, clips in (("train", train_clips), ("val", val_clips)):
         if (num_videos := len(np.unique(clips.videos))) < 2:
-            raise ValueError(
+            raise RequestError(
                 f"split {name!r} has {len(clips)} usable clips of {num_videos} video(s), and "
-                "pairing needs two: build a version of more segments, or give `val` a larger share of them "
-                "(IndexConfig.val_share) in a root of its own"
+                "pairing needs two videos: build a version of more segments, or give `val` a larger share of them "
+                "(IndexConfig.val_share) in another root"
             )
     val = _drawn(val_clips, min(config.validation_clips, len(train_clips), len(val_clips)), config.seed)
     even = even_plan(val, np.arange(len(val)), config.validation_steps, view)
@@ -162,7 +162,7 @@ class Trainer:
         model: AvcModel = module.build(self.model_config)
         self.config = replace(config, sampling=config.sampled_for(model))
         self.train_clips, self.val_clips = clips_for(dataset, model, self.config)
-        model.begin()
+        model.load_initial_weights()
         learn_sound_statistics(model, self.train_clips)
         model.to(self.device)
         channels_last(model)
@@ -181,8 +181,8 @@ class Trainer:
         progress = self.progress
         config = self.config
         clock = Clock(config.steps, config.seconds, progress.seconds)
-        told = "%s: %d parameters, %d clips, from step %d"
-        log.info(told, self.model_name, num_parameters(self.model), len(self.train_clips), progress.step)
+        message = "%s: %d parameters, %d clips, from step %d"
+        log.info(message, self.model_name, num_parameters(self.model), len(self.train_clips), progress.step)
         saved_s = clock.seconds
         if self._is_over(clock):
             return
@@ -194,7 +194,7 @@ class Trainer:
                 metrics |= self._validated(folder, metrics)
             metrics["seconds"] = progress.seconds = clock.seconds
             is_over = self.ranks.agreed(self._is_over(clock))
-            yield metrics  # before it is saved: a kill between the two has a step told again, and none untold
+            yield metrics  # before it is saved: a kill between the two repeats a step, and loses none
             if is_over or clock.seconds - saved_s >= config.checkpoint_s:
                 self.save(folder / LAST)
                 saved_s = clock.seconds
@@ -202,7 +202,7 @@ class Trainer:
                 return
 
     def save(self, path: Path) -> None:
-        """Writes all that another process needs to go on."""
+        """Writes all that another process needs to resume the training."""
         if not self.ranks.is_first:
             return
         average = self.average
@@ -215,7 +215,7 @@ class Trainer:
         save_checkpoint(path, self.model_name, self.model_config, self.model, facts)
 
     def restore(self, path: Path) -> None:
-        """Goes on from the checkpoint at `path`, if there is one."""
+        """Resumes from the checkpoint at `path`, if there is one. Raises ResumeError for one of another training."""
         ours = {
             "model": {"name": self.model_name, **asdict(self.model_config)},
             "front end": self.model.front_end.constants,
@@ -239,7 +239,7 @@ class Trainer:
         return is_spent or (config.patience is not None and progress.waited >= config.patience)
 
     def _steps(self, clock: Clock) -> Iterator[dict[str, float]]:
-        """One optimiser step after the other, without end."""
+        """The metrics of one optimiser step after the other, without end."""
         progress = self.progress
         ranks = self.ranks
         config = self.config
@@ -254,7 +254,7 @@ class Trainer:
                     metrics = self._step(batch, ranks.agreed(clock.progress(progress.step)))
                     progress.step += 1
                     progress.batch += 1
-                    if metrics["chance_loss"] > 0:  # 0: nothing in this batch is a negative
+                    if metrics["chance_loss"] > 0:  # 0: the batch has no negatives
                         progress.relative_losses.append(metrics["loss"] / metrics["chance_loss"])
                     total_s = time.perf_counter() - begin
                     yield metrics | {
@@ -268,7 +268,7 @@ class Trainer:
             progress.batch = 0
 
     def _batches(self, epoch: Epoch) -> Generator[Batch, None, None]:
-        """Decoded steps; of sides that don't learn, what they give of them, computed once."""
+        """Decoded steps; of sides that do not learn, their features, computed once."""
         if not isinstance(self.model, FrozenModel) or not self.model.frozen:
             return batches(epoch, self.config.reader_threads)
         if self._features is None:
@@ -289,11 +289,11 @@ class Trainer:
         require_finite(progress.step + 1, rate, loss, grad_norm)
         self.optimizer.step()
         self.average.update(self.model)
-        told = {"loss": loss, "chance_loss": chance, "grad_norm": grad_norm, "learning_rate": rate}
-        return told | self.model.watched()
+        metrics = {"loss": loss, "chance_loss": chance, "grad_norm": grad_norm, "learning_rate": rate}
+        return metrics | self.model.logged_scalars()
 
     def _validated(self, folder: Path, metrics: dict[str, float]) -> dict[str, float]:
-        """The numbers of a validation; the averaged weights are kept where they are the best so far."""
+        """The numbers of a validation; saves the averaged weights where they are the best so far."""
         progress = self.progress
         found = self.ranks.agreed(self._validate(metrics["progress"]) if self.ranks.is_first else {})
         progress.has_probed |= found["is_plateau"] > 0
@@ -316,7 +316,7 @@ class Trainer:
         save_checkpoint(path, self.model_name, self.model_config, self.average.model, facts)
 
     def _validate(self, share: float) -> dict[str, float]:
-        """The averaged weights' numbers on as many clips of each side; fits their calibration on `val`."""
+        """The averaged weights' numbers on equally many clips of both splits; fits their calibration on `val`."""
         model = self.average.model
         config = self.config
         metrics = {"is_plateau": float(is_plateau(self.progress.relative_losses, share))}
@@ -336,10 +336,10 @@ class Trainer:
         return metrics
 
     def _steps_left(self, share: float) -> float:
-        """How many steps like those so far the budget has left; what a probe takes counts in seconds too."""
+        """How many steps, as long as those so far, the budget has left."""
         return self.progress.step * (1 - share) / share
 
     def _some(self, clips: Dataset) -> Dataset:
-        """Those of a split that validation looks at: as many of either side."""
+        """The clips of a split that validation uses: equally many of both."""
         num_clips = min(self.config.validation_clips, len(self.train_clips), len(self.val_clips))
         return _drawn(clips, num_clips, self.config.seed)

@@ -39,26 +39,8 @@ def funnel_text(counts: Mapping[str, Any]) -> str:
 
 
 def scores_text(results: Mapping[str, Any]) -> str:
-    """The evaluation's main numbers with their 95 % intervals and chance levels."""
-    asked = results["correspondence"]
-    found = results["retrieval"]
-    rows = [
-        ("accuracy, against the sound of any other video", asked["random"], "accuracy"),
-        ("AUC, the same pairs", asked["random"], "auc"),
-        ("accuracy, against sounds of the same family", asked["same_group"], "accuracy"),
-        ("accuracy, against the same clip at another time", asked.get("shifted", {}), "accuracy"),
-        ("recall@1, picture -> sound", found["image_to_audio"], "recall_at_1"),
-        ("recall@10, picture -> sound", found["image_to_audio"], "recall_at_10"),
-        ("recall@10, sound -> picture", found["audio_to_image"], "recall_at_10"),
-        ("balance of the pairs: picture alone", asked["probes"], "frame_only"),
-        ("balance of the pairs: sound alone", asked["probes"], "audio_only"),
-    ]
-    late = results.get("synchrony", {})
-    rows += [
-        ("offset found within 120 ms", late, "within_120_ms"),
-        ("offset found within one class of 21", late, "within_one_class"),
-    ]
-    return "\n".join(f"{name:<50}{_interval(table[key])}" for name, table, key in rows if key in table)
+    """The headline of every evaluation: estimates with their 95 % intervals and chance levels."""
+    return "\n".join(f"{label:<50}{_interval(estimate)}" for label, estimate in results["headline"])
 
 
 def comparison_text(compared: Sequence["Compared"]) -> str:

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from flows.arguments import Option, Root, State
 from flows.builds.options import BuildOptions, Preset
 from flows.builds.pipeline import Pipeline, resolve
-from flows.experiments.evaluate import require_judges
-from flows.experiments.fit import own_training, planned
+from flows.experiments.evaluate import require_evaluations
+from flows.experiments.fit import planned
 from flows.experiments.settings import setting
 from flows.experiments.trainable import missing_to_train
 from flows.presets import TrainSettings
@@ -19,13 +19,13 @@ from schemas.manifest import digest_of
 from schemas.shard import Version, read_exclusions, read_version
 from tasks.lists.labels import machine_ids
 from training.loop import clips_for
-from training.models import load
+from training.models import load, training_overrides
 from training.networks.checkpoint import ResumeError
 from training.reading.dataset import Dataset, open_dataset, thinned, with_labels
 from training.tracking.store import Store, require_open
 
 RUN_NAME = 12  # characters of the run's id
-LEAVING_S = 60.0  # more than it takes to leave a run that can't be gone on with
+LEAVING_S = 60.0  # more than it takes to leave a run that cannot be resumed
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,9 @@ class Experiment:
         return machine_ids(chosen, self.pipeline.labels, self.pipeline.ontology, others)
 
     @property
-    def own_training(self) -> dict[str, Any]:
-        """What the model's training has otherwise than others'."""
-        return own_training(self.pipeline.config.train.model.partition("/")[0])
+    def training_overrides(self) -> dict[str, Any]:
+        """Training settings that this model overrides."""
+        return training_overrides(self.pipeline.config.train.model.partition("/")[0])
 
     @property
     def identity(self) -> str:
@@ -118,7 +118,7 @@ def require_possible(options: ExperimentOptions) -> None:
     needs = load(training.model).needs(training.model_config)
     needs.check(experiment.version.profile, experiment.pipeline.config.train.model)
     clips_for(training.dataset, training.untrained, training.config)
-    require_judges(experiment, training)
+    require_evaluations(experiment, training)
     require_open(experiment.store)
 
 

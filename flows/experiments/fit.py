@@ -11,7 +11,7 @@ from flows.presets import TrainSettings
 from training.interface import AvcModel
 from training.learning.augment import strength_named
 from training.loop import TrainConfig, train
-from training.models import configure, load, preset_named
+from training.models import configure, load, preset_named, training_overrides
 from training.networks.checkpoint import num_parameters
 from training.networks.precision import computes_in_bf16, pick_device, require_precision
 from training.reading.dataset import Dataset
@@ -72,7 +72,7 @@ def planned(dataset: Dataset, settings: TrainSettings) -> Training:
     """The training that `settings` ask for. Raises RequestError where they can't be had."""
     check(settings)
     name, _, preset = settings.model.partition("/")
-    own = own_training(name)
+    own = training_overrides(name)
     sampling = own.get("sampling", Sampling())
     if dataset.shards.is_remote and "sampling" not in own:
         sampling = sampling.with_steps(STREAMED_STEPS)
@@ -96,14 +96,9 @@ def planned(dataset: Dataset, settings: TrainSettings) -> Training:
     )
 
 
-def own_training(model: str) -> dict[str, Any]:
-    """What the training of a model has otherwise than others'."""
-    return getattr(load(model), "TRAINING", {})
-
-
 def _negatives(model: str, settings: TrainSettings) -> Negatives:
     """The policies of the settings, or the model's own."""
-    own = own_training(model).get("negatives", Negatives())
+    own = training_overrides(model).get("negatives", Negatives())
     return replace(own, kinds=settings.negatives) if settings.negatives else own
 
 

@@ -29,7 +29,7 @@ class RunMarker:
         write_text(self.path, f"{run_id}\n")
 
     def drop(self) -> None:
-        """Forgets the run: it can't be gone on with."""
+        """Forgets the run: it cannot be resumed."""
         self.path.unlink(missing_ok=True)
 
 

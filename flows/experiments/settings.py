@@ -60,11 +60,9 @@ def setting(name: str, value: Any) -> Any:
         raise RequestError(
             f"no setting {name!r}; there are {', '.join(known)}, and {OF_MODEL}NAME of the model's own"
         )
-    return (
-        None
-        if value is None and name in NUMBERS
-        else coerce_like(NUMBERS.get(name, known[name]), name, value)
-    )
+    if value is None and name in NUMBERS:
+        return None
+    return coerce_like(NUMBERS.get(name, known[name]), name, value)
 
 
 def coerce_like(usual: Any, name: str, value: Any) -> Any:

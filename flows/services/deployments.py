@@ -12,8 +12,8 @@ from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
-from flows.services.environment import changed
 from flows.services.servers import prefect_cli
+from schemas.environment import changed
 from schemas.errors import MissingError
 
 REPOSITORY = Path(__file__).resolve().parents[2]

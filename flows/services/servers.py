@@ -13,8 +13,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from flows.services.environment import changed
 from flows.services.keeper import Service, address_in, await_health, end_group, kept, running_in, start
+from schemas.environment import changed
 from schemas.errors import OperationalError, RequestError
 from schemas.manifest import write_text
 from training.tracking.store import relocate

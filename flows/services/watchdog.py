@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
-from flows.services.environment import changed
+from schemas.environment import changed
 from tasks.processes import end, marked
 
 MARK = "MCGURK_COMMAND"  # in the environment of all that a command starts

@@ -113,7 +113,7 @@ def test_a_wrong_setting_of_a_model_is_told_before_anything_starts(tmp_path, cap
             "contrastive/motion needs more than profile 'small': frame_rate_hz 1.0 < 4.0",
         ),
         (["--set", "judged_on=Bagpipes"], "no label or category 'Bagpipes'"),
-        (["--set", "negatives=same_class"], "no two steps that don't match by same_class"),
+        (["--set", "negatives=same_class"], "no two steps that do not match by same_class"),
     ],
 )
 def test_what_a_version_can_t_be_trained_to_is_told_before_anything_starts(tmp_path, capsys, arguments, told):

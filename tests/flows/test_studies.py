@@ -93,7 +93,7 @@ def test_labels_without_a_table_are_names_already(tmp_path):
 
 
 def test_a_version_with_too_little_to_judge_by_is_refused_before_it_is_trained_on(tmp_path):
-    from flows.experiments.evaluate import require_judges
+    from flows.experiments.evaluate import require_evaluations
     from flows.experiments.experiment import ExperimentOptions, prepare
 
     shards.write_dataset(tmp_path, shards.corresponding({"train": 6, "val": 4, "eval": 2}))
@@ -102,4 +102,4 @@ def test_a_version_with_too_little_to_judge_by_is_refused_before_it_is_trained_o
     with pytest.raises(
         ValueError, match=r"split 'eval' has 2 usable video\(s\) to judge by, and 3 are needed"
     ):
-        require_judges(experiment, planned(experiment.dataset(), experiment.pipeline.config.train))
+        require_evaluations(experiment, planned(experiment.dataset(), experiment.pipeline.config.train))

@@ -46,9 +46,9 @@ def test_a_training_is_what_was_asked_for(dataset):
     [
         ({"config": {"widht": 8}}, "model contrastive has no setting widht; it has width, "),
         ({"config": {"width": "wide"}}, "width is int, as 16, and not 'wide'"),
-        ({"augmentation": "wild"}, "no augmentation 'wild'; there are none, usual, strong"),
-        ({"precision": "half"}, "no precision 'half'; there are auto, float32, bfloat16"),
-        ({"negatives": ("alike",)}, "no negatives alike; there are other_clip, same_class, shifted"),
+        ({"augmentation": "wild"}, "no augmentation 'wild'; choose from none, usual, strong"),
+        ({"precision": "half"}, "no precision 'half'; choose from auto, float32, bfloat16"),
+        ({"negatives": ("alike",)}, "no negatives alike; choose from other_clip, same_class, shifted"),
         ({"model": "contrastive/huge"}, "model contrastive has no preset 'huge'; there are small, "),
         ({"config": {"objective": "sigmod"}}, "no objective 'sigmod'; there are infonce, sigmoid"),
         ({"config": {"frame_px": 0}}, "frame_px of model contrastive is 0: it must be 1 or more"),
@@ -89,7 +89,7 @@ def test_a_model_keeps_its_own_training(dataset):
     assert training.config.sampling.clips_per_batch == 16
     assert training.config.augmentation.hue_turns == 0
     own = planned(dataset, TrainSettings("multisensory", steps=1)).config.negatives
-    assert own == multisensory.TRAINING["negatives"] and own.kinds == ("shifted",)
+    assert own == multisensory.TRAINING_OVERRIDES["negatives"] and own.kinds == ("shifted",)
 
 
 def test_negatives_that_are_asked_for_go_before_the_models_own(dataset):
@@ -98,7 +98,7 @@ def test_negatives_that_are_asked_for_go_before_the_models_own(dataset):
     policy = planned(dataset, asked).config.negatives
 
     assert policy.kinds == ("other_clip", "shifted")
-    assert policy.tolerance_ms == multisensory.TRAINING["negatives"].tolerance_ms
+    assert policy.tolerance_ms == multisensory.TRAINING_OVERRIDES["negatives"].tolerance_ms
 
 
 def test_a_comparisons_seeds_go_before_what_is_set():

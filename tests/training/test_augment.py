@@ -159,5 +159,5 @@ def test_a_mixed_sound_has_one_other_far_below_it(kind):
 
 
 def test_an_unknown_strength_is_told_with_the_choices():
-    with pytest.raises(ValueError, match="no augmentation 'wild'; there are none, usual, strong"):
+    with pytest.raises(ValueError, match="no augmentation 'wild'; choose from none, usual, strong"):
         strength_named("wild")

@@ -10,17 +10,12 @@ from avc_fixtures import TINY, corresponding, written
 from costs import multiply_adds
 
 from schemas.feature import PROFILES
-from training.evaluation import correspondence, retrieval, steps_a_clip
-from training.evaluation.correspondence import (
-    PairConfig,
-    derangement,
-    judge,
-    make_pairs,
-    shifted_pairs,
-    shortcut_probes,
-)
+from training.evaluation import EvaluationOptions, correspondence, retrieval, steps_a_clip
+from training.evaluation.correspondence import judge, shortcut_probes
 from training.models import contrastive, l3, load_model
+from training.networks import embeddings as embedding
 from training.networks.embeddings import Embeddings
+from training.reading.pairs import PairConfig, Pairs, derangement, make_pairs, shifted_pairs
 from training.reading.sampling import View
 
 
@@ -88,9 +83,9 @@ def test_perfect_vectors_are_judged_perfect_and_random_ones_at_chance(model, rng
     perfect = judge(model, embeddings(vectors, vectors), pairs)
     ignorant = judge(model, embeddings(vectors, other), pairs)
 
-    assert perfect["auc"]["value"] == 1.0 and perfect["accuracy"]["value"] == 1.0
-    assert perfect["clip_accuracy"]["value"] == 1.0
-    assert ignorant["auc"]["low"] < 0.5 < ignorant["auc"]["high"]
+    assert perfect.auc.value == 1.0 and perfect.accuracy.value == 1.0
+    assert perfect.clip_accuracy.value == 1.0
+    assert ignorant.auc.low < 0.5 < ignorant.auc.high
 
 
 def test_the_threshold_is_the_models_and_not_the_evaluations(model, rng):
@@ -100,8 +95,8 @@ def test_the_threshold_is_the_models_and_not_the_evaluations(model, rng):
 
     result = judge(model, embeddings(vectors, vectors), pairs)
 
-    assert result["auc"]["value"] == 1.0
-    assert result["accuracy"]["value"] == 0.5
+    assert result.auc.value == 1.0
+    assert result.accuracy.value == 0.5
 
 
 def test_probes_of_one_side_know_nothing(rng):
@@ -110,20 +105,20 @@ def test_probes_of_one_side_know_nothing(rng):
 
     probes = shortcut_probes(encoded, pairs)
 
-    for estimate in probes.values():
-        assert estimate["value"] == pytest.approx(0.5)
+    for estimate in (probes.frame_only, probes.audio_only):
+        assert estimate.value == pytest.approx(0.5)
 
 
 def test_probes_show_a_sampler_that_treats_the_classes_differently(rng):
     encoded = embeddings(rng.normal(size=(100, 2, 16)), rng.normal(size=(100, 2, 16)))
     encoded.audio[:, 1] += 0.5 * torch.arange(16) / 16  # the second step's sound is recognisable
     fair = make_pairs(encoded.videos, np.zeros(100), PairConfig(num_steps=2))
-    unfair = correspondence.Pairs(
+    unfair = Pairs(
         fair.image_rows, fair.audio_rows, fair.steps, fair.labels, np.where(fair.labels, fair.steps, 1)
     )
 
-    assert shortcut_probes(encoded, unfair)["audio_only"]["low"] > 0.55
-    assert shortcut_probes(encoded, unfair)["frame_only"]["value"] > 0.45
+    assert shortcut_probes(encoded, unfair).audio_only.low > 0.55
+    assert shortcut_probes(encoded, unfair).frame_only.value > 0.45
 
 
 def test_probes_of_long_vectors_look_at_a_few_numbers_of_them(rng):
@@ -133,7 +128,7 @@ def test_probes_of_long_vectors_look_at_a_few_numbers_of_them(rng):
     unfair = replace(fair, audio_steps=np.where(fair.labels, fair.steps, 1))
 
     assert correspondence.narrowed(encoded.audio.numpy()).shape == (40, 2, 256)
-    assert shortcut_probes(encoded, unfair)["audio_only"]["low"] > 0.55
+    assert shortcut_probes(encoded, unfair).audio_only.low > 0.55
 
 
 def test_shifted_pairs_are_of_one_clip_and_far_apart(model, rng):
@@ -141,7 +136,7 @@ def test_shifted_pairs_are_of_one_clip_and_far_apart(model, rng):
     encoded.seen_ms[:] = 1000.0 * torch.arange(5)
     encoded.seen_ms[7] = 300.0 * torch.arange(5)
 
-    pairs = shifted_pairs(encoded, np.arange(2, 20), PairConfig(tolerance_ms=1500.0))
+    pairs = shifted_pairs(encoded.seen_ms.numpy(), np.arange(2, 20), PairConfig(tolerance_ms=1500.0))
     later = replace(encoded, audio=encoded.image)  # what is heard is what is seen, and each second differs
 
     assert set(pairs.image_rows) == set(range(2, 20)) - {7}
@@ -150,8 +145,8 @@ def test_shifted_pairs_are_of_one_clip_and_far_apart(model, rng):
     assert (apart_ms[~pairs.labels] >= 1500.0).all() and (apart_ms[pairs.labels] == 0).all()
     for steps in (pairs.steps, pairs.audio_steps):  # neither side tells
         np.testing.assert_array_equal(np.bincount(steps[pairs.labels]), np.bincount(steps[~pairs.labels]))
-    assert judge(model, later, pairs)["auc"]["value"] > 0.99
-    assert not len(shifted_pairs(encoded, np.arange(20), PairConfig(tolerance_ms=9000.0)))
+    assert judge(model, later, pairs).auc.value > 0.99
+    assert not len(shifted_pairs(encoded.seen_ms.numpy(), np.arange(20), PairConfig(tolerance_ms=9000.0)))
 
 
 def test_of_early_fusion_a_hundred_clips_are_ranked(dataset):
@@ -164,7 +159,9 @@ def test_of_early_fusion_a_hundred_clips_are_ranked(dataset):
 def test_correspondence_reports_every_number_with_interval_and_chance(dataset, trained):
     held_out = frozenset({"/kind/1", "/kind/2"})
 
-    result = correspondence.evaluate(load_model(trained), dataset, held_out=held_out)
+    result = correspondence.evaluate(
+        load_model(trained), dataset, EvaluationOptions(held_out=held_out)
+    ).to_json()
 
     assert json.loads(json.dumps(result)) == result
     assert result["num_clips"] == 16 and result["num_pairs"] == 2 * 16 * 5
@@ -184,14 +181,14 @@ def test_an_evaluation_of_nothing_is_refused(dataset, trained):
     everything = frozenset(f"/kind/{k}" for k in range(6))
 
     with pytest.raises(ValueError, match="split 'eval' has 0 usable video"):
-        correspondence.evaluate(load_model(trained), dataset, held_out=everything)
+        correspondence.evaluate(load_model(trained), dataset, EvaluationOptions(held_out=everything))
 
 
 def test_the_evaluation_digest_names_pairs_and_data(dataset, trained, tmp_path):
     model = load_model(trained)
 
     def digest(data, **changes):
-        return correspondence.evaluate(model, data, config=PairConfig(2, **changes))["evaluation_digest"]
+        return correspondence.evaluate(model, data, config=PairConfig(2, **changes)).evaluation_digest
 
     assert digest(dataset) == digest(dataset)
     assert digest(dataset) != digest(dataset, seed=1)
@@ -204,17 +201,17 @@ def test_a_perfect_retrieval_and_one_at_chance(rng):
     perfect = retrieval.recalls(scores + 100 * np.eye(200), np.arange(200))
     ignorant = retrieval.recalls(scores, np.arange(200))
 
-    assert perfect["recall_at_1"]["value"] == 1.0 and perfect["median_rank"]["value"] == 1.0
-    assert ignorant["recall_at_10"]["chance"] == pytest.approx(10 / 200)
-    assert ignorant["recall_at_10"]["low"] <= 10 / 200 <= ignorant["recall_at_10"]["high"]
-    assert ignorant["median_rank"]["chance"] == pytest.approx(100.5)
+    assert perfect.recall_at_1.value == 1.0 and perfect.median_rank.value == 1.0
+    assert ignorant.recall_at_10.chance == pytest.approx(10 / 200)
+    assert ignorant.recall_at_10.low <= 10 / 200 <= ignorant.recall_at_10.high
+    assert ignorant.median_rank.chance == pytest.approx(100.5)
 
 
 def test_a_model_that_scores_all_alike_ranks_at_chance():
     result = retrieval.recalls(np.ones((99, 99)), np.arange(99))
 
-    assert result["median_rank"]["value"] == 50.0
-    assert result["recall_at_10"]["value"] == 0.0
+    assert result.median_rank.value == 50.0
+    assert result.recall_at_10.value == 0.0
 
 
 def test_retrieval_within_a_group_has_only_its_members_to_choose_from(rng):
@@ -224,9 +221,9 @@ def test_retrieval_within_a_group_has_only_its_members_to_choose_from(rng):
     everywhere = retrieval.recalls(scores, np.arange(40))
     within = retrieval.recalls(scores, np.arange(40), allowed=groups[:, None] == groups[None])
 
-    assert everywhere["recall_at_10"]["value"] == 0.0
-    assert within["recall_at_5"]["value"] == 1.0 and within["mean_candidates"] == 4.0
-    assert within["recall_at_1"]["chance"] == 0.25
+    assert everywhere.recall_at_10.value == 0.0
+    assert within.recall_at_5.value == 1.0 and within.mean_candidates == 4.0
+    assert within.recall_at_1.chance == 0.25
 
 
 def test_other_clips_of_the_same_video_do_not_compete(rng):
@@ -235,14 +232,14 @@ def test_other_clips_of_the_same_video_do_not_compete(rng):
 
     result = retrieval.recalls(np.where(same & ~np.eye(40, dtype=bool), 9.0, np.eye(40)), videos)
 
-    assert result["recall_at_1"]["value"] == 1.0 and result["mean_candidates"] == 39.0
+    assert result.recall_at_1.value == 1.0 and result.mean_candidates == 39.0
 
 
 def test_a_clips_score_is_the_mean_over_its_own_steps(model, rng):
     image, audio = rng.normal(size=(2, 4, 3, 32))
     encoded = embeddings(image, audio)
 
-    scores = retrieval.clip_scores(model, encoded)
+    scores = embedding.clip_scores(model, encoded)
 
     expected = np.mean([encoded.image[1, s] @ encoded.audio[2, s] for s in range(3)]) * 10 - 5
     assert scores[1, 2] == pytest.approx(expected, abs=1e-4)
@@ -256,16 +253,16 @@ def test_a_pair_costs_a_pair_and_a_matrix_is_made_in_blocks(rng, monkeypatch):
     pairs = make_pairs(np.arange(300), np.zeros(300), PairConfig(num_steps=1))
 
     logits, macs = multiply_adds(correspondence.score_pairs, judge_of_sums, encoded, pairs)
-    scores = retrieval.clip_scores(judge_of_sums, encoded)
-    monkeypatch.setattr(retrieval, "PICTURES_AT_ONCE", 7)
+    scores = embedding.clip_scores(judge_of_sums, encoded)
+    monkeypatch.setattr(embedding, "PICTURES_AT_ONCE", 7)
 
     assert macs == len(pairs) * 128
     np.testing.assert_allclose(logits, scores[pairs.image_rows, pairs.audio_rows], atol=1e-4)
-    np.testing.assert_allclose(retrieval.clip_scores(judge_of_sums, encoded), scores, atol=1e-5)
+    np.testing.assert_allclose(embedding.clip_scores(judge_of_sums, encoded), scores, atol=1e-5)
 
 
 def test_retrieval_of_a_trained_model_beats_chance(dataset, trained):
-    result = retrieval.evaluate(load_model(trained), dataset)
+    result = retrieval.evaluate(load_model(trained), dataset).to_json()
 
     assert json.loads(json.dumps(result)) == result
     for direction in ("image_to_audio", "audio_to_image"):

@@ -1,6 +1,6 @@
 """The metrics of a training survive its process."""
 
-from training.tracking.history import History
+from training.tracking.runs import History
 
 
 def test_what_was_told_twice_counts_once_and_what_was_cut_not_at_all(tmp_path):

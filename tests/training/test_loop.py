@@ -12,7 +12,7 @@ from avc_fixtures import SHORT_RUN, TINY, tiny_run
 from documents import REPOSITORY, output_of
 
 from training.evaluation import correspondence
-from training.learning.optimizer import Average, learning_rate, parameter_groups
+from training.learning.step import Average, learning_rate, parameter_groups
 from training.learning.validation import all_pairs, combine, fit_calibration
 from training.loop import TrainConfig, train
 from training.models import load_model
@@ -28,16 +28,16 @@ def test_a_tiny_model_learns_a_correspondence(dataset, trained):
     assert facts["metrics"]["val_auc"] > 0.8
     assert facts["metrics"]["val_loss"] < 0.85 * math.log(3 * 17)  # 17 other clips of 3 steps to choose from
     result = correspondence.evaluate(load_model(trained), dataset)
-    assert result["random"]["auc"]["low"] > 0.6
+    assert result.random.auc.low > 0.6
 
 
 def test_pairs_without_law_stay_at_chance(shuffled, tmp_path):
     model = load_model(tiny_run(shuffled, tmp_path, num_steps=30))
 
-    auc = correspondence.evaluate(model, shuffled)["random"]["auc"]
+    auc = correspondence.evaluate(model, shuffled).random.auc
 
     # On some processors so few steps end in a model that scores all pairs alike: that is at chance, exactly.
-    assert auc["low"] <= 0.5 <= auc["high"]
+    assert auc.low <= 0.5 <= auc.high
 
 
 def test_every_step_says_what_it_did(dataset, tmp_path):
@@ -67,7 +67,7 @@ def test_the_documents_example_runs(tmp_path):
 
     output = output_of(example, tmp_path, PYTHONPATH=str(REPOSITORY))
 
-    assert re.fullmatch(r"{'value': .*, 'chance': 0.5}\n", output)
+    assert re.fullmatch(r"\d\.\d+ \[\d.*, \d.*\] \(chance 0\.500\)\n", output)
 
 
 def test_the_same_seed_trains_the_same_model(dataset, tmp_path):
@@ -141,7 +141,7 @@ def test_a_split_without_pairs_of_the_policy_is_refused_before_the_first_step(
     lonely = replace(dataset, classes=np.where(is_alone, np.arange(len(dataset)), dataset.classes))
     run = replace(SHORT_RUN, negatives=Negatives((policy,)), validation_steps=1)
 
-    with pytest.raises(ValueError, match=f"split '{lacking}' has no two steps that don't match by {policy}"):
+    with pytest.raises(ValueError, match=f"split '{lacking}' has no two steps that do not match by {policy}"):
         next(train(lonely, "contrastive", TINY, run, tmp_path))
 
 

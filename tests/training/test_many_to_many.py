@@ -182,7 +182,7 @@ def test_the_heads_have_the_size_that_was_asked_for():
 
 @pytest.mark.parametrize("output", ["sigmoid", "vector"])
 def test_it_trains_end_to_end(dataset, tmp_path, output):
-    run = replace(SHORT_RUN, **(many_to_many.TRAINING | {"sampling": Sampling(6, 4), "steps": 3}))
+    run = replace(SHORT_RUN, **(many_to_many.TRAINING_OVERRIDES | {"sampling": Sampling(6, 4), "steps": 3}))
 
     told = list(train(dataset, "many_to_many", replace(SMALL, output=output), run, tmp_path))
 
@@ -192,7 +192,7 @@ def test_it_trains_end_to_end(dataset, tmp_path, output):
 def test_on_frozen_vectors_a_hundred_steps_take_seconds_and_keep_what_the_trunk_knows(
     dataset, trained, tmp_path
 ):
-    run = replace(SHORT_RUN, **(many_to_many.TRAINING | {"steps": 150, "ema_decay": 0.9}))
+    run = replace(SHORT_RUN, **(many_to_many.TRAINING_OVERRIDES | {"steps": 150, "ema_decay": 0.9}))
     config = replace(SMALL, trunk=str(trained))
 
     told = list(train(dataset, "many_to_many", config, run, tmp_path))

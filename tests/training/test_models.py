@@ -14,8 +14,8 @@ from schemas.feature import PROFILES, Profile
 from training import models
 from training.evaluation import correspondence, retrieval, synchrony
 from training.models import contrastive, l3, sync
-from training.models.contrastive import TEMPERATURE_RANGE
 from training.networks.frontend import LogSpectrogram
+from training.networks.losses import TEMPERATURE_RANGE
 from training.reading.negatives import Steps
 from training.reading.sampling import View
 from training.tracking.registry import Scorer, examples
@@ -225,7 +225,7 @@ def test_sounds_of_another_rate_than_it_was_trained_on_are_refused_with_both(dat
     model = l3.build(l3.PRESETS["spectrogram"]).eval()
 
     with pytest.raises(
-        ValueError, match=r"hears sample_rate_hz 48000, and profile '\w+' of this version has 16000"
+        ValueError, match=r"takes sample_rate_hz 48000, and profile '\w+' of this version has 16000"
     ):
         evaluation(model, dataset)
 
@@ -235,5 +235,5 @@ def test_so_does_the_search_for_offsets(dataset):
     model = sync.build(sync.Config()).eval()
     model.front_end = LogSpectrogram(48_000)
 
-    with pytest.raises(ValueError, match="hears sample_rate_hz 48000"):
+    with pytest.raises(ValueError, match="takes sample_rate_hz 48000"):
         synchrony.find_offsets(model, dataset, np.zeros((1, 1)))

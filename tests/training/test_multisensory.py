@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from schemas.feature import PROFILES
 from training.loop import TrainConfig, train
 from training.models import load_model, multisensory
-from training.models.multisensory import APART_MS, PAPER, TRAINING, Config
+from training.models.multisensory import APART_MS, PAPER, TRAINING_OVERRIDES, Config
 from training.networks.checkpoint import num_parameters, save_checkpoint
 from training.reading.dataset import open_dataset
 from training.reading.negatives import Negatives, Steps
@@ -27,7 +27,7 @@ def steps_of_two_clips() -> Steps:
     """Two steps of each, 3 s apart."""
     videos = torch.tensor([0, 0, 1, 1])
     seen_ms = torch.tensor([2500.0, 5500.0] * 2)
-    return Steps(videos, videos, videos, seen_ms, seen_ms, TRAINING["negatives"])
+    return Steps(videos, videos, videos, seen_ms, seen_ms, TRAINING_OVERRIDES["negatives"])
 
 
 def inputs(model, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -132,7 +132,7 @@ def test_windows_of_own_and_shifted_sound_share_at_most_sixty_frames(valid_ms, s
     view = replace(view, num_frames=125, frame_stride=1, sound_ms=4170)
     steps = valid_steps(profile, valid_ms, view)
 
-    gap = TRAINING["sampling"].frames_apart(profile)
+    gap = TRAINING_OVERRIDES["sampling"].frames_apart(profile)
 
     first, second = _chosen(steps, 2, gap, np.random.default_rng(seed))
 
@@ -166,7 +166,7 @@ def test_every_sound_is_asked_as_often_with_a_wrong_picture_as_with_its_own(kind
     at_ms = 4000.0 * torch.arange(per_clip).repeat(8)
     steps = Steps(clips, clips, clips // 2, at_ms, at_ms, Negatives(kinds))
 
-    rows, others = multisensory.asked(steps.negatives)
+    rows, others = multisensory.other_sounds(steps.negatives)
 
     assert steps.negatives[rows, others].all()
     if kinds == ("other_clip",):
@@ -180,7 +180,7 @@ def test_where_both_are_negatives_half_are_of_other_clips_and_half_shifted():
     at_ms = 4000.0 * torch.arange(2).repeat(8)
     steps = Steps(clips, clips, clips, at_ms, at_ms, Negatives(("other_clip", "shifted")))
 
-    rows, others = multisensory.asked(steps.negatives)
+    rows, others = multisensory.other_sounds(steps.negatives)
 
     assert (clips[rows] == clips[others]).float().mean() == 0.5
 
@@ -189,7 +189,7 @@ def test_a_step_without_a_negative_is_not_asked():
     only = torch.zeros(5, 5, dtype=torch.bool)
     only[3, 1] = only[3, 0] = True
 
-    rows, others = multisensory.asked(only)
+    rows, others = multisensory.other_sounds(only)
 
     assert (rows.tolist(), others.tolist()) == ([3], [0])  # the next after 3 is 0, beyond the end
 
@@ -201,17 +201,17 @@ def test_a_curriculum_goes_on_from_its_first_part_and_needs_it_no_longer_when_it
     second = multisensory.build(replace(TINY, start=str(path)))
     assert not torch.equal(second.logit.weight, first.logit.weight)
 
-    second.begin()
+    second.load_initial_weights()
 
     assert all(map(torch.equal, second.state_dict().values(), first.state_dict().values()))
     save_checkpoint(tmp_path / "second.pt", "multisensory", second.config, second, {})
     path.unlink()
     assert torch.equal(load_model(tmp_path / "second.pt").logit.weight, first.logit.weight)
     with pytest.raises(ValueError, match=r"can't begin from .*first.pt: .*No such file"):
-        second.begin()
+        second.load_initial_weights()
     save_checkpoint(path, "multisensory", first.config, first, {})
     with pytest.raises(ValueError, match="give a checkpoint of a multisensory model as wide as this one"):
-        multisensory.build(replace(TINY, width=0.25, start=str(path))).begin()
+        multisensory.build(replace(TINY, width=0.25, start=str(path))).load_initial_weights()
 
 
 @pytest.mark.parametrize(
@@ -249,9 +249,9 @@ def test_it_trains_on_stereo_films_of_its_profile(tmp_path):
         for split, count in {"train": 4, "val": 2}.items() for n in range(count)
     ]  # fmt: skip
     dataset = open_dataset(tmp_path, shards.write_dataset(tmp_path, clips, profile=films.STEREO))
-    sampling = replace(TRAINING["sampling"], clips_per_batch=2)
+    sampling = replace(TRAINING_OVERRIDES["sampling"], clips_per_batch=2)
     run = TrainConfig(
-        **(TRAINING | {"sampling": sampling, "steps": 2, "seconds": None, "num_validations": 1})
+        **(TRAINING_OVERRIDES | {"sampling": sampling, "steps": 2, "seconds": None, "num_validations": 1})
     )
 
     told = list(train(dataset, "multisensory", TINY, run, tmp_path / "run"))

@@ -12,10 +12,12 @@ import simplejpeg
 from avc_fixtures import SHORT_RUN, TINY, corresponding, written
 from PIL import Image
 
-from training.evaluation import correspondence, retrieval
+from training.estimates import Estimate
+from training.evaluation import evaluate_all
+from training.evaluation.correspondence import answer
 from training.loop import train
 from training.models import load_model
-from training.report.page import ReportInputs, answer, figures, funnel_rows, write_report
+from training.report.page import ReportInputs, figures, funnel_rows, write_report
 
 HOSTILE = '<script>alert("x")</script> & "quoted"'
 FUNNEL = {
@@ -56,8 +58,7 @@ def inputs(dataset, trained, tmp_path_factory):
     model = load_model(trained)
     history = list(train(dataset, "contrastive", TINY, SHORT_RUN, tmp_path_factory.mktemp("again")))
     return ReportInputs(
-        correspondence.evaluate(model, dataset),
-        retrieval.evaluate(model, dataset),
+        evaluate_all(model, dataset),
         history,
         FUNNEL,
         {"dataset version": dataset.version.digest, "note": HOSTILE},
@@ -106,18 +107,19 @@ def test_without_media_the_page_holds_none_and_says_so(inputs, tmp_path):
 
 
 def test_the_page_shows_its_numbers(inputs, page):
-    auc = inputs.correspondence["random"]["auc"]
+    auc = inputs.results["correspondence"].random.auc
 
-    assert f"{100 * auc['value']:.1f} %" in page
-    assert f"{100 * auc['low']:.1f} % – {100 * auc['high']:.1f} %" in page
+    assert f"{100 * auc.value:.1f} %" in page
+    assert f"{100 * auc.low:.1f} % – {100 * auc.high:.1f} %" in page
     assert inputs.dataset.version.digest in page
     assert page.count('class="curves"') == 2 and 'class="gap"' in page
 
 
 def test_the_answer_says_no_where_the_interval_holds_chance(inputs):
     def told(low):
-        accuracy = {"value": 0.6, "low": low, "high": 0.7, "chance": 0.5}
-        return answer({"num_videos": 12, "random": {"accuracy": accuracy}})
+        result = inputs.results["correspondence"]
+        scores = replace(result.random, accuracy=Estimate(0.6, low, 0.7, 0.5))
+        return answer(replace(result, num_videos=12, random=scores))
 
     assert told(0.55).startswith("Yes, better than chance: on 12 videos") and "60.0 %" in told(0.55)
     assert told(0.45).startswith("No better than chance")
@@ -135,7 +137,7 @@ def test_an_evaluation_without_pairs_of_one_group_is_shown_too(tmp_path, trained
     dataset = written(tmp_path, clips)
     model = load_model(trained)
     inputs = ReportInputs(
-        correspondence.evaluate(model, dataset), retrieval.evaluate(model, dataset), [], FUNNEL, {},
+        evaluate_all(model, dataset), [], FUNNEL, {},
         with_media=True, model=model, dataset=dataset,
     )  # fmt: skip
 

@@ -13,14 +13,16 @@ import pytest
 from real_servers import REPOSITORY, answered, free_port, tracking_server
 
 from flows.services.servers import login
+from training.estimates import GateScore
 from training.models import load_model
 from training.tracking import runs
-from training.tracking.provenance import commit
+from training.tracking.connection import connect, every
 from training.tracking.registry import measure_champion, probe, promote, register, tag_forgotten
-from training.tracking.runs import RunSpec, VersionSource, connect, every, experiment_run
+from training.tracking.runs import RunSpec, VersionSource, commit, experiment_run
 from training.tracking.store import Store
 
 NAME = "mcgurk-served"
+CARD = "Paper: of nobody"
 DIGEST = "d" * 64
 SPEC = RunSpec(
     "contrastive-dddddddd-seed0", {"seed": 0}, VersionSource(DIGEST, "/r"), {"model": "contrastive"}
@@ -59,7 +61,7 @@ def registered(store, model, trained):
         probe(run, NAME)
         run.log_results({"correspondence": {"random": {"auc": {"value": 0.7}}}})
         run.log_artifact(trained)
-        version = register(run, model, NAME, score=0.7, evaluation_digest="e1")
+        version = register(run, model, NAME, GateScore(0.7, "e1"), CARD)
         verdict = promote(store, NAME, version)
     assert verdict.is_promoted and "the first champion" in verdict.reason
     return run.run_id, version
@@ -69,7 +71,7 @@ def offered(store, model, score=0.8, digest="e1"):
     """The verdict on a model."""
     with experiment_run(store, SPEC) as run:
         probe(run, NAME)
-        return promote(store, NAME, register(run, model, NAME, score=score, evaluation_digest=digest))
+        return promote(store, NAME, register(run, model, NAME, GateScore(score, digest), CARD))
 
 
 def test_a_version_says_what_it_is_and_where_it_comes_from(client, registered):
@@ -82,6 +84,7 @@ def test_a_version_says_what_it_is_and_where_it_comes_from(client, registered):
     assert version.description.startswith(
         f"[{SPEC.name}](#/experiments/{run.info.experiment_id}/runs/{run_id}), AUC"
     )
+    assert version.description.endswith(CARD)
     assert version.tags == {
         "evaluation_digest": "e1", "score": "0.7", "dataset_version": DIGEST, "exclusions": "", "model": "contrastive",
     }  # fmt: skip
@@ -123,7 +126,7 @@ def test_a_champion_that_somebody_else_registered_ends_in_a_verdict(store, clien
     try:
         with caplog.at_level("WARNING", "training.tracking.registry"):
             verdict = offered(store, model)
-        lacking = measure_champion(store, NAME, "e1", lambda _: (0.5, "e1"))
+        lacking = measure_champion(store, NAME, "e1", lambda _: GateScore(0.5, "e1"))
     finally:
         client.set_registered_model_alias(NAME, "champion", registered[1])
 
@@ -134,7 +137,7 @@ def test_a_champion_that_somebody_else_registered_ends_in_a_verdict(store, clien
     assert "the champion has no tag" in caplog.text, "told before the training, too"
     assert (
         lacking
-        == f"the champion, version {theirs.version}, was registered without a run: nothing to measure it by"
+        == f"the champion, version {theirs.version}, was registered without a run, so it has no checkpoint to measure"
     )
 
 
@@ -143,7 +146,7 @@ def test_a_champion_whose_run_was_deleted_is_measured_as_long_as_its_files_are_t
 ):
     client.delete_run(registered[0])
     try:
-        assert measure_champion(store, NAME, "e2", lambda _: (0.7, "e1")) == ""
+        assert measure_champion(store, NAME, "e2", lambda _: GateScore(0.7, "e1")) == ""
     finally:
         client.restore_run(registered[0])
 

@@ -145,14 +145,16 @@ def test_the_probe_finds_what_a_plain_mean_over_pairs_would_teach(batches):
 def test_early_fusion_asks_for_each_sound_once_as_own_and_once_as_shifted(clips):
     seen = replace(clips, version=replace(clips.version, profile=PROFILES["multisensory"]))
     model = multisensory.build(multisensory.Config(width=0.125, num_frames=16, frame_px=32))
-    sampling = replace(multisensory.TRAINING["sampling"], view=model.view)
+    sampling = replace(multisensory.TRAINING_OVERRIDES["sampling"], view=model.view)
     dataset = usable(seen, model.view)
     num_asked = 0
 
     for number in range(NUM_EPOCHS):
         for plan in Epoch(dataset, sampling, 0, number):
-            steps = replace(planned(dataset, plan, model.view), policy=multisensory.TRAINING["negatives"])
-            own, shifted = multisensory.asked(steps.negatives)
+            steps = replace(
+                planned(dataset, plan, model.view), policy=multisensory.TRAINING_OVERRIDES["negatives"]
+            )
+            own, shifted = multisensory.other_sounds(steps.negatives)
             assert sorted(shifted.tolist()) == own.tolist()
             assert (steps.clips[own] == steps.clips[shifted]).all()
             num_asked += len(own)

@@ -12,8 +12,9 @@ import torch
 from documents import REPOSITORY, in_fresh_shell
 from mlflow.artifacts import load_text
 
+from training.estimates import GateScore
 from training.models import load_model
-from training.tracking.artifacts import repository
+from training.tracking.connection import repository
 from training.tracking.registry import measure_champion, promote, register
 from training.tracking.runs import (
     MlflowClient,
@@ -28,6 +29,7 @@ from training.tracking.runs import (
 from training.tracking.store import HOLDERS, KEPT, SCHEME, Store, relocate
 
 NAME = "mcgurk-moved"
+CARD = "Paper: of nobody"
 DIGEST = "d" * 64
 
 
@@ -45,7 +47,7 @@ def trained_in(store: Store, trained, name: str = NAME) -> str:
     with experiment_run(store, RunSpec("first", {}, VersionSource(DIGEST, ""), {})) as run:
         run.client.log_text(run.run_id, "of clip0001", "report.html")
         run.log_artifact(trained)
-        version = register(run, load_model(trained), name, score=0.7, evaluation_digest="e1")
+        version = register(run, load_model(trained), name, GateScore(0.7, "e1"), CARD)
     assert promote(store, name, version).is_promoted
     return run.run_id
 
@@ -97,7 +99,7 @@ def test_a_champion_goes_with_its_root(moved, store):
 
     def measure(path):
         asked.append(load_model(path))
-        return 0.6, "e2"
+        return GateScore(0.6, "e2")
 
     assert measure_champion(where, NAME, "e2", measure) == "" and len(asked) == 1
     program = mlflow.pytorch.load_model(f"models:/{NAME}@champion")
@@ -172,7 +174,7 @@ def test_the_document_s_champion_is_found_in_the_folder_that_it_names(tmp_path, 
 
 def test_who_asks_for_a_store_that_is_not_there_makes_none(store):
     assert not has_run(store, "0" * 32)
-    with pytest.raises(ValueError, match="mlflow.db is not there: no run was tracked under that root"):
+    with pytest.raises(ValueError, match="mlflow.db does not exist: no run was tracked under that root"):
         connect(store)
     assert not store.root.exists()
 

@@ -13,6 +13,7 @@ from training.learning.state import BEST
 from training.learning.validation import loss_of
 from training.loop import TrainConfig, train
 from training.models import load_model, sync
+from training.networks import offsets
 from training.networks.embeddings import embed, hear_moved
 from training.reading.dataset import open_dataset
 from training.reading.decoding import load_batch
@@ -100,7 +101,7 @@ def test_a_late_sound_has_a_positive_offset(lag):
 
     curve = model.curve(*impulses(model, lag)) * 100
 
-    offset_ms, confidence = sync.offsets_ms(curve)
+    offset_ms, confidence = offsets.offsets_ms(curve)
     assert curve.shape == (1, 101) and curve.argmax() - 50 == lag
     assert offset_ms.item() == pytest.approx(40.0 * lag, abs=41)  # the ends have one neighbour only
     assert confidence.item() > 0.9
@@ -109,7 +110,7 @@ def test_a_late_sound_has_a_positive_offset(lag):
 def test_the_classes_share_the_lags_and_keep_all_probability():
     curves = torch.randn(4, 101, generator=torch.Generator().manual_seed(0))
 
-    classes = sync.offset_classes(curves)
+    classes = offsets.offset_classes(curves)
 
     assert classes.shape == (4, 21)
     torch.testing.assert_close(classes.exp().sum(1), torch.ones(4))
@@ -122,7 +123,7 @@ def test_the_parabola_finds_the_peak_between_two_lags():
     lags = torch.arange(-50, 51)
     curve = -((lags - 7.3) ** 2) / 8
 
-    assert sync.offsets_ms(curve[None])[0].item() == pytest.approx(7.3 * 40, abs=0.01)
+    assert offsets.offsets_ms(curve[None])[0].item() == pytest.approx(7.3 * 40, abs=0.01)
 
 
 def test_the_confidence_is_that_of_the_class_where_the_peak_is():
@@ -131,7 +132,7 @@ def test_the_confidence_is_that_of_the_class_where_the_peak_is():
     curve[0, 10] = 3.0
     curve[0, 88:93] = 2.0
 
-    offset_ms, confidence = sync.offsets_ms(curve)
+    offset_ms, confidence = offsets.offsets_ms(curve)
 
     assert offset_ms.item() == pytest.approx(-1600, abs=20)
     assert confidence.item() == pytest.approx(curve.softmax(1)[0, 8:13].sum().item())
@@ -161,7 +162,7 @@ def test_shapes_and_size():
 
 
 RUN = TrainConfig(
-    **(sync.TRAINING | {"sampling": replace(sync.TRAINING["sampling"], clips_per_batch=3)}),
+    **(sync.TRAINING_OVERRIDES | {"sampling": replace(sync.TRAINING_OVERRIDES["sampling"], clips_per_batch=3)}),
     steps=6, seconds=None, num_validations=2, ema_decay=0.5, num_threads=1, precision="float32",
 )  # fmt: skip
 
@@ -171,7 +172,7 @@ def test_validation_moves_sounds_as_training_does_and_keeps_the_best_by_its_loss
 
     model = load_model(tmp_path / BEST)
     clips = filmed.split("val")
-    moving = replace(sync.TRAINING["sampling"], view=model.view)
+    moving = replace(sync.TRAINING_OVERRIDES["sampling"], view=model.view)
     still = embed(model, clips, 3)
     moved = hear_moved(model, clips, still, moving)
     late_ms = moved.heard_ms - moved.seen_ms
@@ -183,10 +184,10 @@ def test_validation_moves_sounds_as_training_does_and_keeps_the_best_by_its_loss
 
 def moved_val(model, clips):
     """The clips of a validation, in its order."""
-    moving = replace(sync.TRAINING["sampling"], view=model.view)
+    moving = replace(sync.TRAINING_OVERRIDES["sampling"], view=model.view)
     order = np.random.default_rng(RUN.seed).permutation(len(clips))
     clips = clips.take(order)
-    return hear_moved(model, clips, embed(model, clips, sync.TRAINING["validation_steps"]), moving)
+    return hear_moved(model, clips, embed(model, clips, sync.TRAINING_OVERRIDES["validation_steps"]), moving)
 
 
 def test_sync_finds_offsets_of_films_it_has_not_seen(filmed, tmp_path):
@@ -195,8 +196,8 @@ def test_sync_finds_offsets_of_films_it_has_not_seen(filmed, tmp_path):
 
     found = synchrony.evaluate(load_model(tmp_path / "best.pt"), filmed)
 
-    assert found["within_120_ms"]["value"] > 0.8 > 10 * found["within_120_ms"]["chance"]
-    assert found["within_one_class"]["value"] > 0.8
+    assert found.within_120_ms.value > 0.8 > 10 * found.within_120_ms.chance
+    assert found.within_one_class.value > 0.8
 
 
 def test_clips_are_asked_with_the_offsets_that_they_have_room_for(filmed):
@@ -206,7 +207,7 @@ def test_clips_are_asked_with_the_offsets_that_they_have_room_for(filmed):
 
     def asked(valid_ms):
         table = replace(eval_clips.clips, valid_ms=np.full(len(eval_clips), valid_ms))
-        return synchrony._asked(replace(eval_clips, clips=table), model.view, 3, 0)
+        return synchrony._with_offsets(replace(eval_clips, clips=table), model.view, 3, 0)
 
     whole = asked(10_000)
     nearly = asked(9_999)
@@ -225,7 +226,7 @@ def _first_draws(num_clips: int, num_offsets: int) -> np.ndarray:
 def test_without_a_clip_to_ask_the_answer_is_none(filmed):
     found = synchrony.evaluate(sync.build(SMALL), filmed.take(np.zeros(0, int)))
 
-    assert found == {"question": "synchrony", "num_clips": 0}
+    assert found.to_json() == {"question": "synchrony", "num_clips": 0}
 
 
 def test_where_sounds_are_of_other_moments_there_is_no_offset_to_find(tmp_path):
@@ -235,4 +236,4 @@ def test_where_sounds_are_of_other_moments_there_is_no_offset_to_find(tmp_path):
 
     found = synchrony.evaluate(load_model(tmp_path / "run" / "best.pt"), foreign)
 
-    assert found["within_120_ms"]["value"] < 0.4
+    assert found.within_120_ms.value < 0.4

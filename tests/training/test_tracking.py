@@ -16,13 +16,14 @@ from avc_fixtures import tone
 from real_servers import REPOSITORY, tracking_server, wait_for
 
 from schemas.signal import INT16_SCALE
+from training.estimates import GateScore
 from training.models import load_model
 from training.tracking import runs
-from training.tracking.history import History
 from training.tracking.registry import Scorer, compare, measure_champion, promote, register
-from training.tracking.runs import RunSpec, Store, VersionSource, experiment_run, has_run
+from training.tracking.runs import History, RunSpec, Store, VersionSource, experiment_run, has_run
 
 NAME = "mcgurk-test"
+CARD = "Paper: of nobody"
 # Loads by the address that the registry gives, in a Python that sees neither this repository nor its paths.
 LOADER = """
 import importlib.abc, json, os, sys
@@ -68,7 +69,7 @@ def registered(store, model):
         for step in range(1, 6):
             run.log_step({"step": step, "seconds": step / 10, "loss": 5.0 / step, "broken": float("nan")})
         run.log_results({"correspondence": {"random": {"auc": {"value": 0.7}}, "per_group": [1]}})
-        version = register(run, model, NAME, score=0.7, evaluation_digest="e1")
+        version = register(run, model, NAME, GateScore(0.7, "e1"), CARD)
     return run.run_id, version
 
 
@@ -241,7 +242,7 @@ def test_the_gate_of_the_registry(store, registered, model):
     def challenge(score, digest):
         source = VersionSource("d" * 64, "")
         with experiment_run(store, RunSpec("next", {}, source, {})) as run:
-            version = register(run, model, NAME, score=score, evaluation_digest=digest)
+            version = register(run, model, NAME, GateScore(score, digest), CARD)
         return version, promote(store, NAME, version)
 
     client = runs.MlflowClient(store.tracking_uri)
@@ -263,11 +264,11 @@ def test_a_champion_of_other_clips_is_measured_on_these(tmp_path, model, trained
         with experiment_run(store, RunSpec("next", {}, VersionSource("d" * 64, ""), {})) as run:
             if artefact:
                 run.log_artifact(trained)
-            return promote(store, NAME, register(run, model, NAME, score=score, evaluation_digest=digest))
+            return promote(store, NAME, register(run, model, NAME, GateScore(score, digest), CARD))
 
     def measure(path):
         asked.append(load_model(path))
-        return 0.6, "e2"
+        return GateScore(0.6, "e2")
 
     assert offered(0.8, "e1").is_promoted
     assert measure_champion(store, NAME, "e1", measure) == "" and not asked

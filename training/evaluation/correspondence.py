@@ -1,125 +1,247 @@
 """Does this second of sound belong to this picture? The AVC decision on held-out videos.
 
-Pairs are fixed by a seed before any model is asked. Every picture and every sound of the list stands in
-exactly as many matching as other pairs, so neither alone says anything about the answer. The probes prove that of
-the list, and nothing of the model or of its training: whoever sees one side only is right in half of a balanced list.
+A seed fixes the pairs before any model scores them. Every picture and every sound of the list stands in exactly as
+many matching as other pairs, so neither alone says anything about the answer. The probes prove that of the list, and
+say nothing about the model or its training: a viewer of one side only is right about half of a balanced list.
 The threshold is the model's own calibration, fitted on the validation split.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from schemas.errors import RequestError
 from schemas.manifest import digest_of
 from training import estimates
-from training.estimates import Estimate, bootstrap
-from training.evaluation import SPLIT, steps_a_clip
+from training.estimates import Estimate, bootstrap, percent
+from training.evaluation import (
+    DEFAULT_OPTIONS,
+    SPLIT,
+    Evaluation,
+    EvaluationOptions,
+    GroupScore,
+    Score,
+    Section,
+    absent_as,
+    steps_a_clip,
+)
 from training.interface import AvcModel
 from training.networks.embeddings import Embeddings, embed
 from training.reading.dataset import NO_GROUP, Dataset, clip_groups
-from training.reading.negatives import Negatives
-from training.reading.sampling import usable
+from training.reading.pairs import PairConfig, Pairs, pair_lists, shifted_pairs
+from training.reading.sampling import View, usable
 
 CHANCE = 0.5
 PROBE_WIDTH = 256  # Newton's method has a matrix of its square: 25,088 numbers would take 5 GB
 MIN_VIDEOS = 3  # to pair and to leave some out of a probe's training
 PAIR_LISTS = ("random", "same_group")
+NO_PAIRS = {"num_clips": 0}
+
+Statistic = Callable[[np.ndarray, np.ndarray], float]  # of logits and labels
 
 
 @dataclass(frozen=True)
-class PairConfig:
-    """Which pairs are asked: `num_steps` seconds of each clip, each once with its own sound and once not."""
+class PairScores:
+    """How well a model tells matching from other pairs: by pair, and by clip (the mean logit of its steps)."""
 
-    num_steps: int = 5
-    seed: int = 0
-    tolerance_ms: float = Negatives.tolerance_ms  # from here on a clip's own sound is not the picture's
+    num_clips: int
+    accuracy: Estimate
+    balanced_accuracy: Estimate
+    auc: Estimate
+    clip_accuracy: Estimate
+    clip_auc: Estimate
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """A balanced list of pairs, by row of the embeddings; all int64 (pairs,), but `labels`."""
+class Probes:
+    """How often a viewer of the pictures, and a listener to the sounds alone, is right: 0.5 of a balanced list."""
 
-    image_rows: np.ndarray
-    audio_rows: np.ndarray
-    steps: np.ndarray  # the picture's index among the clip's evaluated steps
-    labels: np.ndarray  # bool: whether the sound is the picture's own
-    audio_steps: np.ndarray  # the sound's index
+    frame_only: Estimate
+    audio_only: Estimate
 
-    def __len__(self) -> int:
-        return len(self.labels)
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Scores on groups that training never saw; None where a list has no pairs."""
+
+    groups: tuple[str, ...]
+    random: PairScores | None = absent_as(NO_PAIRS)
+    same_group: PairScores | None = absent_as(NO_PAIRS)
+
+
+@dataclass(frozen=True)
+class Correspondence(Evaluation):
+    """Scores against sounds of any other video, of the same group, and of another time of the clip."""
+
+    num_videos: int
+    num_pairs: int
+    evaluation_digest: str  # of the data and both lists: scores are compared where it is the same
+    pairs_digest: str
+    calibration: tuple[float, ...]
+    random: PairScores
+    probes: Probes
+    family_oracle: Mapping[str, float]  # accuracy of knowing the group of each side, by list
+    per_group: tuple[GroupScore, ...]
+    same_group: PairScores | None = absent_as(NO_PAIRS)
+    shifted: PairScores | None = absent_as(NO_PAIRS)
+    held_out: HeldOut | None = None
+
+
+def applies(model: AvcModel, dataset: Dataset) -> bool:
+    """To every model: whatever scores pairs has an answer."""
+    del model, dataset
+    return True
 
 
 def evaluate(
     model: AvcModel,
     dataset: Dataset,
-    groups: Mapping[str, str] | None = None,
+    options: EvaluationOptions = DEFAULT_OPTIONS,
     *,
-    held_out: frozenset[str] = frozenset(),
     config: PairConfig | None = None,
-) -> dict[str, Any]:
-    """AVC on split `eval`, against sounds of any other video, of the same group and of another time: JSON-able.
+) -> Correspondence:
+    """AVC on split `eval`; groups that are held out are reported apart and in no other number.
 
-    `groups` maps video ids to the group that counts as the same kind (default: the first label); `held_out`
-    names groups that training never saw, which are reported apart and in no other number. Raises ValueError
-    where fewer than MIN_VIDEOS are left.
+    Raises RequestError where fewer than MIN_VIDEOS are left.
     """
-    config = config or PairConfig(steps_a_clip(dataset.profile, model.view))
+    config = config or PairConfig(
+        steps_a_clip(dataset.profile, model.view), tolerance_ms=options.tolerance_ms
+    )
     clips = usable(dataset.split(SPLIT), model.view)
-    group_of, is_known = seen_groups(clips, groups, held_out)
+    group_of, is_known = seen_groups(clips, options)
     encoded = embed(model, clips, config.num_steps)
-    random_pairs, alike_pairs = _pair_lists(encoded, group_of, is_known, config)
+    random_pairs, alike_pairs = pair_lists(encoded.videos, group_of, is_known, config)
     logits = score_pairs(model, encoded, random_pairs)
-    result: dict[str, Any] = {
-        "question": "correspondence",
-        "num_clips": int(is_known.sum()),
-        "num_videos": len(np.unique(clips.videos[is_known])),
-        "num_pairs": len(random_pairs),
-        "evaluation_digest": digest_of(dataset.lineage, _digest(clips, encoded, [random_pairs, alike_pairs])),
-        "pairs_digest": _digest(clips, encoded, [random_pairs]),
-        "calibration": [float(value) for value in model.calibration],
-        "random": _judged(encoded, random_pairs, logits),
-        "same_group": judge(model, encoded, alike_pairs),
-        "shifted": judge(model, encoded, shifted_pairs(encoded, np.flatnonzero(is_known), config)),
-        "probes": shortcut_probes(encoded, random_pairs),
-        "family_oracle": {
+    of_random = _scores(encoded, random_pairs, logits)
+    assert of_random is not None  # three videos always make a pair
+    return Correspondence(
+        question="correspondence",
+        num_clips=int(is_known.sum()),
+        num_videos=len(np.unique(clips.videos[is_known])),
+        num_pairs=len(random_pairs),
+        evaluation_digest=digest_of(dataset.lineage, _digest(clips, encoded, [random_pairs, alike_pairs])),
+        pairs_digest=_digest(clips, encoded, [random_pairs]),
+        calibration=tuple(float(value) for value in model.calibration),
+        random=of_random,
+        same_group=judge(model, encoded, alike_pairs),
+        shifted=judge(
+            model, encoded, shifted_pairs(encoded.seen_ms.numpy(), np.flatnonzero(is_known), config)
+        ),
+        probes=shortcut_probes(encoded, random_pairs),
+        family_oracle={
             name: _group_oracle(pairs, group_of)
             for name, pairs in zip(PAIR_LISTS, (random_pairs, alike_pairs), strict=True)
         },
-        "per_group": _per_group(encoded, random_pairs, group_of, logits),
-    }
-    if held_out:
-        lists = _pair_lists(encoded, group_of, ~is_known, config)
-        scores = {name: judge(model, encoded, pairs) for name, pairs in zip(PAIR_LISTS, lists, strict=True)}
-        result["held_out"] = {"groups": sorted(held_out), **scores}
-    return result
+        per_group=tuple(_per_group(encoded, random_pairs, group_of, logits)),
+        held_out=_held_out(model, encoded, (group_of, is_known), options.held_out, config),
+    )
 
 
-def seen_groups(
-    clips: Dataset, groups: Mapping[str, str] | None, held_out: frozenset[str]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The group of each clip, and whether training saw it. Raises ValueError where fewer than MIN_VIDEOS are left."""
-    group_of = clip_groups(clips, groups)
-    is_seen = ~np.isin(group_of, sorted(held_out))
+def headline(result: Correspondence) -> list[tuple[str, Estimate]]:
+    """Accuracy and AUC against other sounds, and the balance of the pairs."""
+    rows = [
+        ("accuracy, against the sound of any other video", result.random.accuracy),
+        ("AUC, the same pairs", result.random.auc),
+    ]
+    if result.same_group:
+        rows.append(("accuracy, against sounds of the same family", result.same_group.accuracy))
+    if result.shifted:
+        rows.append(("accuracy, against the same clip at another time", result.shifted.accuracy))
+    return [
+        *rows,
+        ("balance of the pairs: picture alone", result.probes.frame_only),
+        ("balance of the pairs: sound alone", result.probes.audio_only),
+    ]
+
+
+def answer(result: Correspondence) -> str:
+    """The result in one sentence, with its interval and its chance."""
+    accuracy = result.random.accuracy
+    is_better = accuracy.low > accuracy.chance
+    head = "Yes, better than chance" if is_better else "No better than chance, as far as this can tell"
+    return (
+        f"{head}: on {result.num_videos} videos it never saw, the model decides correctly whether a second of sound "
+        f"belongs to a picture in {percent(accuracy.value)} of cases (95 % interval {percent(accuracy.low)} to "
+        f"{percent(accuracy.high)}; chance {percent(accuracy.chance)})."
+    )
+
+
+def section(result: Correspondence) -> Section:
+    """The rows about matching and other pairs, probes last, and the groups."""
+    held_out = result.held_out or HeldOut(())
+    tables = [
+        ("random", "against any other video's sound", result.random),
+        ("same group", "against another of the same kind", result.same_group),
+        ("shifted", "against the same clip's sound at another time", result.shifted),
+        ("unseen groups", "on kinds that training never saw", held_out.random),
+        ("unseen, same group", "those, against the same kind", held_out.same_group),
+    ]
+    rows = []
+    for name, meaning, scores in tables:
+        if scores is None:
+            continue
+        rows.append(Score(f"Accuracy, {name}", scores.accuracy, meaning))
+        rows.append(Score(f"AUC, {name}", scores.auc, "a matching pair scores higher"))
+        if name == "random":
+            rows.append(
+                Score("Accuracy by clip", scores.clip_accuracy, "over all seconds of a clip together")
+            )
+    balance = "50 % if the list is balanced, whatever the model"
+    rows.append(Score("Balance of the pairs: picture only", result.probes.frame_only, balance))
+    rows.append(Score("Balance of the pairs: sound only", result.probes.audio_only, balance))
+    lead = (
+        f"{result.num_pairs:,} pairs of held-out videos, half of them matching, fixed before any model scored them. "
+        "Every picture and every sound stands in as many matching as other pairs, and the threshold comes from the "
+        "validation split. The band is the 95 % interval over videos, the dashed line is chance."
+    )
+    return Section("", rows, lead, result.per_group)
+
+
+def require(dataset: Dataset, view: View, options: EvaluationOptions = DEFAULT_OPTIONS) -> None:
+    """Raises RequestError where fewer than MIN_VIDEOS videos can be evaluated."""
+    seen_groups(usable(dataset.split(SPLIT), view), options)
+
+
+def seen_groups(clips: Dataset, options: EvaluationOptions) -> tuple[np.ndarray, np.ndarray]:
+    """The group of each clip, and whether training saw it: str (clips,) and bool (clips,).
+
+    Raises RequestError where fewer than MIN_VIDEOS are left.
+    """
+    group_of = clip_groups(clips, options.groups)
+    is_seen = ~np.isin(group_of, sorted(options.held_out))
     if (num_videos := len(np.unique(clips.videos[is_seen]))) < MIN_VIDEOS:
-        raise ValueError(
-            f"split {SPLIT!r} has {num_videos} usable video(s) to judge by, and {MIN_VIDEOS} are needed: build the "
-            "list of an evaluation set too (AudioSet's is eval_segments.csv), or more of it"
+        raise RequestError(
+            f"split {SPLIT!r} has {num_videos} usable video(s), and an evaluation needs {MIN_VIDEOS}: also build the "
+            "list of an evaluation set (AudioSet's is eval_segments.csv), or more of it"
         )
     return group_of, is_seen
 
 
 def known_pairs(
-    clips: Dataset,
-    encoded: Embeddings,
-    groups: tuple[Mapping[str, str] | None, frozenset[str]],
-    config: PairConfig,
+    clips: Dataset, encoded: Embeddings, options: EvaluationOptions, config: PairConfig
 ) -> tuple[Pairs, Pairs]:
-    """The two lists of `evaluate`, of groups that training saw; `groups`: of the videos, and those held out."""
-    group_of = clip_groups(clips, groups[0])
-    return _pair_lists(encoded, group_of, ~np.isin(group_of, sorted(groups[1])), config)
+    """The two lists of `evaluate`, of groups that training saw."""
+    group_of = clip_groups(clips, options.groups)
+    return pair_lists(encoded.videos, group_of, ~np.isin(group_of, sorted(options.held_out)), config)
+
+
+def _held_out(
+    model: AvcModel,
+    encoded: Embeddings,
+    groups: tuple[np.ndarray, np.ndarray],
+    held_out: frozenset[str],
+    config: PairConfig,
+) -> HeldOut | None:
+    """The scores of the groups that are held out; `groups`: that of each clip, and whether training saw it."""
+    if not held_out:
+        return None
+    group_of, is_known = groups
+    lists = pair_lists(encoded.videos, group_of, ~is_known, config)
+    scores = {name: judge(model, encoded, pairs) for name, pairs in zip(PAIR_LISTS, lists, strict=True)}
+    return HeldOut(tuple(sorted(held_out)), **scores)
 
 
 def _group_oracle(pairs: Pairs, group_of: np.ndarray) -> float:
@@ -128,92 +250,26 @@ def _group_oracle(pairs: Pairs, group_of: np.ndarray) -> float:
     return float((says_match == pairs.labels).mean()) if len(pairs) else float("nan")
 
 
-def _pair_lists(
-    encoded: Embeddings, group_of: np.ndarray, chosen: np.ndarray, config: PairConfig
-) -> tuple[Pairs, Pairs]:
-    """The chosen clips against any other of them, and against others of their group."""
-    rows = np.flatnonzero(chosen)
-    kinds = np.unique(group_of[rows], return_inverse=True)[1]
-    lists = (make_pairs(encoded.videos[rows], kind, config) for kind in (np.zeros(len(rows)), kinds))
-    first, second = (replace(p, image_rows=rows[p.image_rows], audio_rows=rows[p.audio_rows]) for p in lists)
-    return first, second
+def judge(model: AvcModel, encoded: Embeddings, pairs: Pairs) -> PairScores | None:
+    """Accuracies and AUC of the model's logits on `pairs`, by pair and by clip; None without pairs."""
+    return _scores(encoded, pairs, score_pairs(model, encoded, pairs))
 
 
-def make_pairs(videos: np.ndarray, kinds: np.ndarray, config: PairConfig) -> Pairs:
-    """Each step of each clip once with its own sound and once with that of another video of its kind.
-
-    Clips whose kind has no second video are left out, of both classes. `videos`, `kinds`: (clips,).
-    """
-    own = []
-    other = []
-    for kind in np.unique(kinds):
-        rows = np.flatnonzero(kinds == kind)
-        partner = derangement(videos[rows], np.random.default_rng([config.seed, len(own)]))
-        has_partner = partner >= 0
-        own.append(rows[has_partner])
-        other.append(rows[partner[has_partner]])
-    own_rows, other_rows = (np.concatenate(rows) if rows else np.zeros(0, np.int64) for rows in (own, other))
-    image_rows = np.repeat(np.concatenate([own_rows, own_rows]), config.num_steps)
-    audio_rows = np.repeat(np.concatenate([own_rows, other_rows]), config.num_steps)
-    steps = np.tile(np.arange(config.num_steps), 2 * len(own_rows))
-    return Pairs(image_rows, audio_rows, steps, np.arange(len(steps)) < len(steps) // 2, steps)
-
-
-def shifted_pairs(encoded: Embeddings, rows: np.ndarray, config: PairConfig) -> Pairs:
-    """Each step of clips `rows` once with its own sound and once with that of another time of the clip.
-
-    Half of the steps further on, round the clip's end: as far as every step can be. Clips whose steps lie nearer
-    than the tolerance are left out.
-    """
-    seen_ms = encoded.seen_ms.numpy()
-    own = np.arange(encoded.num_steps)
-    other = np.roll(own, -(len(own) // 2))
-    rows = rows[np.abs(seen_ms - seen_ms[:, other]).min(1)[rows] >= config.tolerance_ms]
-    images = np.repeat(np.concatenate([rows, rows]), len(own))
-    steps = np.tile(own, 2 * len(rows))
-    audio_steps = np.concatenate([np.tile(own, len(rows)), np.tile(other, len(rows))])
-    return Pairs(images, images, steps, np.arange(len(steps)) < len(steps) // 2, audio_steps)
-
-
-def derangement(videos: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A random permutation that gives every clip one of another video: int64 (clips,), -1 where none can be.
-
-    Each clip is given once: positives and negatives have the same sounds.
-    """
-    ids, number, counts = np.unique(videos, return_inverse=True, return_counts=True)
-    partner = np.full(len(videos), -1)
-    rows = np.argsort(rng.permutation(len(ids))[number], kind="stable")
-    # A video with more than half of the clips can't be deranged whole: its surplus is left out.
-    surplus = int(max(2 * counts.max(initial=0) - len(videos), 0))
-    if surplus:
-        largest = np.flatnonzero(videos == ids[counts.argmax()])
-        rows = rows[~np.isin(rows, largest[:surplus])]
-    if len(rows):
-        # Clips of one video stand together, so a turn by the longest run leaves none on its own video.
-        partner[rows] = np.roll(rows, -int(np.unique(videos[rows], return_counts=True)[1].max()))
-    return partner
-
-
-def judge(model: AvcModel, encoded: Embeddings, pairs: Pairs) -> dict[str, Any]:
-    """Accuracies and AUC of the model's logits on `pairs`, by pair and by clip; only their number without pairs."""
-    return _judged(encoded, pairs, score_pairs(model, encoded, pairs))
-
-
-def _judged(encoded: Embeddings, pairs: Pairs, logits: np.ndarray) -> dict[str, Any]:
+def _scores(encoded: Embeddings, pairs: Pairs, logits: np.ndarray) -> PairScores | None:
     if not len(pairs):
-        return {"num_clips": 0}
+        return None
     clip_logits = np.array([logits[at].mean() for at in _clip_blocks(pairs)])
     clip_labels = np.array([pairs.labels[at][0] for at in _clip_blocks(pairs)])
     clip_videos = encoded.videos[[pairs.image_rows[at][0] for at in _clip_blocks(pairs)]]
     videos = encoded.videos[pairs.image_rows]
-    return {
-        "num_clips": len(np.unique(pairs.image_rows)),
-        "accuracy": _estimate(estimates.accuracy, logits, pairs.labels, videos),
-        "balanced_accuracy": _estimate(estimates.balanced_accuracy, logits, pairs.labels, videos),
-        "auc": _estimate(estimates.auc, logits, pairs.labels, videos),
-        "clip_accuracy": _estimate(estimates.accuracy, clip_logits, clip_labels, clip_videos),
-        "clip_auc": _estimate(estimates.auc, clip_logits, clip_labels, clip_videos),
-    }
+    return PairScores(
+        num_clips=len(np.unique(pairs.image_rows)),
+        accuracy=_estimate(estimates.accuracy, logits, pairs.labels, videos),
+        balanced_accuracy=_estimate(estimates.balanced_accuracy, logits, pairs.labels, videos),
+        auc=_estimate(estimates.auc, logits, pairs.labels, videos),
+        clip_accuracy=_estimate(estimates.accuracy, clip_logits, clip_labels, clip_videos),
+        clip_auc=_estimate(estimates.auc, clip_logits, clip_labels, clip_videos),
+    )
 
 
 @torch.inference_mode()
@@ -229,19 +285,20 @@ def score_pairs(model: AvcModel, encoded: Embeddings, pairs: Pairs) -> np.ndarra
     return logits
 
 
-def shortcut_probes(encoded: Embeddings, pairs: Pairs) -> dict[str, Any]:
-    """How often somebody who only sees, or only hears, is right: 0.5 of a balanced list, whatever the model."""
-    probes = {}
-    sides = {
-        "frame_only": (encoded.image, pairs.image_rows, pairs.steps),
-        "audio_only": (encoded.audio, pairs.audio_rows, pairs.audio_steps),
-    }
-    for name, (vectors, rows, steps) in sides.items():
-        inputs = narrowed(vectors.numpy())[rows, steps]
-        videos = encoded.videos[rows]
-        logits = estimates.probe(inputs, pairs.labels, videos)
-        probes[name] = _estimate(estimates.balanced_accuracy, logits, pairs.labels, videos)
-    return probes
+def shortcut_probes(encoded: Embeddings, pairs: Pairs) -> Probes:
+    """What the vectors of each side alone say about the labels."""
+    image = _probe(encoded, encoded.image, (pairs.image_rows, pairs.steps), pairs.labels)
+    audio = _probe(encoded, encoded.audio, (pairs.audio_rows, pairs.audio_steps), pairs.labels)
+    return Probes(frame_only=image, audio_only=audio)
+
+
+def _probe(
+    encoded: Embeddings, vectors: Tensor, at: tuple[np.ndarray, np.ndarray], labels: np.ndarray
+) -> Estimate:
+    """The balanced accuracy of a regression on the vectors of the clips and steps `at`, on videos left out."""
+    videos = encoded.videos[at[0]]
+    logits = estimates.probe(narrowed(vectors.numpy())[at], labels, videos)
+    return _estimate(estimates.balanced_accuracy, logits, labels, videos)
 
 
 def narrowed(vectors: np.ndarray) -> np.ndarray:
@@ -253,9 +310,8 @@ def narrowed(vectors: np.ndarray) -> np.ndarray:
     return vectors @ (matrix / np.sqrt(PROBE_WIDTH, dtype=np.float32))
 
 
-def _estimate(statistic: Any, logits: np.ndarray, labels: np.ndarray, videos: np.ndarray) -> dict[str, float]:
-    estimate: Estimate = bootstrap(lambda at: statistic(logits[at], labels[at]), videos, CHANCE)
-    return dict(vars(estimate))
+def _estimate(statistic: Statistic, logits: np.ndarray, labels: np.ndarray, videos: np.ndarray) -> Estimate:
+    return bootstrap(lambda at: statistic(logits[at], labels[at]), videos, CHANCE)
 
 
 def _clip_blocks(pairs: Pairs) -> list[slice]:
@@ -265,14 +321,14 @@ def _clip_blocks(pairs: Pairs) -> list[slice]:
 
 def _per_group(
     encoded: Embeddings, pairs: Pairs, group_of: np.ndarray, logits: np.ndarray
-) -> list[dict[str, Any]]:
+) -> list[GroupScore]:
     table = []
     known = [group for group in np.unique(group_of[pairs.image_rows]) if not group.startswith(NO_GROUP)]
     for group in known:
         at = group_of[pairs.image_rows] == group
         videos = encoded.videos[pairs.image_rows[at]]
         accuracy = _estimate(estimates.accuracy, logits[at], pairs.labels[at], videos)
-        table.append({"group": str(group), "num_videos": len(np.unique(videos)), "accuracy": accuracy})
+        table.append(GroupScore(str(group), len(np.unique(videos)), accuracy))
     return table
 
 

@@ -1,1 +1,1 @@
-"""Learning: what one training does at each step, and what it remembers. `loop.py` runs it; no logger is known here."""
+"""Learning: the steps of one training, and the state that it keeps. `loop.py` runs it; nothing here logs metrics."""

@@ -1,8 +1,8 @@
-"""Augmentation on the device the model runs on; its random numbers come with the steps, keyed by them.
+"""Augmentation on the device of the model; the random numbers come with the steps, and are keyed by them.
 
 Loudness, brightness and the like identify a video without saying what it shows: varied at random, they are no
 shortcut (strengths as in the L3-Net family: brightness 32/255, saturation 0.5 to 1.5). Where a picture is cropped, and
-by how much a sound is shifted, is planned with the batch (`training/reading/sampling.py`), because less is read so.
+by how much a sound is shifted, is planned with the batch (`training/reading/sampling.py`), so that less is read.
 """
 
 import math
@@ -12,14 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from schemas.errors import RequestError
+
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-LEAST_POWER = 1e-12  # silence has none to compare with
+LEAST_POWER = 1e-12  # silence has no power to compare with
 FRAMES_NDIM = 5  # of steps that show several frames
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far inputs may be moved; zeros leave them as they are."""
+    """How far inputs may be changed; zeros leave them as they are."""
 
     flip: bool = True
     brightness: float = 32 / 255
@@ -57,9 +59,9 @@ STRENGTHS = {
 
 
 def strength_named(name: str) -> Augmentation:
-    """One of STRENGTHS. Raises ValueError with the choices."""
+    """One of STRENGTHS. Raises RequestError with the choices."""
     if name not in STRENGTHS:
-        raise ValueError(f"no augmentation {name!r}; there are {', '.join(STRENGTHS)}")
+        raise RequestError(f"no augmentation {name!r}; choose from {', '.join(STRENGTHS)}")
     return STRENGTHS[name]
 
 
@@ -98,7 +100,7 @@ def _coloured(images_BCHW: Tensor, strength: Augmentation, draws_BU: Tensor) -> 
 
 
 def _colour_map(mean_B3: Tensor, strength: Augmentation, draws_BU: Tensor) -> tuple[Tensor, Tensor]:
-    """What is done to colours c, as M c + d: M (B, 3, 3) and d (B, 3). `mean_B3`: of the pictures.
+    """The change of colours c, as M c + d: M (B, 3, 3) and d (B, 3). `mean_B3`: of the pictures.
 
     Hue turns and saturation scales what a colour has beside its luma; contrast scales the distance from the picture's
     mean luma; brightness is added.
@@ -192,7 +194,7 @@ def _under(strength: Augmentation, draws_BU: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _again(draws: Tensor) -> Tensor:
-    """Further numbers in [0, 1): the lower bits of those that there are."""
+    """Further numbers in [0, 1): the lower bits of the given ones."""
     return (draws * 1024) % 1.0
 
 

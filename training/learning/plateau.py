@@ -1,4 +1,4 @@
-"""Whether training has learnt anything at all; and if not, which side does not see."""
+"""Whether a training has learnt anything at all, and if not, which of its two towers is at fault."""
 
 import copy
 import logging
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from schemas.errors import OperationalError
 from training.interface import AvcModel
 from training.networks.embeddings import embed, pictures
 from training.networks.frontend import sounds
@@ -22,22 +23,22 @@ from training.reading.streaming import batches
 
 log = logging.getLogger(__name__)
 
-PLATEAU_SHARE = 0.01  # of the chance loss: who is not better by so much has learnt nothing
+PLATEAU_SHARE = 0.01  # of the chance loss: a model that is not better by that much has learnt nothing
 PLATEAU_STEPS = 500  # from here on, or from half of a shorter training
 PLATEAU_HELP = (
-    "the loss stands at chance. Check, in this order: learning rate; the sign of the scale of distances; vectors "
+    "the loss is still at chance. Check, in this order: learning rate; the sign of the scale of distances; vectors "
     "normalised over the wrong axis; softmax before a cross-entropy that has one; BatchNorm in the wrong mode; "
-    "pairs shuffled by mistake; too few clips, or pictures that don't show what sounds"
+    "pairs shuffled by mistake; too few clips, or pictures that do not show what sounds"
 )
-PROBE_STEPS = 60  # of each tower; none costs more than one of the training's, which has both
+PROBE_STEPS = 60  # of each tower; a step of one tower costs less than a step of the training
 PROBE_RATE = 3e-3
-SEES_SHARE = 1.5  # of chance: a side with less has learnt nothing of its labels
+LEARNS_SHARE = 1.5  # of chance: a tower with less has learnt nothing of the labels
 
 
 def is_plateau(relative_losses: Sequence[float], progress: float) -> bool:
     """Whether the last tenth of the losses is no better than chance, long enough after the beginning to mean something.
 
-    A warning says what to look at.
+    Warns with the usual causes where it is.
     """
     recent = relative_losses[-max(1, len(relative_losses) // 10) :]
     is_due = progress >= 0.5 or len(relative_losses) >= PLATEAU_STEPS
@@ -48,31 +49,31 @@ def is_plateau(relative_losses: Sequence[float], progress: float) -> bool:
 
 
 def require_finite(step: int, rate: float, loss: float, grad_norm: float) -> None:
-    """Raises RuntimeError where a training has diverged, before its weights take anything of that."""
+    """Raises OperationalError where a training has diverged, before that reaches the weights."""
     if not math.isfinite(loss + grad_norm):
-        raise RuntimeError(
+        raise OperationalError(
             f"the training has diverged: at step {step} and a learning rate of {rate:g} the loss is {loss:g} and the "
             f"gradient's norm {grad_norm:g}; take a lower rate (--set learning_rate=...), or look for broken clips. "
-            "The best weights so far stay as they are"
+            "The best weights so far are kept"
         )
 
 
 def has_room(left: float) -> bool:
     """Whether a probe fits into what is left of a budget, in steps of the training."""
-    wanted = 2 * PROBE_STEPS
-    if left < wanted:
-        told = "no probe of the towers: it takes as long as up to %d steps, and the budget has %d left"
-        log.warning(told, wanted, int(left))
-    return left >= wanted
+    steps_needed = 2 * PROBE_STEPS
+    if left < steps_needed:
+        message = "no probe of the towers: it takes as long as %d steps, and the budget has %d left"
+        log.warning(message, steps_needed, int(left))
+    return left >= steps_needed
 
 
 def probe_towers(
     model: AvcModel, train: Dataset, val: Dataset, sampling: Sampling, is_bf16: bool = False
 ) -> dict[str, float]:
-    """Balanced accuracy on `val` of each tower, taught the classes for PROBE_STEPS, and its chance.
+    """Balanced accuracy on `val` of each tower, trained on the classes for PROBE_STEPS, and its chance.
 
-    A tower that can't learn labels from its own side can't learn correspondence: the message names it. Empty
-    where the clips have fewer than two classes. The model stays as it is.
+    A tower that cannot learn labels from its own side cannot learn correspondence: the message names it. Empty
+    where the clips have fewer than two classes. The model is not changed.
     """
     known = np.intersect1d(train.classes, val.classes)
     known = known[known >= 0]
@@ -84,10 +85,12 @@ def probe_towers(
     found = {
         side: _accuracy(model, side, (train, val), sampling, is_bf16=is_bf16) for side in ("image", "audio")
     }
-    blind = [side for side, accuracy in found.items() if accuracy < SEES_SHARE * chance]
-    told = "a probe with labels gets %.0f %% from pictures and %.0f %% from sounds (chance %.0f %%): %s"
-    verdict = f"{' and '.join(blind)} tower can't tell the classes" if blind else "both towers can learn"
-    log.warning(told, 100 * found["image"], 100 * found["audio"], 100 * chance, verdict)
+    blind = [side for side, accuracy in found.items() if accuracy < LEARNS_SHARE * chance]
+    message = "a probe with labels gets %.0f %% from pictures and %.0f %% from sounds (chance %.0f %%): %s"
+    verdict = (
+        f"{' and '.join(blind)} tower cannot tell the classes apart" if blind else "both towers can learn"
+    )
+    log.warning(message, 100 * found["image"], 100 * found["audio"], 100 * chance, verdict)
     return {"probe_image": found["image"], "probe_audio": found["audio"], "probe_chance": chance}
 
 
@@ -112,8 +115,10 @@ def _accuracy(
         optimizer.step()
     vectors = getattr(embed(tower, val, 1, is_bf16=is_bf16), side)[:, 0].to(device)
     with torch.inference_mode():
-        said = classes[judge.eval()(vectors).argmax(1).cpu().numpy()]
-    return float(np.mean([(said[val.classes == one] == one).mean() for one in np.unique(val.classes)]))
+        predicted = classes[judge.eval()(vectors).argmax(1).cpu().numpy()]
+    return float(
+        np.mean([(predicted[val.classes == label] == label).mean() for label in np.unique(val.classes)])
+    )
 
 
 def _forever(clips: Dataset, sampling: Sampling) -> Iterator[Batch]:

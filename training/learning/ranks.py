@@ -1,7 +1,7 @@
-"""The processes that train together, as torchrun starts them; alone, everything here changes nothing.
+"""The processes that train together, as torchrun starts them; in a single process all this has no effect.
 
 A loss over the full combination needs the vectors of all ranks. Each computes the same loss of all of them and
-hands back the gradient of its own rows times the number of ranks; DistributedDataParallel takes the mean over
+returns the gradient of its own rows times the number of ranks; DistributedDataParallel takes the mean over
 ranks, which is the gradient of that one loss, for encoders and for the loss's own parameters alike.
 """
 
@@ -20,14 +20,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of how many processes this is."""
+    """The number of this process, and how many there are."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def is_first(self) -> bool:
-        """Whether this process validates, writes and speaks for all."""
+        """Whether this process validates, writes and logs for all."""
         return self.rank == 0
 
     def gathered(self, rows: Tensor) -> Tensor:
@@ -38,9 +38,9 @@ class Ranks:
         """The first rank's `value`, on all of them."""
         if self.size == 1:
             return value
-        said: list[Any] = [value]
-        dist.broadcast_object_list(said, src=0)
-        return said[0]
+        values: list[Any] = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
 
     def fewest(self, rows: Tensor) -> int:
         """How many rows the rank with the fewest has."""

@@ -1,4 +1,4 @@
-"""Where a training stands: its clock, and the state that lets another process go on as if nothing had happened."""
+"""The state of a training: its clock, and what another process needs to resume it."""
 
 import time
 from collections.abc import Mapping
@@ -12,16 +12,16 @@ from training.networks.checkpoint import read_checkpoint, require_same
 
 LAST = "last.pt"
 BEST = "best.pt"
-# Settings that change where and how a training runs, and nothing of what it computes.
+# Settings that change where and how a training runs, and not what it computes.
 FREE = ("device", "num_threads", "reader_threads", "checkpoint_s", "is_deterministic")
 
 
 @dataclass
 class Progress:
-    """All that a training remembers besides weights and optimizer.
+    """The state of a training beside weights and optimizer.
 
-    It has no state of random numbers: every one is a function of (seed, epoch, batch, clip), so the position is
-    that state, on any number of ranks.
+    Random numbers need no state: each is a function of (seed, epoch, batch, clip), so the position is that state, on
+    any number of ranks.
     """
 
     step: int = 0
@@ -29,14 +29,14 @@ class Progress:
     batch: int = 0  # of the epoch: the next one
     seconds: float = 0.0
     validations: int = 0
-    best: float = -np.inf  # validation AUC, or less the loss of a model of offsets
+    best: float = -np.inf  # validation AUC, or the negative loss of a model of offsets
     waited: int = 0  # validations since then
     has_probed: bool = False  # its towers, because nothing was learnt
     relative_losses: list[float] = field(default_factory=list)  # of each step: loss over chance loss
 
 
 class Clock:
-    """How much of the budget is spent, in steps or in seconds; what an earlier process spent counts."""
+    """How much of the budget is spent, in steps or in seconds, by earlier processes too."""
 
     def __init__(self, steps: int | None, seconds: float | None, spent_s: float) -> None:
         self._steps = steps
@@ -56,15 +56,15 @@ class Clock:
 
 
 def facts_of(config: Any, lineage: str, progress: Progress, tensors: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint to resume from holds beside the weights."""
+    """The facts of a checkpoint to resume from: all that it holds beside the weights."""
     return {"train": asdict(config), "lineage": lineage, "progress": vars(progress), **tensors}
 
 
 def read_last(path: Path, ours: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
     """The checkpoint to resume from; None where there is none.
 
-    `ours`: what it must have been trained as, the maps `model`, `front end`, `setting` and `dataset`. Raises
-    ResumeError, with both values, where it was not.
+    `ours` has the mappings `model`, `front end`, `setting` and `dataset` of this training. Raises ResumeError, with
+    both values, where the checkpoint has others.
     """
     if not path.is_file():
         return None
@@ -82,5 +82,5 @@ def read_last(path: Path, ours: Mapping[str, Mapping[str, Any]]) -> dict[str, An
 
 
 def bound(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that what a training computes depends on."""
+    """The settings that the result of a training depends on."""
     return {name: value for name, value in settings.items() if name not in FREE}

@@ -1,4 +1,4 @@
-"""What training watches: loss, AUC and accuracy over all combinations of some clips, and the calibration."""
+"""Validation: loss, AUC and accuracy over all combinations of some clips, and the calibration."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from schemas.errors import RequestError
 from training import estimates
 from training.interface import AvcModel
 from training.networks.embeddings import Embeddings
@@ -17,12 +18,12 @@ from training.reading.sampling import Plan, View
 
 
 def require_pairs(clips: Dataset, plans: Iterable[Plan], view: View, policy: Negatives) -> None:
-    """Raises ValueError where no batch of `plans` has two steps that don't match by `policy`."""
+    """Raises RequestError where no batch of `plans` has two steps that do not match by `policy`."""
     steps = (replace(planned(clips, plan, view), policy=policy) for plan in plans)
-    if not any(one.negatives.any() for one in steps):
-        raise ValueError(
-            f"split {clips.clips.names['split'][0].as_py()!r} has no two steps that don't match by "
-            f"{' or '.join(policy.kinds)}: take other negatives, or clips that have such pairs (labels, or length)"
+    if not any(batch.negatives.any() for batch in steps):
+        raise RequestError(
+            f"split {clips.clips.names['split'][0].as_py()!r} has no two steps that do not match by "
+            f"{' or '.join(policy.kinds)}: use other negatives, or clips that have such pairs (labels, or length)"
         )
 
 
@@ -37,14 +38,14 @@ class Combination:
 
 @torch.no_grad()
 def combine(model: AvcModel, encoded: Embeddings, policy: Negatives) -> Combination:
-    """The full combination of the clips' steps, without what neither matches nor is a negative by `policy`."""
+    """The full combination of the clips' steps, without pairs that neither match nor are negatives by `policy`."""
     V = encoded.image.flatten(0, 1)
     A = encoded.audio.flatten(0, 1)
     device = model.calibration.device
     steps = encoded.steps(policy)
     matches = torch.eye(len(V), dtype=torch.bool)
     counted = matches | steps.negatives
-    if model.is_early_fusion:  # a pair that does not count would cost as much as one that does
+    if model.is_early_fusion:  # a pair that is left out would cost as much as one that counts
         rows, columns = counted.nonzero(as_tuple=True)
         similarity = model.paired_in_blocks(V[rows].to(device), A[columns].to(device)).cpu()
     else:
@@ -65,7 +66,7 @@ def all_pairs(model: AvcModel, encoded: Embeddings, combined: Combination) -> di
 
 
 def fit_calibration(combined: Combination) -> tuple[float, float]:
-    """The affine that makes balanced logits of the similarities."""
+    """Scale and bias that make balanced logits of the similarities."""
     return estimates.platt(combined.similarity.double().numpy(), combined.labels)
 
 

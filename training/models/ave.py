@@ -18,15 +18,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.interface import Needs
-from training.networks.seed_model import RATE_HZ, Heard, SeedModel
-from training.networks.trunks import everywhere
+from training.interface import ModelCard, Needs
+from training.networks.seed_model import RATE_HZ, SeedModel, SoundInput
+from training.networks.trunks import everywhere, projection
 
 # Of the logit over the distance at the start: near things belong together (sec. 3.3, last paragraph). How steep, the
 # paper does not say: after 915 steps on 2,000 generated scenes, one seed, 68.0 % of the pairs of one family were right
 # with -1.4, 76.5 with -5 and 74.1 with -10.
 SLOPE = -5.0
 LEAST_SQUARED = 1e-6  # a distance of 0 has no gradient
+
+CARD = ModelCard(
+    paper=(
+        "R. Arandjelovic, A. Zisserman, Objects that Sound, ECCV 2018, section 3, "
+        "https://arxiv.org/abs/1712.06651"
+    ),
+    weights="none ship with mcgurk: all are learnt from the dataset version that a run names",
+    input="a picture of 112 px, and 1 s of sound at 16000 Hz, 1 channel, as the stored log-mel",
+    num_parameters=654_274,
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +48,7 @@ class Config:
     stem_stride: int = 2
     proj_bn: bool = True
     frame_px: int = 112
-    front_end: Heard = "log_mel"
+    front_end: SoundInput = "log_mel"
 
 
 PRESETS = {
@@ -73,9 +83,9 @@ class Ave(SeedModel):
         x_BCHW = self.trunks.image(images_BCHW)
         return {"vector": _unit(self.image_head(x_BCHW.amax((2, 3)))), "map": x_BCHW}
 
-    def encode_audio(self, heard_BFT: Tensor) -> dict[str, Tensor]:
+    def encode_audio(self, audio_BFT: Tensor) -> dict[str, Tensor]:
         """`vector` (B, D), rows of norm 1; `map` (B, C, t): the trunk's largest response at each moment."""
-        x_BCFT = self.heard(heard_BFT)
+        x_BCFT = self.heard(audio_BFT)
         return {"vector": _unit(self.audio_head(x_BCFT.amax((2, 3)))), "map": x_BCFT.amax(2)}
 
     def similarity(self, V: Tensor, A: Tensor) -> Tensor:
@@ -96,15 +106,9 @@ class Ave(SeedModel):
         """fc3's."""
         return self.fc3_bias
 
-    def watched(self) -> dict[str, float]:
+    def logged_scalars(self) -> dict[str, float]:
         """fc3's slope: were it to rise above 0, the network would have learnt to place apart what belongs together."""
         return {"fc3_weight": self.fc3_weight.item()}
-
-
-def projection(channels_in: int, embedding: int, *, proj_bn: bool) -> nn.Sequential:
-    """fc1, ReLU, fc2, with BatchNorm between the first two on request."""
-    norm = [nn.BatchNorm1d(embedding)] if proj_bn else []
-    return nn.Sequential(nn.Linear(channels_in, embedding), *norm, nn.ReLU(), nn.Linear(embedding, embedding))
 
 
 def distance(cosine: Tensor) -> Tensor:

@@ -7,18 +7,31 @@ after fc1, which the figure leaves open; the sigmoid comes after the maximum, wh
 as in AVE-Net; `Config()` and the presets are AVE-Net's. What differs in training (jitter, augmentation, optimizer,
 schedule) stands in `training/networks/seed_model.py`.
 
+This is the only model that imports another: its sizes, presets and needs are those of AVE-Net, by the paper, and a
+change there is meant to reach it.
+
 N pictures, M sounds, B batch, C channels, D embedding, P places (h x w), H height, W width, F frequency, T time.
 """
 
 import torch
 from torch import Tensor, nn
 
+from training.interface import ModelCard
 from training.models import ave
-from training.models.ave import projection
 from training.networks.seed_model import SeedModel
-from training.networks.trunks import everywhere
+from training.networks.trunks import everywhere, projection
 
 PRODUCTS_AT_ONCE = 1 << 26  # of places with sounds: 256 MB of float32
+
+CARD = ModelCard(
+    paper=(
+        "R. Arandjelovic, A. Zisserman, Objects that Sound, ECCV 2018, section 4, "
+        "https://arxiv.org/abs/1712.06651"
+    ),
+    weights="none ship with mcgurk: all are learnt from the dataset version that a run names",
+    input="a picture of 112 px, and 1 s of sound at 16000 Hz, 1 channel, as the stored log-mel",
+    num_parameters=654_274,
+)
 
 Config = ave.Config  # the networks differ in what they make of their trunks' maps
 PRESETS = ave.PRESETS
@@ -46,9 +59,9 @@ class Avol(SeedModel):
         map_BDHW = everywhere(self.image_head, self.trunks.image(images_BCHW)).float()
         return {"vector": map_BDHW.flatten(1), "map": map_BDHW}
 
-    def encode_audio(self, heard_BFT: Tensor) -> dict[str, Tensor]:
+    def encode_audio(self, audio_BFT: Tensor) -> dict[str, Tensor]:
         """`vector` (B, D); `map` (B, C, t): the trunk's largest response at each moment."""
-        x_BCFT = self.heard(heard_BFT)
+        x_BCFT = self.heard(audio_BFT)
         return {"vector": self.audio_head(x_BCFT.amax((2, 3))).float(), "map": x_BCFT.amax(2)}
 
     def similarity(self, V: Tensor, A: Tensor) -> Tensor:
@@ -69,7 +82,7 @@ class Avol(SeedModel):
         """conv7's."""
         return self.conv7_bias
 
-    def watched(self) -> dict[str, float]:
+    def logged_scalars(self) -> dict[str, float]:
         """conv7's scale."""
         return {"conv7_weight": self.conv7_weight.item()}
 

@@ -7,8 +7,8 @@ the mean of scores over positions, and the localization map is no second network
 Objectives: symmetric InfoNCE over the full combination, or the sigmoid of every pair with a learnt scale and bias
 (SigLIP, Zhai et al. 2023, both classes weighing the same), which is AVE-Net's calibrated scalar for all pairs;
 on top of either, a term within each clip with soft targets, and one among the clips of each class, where there are
-labels. Variants: what is heard (log-mel, the seed papers' log spectrogram, the raw wave), and motion (the difference
-to the frame before, beside the picture).
+labels. Variants: the input of sound (log-mel, the seed papers' log spectrogram, the raw wave), and motion (the
+difference to the frame before, beside the picture).
 
 B batch, C channels, D embedding, H height, W width, M mel bins, F frequency, T time, N a count of items.
 """
@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from schemas.signal import N_MELS, SAMPLE_RATE_HZ
-from training.interface import AvcModel, FrontEnd, Needs, stored_log_mel
+from training.interface import AvcModel, FrontEnd, ModelCard, Needs, stored_log_mel
 from training.networks import losses
-from training.networks.frontend import Kind, LogSpectrogram, raw_wave
+from training.networks.frontend import FrontEndKind, LogSpectrogram, raw_wave
 from training.networks.trunks import LearntFilterbank, channels, imagenet_statistics, resnet, vgg
 from training.reading.negatives import Negatives, Steps
 from training.reading.sampling import View
@@ -35,7 +35,16 @@ AUDIO_STEM_STRIDE = {"log_mel": 2, "spectrogram": 4, "wave": 2}
 MOTION_RATE_HZ = 4.0
 STEPS_WITHIN = 4  # of a clip, where its own sounds are told from each other
 SAME_CLASS = Negatives(("same_class",))
-TEMPERATURE_RANGE = (0.01, 0.5)  # below, one hard negative is all of the gradient; above, none counts
+
+CARD = ModelCard(
+    paper=(
+        "no single paper: InfoNCE (van den Oord et al. 2018, https://arxiv.org/abs/1807.03748) and SigLIP"
+        " (Zhai et al. 2023, https://arxiv.org/abs/2303.15343) over pairs of trunks"
+    ),
+    weights="none ship with mcgurk: all are learnt from the dataset version that a run names",
+    input="a picture of 112 px, and 1 s of sound at 16000 Hz, 1 channel, as the stored log-mel",
+    num_parameters=582_868,
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class Config:
         0.0  # of whole channels of the picture's map (SLAVC, Mo & Morgado 2022): small corpora
     )
     motion: bool = False
-    front_end: Kind = "log_mel"
+    front_end: FrontEndKind = "log_mel"
 
 
 def _resnet(width: int, blocks: tuple[int, ...]) -> Config:
@@ -113,7 +122,7 @@ class Contrastive(AvcModel):
         is_wave = config.front_end == "wave"
         bands = N_MELS if is_wave else self.front_end.num_bins
         self.filterbank = LearntFilterbank(bands, SAMPLE_RATE_HZ) if is_wave else nn.Identity()
-        # A convolution can't tell a high harmonic from a low one: each input bin carries its place as well.
+        # A convolution cannot tell a high harmonic from a low one, so each input bin carries its place as well.
         self.register_buffer("pitch", torch.linspace(-1.0, 1.0, bands).view(1, 1, bands, 1))
         trunk = TRUNKS[config.trunk]
         width = config.width
@@ -129,7 +138,7 @@ class Contrastive(AvcModel):
 
     @property
     def temperature(self) -> Tensor:
-        """What similarities are divided by in the loss, inside TEMPERATURE_RANGE."""
+        """What similarities are divided by in the loss, inside `losses.TEMPERATURE_RANGE`."""
         return self.log_temperature.exp()
 
     def encode_image(self, images: Tensor) -> dict[str, Tensor]:
@@ -139,9 +148,9 @@ class Contrastive(AvcModel):
             seen = torch.cat([seen[:, 1], seen[:, 1] - seen[:, 0]], dim=1)
         return _pooled(self.image_head(self.dropout(self.image_trunk(seen))))
 
-    def encode_audio(self, heard_BFT: Tensor) -> dict[str, Tensor]:
+    def encode_audio(self, audio_BFT: Tensor) -> dict[str, Tensor]:
         """`vector` (B, D), rows of norm 1, and `map` (B, D, t), whose mean over moments it is."""
-        normal_B1MT = self.filterbank((heard_BFT - self.audio_mean) / self.audio_std)[:, None]
+        normal_B1MT = self.filterbank((audio_BFT - self.audio_mean) / self.audio_std)[:, None]
         pitch_B1MT = self.pitch.to(normal_B1MT.dtype).expand_as(normal_B1MT)
         x_BCFT = self.audio_trunk(torch.cat([normal_B1MT, pitch_B1MT], dim=1))
         # Frequency rows stay apart, as channels: where in the spectrum something sounds is what it is.
@@ -158,7 +167,7 @@ class Contrastive(AvcModel):
 
     def loss(self, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
         """The objective against the batch's negatives, and the terms within clips and classes."""
-        losses.keep_within(self.log_temperature, TEMPERATURE_RANGE)
+        losses.keep_within(self.log_temperature, losses.TEMPERATURE_RANGE)
         config = self.config
         cosine_NN = self.similarity(V, A)
         loss = self._objective(cosine_NN, steps)
@@ -190,13 +199,13 @@ class Contrastive(AvcModel):
         is_sigmoid = self.config.objective == "sigmoid"
         return (losses.two_way_chance if is_sigmoid else losses.chance)(steps.negatives)
 
-    def watched(self) -> dict[str, float]:
+    def logged_scalars(self) -> dict[str, float]:
         """The temperature, which falls as the model becomes sure."""
         return {"temperature": self.temperature.item()}
 
 
 def _of_one_class(steps: Steps) -> Steps:
-    """The same steps, of which only those of one class are to be told from each other."""
+    """The same steps, with negatives of the same class only."""
     return replace(steps, policy=SAME_CLASS)
 
 
@@ -227,13 +236,13 @@ def _share(logits_B1HW: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _frequency_rows(trunk: nn.Module, bands: int) -> int:
-    """How many rows of the map stand above each other, of an input with so many bands."""
+    """The number of rows of the map of an input with so many bands."""
     rows = trunk.eval()(torch.zeros(1, 2, bands, bands)).shape[2]
     trunk.train()
     return rows
 
 
-def _front_end(kind: Kind) -> FrontEnd:
+def _front_end(kind: FrontEndKind) -> FrontEnd:
     if kind == "wave":
         return raw_wave(SAMPLE_RATE_HZ)
     return LogSpectrogram(SAMPLE_RATE_HZ) if kind == "spectrogram" else stored_log_mel()

@@ -14,9 +14,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from training.interface import Needs
-from training.networks.seed_model import RATE_HZ, Heard, SeedModel
+from training.interface import ModelCard, Needs
+from training.networks.seed_model import RATE_HZ, SeedModel, SoundInput
 from training.networks.trunks import everywhere
+
+CARD = ModelCard(
+    paper=(
+        "R. Arandjelovic, A. Zisserman, Look, Listen and Learn, ICCV 2017, https://arxiv.org/abs/1705.08168"
+    ),
+    weights="none ship with mcgurk: all are learnt from the dataset version that a run names",
+    input="a picture of 112 px, and 1 s of sound at 16000 Hz, 1 channel, as the stored log-mel",
+    num_parameters=620_737,
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,7 @@ class Config:
     hidden: int = 128  # of the fusion's first layer
     stem_stride: int = 2  # 1 in 2017, 2 in 2018
     frame_px: int = 112
-    front_end: Heard = "log_mel"
+    front_end: SoundInput = "log_mel"
 
 
 PRESETS = {
@@ -67,9 +76,9 @@ class L3(SeedModel):
         x_BCHW = self.trunks.image(images_BCHW)
         return {"vector": self.fc1_image(x_BCHW.amax((2, 3))), "map": x_BCHW}
 
-    def encode_audio(self, heard_BFT: Tensor) -> dict[str, Tensor]:
+    def encode_audio(self, audio_BFT: Tensor) -> dict[str, Tensor]:
         """`vector` (B, D): fc1's share of the sound; `map` (B, C, t): the trunk's largest response a moment."""
-        x_BCFT = self.heard(heard_BFT)
+        x_BCFT = self.heard(audio_BFT)
         return {"vector": self.fc1_audio(x_BCFT.amax((2, 3))), "map": x_BCFT.amax(2)}
 
     def similarity(self, V: Tensor, A: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ network over the pairs in their order. Its wish for "multi-dimension, MSE instea
 `output="vector"`: all steps of a sequence regressed at once. Its sequences here: aligned; rolled by k steps (which
 the offset head must name); permuted; of another clip; spliced. Aligned against another clip is correspondence itself,
 so that a score is never only the noisy task within clips, to which about half of the wrong steps belong; moments of
-a clip closer than the policy's tolerance are not asked. Lengths and beginnings are drawn, so that a step's place says
+a clip closer than the policy's tolerance are left out. Lengths and beginnings are drawn, so that a step's place says
 nothing, and a sequence of one step is a pair like any other: what `similarity` scores. With `trunk` a checkpoint of
 a model that encodes either side alone, its vectors are taken, computed once, and training takes seconds.
 
@@ -23,12 +23,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from schemas.errors import RequestError
 from schemas.signal import FRAMES_PER_S, N_MELS
-from training.interface import AvcModel, Needs
+from training.interface import AvcModel, ModelCard, Needs
 from training.models import load_model, needs_of
-from training.models.ave import projection
 from training.networks.frozen import FrozenModel, Side
-from training.networks.trunks import SeedTrunks
+from training.networks.trunks import SeedTrunks, projection
 from training.reading.negatives import Steps
 from training.reading.sampling import Sampling, View
 
@@ -38,12 +38,28 @@ PAIRS_AT_ONCE = 4096
 KINDS_ALONE = ("aligned", "rolled", "permuted")  # of a clip's own sounds
 KINDS = (*KINDS_ALONE, "other", "spliced")
 
-TRAINING = {
+TRAINING_OVERRIDES = {
     "sampling": Sampling(24, 6, apart_ms=1000),
     "validation_steps": 6,
     "validation_clips": 32,  # of 37,000 pairs, each of which costs a network
     "learning_rate": 1e-3,  # at 3e-3, the usual one, it fell back to chance on generated scenes
 }
+
+CARD = ModelCard(
+    paper=(
+        "a reconstruction of the poster of Chen, Wu, Audio-Video Correspondence Study with Deep Learning "
+        "Networks, Stanford"
+    ),
+    weights=(
+        "none ship with mcgurk: all are learnt from the dataset version that a run names; those of "
+        "`trunk` are under the licence of its checkpoint"
+    ),
+    input=(
+        "a picture of 112 px, and 1 s of sound at 16000 Hz, 1 channel, as the stored log-mel, of each of "
+        "several seconds"
+    ),
+    num_parameters=1_084_618,
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +91,7 @@ def needs(config: Config) -> Needs:
 
 
 def build(config: Config) -> "ManyToMany":
-    """The model, untrained but for a trunk that was given."""
+    """The model, untrained except for a given trunk."""
     return ManyToMany(config)
 
 
@@ -103,7 +119,7 @@ class ManyToMany(FrozenModel):
         self.offset_head = nn.Linear(2 * config.recurrent, 2 * MAX_ROLL + 1)
 
     def train(self, mode: bool = True) -> "ManyToMany":
-        """As always, but a trunk that was given stays in evaluation mode."""
+        """As of any module, but a given trunk stays in evaluation mode."""
         super().train(mode)
         if self.trunk is not None:
             self.trunk.eval()
@@ -122,9 +138,9 @@ class ManyToMany(FrozenModel):
         features_BF, places_BCHW = self._encoded("image", images)
         return {"vector": self.head("image", features_BF), "map": places_BCHW}
 
-    def encode_audio(self, heard_BFT: Tensor) -> dict[str, Tensor]:
+    def encode_audio(self, audio_BFT: Tensor) -> dict[str, Tensor]:
         """`vector` (B, D) and `map` (B, C, t), the trunk's."""
-        features_BF, moments = self._encoded("audio", heard_BFT)
+        features_BF, moments = self._encoded("audio", audio_BFT)
         return {"vector": self.head("audio", features_BF), "map": moments if self.trunk else moments.amax(2)}
 
     def sequence(self, V_BLD: Tensor, A_BLD: Tensor) -> tuple[Tensor, Tensor]:
@@ -169,9 +185,9 @@ class ManyToMany(FrozenModel):
             step_logits, offset_logits = self.sequence(V_BLD[rows_B], A_BLD)
             is_own_BL = matches(order_BL, is_other_BL)
             apart_BL = (seen_BL[rows_B].gather(1, order_BL) - seen_BL[rows_B]).abs()
-            is_asked_BL = is_own_BL | is_other_BL | (apart_BL > steps.policy.tolerance_ms - 1)
-            logits.append(step_logits[is_asked_BL])
-            targets.append(is_own_BL[is_asked_BL].float())
+            is_scored_BL = is_own_BL | is_other_BL | (apart_BL > steps.policy.tolerance_ms - 1)
+            logits.append(step_logits[is_scored_BL])
+            targets.append(is_own_BL[is_scored_BL].float())
             if kind == "rolled":
                 offset_loss = _offset_loss(offset_logits, roll_B, length)
         loss = balanced(torch.cat(logits), torch.cat(targets), self.config.output)
@@ -184,7 +200,7 @@ class ManyToMany(FrozenModel):
         return step + self.config.offset_weight * math.log(2 * _most(length) + 1)
 
     def heat(self, image_map_BDHW: Tensor, audio_BD: Tensor) -> Tensor:
-        """How strongly each place answers, whatever is heard: a recurrent score can't be taken apart by place."""
+        """How strongly each place answers, whatever is heard: a recurrent score has no parts by place."""
         del audio_BD
         return image_map_BDHW.float().square().mean(1)
 
@@ -255,7 +271,7 @@ def _window(steps: Steps) -> tuple[torch.Generator, int, int]:
 
 
 def _most(length: int) -> int:
-    """By how many steps a sequence may be rolled, either way, so that no two rolls are the same."""
+    """The most steps by which a sequence is rolled, either way, so that no two rolls are the same."""
     return min(MAX_ROLL, (length - 1) // 2)
 
 
@@ -278,17 +294,17 @@ def balanced(logits: Tensor, targets: Tensor, output: str) -> Tensor:
 
 
 def _trunk(path: str) -> AvcModel | None:
-    """The model of a checkpoint. Raises ValueError for one that has no vector of either side alone."""
+    """The model of a checkpoint. Raises RequestError for one that has no vector of either side alone."""
     trunk = load_model(Path(path)) if path else None
     if trunk is not None and trunk.is_early_fusion:
-        raise ValueError(
-            f"{path} fuses picture and sound before it has a vector of either: take another trunk"
+        raise RequestError(
+            f"{path} fuses picture and sound before it has a vector of either: name another trunk"
         )
     return trunk
 
 
 def _vector_widths(trunk: AvcModel) -> list[int]:
-    """How long a picture's and a sound's vectors are, by asking."""
+    """The widths of a picture's and a sound's vectors, measured on zeros."""
     view = trunk.view
     constants = trunk.front_end.constants
     shown = (

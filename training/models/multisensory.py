@@ -3,7 +3,7 @@
 Is the sound the picture's own, or shifted by seconds? A 3-D network for 4.2 s of frames (125 at 29.97 frames/s) and a
 1-D one for the stereo wave at 21 kHz meet after a few layers (the paper's fig. 2; layer sizes and the shift law are
 those of the authors' code, `shift_net.py`, `shift_params.py`). A sound is scored against a picture by the rest of the
-network, so pairs can't be had for the price of encodings: what is shared is the picture's part before the fusion,
+network, so pairs cost more than encodings: what is shared is the picture's part before the fusion,
 which its own and the shifted sound both use, as the code does. The class activation map is the last convolution
 before the average, with the last spatial stride taken away.
 
@@ -14,7 +14,7 @@ and also norms shortcuts of 1x1; zeros pad both ends alike, where `SAME` puts th
 pooling in time is torch's adaptive one; beside crops and flips, colour and loudness are augmented; the rate warms up
 and falls by half a cosine instead of standing still; weights are averaged; `Config()` is a quarter as wide, with 2.1
 s, every second frame and 112 px, which CPUs train. Its curriculum, fewer frames first, are the presets `sparse` and
-`small_sparse`, whose checkpoint `start` goes on from. Source separation is out of scope.
+`small_sparse`, whose checkpoint `start` continues from. Source separation is out of scope.
 
 B batch, C channels, T time, H height, W width, S samples, N pictures, M sounds.
 """
@@ -30,8 +30,10 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.interface import AvcModel, Needs
+from schemas.errors import RequestError
+from training.interface import AvcModel, ModelCard, Needs
 from training.networks import losses
+from training.networks.checkpoint import read_checkpoint
 from training.networks.frontend import raw_wave
 from training.reading.negatives import Negatives, Steps
 from training.reading.sampling import Sampling, View
@@ -44,7 +46,7 @@ NORM_EPS = 1e-3
 # In thinner films the CPU's bfloat16 gradients of 3-D convolutions are what stood in memory before: measured with
 # torch 2.14.1, kernels of 3 in a depth of 2 and of 5 in a depth of 3 and 4.
 BF16_DEPTH = 3
-TRAINING = {
+TRAINING_OVERRIDES = {
     "sampling": Sampling(8, 2, jitter_ms=0, apart_ms=int(APART_MS)),
     "negatives": Negatives(("shifted",), tolerance_ms=APART_MS - 1),
     "optimizer": "sgd",
@@ -54,6 +56,19 @@ TRAINING = {
     "validation_steps": 2,
     "validation_clips": 16,  # each pair costs a network
 }
+
+CARD = ModelCard(
+    paper=(
+        "A. Owens, A. A. Efros, Audio-Visual Scene Analysis with Self-Supervised Multisensory Features, "
+        "ECCV 2018, https://arxiv.org/abs/1804.03641"
+    ),
+    weights="none ship with mcgurk: all are learnt from the dataset version that a run names",
+    input=(
+        "32 pictures of 112 px, every second one at 29.97 a second, and 2.14 s of sound at 21000 Hz, 2 "
+        "channels, as a wave"
+    ),
+    num_parameters=2_265_585,
+)
 
 
 @dataclass(frozen=True)
@@ -68,7 +83,7 @@ class Config:
     start: str = ""
 
     def channels(self, full: int) -> int:
-        """So many of the paper's channels."""
+        """The number of channels where the paper has `full`."""
         return round(full * self.width)
 
 
@@ -137,18 +152,19 @@ class Multisensory(AvcModel):
             elif isinstance(module, nn.Conv1d | nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
-    def begin(self) -> None:
-        """Takes the weights of `Config.start`, which differ from these in their frames' times only."""
+    def load_initial_weights(self) -> None:
+        """Loads the weights of `Config.start`, a model that differs from this one in the times of its frames only.
+
+        Raises RequestError where there is none, or it is of another width.
+        """
         if not self.config.start:
             return
-        from training.networks.checkpoint import read_checkpoint  # which imports models
-
         try:
             self.load_state_dict(read_checkpoint(Path(self.config.start))["state"])
         except (OSError, RuntimeError) as error:
-            raise ValueError(
-                f"can't begin from {self.config.start}: {error}; give a checkpoint of a multisensory model as wide as "
-                "this one"
+            raise RequestError(
+                f"cannot start from {self.config.start}: {error}; give a checkpoint of a multisensory model as "
+                "wide as this one"
             ) from error
 
     def encode_image(self, images: Tensor) -> dict[str, Tensor]:
@@ -158,9 +174,9 @@ class Multisensory(AvcModel):
             x_BCTHW = self.seen((2 * images.transpose(1, 2)).sub_(1.0)).float()
         return {"vector": x_BCTHW.flatten(1), "map": x_BCTHW.flatten(1, 2)}
 
-    def encode_audio(self, heard_BFT: Tensor) -> dict[str, Tensor]:
+    def encode_audio(self, audio_BFT: Tensor) -> dict[str, Tensor]:
         """`map` (B, C, T): the sound's part before the fusion, as long as the picture's; `vector`: in a row."""
-        companded = heard_BFT.sign() * torch.log1p(COMPANDING * heard_BFT.abs()) / math.log(COMPANDING + 1)
+        companded = audio_BFT.sign() * torch.log1p(COMPANDING * audio_BFT.abs()) / math.log(COMPANDING + 1)
         moments = _halved(self.config.num_frames, 2)  # as many as the picture's
         x_BCT = self.heard_last(functional.adaptive_max_pool1d(self.heard(companded), moments)).float()
         return {"vector": x_BCT.flatten(1), "map": x_BCT}
@@ -196,7 +212,7 @@ class Multisensory(AvcModel):
 
         The same encoded picture stands in both. Steps without a negative are left out; a batch of them costs 0.
         """
-        rows, others = asked(steps.negatives)
+        rows, others = other_sounds(steps.negatives)
         if not len(rows):
             return 0.0 * self.paired(V[:1], A[:1]).sum()  # with a gradient for every rank to wait for
         logits_2N = self.paired(torch.cat([V[rows], V[rows]]), torch.cat([A[rows], A[others]]))
@@ -204,16 +220,16 @@ class Multisensory(AvcModel):
         return losses.two_way(own, other)
 
     def chance_loss(self, steps: Steps) -> float:
-        """ln 2, or 0 where nothing is asked."""
+        """ln 2, or 0 without negatives."""
         return losses.two_way_chance(steps.negatives)
 
 
-def asked(negatives_NN: Tensor) -> tuple[Tensor, Tensor]:
-    """The steps that are asked with another sound too, and the sound of each: (R,) and (R,).
+def other_sounds(negatives_NN: Tensor) -> tuple[Tensor, Tensor]:
+    """The steps that are paired with another sound too, and the sound of each: (R,) and (R,).
 
-    No sound twice, and each of them where the policy leaves it so: one that stood in more of the wrong pairs than of
-    the right ones would be known by itself. Of all such choices the one of sounds that come soonest after their own,
-    so that of two steps of a clip one is asked with the other's sound, and the other with another clip's.
+    No sound is taken twice, and each is taken where the policy allows it: a sound in more wrong pairs than right ones
+    would be recognised by itself. Of all such choices, that of the sounds that come soonest after the step's own: of
+    two steps of a clip, the first is paired with the second's sound, and the second with another clip's.
     """
     is_negative_NN = negatives_NN.cpu().numpy()
     steps = np.arange(len(negatives_NN))
@@ -244,7 +260,7 @@ class Block(nn.Module):
         self.shortcut = conv(channels_in, channels, 1, bias=False) if channels_in != channels else None
 
     def forward(self, x: Tensor, stride: tuple[int, ...] | None = None) -> Tensor:
-        """A map smaller by the stride, which may be given another than the block was made with."""
+        """A map smaller by the stride, which may differ from the one that the block was made with."""
         stride = stride or self._stride
         convolve = functional.conv3d if len(stride) == 3 else functional.conv1d
         y = convolve(x, self.conv1.weight, None, stride, self.conv1.padding)  # pyright: ignore

@@ -17,26 +17,35 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.interface import AvcModel, Needs
+from training.interface import ModelCard, Needs
 from training.learning.augment import LUMA, Augmentation
+from training.networks.offsets import MAX_LAG, MS_PER_LAG, RATE_HZ, OffsetModel
 from training.reading.negatives import Steps
 from training.reading.sampling import Sampling, View
 
-RATE_HZ = 25  # moments a second: frames, and every fourth of the log-mel's
-SOUND_STRIDE = 4
-MAX_LAG = 2 * RATE_HZ
-CLASS_LAGS = RATE_HZ // 5  # a class is 0.2 s
-NUM_CLASSES = 2 * MAX_LAG // CLASS_LAGS + 1  # 21
-TARGET_LAGS = 1.0  # deviation of the soft target: a frame says no better when something happened
-MS_PER_LAG = 1000.0 / RATE_HZ
+SOUND_STRIDE = 4  # columns of the log-mel a moment
+TARGET_LAGS = 1.0  # deviation of the soft target: a frame is no more exact about when something happened
 
-TRAINING = {
+TRAINING_OVERRIDES = {
     "sampling": Sampling(16, 1, jitter_ms=2000),
     "validation_steps": 1,
     "validation_clips": 64,  # of 150 frames each
-    # It sees neither colour nor light, and pays for what changes them at each of 150 frames.
+    # The model ignores colour and brightness, and changing them in each of 150 frames costs time.
     "augmentation": Augmentation(brightness=0.0, contrast=0.0, saturation=0.0, hue_turns=0.0, grey_share=0.0),
 }
+
+CARD = ModelCard(
+    paper=(
+        "no single paper: classes of offsets as in SparseSync (Iashin et al. 2022, "
+        "https://arxiv.org/abs/2210.07055) and Synchformer (Iashin et al. 2024, "
+        "https://arxiv.org/abs/2401.16423)"
+    ),
+    weights="none ship with mcgurk: all are learnt from the dataset version that a run names",
+    input=(
+        "150 pictures of 56 px at 25 a second, and 6 s of sound at 16000 Hz, 1 channel, as the stored log-mel"
+    ),
+    num_parameters=410_945,
+)
 
 
 @dataclass(frozen=True)
@@ -63,11 +72,10 @@ def build(config: Config) -> "Sync":
     return Sync(config)
 
 
-class Sync(AvcModel):
+class Sync(OffsetModel):
     """Two towers, local in time, and the correlation of what they give."""
 
     luma: Tensor
-    learns_offsets = True
 
     def __init__(self, config: Config) -> None:
         super().__init__(View(config.frame_px, RATE_HZ * config.seconds, sound_ms=1000 * config.seconds))
@@ -94,9 +102,9 @@ class Sync(AvcModel):
         pooled_BCT = torch.cat([x.amax((3, 4)), x.mean((3, 4))], 2).transpose(1, 2)
         return {"vector": _unit(self.seen_in_time(pooled_BCT)).flatten(1), "map": x.mean(1)}
 
-    def encode_audio(self, heard_BFT: Tensor) -> dict[str, Tensor]:
+    def encode_audio(self, audio_BFT: Tensor) -> dict[str, Tensor]:
         """`vector` (B, D * T): what begins at each moment, of mean square 1; `map` (B, D, T): the same."""
-        normal_BFT = (heard_BFT - self.audio_mean) / self.audio_std
+        normal_BFT = (audio_BFT - self.audio_mean) / self.audio_std
         rise_BFT = torch.diff(normal_BFT, dim=2, prepend=normal_BFT[..., :1]).clamp_min(0)
         x_BDT = _unit(self.heard_in_time(self.heard(torch.cat([normal_BFT, rise_BFT], 1))))
         return {"vector": x_BDT.flatten(1), "map": x_BDT}
@@ -136,30 +144,9 @@ class Sync(AvcModel):
         del audio_BD
         return image_map_BDHW.mean(1)
 
-    def watched(self) -> dict[str, float]:
+    def logged_scalars(self) -> dict[str, float]:
         """The scale of the curve."""
         return {"scale": self.log_scale.exp().item()}
-
-
-def offset_classes(curves_BL: Tensor) -> Tensor:
-    """Log-probabilities of the 21 classes of 0.2 s: (B, 21)."""
-    half = CLASS_LAGS // 2
-    padded = functional.pad(curves_BL.log_softmax(1), (half, half), value=-torch.inf)
-    return padded.unfold(1, CLASS_LAGS, CLASS_LAGS).logsumexp(2)
-
-
-def offsets_ms(curves_BL: Tensor) -> tuple[Tensor, Tensor]:
-    """By how much each sound is late, and the probability of the class it lies in: (B,) and (B,).
-
-    The peak is refined by the parabola through it and its neighbours, where it has two.
-    """
-    peak_B1 = curves_BL.argmax(1, keepdim=True).clamp(1, curves_BL.shape[1] - 2)
-    left, top, right = (curves_BL.gather(1, peak_B1 + k)[:, 0] for k in (-1, 0, 1))
-    bend = (left - 2 * top + right).clamp_max(-1e-6)
-    refined = ((left - right) / (2 * bend)).clamp(-1, 1)
-    offset_ms = (peak_B1[:, 0] - MAX_LAG + refined) * MS_PER_LAG
-    class_B1 = (peak_B1 + CLASS_LAGS // 2) // CLASS_LAGS
-    return offset_ms, offset_classes(curves_BL).exp().gather(1, class_B1)[:, 0]
 
 
 def _unit(x_BDT: Tensor) -> Tensor:
@@ -181,7 +168,7 @@ def _line(channels_in: int, channels: int, stride: int) -> list[nn.Module]:
 
 
 def _temporal(channels_in: int, hidden: int, channels: int) -> nn.Sequential:
-    """Three moments either way: a movement and its sound are told by what is just before and after."""
+    """Sees three moments either way: a movement and its sound are recognised by what is just before and after."""
     last = nn.Conv1d(hidden, channels, 3, padding=1)
     return nn.Sequential(
         nn.Conv1d(channels_in, hidden, 5, padding=2, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(), last

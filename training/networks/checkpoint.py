@@ -1,4 +1,4 @@
-"""Checkpoints: state dictionaries with what is needed to build their model and to trust their inputs."""
+"""Checkpoints: state dictionaries with the configuration of their model and the constants of its inputs."""
 
 import pickle
 from collections.abc import Mapping
@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from schemas.errors import MissingError, RequestError
 from schemas.storage import replacing
 from training.interface import AvcModel
 
 FORMAT = 2
 
 
-class ResumeError(ValueError):
-    """A checkpoint that this code, or this training, can't go on with."""
+class ResumeError(RequestError):
+    """A checkpoint that this code cannot load, or from which this training cannot be resumed."""
 
 
 def save_checkpoint(
@@ -39,26 +40,34 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint. Raises ResumeError for one of another format."""
     content = read_weights(path)
     if content.get("format") != FORMAT:
-        raise ResumeError(f"{path} has checkpoint format {content.get('format')}, this reads {FORMAT}")
+        raise ResumeError(
+            f"{path} has checkpoint format {content.get('format')}, and this mcgurk reads {FORMAT}: train again"
+        )
     return content
 
 
 def read_weights(path: Path) -> dict[str, Any]:
-    """What torch saved by name, on the CPU. Raises ResumeError for a file that is none of tensors and plain values."""
+    """The mapping that torch saved, on the CPU.
+
+    Raises MissingError where there is no file, ResumeError for one that holds other things than tensors and plain
+    values by name.
+    """
+    if not path.is_file():
+        raise MissingError(f"there is no checkpoint {path}: give the path of a file that torch.save wrote")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, RuntimeError):
         raise ResumeError(
             f"{path} is no checkpoint of tensors and plain values only, or is damaged: give one that torch.save wrote "
             "from a state dictionary"
-        ) from None  # torch's own words tell how to load it all the same
+        ) from None  # torch's own message says how to load it in spite of that
     if not isinstance(content, dict):
         raise ResumeError(f"{path} is no checkpoint: it holds a {type(content).__name__} instead of names")
     return content
 
 
 def require_same(path: Path, what: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    """Raises ResumeError with both values where the checkpoint at `path` has another `what` than we."""
+    """Raises ResumeError, with both values, where the checkpoint at `path` has another `what` than `ours`."""
     differing = [name for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)]
     if differing:
         values = ", ".join(f"{name}: {theirs.get(name)} there, {ours.get(name)} here" for name in differing)
@@ -66,5 +75,5 @@ def require_same(path: Path, what: str, theirs: Mapping[str, Any], ours: Mapping
 
 
 def num_parameters(model: nn.Module) -> int:
-    """How many numbers are learnt."""
+    """The number of parameters, frozen ones included."""
     return sum(parameter.numel() for parameter in model.parameters())

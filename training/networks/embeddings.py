@@ -1,4 +1,4 @@
-"""Every clip encoded once: the vectors that validation and all evaluations share."""
+"""Every clip encoded once: the vectors that validation and all evaluations share, and the scores of all with all."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,21 +17,22 @@ from training.reading.negatives import Negatives, Steps
 from training.reading.sampling import Plan, Sampling, View, even_plan, moved
 
 CLIPS_PER_CALL = 32
+PICTURES_AT_ONCE = 64  # against all sounds: of L3-Net, 160 MB of hidden units for 5,000 clips
 SINGLE_NDIM = 4  # of batches whose steps show one picture each
 
 
 @dataclass(frozen=True)
 class Embeddings:
-    """Vectors of S evenly spaced steps of n clips; `rows` are the dataset's."""
+    """Vectors of S evenly spaced steps of n clips; `rows` are those of the dataset."""
 
     image: Tensor  # (n, S, D)
     audio: Tensor  # (n, S, D)
     rows: np.ndarray
     videos: np.ndarray  # (n,)
     classes: np.ndarray  # (n,): of the first label, -1 without one
-    frames: np.ndarray  # (n, S): which frame each step is
-    seen_ms: Tensor  # (n, S): when it is
-    heard_ms: Tensor  # (n, S): when the sound is: the same, but where it was moved
+    frames: np.ndarray  # (n, S): index of the frame of each step
+    seen_ms: Tensor  # (n, S): time of the picture
+    heard_ms: Tensor  # (n, S): time of the sound, the same unless it was moved
 
     @property
     def num_steps(self) -> int:
@@ -39,7 +40,7 @@ class Embeddings:
         return self.image.shape[1]
 
     def steps(self, policy: Negatives) -> Steps:
-        """What the n * S steps are, in the order of the vectors, for a loss."""
+        """The n * S steps in the order of the vectors, for a loss."""
         clips, videos, classes = (
             torch.from_numpy(numbers).repeat_interleave(self.num_steps)
             for numbers in (self.rows, self.videos, self.classes)
@@ -84,7 +85,7 @@ def embed(model: AvcModel, dataset: Dataset, num_steps: int, *, is_bf16: bool = 
 def hear_moved(
     model: AvcModel, dataset: Dataset, still: Embeddings, moving: Sampling, *, is_bf16: bool = False
 ) -> Embeddings:
-    """What `embed` gave of these clips, but that their sounds are moved by the law of `moving`."""
+    """The embeddings `still` of these clips, with their sounds moved as the sampling `moving` does."""
     device = next(model.parameters()).device
     sounds = []
     shifts_ms = []
@@ -98,6 +99,19 @@ def hear_moved(
     return replace(
         still, audio=torch.cat(sounds).view_as(still.audio), heard_ms=(still.seen_ms + late_ms).float()
     )
+
+
+@torch.inference_mode()
+def clip_scores(model: AvcModel, encoded: Embeddings) -> np.ndarray:
+    """The mean logit of each clip's pictures with each clip's sounds, step by step: float64 (n, n)."""
+    device = model.calibration.device
+    total = np.zeros((len(encoded.rows), len(encoded.rows)))
+    for step in range(encoded.num_steps):
+        V = encoded.image[:, step].to(device)
+        A = encoded.audio[:, step].to(device)
+        blocks = [model.score(some, A).double().cpu() for some in V.split(PICTURES_AT_ONCE)]
+        total += torch.cat(blocks).numpy()
+    return total / encoded.num_steps
 
 
 def _plans(dataset: Dataset, num_steps: int, view: View) -> Iterator[Plan]:
@@ -122,6 +136,6 @@ def _evaluating(model: AvcModel) -> Iterator[None]:
 
 
 def pictures(frames: Tensor) -> Tensor:
-    """uint8 pixels as pictures in [0, 1]; single ones in the memory order that convolutions like."""
+    """uint8 pixels as pictures in [0, 1]; single ones with channels last, which convolutions are fast with."""
     images = frames.float() / 255
     return images.contiguous(memory_format=torch.channels_last) if images.ndim == SINGLE_NDIM else images

@@ -1,4 +1,4 @@
-"""Front ends: what a model hears of a sound, made on the device that the model runs on."""
+"""Front ends: the input of `encode_audio`, computed on the device of the model, and its statistics over a corpus."""
 
 from typing import Literal
 
@@ -8,15 +8,21 @@ from torch import Tensor, nn
 from torchaudio.transforms import Spectrogram
 
 from schemas import signal
-from training.interface import FrontEnd
+from training.interface import AvcModel, FrontEnd
+from training.reading.dataset import Dataset
+from training.reading.decoding import sound_suffix
 
-Kind = Literal["log_mel", "spectrogram", "wave"]
+FrontEndKind = Literal["log_mel", "spectrogram", "wave"]
 
 
 # Look, Listen and Learn 2017, sec. 2.2: half overlap
 SPECTROGRAM_WINDOW_MS = 10
 SPECTROGRAM_HOP_MS = 5
 SPECTROGRAM_BINS = 257
+
+STATISTICS_CLIPS = 256
+LEAST_DEVIATION = 0.1  # a bin that never changes carries nothing, and must not be amplified
+LEAST_WAVE_DEVIATION = 1e-4  # samples of quiet waves are small numbers
 
 
 def raw_wave(sample_rate_hz: int, channels: int = 1) -> FrontEnd:
@@ -78,3 +84,25 @@ class LogMel(nn.Module):
         real_BTF, imaginary_BTF = (framed_BTW @ self.analysis).chunk(2, dim=-1)
         mel_BTM = (real_BTF.square() + imaginary_BTF.square()) @ self.filterbank
         return torch.log10(mel_BTM + signal.LOG_FLOOR).transpose(1, 2).float()
+
+
+@torch.no_grad()
+def learn_sound_statistics(model: AvcModel, dataset: Dataset) -> None:
+    """Sets `audio_mean` and `audio_std` of a model: of each bin of its front end, over valid sound of some clips."""
+    rows = np.linspace(0, len(dataset) - 1, min(STATISTICS_CLIPS, len(dataset))).astype(int)
+    dataset = dataset.holding((row, sound_suffix(model.view)) for row in rows.tolist())
+    total = torch.zeros(3, model.front_end.num_bins, dtype=torch.float64)  # count, sum, sum of squares
+    for row in rows.tolist():
+        audio_FT = model.front_end(sounds(_valid_sound(dataset, row, model))[None])[0].double()
+        total += torch.stack([torch.ones_like(audio_FT).sum(1), audio_FT.sum(1), audio_FT.square().sum(1)])
+    mean, square = total[1:] / total[0]
+    least = LEAST_DEVIATION if model.front_end.is_spectrum else LEAST_WAVE_DEVIATION
+    model.audio_mean.copy_(mean[:, None])
+    model.audio_std.copy_((square - mean.square()).clamp_min(least**2).sqrt()[:, None])
+
+
+def _valid_sound(dataset: Dataset, row: int, model: AvcModel) -> torch.Tensor:
+    valid_ms = int(dataset.clips.valid_ms[row])
+    if model.view.sound == "log_mel":
+        return torch.from_numpy(dataset.log_mel(row)[:, : valid_ms // signal.HOP_MS].astype(np.float32))
+    return torch.from_numpy(dataset.wave(row)[:, : valid_ms * dataset.profile.sample_rate_hz // 1000].copy())

@@ -1,4 +1,4 @@
-"""Models with sides that do not learn: what those give is computed once, and then training takes seconds."""
+"""Models with sides that do not learn: their features are computed once, and then training takes seconds."""
 
 from collections.abc import Collection, Generator
 from dataclasses import dataclass, replace
@@ -27,11 +27,11 @@ class FrozenModel(AvcModel):
     frozen: tuple[Side, ...] = ()
 
     def features(self, side: Side, inputs: Tensor) -> Tensor:
-        """What the trunk of a side gives of pictures, or of what is heard: (B, F)."""
+        """Features that the trunk of a side computes from pictures, or from the front end's output: (B, F)."""
         raise NotImplementedError
 
     def head(self, side: Side, features_BF: Tensor) -> Tensor:
-        """The vectors of features: (B, D)."""
+        """Vectors made of features: (B, D)."""
         raise NotImplementedError
 
 
@@ -72,7 +72,7 @@ def cached_batches(epoch: Epoch, features: Features) -> Generator[Batch, None, N
     dataset = epoch.dataset
     view = epoch.sampling.view
     for plan in epoch:
-        # Features are of the sound on the frame: there is none that was moved a bit.
+        # Features exist only of the sound on the frame, not of one that is moved.
         still = replace(plan, shifts_ms=np.zeros_like(plan.shifts_ms)) if features.audio is not None else plan
         seen = features.of(features.image, still)
         heard = features.of(features.audio, still)
@@ -84,7 +84,7 @@ def cached_batches(epoch: Epoch, features: Features) -> Generator[Batch, None, N
 
 
 def _held(dataset: Dataset, plan: Plan, view: View, sides: Collection[Side]) -> Dataset:
-    """The dataset with what the steps of `plan` are made of on these sides, from remote shards in few requests."""
+    """The dataset with the members at hand that `plan` needs on these sides, in few requests from remote shards."""
     heard = sound_suffix(view)
     members = needed(dataset, plan, view)
     return dataset.holding(one for one in members if ("audio" if one[1] == heard else "image") in sides)

@@ -11,11 +11,13 @@ from torch.nn import functional
 
 from training.reading.negatives import Steps
 
+# Of learnt temperatures: below, one hard negative is all of the gradient; above, none counts.
+TEMPERATURE_RANGE = (0.01, 0.5)
 LEAST_WEIGHT = 1e-6  # a batch without any negative costs nothing
 
 
 def keep_within(log_value: Tensor, bounds: tuple[float, float]) -> None:
-    """Brings the logarithm of something learnt back inside its bounds. A clamp in the loss would end its learning."""
+    """Brings a learnt logarithm back inside its bounds. A clamp in the loss would end its learning."""
     with torch.no_grad():
         log_value.clamp_(*map(math.log, bounds))
 
@@ -37,8 +39,8 @@ def pairs(logits_NN: Tensor, negatives_NN: Tensor) -> Tensor:
 
     A two-way softmax over (other, matching) is the sigmoid of the difference of its logits. All pairs at once
     with a learnt scale and bias are also the sigmoid loss of SigLIP (Zhai et al. 2023), balanced.
-    Each step weighs as much in its matching pair as in all its others: were it only counted there, who knows a
-    clip of a rare class by sight would be right about it, whatever it hears.
+    Each step weighs as much in its matching pair as in all its others. Otherwise a model that recognises a clip of a
+    rare class by sight would be right about it whatever it hears.
     """
     logits_NN = logits_NN.float()
     others_N = negatives_NN.sum(1).float()
@@ -60,21 +62,21 @@ def masked(logits_NN: Tensor, negatives_NN: Tensor) -> Tensor:
 
 
 def chance(negatives_NN: Tensor) -> float:
-    """What `contrastive` is for a model that knows nothing: the mean log of the number of candidates."""
+    """The value of `contrastive` for a model that knows nothing: the mean log of the number of candidates."""
     candidates_N = torch.stack([negatives_NN.sum(1), negatives_NN.sum(0)]) + 1
     return float(candidates_N.float().log().mean())
 
 
 def two_way_chance(negatives_NN: Tensor) -> float:
-    """What `pairs` and `two_way` are for a model that knows nothing: ln 2, or 0 where nothing is asked."""
+    """The value of `pairs` and `two_way` for a model that knows nothing: ln 2, or 0 without negatives."""
     return math.log(2) if negatives_NN.any() else 0.0
 
 
 def within_clip(similarity_NN: Tensor, temperature: Tensor, steps: Steps, sigma_ms: float) -> Tensor:
     """Cross-entropy over the sounds of each picture's own clip, with soft targets that fall with distance in time.
 
-    The poster's full combination of one clip, so that stationary clips do no harm: neighbours may fit nearly as
-    well. Both directions; the entropy of the targets is taken off, so that the best is 0.
+    The poster's full combination of one clip, in which stationary clips do no harm: neighbours may fit nearly as
+    well. Both directions; the entropy of the targets is subtracted, so that the best value is 0.
     """
     apart_NN = (steps.seen_ms[:, None] - steps.heard_ms[None, :]) / sigma_ms
     is_other_NN = steps.clips[:, None] != steps.clips[None, :]

@@ -1,4 +1,4 @@
-"""Where the arithmetic runs: the device, and bfloat16 where the hardware pays for it."""
+"""The device, and bfloat16 where the hardware is faster with it."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,8 @@ from typing import Literal, get_args
 
 import torch
 from torch import nn
+
+from schemas.errors import RequestError
 
 CPU_FLAGS = Path("/proc/cpuinfo")
 Precision = Literal["auto", "float32", "bfloat16"]  # auto: bfloat16 where the device multiplies it natively
@@ -21,9 +23,9 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def require_precision(name: str) -> None:
-    """Raises ValueError, with the choices, for a name that is none of them."""
+    """Raises RequestError, with the choices, for an unknown name."""
     if name not in get_args(Precision):
-        raise ValueError(f"no precision {name!r}; there are {', '.join(get_args(Precision))}")
+        raise RequestError(f"no precision {name!r}; choose from {', '.join(get_args(Precision))}")
 
 
 def computes_in_bf16(precision: Precision, device: torch.device) -> bool:
@@ -39,7 +41,7 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def cpu_flags() -> set[str]:
-    """The CPU's feature flags; none known where the system doesn't say."""
+    """The CPU's feature flags; empty where the system does not list them."""
     if not CPU_FLAGS.is_file():
         return set()
     lines = CPU_FLAGS.read_text().splitlines()
@@ -47,12 +49,12 @@ def cpu_flags() -> set[str]:
 
 
 def require_compiler(device: torch.device) -> None:
-    """Raises ValueError where torch.compile would stop at the first step for want of a C++ compiler."""
+    """Raises RequestError where torch.compile would fail at the first step for lack of a C++ compiler."""
     compiler = os.environ.get("CXX", "g++")
     if device.type == "cpu" and not which(compiler):
-        raise ValueError(
+        raise RequestError(
             f"is_compiled: torch.compile needs a C++ compiler on a CPU, and there is no {compiler!r}: install "
-            "one (Debian: apt-get install g++), name it in CXX, or leave is_compiled at false"
+            "one (Debian: apt-get install g++), name it in CXX, or leave is_compiled false"
         )
 
 
@@ -62,7 +64,7 @@ def autocast(device: torch.device, is_bf16: bool) -> torch.autocast:
 
 
 def channels_last(model: nn.Module) -> None:
-    """Lays the weights of the convolutions of `model` out by channels, which is what their kernels are fast with."""
+    """Lays out the weights of convolutions with channels last, for which their kernels are fastest."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

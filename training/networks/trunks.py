@@ -1,4 +1,4 @@
-"""Convolutional trunks that models share.
+"""Convolutional trunks, and the layers on them, that models share.
 
 B batch, C channels, H height, W width (in sound: F frequency, T time).
 """
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-FILTER_HOPS = 4  # answers of a learnt filter in each 10 ms
+FILTER_HOPS = 4  # outputs of a learnt filter in each 10 ms
 
 
 class BasicBlock(nn.Module):
@@ -64,7 +64,7 @@ def vgg(
 
     Pairs of 3x3 convolutions, each followed by BatchNorm and ReLU, with 2x2 max-pooling between the stages; the
     papers' are four of one pair each, of width 64. `stem_stride` is the first convolution's: 1 in Look, Listen and
-    Learn (2017), 2 in 2018 (sec. 3.3: as good, and four times as fast); for more its kernel is as wide as to leave no
+    Learn (2017), 2 in 2018 (sec. 3.3: as good, and four times as fast); for more its kernel is wide enough to leave no
     pixel out. The global max-pooling that follows belongs to the models.
     """
     layers: list[nn.Module] = []
@@ -97,7 +97,7 @@ def imagenet_statistics() -> tuple[Tensor, Tensor]:
 
 
 class SeedTrunks(nn.Module):
-    """The pair of trunks that L3-Net, AVE-Net and AVOL-Net share, with what they do to pictures."""
+    """The pair of trunks that L3-Net, AVE-Net and AVOL-Net share, with the normalisation of pictures."""
 
     mean: Tensor
     std: Tensor
@@ -121,7 +121,7 @@ class SeedTrunks(nn.Module):
 class LearntFilterbank(nn.Module):
     """Bands of a raw wave: filters of 25 ms that are learnt, their rectified answers averaged every 10 ms, in log.
 
-    What a mel filterbank does, with nothing of it given (Zeghidour et al., LEAF, 2021, without its Gabor form).
+    A mel filterbank that is learnt from scratch (Zeghidour et al., LEAF, 2021, without its Gabor form).
     """
 
     def __init__(self, bands: int, sample_rate_hz: int) -> None:
@@ -139,6 +139,12 @@ class LearntFilterbank(nn.Module):
         return self.norm(torch.log(mean_BFT[..., : wave_B1S.shape[-1] // self._hop] + 1e-3))
 
 
+def projection(channels_in: int, embedding: int, *, proj_bn: bool) -> nn.Sequential:
+    """fc1, ReLU, fc2; with `proj_bn`, BatchNorm after fc1."""
+    norm = [nn.BatchNorm1d(embedding)] if proj_bn else []
+    return nn.Sequential(nn.Linear(channels_in, embedding), *norm, nn.ReLU(), nn.Linear(embedding, embedding))
+
+
 def everywhere(layer: nn.Module, x_BCHW: Tensor) -> Tensor:
     """A layer for vectors at every position of a map, as 1x1 convolutions are: (B, D, h, w)."""
     batch, _, height, width = x_BCHW.shape
@@ -147,5 +153,5 @@ def everywhere(layer: nn.Module, x_BCHW: Tensor) -> Tensor:
 
 
 def channels(width: int, blocks: tuple[int, ...]) -> int:
-    """How deep the map of a `resnet` or a `vgg` is."""
+    """The number of channels of the map of a `resnet` or a `vgg`."""
     return width * 2 ** (len(blocks) - 1)

@@ -1,8 +1,8 @@
 """Reads a dataset version by its offset index: a step touches only the bytes it needs.
 
 A sequential pass over a tar must read what it skips; the index beside the tar makes one frame and one second
-of sound a slice of a map, or a range of a URL. What to read is decided in `training/reading/sampling.py`; epochs of
-remote shards are read from end to end by `training/reading/streaming.py`.
+of sound a slice of a map, or a range of a URL. `training/reading/sampling.py` decides what to read;
+`training/reading/streaming.py` reads epochs of remote shards from end to end.
 """
 
 import io
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import simplejpeg
 from av.video.reformatter import Interpolation, VideoReformatter
 
+from schemas.errors import DataError
 from schemas.feature import Profile
 from schemas.manifest import digest_of
 from schemas.outcome import Outcome
@@ -29,13 +30,14 @@ from training.reading.shards import Place, Shards, open_shards
 WAV_HEADER_BYTES = 44
 NPY_MAGIC = b"\x93NUMPY"
 NPY_HEADER_LENGTH = slice(8, 10)  # of an array of format version 1: little-endian, after magic and version
+REMEDY = "`mcgurk verify` lists what is damaged, and a build makes it again"
 NO_GROUP = "no group: "  # and the video's id
 COLUMNS = ["key", "outcome", "video_id", "labels", "split", "valid_ms", "members"]
 
 
 @dataclass(frozen=True)
 class ClipTable:
-    """One row a clip: who it is (Arrow) and where its members' bytes stand (numpy)."""
+    """One row a clip: its names (Arrow) and the places of its members' bytes (numpy)."""
 
     names: pa.Table  # key, video_id, split, labels
     valid_ms: np.ndarray  # int64 (clips,)
@@ -65,7 +67,7 @@ class Dataset:
 
     @property
     def profile(self) -> Profile:
-        """What every clip of the version holds."""
+        """The profile that every clip of the version has."""
         return self.version.profile
 
     @cached_property
@@ -80,7 +82,7 @@ class Dataset:
 
     @property
     def lineage(self) -> str:
-        """The digest of what these clips are: dataset version and exclusion list."""
+        """The digest of the dataset version and the exclusion list that these clips come from."""
         return digest_of(self.version.digest, sorted(self.exclude))
 
     def labels(self, row: int) -> list[str]:
@@ -102,7 +104,7 @@ class Dataset:
         return replace(self, shards=self.shards.holding(self.place(*member) for member in members))
 
     def place(self, row: int, suffix: str) -> Place:
-        """Where a member stands."""
+        """The place of a member's bytes."""
         column = self._columns[suffix]
         offset = self.clips.offset[row, column]
         size_bytes = self.clips.size_bytes[row, column]
@@ -113,7 +115,12 @@ class Dataset:
         if self.profile.picture == "h264":
             return next(self.frames(row, range(index, index + 1), min_side_px))
         jpeg = self._member(row, frame_suffix(index))
-        return simplejpeg.decode_jpeg(jpeg, "RGB", min_height=min_side_px, min_width=min_side_px)
+        try:
+            return simplejpeg.decode_jpeg(jpeg, "RGB", min_height=min_side_px, min_width=min_side_px)
+        except ValueError as error:
+            raise DataError(
+                f"{self.keys[row]}.{frame_suffix(index)} is damaged ({error}): {REMEDY}"
+            ) from error
 
     def frames(self, row: int, indices: range, min_side_px: int = 0) -> Iterator[np.ndarray]:
         """Frames that follow each other, as `frame` gives them; of a video file with that short side, or its own."""
@@ -125,7 +132,7 @@ class Dataset:
         """The stored log-mel of a clip: float16 (mels, frames), a view of the map."""
         member = self._member(row, LOG_MEL_SUFFIX)
         if bytes(member[: len(NPY_MAGIC)]) != NPY_MAGIC:
-            raise ValueError(f"{self.keys[row]}.{LOG_MEL_SUFFIX} is not a .npy file")
+            raise DataError(f"{self.keys[row]}.{LOG_MEL_SUFFIX} is not a .npy file: {REMEDY}")
         start = NPY_HEADER_LENGTH.stop + int.from_bytes(member[NPY_HEADER_LENGTH], "little")
         frames = self.profile.length_ms * FRAMES_PER_S // 1000
         return np.frombuffer(member, "<f2", offset=start).reshape(N_MELS, frames)
@@ -147,7 +154,7 @@ def open_dataset(root: Any, version: Version, exclude: Collection[str] = frozens
     """The clips of `version` under `root`, without the keys in `exclude` (the exclusion lists).
 
     A local Path is mapped; a URL (http, https, s3, file, ...) or a remote UPath is read by ranges, and epochs
-    of it are streamed. Raises ValueError where a sidecar's members are not the version's fields.
+    of it are streamed. Raises DataError where a sidecar is damaged, or its members are not the version's fields.
     """
     fields = sorted(version.fields)
     shards = open_shards(root, version)
@@ -162,7 +169,7 @@ def open_dataset(root: Any, version: Version, exclude: Collection[str] = frozens
 
 
 def default_groups(dataset: Dataset) -> dict[str, str]:
-    """Each labelled video's group where nobody says better: the first label of its first labelled clip."""
+    """Each labelled video's group by default: the first label of its first labelled clip."""
     groups: dict[str, str] = {}
     for row, video_id in enumerate(dataset.video_ids):
         if labels := dataset.labels(row):
@@ -173,7 +180,7 @@ def default_groups(dataset: Dataset) -> dict[str, str]:
 def clip_groups(clips: Dataset, groups: Mapping[str, str] | None) -> np.ndarray:
     """The group of each clip's video, by `groups` or by default.
 
-    A video that nobody has put in a group is of no known kind, and so never "of the same kind" as another.
+    A video without a group is of no known kind, and so never "of the same kind" as another.
     """
     groups = default_groups(clips) if groups is None else groups
     return np.array([groups.get(video, f"{NO_GROUP}{video}") for video in clips.video_ids], np.str_)
@@ -192,18 +199,21 @@ def _classes(names: pa.Table) -> np.ndarray:
 
 
 def _clip_table(sidecar: bytes, shard: int, name: str, fields: list[str]) -> ClipTable:
-    table = pq.ParquetFile(io.BytesIO(sidecar)).read(columns=COLUMNS)
+    try:
+        table = pq.ParquetFile(io.BytesIO(sidecar)).read(columns=COLUMNS)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{name}.parquet is damaged ({error}): {REMEDY}") from error
     table = table.filter(pc.field("outcome") == Outcome.OK.value).combine_chunks()
     members = table["members"].combine_chunks().flatten()
     suffixes = members.field("suffix").to_numpy(zero_copy_only=False).astype(np.str_)
     if len(suffixes) != len(table) * len(fields):
-        raise ValueError(
-            f"{name}.parquet lists {len(suffixes)} members for {len(table)} clips of {len(fields)} fields"
+        raise DataError(
+            f"{name}.parquet lists {len(suffixes)} members for {len(table)} clips of {len(fields)} fields: {REMEDY}"
         )
     suffixes = suffixes.reshape(len(table), len(fields))
     order = np.argsort(suffixes, axis=1)
     if not (np.take_along_axis(suffixes, order, axis=1) == np.asarray(fields)).all():
-        raise ValueError(f"{name}.parquet lists other members than the version's fields {fields}")
+        raise DataError(f"{name}.parquet lists other members than the version's fields {fields}: {REMEDY}")
 
     def placed(column: str) -> np.ndarray:
         return np.take_along_axis(members.field(column).to_numpy().reshape(order.shape), order, axis=1)
@@ -226,30 +236,43 @@ def _concatenate(tables: list[ClipTable], num_fields: int) -> ClipTable:
 def decoded(
     content: memoryview, indices: range, profile: Profile, min_side_px: int = 0
 ) -> Iterator[np.ndarray]:
-    """The frames `indices`, in their order: uint8 RGB (height, width, 3), made smaller to a short side of so many px.
+    """The frames `indices`, in their order: uint8 RGB (height, width, 3), reduced to a short side of `min_side_px`.
 
-    Without `min_side_px`, and where they are no larger, in their own size. Raises ValueError if the file ends before.
+    Without `min_side_px`, and where they are no larger, in their own size. Raises DataError where the file is damaged
+    or ends before.
     """
-    wanted = indices.start
+    index = indices.start
     scaler = VideoReformatter()
+    try:
+        for number, frame in _numbered_frames(content, index, profile):
+            if number != index:
+                continue
+            factor = min(1.0, min_side_px / min(frame.width, frame.height)) if min_side_px else 1.0
+            width = round(frame.width * factor)
+            height = round(frame.height * factor)
+            # swscale's bilinear filter covers all pixels that become one.
+            scaled = scaler.reformat(frame, width, height, "rgb24", interpolation=Interpolation.BILINEAR)
+            yield scaled.to_ndarray()
+            index += indices.step
+            if index not in indices:
+                return
+    except av.FFmpegError as error:
+        raise DataError(f"a video file of {profile.name} is damaged ({error}): {REMEDY}") from error
+    raise DataError(f"a video file of {profile.name} has no frame {index}: {REMEDY}")
+
+
+def _numbered_frames(
+    content: memoryview, start: int, profile: Profile
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """The frames of a video file with their numbers, from the last key frame before `start` on."""
     with av.open(io.BytesIO(content), "r", format="mp4") as container:
         stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1  # threads would decode ahead what is not wanted
+        stream.codec_context.thread_count = 1  # threads would decode more than is needed
         ticks_per_frame = 1 / (profile.frame_rate_hz * float(stream.time_base or 1))
-        container.seek(round(wanted * ticks_per_frame), stream=stream)
+        container.seek(round(start * ticks_per_frame), stream=stream)
         for frame in container.decode(stream):
-            if frame.pts is not None and round(frame.pts / ticks_per_frame) == wanted:
-                factor = min(1.0, min_side_px / min(frame.width, frame.height)) if min_side_px else 1.0
-                width = round(frame.width * factor)
-                height = round(frame.height * factor)
-                # swscale's bilinear filter is as wide as what becomes one pixel.
-                yield scaler.reformat(
-                    frame, width, height, "rgb24", interpolation=Interpolation.BILINEAR
-                ).to_ndarray()
-                wanted += indices.step
-                if wanted not in indices:
-                    return
-    raise ValueError(f"a video file of {profile.name} has no frame {wanted}")
+            if frame.pts is not None:
+                yield round(frame.pts / ticks_per_frame), frame
 
 
 def with_labels(dataset: Dataset, mids: frozenset[str], splits: Collection[str]) -> Dataset:

@@ -1,4 +1,4 @@
-"""The steps of a plan as tensors: bytes of a few frames and of a second of sound, decoded and cropped."""
+"""The steps of a plan as tensors: a few frames and a second of sound, decoded and cropped."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from schemas.errors import DataError
 from schemas.feature import Profile
 from schemas.shard import AUDIO_SUFFIX, LOG_MEL_SUFFIX, VIDEO_SUFFIX, frame_suffix
 from schemas.signal import FRAMES_PER_S
@@ -24,7 +25,7 @@ OVERSIZE = 1.25  # a frame more than this larger than needed is scaled down befo
 
 @dataclass(frozen=True)
 class Batch:
-    """Decoded steps, one a row: all that a training step knows of them."""
+    """Decoded steps, one a row: the input of a training step."""
 
     frames: Tensor  # uint8 (steps, 3, px, px), or (steps, frames, 3, px, px) where a step shows several
     sound: Tensor  # float32 log-mel (steps, mels, frames), or int16 wave (steps, channels, samples)
@@ -52,7 +53,7 @@ def load_batch(dataset: Dataset, plan: Plan, view: View) -> Batch:
 
 
 def load_frames(dataset: Dataset, plan: Plan, view: View) -> Tensor:
-    """What the steps of `plan` show: `Batch.frames`."""
+    """The pictures of the steps of `plan`: `Batch.frames`. Raises DataError for a frame that is too small."""
     side_px = round(view.frame_px / CROP_SHARE)
     px = view.frame_px
     frames = np.empty((len(plan.rows), view.num_frames, px, px, 3), np.uint8)
@@ -70,7 +71,7 @@ def load_frames(dataset: Dataset, plan: Plan, view: View) -> Tensor:
 
 
 def _on_threads(work: Callable[[range], None], count: int) -> None:
-    """Has every number below `count` worked on, by the threads that torch may use: decoders let go of the GIL."""
+    """Calls `work` for all numbers below `count`, on as many threads as torch may use: decoders release the GIL."""
     num_threads = torch.get_num_threads()
     if min(num_threads, count) < 2:
         work(range(count))
@@ -88,7 +89,7 @@ os.register_at_fork(after_in_child=_pool.cache_clear)  # threads stay behind in 
 
 
 def load_sounds(dataset: Dataset, plan: Plan, view: View) -> Tensor:
-    """What is heard in the steps of `plan`: `Batch.sound`."""
+    """The sound of the steps of `plan`: `Batch.sound`."""
     start_ms = view.centre_ms(dataset.profile, plan.frames) - view.sound_ms / 2 + plan.shifts_ms
     pieces = zip(plan.rows.tolist(), start_ms.tolist(), strict=True)
     stored = torch.from_numpy(np.stack([_sound(dataset, row, start, view) for row, start in pieces]))
@@ -97,13 +98,13 @@ def load_sounds(dataset: Dataset, plan: Plan, view: View) -> Tensor:
 
 
 def timed(dataset: Dataset, plan: Plan, view: View, content: tuple[Tensor, Tensor]) -> Batch:
-    """The batch of `plan` with this content, seen and heard."""
+    """The batch of `plan` with this content: pictures and sound."""
     steps = planned(dataset, plan, view)
     return Batch(*content, **steps.rows, draws=torch.from_numpy(plan.draws))
 
 
 def planned(dataset: Dataset, plan: Plan, view: View) -> Steps:
-    """What the steps of `plan` are, before a byte of them is read."""
+    """The steps of `plan`, before a byte of them is read."""
     seen_ms = torch.from_numpy(view.centre_ms(dataset.profile, plan.frames).astype(np.float32))
     return Steps(
         clips=torch.from_numpy(plan.rows),
@@ -115,7 +116,7 @@ def planned(dataset: Dataset, plan: Plan, view: View) -> Steps:
 
 
 def needed(dataset: Dataset, plan: Plan, view: View) -> Iterator[tuple[int, str]]:
-    """The members (row, suffix) that the steps of `plan` are made of."""
+    """The members (row, suffix) that the steps of `plan` need."""
     is_video = dataset.profile.picture == "h264"
     for row, index in zip(plan.rows.tolist(), plan.frames.tolist(), strict=True):
         yield from ((row, VIDEO_SUFFIX if is_video else frame_suffix(k)) for k in view.shown(index))
@@ -123,7 +124,7 @@ def needed(dataset: Dataset, plan: Plan, view: View) -> Iterator[tuple[int, str]
 
 
 def sound_suffix(view: View) -> str:
-    """The member of a clip that has what is heard."""
+    """The suffix of the member that holds a clip's sound."""
     return LOG_MEL_SUFFIX if view.sound == "log_mel" else AUDIO_SUFFIX
 
 
@@ -152,7 +153,10 @@ def _scaled(frame: np.ndarray, side_px: int) -> np.ndarray:
     if 1.0 <= 1.0 / factor <= OVERSIZE:
         return frame
     if factor > OVERSIZE:
-        raise ValueError(f"a frame of {width}x{height} px is too small for a crop out of {side_px} px")
+        raise DataError(
+            f"a frame of {width}x{height} px is too small for a crop out of {side_px} px: its version is of another "
+            "profile than it says"
+        )
     image = torch.from_numpy(frame).permute(2, 0, 1)[None]
     size = (max(side_px, round(height * factor)), max(side_px, round(width * factor)))
     return functional.interpolate(image, size, mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()

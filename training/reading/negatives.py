@@ -1,4 +1,4 @@
-"""Which pairs of a batch do not belong together: the policies, and the law of each.
+"""Which pairs of a batch do not belong together: the policies, and the rule of each.
 
 | policy | a picture and a sound do not match where |
 |---|---|
@@ -7,8 +7,8 @@
 | `shifted` | they are of one clip, and either step's picture and the other's sound at least `tolerance_ms` apart |
 
 A pair that matches by no policy and is not the step's own is neither: it is left out. Both classes are made of
-the same pictures and the same sounds, so neither side alone says to which a pair belongs: every law holds of a
-picture and a sound as of the sound's own picture and the picture's own sound.
+the same pictures and the same sounds, so neither side alone says to which class a pair belongs: every rule holds for
+a picture and a sound as for the sound's own picture and the picture's own sound.
 """
 
 from dataclasses import dataclass, replace
@@ -17,21 +17,23 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-Kind = Literal["other_clip", "same_class", "shifted"]
+from schemas.errors import RequestError
+
+NegativeKind = Literal["other_clip", "same_class", "shifted"]
 
 
 @dataclass(frozen=True)
 class Negatives:
-    """The policies that a pair may not match by, any of them."""
+    """The policies by any of which a pair does not match."""
 
-    kinds: tuple[Kind, ...] = ("other_clip",)
+    kinds: tuple[NegativeKind, ...] = ("other_clip",)
     # Synchrony is seen to some 0.1 s, but much sound lasts: half a second of 1 s windows is still shared.
     tolerance_ms: float = 1000.0
 
     def __post_init__(self) -> None:
-        if unknown := set(self.kinds) - set(get_args(Kind)):
-            raise ValueError(
-                f"no negatives {', '.join(sorted(unknown))}; there are {', '.join(get_args(Kind))}"
+        if unknown := set(self.kinds) - set(get_args(NegativeKind)):
+            raise RequestError(
+                f"no negatives {', '.join(sorted(unknown))}; choose from {', '.join(get_args(NegativeKind))}"
             )
 
     @property
@@ -42,7 +44,7 @@ class Negatives:
 
 @dataclass(frozen=True)
 class Steps:
-    """What the rows of a batch are, for a loss over all its combinations; each (N,)."""
+    """The steps of a batch, for a loss over all their combinations; each (N,)."""
 
     clips: Tensor  # int64: equal where the clip is; a video may have several, and times are of each
     videos: Tensor  # int64: equal where the video is

@@ -2,7 +2,7 @@
 
 A step is what a model sees and hears at once: a frame, or a run of them, and the sound centred on it. Matching
 and other pairs are both made by combining the steps of one batch, so frames and sounds of the two classes come
-from one law (Arandjelovic & Zisserman 2018, sec. 3.3: without that, networks detect the sampler).
+from one distribution (Arandjelovic & Zisserman 2018, sec. 3.3: without that, networks detect the sampler).
 """
 
 import math
@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from schemas.errors import RequestError
 from schemas.feature import Profile
 from schemas.signal import HOP_MS
 from training.reading.dataset import Dataset
@@ -26,7 +27,7 @@ NUM_DRAWS = 12  # random numbers of a step that augmentation may use: six for th
 
 @dataclass(frozen=True)
 class View:
-    """What one step shows of a clip: frames of `frame_px` squared that follow each other, and the sound there."""
+    """The part of a clip that is one step: consecutive frames of `frame_px` squared, and the sound there."""
 
     frame_px: int = 112
     num_frames: int = 1
@@ -49,7 +50,7 @@ class View:
         return range(first, first + self.reach + 1, self.frame_stride)
 
     def centre_ms(self, profile: Profile, index: np.ndarray | int) -> np.ndarray:
-        """When the middle of step `index` is, in ms from the segment's start."""
+        """The time of the middle of step `index`, in ms from the segment's start."""
         return frame_time_ms(profile, self.first_frame(index) + self.reach / 2)
 
 
@@ -70,11 +71,11 @@ class Sampling:
     view: View = field(default_factory=View)  # the model's, when it trains
 
     def frames_apart(self, profile: Profile) -> int:
-        """How many frames are between two steps of a clip at least."""
+        """The least number of frames between two steps of a clip."""
         return math.ceil(self.apart_ms * profile.frame_rate_hz / 1000)
 
     def with_steps(self, least: int) -> "Sampling":
-        """As many inputs in a batch, with at least so many steps of a clip."""
+        """The same number of inputs in a batch, with at least `least` steps of a clip."""
         if self.steps_per_clip >= least:
             return self
         num_clips = max(1, self.clips_per_batch * self.steps_per_clip // least)
@@ -93,7 +94,7 @@ class Plan:
 
 
 def frame_time_ms(profile: Profile, index: np.ndarray | int) -> np.ndarray:
-    """When frame `index` stands, in ms from the segment's start."""
+    """The time of frame `index`, in ms from the segment's start."""
     return (np.asarray(index) + 0.5) * 1000.0 / profile.frame_rate_hz
 
 
@@ -113,7 +114,7 @@ def valid_steps(profile: Profile, valid_ms: int, view: View) -> np.ndarray:
 
 
 def usable(dataset: Dataset, view: View) -> Dataset:
-    """The clips that have at least one step; shorter content can't be paired."""
+    """The clips that have at least one step; shorter content cannot be paired."""
     lengths_ms, where = np.unique(dataset.clips.valid_ms, return_inverse=True)
     has_steps = [len(valid_steps(dataset.profile, int(ms), view)) > 0 for ms in lengths_ms]
     return dataset.take(np.flatnonzero(np.array(has_steps, bool)[where]))
@@ -121,7 +122,7 @@ def usable(dataset: Dataset, view: View) -> Dataset:
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of an epoch one process reads: its rank's, from a step on."""
+    """The part of an epoch that one process reads: that of its rank, from a step on."""
 
     rank: int = 0
     world_size: int = 1
@@ -133,8 +134,8 @@ class Epoch:
 
     What a step shows depends on seed, epoch and clip only: it can be planned again alone, by any number of
     threads or ranks, and an epoch can be taken up anywhere. A batch of all ranks together is the batch of one
-    process (mapped shards); where it can't be shared evenly, the first ranks have a clip more. What is left
-    over, less than a batch, comes in another epoch.
+    process (mapped shards); where it cannot be shared evenly, the first ranks have a clip more. The remainder,
+    less than a batch, comes in another epoch.
     """
 
     def __init__(
@@ -146,9 +147,9 @@ class Epoch:
         self._key = (seed, number)
         batch = min(sampling.clips_per_batch, len(dataset))
         if batch < share.world_size:
-            raise ValueError(
-                f"batches of {sampling.clips_per_batch} out of {len(dataset)} clips can't be shared by "
-                f"{share.world_size} ranks: at least a clip for each"
+            raise RequestError(
+                f"batches of {sampling.clips_per_batch} out of {len(dataset)} clips cannot be shared by "
+                f"{share.world_size} ranks: each needs one clip at least, so start fewer ranks"
             )
         rng = np.random.default_rng([seed, number])
         if dataset.shards.is_remote:
@@ -204,7 +205,7 @@ def even_plan(dataset: Dataset, rows: np.ndarray, num_steps: int, view: View) ->
 
 
 def _chosen(steps: np.ndarray, num_steps: int, gap: int, rng: np.random.Generator) -> np.ndarray:
-    """Steps of a run of them, each set of steps with gaps as likely as another; any, where there is no room."""
+    """Random steps at least `gap` apart, each such set as likely as another; without room for that, any steps."""
     extra = np.arange(num_steps) * max(0, gap - 1)
     free = len(steps) - int(extra[-1])
     if free < num_steps:
@@ -232,7 +233,7 @@ def _random_plan(dataset: Dataset, rows: np.ndarray, sampling: Sampling, key: tu
 
 
 def _generators(key: tuple[int, int], rows: np.ndarray) -> Iterator[np.random.Generator]:
-    """One for each row, the same one at another place of its sequence: to make one anew costs five times as much."""
+    """A generator for each row: the same one, moved along its sequence, because a new one costs five times as much."""
     bits = np.random.PCG64(key)
     generator = np.random.Generator(bits)
     start = bits.state
@@ -251,7 +252,7 @@ def moved(dataset: Dataset, plan: Plan, sampling: Sampling, seed: int = 0) -> Pl
 def _shifts_ms(
     dataset: Dataset, steps: tuple[np.ndarray, np.ndarray], sampling: Sampling, draws_S: np.ndarray
 ) -> np.ndarray:
-    """By how much each step's sound moves: any as likely, up to `jitter_ms`, inside the clip's content."""
+    """By how much each step's sound moves: uniform up to `jitter_ms`, inside the clip's content."""
     rows_S, index = steps
     view = sampling.view
     profile = dataset.profile

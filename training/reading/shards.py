@@ -1,6 +1,6 @@
-"""The bytes of a version's tars by their place: mapped from a local disk, asked of a URL, or held.
+"""The bytes of a version's tars by their place: mapped from a local disk, requested from a URL, or held in memory.
 
-`schemas/shard.py` says what stands there; `training/reading/dataset.py` reads it.
+`schemas/shard.py` says what the tars hold; `training/reading/dataset.py` reads it.
 """
 
 import io
@@ -24,17 +24,17 @@ KEPT_SHARDS = 8  # whole tars of a host that answers no ranges: as many as a shu
 SIDECARS_AT_ONCE = 64
 READ_BYTES = 1 << 20  # tarfile asks for 10 kB at a time, which is a request, or a change of thread, each time
 PARQUET_MAGIC = b"PAR1"  # how a sidecar begins
-SILENCE_S = 60.0  # of a host, after which it is given up
+SILENCE_S = 60.0  # of a host, after which a request fails
 
 Place = tuple[int, int, int]  # number of the tar in the version, offset, size in bytes
 
 
 class Shards(Protocol):
-    """Where the members' bytes come from."""
+    """The source of members' bytes."""
 
     @property
     def is_remote(self) -> bool:
-        """Whether a training had better read tars from end to end than here and there."""
+        """Whether a training should read tars from end to end instead of by member."""
         ...
 
     def slice(self, place: Place) -> memoryview:
@@ -93,7 +93,7 @@ class HeldShards:
 class RemoteShards:
     """Tars behind any URL that fsspec knows (http, https, s3, file, ...): by range, or from end to end.
 
-    A host that answers no ranges (Python's own, for one) is asked for whole tars, of which some are kept.
+    Of a host without range requests (such as Python's own server) whole tars are fetched, of which some are kept.
     """
 
     is_remote = True
@@ -107,7 +107,7 @@ class RemoteShards:
         self._stems = [f"{folder}/shards/{shard.name}" for shard in version.shards]
         self.has_ranges = not self._stems or self._answers_range(f"{self._stems[0]}.parquet")
         if not self.has_ranges:
-            log.warning("%s answers no ranges: single members cost their whole tar", root)
+            log.warning("%s does not support range requests: reading a member fetches its whole tar", root)
         self._whole = lru_cache(KEPT_SHARDS)(self._fetch_whole)
 
     def _answers_range(self, sidecar: str) -> bool:
@@ -123,7 +123,7 @@ class RemoteShards:
             yield from (found[path] for path in paths)
 
     def slice(self, place: Place) -> memoryview:
-        """The bytes at `place`: a request of its own, so better ask for many with `holding`."""
+        """The bytes at `place`, by a request of its own: `holding` fetches many together."""
         return self.holding([place]).slice(place)
 
     def holding(self, places: Iterable[Place]) -> HeldShards:

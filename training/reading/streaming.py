@@ -1,7 +1,7 @@
 """The batches of an epoch, from mapped or from remote shards, in the same order with any number of threads.
 
-Remote tars are read from end to end by webdataset, each thread its own. What a clip is needed for is planned
-before its bytes arrive, so only the frames that a step shows are kept while the clip waits for its turn.
+Remote tars are read from end to end by webdataset, each thread its own. The steps of a clip are planned
+before its bytes arrive, so only the frames that they show are kept while the clip waits for its turn.
 """
 
 from collections import deque
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
+from schemas.errors import DataError
 from training.reading.decoding import Batch, load_batch, needed
 from training.reading.sampling import Epoch
 from training.reading.shards import HeldShards, Place, RemoteShards
@@ -25,7 +26,7 @@ BATCHES_AHEAD = 2
 PLANS_KEPT = 4096  # more than the steps that the clips of a few tars belong to
 
 Members = dict[Place, bytes]
-Lane = Callable[[], Any]  # gives the next item, raises StopIteration after the last
+Feed = Callable[[], Any]  # gives the next item, raises StopIteration after the last
 
 
 def batches(epoch: Epoch, num_threads: int | None = None) -> Generator[Batch, None, None]:
@@ -41,9 +42,9 @@ def batches(epoch: Epoch, num_threads: int | None = None) -> Generator[Batch, No
         else:
             shares = [epoch.steps[n :: num_threads or 1] for n in range(num_threads or 1)]
             made = [_loaded(epoch, steps) for steps in shares]
-        lanes = [_lane(items, BATCHES_AHEAD if num_threads else 0, stack) for items in made]
+        feeds = [_feed(items, BATCHES_AHEAD if num_threads else 0, stack) for items in made]
         for number in range(len(epoch.steps)):
-            yield lanes[number % len(lanes)]()
+            yield feeds[number % len(feeds)]()
 
 
 def _loaded(epoch: Epoch, steps: Sequence[int]) -> Iterator[Batch]:
@@ -58,13 +59,13 @@ def _streamed(epoch: Epoch, num_threads: int) -> Iterator[Batch]:
     shards = stream.shards
     shares = [shards[n :: num_threads or 1] for n in range(num_threads or 1)]
     with ExitStack() as stack:
-        lanes = [_lane(stream.clips(share), CLIPS_AHEAD if num_threads else 0, stack) for share in shares]
-        lane_of = {shard: lane for share, lane in zip(shares, lanes, strict=True) for shard in share}
+        feeds = [_feed(stream.clips(share), CLIPS_AHEAD if num_threads else 0, stack) for share in shares]
+        feed_of = {shard: feed for share, feed in zip(shares, feeds, strict=True) for shard in share}
         for step in epoch.steps:
             members: Members = {}
             for row in epoch.rows[step].tolist():
                 while row not in waiting:
-                    arrived, content = lane_of[stream.shard_of(row)]()
+                    arrived, content = feed_of[stream.shard_of(row)]()
                     waiting[arrived] = content
                 members |= waiting.pop(row)
             held = replace(epoch.dataset, shards=HeldShards(members))
@@ -72,7 +73,7 @@ def _streamed(epoch: Epoch, num_threads: int) -> Iterator[Batch]:
 
 
 class _Stream:
-    """What is needed of each tar for the rest of an epoch."""
+    """What the rest of an epoch needs of each tar."""
 
     def __init__(self, epoch: Epoch) -> None:
         self._view = epoch.sampling.view
@@ -93,7 +94,7 @@ class _Stream:
         return int(self._dataset.clips.shard[row])
 
     def clips(self, shards: Sequence[int]) -> Iterator[tuple[int, Members]]:
-        """(row, needed members) of the clips of these tars, as they come. Raises ValueError if one lacks."""
+        """(row, needed members) of the clips of these tars, in their order. Raises DataError if a clip is missing."""
         dataset = self._dataset
         remote = self._dataset.shards
         assert isinstance(remote, RemoteShards)
@@ -110,7 +111,9 @@ class _Stream:
                     if not rows:
                         break  # of a tar that another rank reads on
             if rows:
-                raise ValueError(f"{remote.path(shard)} lacks clips that its sidecar lists: {sorted(rows)}")
+                raise DataError(
+                    f"{remote.path(shard)} lacks clips that its sidecar lists: {sorted(rows)}; publish it again"
+                )
 
     def _names(self, rows: dict[str, int]) -> set[str]:
         """The member names that the epoch needs of these clips."""
@@ -120,7 +123,7 @@ class _Stream:
         return {f"{key_of[row]}.{suffix}" for row, suffix in members if row in key_of}
 
 
-def _lane(items: Any, ahead: int, stack: ExitStack) -> Lane:
+def _feed(items: Any, ahead: int, stack: ExitStack) -> Feed:
     """The items of a generator one by one, until `stack` ends; a thread makes up to `ahead` of them before."""
     stack.callback(items.close)
     if not ahead:

@@ -1,4 +1,4 @@
-"""Pictures for a page that must work alone: inline SVG, and images and sounds as data URIs."""
+"""Pictures for a page without other files: inline SVG, and images and sounds as data URIs."""
 
 import base64
 import io

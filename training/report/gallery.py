@@ -1,8 +1,9 @@
-"""Clips to look at and listen to: examples, heat maps, and what the model finds for a picture or a sound."""
+"""Clips to look at and listen to: examples, heat maps, and the clips that a model finds for a picture or a sound."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,10 +12,10 @@ from soxr import resample
 
 from schemas import signal
 from schemas.signal import SAMPLE_RATE_HZ
-from training.evaluation import SPLIT
-from training.evaluation.retrieval import clip_scores, ranks, steps_of_matrix
+from training.estimates import ranks
+from training.evaluation import SPLIT, steps_of_matrix
 from training.interface import AvcModel
-from training.networks.embeddings import Embeddings, embed, pictures
+from training.networks.embeddings import Embeddings, clip_scores, embed, pictures
 from training.reading.dataset import Dataset, clip_groups
 from training.reading.decoding import load_frames, window_start
 from training.reading.sampling import View, even_plan, usable
@@ -24,9 +25,9 @@ NUM_EXAMPLES = 4
 NUM_HEAT_MAPS = 6
 NUM_QUERIES = 4
 NUM_FOUND = 5
-MOST_CLIPS = 96  # in the matrix: more would not be seen
+MOST_CLIPS = 96  # in the matrix: more could not be seen
 FILM_FRAMES = 5
-EXCERPT_S = 2  # of a found sound: enough to know it, and the page stays small
+EXCERPT_S = 2  # of a found sound: enough to recognise it, and the page stays small
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Query:
-    """What was asked for, what came first, and where its own stood."""
+    """A query, the first clips that it finds, and the rank of its own."""
 
     item: Item
     found: list[Item]
@@ -99,11 +100,11 @@ class Shelf:
         """The mean logit of one clip's pictures with one clip's sounds."""
         return float(self.scores[image, audio])
 
-    def item(self, row: int, *, parts: str, asked: int | None = None, logit: float = 0.0) -> Item:
+    def item(self, row: int, *, parts: str, query: int | None = None, logit: float = 0.0) -> Item:
         """Clip `row` with the wanted `parts`: any of frame, film, sound, excerpt."""
         clips = self.clips
         middle = int(self.encoded.frames[row, self.shown_step])
-        media: dict = {}
+        media: dict[str, Any] = {}
         if "frame" in parts:
             media["frame"] = figures.jpeg_uri(clips.frame(row, middle))
         if "film" in parts:
@@ -119,8 +120,8 @@ class Shelf:
             self.groups[row],
             clips.keys[row],
             probability=float(1 / (1 + np.exp(-logit))),
-            is_own=row == asked,
-            is_same_group=asked is not None and self.groups[row] == self.groups[asked],
+            is_own=row == query,
+            is_same_group=query is not None and self.groups[row] == self.groups[query],
             **media,
         )
 
@@ -158,14 +159,14 @@ def show(
 
 
 def _queries(shelf: Shelf, scores: np.ndarray, parts: tuple[str, str]) -> list[Query]:
-    """Queries from the best to the worst rank, evenly: not the flattering ones."""
+    """Queries spread evenly from the best to the worst rank, so that the choice flatters nobody."""
     rank = ranks(scores, np.ones_like(scores, dtype=bool))
     order = np.argsort(rank, kind="stable")
     chosen = order[np.unique(np.linspace(0, len(order) - 1, NUM_QUERIES).astype(int))]
     queries = []
     for row in chosen.tolist():
         first = np.argsort(-scores[row], kind="stable")[:NUM_FOUND].tolist()
-        found = [shelf.item(k, parts=parts[1], asked=row, logit=float(scores[row, k])) for k in first]
+        found = [shelf.item(k, parts=parts[1], query=row, logit=float(scores[row, k])) for k in first]
         queries.append(Query(shelf.item(row, parts=parts[0]), found, float(rank[row])))
     return queries
 

@@ -1,10 +1,10 @@
-"""Pages without the media of strangers: what is left of a report when a clip of its dataset is taken down."""
+"""Removes taken-down videos from pages: their names, and all media of a page that may show them."""
 
 import re
 from collections.abc import Collection
 
 URI = re.compile(r"data:(image|audio|video)/[a-z0-9.+-]+;base64,[A-Za-z0-9+/=]*")
-# A grey square: an <img> needs something to show. Not base64, so that cleaning twice changes nothing.
+# An empty picture for <img>. Not base64, so that cleaning a page twice changes nothing.
 BLANK = "data:image/svg+xml,%3Csvg xmlns='http:%2F%2Fwww.w3.org/2000/svg'/%3E"
 AUDIO = re.compile(r"<audio\b[^>]*></audio>")
 NOTE = "<p><strong>The media of this page were removed, because a video of its dataset was taken down.</strong></p>"
@@ -12,7 +12,7 @@ NAME = "[taken down]"
 
 
 def without_videos(text: str, video_ids: Collection[str]) -> str:
-    """A text without the names of the videos: their keys are the ids with times behind."""
+    """The text without the ids of the videos, and their clips' keys, which are an id and times."""
     for video_id in video_ids:
         named = re.compile(rf"(?<![A-Za-z0-9_-]){re.escape(video_id)}(_\d+_\d+)?(?![A-Za-z0-9_-])")
         text = named.sub(NAME, text)
@@ -20,7 +20,7 @@ def without_videos(text: str, video_ids: Collection[str]) -> str:
 
 
 def without_media(page: str, video_ids: Collection[str]) -> str:
-    """A report without its pictures and sounds: a page does not say of each whose it is."""
+    """The report without all pictures and sounds, because a page does not say which video each is from."""
     if not URI.search(page):
         return without_videos(page, video_ids)
     bare = AUDIO.sub("", page)

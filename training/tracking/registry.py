@@ -1,6 +1,6 @@
 """Registered models and the champion.
 
-What is registered is an exported program (pt2): it loads without this repository, and nothing pickled is ever loaded.
+A registered version is an exported program (pt2): it loads without this repository, and nothing pickled is loaded.
 """
 
 import logging
@@ -28,11 +28,14 @@ from mlflow.types import Schema, TensorSpec
 from torch import Tensor, nn
 
 from schemas import signal
+from schemas.errors import DataError, RequestError
+from training.estimates import GateScore
 from training.interface import AvcModel
 from training.learning.state import BEST
 from training.networks.frontend import LogMel
 from training.tracking import program
-from training.tracking.runs import PROCESS, Run, connect, every
+from training.tracking.connection import connect, every
+from training.tracking.runs import PROCESS, Run
 from training.tracking.store import Store
 
 log = logging.getLogger(__name__)
@@ -61,7 +64,7 @@ class Verdict:
 
 
 def probe(run: Run, model_name: str) -> None:
-    """Asks, before a training begins, all that its registration needs: the registry, the champion, the right to write.
+    """Tries, before a training begins, what its registration needs: registry, champion, the right to write.
 
     Raises MlflowException where one of them is refused.
     """
@@ -75,10 +78,10 @@ def probe(run: Run, model_name: str) -> None:
     client.set_registered_model_tag(model_name, LAST_RUN, run.run_id)
 
 
-def register(run: Run, model: AvcModel, model_name: str, *, score: float, evaluation_digest: str) -> str:
+def register(run: Run, model: AvcModel, model_name: str, score: GateScore, card: str) -> str:
     """Registers the model as an exported program and makes it `@challenger`; returns its version.
 
-    `score` was measured on the pairs that `evaluation_digest` names; the gate compares nothing else.
+    The gate compares `score` and nothing else. The `card`, in Markdown, is part of the version's description.
     """
     client = run.client
     stored = run.client.get_run(run.run_id)
@@ -93,15 +96,18 @@ def register(run: Run, model: AvcModel, model_name: str, *, score: float, evalua
         client.log_model_artifacts(logged.model_id, str(files))
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, 0)])
-    run.judge(logged.model_id)
-    tags = {EVALUATION_DIGEST: evaluation_digest, SCORE: repr(float(score))}
+    run.log_results_of(logged.model_id)
+    tags = {EVALUATION_DIGEST: score.evaluation_digest, SCORE: repr(float(score.value))}
     tags |= {key: value for key, value in stored.data.tags.items() if "." not in key and key != PROCESS}
     version = client.create_model_version(
         model_name,
         logged.model_uri,
         run.run_id,
         tags=tags,
-        description=f"[{stored.info.run_name}]({run.page}), AUC {score:.4f} on evaluation `{evaluation_digest[:12]}`",
+        description=(
+            f"[{stored.info.run_name}]({run.page}), AUC {score.value:.4f} on evaluation "
+            f"`{score.evaluation_digest[:12]}`\n\n{card}"
+        ),
         model_id=logged.model_id,
     )
     client.set_registered_model_alias(model_name, CHALLENGER, version.version)
@@ -111,7 +117,7 @@ def register(run: Run, model: AvcModel, model_name: str, *, score: float, evalua
 def write_program(files: Path, model: AvcModel, described: MlflowModel) -> None:
     """The folder of an MLflow model: the exported program, and what `mlflow.pyfunc` needs to score arrays with it.
 
-    It names no folder of this machine, and holds nothing that is unpickled.
+    It holds no path of this machine, and nothing that is unpickled.
     """
     scorer = Scorer(model).eval()
     for parameter in scorer.parameters():
@@ -124,7 +130,7 @@ def write_program(files: Path, model: AvcModel, described: MlflowModel) -> None:
         input_example=example,
         signature=_signature(example),
         serialization_format="pt2",
-        # Named, because MLflow finds them out by loading the model in a process of its own (30 s).
+        # Given, because MLflow would find them by loading the model in a process of its own (30 s).
         pip_requirements=[f"torch=={installed_version('torch')}", f"mlflow=={installed_version('mlflow')}"],
     )
     _strip(files / DATA / "model.pt2")
@@ -142,7 +148,7 @@ def write_program(files: Path, model: AvcModel, described: MlflowModel) -> None:
 
 
 def _strip(path: Path) -> None:
-    """Removes from a program the lines of code that each operation came from: they name the trainer's folders."""
+    """Removes stack traces from a program: they hold paths of the machine that trained it."""
     exported = torch.export.load(path)
     for module in exported.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
@@ -168,13 +174,10 @@ def promote(store: Store, model_name: str, version: str) -> Verdict:
     return verdict
 
 
-def measure_champion(
-    store: Store, model_name: str, digest: str, measure: Callable[[Path], tuple[float, str]]
-) -> str:
-    """Measures the champion on evaluation `digest` where it has been measured on another; why not, where it can't be.
+def measure_champion(store: Store, model_name: str, digest: str, measure: Callable[[Path], GateScore]) -> str:
+    """Measures the champion on evaluation `digest` unless that is done; returns why, where it is impossible.
 
-    `measure` gives score and evaluation digest of a checkpoint. They become tags of the champion: what the gate
-    compares.
+    The score that `measure` gives of a checkpoint becomes tags of the champion, which the gate compares.
     """
     connect(store)
     client = MlflowClient()
@@ -182,33 +185,36 @@ def measure_champion(
     if champion is None or champion.tags.get(EVALUATION_DIGEST) == digest:
         return ""
     if not champion.run_id:
-        return f"the champion, version {champion.version}, was registered without a run: nothing to measure it by"
+        return (
+            f"the champion, version {champion.version}, was registered without a run, so it has no checkpoint to "
+            "measure"
+        )
     with tempfile.TemporaryDirectory() as folder:
         path = _checkpoint(client, str(champion.run_id), folder)
         if path is None:
             return f"{BEST} of the champion is not among the artefacts of run {champion.run_id}"
         try:
-            score, found = measure(path)
-        except (ValueError, OSError) as error:
-            return f"the champion can't be measured on these clips: {error}"
-    for key, value in ((EVALUATION_DIGEST, found), (SCORE, repr(float(score)))):
+            score = measure(path)
+        except (RequestError, DataError, OSError) as error:
+            return f"the champion cannot be measured on these clips: {error}"
+    for key, value in ((EVALUATION_DIGEST, score.evaluation_digest), (SCORE, repr(float(score.value)))):
         client.set_model_version_tag(model_name, str(champion.version), key, value)
-    log.info("champion of %s: %.4f on evaluation %s", model_name, score, found[:12])
+    log.info("champion of %s: %.4f on evaluation %s", model_name, score.value, score.evaluation_digest[:12])
     return ""
 
 
 def tag_forgotten(store: Store, held: Mapping[str, bool]) -> list[str]:
-    """Tags the model versions trained on the versions `held` (digest -> for certain); says which they are."""
+    """Tags the model versions trained on the dataset versions `held` (digest -> certain or not); returns them."""
     connect(store)
     client = MlflowClient()
-    told = []
+    tagged = []
     for model in every(client.search_model_versions):
         is_sure = held.get(model.tags.get("dataset_version", ""))
         if is_sure is not None:
             value = "yes" if is_sure or model.tags.get(FORGOTTEN) == "yes" else "possibly"
             client.set_model_version_tag(model.name, str(model.version), FORGOTTEN, value)
-            told.append(f"{model.name} version {model.version}: {FORGOTTEN} = {value}")
-    return sorted(told)
+            tagged.append(f"{model.name} version {model.version}: {FORGOTTEN} = {value}")
+    return sorted(tagged)
 
 
 def _signature(example: Sequence[np.ndarray]) -> ModelSignature:
@@ -243,7 +249,7 @@ def _checkpoint(client: MlflowClient, run_id: str, folder: str) -> Path | None:
 
 
 def compare(new: Mapping[str, str], champion: Mapping[str, str] | None) -> Verdict:
-    """The gate, on the tags of two model versions; a champion that somebody else registered may have none."""
+    """The gate's verdict on the tags of two model versions; a champion that was not registered here may have none."""
     score = float(new[SCORE])
     if not math.isfinite(score):
         return Verdict(False, f"refused: its score is {score}")
@@ -264,18 +270,18 @@ def compare(new: Mapping[str, str], champion: Mapping[str, str] | None) -> Verdi
 
 
 def incomparable(champion: Mapping[str, str]) -> str:
-    """Why nothing can be compared with this champion, from its tags; empty where it can."""
-    lacking = [name for name in (EVALUATION_DIGEST, SCORE) if not champion.get(name)]
-    if lacking:
+    """Why this champion cannot be compared, from its tags; empty where it can."""
+    missing = [name for name in (EVALUATION_DIGEST, SCORE) if not champion.get(name)]
+    if missing:
         return (
-            f"the champion has no tag {' and no '.join(lacking)}, so nothing says how good it is; give the alias "
+            f"the champion has no tag {' and no '.join(missing)}, so its score is unknown; give the alias "
             "`champion` to a version that mcgurk registered, or to none"
         )
     try:
         is_number = math.isfinite(float(champion[SCORE]))
     except ValueError:
         is_number = False
-    return "" if is_number else f"the champion's score is {champion[SCORE]!r}, and no number"
+    return "" if is_number else f"the champion's score is {champion[SCORE]!r}, which is not a number"
 
 
 EXAMPLE_BATCH = 2  # torch.export takes a dimension of size 1 for a constant
@@ -287,7 +293,7 @@ class Scorer(nn.Module):
     def __init__(self, model: AvcModel) -> None:
         super().__init__()
         self.model = model
-        # What is stored as a log-mel is made of the wave here.
+        # A model of stored log-mels computes them from the wave here.
         self.front_end = LogMel() if model.view.sound == "log_mel" else model.front_end
 
     def forward(self, frames: Tensor, audio: Tensor) -> Tensor:

@@ -1,17 +1,16 @@
-"""Runs in MLflow, which beside this only `registry`, `artifacts` and `program` import.
+"""Runs in MLflow: what a training and its evaluations leave, and where they come from.
 
-The store is a SQLite file with artifacts beside it, or any tracking server by address.
+Beside this module only `connection`, `registry` and `program` import MLflow.
 """
 
 import json
-import logging
 import math
-import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,56 +18,81 @@ import mlflow
 from mlflow.artifacts import load_text
 from mlflow.data.dataset import Dataset as MlflowDataset
 from mlflow.data.dataset_source import DatasetSource
-from mlflow.entities import LifecycleStage, Metric, ViewType
+from mlflow.entities import Metric, ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_RUN_NOTE
-from requests.exceptions import RequestException
 
-from training.learning.environment import kept
-from training.tracking import artifacts
-from training.tracking.provenance import commit, has_ended, this_process
-from training.tracking.store import (
-    ADDRESS,
-    EXPERIMENT,
-    SCHEME,
-    SQLITE,
-    Store,
-    deleted,
-    relocate,
-    without_login,
-)
-
-log = logging.getLogger(__name__)
+from schemas.errors import DataError
+from schemas.identity import Identity
+from schemas.manifest import write_text
+from training.tracking.connection import FIRST, connect, every, refusals_named
+from training.tracking.store import Store
 
 MAX_DIGEST = 36  # characters that MLflow takes; the tag `dataset_version` has all of them
 SYSTEM = "system/"  # before the names of this machine's metrics
-# MLflow's charts stand in sections by what is before a slash, those without one first. Named `training/...` are what
-# else a training tells, `evaluation/...` what the evaluations found.
-FIRST = ("val_auc", "loss")
-# What a run does with its dataset
+# What a run does with its dataset. MLflow groups charts by the part of a metric's name before the slash.
 TRAINED_ON = "training"
 JUDGED_ON = "evaluation"
-OF_EXPERIMENT = {
-    "mlflow.experimentKind": "custom_model_development",  # else its page opens with traces
-    "mlflow.experiment.primaryMetric.name": FIRST[0],
-    "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
-}
 PROCESS = "process"  # tag of a run: where it runs
 SETTINGS = "settings.json"  # artefact of every run
-# By default MLflow asks for 4 minutes.
-IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 MAX_BATCH = 1000  # metrics in one request, by MLflow's REST limit
+REPOSITORY = Path(__file__).resolve().parents[2]
+GIT_S = 10.0
 TEXTS = (".html", ".json", ".txt", ".csv", ".md")  # artefacts that may name or show a clip
 
 
-class Run:
-    """One open run: takes what the training yields and what the evaluations found.
+Metrics = dict[str, float]
 
-    Every step stands in it once: of each metric those up to `logged`, which an earlier process sent, are not taken
-    again. Their times are the training's, whose pauses don't count.
+
+class History:
+    """The metrics of every step in a file, so that they survive the process.
+
+    Where a kill made a training go back, the steps that it had reached beyond that no longer count.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Reads what `path` holds. Raises DataError where that is not JSON, one line a step."""
+        self._path = path
+        self.steps: list[Metrics] = []  # in their order
+        lines = path.read_text().split("\n") if path.is_file() else [""]
+        for number, line in enumerate(lines[:-1], 1):  # the last has no end: it is empty, or cut by a kill
+            self._keep(_metrics(path, number, line))
+        if lines[-1]:
+            write_text(path, "".join(f"{line}\n" for line in lines[:-1]))
+
+    def add(self, metrics: Metrics) -> None:
+        """Keeps the metrics of one step."""
+        self._keep(metrics)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a") as file:
+            file.write(json.dumps(metrics) + "\n")
+
+    def before(self, step: float) -> Iterator[Metrics]:
+        """The metrics of earlier steps."""
+        return (metrics for metrics in self.steps if metrics["step"] < step)
+
+    def _keep(self, metrics: Metrics) -> None:
+        while self.steps and self.steps[-1]["step"] >= metrics["step"]:
+            self.steps.pop()
+        self.steps.append(metrics)
+
+
+def _metrics(path: Path, number: int, line: str) -> Metrics:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise DataError(
+            f"line {number} of {path} is not JSON ({error}): move the folder away to train from the beginning"
+        ) from error
+
+
+class Run:
+    """One open run, to which metrics of a training and results of evaluations are logged.
+
+    Every step is logged once: of each metric the steps up to `logged`, which an earlier process sent, are left out.
+    Times are those of the training, without its pauses.
     """
 
     def __init__(
@@ -79,15 +103,15 @@ class Run:
         self._logged = dict(logged or {})
         self._digest = digest[:MAX_DIGEST]
         info = client.get_run(run_id).info
-        self._begun_ms = info.start_time
+        self._start_ms = info.start_time
         self.page = f"#/experiments/{info.experiment_id}/runs/{run_id}"  # relative to MLflow's address
-        self._waiting: list[Metric] = []
-        self._found: list[Metric] = []  # by the evaluations
+        self._queue: list[Metric] = []
+        self._results: list[Metric] = []  # of the evaluations
 
     def log_step(self, metrics: Mapping[str, float]) -> None:
-        """Keeps one step's metrics, and sends them when there are many: a call a metric costs 18 ms."""
+        """Queues one step's metrics, and sends the queue when it is long: a call for each metric would cost 18 ms."""
         step = int(metrics["step"])
-        now_ms = self._begun_ms + int(metrics.get("seconds", 0.0) * 1000)
+        now_ms = self._start_ms + int(metrics.get("seconds", 0.0) * 1000)
         named = {
             key if key in FIRST else f"{TRAINED_ON}/{key}": value
             for key, value in metrics.items()
@@ -98,51 +122,51 @@ class Run:
             for key, value in named.items()
             if math.isfinite(value) and step > self._logged.get(key, 0)
         }
-        if len(self._waiting) + len(metrics) > MAX_BATCH:  # no step is cut in two by a kill
+        if len(self._queue) + len(metrics) > MAX_BATCH:  # a kill must not split a step
             self.flush()
         self._logged |= dict.fromkeys(metrics, step)
-        self._waiting += [Metric(key, float(value), now_ms, step) for key, value in metrics.items()]
+        self._queue += [Metric(key, float(value), now_ms, step) for key, value in metrics.items()]
 
     def log_results(self, results: Mapping[str, Any]) -> None:
-        """The evaluations' numbers as metrics (`evaluation/correspondence.random.auc.value`), and whole as JSON."""
+        """Logs each number as a metric (`evaluation/correspondence.random.auc.value`), and `results.json` whole."""
         now_ms = int(time.time() * 1000)
-        self._found = [
+        self._results = [
             Metric(f"{JUDGED_ON}/{key}", value, now_ms, 0) for key, value in numbers(results).items()
         ]
-        self._send(self._found)
+        self._send(self._results)
         self.client.log_text(self.run_id, json.dumps(results, indent=1, sort_keys=True), "results.json")
 
-    def judge(self, model_id: str) -> None:
-        """Gives what the evaluations found to a logged model, with the dataset's digest: runs have no place for it."""
+    def log_results_of(self, model_id: str) -> None:
+        """Logs the results to a logged model too, with the dataset's digest, for which runs have no field."""
         of_model = {"model_id": model_id, "dataset_name": JUDGED_ON, "dataset_digest": self._digest}
-        self._send([Metric(one.key, one.value, one.timestamp, one.step, **of_model) for one in self._found])
+        self._send([Metric(one.key, one.value, one.timestamp, one.step, **of_model) for one in self._results])
 
     def log_text(self, text: str, name: str) -> None:
-        """A text beside the run."""
+        """Stores a text as an artefact of the run."""
         self.client.log_text(self.run_id, text, name)
 
     def log_artifact(self, path: Path) -> None:
-        """A file beside the run."""
+        """Stores a file as an artefact of the run."""
         self.client.log_artifact(self.run_id, str(path))
 
     def describe(self, links: Mapping[str, str]) -> None:
-        """What a person can open from the run's page: name -> address."""
+        """Sets the run's description to a list of links: name -> address."""
         lines = [f"- [{name}]({address})" for name, address in links.items()]
         self.set_tags({MLFLOW_RUN_NOTE: "\n".join(lines)})
 
     def artifact_page(self, name: str) -> str:
-        """Where MLflow shows one of the run's artefacts."""
+        """The address, relative to MLflow's, of the page of one of the run's artefacts."""
         return f"{self.page}/artifactPath/{name}"
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
-        """Tags of the run."""
+        """Sets tags of the run."""
         for key, value in tags.items():
             self.client.set_tag(self.run_id, key, str(value))
 
     def flush(self) -> None:
-        """Sends what waits."""
-        self._send(self._waiting)
-        self._waiting = []
+        """Sends the queue."""
+        self._send(self._queue)
+        self._queue = []
 
     def _send(self, metrics: Sequence[Metric]) -> None:
         for start in range(0, len(metrics), MAX_BATCH):
@@ -162,7 +186,7 @@ class VersionSource(DatasetSource):
         return "mcgurk"
 
     def load(self, **_: Any) -> str:
-        """Where the version lies."""
+        """The root of the version."""
         return self.root
 
     @staticmethod
@@ -174,18 +198,18 @@ class VersionSource(DatasetSource):
         raise NotImplementedError(f"{raw_source!r} is not resolved to a dataset version")
 
     def to_dict(self) -> dict[str, Any]:
-        """What is kept of it."""
+        """The source in plain values."""
         return {"digest": self.digest, "root": self.root, "exclusions": self.exclusions}
 
     @classmethod
     def from_dict(cls, source_dict: dict[str, Any]) -> "VersionSource":
-        """The source again."""
+        """The source out of plain values."""
         return cls(**source_dict)
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What a run is called, depends on and reads; `run_id` names one to go on with."""
+    """Name, parameters and data of a run; `run_id` names an unfinished run to resume."""
 
     name: str
     params: Mapping[str, Any]
@@ -196,11 +220,11 @@ class RunSpec:
 
 @contextmanager
 def experiment_run(store: Store, spec: RunSpec) -> Iterator[Run]:
-    """An MLflow run, new or gone on with; failed where the block raises, killed where a signal ends it.
+    """An MLflow run, new or resumed: failed where the block raises, killed where a signal ends it.
 
-    Raises RuntimeError, before the block begins, where the store can't be reached or written.
+    Raises OperationalError, before the block begins, where the store cannot be reached or written.
     """
-    with _told(store):
+    with refusals_named(store):
         connect(store, is_new=True)
         with mlflow.start_run(spec.run_id, run_name=spec.name, log_system_metrics=False) as active:
             client = MlflowClient()
@@ -214,12 +238,12 @@ def experiment_run(store: Store, spec: RunSpec) -> Iterator[Run]:
             finally:
                 run.flush()
                 error = sys.exception()
-                if not isinstance(error, Exception | None):  # a signal's: it was not the training
+                if not isinstance(error, Exception | None):  # a signal ended it, and no fault of the training
                     mlflow.end_run("KILLED")
 
 
 def _begin(run: Run, spec: RunSpec) -> None:
-    """All that is known of a run before its first step: whoever may not write is told before that."""
+    """Logs all that is known before the first step, so that missing rights show before that."""
     if spec.run_id is None:
         mlflow.log_params(
             {key: str(value) for key, value in leaves(spec.params).items() if value is not None}
@@ -233,35 +257,15 @@ def _begin(run: Run, spec: RunSpec) -> None:
 
 
 def _end_killed(client: MlflowClient, run_id: str, experiment_id: str) -> None:
-    """Marks runs as killed whose process was on this machine and is no more: kill -9 leaves them running for ever."""
+    """Marks runs as killed whose process on this machine has ended: after kill -9 they would seem to run for ever."""
     running = every(client.search_runs, [experiment_id], "attributes.status = 'RUNNING'")
     for run in running:
         if run.info.run_id != run_id and has_ended(run.data.tags.get(PROCESS, "")):
             client.set_terminated(run.info.run_id, "KILLED")
 
 
-def every(search: Callable[..., Any], *asked: Any) -> list[Any]:
-    """All that a search of MLflow's finds, page by page."""
-    found = search(*asked)
-    everything = list(found)
-    while found.token:
-        found = search(*asked, page_token=found.token)
-        everything += found
-    return everything
-
-
-@contextmanager
-def _told(store: Store) -> Iterator[None]:
-    """MLflow's refusals as RuntimeError that names the store."""
-    try:
-        yield
-    except (MlflowException, RequestException) as error:  # the second from artefacts
-        message = without_login(f"MLflow at {store.tracking_uri}: {str(error).splitlines()[0]}")
-        raise RuntimeError(message) from None  # MLflow's own words hold the login
-
-
 def _last_steps(client: MlflowClient, run_id: str) -> dict[str, int]:
-    """Of each metric of a training, the last step that the run has."""
+    """The last step that the run has of each metric."""
     names = [name for name in client.get_run(run_id).data.metrics if not name.startswith(SYSTEM)]
     return {name: max(one.step for one in client.get_metric_history(run_id, name)) for name in names}
 
@@ -270,8 +274,8 @@ def _last_steps(client: MlflowClient, run_id: str) -> dict[str, int]:
 def system_metrics(run: Run) -> Iterator[None]:
     """This machine's CPU, memory, disk, network and NVIDIA GPUs as the run's metrics `system/...`, every 10 s.
 
-    For trainings only: the imports of MLflow's thread can dead-lock with those of an evaluation (hence not by
-    `start_run`).
+    For trainings only, and so not by `start_run`: the imports of MLflow's thread can deadlock with those of an
+    evaluation.
     """
     monitor = SystemMetricsMonitor(run.run_id, resume_logging=True)
     monitor.start()
@@ -282,7 +286,7 @@ def system_metrics(run: Run) -> Iterator[None]:
 
 
 def has_run(store: Store, run_id: str) -> bool:
-    """Whether `run_id` is there to go on with."""
+    """Whether `run_id` exists and can be resumed."""
     if store.database and not store.database.is_file():
         return False
     connect(store)
@@ -302,7 +306,7 @@ class _VersionDataset(MlflowDataset):
 
 
 def clean_artifacts(store: Store, digests: Collection[str], clean: Callable[[str], str]) -> list[str]:
-    """Text artefacts of runs on the versions `digests`, rewritten by `clean`; those that it changed."""
+    """Rewrites text artefacts of runs on the versions `digests` by `clean`; returns those that changed."""
     connect(store)
     client = MlflowClient()
     changed = []
@@ -322,52 +326,8 @@ def _runs_on(client: MlflowClient, digest: str) -> list[str]:
     return [run.info.run_id for run in found]
 
 
-def connect(store: Store, *, is_new: bool = False) -> None:
-    """Points MLflow to `store`, and opens the experiment there; where there is none yet only if it may be new.
-
-    Raises ValueError where there is no store, or its experiment was deleted; RuntimeError where it does not answer.
-    """
-    artifacts.register()
-    if database := store.database:
-        _open(database, is_new=is_new)
-    # MLflow leaves what it is told in the environment, where it would pass for the user's.
-    with kept(ADDRESS, "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_ID"), _told(store), _impatient():
-        mlflow.set_tracking_uri(store.tracking_uri)
-        mlflow.set_registry_uri(store.tracking_uri)
-        client = MlflowClient()
-        found = mlflow.get_experiment_by_name(EXPERIMENT)
-        if found is None:
-            client.create_experiment(EXPERIMENT, store.artifacts)
-        elif found.lifecycle_stage == LifecycleStage.DELETED:
-            raise ValueError(deleted(store, found.experiment_id))
-        experiment = mlflow.set_experiment(EXPERIMENT)
-        for key in OF_EXPERIMENT.keys() - experiment.tags.keys():
-            client.set_experiment_tag(experiment.experiment_id, key, OF_EXPERIMENT[key])
-
-
-@contextmanager
-def _impatient() -> Iterator[None]:
-    """The first question to a server is not asked for minutes, unless the user says so."""
-    with kept(*IMPATIENT):
-        for name, value in IMPATIENT.items():
-            os.environ.setdefault(name, value)
-        yield
-
-
-def _open(database: Path, *, is_new: bool) -> None:
-    """The store below a root: made where it may be, and its addresses made relative where they are not."""
-    if not database.is_file():
-        if not is_new:
-            raise ValueError(f"{database} is not there: no run was tracked under that root")
-        database.parent.mkdir(parents=True, exist_ok=True)
-        # By itself MLflow would put an absolute address into it.
-        SqlAlchemyStore(f"{SQLITE}{database}", SCHEME).engine.dispose()
-    if copy := relocate(database):
-        log.info("the addresses in %s are relative now; what it was lies in %s", database, copy.name)
-
-
 def leaves(values: Any, prefix: str = "") -> dict[str, Any]:
-    """What a nest of mappings holds, by its path."""
+    """The values in nested mappings, by their path joined with dots."""
     if not isinstance(values, Mapping):
         return {prefix: values}
     nested = (leaves(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in values.items())
@@ -375,8 +335,38 @@ def leaves(values: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def numbers(values: Any) -> dict[str, float]:
-    """Finite numbers by their path; lists and words are left out."""
+    """Finite numbers by their path; lists and texts are left out."""
     found = {
         k: v for k, v in leaves(values).items() if isinstance(v, int | float) and not isinstance(v, bool)
     }
     return {key: float(value) for key, value in found.items() if math.isfinite(value)}
+
+
+def commit() -> str | None:
+    """The commit of the checkout that this code runs from; None for an installed copy, or without git."""
+    if not (REPOSITORY / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(  # noqa: S603  (our own command)
+            ["git", "-C", str(REPOSITORY), "rev-parse", "HEAD"],  # noqa: S607  (the user's own git, by their PATH)
+            capture_output=True,
+            text=True,
+            timeout=GIT_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def this_process() -> str:
+    """This process, as the tag `process` of a run names it."""
+    return json.dumps(asdict(Identity.own()))
+
+
+def has_ended(process: str) -> bool:
+    """Whether a process that a run names was on this machine and has ended; False for other machines."""
+    try:
+        return not Identity.read(json.loads(process)).may_live
+    except (ValueError, KeyError, TypeError):  # a run of another program, or of an earlier version
+        return False

@@ -1,7 +1,7 @@
-"""Where runs and registered models are kept.
+"""Where runs and registered models are stored.
 
 A store below a root holds addresses relative to the folder of artefacts beside its database (`mlflow-artifacts:/...`),
-as MLflow's server gives them: a root that was moved or copied stays whole, and nobody writes into the one it came from.
+as MLflow's server gives them: a root that was moved or copied stays whole, and nothing is written into the original.
 """
 
 import os
@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from schemas.errors import RequestError
 from schemas.storage import replacing
 
 ADDRESS = "MLFLOW_TRACKING_URI"
@@ -21,10 +22,10 @@ SQLITE = "sqlite:///"
 FOLDER = "mlruns"
 DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
-KEPT = "mlflow.absolute.db"  # what a store with absolute addresses was, before they were made relative
+KEPT = "mlflow.absolute.db"  # copy of a store with absolute addresses, before they were made relative
 WAIT_S = 60.0  # for another process that writes
 
-# Where a database of MLflow says where artefacts lie.
+# The columns of MLflow's database that hold addresses of artefacts.
 HOLDERS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
@@ -36,7 +37,7 @@ HOLDERS = (
 
 @dataclass(frozen=True)
 class Store:
-    """Where runs are kept: below `root`, or at the tracking server `uri`."""
+    """Where runs are stored: below `root`, or at the tracking server `uri`."""
 
     root: Path | None = None
     uri: str | None = None
@@ -49,7 +50,7 @@ class Store:
 
     @property
     def tracking_uri(self) -> str:
-        """The address MLflow takes. Raises ValueError where neither is given."""
+        """The address for MLflow. Raises ValueError where neither is given."""
         return self.uri or f"{SQLITE}{self._folder / DATABASE}"
 
     @property
@@ -70,36 +71,36 @@ class Store:
 
 
 def require_open(store: Store) -> None:
-    """Raises ValueError where the experiment of a store below a root was deleted; of a server nothing is asked."""
+    """Raises RequestError where the experiment of a store below a root was deleted; asks no server."""
     database = store.database
     if database is None or not database.is_file():
         return
-    asked = "SELECT experiment_id FROM experiments WHERE name = ? AND lifecycle_stage = 'deleted'"
+    query = "SELECT experiment_id FROM experiments WHERE name = ? AND lifecycle_stage = 'deleted'"
     with closing(sqlite3.connect(database, timeout=WAIT_S)) as connection:
         if "experiments" in _tables(connection) and (
-            found := connection.execute(asked, (EXPERIMENT,)).fetchone()
+            found := connection.execute(query, (EXPERIMENT,)).fetchone()
         ):
-            raise ValueError(deleted(store, found[0]))
+            raise RequestError(deleted(store, found[0]))
 
 
 def deleted(store: Store, experiment_id: object) -> str:
-    """What is told of a store whose experiment was deleted."""
+    """The message about a store whose experiment was deleted."""
     return (
         f"experiment {EXPERIMENT!r} of {without_login(store.tracking_uri)} was deleted: restore it (mlflow experiments "
-        f"restore --experiment-id {experiment_id}), or name another store by MLFLOW_TRACKING_URI"
+        f"restore --experiment-id {experiment_id}), or name another store in MLFLOW_TRACKING_URI"
     )
 
 
 def without_login(text: str) -> str:
-    """A text whose addresses hold no user and password."""
+    """The text without user and password in its addresses."""
     return re.sub(r"//[^/@\s]*@", "//", text)
 
 
 def relocate(database: Path) -> Path | None:
-    """Makes absolute addresses in a store relative, once; returns the copy of what it was, None where nothing changed.
+    """Makes absolute addresses in a store relative, once; returns a copy of the original, None where nothing changed.
 
-    What our experiment wrote lies in the folder `artifacts` beside the database, wherever both were when it was
-    written. Addresses of others' stay as they are.
+    Artefacts of our experiment lie in the folder `artifacts` beside the database, wherever both were when they were
+    written. Addresses of other experiments stay.
     """
     if not database.is_file():
         return None
@@ -107,7 +108,7 @@ def relocate(database: Path) -> Path | None:
         if not _moves(connection):
             return None
         connection.execute("BEGIN IMMEDIATE")
-        moves = _moves(connection)  # again: another process may have done it
+        moves = _moves(connection)  # again: another process may have been faster
         kept = _copied(database)
         for table, column, old, new in moves:
             connection.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (new, old))  # noqa: S608  (ours)
@@ -143,7 +144,7 @@ def _tables(connection: sqlite3.Connection) -> set[str]:
 
 
 def _unused(connection: sqlite3.Connection) -> Iterator[tuple[str, str, str, str]]:
-    """The move of the experiment that MLflow makes beside ours, where nothing was written into it."""
+    """The change for the experiment that MLflow makes beside ours, where it has no runs."""
     if not connection.execute("SELECT 1 FROM runs WHERE experiment_id = 0").fetchone():
         for (old,) in connection.execute("SELECT artifact_location FROM experiments WHERE experiment_id = 0"):
             if re.match("/|file:", str(old)):
@@ -151,7 +152,7 @@ def _unused(connection: sqlite3.Connection) -> Iterator[tuple[str, str, str, str
 
 
 def _copied(database: Path) -> Path:
-    """The database as it is, in a file of its own."""
+    """A copy of the database beside it."""
     kept = database.with_name(KEPT)
     with (
         replacing(kept) as temporary,
