@@ -24,5 +24,6 @@ exclude_patterns = [
 nitpicky = True  # a link to a page or a heading that is not there is a warning
 myst_heading_anchors = 3  # `page.md#a-heading`, as on GitHub
 html_theme = "alabaster"
+html_theme_options = {"page_width": "1240px", "body_max_width": "1000px"}  # a line of 120 characters fits
 html_show_sourcelink = False
 html_copy_source = False
