@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help install demo test slow check format lock audit clean
+.PHONY: help install demo test slow check docs format lock audit clean
 help:  ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
@@ -24,10 +24,13 @@ test: $(READY)  ## The tests that every change must pass (under 20 minutes on 2 
 slow: $(READY)  ## What takes longer: training goals, kills, damaged files, what is deployed (under 45 minutes)
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
-check: $(READY)  ## Format, lint and types
+check: $(READY) docs  ## Format, lint, types and documents
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+docs: $(READY)  ## The documents as HTML, in build/docs; a broken link is an error
+	$(BIN)/sphinx-build -q -W -n -E -c docs -d build/doctrees . build/docs
 
 format: $(READY)  ## Mend format and imports
 	$(BIN)/ruff check --fix .
