@@ -63,7 +63,7 @@ LEVELS = {
         {"files", "features"},
         {"sources", "standing"},
         {"acquisition"},
-        {"versions", "windows"},
+        {"failures", "versions", "windows"},
         {"own_lists"},
         {"index", "download", "validate", "extract", "pack"},
         {"publish"},

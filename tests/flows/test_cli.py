@@ -30,6 +30,7 @@ OPTIONS = {
     # --set: which checkpoint a trunk or a curriculum begins from is a path, and no preset can know it.
     "train": {"--root", "--preset", "--model", "--study", "--set", "--state"},
     "status": {"--root", "--state", "--json"},
+    "failures": {"--root", "--csv", "--json"},
     "doctor": {"--state", "--json"},
     "verify": {"--root", "--state", "--rebuild", "--compute", "--json"},
     "prune": {"--root", "--state"},

@@ -1,52 +1,66 @@
-"""Every failure has one class, and the class says whose fault it is."""
+"""What the owner of a root reads of segments that are in no shard."""
 
-import errno
-from collections import Counter
+import json
 
 import pytest
-from ytdlp_messages import MESSAGES
+from roots import PROFILE, Root, write_clips
 
-from schemas.outcome import ItemError, Outcome, Transient
-from tasks.transport.failure_classes import CLASSES, MAX_DETAIL, Fault, class_of, failure
+from flows.commands.cli import main
+from schemas.expectations import suite
+from schemas.rules import Rules
+from tasks.failures import REMEDIES, failures, remedy_for
+from tasks.transport.failure_classes import CLASSES
 
-
-@pytest.mark.parametrize(("expected", "origin", "message"), MESSAGES)
-def test_a_real_message_gets_its_class(expected, origin, message):
-    assert class_of(message) == expected, origin
-
-
-@pytest.mark.parametrize("message", [f"ERROR: [youtube] dQw4w9WgXcQ: {one[2].upper()}" for one in MESSAGES])
-def test_what_stands_around_a_message_does_not_change_its_class(message):
-    assert class_of(message) != "unknown"
+MANIFESTS = ("segments", "clips", "features", "shards")
 
 
-def test_the_table_is_large_distinct_and_leaves_less_than_one_in_a_hundred_unknown():
-    counts = Counter(class_of(message) for _, _, message in MESSAGES)
-
-    assert len({message for _, _, message in MESSAGES}) == len(MESSAGES) >= 80
-    assert counts["unknown"] < 0.01 * len(MESSAGES)
-    assert set(counts) == set(CLASSES) - {"unknown", "too_short", "empty", "policy_reject"}  # which we find
-
-
-def test_what_nobody_has_seen_is_unknown_and_waits():
-    assert class_of("Zorp!") == "unknown"
-    assert isinstance(failure("unknown", "Zorp!"), Transient)
-
-
-@pytest.mark.parametrize("reason", CLASSES)
-def test_the_class_decides_who_is_charged(reason):
-    error = failure(reason, "said", 418)
-
-    if CLASSES[reason].fault == Fault.VIDEO:
-        assert isinstance(error, ItemError)
-        assert (error.outcome, error.reason, error.status) == (Outcome.UNAVAILABLE, reason, 418)
-        assert CLASSES[reason].sightings >= 1
-    elif CLASSES[reason].fault == Fault.MACHINE:
-        assert isinstance(error, OSError) and error.errno == errno.ENOSPC
-    else:
-        assert isinstance(error, Transient)
-        assert (error.reason, error.detail, error.status) == (reason, "said", 418)
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Root:
+    """Three clips: one is whole, one is no film, one is not there."""
+    folder = tmp_path_factory.mktemp("failures")
+    lists = write_clips(folder / "videos", ["whole", "no-film", "nowhere"])
+    (folder / "videos" / "no-film.mp4").write_bytes(b"no film " * 999)
+    (folder / "videos" / "nowhere.mp4").unlink()
+    root = Root(folder / "root", f"folder:{folder}/videos", lists)
+    root.build()
+    return root
 
 
-def test_evidence_is_kept_but_not_a_page_of_it():
-    assert len(failure("removed", "x" * 10_000).detail) == MAX_DETAIL
+def test_each_loss_is_named_with_its_evidence_and_a_remedy(root):
+    found = {one.video_id: one for one in failures(root.path)}
+
+    assert set(found) == {"no-film", "nowhere"}
+    damaged = found["no-film"]
+    missing = found["nowhere"]
+    assert (damaged.key, damaged.outcome, damaged.reason) == ("no-film_0_2000", "quarantined", "decodable")
+    assert "Invalid data found" in damaged.evidence and "the file is damaged" in damaged.remedy
+    assert (missing.outcome, missing.file) == ("waiting", "")
+    assert missing.evidence and missing.remedy
+
+
+def test_the_command_prints_them_by_class_and_all_of_them_for_machines(root, capsys):
+    def printed(*options: str) -> str:
+        assert main(["failures", "--root", str(root.path), *options]) == 0
+        return capsys.readouterr().out
+
+    text = printed()
+    table = printed("--csv").splitlines()
+
+    assert "2 segment(s) in no shard" in text and "1 quarantined: decodable\n  -> the file is damaged" in text
+    assert {row["video_id"] for row in json.loads(printed("--json"))} == {"no-film", "nowhere"}
+    assert table[0] == "key,video_id,file,outcome,reason,evidence,remedy" and len(table) == 3
+
+
+def test_a_root_without_segments_is_refused(tmp_path, capsys):
+    assert main(["failures", "--root", str(tmp_path)]) == 2
+    assert "has no segments" in capsys.readouterr().err
+
+
+def test_every_class_and_every_expectation_has_a_remedy():
+    expectations = {
+        one.meta["name"] for name in MANIFESTS for one in suite(name, Rules(), PROFILE).expectations
+    }
+    known = {*CLASSES, *expectations, "decodable", "pending", "queued", "refetch", "bug"}
+
+    assert all(remedy_for(reason) for reason in known)
+    assert set(REMEDIES) <= known, "a remedy for a reason that nothing gives"

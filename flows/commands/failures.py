@@ -1,0 +1,62 @@
+"""`mcgurk failures`: every segment that is in no shard: why, by what evidence, and what to do about it."""
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import groupby
+from typing import Annotated
+
+from flows.arguments import Json, Option, Root
+from schemas.errors import RequestError
+from schemas.layout import SEGMENTS
+from schemas.manifest import part_numbers
+from schemas.storage import open_root
+from tasks.failures import Failure, failures
+
+EXAMPLE = "mcgurk failures --root data --csv > failures.csv"
+IS_LONG = False
+MOST_OF_A_CLASS = 10  # that are printed
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of which root, and in which form."""
+
+    root: Root
+    csv: Annotated[bool, Option("all of them as CSV, for a spreadsheet")] = False
+    json: Json = False
+
+
+def run(options: Options) -> int:
+    """Prints them by class; as CSV or JSON all of them."""
+    root = open_root(options.root)
+    if not part_numbers(root / SEGMENTS):
+        raise RequestError(f"{options.root} has no segments: build a dataset there first (mcgurk build)")
+    found = list(failures(root))
+    if options.json:
+        print(json.dumps([asdict(one) for one in found]))
+    elif options.csv:
+        table = csv.DictWriter(sys.stdout, [field.name for field in fields(Failure)])
+        table.writeheader()
+        table.writerows(asdict(one) for one in found)
+    else:
+        print(failures_text(found))
+    return 0
+
+
+def failures_text(found: Sequence[Failure]) -> str:
+    """A paragraph for each class, the largest first: how many, what to do, and some of them with their evidence."""
+    if not found:
+        return "every segment is in a shard"
+    ordered = sorted(found, key=lambda one: (one.outcome, one.reason))
+    classes = [list(group) for _, group in groupby(ordered, key=lambda one: (one.outcome, one.reason))]
+    lines = [f"{len(found):,} segment(s) in no shard"]
+    for some in sorted(classes, key=len, reverse=True):
+        first = some[0]
+        lines += ["", f"{len(some):,} {first.outcome}: {first.reason}", f"  -> {first.remedy}"]
+        lines += [f"     {one.key}  {one.file}  {one.evidence}".rstrip() for one in some[:MOST_OF_A_CLASS]]
+        if len(some) > MOST_OF_A_CLASS:
+            lines.append(f"     and {len(some) - MOST_OF_A_CLASS:,} more: --csv has them all")
+    return "\n".join(lines)
