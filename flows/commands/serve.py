@@ -5,10 +5,12 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
+
+import psutil
 
 from flows.arguments import Option, Root, State
 from flows.builds.pipeline import state_folder
@@ -47,10 +49,12 @@ class Addresses:
 
 @dataclass(frozen=True)
 class Doors:
-    """Who may use the servers besides their own pages, and who needs a login."""
+    """On which ports the servers answer, who may use them besides their own pages, and who needs a login."""
 
     origins: tuple[str, ...] = ()  # whose pages may use Prefect's API
     mlflow_login: bool = False
+    port: int | None = None  # of Prefect, if it must be this one
+    mlflow_port: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,12 @@ class Options:
         Option("other addresses whose pages may use Prefect's API, such as that of a proxy before it", "URL"),
     ] = ()
     mlflow_login: Annotated[bool, Option("have MLflow ask for the login that Prefect asks for")] = False
+    port: Annotated[
+        int | None, Option(f"of Prefect; default {PREFECT_PORT}, or a free one where that is taken", "N")
+    ] = None
+    mlflow_port: Annotated[
+        int | None, Option(f"of MLflow; default {MLFLOW_PORT}, or a free one where that is taken", "N")
+    ] = None
 
 
 def run(options: Options) -> int:
@@ -71,8 +81,11 @@ def run(options: Options) -> int:
     root = open_root(options.root)
     if not is_local(root):
         raise RequestError(f"--root {options.root}: MLflow's database needs a disk: serve a local folder")
+    if not root.is_dir():
+        raise RequestError(f"--root {options.root}: no such folder: build there first (mcgurk build)")
     state = state_folder(root, options.state)
-    doors = Doors(options.origin, options.mlflow_login)
+    doors = Doors(options.origin, options.mlflow_login, options.port, options.mlflow_port)
+    require_free(doors)
     with serving(root, state, doors) as addresses:
         print(f"Prefect  {addresses.prefect}")
         if addresses.login:
@@ -93,12 +106,14 @@ def serving(root: Path, state: Path, doors: Doors) -> Iterator[Addresses]:
     """
     with ExitStack() as stack:
         stack.enter_context(alone(state, SERVE, "serves this state folder"))
-        api = _entered(stack, PREFECT_PORT, lambda port: prefect_api(state, port, doors.origins))
+        prefect = doors.port or PREFECT_PORT
+        api = _entered(stack, prefect, lambda port: prefect_api(state, port, doors.origins))
         from flows.services.deployments import deploy  # Prefect reads its settings when it is imported
 
         stack.enter_context(_reporting(state))
         deploy(str(root))
-        mlflow = _entered(stack, MLFLOW_PORT, lambda port: _worker_and_mlflow(root, state, port, doors))
+        port = doors.mlflow_port or MLFLOW_PORT
+        mlflow = _entered(stack, port, lambda port: _worker_and_mlflow(root, state, port, doors))
         is_asked = doors.mlflow_login or api == served_api(state)
         yield Addresses(api, mlflow, login(state) if is_asked else "")
 
@@ -111,7 +126,27 @@ def _entered(stack: ExitStack, usual: int, servers: Callable[[int], AbstractCont
         except OperationalError:
             if _is_free(usual):
                 raise
-    return stack.enter_context(servers(free_port()))
+    port = free_port()
+    log.warning("port %d is taken by %s: using %d instead", usual, holder_of(usual), port)
+    return stack.enter_context(servers(port))
+
+
+def require_free(doors: Doors) -> None:
+    """Raises RequestError for a port that was named and is taken."""
+    for flag, port in (("--port", doors.port), ("--mlflow-port", doors.mlflow_port)):
+        if port is not None and not _is_free(port):
+            raise RequestError(
+                f"{flag} {port}: taken by {holder_of(port)}: name another one, or none for any that is free"
+            )
+
+
+def holder_of(port: int) -> str:
+    """The program that listens on a loopback port, as far as this account may see it."""
+    for one in psutil.net_connections("tcp"):
+        if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid:
+            with suppress(psutil.Error):
+                return f"process {one.pid} ({psutil.Process(one.pid).name()})"
+    return "another program"
 
 
 def _worker_and_mlflow(root: Path, state: Path, port: int, doors: Doors) -> AbstractContextManager[str]:

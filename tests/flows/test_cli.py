@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 
@@ -35,7 +36,7 @@ OPTIONS = {
     "verify": {"--root", "--state", "--rebuild", "--compute", "--json"},
     "prune": {"--root", "--state"},
     "forget": {"video_ids", "--root", "--state"},
-    "serve": {"--root", "--state", "--origin", "--mlflow-login"},
+    "serve": {"--root", "--state", "--origin", "--mlflow-login", "--port", "--mlflow-port"},
     "deploy": {"--root"},
 }
 
@@ -193,6 +194,23 @@ def test_from_starts_at_a_stage_and_an_unknown_one_names_the_choices(tmp_path):
     )
     with pytest.raises(ValueError, match="use one of index, validate-segments, download"):
         resolve(BuildOptions(str(tmp_path), from_stage="shard"))
+
+
+def test_a_root_that_is_not_there_is_not_served(tmp_path, capsys):
+    assert main(["serve", "--root", str(tmp_path / "nowhere")]) == 2
+    assert f"--root {tmp_path}/nowhere: no such folder" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("flag", ["--port", "--mlflow-port"])
+def test_a_port_that_is_named_and_taken_is_refused_with_its_holder(flag, tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        exit_code = main(["serve", "--root", str(tmp_path), flag, str(port)])
+
+    assert exit_code == 2
+    assert f"{flag} {port}: taken by process {os.getpid()} (" in capsys.readouterr().err
 
 
 def test_a_root_on_a_store_is_not_served(tmp_path, capsys):
