@@ -39,6 +39,12 @@ PATIENT = {
     "PREFECT_CLIENT_MAX_RETRIES": "8",  # bridges 8.5 minutes without a server; the default of 5 bridges one
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # seconds, the least that there is: who is silent is found soon
 }
+# By default Prefect never deletes a run, and keeps a heartbeat of every 30 s for a week.
+BOUNDED = {
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",  # with their tasks, logs and artifacts
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": "90d",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_EVENT_RETENTION_OVERRIDES": '{"prefect.flow-run.heartbeat": 86400}',
+}
 # Another profile of the user's, or the key of somebody else's server, would go before what we set.
 FOREIGN = ("PREFECT_API_KEY", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH")
 
@@ -126,6 +132,7 @@ def prefect_service(state: Path, address: str, origins: Sequence[str] = ()) -> S
     own = [f"http://{host}:{port}" for host in ("127.0.0.1", "localhost")]
     environment = {
         **client_environment(state, address),
+        **BOUNDED,
         "PREFECT_SERVER_API_PORT": port,
         "PREFECT_SERVER_UI_API_URL": address,
         "PREFECT_SERVER_API_AUTH_STRING": login(state),

@@ -1,9 +1,12 @@
 """Servers that a command starts end with it, however it ends."""
 
+import base64
+import json
 import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler
 
@@ -123,3 +126,19 @@ def test_without_a_profile_no_server_is_given(tmp_path, monkeypatch):
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
 
     assert given_api() is None
+
+
+def test_our_server_deletes_old_runs_and_events(prefect_server):
+    """By default Prefect keeps every run for ever."""
+    user, _, password = os.environ["PREFECT_API_AUTH_STRING"].partition(":")
+    login = base64.b64encode(f"{user}:{password}".encode()).decode()
+    request = urllib.request.Request(
+        f"{prefect_server}/admin/settings", headers={"Authorization": f"Basic {login}"}
+    )
+
+    with urllib.request.urlopen(request) as answer:
+        vacuum = json.load(answer)["server"]["services"]["db_vacuum"]
+
+    assert set(vacuum["enabled"]) == {"events", "flow_runs"}
+    assert vacuum["retention_period"] == "P90D"
+    assert vacuum["event_retention_overrides"] == {"prefect.flow-run.heartbeat": "P1D"}
