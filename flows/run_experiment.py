@@ -90,7 +90,7 @@ def _tracked(experiment: Experiment, note: Note) -> dict[str, Any]:
     with runs.experiment_run(experiment.store, _run_spec(experiment, training, note)) as run:
         note.write(run.run_id)
         if experiment.is_offered:
-            registry.probe(run, REGISTERED)
+            registry.require_registry(run, REGISTERED)
         history = stage_task("train", _train)(training, experiment.folder(run.run_id), run)
         results = stage_task("evaluate", evaluate)(experiment, experiment.folder(run.run_id), history)
         # What `forget` must find of this run is there before it looks, or is never made.

@@ -75,7 +75,7 @@ class GroupScore:
 
 
 @dataclass(frozen=True)
-class Score:
+class ReportRow:
     """A row of a table in the report; `scale` is the value of a full bar."""
 
     name: str
@@ -90,7 +90,7 @@ class Section:
     """An evaluation's part of the report."""
 
     title: str  # empty: the section needs none
-    rows: Sequence[Score]
+    rows: Sequence[ReportRow]
     lead: str = ""  # a paragraph before the table
     groups: Sequence[GroupScore] = ()
 
@@ -166,7 +166,9 @@ def _section(module: ModuleType, result: Evaluation) -> Section:
     if hasattr(module, "section"):
         return module.section(result)
     question, mark, _ = (module.__doc__ or module.__name__).strip().splitlines()[0].partition("?")
-    return Section(question + mark, [Score(label, estimate) for label, estimate in module.headline(result)])
+    return Section(
+        question + mark, [ReportRow(label, estimate) for label, estimate in module.headline(result)]
+    )
 
 
 def steps_a_clip(profile: Profile, view: View) -> int:

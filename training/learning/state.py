@@ -73,7 +73,7 @@ def read_last(path: Path, ours: Mapping[str, Mapping[str, Any]]) -> dict[str, An
     theirs = {
         "model": {"name": content["model"], **content["config"]},
         "front end": content["front_end"],
-        "setting": bound(facts["train"]),
+        "setting": binding_settings(facts["train"]),
         "dataset": {"lineage": facts["lineage"]},
     }
     for what in theirs:
@@ -81,6 +81,6 @@ def read_last(path: Path, ours: Mapping[str, Mapping[str, Any]]) -> dict[str, An
     return content
 
 
-def bound(settings: Mapping[str, Any]) -> dict[str, Any]:
+def binding_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that the result of a training depends on."""
     return {name: value for name, value in settings.items() if name not in FREE}

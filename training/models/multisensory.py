@@ -155,13 +155,13 @@ class Multisensory(AvcModel):
     def load_initial_weights(self) -> None:
         """Loads the weights of `Config.start`, a model that differs from this one in the times of its frames only.
 
-        Raises RequestError where there is none, or it is of another width.
+        Raises MissingError where there is none, and RequestError where it is of another width.
         """
         if not self.config.start:
             return
         try:
             self.load_state_dict(read_checkpoint(Path(self.config.start))["state"])
-        except (OSError, RuntimeError) as error:
+        except RuntimeError as error:  # names or sizes of weights differ
             raise RequestError(
                 f"cannot start from {self.config.start}: {error}; give a checkpoint of a multisensory model as "
                 "wide as this one"

@@ -25,7 +25,7 @@ CLIPS_AHEAD = 64  # of each thread that reads tars
 BATCHES_AHEAD = 2
 PLANS_KEPT = 4096  # more than the steps that the clips of a few tars belong to
 
-Members = dict[Place, bytes]
+MemberBytes = dict[Place, bytes]
 Feed = Callable[[], Any]  # gives the next item, raises StopIteration after the last
 
 
@@ -62,7 +62,7 @@ def _streamed(epoch: Epoch, num_threads: int) -> Iterator[Batch]:
         feeds = [_feed(stream.clips(share), CLIPS_AHEAD if num_threads else 0, stack) for share in shares]
         feed_of = {shard: feed for share, feed in zip(shares, feeds, strict=True) for shard in share}
         for step in epoch.steps:
-            members: Members = {}
+            members: MemberBytes = {}
             for row in epoch.rows[step].tolist():
                 while row not in waiting:
                     arrived, content = feed_of[stream.shard_of(row)]()
@@ -93,7 +93,7 @@ class _Stream:
         """The number of the tar that clip `row` stands in."""
         return int(self._dataset.clips.shard[row])
 
-    def clips(self, shards: Sequence[int]) -> Iterator[tuple[int, Members]]:
+    def clips(self, shards: Sequence[int]) -> Iterator[tuple[int, MemberBytes]]:
         """(row, needed members) of the clips of these tars, in their order. Raises DataError if a clip is missing."""
         dataset = self._dataset
         remote = self._dataset.shards

@@ -34,7 +34,7 @@ from training.interface import AvcModel
 from training.learning.state import BEST
 from training.networks.frontend import LogMel
 from training.tracking import program
-from training.tracking.connection import connect, every
+from training.tracking.connection import all_pages, connect
 from training.tracking.runs import PROCESS, Run
 from training.tracking.store import Store
 
@@ -63,7 +63,7 @@ class Verdict:
     reason: str
 
 
-def probe(run: Run, model_name: str) -> None:
+def require_registry(run: Run, model_name: str) -> None:
     """Tries, before a training begins, what its registration needs: registry, champion, the right to write.
 
     Raises MlflowException where one of them is refused.
@@ -208,7 +208,7 @@ def tag_forgotten(store: Store, held: Mapping[str, bool]) -> list[str]:
     connect(store)
     client = MlflowClient()
     tagged = []
-    for model in every(client.search_model_versions):
+    for model in all_pages(client.search_model_versions):
         is_sure = held.get(model.tags.get("dataset_version", ""))
         if is_sure is not None:
             value = "yes" if is_sure or model.tags.get(FORGOTTEN) == "yes" else "possibly"

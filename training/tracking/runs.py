@@ -27,7 +27,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_RUN_NOTE
 from schemas.errors import DataError
 from schemas.identity import Identity
 from schemas.manifest import write_text
-from training.tracking.connection import FIRST, connect, every, refusals_named
+from training.tracking.connection import FIRST, all_pages, connect, refusals_named
 from training.tracking.store import Store
 
 MAX_DIGEST = 36  # characters that MLflow takes; the tag `dataset_version` has all of them
@@ -258,7 +258,7 @@ def _begin(run: Run, spec: RunSpec) -> None:
 
 def _end_killed(client: MlflowClient, run_id: str, experiment_id: str) -> None:
     """Marks runs as killed whose process on this machine has ended: after kill -9 they would seem to run for ever."""
-    running = every(client.search_runs, [experiment_id], "attributes.status = 'RUNNING'")
+    running = all_pages(client.search_runs, [experiment_id], "attributes.status = 'RUNNING'")
     for run in running:
         if run.info.run_id != run_id and has_ended(run.data.tags.get(PROCESS, "")):
             client.set_terminated(run.info.run_id, "KILLED")
@@ -321,8 +321,8 @@ def clean_artifacts(store: Store, digests: Collection[str], clean: Callable[[str
 
 
 def _runs_on(client: MlflowClient, digest: str) -> list[str]:
-    experiments = [one.experiment_id for one in every(client.search_experiments)]
-    found = every(client.search_runs, experiments, f"tags.dataset_version = '{digest}'", ViewType.ALL)
+    experiments = [one.experiment_id for one in all_pages(client.search_experiments)]
+    found = all_pages(client.search_runs, experiments, f"tags.dataset_version = '{digest}'", ViewType.ALL)
     return [run.info.run_id for run in found]
 
 
