@@ -132,7 +132,7 @@ def test_a_champion_that_somebody_else_registered_ends_in_a_verdict(store, clien
 
     assert not verdict.is_promoted
     assert verdict.reason.startswith(
-        "refused: the champion has no tag evaluation_digest and no score, so nothing says"
+        "refused: the champion has no tag evaluation_digest and no score, so its score is unknown"
     )
     assert "the champion has no tag" in caplog.text, "told before the training, too"
     assert (

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from training.networks.checkpoint import read_checkpoint, require_same
+from training.networks.checkpoint import Checkpoint, read_checkpoint, require_same
 
 LAST = "last.pt"
 BEST = "best.pt"
@@ -60,7 +60,7 @@ def facts_of(config: Any, lineage: str, progress: Progress, tensors: dict[str, A
     return {"train": asdict(config), "lineage": lineage, "progress": vars(progress), **tensors}
 
 
-def read_last(path: Path, ours: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+def read_last(path: Path, ours: Mapping[str, Mapping[str, Any]]) -> Checkpoint | None:
     """The checkpoint to resume from; None where there is none.
 
     `ours` has the mappings `model`, `front end`, `setting` and `dataset` of this training. Raises ResumeError, with

@@ -162,8 +162,9 @@ class Multisensory(AvcModel):
         try:
             self.load_state_dict(read_checkpoint(Path(self.config.start))["state"])
         except RuntimeError as error:  # names or sizes of weights differ
+            differences = " ".join(str(error).split())
             raise RequestError(
-                f"cannot start from {self.config.start}: {error}; give a checkpoint of a multisensory model as "
+                f"cannot start from {self.config.start}: {differences}; give a checkpoint of a multisensory model as "
                 "wide as this one"
             ) from error
 
