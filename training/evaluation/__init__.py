@@ -1,4 +1,5 @@
-"""Evaluations: one file a question. Nothing else is here; what evaluations share lies in `training/networks/`.
+"""Evaluations: one file a question. Nothing else is here; what evaluations share lies in `training/networks/`
+and `training/reading/`.
 
 A file becomes an evaluation by lying in this folder. It defines
 
@@ -41,7 +42,7 @@ _FOLDER = PluginFolder(sys.modules[__name__], "evaluation", REQUIRED, "training/
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """What evaluations know beside the model and the clips."""
+    """Input of an evaluation beside the model and the clips."""
 
     # Video id -> group of videos that count as the same kind; None: by the first label.
     groups: Mapping[str, str] | None = None
@@ -103,7 +104,9 @@ def absent_as(json: Mapping[str, Any]) -> Any:
 def as_json(value: Any) -> Any:
     """Dataclasses, mappings and sequences in plain values, to any depth."""
     if is_dataclass(value):
-        found = {one.name: (getattr(value, one.name), one.metadata.get(ABSENT)) for one in fields(value)}
+        found = {
+            entry.name: (getattr(value, entry.name), entry.metadata.get(ABSENT)) for entry in fields(value)
+        }
         plain = {name: absent if kept is None else as_json(kept) for name, (kept, absent) in found.items()}
         return {name: kept for name, kept in plain.items() if kept is not None}
     if isinstance(value, Mapping):

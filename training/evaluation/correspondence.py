@@ -245,9 +245,9 @@ def _held_out(
 
 
 def _group_oracle(pairs: Pairs, group_of: np.ndarray) -> float:
-    """The accuracy of knowing the group of each side, and nothing else: any pair of one group is said to match."""
-    says_match = group_of[pairs.image_rows] == group_of[pairs.audio_rows]
-    return float((says_match == pairs.labels).mean()) if len(pairs) else float("nan")
+    """The accuracy of knowing the group of each side, and nothing else: a pair of one group is taken to match."""
+    is_alike = group_of[pairs.image_rows] == group_of[pairs.audio_rows]
+    return float((is_alike == pairs.labels).mean()) if len(pairs) else float("nan")
 
 
 def judge(model: AvcModel, encoded: Embeddings, pairs: Pairs) -> PairScores | None:
