@@ -91,7 +91,7 @@ def _tracked(experiment: Experiment, note: RunMarker) -> dict[str, Any]:
     with runs.experiment_run(experiment.store, _run_spec(experiment, training, note)) as run:
         note.write(run.run_id)
         if experiment.is_offered:
-            registry.probe(run, REGISTERED)
+            registry.require_registry(run, REGISTERED)
         history = task_of("train", _train)(training, experiment.folder(run.run_id), run)
         results = task_of("evaluate", evaluate)(experiment, experiment.folder(run.run_id), history)
         # What `forget` must find of this run is there before it looks, or is never made.

@@ -2,6 +2,6 @@
 
 import os
 
-# MLflow reads them when it is imported: by `tracking` and `registry` here, and by nobody before.
+# MLflow reads these when it is imported, which only `tracking` does, after this.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")

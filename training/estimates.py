@@ -48,7 +48,7 @@ def bootstrap(
 ) -> Estimate:
     """The percentile bootstrap of `statistic(rows)`, drawing whole clusters (videos) with replacement.
 
-    Rows of one video are no independent observations: intervals over pairs would be too narrow.
+    Rows of one video are not independent observations: intervals over pairs would be too narrow.
     """
     _, sizes = np.unique(clusters, return_counts=True)
     order = np.argsort(clusters, kind="stable")

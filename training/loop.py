@@ -24,7 +24,7 @@ from training.interface import AvcModel
 from training.learning.augment import Augmentation
 from training.learning.plateau import has_room, is_plateau, probe_towers, require_finite
 from training.learning.ranks import Ranks, open_ranks
-from training.learning.state import BEST, LAST, Clock, Progress, bound, facts_of, read_last
+from training.learning.state import BEST, LAST, Clock, Progress, binding_settings, facts_of, read_last
 from training.learning.step import Average, Encoder, Gradients, learning_rate, make_optimizer
 from training.learning.validation import all_pairs, combine, fit_calibration, loss_of, require_pairs
 from training.models import configure, load
@@ -219,7 +219,7 @@ class Trainer:
         ours = {
             "model": {"name": self.model_name, **asdict(self.model_config)},
             "front end": self.model.front_end.constants,
-            "setting": bound(asdict(self.config)),
+            "setting": binding_settings(asdict(self.config)),
             "dataset": {"lineage": self.dataset.lineage},
         }
         content = read_last(path, ours)

@@ -49,7 +49,7 @@ def evaluate(
     model = load_model(folder / BEST).to(pick_device())
     policy = experiment.training_overrides.get("negatives", Negatives())
     options = evaluation_options(experiment.pipeline, policy.tolerance_ms)
-    log.info("evaluate: %s, those that apply, on held-out videos", ", ".join(names()))
+    log.info("evaluate: %s, where they apply, on held-out videos", ", ".join(names()))
     results = evaluate_all(model, dataset, options)
     write_text(folder / RESULTS, json.dumps(results_json(results), indent=1, sort_keys=True) + "\n")
     media: dict[str, Any] = {"model": model, "dataset": dataset} if experiment.with_media else {}

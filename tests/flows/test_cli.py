@@ -97,7 +97,7 @@ def test_a_wrong_setting_of_a_model_is_told_before_anything_starts(tmp_path, cap
         ["train", "--root", str(tmp_path), "--preset", "demo", *arguments, "--set", "model.widht=8"]
     )
 
-    assert exit_code == 2 and " has no setting widht; it has " in capsys.readouterr().err
+    assert exit_code == 2 and " has no setting widht; choose from " in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.db"))
 
 

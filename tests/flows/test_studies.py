@@ -35,7 +35,7 @@ def test_models_presets_and_categories_are_variants_too():
     everything, chosen = study_named("categories:Guitar+Dog")
     assert chosen.settings == {"trained_on": ("Guitar", "Dog"), "judged_on": ("Guitar", "Dog")}
     assert everything.settings == {"judged_on": ("Guitar", "Dog")}
-    with pytest.raises(ValueError, match=r"contrastive has no preset 'huge'; there are small, residual"):
+    with pytest.raises(ValueError, match=r"contrastive has no preset 'huge'; choose from small, residual"):
         models_named("contrastive/huge")
     with pytest.raises(
         ValueError, match=r"no study 'learning_curve'; there are .*learning-curve.*categories:"
@@ -99,7 +99,5 @@ def test_a_version_with_too_little_to_judge_by_is_refused_before_it_is_trained_o
     shards.write_dataset(tmp_path, shards.corresponding({"train": 6, "val": 4, "eval": 2}))
     experiment = prepare(ExperimentOptions(str(tmp_path), preset="demo"))
 
-    with pytest.raises(
-        ValueError, match=r"split 'eval' has 2 usable video\(s\) to judge by, and 3 are needed"
-    ):
+    with pytest.raises(ValueError, match=r"split 'eval' has 2 usable video\(s\), and an evaluation needs 3"):
         require_evaluations(experiment, planned(experiment.dataset(), experiment.pipeline.config.train))

@@ -44,13 +44,13 @@ def test_a_training_is_what_was_asked_for(dataset):
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"config": {"widht": 8}}, "model contrastive has no setting widht; it has width, "),
+        ({"config": {"widht": 8}}, "model contrastive has no setting widht; choose from width, "),
         ({"config": {"width": "wide"}}, "width is int, as 16, and not 'wide'"),
         ({"augmentation": "wild"}, "no augmentation 'wild'; choose from none, usual, strong"),
         ({"precision": "half"}, "no precision 'half'; choose from auto, float32, bfloat16"),
         ({"negatives": ("alike",)}, "no negatives alike; choose from other_clip, same_class, shifted"),
-        ({"model": "contrastive/huge"}, "model contrastive has no preset 'huge'; there are small, "),
-        ({"config": {"objective": "sigmod"}}, "no objective 'sigmod'; there are infonce, sigmoid"),
+        ({"model": "contrastive/huge"}, "model contrastive has no preset 'huge'; choose from small, "),
+        ({"config": {"objective": "sigmod"}}, "no objective 'sigmod'; choose from infonce, sigmoid"),
         ({"config": {"frame_px": 0}}, "frame_px of model contrastive is 0: it must be 1 or more"),
         ({"config": {"image_blocks": "1+x"}}, "image_blocks is int, as 1, and not 'x'"),
         ({"config": {"image_blocks": []}}, "image_blocks of model contrastive is empty"),

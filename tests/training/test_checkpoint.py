@@ -8,6 +8,7 @@ import torch
 from avc_fixtures import TINY
 
 from schemas import signal
+from schemas.errors import MissingError
 from training.models import contrastive, load_model
 from training.networks.checkpoint import ResumeError, read_checkpoint, save_checkpoint
 
@@ -82,3 +83,20 @@ def test_what_is_no_checkpoint_is_told_by_its_name(saved):
     torch.save([1, 2], path)
     with pytest.raises(ResumeError, match=r"best.pt is no checkpoint: it holds a list instead of names"):
         load_model(path)
+
+
+def test_weights_of_another_network_are_refused(saved):
+    path, _ = saved
+    content = read_checkpoint(path)
+    content["state"].pop("log_temperature")
+    torch.save(content, path)
+
+    with pytest.raises(
+        ResumeError, match=r"best.pt does not hold the weights of model contrastive .*log_temperature"
+    ):
+        load_model(path)
+
+
+def test_a_checkpoint_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(MissingError, match="there is no checkpoint .*none.pt"):
+        read_checkpoint(tmp_path / "none.pt")

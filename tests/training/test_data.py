@@ -6,6 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from schemas.errors import DataError, MissingError
+from schemas.shard import index_path, tar_path
 from schemas.signal import log_mel
 from training.reading.dataset import clip_groups, default_groups, open_dataset
 
@@ -77,3 +79,28 @@ def test_a_video_without_labels_is_in_no_group_with_another(tmp_path):
 
     assert default_groups(dataset) == {"plain": "/time"}
     assert len(set(clip_groups(dataset, None))) == 3
+
+
+def test_damaged_members_are_named_with_the_remedy(tmp_path, clips):
+    version = shards.write_dataset(tmp_path, clips[2:])
+    tar = tar_path(tmp_path, version.shards[0])
+    dataset = open_dataset(tmp_path, version)
+    _, offset, size_bytes = dataset.place(0, "000.jpg")
+    content = bytearray(tar.read_bytes())
+    content[offset : offset + size_bytes] = bytes(size_bytes)
+    tar.write_bytes(content)
+
+    with pytest.raises(DataError, match=rf"{dataset.keys[0]}\.000\.jpg is damaged .*mcgurk verify"):
+        dataset.frame(0, 0)
+
+
+def test_damaged_and_missing_sidecars_are_named(tmp_path, clips):
+    version = shards.write_dataset(tmp_path, clips)
+    sidecar = index_path(tmp_path, version.shards[0])
+
+    sidecar.write_bytes(b"PAR1 no more")
+    with pytest.raises(DataError, match=rf"{version.shards[0].name}\.parquet is damaged .*mcgurk verify"):
+        open_dataset(tmp_path, version)
+    sidecar.unlink()
+    with pytest.raises(MissingError, match=rf"{sidecar} is missing, .*mcgurk verify"):
+        open_dataset(tmp_path, version)

@@ -1,5 +1,8 @@
 """The metrics of a training survive its process."""
 
+import pytest
+
+from schemas.errors import DataError
 from training.tracking.runs import History
 
 
@@ -29,3 +32,11 @@ def test_a_training_that_went_back_keeps_nothing_of_what_was_lost(tmp_path):
 
     assert [metrics["step"] for metrics in again.steps] == [1, 2]
     assert History(path).steps == again.steps
+
+
+def test_a_line_that_is_no_json_is_named(tmp_path):
+    path = tmp_path / "history.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2\n{"step": 3}\n')
+
+    with pytest.raises(DataError, match=r"line 2 of .*history.jsonl is not JSON"):
+        History(path)

@@ -16,8 +16,8 @@ from flows.services.servers import login
 from training.estimates import GateScore
 from training.models import load_model
 from training.tracking import runs
-from training.tracking.connection import connect, every
-from training.tracking.registry import measure_champion, probe, promote, register, tag_forgotten
+from training.tracking.connection import all_pages, connect
+from training.tracking.registry import measure_champion, promote, register, require_registry, tag_forgotten
 from training.tracking.runs import RunSpec, VersionSource, commit, experiment_run
 from training.tracking.store import Store
 
@@ -58,7 +58,7 @@ def model(trained):
 def registered(store, model, trained):
     """(run id, version) of a model that was registered and became champion."""
     with experiment_run(store, SPEC) as run:
-        probe(run, NAME)
+        require_registry(run, NAME)
         run.log_results({"correspondence": {"random": {"auc": {"value": 0.7}}}})
         run.log_artifact(trained)
         version = register(run, model, NAME, GateScore(0.7, "e1"), CARD)
@@ -70,7 +70,7 @@ def registered(store, model, trained):
 def offered(store, model, score=0.8, digest="e1"):
     """The verdict on a model."""
     with experiment_run(store, SPEC) as run:
-        probe(run, NAME)
+        require_registry(run, NAME)
         return promote(store, NAME, register(run, model, NAME, GateScore(score, digest), CARD))
 
 
@@ -114,7 +114,7 @@ def test_among_more_than_a_hundred_models_ours_is_found(store, client, registere
     verdict = offered(store, model, score=0.6)
 
     assert verdict.reason == "not promoted: 0.6000 does not beat the champion's 0.7000"
-    assert len(every(client.search_registered_models)) == 102
+    assert len(all_pages(client.search_registered_models)) == 102
     assert f"{NAME} version {registered[1]}: trained_on_forgotten = yes" in tag_forgotten(
         store, {DIGEST: True}
     )
@@ -132,7 +132,7 @@ def test_a_champion_that_somebody_else_registered_ends_in_a_verdict(store, clien
 
     assert not verdict.is_promoted
     assert verdict.reason.startswith(
-        "refused: the champion has no tag evaluation_digest and no score, so nothing says"
+        "refused: the champion has no tag evaluation_digest and no score, so its score is unknown"
     )
     assert "the champion has no tag" in caplog.text, "told before the training, too"
     assert (

@@ -157,7 +157,7 @@ def test_absolute_addresses_are_rewritten_once_and_a_copy_kept(store, trained):
 
 
 def test_no_address_leads_out_of_the_folder(store):
-    with pytest.raises(MlflowException, match="leaves the folder of artefacts"):
+    with pytest.raises(MlflowException, match="is outside the folder of artefacts"):
         repository(f"{SCHEME}1/../../../etc", store.tracking_uri)
 
 

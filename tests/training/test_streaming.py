@@ -267,7 +267,7 @@ def test_training_evaluation_and_gallery_work_from_a_url(remote, tmp_path):
 
     assert [metrics["step"] for metrics in told] == [1, 2, 3, 4] and "val_auc" in told[-1]
     assert correspondence.evaluate(model, remote).num_clips == 9
-    assert retrieval.evaluate(model, remote)["num_clips"] == 9
+    assert retrieval.evaluate(model, remote).num_clips == 9
     assert show(model, remote, None, {}).num_clips == 9
 
 

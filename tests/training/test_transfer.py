@@ -9,6 +9,7 @@ import torchaudio
 from avc_fixtures import SHORT_RUN
 from costs import multiply_adds
 
+from schemas.errors import RequestError
 from training.loop import train
 from training.models import load_model, transfer
 from training.networks.checkpoint import num_parameters
@@ -64,6 +65,12 @@ def test_what_is_not_there_is_told(tmp_path):
         image_trunk("vgg", "")
     with pytest.raises(ValueError, match="no pretrained audio trunk 'vggish'"):
         audio_trunk("vggish", "")
+    with pytest.raises(
+        RequestError, match="cannot make torchaudio:wave2vec .*name an architecture that torchaudio"
+    ):
+        audio_trunk("torchaudio:wave2vec", "random")
+    with pytest.raises(RequestError, match="timm:vgg needs a package that is missing .*timm.*install it"):
+        image_trunk("timm:vgg", "random")
 
 
 def test_a_frozen_trunk_does_not_change_and_a_tuned_one_does(dataset, tmp_path):

@@ -1,4 +1,5 @@
-"""Evaluations: one file a question. Nothing else is here; what evaluations share lies in `training/networks/`.
+"""Evaluations: one file a question. Nothing else is here; what evaluations share lies in `training/networks/`
+and `training/reading/`.
 
 A file becomes an evaluation by lying in this folder. It defines
 
@@ -41,7 +42,7 @@ _FOLDER = PluginFolder(sys.modules[__name__], "evaluation", REQUIRED, "training/
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """What evaluations know beside the model and the clips."""
+    """Input of an evaluation beside the model and the clips."""
 
     # Video id -> group of videos that count as the same kind; None: by the first label.
     groups: Mapping[str, str] | None = None
@@ -75,7 +76,7 @@ class GroupScore:
 
 
 @dataclass(frozen=True)
-class Score:
+class ReportRow:
     """A row of a table in the report; `scale` is the value of a full bar."""
 
     name: str
@@ -90,7 +91,7 @@ class Section:
     """An evaluation's part of the report."""
 
     title: str  # empty: the section needs none
-    rows: Sequence[Score]
+    rows: Sequence[ReportRow]
     lead: str = ""  # a paragraph before the table
     groups: Sequence[GroupScore] = ()
 
@@ -103,7 +104,9 @@ def absent_as(json: Mapping[str, Any]) -> Any:
 def as_json(value: Any) -> Any:
     """Dataclasses, mappings and sequences in plain values, to any depth."""
     if is_dataclass(value):
-        found = {one.name: (getattr(value, one.name), one.metadata.get(ABSENT)) for one in fields(value)}
+        found = {
+            entry.name: (getattr(value, entry.name), entry.metadata.get(ABSENT)) for entry in fields(value)
+        }
         plain = {name: absent if kept is None else as_json(kept) for name, (kept, absent) in found.items()}
         return {name: kept for name, kept in plain.items() if kept is not None}
     if isinstance(value, Mapping):
@@ -166,7 +169,9 @@ def _section(module: ModuleType, result: Evaluation) -> Section:
     if hasattr(module, "section"):
         return module.section(result)
     question, mark, _ = (module.__doc__ or module.__name__).strip().splitlines()[0].partition("?")
-    return Section(question + mark, [Score(label, estimate) for label, estimate in module.headline(result)])
+    return Section(
+        question + mark, [ReportRow(label, estimate) for label, estimate in module.headline(result)]
+    )
 
 
 def steps_a_clip(profile: Profile, view: View) -> int:

@@ -23,7 +23,7 @@ from training.evaluation import (
     Evaluation,
     EvaluationOptions,
     GroupScore,
-    Score,
+    ReportRow,
     Section,
     absent_as,
     steps_a_clip,
@@ -183,15 +183,15 @@ def section(result: Correspondence) -> Section:
     for name, meaning, scores in tables:
         if scores is None:
             continue
-        rows.append(Score(f"Accuracy, {name}", scores.accuracy, meaning))
-        rows.append(Score(f"AUC, {name}", scores.auc, "a matching pair scores higher"))
+        rows.append(ReportRow(f"Accuracy, {name}", scores.accuracy, meaning))
+        rows.append(ReportRow(f"AUC, {name}", scores.auc, "a matching pair scores higher"))
         if name == "random":
             rows.append(
-                Score("Accuracy by clip", scores.clip_accuracy, "over all seconds of a clip together")
+                ReportRow("Accuracy by clip", scores.clip_accuracy, "over all seconds of a clip together")
             )
     balance = "50 % if the list is balanced, whatever the model"
-    rows.append(Score("Balance of the pairs: picture only", result.probes.frame_only, balance))
-    rows.append(Score("Balance of the pairs: sound only", result.probes.audio_only, balance))
+    rows.append(ReportRow("Balance of the pairs: picture only", result.probes.frame_only, balance))
+    rows.append(ReportRow("Balance of the pairs: sound only", result.probes.audio_only, balance))
     lead = (
         f"{result.num_pairs:,} pairs of held-out videos, half of them matching, fixed before any model scored them. "
         "Every picture and every sound stands in as many matching as other pairs, and the threshold comes from the "
@@ -245,9 +245,9 @@ def _held_out(
 
 
 def _group_oracle(pairs: Pairs, group_of: np.ndarray) -> float:
-    """The accuracy of knowing the group of each side, and nothing else: any pair of one group is said to match."""
-    says_match = group_of[pairs.image_rows] == group_of[pairs.audio_rows]
-    return float((says_match == pairs.labels).mean()) if len(pairs) else float("nan")
+    """The accuracy of knowing the group of each side, and nothing else: a pair of one group is taken to match."""
+    is_alike = group_of[pairs.image_rows] == group_of[pairs.audio_rows]
+    return float((is_alike == pairs.labels).mean()) if len(pairs) else float("nan")
 
 
 def judge(model: AvcModel, encoded: Embeddings, pairs: Pairs) -> PairScores | None:

@@ -13,7 +13,7 @@ from training.evaluation import (
     SPLIT,
     Evaluation,
     EvaluationOptions,
-    Score,
+    ReportRow,
     Section,
     absent_as,
     steps_of_matrix,
@@ -109,14 +109,14 @@ def section(result: Retrieval) -> Section:
             continue
         for cutoff in CUTOFFS:
             recall = getattr(found, f"recall_at_{cutoff}")
-            rows.append(Score(f"Recall at {cutoff}, {name}", recall, f"its own among the first {cutoff}"))
+            rows.append(ReportRow(f"Recall at {cutoff}, {name}", recall, f"its own among the first {cutoff}"))
         scale = found.mean_candidates
         rows.append(
-            Score(f"Median rank, {name}", found.median_rank, f"of {scale:.0f}; 1 is best", scale, False)
+            ReportRow(f"Median rank, {name}", found.median_rank, f"of {scale:.0f}; 1 is best", scale, False)
         )
         if within := found.within_group:
             meaning = f"among {within.mean_candidates:.1f} on average"
-            rows.append(Score(f"Recall at 1 in its group, {name}", within.recall_at_1, meaning))
+            rows.append(ReportRow(f"Recall at 1 in its group, {name}", within.recall_at_1, meaning))
     return Section(f"Finding the other half among {result.num_clips} clips", rows)
 
 

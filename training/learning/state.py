@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from training.networks.checkpoint import read_checkpoint, require_same
+from training.networks.checkpoint import Checkpoint, read_checkpoint, require_same
 
 LAST = "last.pt"
 BEST = "best.pt"
@@ -60,7 +60,7 @@ def facts_of(config: Any, lineage: str, progress: Progress, tensors: dict[str, A
     return {"train": asdict(config), "lineage": lineage, "progress": vars(progress), **tensors}
 
 
-def read_last(path: Path, ours: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+def read_last(path: Path, ours: Mapping[str, Mapping[str, Any]]) -> Checkpoint | None:
     """The checkpoint to resume from; None where there is none.
 
     `ours` has the mappings `model`, `front end`, `setting` and `dataset` of this training. Raises ResumeError, with
@@ -73,7 +73,7 @@ def read_last(path: Path, ours: Mapping[str, Mapping[str, Any]]) -> dict[str, An
     theirs = {
         "model": {"name": content["model"], **content["config"]},
         "front end": content["front_end"],
-        "setting": bound(facts["train"]),
+        "setting": binding_settings(facts["train"]),
         "dataset": {"lineage": facts["lineage"]},
     }
     for what in theirs:
@@ -81,6 +81,6 @@ def read_last(path: Path, ours: Mapping[str, Mapping[str, Any]]) -> dict[str, An
     return content
 
 
-def bound(settings: Mapping[str, Any]) -> dict[str, Any]:
+def binding_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that the result of a training depends on."""
     return {name: value for name, value in settings.items() if name not in FREE}

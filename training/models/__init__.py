@@ -109,8 +109,9 @@ def load_model(path: Path) -> AvcModel:
     try:
         model.load_state_dict(content["state"])
     except RuntimeError as error:  # names or sizes of weights differ
+        differences = " ".join(str(error).split())
         raise ResumeError(
-            f"{path} does not hold the weights of model {name} ({error}): train again"
+            f"{path} does not hold the weights of model {name} ({differences}): train again"
         ) from error
     return model.eval()
 

@@ -1,15 +1,16 @@
 """CNN-CNN-ManyToMany: a recurrent network over the steps of a clip says of each whether its sound belongs to it.
 
 A **reconstruction**: of the poster (Chen & Wu, Audio-Video Correspondence Study with Deep Learning Networks,
-Stanford) only the name, "1 clip -> full-combination data" and its wishes survive. Read so: a CNN for pictures and one
-for sounds, steps of one second, any sound of the clip put beside any picture of it, and a many-to-many recurrent
-network over the pairs in their order. Its wish for "multi-dimension, MSE instead of sigmoid entropy" is
-`output="vector"`: all steps of a sequence regressed at once. Its sequences here: aligned; rolled by k steps (which
-the offset head must name); permuted; of another clip; spliced. Aligned against another clip is correspondence itself,
-so that a score is never only the noisy task within clips, to which about half of the wrong steps belong; moments of
-a clip closer than the policy's tolerance are left out. Lengths and beginnings are drawn, so that a step's place says
-nothing, and a sequence of one step is a pair like any other: what `similarity` scores. With `trunk` a checkpoint of
-a model that encodes either side alone, its vectors are taken, computed once, and training takes seconds.
+Stanford) only the name, "1 clip -> full-combination data" and its wishes survive. The reading here: a CNN for
+pictures and another for sounds, steps of one second, any sound of the clip put beside any picture of it, and a
+many-to-many recurrent network over the pairs in their order. Its wish for "multi-dimension, MSE instead of sigmoid
+entropy" is `output="vector"`: all steps of a sequence regressed at once. Its sequences here: aligned; rolled by k
+steps (which the offset head must name); permuted; of another clip; spliced. Aligned against another clip is
+correspondence itself, so that a score is never only the noisy task within clips, to which about half of the wrong
+steps belong; moments of a clip closer than the policy's tolerance are left out. Lengths and beginnings are drawn, so
+that a step's place says nothing, and a sequence of one step is a pair like any other: what `similarity` scores. With
+`trunk` a checkpoint of a model that encodes either side alone, its vectors are taken, computed once, and training
+takes seconds.
 
 B clips, N steps of each, L of them in a sequence, D embedding, F fused features.
 """

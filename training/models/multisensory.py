@@ -8,13 +8,14 @@ which its own and the shifted sound both use, as the code does. The class activa
 before the average, with the last spatial stride taken away.
 
 Deviations: the shifted sound is that of another step of the same clip, at least 65 frames away (windows share 60 at
-most), where the code cuts an extra one: same law, and every sound is both matching and not, so a batch is balanced
-and neither side tells; BatchNorm with a learnt scale, where the code renormalises (Ioffe 2017), mostly without one,
-and also norms shortcuts of 1x1; zeros pad both ends alike, where `SAME` puts the odd one at the end; the fractional
-pooling in time is torch's adaptive one; beside crops and flips, colour and loudness are augmented; the rate warms up
-and falls by half a cosine instead of standing still; weights are averaged; `Config()` is a quarter as wide, with 2.1
-s, every second frame and 112 px, which CPUs train. Its curriculum, fewer frames first, are the presets `sparse` and
-`small_sparse`, whose checkpoint `start` continues from. Source separation is out of scope.
+most), where the code cuts an extra one: same rule, and every sound is in a matching pair and in another, so a batch
+is balanced and neither side gives the answer away; BatchNorm with a learnt scale, where the code renormalises (Ioffe
+2017), mostly without one, and also norms shortcuts of 1x1; zeros pad both ends alike, where `SAME` puts the odd one
+at the end; the fractional pooling in time is torch's adaptive one; beside crops and flips, colour and loudness are
+augmented; the rate warms up and falls by half a cosine instead of standing still; weights are averaged; `Config()` is
+a quarter as wide, with 2.1 s, every second frame and 112 px, which CPUs train. Its curriculum, fewer frames first,
+are the presets `sparse` and `small_sparse`, whose checkpoint `start` continues from. Source separation is out of
+scope.
 
 B batch, C channels, T time, H height, W width, S samples, N pictures, M sounds.
 """
@@ -155,15 +156,16 @@ class Multisensory(AvcModel):
     def load_initial_weights(self) -> None:
         """Loads the weights of `Config.start`, a model that differs from this one in the times of its frames only.
 
-        Raises RequestError where there is none, or it is of another width.
+        Raises MissingError where there is none, and RequestError where it is of another width.
         """
         if not self.config.start:
             return
         try:
             self.load_state_dict(read_checkpoint(Path(self.config.start))["state"])
-        except (OSError, RuntimeError) as error:
+        except RuntimeError as error:  # names or sizes of weights differ
+            differences = " ".join(str(error).split())
             raise RequestError(
-                f"cannot start from {self.config.start}: {error}; give a checkpoint of a multisensory model as "
+                f"cannot start from {self.config.start}: {differences}; give a checkpoint of a multisensory model as "
                 "wide as this one"
             ) from error
 

@@ -54,7 +54,7 @@ class Config:
     audio_width: int = 16
     hidden: int = 256
     embedding: int = 128
-    dropout: float = 0.3  # of features: pretrained ones tell every clip from every other
+    dropout: float = 0.3  # of features: pretrained features tell every clip from every other
     temperature: float = 0.07
     frame_px: int = IMAGE_PX
 

@@ -4,10 +4,10 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from schemas.errors import MissingError, RequestError
 from schemas.storage import replacing
@@ -20,11 +20,22 @@ class ResumeError(RequestError):
     """A checkpoint that this code cannot load, or from which this training cannot be resumed."""
 
 
+class Checkpoint(TypedDict):
+    """The content of a checkpoint's file."""
+
+    format: int
+    model: str  # the name of its file in `models/`
+    config: dict[str, Any]  # fields of its Config
+    front_end: dict[str, float]  # the constants of its front end
+    state: dict[str, Tensor]
+    facts: dict[str, Any]  # how it came to be: plain values and tensors
+
+
 def save_checkpoint(
     path: Path, model_name: str, config: Any, model: AvcModel, facts: Mapping[str, Any]
 ) -> None:
     """Writes a checkpoint whole or not at all; `facts` (plain values and tensors) say how it came to be."""
-    content = {
+    content: Checkpoint = {
         "format": FORMAT,
         "model": model_name,
         "config": asdict(config),
@@ -36,14 +47,14 @@ def save_checkpoint(
         torch.save(content, temporary)
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint. Raises ResumeError for one of another format."""
+def read_checkpoint(path: Path) -> Checkpoint:
+    """The content of a checkpoint. Raises ResumeError for one of another format, and as `read_weights` does."""
     content = read_weights(path)
     if content.get("format") != FORMAT:
         raise ResumeError(
             f"{path} has checkpoint format {content.get('format')}, and this mcgurk reads {FORMAT}: train again"
         )
-    return content
+    return cast(Checkpoint, content)
 
 
 def read_weights(path: Path) -> dict[str, Any]:

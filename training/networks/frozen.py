@@ -87,7 +87,9 @@ def _held(dataset: Dataset, plan: Plan, view: View, sides: Collection[Side]) -> 
     """The dataset with the members at hand that `plan` needs on these sides, in few requests from remote shards."""
     heard = sound_suffix(view)
     members = needed(dataset, plan, view)
-    return dataset.holding(one for one in members if ("audio" if one[1] == heard else "image") in sides)
+    return dataset.holding(
+        (row, suffix) for row, suffix in members if ("audio" if suffix == heard else "image") in sides
+    )
 
 
 def _every_step(clips: Dataset, rows: np.ndarray, model: AvcModel) -> Plan:
@@ -95,7 +97,7 @@ def _every_step(clips: Dataset, rows: np.ndarray, model: AvcModel) -> Plan:
     for row in rows:
         steps = valid_steps(clips.profile, int(clips.clips.valid_ms[row]), model.view)
         plans.append(replace(even_plan(clips, np.array([row]), len(steps), model.view), frames=steps))
-    return Plan(*(np.concatenate([getattr(one, name) for one in plans]) for name in vars(plans[0])))
+    return Plan(*(np.concatenate([getattr(plan, name) for plan in plans]) for name in vars(plans[0])))
 
 
 def _inputs(model: AvcModel, clips: Dataset, plan: Plan, side: Side) -> Tensor:

@@ -85,4 +85,4 @@ def within_clip(similarity_NN: Tensor, temperature: Tensor, steps: Steps, sigma_
         targets_NN = (-distance_NN.square() / 2).masked_fill(is_other_NN, -torch.inf).log_softmax(1)
         found_NN = (logits_NN.float() / temperature).masked_fill(is_other_NN, -torch.inf).log_softmax(1)
         both.append(functional.kl_div(found_NN, targets_NN, reduction="none", log_target=True))
-    return torch.stack([one.masked_fill(is_other_NN, 0.0).sum(1).mean() for one in both]).mean()
+    return torch.stack([loss_NN.masked_fill(is_other_NN, 0.0).sum(1).mean() for loss_NN in both]).mean()

@@ -87,12 +87,12 @@ def derangement(videos: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     ids, number, counts = np.unique(videos, return_inverse=True, return_counts=True)
     partner = np.full(len(videos), -1)
     rows = np.argsort(rng.permutation(len(ids))[number], kind="stable")
-    # A video with more than half of the clips can't be deranged whole: its surplus is left out.
+    # A video with more than half of the clips cannot be deranged whole: its surplus is left out.
     surplus = int(max(2 * counts.max(initial=0) - len(videos), 0))
     if surplus:
         largest = np.flatnonzero(videos == ids[counts.argmax()])
         rows = rows[~np.isin(rows, largest[:surplus])]
     if len(rows):
-        # Clips of one video stand together, so a turn by the longest run leaves none on its own video.
+        # Clips of one video stand together, so rolling by the longest run leaves none on its own video.
         partner[rows] = np.roll(rows, -int(np.unique(videos[rows], return_counts=True)[1].max()))
     return partner

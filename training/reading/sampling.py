@@ -19,8 +19,8 @@ from schemas.signal import HOP_MS
 from training.reading.dataset import Dataset
 
 SPREAD_CLIPS = 4400  # how far streamed clips may trade places; half as many wait at any time
-# From the random numbers of one clip to the next one's: 2^128 over the golden ratio, as `PCG64.jumped` has it. Of
-# places a power of two apart the generator has half of its state in common.
+# Distance between the random numbers of one clip and of the next: 2^128 over the golden ratio, as `PCG64.jumped` has
+# it. At places a power of two apart the generator has half of its state in common.
 DRAWS_APART = 0x9E3779B97F4A7C15F39CC0605CEDC835
 NUM_DRAWS = 12  # random numbers of a step that augmentation may use: six for the picture, six for the sound
 
@@ -33,7 +33,7 @@ class View:
     num_frames: int = 1
     sound: Literal["log_mel", "wave"] = "log_mel"  # as stored, or the samples of all channels
     sound_ms: int = 1000  # long enough for a pitch and a rhythm, as in the seed papers
-    frame_stride: int = 1  # every so many frames of the profile
+    frame_stride: int = 1  # in frames of the profile
 
     @property
     def reach(self) -> int:
@@ -98,7 +98,7 @@ def frame_time_ms(profile: Profile, index: np.ndarray | int) -> np.ndarray:
     return (np.asarray(index) + 0.5) * 1000.0 / profile.frame_rate_hz
 
 
-@lru_cache(1 << 14)  # most clips are of a few lengths, and every one of a batch asks
+@lru_cache(1 << 14)  # most clips have one of a few lengths, and each clip of a batch is looked up
 def valid_steps(profile: Profile, valid_ms: int, view: View) -> np.ndarray:
     """The steps whose frames and sound lie inside the clip's content: int64 (steps,), not to be written to."""
     index = np.arange(profile.num_frames)
@@ -133,7 +133,7 @@ class Epoch:
     """The batches of one epoch, each clip at most once, in the order that (seed, epoch) gives.
 
     What a step shows depends on seed, epoch and clip only: it can be planned again alone, by any number of
-    threads or ranks, and an epoch can be taken up anywhere. A batch of all ranks together is the batch of one
+    threads or ranks, and an epoch can be resumed anywhere. A batch of all ranks together is the batch of one
     process (mapped shards); where it cannot be shared evenly, the first ranks have a clip more. The remainder,
     less than a batch, comes in another epoch.
     """

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Protocol
 
 import fsspec.core
 
+from schemas.errors import MissingError
 from schemas.shard import Version, index_path, tar_path
 
 log = logging.getLogger(__name__)
@@ -57,14 +58,14 @@ class MappedShards:
         self._maps: dict[int, memoryview] = {}
 
     def sidecars(self) -> Iterator[bytes]:
-        """The Parquet file beside each tar, in the version's order."""
-        return (index_path(self._root, shard).read_bytes() for shard in self._shards)
+        """The Parquet file beside each tar, in the version's order. Raises MissingError where one is not there."""
+        return (_existing(index_path(self._root, shard)).read_bytes() for shard in self._shards)
 
     def slice(self, place: Place) -> memoryview:
-        """The bytes at `place`, a view of the map."""
+        """The bytes at `place`, a view of the map. Raises MissingError where the tar is not there."""
         shard, offset, size_bytes = place
         if shard not in self._maps:
-            with tar_path(self._root, self._shards[shard]).open("rb") as tar:
+            with _existing(tar_path(self._root, self._shards[shard])).open("rb") as tar:
                 self._maps[shard] = _mapped(tar)
         return self._maps[shard][offset : offset + size_bytes]
 
@@ -159,7 +160,15 @@ def open_shards(root: Any, version: Version) -> MappedShards | RemoteShards:
     return MappedShards(root, version) if isinstance(root, Path) else RemoteShards(root, version)
 
 
-def _mapped(file: Any) -> memoryview:
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise MissingError(
+            f"{path} is missing, although its version lists it: `mcgurk verify` says what else is"
+        )
+    return path
+
+
+def _mapped(file: BinaryIO) -> memoryview:
     return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 

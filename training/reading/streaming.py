@@ -5,12 +5,12 @@ before its bytes arrive, so only the frames that they show are kept while the cl
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from webdataset.tariterators import group_by_keys, tar_file_expander
@@ -25,8 +25,9 @@ CLIPS_AHEAD = 64  # of each thread that reads tars
 BATCHES_AHEAD = 2
 PLANS_KEPT = 4096  # more than the steps that the clips of a few tars belong to
 
-Members = dict[Place, bytes]
-Feed = Callable[[], Any]  # gives the next item, raises StopIteration after the last
+T = TypeVar("T")
+MemberBytes = dict[Place, bytes]
+Feed = Callable[[], T]  # gives the next item, raises StopIteration after the last
 
 
 def batches(epoch: Epoch, num_threads: int | None = None) -> Generator[Batch, None, None]:
@@ -47,12 +48,12 @@ def batches(epoch: Epoch, num_threads: int | None = None) -> Generator[Batch, No
             yield feeds[number % len(feeds)]()
 
 
-def _loaded(epoch: Epoch, steps: Sequence[int]) -> Iterator[Batch]:
+def _loaded(epoch: Epoch, steps: Sequence[int]) -> Generator[Batch, None, None]:
     for step in steps:
         yield load_batch(epoch.dataset, epoch.plan(step), epoch.sampling.view)
 
 
-def _streamed(epoch: Epoch, num_threads: int) -> Iterator[Batch]:
+def _streamed(epoch: Epoch, num_threads: int) -> Generator[Batch, None, None]:
     """Batches, each made when the last of its clips has arrived."""
     stream = _Stream(epoch)
     waiting = {}
@@ -62,7 +63,7 @@ def _streamed(epoch: Epoch, num_threads: int) -> Iterator[Batch]:
         feeds = [_feed(stream.clips(share), CLIPS_AHEAD if num_threads else 0, stack) for share in shares]
         feed_of = {shard: feed for share, feed in zip(shares, feeds, strict=True) for shard in share}
         for step in epoch.steps:
-            members: Members = {}
+            members: MemberBytes = {}
             for row in epoch.rows[step].tolist():
                 while row not in waiting:
                     arrived, content = feed_of[stream.shard_of(row)]()
@@ -93,7 +94,7 @@ class _Stream:
         """The number of the tar that clip `row` stands in."""
         return int(self._dataset.clips.shard[row])
 
-    def clips(self, shards: Sequence[int]) -> Iterator[tuple[int, Members]]:
+    def clips(self, shards: Sequence[int]) -> Generator[tuple[int, MemberBytes], None, None]:
         """(row, needed members) of the clips of these tars, in their order. Raises DataError if a clip is missing."""
         dataset = self._dataset
         remote = self._dataset.shards
@@ -123,7 +124,7 @@ class _Stream:
         return {f"{key_of[row]}.{suffix}" for row, suffix in members if row in key_of}
 
 
-def _feed(items: Any, ahead: int, stack: ExitStack) -> Feed:
+def _feed(items: Generator[T, None, None], ahead: int, stack: ExitStack) -> Feed[T]:
     """The items of a generator one by one, until `stack` ends; a thread makes up to `ahead` of them before."""
     stack.callback(items.close)
     if not ahead:
@@ -132,7 +133,7 @@ def _feed(items: Any, ahead: int, stack: ExitStack) -> Feed:
     stack.callback(thread.shutdown, cancel_futures=True)
     promised = deque(thread.submit(next, items) for _ in range(ahead))
 
-    def next_item() -> Any:
+    def next_item() -> T:
         promised.append(thread.submit(next, items))
         return promised.popleft().result()
 

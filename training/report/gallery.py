@@ -77,7 +77,7 @@ class Gallery:
     num_clips: int
 
 
-class Shelf:
+class GalleryClips:
     """The evaluated clips with their vectors, and their media on demand."""
 
     def __init__(
@@ -142,23 +142,24 @@ def show(
     model: AvcModel, dataset: Dataset, groups: Mapping[str, str] | None, names: Mapping[str, str]
 ) -> Gallery:
     """The media of a page about `model`, all of held-out clips of split `eval`."""
-    shelf = Shelf(model, dataset, groups, names)
-    n = len(shelf.groups)
-    bounds = [k for k in range(1, n) if shelf.groups[k] != shelf.groups[k - 1]]
+    clips_shown = GalleryClips(model, dataset, groups, names)
+    n = len(clips_shown.groups)
+    bounds = [k for k in range(1, n) if clips_shown.groups[k] != clips_shown.groups[k - 1]]
     spread = np.unique(np.linspace(0, n - 1, NUM_EXAMPLES + 2).astype(int)[1:-1])
     return Gallery(
         examples=[
-            shelf.item(row, parts="film sound", logit=shelf.logit(row, row)) for row in spread.tolist()
+            clips_shown.item(row, parts="film sound", logit=clips_shown.logit(row, row))
+            for row in spread.tolist()
         ],
-        heat_maps=_heat_maps(shelf),
-        by_image=_queries(shelf, shelf.scores, ("frame", "excerpt")),
-        by_audio=_queries(shelf, shelf.scores.T, ("excerpt", "frame")),
-        matrix=Markup(figures.similarity_matrix(shelf.scores, bounds)),  # noqa: S704  (numbers only)
+        heat_maps=_heat_maps(clips_shown),
+        by_image=_queries(clips_shown, clips_shown.scores, ("frame", "excerpt")),
+        by_audio=_queries(clips_shown, clips_shown.scores.T, ("excerpt", "frame")),
+        matrix=Markup(figures.similarity_matrix(clips_shown.scores, bounds)),  # noqa: S704  (numbers only)
         num_clips=n,
     )
 
 
-def _queries(shelf: Shelf, scores: np.ndarray, parts: tuple[str, str]) -> list[Query]:
+def _queries(clips_shown: GalleryClips, scores: np.ndarray, parts: tuple[str, str]) -> list[Query]:
     """Queries spread evenly from the best to the worst rank, so that the choice flatters nobody."""
     rank = ranks(scores, np.ones_like(scores, dtype=bool))
     order = np.argsort(rank, kind="stable")
@@ -166,36 +167,38 @@ def _queries(shelf: Shelf, scores: np.ndarray, parts: tuple[str, str]) -> list[Q
     queries = []
     for row in chosen.tolist():
         first = np.argsort(-scores[row], kind="stable")[:NUM_FOUND].tolist()
-        found = [shelf.item(k, parts=parts[1], query=row, logit=float(scores[row, k])) for k in first]
-        queries.append(Query(shelf.item(row, parts=parts[0]), found, float(rank[row])))
+        found = [clips_shown.item(k, parts=parts[1], query=row, logit=float(scores[row, k])) for k in first]
+        queries.append(Query(clips_shown.item(row, parts=parts[0]), found, float(rank[row])))
     return queries
 
 
 @torch.inference_mode()
-def _heat_maps(shelf: Shelf) -> list[HeatMap]:
+def _heat_maps(clips_shown: GalleryClips) -> list[HeatMap]:
     """Evenly spread clips under their own sound and under that of a clip of another group."""
-    n = len(shelf.groups)
-    model = shelf.model
+    n = len(clips_shown.groups)
+    model = clips_shown.model
     device = model.calibration.device
     rows = np.unique(np.linspace(0, n - 1, NUM_HEAT_MAPS).astype(int))
     shown = []
     for row in rows.tolist():
-        strangers = [k for k in range(n) if shelf.groups[k] != shelf.groups[row]] or [(row + 1) % n]
+        strangers = [k for k in range(n) if clips_shown.groups[k] != clips_shown.groups[row]] or [
+            (row + 1) % n
+        ]
         other = strangers[(row * 7 + 3) % len(strangers)]
-        num_steps = shelf.encoded.num_steps
-        middle = shelf.shown_step
-        plan = even_plan(shelf.clips, np.array([row]), num_steps, model.view)
-        frame = load_frames(shelf.clips, plan, model.view)[middle]
+        num_steps = clips_shown.encoded.num_steps
+        middle = clips_shown.shown_step
+        plan = even_plan(clips_shown.clips, np.array([row]), num_steps, model.view)
+        frame = load_frames(clips_shown.clips, plan, model.view)[middle]
         encoded = model.encode_image(pictures(frame[None].to(device)))["map"].float()
-        sounds = shelf.encoded.audio[[row, other], middle].to(device)
+        sounds = clips_shown.encoded.audio[[row, other], middle].to(device)
         own, strange = model.heat(encoded.expand(2, -1, -1, -1), sounds).cpu().numpy()
         low = min(own.min(), strange.min(), 0.0)
         high = max(own.max(), strange.max())
         pixels = (frame[len(frame) // 2] if model.view.num_frames > 1 else frame).permute(1, 2, 0).numpy()
         shown.append(
             HeatMap(
-                shelf.item(row, parts="", logit=shelf.logit(row, row)),
-                shelf.item(other, parts="", logit=shelf.logit(row, other)),
+                clips_shown.item(row, parts="", logit=clips_shown.logit(row, row)),
+                clips_shown.item(other, parts="", logit=clips_shown.logit(row, other)),
                 figures.jpeg_uri(pixels),
                 figures.jpeg_uri(figures.heat_over(pixels, own, low, high)),
                 figures.jpeg_uri(figures.heat_over(pixels, strange, low, high)),

@@ -71,7 +71,7 @@ def write_report(path: Path, inputs: ReportInputs) -> Path:
 
 
 def funnel_rows(funnel: Mapping[str, Any]) -> list[tuple[str, str, int, float]]:
-    """(name, meaning, count, share of all segments), one row a term and reason of the law."""
+    """(name, meaning, count, share of all segments): a row for each term of the funnel, and each reason."""
     total = max(int(funnel["segments"]), 1)
     rows = [
         ("segments", "in the list", int(funnel["segments"])),

@@ -1,1 +1,1 @@
-"""Tracking: MLflow's runs and registry, the only place that imports it. What is measured comes from elsewhere."""
+"""Tracking: MLflow's runs and registry. Nothing else imports MLflow, and nothing here measures."""

@@ -107,14 +107,14 @@ def refusals_named(store: Store) -> Iterator[None]:
         raise OperationalError(message) from None  # MLflow's own words hold the login
 
 
-def every(search: Callable[..., Any], *arguments: Any) -> list[Any]:
+def all_pages(search: Callable[..., Any], *arguments: Any) -> list[Any]:
     """All results of one of MLflow's searches, page by page."""
     found = search(*arguments)
-    everything = list(found)
+    results = list(found)
     while found.token:
         found = search(*arguments, page_token=found.token)
-        everything += found
-    return everything
+        results += found
+    return results
 
 
 def repository(

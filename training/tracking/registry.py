@@ -34,7 +34,7 @@ from training.interface import AvcModel
 from training.learning.state import BEST
 from training.networks.frontend import LogMel
 from training.tracking import program
-from training.tracking.connection import connect, every
+from training.tracking.connection import all_pages, connect
 from training.tracking.runs import PROCESS, Run
 from training.tracking.store import Store
 
@@ -63,7 +63,7 @@ class Verdict:
     reason: str
 
 
-def probe(run: Run, model_name: str) -> None:
+def require_registry(run: Run, model_name: str) -> None:
     """Tries, before a training begins, what its registration needs: registry, champion, the right to write.
 
     Raises MlflowException where one of them is refused.
@@ -159,7 +159,7 @@ def _strip(path: Path) -> None:
 def promote(store: Store, model_name: str, version: str) -> Verdict:
     """Makes `version` `@champion` if there is none, or if it scores higher on the same evaluation.
 
-    Not atomic: whoever promotes two versions at once must take turns.
+    Not atomic: promotions of two versions at the same time must be serialized by the caller.
     """
     connect(store)
     client = MlflowClient()
@@ -208,7 +208,7 @@ def tag_forgotten(store: Store, held: Mapping[str, bool]) -> list[str]:
     connect(store)
     client = MlflowClient()
     tagged = []
-    for model in every(client.search_model_versions):
+    for model in all_pages(client.search_model_versions):
         is_sure = held.get(model.tags.get("dataset_version", ""))
         if is_sure is not None:
             value = "yes" if is_sure or model.tags.get(FORGOTTEN) == "yes" else "possibly"
@@ -219,8 +219,8 @@ def tag_forgotten(store: Store, held: Mapping[str, bool]) -> list[str]:
 
 def _signature(example: Sequence[np.ndarray]) -> ModelSignature:
     inputs: list[Any] = [
-        TensorSpec(one.dtype, (-1, *one.shape[1:]), name)
-        for one, name in zip(example, ("frames", "audio"), strict=True)
+        TensorSpec(array.dtype, (-1, *array.shape[1:]), name)
+        for array, name in zip(example, ("frames", "audio"), strict=True)
     ]
     return ModelSignature(Schema(inputs), Schema([TensorSpec(np.dtype(np.float32), (-1,), "logit")]))
 
@@ -241,7 +241,7 @@ def _champion(client: MlflowClient, model_name: str) -> ModelVersion | None:
 
 def _checkpoint(client: MlflowClient, run_id: str, folder: str) -> Path | None:
     try:
-        if BEST not in [one.path for one in client.list_artifacts(run_id)]:
+        if BEST not in [file.path for file in client.list_artifacts(run_id)]:
             return None
         return Path(download_artifacts(run_id=run_id, artifact_path=BEST, dst_path=folder))
     except MlflowException:  # of a run that was deleted
@@ -261,7 +261,7 @@ def compare(new: Mapping[str, str], champion: Mapping[str, str] | None) -> Verdi
         return Verdict(
             False,
             f"refused: measured on evaluation {new[EVALUATION_DIGEST][:12]}, the champion on "
-            f"{champion[EVALUATION_DIGEST][:12]}; evaluate both on one",
+            f"{champion[EVALUATION_DIGEST][:12]}; evaluate both on the same",
         )
     theirs = float(champion[SCORE])
     if score > theirs:

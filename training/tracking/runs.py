@@ -27,7 +27,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_RUN_NOTE
 from schemas.errors import DataError
 from schemas.identity import Identity
 from schemas.manifest import write_text
-from training.tracking.connection import FIRST, connect, every, refusals_named
+from training.tracking.connection import FIRST, all_pages, connect, refusals_named
 from training.tracking.store import Store
 
 MAX_DIGEST = 36  # characters that MLflow takes; the tag `dataset_version` has all of them
@@ -139,7 +139,12 @@ class Run:
     def log_results_of(self, model_id: str) -> None:
         """Logs the results to a logged model too, with the dataset's digest, for which runs have no field."""
         of_model = {"model_id": model_id, "dataset_name": JUDGED_ON, "dataset_digest": self._digest}
-        self._send([Metric(one.key, one.value, one.timestamp, one.step, **of_model) for one in self._results])
+        self._send(
+            [
+                Metric(found.key, found.value, found.timestamp, found.step, **of_model)
+                for found in self._results
+            ]
+        )
 
     def log_text(self, text: str, name: str) -> None:
         """Stores a text as an artefact of the run."""
@@ -258,7 +263,7 @@ def _begin(run: Run, spec: RunSpec) -> None:
 
 def _end_killed(client: MlflowClient, run_id: str, experiment_id: str) -> None:
     """Marks runs as killed whose process on this machine has ended: after kill -9 they would seem to run for ever."""
-    running = every(client.search_runs, [experiment_id], "attributes.status = 'RUNNING'")
+    running = all_pages(client.search_runs, [experiment_id], "attributes.status = 'RUNNING'")
     for run in running:
         if run.info.run_id != run_id and has_ended(run.data.tags.get(PROCESS, "")):
             client.set_terminated(run.info.run_id, "KILLED")
@@ -267,7 +272,7 @@ def _end_killed(client: MlflowClient, run_id: str, experiment_id: str) -> None:
 def _last_steps(client: MlflowClient, run_id: str) -> dict[str, int]:
     """The last step that the run has of each metric."""
     names = [name for name in client.get_run(run_id).data.metrics if not name.startswith(SYSTEM)]
-    return {name: max(one.step for one in client.get_metric_history(run_id, name)) for name in names}
+    return {name: max(metric.step for metric in client.get_metric_history(run_id, name)) for name in names}
 
 
 @contextmanager
@@ -311,7 +316,7 @@ def clean_artifacts(store: Store, digests: Collection[str], clean: Callable[[str
     client = MlflowClient()
     changed = []
     for run_id in sorted(run for digest in digests for run in _runs_on(client, digest)):
-        for path in [one.path for one in client.list_artifacts(run_id) if one.path.endswith(TEXTS)]:
+        for path in [file.path for file in client.list_artifacts(run_id) if file.path.endswith(TEXTS)]:
             before = load_text(f"runs:/{run_id}/{path}")
             after = clean(before)
             if after != before:
@@ -321,8 +326,8 @@ def clean_artifacts(store: Store, digests: Collection[str], clean: Callable[[str
 
 
 def _runs_on(client: MlflowClient, digest: str) -> list[str]:
-    experiments = [one.experiment_id for one in every(client.search_experiments)]
-    found = every(client.search_runs, experiments, f"tags.dataset_version = '{digest}'", ViewType.ALL)
+    experiments = [experiment.experiment_id for experiment in all_pages(client.search_experiments)]
+    found = all_pages(client.search_runs, experiments, f"tags.dataset_version = '{digest}'", ViewType.ALL)
     return [run.info.run_id for run in found]
 
 
