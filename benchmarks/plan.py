@@ -17,10 +17,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from flows.builds.pipeline import STAGES, BuildOptions, Pipeline, plan_all, resolve
+from schemas.layout import MEDIA
 from schemas.manifest import PartHeader, part_path, write_table
 from schemas.segment import SEGMENTS
 from schemas.storage import path_under
-from tasks.acquisition.clips import MEDIA
 
 # 2.08 M segments
 NUM_PARTS = 4322

@@ -24,8 +24,7 @@ from tasks import download, extract, funnel, index, pack, publish, validate
 from tasks.acquisition import retention
 from tasks.acquisition.retention import Room
 from tasks.download import Day
-from tasks.leases import HeldError, building, lease
-from tasks.leavings import remove_leavings
+from tasks.leases import HeldError, building, lease, remove_partial_writes
 from tasks.parts import Stage
 from tasks.sources import folder, studio
 from tasks.transport import templates
@@ -109,7 +108,7 @@ def _tell(pipeline: Pipeline, version: Version, *, is_new: bool) -> None:
 
 def _index(pipeline: Pipeline, map_items: Map) -> None:
     with lease(pipeline.state, LEASES["index"]):
-        remove_leavings(pipeline.root, LEASES["index"])
+        remove_partial_writes(pipeline.root, LEASES["index"])
         if pipeline.is_studio and not pipeline.options.segments:
             stage_task("studio", studio.render)(pipeline.state, pipeline.config.corpus, map_items)
         if record := pipeline.record():
@@ -196,7 +195,7 @@ def _sweep(pipeline: Pipeline, name: str) -> None:
     """Removes what an earlier run of a stage left when it was killed."""
     held = LEASES.get(name, "features")
     with lease(pipeline.state, held):
-        remove_leavings(pipeline.root, held)
+        remove_partial_writes(pipeline.root, held)
 
 
 def _runner(
@@ -225,7 +224,7 @@ def _publish(pipeline: Pipeline) -> None:
             log.info("publish: nothing to do")
             _show_media(pipeline)
             return
-        remove_leavings(pipeline.root, "features")
+        remove_partial_writes(pipeline.root, "features")
         config = pipeline.config
         runner = stage_task("publish", publish.publish)
         media = pipeline.with_media

@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from schemas import layout
 from schemas.feature import Profile
 from schemas.manifest import ROW_FIELDS, Row, canonical_json, digest_of, write_text
 from schemas.outcome import Outcome
@@ -125,22 +126,22 @@ def make_version(profile: Profile, shards: list[Shard]) -> Version:
 
 def tar_path(root: Path, shard: Shard) -> Path:
     """Where the tar of `shard` lies under `root`."""
-    return root / "shards" / f"{shard.name}.tar"
+    return root / layout.SHARDS / f"{shard.name}.tar"
 
 
 def index_path(root: Path, shard: Shard) -> Path:
     """Where the sidecar of `shard` lies under `root`."""
-    return root / "shards" / f"{shard.name}.parquet"
+    return root / layout.SHARDS / f"{shard.name}.parquet"
 
 
 def duplicates_path(root: Path, digest: str) -> Path:
     """Where the pairs of near-duplicates of a version stand: a Parquet table for people."""
-    return root / "versions" / f"{digest}.duplicates.parquet"
+    return root / layout.VERSIONS / f"{digest}.duplicates.parquet"
 
 
 def exclude_path(root: Path, digest: str) -> Path:
     """Where the exclusion list of a version stands: keys not to train on, one a line."""
-    return root / "versions" / f"{digest}.exclude.txt"
+    return root / layout.VERSIONS / f"{digest}.exclude.txt"
 
 
 def read_exclusions(root: Path, digest: str) -> frozenset[str]:
@@ -157,26 +158,26 @@ def write_version(
     `latest.*` point at it, unless it `replaces` a version that was not the latest. `facts` stand beside the
     version for people (counts, funnel); they are no part of the digest.
     """
-    path = root / "versions" / f"{version.digest}.json"
-    listing = "".join(f"../shards/{shard.name}.tar\n" for shard in version.shards)
+    path = root / layout.VERSIONS / f"{version.digest}.json"
+    listing = "".join(f"../{layout.SHARDS}/{shard.name}.tar\n" for shard in version.shards)
     if not path.is_file():
         write_text(path.with_suffix(".txt"), listing)
         write_text(path, canonical_json({**asdict(version), "facts": facts}) + "\n")
     _record(root, version.digest, replaces)
     if replaces in (None, latest_digest(root)):
-        write_text(root / "versions" / "latest.txt", listing)
-        write_text(root / "versions" / "latest.json", canonical_json({"digest": version.digest}) + "\n")
+        write_text(root / layout.VERSIONS / "latest.txt", listing)
+        write_text(root / layout.VERSIONS / "latest.json", canonical_json({"digest": version.digest}) + "\n")
     return path
 
 
 def read_facts(root: Path, digest: str) -> dict[str, Any]:
     """What stands beside a version for people, as `write_version` was given it."""
-    return json.loads((root / "versions" / f"{digest}.json").read_text())["facts"]
+    return json.loads((root / layout.VERSIONS / f"{digest}.json").read_text())["facts"]
 
 
 def read_version(root: Path, digest: str | None = None) -> Version:
     """The version `digest` under `root`, or the latest. Raises ValueError where there is none."""
-    folder = root / "versions"
+    folder = root / layout.VERSIONS
     digest = digest or latest_digest(root)
     path = folder / f"{digest}.json"
     if digest is None or not path.is_file():
@@ -203,7 +204,7 @@ def without_forgotten(rows: Sequence[Row]) -> list[Row]:
 
 def latest_digest(root: Path) -> str | None:
     """The digest of the newest version under `root`, or None."""
-    path = root / "versions" / "latest.json"
+    path = root / layout.VERSIONS / "latest.json"
     return json.loads(path.read_text())["digest"] if path.is_file() else None
 
 
@@ -222,14 +223,14 @@ def published(root: Path) -> list[str]:
             order = [one for one in order if one != replaced]
         else:
             order = [digest if one == replaced else one for one in order]
-    standing = {path.stem for path in (root / "versions").glob("*.json")} - {"latest"}
+    standing = {path.stem for path in (root / layout.VERSIONS).glob("*.json")} - {"latest"}
     unrecorded = sorted(standing - set(order))  # of a time before the history
     return [*unrecorded, *(digest for digest in order if digest in standing)]
 
 
 def read_history(root: Path) -> list[dict[str, Any]]:
     """Every publication in its order: digest, when, and the version that it replaced (None as a rule)."""
-    path = root / "versions" / HISTORY
+    path = root / layout.VERSIONS / HISTORY
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
@@ -243,7 +244,7 @@ def _record(root: Path, digest: str, replaces: str | None) -> None:
         return
     line = {"digest": digest, "published_at": datetime.now(UTC).isoformat(), "replaces": replaces}
     text = "".join(canonical_json(one) + "\n" for one in [*lines, line])
-    write_text(root / "versions" / HISTORY, text)
+    write_text(root / layout.VERSIONS / HISTORY, text)
 
 
 def retire(root: Path, digest: str) -> None:
@@ -251,16 +252,16 @@ def retire(root: Path, digest: str) -> None:
 
     What is left says which shards a model was trained on; it names no sample.
     """
-    path = root / "versions" / f"{digest}.json"
+    path = root / layout.VERSIONS / f"{digest}.json"
     for suffix in (".txt", ".md", ".html"):
         path.with_suffix(suffix).unlink(missing_ok=True)
     for listing in (duplicates_path(root, digest), exclude_path(root, digest)):
         listing.unlink(missing_ok=True)
     if path.is_file():
-        write_text(root / "versions" / SUPERSEDED / path.name, path.read_text())
+        write_text(root / layout.VERSIONS / SUPERSEDED / path.name, path.read_text())
         path.unlink()
 
 
 def read_superseded(root: Path) -> list[Version]:
     """The versions that were retired; their tars may be gone."""
-    return [_parsed(path) for path in sorted((root / "versions" / SUPERSEDED).glob("*.json"))]
+    return [_parsed(path) for path in sorted((root / layout.VERSIONS / SUPERSEDED).glob("*.json"))]

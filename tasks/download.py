@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from schemas import layout
 from schemas.clip import CLIPS
+from schemas.layout import stage_facts
 from schemas.manifest import DUE_COLUMN, LAST_DUE, REFETCH, Row, part_path, read_header, read_part
 from schemas.outcome import BUG, Outcome
 from schemas.storage import is_whole, sweep
@@ -31,9 +33,8 @@ from tasks.parts import (
 )
 from tasks.progress import tracked
 from tasks.standing import sampled
-from tasks.transport import lanes
 from tasks.transport.failure_classes import CLASSES, Fault
-from tasks.transport.partials import FOLDER, sweep_scratch
+from tasks.transport.partials import sweep_scratch
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,8 @@ class _Work:
 def stage(root: Path, config: DownloadConfig) -> Stage:
     """The stage `download` over `root`."""
     settings = {"min_covered_share": config.min_covered_share}
-    return Stage("download", VERSION, root, "segments/checked", "clips", CLIPS, settings)
+    facts = stage_facts("download")
+    return Stage(facts.name, VERSION, root, facts.reads, facts.writes, CLIPS, settings)
 
 
 def with_due(stage: Stage, planned: Plan, now: datetime, headers_of: Headers = header_of) -> Plan:
@@ -111,14 +113,14 @@ def _fetched(
 ) -> Iterable[list[tuple[int, Row]]]:
     if not videos:
         return
-    (day.state / FOLDER).mkdir(parents=True, exist_ok=True)
+    (day.state / layout.SCRATCH).mkdir(parents=True, exist_ok=True)
     yield from fetched(stage, videos, config, day)
 
 
 def _remove_leavings(state: Path) -> None:
     """Removes what a run that was killed left in the state folder: one downloads at a time."""
     sweep_scratch(state)
-    for name in (lanes.FOLDER, ledger.FOLDER):
+    for name in (layout.LANES, layout.ATTEMPTS):
         sweep(state / name)
 
 

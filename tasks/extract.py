@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from schemas.feature import FEATURES, Profile
+from schemas.layout import MEDIA, stage_facts
 from schemas.manifest import REFETCH, Row, digest_of, part_path, read_part
 from schemas.outcome import ItemError, Outcome
 from schemas.shard import member_suffixes
 from schemas.storage import as_local
 from tasks import features
-from tasks.acquisition.clips import MEDIA
 from tasks.feature_files import feature_path, fragment_path, fragment_paths, join_members, write_fragment
 from tasks.media import sandbox
 from tasks.media.decode import decode
@@ -69,7 +69,8 @@ def stage(root: Path, profile: Profile) -> Stage:
     """The stage `extract` over `root`."""
     held = {**asdict(profile), "name": ""}  # a profile is what it holds
     settings = [held, {name: feature_settings(name, profile) for name in features.of_profile(profile)}]
-    stage = Stage("extract", VERSION, root, "clips/checked", "features", FEATURES, settings)
+    facts = stage_facts("extract")
+    stage = Stage(facts.name, VERSION, root, facts.reads, facts.writes, FEATURES, settings)
     return replace(stage, recipe=recipe(profile))
 
 

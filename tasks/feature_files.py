@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from schemas import layout
 from schemas.storage import as_local, replacing
 
 MEMBERS = pa.schema([("key", pa.string()), ("suffix", pa.string()), ("data", pa.large_binary())])
@@ -15,30 +16,30 @@ Place = tuple[int, int]  # first row and number of rows of a key
 
 def feature_path(root: Path, name: str, part: int) -> Path:
     """Where a feature of a part lies."""
-    return root / "features" / name / f"{part:06d}.arrow"
+    return root / layout.FEATURES / name / f"{part:06d}.arrow"
 
 
 def feature_files(root: Path, part: int) -> list[Path]:
     """The feature files of a part that are there."""
-    folders = sorted(path.name for path in (root / "features").glob("*") if path.is_dir())
+    folders = sorted(path.name for path in (root / layout.FEATURES).glob("*") if path.is_dir())
     return [path for name in folders if (path := feature_path(root, name, part)).is_file()]
 
 
 def fragment_path(root: Path, name: str, part: int, number: int) -> Path:
     """Where one batch of clips leaves its members of a feature until the part is joined."""
-    return root / "features" / name / f".{part:06d}-{number:06d}.arrow"
+    return root / layout.FEATURES / name / f".{part:06d}-{number:06d}.arrow"
 
 
 def fragment_paths(root: Path, name: str, part: int) -> list[Path]:
     """The fragments of a part that are there, in order."""
-    folder = root / "features" / name
+    folder = root / layout.FEATURES / name
     found = folder.iterdir() if folder.is_dir() else ()
     return sorted(path for path in found if path.name.startswith(f".{part:06d}-") and path.suffix == ".arrow")
 
 
 def all_fragments(root: Path) -> list[Path]:
     """The fragments that are there of any part and feature."""
-    return list((root / "features").glob("*/.*-*.arrow"))
+    return list((root / layout.FEATURES).glob("*/.*-*.arrow"))
 
 
 @contextmanager

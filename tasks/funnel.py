@@ -10,14 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas import layout
 from schemas.manifest import part_numbers
 from schemas.outcome import Outcome, funnel
 from tasks.columns import Reader, read_columns
 
-# From the last manifest to the first: the furthest one that has a part says what became of its rows.
-MANIFESTS = (
-    "shards", "features/checked", "features", "clips/checked", "clips", "segments/checked", "segments",
-)  # fmt: skip
 FATE = ("outcome", "reason")
 VERDICT = ("key", *FATE)
 LOSS = (*FATE, "detail")
@@ -39,7 +36,7 @@ def count_fates(root: Path, read: Reader = read_columns) -> dict:
 def _whole(root: Path, read: Reader, columns: Sequence[str]) -> pa.Table:
     empty = pa.schema([(name, pa.string()) for name in columns]).empty_table()
     table = pa.concat_tables([empty, *verdicts(root, read, columns)])
-    count = read(root / "segments", _indexed(root), ("row",)).num_rows
+    count = read(root / layout.SEGMENTS, _indexed(root), ("row",)).num_rows
     if table.num_rows != count:
         raise RuntimeError(f"the index has {count} segments, the manifests {table.num_rows}")
     return table
@@ -77,11 +74,11 @@ def verdicts(root: Path, read: Reader = read_columns, columns: Sequence[str] = V
     What has not reached a shard yet waits as `pending`.
     """
     left = set(_indexed(root))
-    for name in MANIFESTS:
+    for name in layout.MANIFESTS:
         parts = sorted(left & set(part_numbers(root / name)))
         left -= set(parts)
         table = read(root / name, parts, columns)
-        if name != "shards":
+        if name != layout.SHARDS:
             is_pending = pc.equal(table["outcome"], Outcome.OK.value)
             for column, pending in (("reason", "pending"), ("outcome", Outcome.WAITING.value)):
                 at = table.schema.get_field_index(column)
@@ -90,4 +87,4 @@ def verdicts(root: Path, read: Reader = read_columns, columns: Sequence[str] = V
 
 
 def _indexed(root: Path) -> Sequence[int]:
-    return part_numbers(root / "segments")
+    return part_numbers(root / layout.SEGMENTS)

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from schemas import layout
 from schemas.manifest import (
     PartHeader,
     canonical_json,
@@ -39,7 +40,6 @@ from tasks.tombstones import obeyed, read_tombstones
 
 log = logging.getLogger(__name__)
 
-FOLDER = "segments"
 WRITERS = 4  # files under way at once: they wait for the disk
 LISTS = "lists.json"  # which lists were read, with their digests
 
@@ -77,14 +77,14 @@ def index(root: Path, paths: Sequence[Path], config: IndexConfig, *, strict: boo
         if one.told:
             log.warning("%s", one.told)
     parts = deal(root, lists, config) if lists else []
-    _write(root / FOLDER, parts, set(read_tombstones(root)))
-    keep_labels(root / FOLDER, paths)
+    _write(root / layout.SEGMENTS, parts, set(read_tombstones(root)))
+    keep_labels(root / layout.SEGMENTS, paths)
     if lists:
         choice = _plain(config.choice)
         known = recorded_lists(root) | {
             one.sha256: {"file": one.path.name, "malformed": one.unread, "choice": choice} for one in lists
         }
-        write_text(root / FOLDER / LISTS, json.dumps(known, indent=1, sort_keys=True) + "\n")
+        write_text(root / layout.SEGMENTS / LISTS, json.dumps(known, indent=1, sort_keys=True) + "\n")
     new = sum(part.table.num_rows for part in parts)
     num_unread = sum(one.num_unread for one in lists)
     return {"lists": len(lists), "segments": new, "parts": len(parts), "malformed": num_unread}
@@ -139,7 +139,7 @@ def _obeyed(table: pa.Table, forgotten: set[str]) -> pa.Table:
 
 def recorded_lists(root: Path) -> dict[str, dict]:
     """The lists that were read into this root: sha256 -> file name, malformed lines and the last choice."""
-    path = root / FOLDER / LISTS
+    path = root / layout.SEGMENTS / LISTS
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
@@ -158,7 +158,7 @@ def deal(root: Path, lists: Sequence[SegmentList], config: IndexConfig) -> list[
         table = _chosen(_with_evals(table, splits), config.choice, mids, known)
     fresh = table.filter(pc.invert(pc.is_in(table["key"], known))) if len(known) else table
     table = _in_slot_order(_with_splits(fresh, splits, config))
-    standing = set(part_numbers(root / FOLDER))
+    standing = set(part_numbers(root / layout.SEGMENTS))
     # Gaps first: a kill leaves them, and what would have filled them comes again, in the same order and pieces.
     free = (part for part in count() if part not in standing)
     return [NewPart(part, of_part) for part, of_part in zip(free, _cut(table, config), strict=False)]
@@ -176,7 +176,7 @@ def _wanted(root: Path, lists: Sequence[SegmentList], choice: Choice) -> frozens
     """The labels that a choice stands for, by table and ontology in the root, else beside the lists."""
     if not choice.labels:
         return frozenset()
-    kept = root / FOLDER
+    kept = root / layout.SEGMENTS
     paths = [one.path for one in lists]
     labels = find_labels(kept, paths)
     ontology = find_ontology(kept, paths)
@@ -212,7 +212,10 @@ def _chosen(table: pa.Table, choice: Choice, mids: frozenset[str], known: pa.Arr
 
 
 def _known(root: Path) -> tuple[pa.Array, dict[str, str]]:
-    parts = (pq.ParquetFile(readable(part_path(root / FOLDER, n))) for n in part_numbers(root / FOLDER))
+    parts = (
+        pq.ParquetFile(readable(part_path(root / layout.SEGMENTS, n)))
+        for n in part_numbers(root / layout.SEGMENTS)
+    )
     tables = [part.read(columns=["key", "video_id", "split"]) for part in parts]
     if not tables:
         return pa.array([], pa.string()), {}

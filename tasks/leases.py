@@ -15,15 +15,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
+from schemas.errors import OperationalError
 from schemas.identity import Identity
+from schemas.layout import LEASES, REPORTS, STAGES, TRAININGS, stage_facts
+from schemas.storage import sweep
+from tasks.feature_files import all_fragments
 
 log = logging.getLogger(__name__)
 
 # What a process may hold, in the order in which it takes several: so that two never wait for each other.
-NAMES = ("segments", "clips", "features", "tars", "pages")
-FOLDER = "leases"
+NAMES = (*dict.fromkeys(one.lease for one in STAGES), "tars", "pages")
+# Whoever holds a lease is the only writer in these folders of a root.
+FOLDERS = {
+    **{name: tuple(it for one in STAGES if one.lease == name for it in one.folders) for name in NAMES},
+    "pages": (f"{REPORTS}/*",),
+}
 BUILD = "build"  # held by every build, together with others
-TRAININGS = "trainings"
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ class Holder:
         return f"process {self.identity.pid} on {self.identity.host}, since {self.since}"
 
 
-class HeldError(RuntimeError):
+class HeldError(OperationalError):
     """Another process holds a lease that can't be waited for."""
 
 
@@ -49,7 +56,7 @@ def lease(state: Path, *names: str) -> Iterator[None]:
         raise ValueError(f"unknown lease {unknown}: use some of {', '.join(NAMES)}")
     with ExitStack() as stack:
         for name in sorted(names, key=NAMES.index):
-            stack.enter_context(_held(state / FOLDER / name))
+            stack.enter_context(_held(state / LEASES / name))
         yield
 
 
@@ -66,14 +73,14 @@ def _held(path: Path) -> Iterator[None]:
 @contextmanager
 def free(state: Path, name: str) -> Iterator[bool]:
     """Yields whether nobody holds the lease; inside the block, nobody else takes it then."""
-    with _opened(state / FOLDER / name) as file:
+    with _opened(state / LEASES / name) as file:
         yield locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextmanager
 def alone(state: Path, name: str, what: str) -> Iterator[None]:
     """Inside the block no other process does `what` (a clause, for who is told) here. Raises HeldError at once."""
-    path = state / FOLDER / name
+    path = state / LEASES / name
     with _opened(path) as file:
         if not locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
             raise HeldError(f"{holder_of(path) or 'another process'}, {what}: nothing was done")
@@ -87,7 +94,7 @@ def building(state: Path, *, only_if_alone: bool = False) -> Iterator[None]:
 
     Raises HeldError at once where another one builds and this one was to be alone, as a scheduled one is.
     """
-    path = state / FOLDER / BUILD
+    path = state / LEASES / BUILD
     with _opened(path) as file:
         if only_if_alone and not locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
             raise HeldError(f"{holder_of(path) or 'another process'}, builds here: nothing was done")
@@ -118,6 +125,20 @@ def unread(state: Path, digest: str) -> Iterator[bool]:
     """Yields whether no training reads version `digest`; inside the block, none begins to."""
     with _opened(state / TRAININGS / digest) as file:
         yield locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def remove_partial_writes(root: Path, *names: str) -> None:
+    """Removes what killed writers left in the folders of the leases `names`, which the caller holds.
+
+    These are temporary files, scratch folders, and fragments of features.
+    """
+    for name in sorted(names, key=NAMES.index):
+        for pattern in FOLDERS[name]:
+            for folder in root.glob(pattern) if pattern.endswith("*") else [root / pattern]:
+                sweep(folder)
+    if stage_facts("extract").lease in names:
+        for fragment in all_fragments(root):
+            fragment.unlink()
 
 
 def _opened(path: Path) -> IO[str]:

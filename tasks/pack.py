@@ -9,11 +9,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from schemas import layout
 from schemas.feature import Profile
-from schemas.manifest import (
-    Row,
-    canonical_json,
-)
+from schemas.layout import checked, stage_facts
+from schemas.manifest import Row, canonical_json
 from schemas.outcome import Outcome
 from schemas.shard import JSON_SUFFIX, SHARDS
 from tasks import features
@@ -25,6 +24,9 @@ log = logging.getLogger(__name__)
 
 VERSION = 1
 SCHEMA_VERSION = 1  # of the JSON of a sample
+# What a sample's JSON takes from beside its features.
+SEGMENTS = checked(layout.SEGMENTS)
+CLIPS = checked(layout.CLIPS)
 SOURCE_FACTS = (
     "container", "video_codec", "audio_codec", "width_px", "height_px", "frame_rate_hz", "sample_rate_hz",
     "channels", "sha256",
@@ -45,9 +47,9 @@ class PackConfig:
 
 def stage(root: Path, config: PackConfig) -> Stage:
     """The stage `pack` over `root`."""
-    joins = ("clips/checked", "segments/checked")
+    facts = stage_facts("pack")
     settings = [config, SCHEMA_VERSION]
-    return Stage("pack", VERSION, root, "features/checked", "shards", SHARDS, settings, joins)
+    return Stage(facts.name, VERSION, root, facts.reads, facts.writes, SHARDS, settings, (CLIPS, SEGMENTS))
 
 
 def run(stage: Stage, parts: Sequence[int], config: PackConfig) -> None:
@@ -63,7 +65,7 @@ def run(stage: Stage, parts: Sequence[int], config: PackConfig) -> None:
 
 
 def _row(stage: Stage, row: Row) -> Row:
-    segment = row["joined"]["segments/checked"]
+    segment = row["joined"][SEGMENTS]
     facts = {name: segment[name] for name in ("video_id", "labels", "split")}
     return {**carried(stage, row), **facts, "valid_ms": row.get("valid_ms")}
 
@@ -84,8 +86,8 @@ def _samples(root: Path, inputs: Inputs, config: PackConfig) -> Iterator[tuple[s
 
 def describe(row: Row, config: PackConfig) -> str:
     """The JSON of a sample, without wall-clock values. `text` and `tag` are what CLAP's readers look for."""
-    segment = row["joined"]["segments/checked"]
-    clip = row["joined"]["clips/checked"]
+    segment = row["joined"][SEGMENTS]
+    clip = row["joined"][CLIPS]
     known = [config.labels.get(label) for label in segment["labels"]]
     names = [found[1] if found else label for found, label in zip(known, segment["labels"], strict=True)]
     facts = {

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from schemas import layout
 from schemas.manifest import (
     SHARD_COLUMNS,
     PartHeader,
@@ -85,8 +86,8 @@ def _add_sample(tar: tarfile.TarFile, key: str, members: dict[str, bytes]) -> Ro
 def packed(root: Path, headers_of: Headers = header_of) -> list[Shard]:
     """The shards that the manifest `shards` names."""
     found = []
-    for part in part_numbers(root / "shards"):
-        header = headers_of(root, "shards", part)
+    for part in part_numbers(root / layout.SHARDS):
+        header = headers_of(root, layout.SHARDS, part)
         if header and header.facts["num_ok"]:
             name, split, sha256, size = (header.facts[column] for column in SHARD_COLUMNS)
             found.append(Shard(name, split, part, sha256, size, header.facts["num_ok"]))

@@ -9,6 +9,7 @@ from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
+from schemas import layout
 from schemas.feature import Profile
 from schemas.manifest import Row, digest_of, part_numbers, part_path, read_header, read_part
 from schemas.outcome import Outcome
@@ -16,7 +17,6 @@ from schemas.shard import latest_digest, read_version
 from tasks import features
 from tasks.parts import Headers, PartPlan, Plan, Stage, header_of
 
-FOLDER = "features"
 DIGITS = 16  # of a recipe's digest
 UNMARKED = "an earlier version of mcgurk"  # made what does not say what made it
 OPEN_FACTS = ("num_kept", "num_lacking")  # of a part with rows that its media would make anew
@@ -47,7 +47,7 @@ def _recipe_of_unmarked(root: Path, digest: str | None) -> str | None:
 
 def sampled(root: Path, part: int) -> frozenset[str]:
     """The keys of a part whose features stand."""
-    path = part_path(root / FOLDER, part)
+    path = part_path(root / layout.FEATURES, part)
     if read_header(path) is None:
         return frozenset()
     return frozenset(
@@ -57,17 +57,17 @@ def sampled(root: Path, part: int) -> frozenset[str]:
 
 def num_kept(root: Path, headers_of: Headers = header_of) -> int:
     """How many samples were made by earlier code and tools than a build would use now."""
-    headers = (headers_of(root, FOLDER, part) for part in part_numbers(root / FOLDER))
+    headers = (headers_of(root, layout.FEATURES, part) for part in part_numbers(root / layout.FEATURES))
     return sum(header.facts.get("num_kept", 0) for header in headers if header)
 
 
 def kept_by_maker(root: Path) -> dict[str, int]:
     """The same by what made them."""
     counts: dict[str, int] = {}
-    for part in part_numbers(root / FOLDER):
-        header = header_of(root, FOLDER, part)
+    for part in part_numbers(root / layout.FEATURES):
+        header = header_of(root, layout.FEATURES, part)
         if header and header.facts.get("num_kept"):
-            for row in read_part(part_path(root / FOLDER, part), ("made_by", "is_kept")):
+            for row in read_part(part_path(root / layout.FEATURES, part), ("made_by", "is_kept")):
                 if row["is_kept"]:
                     maker = row["made_by"] or UNMARKED
                     counts[maker] = counts.get(maker, 0) + 1

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from schemas import layout
 from schemas.manifest import Row, write_text
 from schemas.outcome import Outcome
 
@@ -25,7 +26,7 @@ class Tombstone:
 
 def read_tombstones(root: Path) -> dict[str, Tombstone]:
     """Every video that was taken down."""
-    path = root / "segments" / FILE
+    path = root / layout.SEGMENTS / FILE
     stored = json.loads(path.read_text()) if path.is_file() else {}
     return {video_id: Tombstone(**one) for video_id, one in stored.items()}
 
@@ -38,7 +39,7 @@ def bury(root: Path, video_ids: Collection[str], versions: Mapping[str, bool], *
         held = {**versions, **{digest: sure for digest, sure in before.versions.items() if sure}}
         known[video_id] = Tombstone(before.forgotten_at, {**before.versions, **held}, is_done)
     stored = {video_id: asdict(one) for video_id, one in known.items()}
-    write_text(root / "segments" / FILE, json.dumps(stored, indent=1, sort_keys=True) + "\n")
+    write_text(root / layout.SEGMENTS / FILE, json.dumps(stored, indent=1, sort_keys=True) + "\n")
 
 
 def obeyed(segment: Row) -> Row:

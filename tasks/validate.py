@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import pyarrow as pa
 
+from schemas import layout
 from schemas.clip import CLIPS
+from schemas.errors import OperationalError
 from schemas.feature import FEATURES, Profile
+from schemas.layout import stage_facts
 from schemas.manifest import Row, read_manifest, write_text
 from schemas.outcome import Outcome
 from schemas.rules import Rules
@@ -31,19 +34,19 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 VERSION = 1
-SCHEMAS = {"segments": SEGMENTS, "clips": CLIPS, "features": FEATURES, "shards": SHARDS}
+SCHEMAS: dict[str, pa.Schema] = dict(zip(layout.JUDGED, (SEGMENTS, CLIPS, FEATURES, SHARDS), strict=True))
 EXAMPLES = 20  # rejected rows that a report shows of each expectation
 
 
-class GateError(RuntimeError):
+class GateError(OperationalError):
     """Expectations that a whole manifest breaks: the flow stops here."""
 
 
 def stage(root: Path, manifest: str, rules: Rules, profile: Profile) -> Stage:
     """The stage `validate-{manifest}` over `root`."""
-    settings = [getattr(rules, manifest), profile if manifest == "features" else None]
-    schema = SCHEMAS[manifest]
-    return Stage(f"validate-{manifest}", VERSION, root, manifest, f"{manifest}/checked", schema, settings)
+    facts = stage_facts(f"validate-{manifest}")
+    settings = [getattr(rules, manifest), profile if manifest == layout.FEATURES else None]
+    return Stage(facts.name, VERSION, root, facts.reads, facts.writes, SCHEMAS[manifest], settings)
 
 
 def run(stage: Stage, parts: Sequence[int], rules: Rules, profile: Profile) -> None:
@@ -62,11 +65,11 @@ def judge(root: Path, manifest: str, rules: Rules, profile: Profile) -> list["Fi
     rows = [row for _, row in read_manifest(root / manifest, judged) if row["outcome"] == Outcome.OK]
     suite = expectations.suite(manifest, rules, profile)
     findings = expectations.check(_frame(manifest, rows), suite, rules) if rows else []
-    write_reports(root / "reports" / "validation", manifest, len(rows), findings)
+    write_reports(root / layout.VALIDATION, manifest, len(rows), findings)
     broken = [one for one in findings if one.is_broken]
     if broken:
         told = ", ".join(f"{one.name} fails for {len(one.rejected)} of {one.checked} rows" for one in broken)
-        raise GateError(f"validate-{manifest}: {told}; see reports/validation/index.html")
+        raise GateError(f"validate-{manifest}: {told}; see {layout.VALIDATION}/index.html")
     rejected = {key for one in findings for key in one.rejected}
     log.info("validate-%s: %d rows, %d quarantined", manifest, len(rows), len(rejected))
     return findings
@@ -77,11 +80,10 @@ def _frame(manifest: str, rows: list[Row]) -> "pd.DataFrame":
     import pandas as pd
 
     derived = {
-        "segments": lambda row: {"length_s": (row["end_ms"] - row["start_ms"]) / 1000},
-        "features": lambda row: {"valid_share": row["valid_ms"] / (row["length_s"] * 1000)},
-        "shards": lambda row: {"num_members": len(row["members"] or ())},
-        "clips": lambda row: {},
-    }[manifest]
+        layout.SEGMENTS: lambda row: {"length_s": (row["end_ms"] - row["start_ms"]) / 1000},
+        layout.FEATURES: lambda row: {"valid_share": row["valid_ms"] / (row["length_s"] * 1000)},
+        layout.SHARDS: lambda row: {"num_members": len(row["members"] or ())},
+    }.get(manifest, lambda row: {})
     flat = ({name: value for name, value in row.items() if not isinstance(value, list)} for row in rows)
     return pd.DataFrame([{**kept, **derived(row)} for kept, row in zip(flat, rows, strict=True)])
 

@@ -14,6 +14,7 @@ from typing import Any
 from flows.builds.memory import ALL_LABELS, find_state, in_full, recall, with_remembered
 from flows.builds.options import NO_LABELS, BuildOptions
 from flows.presets import PipelineConfig, load_preset
+from schemas import layout
 from schemas.manifest import part_numbers
 from schemas.shard import duplicates_path, exclude_path, latest_digest, make_version
 from schemas.storage import is_local, open_root
@@ -104,12 +105,12 @@ class Pipeline:
     @property
     def labels(self) -> dict[str, tuple[int, str]]:
         """Machine id -> index and display name."""
-        return find_labels(self.root / index.FOLDER, self.lists)
+        return find_labels(self.root / layout.SEGMENTS, self.lists)
 
     @property
     def ontology(self) -> dict[str, dict]:
         """Machine id -> node, with what stands below it."""
-        return find_ontology(self.root / index.FOLDER, self.lists)
+        return find_ontology(self.root / layout.SEGMENTS, self.lists)
 
     @property
     def pack_config(self) -> PackConfig:
@@ -150,7 +151,7 @@ def resolve(options: BuildOptions) -> Pipeline:
         raise ValueError(f"--growth {asked.growth:g}: it is a share above 0, such as 0.2 for a fifth")
     if pipeline.windows:
         _check_windows(pipeline)
-    elif not pipeline.is_studio and not options.segments and not part_numbers(root / index.FOLDER):
+    elif not pipeline.is_studio and not options.segments and not part_numbers(root / layout.SEGMENTS):
         raise ValueError(f"{root} has no segments yet: name a list by --segments")
     return pipeline
 
@@ -282,7 +283,7 @@ def plan_index(pipeline: Pipeline, lists: Sequence[Path]) -> Plan:
     if pipeline.options.strict:
         index.require_well_formed(new)
     fresh = index.deal(pipeline.root, new, pipeline.config.index) if new else []
-    done = [PartPlan(part, "done") for part in part_numbers(pipeline.root / index.FOLDER)]
+    done = [PartPlan(part, "done") for part in part_numbers(pipeline.root / layout.SEGMENTS)]
     parts = done + [PartPlan(one.part, "missing", "new segments") for one in fresh]
     return Plan("index", parts, note="\n".join(one.told for one in new if one.told))
 

@@ -26,8 +26,7 @@ from schemas.shard import (
 )
 from schemas.storage import is_local, path_under
 from tasks.funnel import measure_funnel
-from tasks.leases import NAMES, lease
-from tasks.leavings import remove_leavings
+from tasks.leases import NAMES, lease, remove_partial_writes
 from tasks.tombstones import bury, read_tombstones
 from tasks.validate import forget_examples
 from tasks.versions import erase as erase
@@ -80,7 +79,7 @@ def forget(pipeline: Pipeline, video_ids: Sequence[str]) -> Forgotten:
         done.shards = {old: new and new.name for old, new in written.items()}
         done.versions = _succeed(pipeline, written)
         done.removed = erase.remove_files(root, state, slots, written)
-        remove_leavings(root, *NAMES)
+        remove_partial_writes(root, *NAMES)
         done.pages = _clean_pages(pipeline, video_ids, held, done)
         _clean_tracking(pipeline.here, video_ids, held, done)
         named = Named(video_ids, done.keys)

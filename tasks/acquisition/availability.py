@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas import layout
 from schemas.manifest import part_numbers
 from tasks.columns import Reader, read_columns
 
@@ -29,11 +30,11 @@ RATE_WINDOW = timedelta(days=1)
 
 def availability(root: Path, now: datetime, read: Reader = read_columns) -> dict[str, Any]:
     """What `status` says beside the funnel, as JSON values; times are ISO texts in UTC, rates are per hour."""
-    parts = part_numbers(root / "clips")
-    clips = read(root / "clips", parts, COLUMNS)
-    labels = read(root / "segments", parts, ("labels",))["labels"]
-    unseen = sorted(set(part_numbers(root / "segments")) - set(parts))
-    pace = _pace(clips, read(root / "segments", unseen, ("row",)).num_rows, now)
+    parts = part_numbers(root / layout.CLIPS)
+    clips = read(root / layout.CLIPS, parts, COLUMNS)
+    labels = read(root / layout.SEGMENTS, parts, ("labels",))["labels"]
+    unseen = sorted(set(part_numbers(root / layout.SEGMENTS)) - set(parts))
+    pace = _pace(clips, read(root / layout.SEGMENTS, unseen, ("row",)).num_rows, now)
     told = {"classes": _classes(clips), "labels": _labels(clips, labels), "due": _due(clips, now), **pace}
     return {**told, "next_attempt_at": pc.min(clips["next_attempt_at"]).as_py()}
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.clip import CLIPS, CLOCK
+from schemas.layout import MEDIA
 from schemas.manifest import Row, digest_of, sha256_of_file
 from schemas.outcome import ItemError, Outcome, Transient
 from schemas.segment import MIN_OPEN_MS
@@ -13,9 +14,6 @@ from tasks.media import sandbox
 from tasks.media.streams import Probe
 from tasks.parts import Stage
 from tasks.transport.failure_classes import failure
-
-MEDIA = "clips/media"
-
 
 SLACK_S = 0.5  # by which a file may be longer than the segment that it holds alone: codecs pad
 

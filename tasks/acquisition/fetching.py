@@ -13,6 +13,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
 
+from schemas.layout import SCRATCH
 from schemas.manifest import Row
 from schemas.outcome import ItemError, Outcome, Transient
 from tasks.acquisition import ledger
@@ -25,7 +26,7 @@ from tasks.transport.failure_classes import CLASSES, Fault, hint
 from tasks.transport.hatches import Hatches, with_secrets
 from tasks.transport.lane_config import read_lanes
 from tasks.transport.lanes import Clock, Lane, LaneClosed, LaneConfig, moment
-from tasks.transport.partials import FOLDER, drop, scratch_of
+from tasks.transport.partials import drop, scratch_of
 from tasks.transport.policy import Access, Limits, no_secret
 from tasks.transport.templates import origin
 
@@ -274,7 +275,7 @@ class _Crew:
         if isinstance(error, Transient) or not self.canary or self.lane.has_witness():
             return True
         self.lane.take_video()
-        with TemporaryDirectory(dir=self.day.state / FOLDER) as scratch:
+        with TemporaryDirectory(dir=self.day.state / SCRATCH) as scratch:
             try:
                 self._fetch(fetch, self.canary, Path(scratch))
             except (ItemError, Transient) as failed:

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.clip import CLIPS
+from schemas.layout import ATTEMPTS
 from schemas.manifest import Row
 from schemas.storage import naming, replacing
 
-FOLDER = "attempts"
 COMPACTED_BYTES = 1 << 20  # of lines, from which a part's are compacted: about 2,000 attempts
 GENERATION = b"mcgurk-generation"
 
@@ -97,7 +97,7 @@ def _lines(path: Path) -> Iterator[Row]:
 
 
 def _folder(state: Path) -> Path:
-    return state / FOLDER
+    return state / ATTEMPTS
 
 
 def _lines_path(state: Path, part: int, generation: int) -> Path:

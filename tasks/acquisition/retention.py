@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 
 from schemas.clip import CLIPS
+from schemas.layout import MEDIA
 from schemas.manifest import (
     OLD_CUTS,
     REFETCH,
@@ -27,7 +28,7 @@ from schemas.manifest import (
 )
 from schemas.outcome import Outcome
 from schemas.storage import is_local, path_under
-from tasks.acquisition.clips import MEDIA, is_released
+from tasks.acquisition.clips import is_released
 from tasks.media.old_cuts import is_beyond_mending, is_old
 from tasks.parts import Headers, PartPlan, Plan, Stage, header_of, plan_stage, reusable_rows
 from tasks.standing import OPEN_FACTS, not_made, stands, with_returned

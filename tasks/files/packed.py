@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.layout import TARS
 from schemas.manifest import write_bytes
 from schemas.outcome import ItemError, Outcome
 from tasks.files.stems import STEM, Stems
@@ -19,7 +20,7 @@ from tasks.transport.failure_classes import failure
 
 log = logging.getLogger(__name__)
 
-FOLDER = "tars"  # in the state folder: the index of each file
+
 PIECES = "pieces"  # in the folder that a video is fetched to
 NAMED = (("stem", pa.string()), ("suffix", pa.string()))
 Copy = Callable[[dict, Path], None]  # writes what a row of the index names to a file
@@ -51,7 +52,7 @@ def named(name: str) -> dict[str, str] | None:
 
 def kept(path: Path, state: Path) -> Path:
     """Where the index of a file lies."""
-    return state / FOLDER / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.parquet"
+    return state / TARS / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.parquet"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from schemas.layout import STUDIO
 from schemas.manifest import canonical_json, write_text
 from tasks.progress import tracked
 from tasks.sources import Fetch, http
@@ -29,7 +30,7 @@ Map = Callable[[Callable, Sequence], Iterable]
 
 def folder_of(state: Path) -> Path:
     """Where the corpus lies."""
-    return state / "studio"
+    return state / STUDIO
 
 
 def truth_of(state: Path) -> Path:

@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from schemas.layout import LANES
 from schemas.manifest import write_text
 
-FOLDER = "lanes"
 HOUR_S = 3600.0
 DAY_S = 86_400.0
 COOL_DOWN_S = (1.0 * HOUR_S, 1.5 * HOUR_S)  # YouTube says "for up to an hour"
@@ -272,7 +272,7 @@ def _believed(state: LaneState, config: LaneConfig, now_s: float) -> LaneState:
 def clock_errors(state: Path, lanes: Sequence[LaneConfig], now_s: float) -> dict[str, float]:
     """The latest time of each lane that only a wrong clock can have written, by name; seconds since 1970."""
     configs = {one.name: one for one in lanes}
-    paths = sorted((state / FOLDER).glob("*.json"))
+    paths = sorted((state / LANES).glob("*.json"))
     found = {path.stem: read_state(state, path.stem) for path in paths}
     return {
         name: max(getattr(one, time) for time in (*TIMES, "witness_s"))
@@ -283,7 +283,7 @@ def clock_errors(state: Path, lanes: Sequence[LaneConfig], now_s: float) -> dict
 
 def lanes_told(state: Path | None) -> dict[str, dict[str, Any]]:
     """What every lane that ever asked remembers, by name, for people and programs; times are ISO texts."""
-    paths = sorted((state / FOLDER).glob("*.json")) if state else []
+    paths = sorted((state / LANES).glob("*.json")) if state else []
     now_s = time.time()
     found = {path.stem: read_state(path.parent.parent, path.stem) for path in paths}
     told = {name: _believed(one, LaneConfig(), now_s) for name, one in found.items()}
@@ -304,4 +304,4 @@ def moment(at_s: float) -> str:
 
 
 def _path(state: Path, name: str) -> Path:
-    return state / FOLDER / f"{name}.json"
+    return state / LANES / f"{name}.json"

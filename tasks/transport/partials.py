@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from schemas.layout import SCRATCH
 from schemas.manifest import write_text
 from tasks.transport.failure_classes import failure
 
-FOLDER = "scratch"  # in the state folder: media between their host and their clips
 VALIDATORS = "validators.json"
 PART = ".part"  # as yt-dlp names what is not whole
 FRAGMENT = ".part-Frag"  # and what is one piece of a list
@@ -28,7 +28,7 @@ KEPT_S = 2 * 86_400.0  # trouble of the world is tried again within a day
 @contextmanager
 def scratch_of(state: Path, video_id: str) -> Iterator[Path]:
     """The folder of one video's media. After the block only what can be continued is left of it."""
-    folder = state / FOLDER / video_id
+    folder = state / SCRATCH / video_id
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield folder
@@ -39,7 +39,7 @@ def scratch_of(state: Path, video_id: str) -> Iterator[Path]:
 def sweep_scratch(state: Path) -> None:
     """Removes what killed runs left in the state folder, except for what can be continued and is not old."""
     now_s = time.time()  # of the files, whatever the run takes for today
-    for folder in (state / FOLDER).glob("*"):
+    for folder in (state / SCRATCH).glob("*"):
         if now_s - max((path.stat().st_mtime for path in folder.glob("*")), default=0.0) < KEPT_S:
             _keep_partials(folder)
         else:

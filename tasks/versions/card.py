@@ -16,6 +16,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from schemas import layout
 from schemas.manifest import Row, read_manifest, read_part, write_text
 from schemas.outcome import Outcome
 from schemas.shard import Version, index_path, latest_digest, read_facts
@@ -65,7 +66,7 @@ def write_card(root: Path, version: Version, labels: Labels, *, with_media: bool
     facts["kept"] = kept_by_maker(root)
     cells = [(_cell(names.get(mid, mid)), n) for mid, n in counts.most_common()]
     card = _markdown().render(**facts, labels=cells)
-    path = root / "versions" / f"{version.digest}.md"
+    path = root / layout.VERSIONS / f"{version.digest}.md"
     write_text(path, card)
     if version.digest == latest_digest(root):
         _write_readme(root / "README.md", version, card)
@@ -120,7 +121,7 @@ def charts(root: Path, version: Version, rows: list[Row]) -> list[Chart]:
     valid = [row["valid_ms"] / 1000 for row in rows]
     sizes = [row["size_bytes"] / 1000 for row in rows]
     keys = {row["key"] for row in rows}
-    measured = read_manifest(root / "features" / "checked", ("key", "rms_db"))
+    measured = read_manifest(root / layout.FEATURES / layout.CHECKED, ("key", "rms_db"))
     loud = [row["rms_db"] for _, row in measured if row["key"] in keys and row["rms_db"] is not None]
     most = 100 * math.ceil(max(sizes, default=1.0) / 100)
     full = sum(one >= length_s for one in valid)
@@ -158,9 +159,9 @@ def funnel_table(funnel: Mapping[str, Any]) -> list[tuple[str, str, int]]:
 
 def _checks(root: Path) -> list[dict[str, Any]]:
     """What the suites found when they last ran, in the order of the manifests."""
-    folder = root / "reports" / "validation"
+    folder = root / layout.VALIDATION
     checks = []
-    for manifest in ("segments", "clips", "features", "shards"):
+    for manifest in layout.JUDGED:
         path = folder / f"{manifest}.json"
         if path.is_file():
             found = json.loads(path.read_text())["expectations"]
@@ -170,14 +171,14 @@ def _checks(root: Path) -> list[dict[str, Any]]:
 
 def has_media(root: Path, digest: str) -> bool:
     """Whether the page of a version embeds frames and sounds."""
-    path = root / "versions" / f"{digest}.html"
+    path = root / layout.VERSIONS / f"{digest}.html"
     text = path.read_text() if path.is_file() else ""
     return any(f"data:{kind}/" in text for kind in ("audio", "image", "video"))
 
 
 def kept_on_card(root: Path, digest: str) -> int:
     """How many samples of earlier code or tools the page of a version counts."""
-    path = root / "versions" / f"{digest}.html"
+    path = root / layout.VERSIONS / f"{digest}.html"
     with path.open("rb") as page:  # with media it may be large
         found = KEPT.search(page.read(HEAD_BYTES))
     return int(found[1]) if found else 0
@@ -213,7 +214,7 @@ def _write_readme(path: Path, version: Version, card: str) -> None:
     lines = ["---", OURS, "configs:", "- config_name: default", "  data_files:"]
     for split in dict.fromkeys(shard.split for shard in version.shards):
         lines += [f"  - split: {split}", "    path:"]
-        lines += [f"    - shards/{shard.name}.tar" for shard in version.of_split(split)]
+        lines += [f"    - {layout.SHARDS}/{shard.name}.tar" for shard in version.of_split(split)]
     write_text(path, "\n".join([*lines, "---", "", card]))
 
 

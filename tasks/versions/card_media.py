@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
+from schemas import layout
 from schemas.manifest import Row, read_manifest, read_part
 from schemas.outcome import Outcome
 from schemas.shard import AUDIO_SUFFIX, VIDEO_SUFFIX, Version, index_path, tar_path
@@ -54,16 +55,19 @@ def sample_clips(root: Path, version: Version, rows: list[Row], names: Mapping[s
 
 def quarantined_clips(root: Path, names: Mapping[str, str], *, with_media: bool) -> dict[str, list[Shown]]:
     """Some clips of each expectation that rejected any; media where they had been extracted."""
-    segments = {row["key"]: row["labels"] for _, row in read_manifest(root / "segments", ("key", "labels"))}
+    segments = {
+        row["key"]: row["labels"] for _, row in read_manifest(root / layout.SEGMENTS, ("key", "labels"))
+    }
     found: dict[str, list[Shown]] = {}
-    for manifest in ("segments", "clips", "features"):
-        columns = ("key", "outcome", "reason", "detail", *(("path",) if manifest == "clips" else ()))
+    # A rejected shard stops `publish`: it quarantines nothing.
+    for manifest in (one for one in layout.JUDGED if one != layout.SHARDS):
+        columns = ("key", "outcome", "reason", "detail", *(("path",) if manifest == layout.CLIPS else ()))
         before = _rejected(root, manifest)
-        for part, row in read_manifest(root / manifest / "checked", columns):
+        for part, row in read_manifest(root / layout.checked(manifest), columns):
             of_reason = found.setdefault(row["reason"], [])
             if row["outcome"] != Outcome.QUARANTINED or row["key"] in before or len(of_reason) >= PER_REASON:
                 continue
-            members = _extracted(root, part, row["key"]) if with_media and manifest == "features" else {}
+            members = _extracted(root, part, row["key"]) if with_media and manifest == layout.FEATURES else {}
             video = _video(root / row["path"]) if with_media and row.get("path") else ""
             one = _shown(row["key"], named(segments[row["key"]], names), row["detail"], members)
             of_reason.append(replace(one, video=one.video or video))

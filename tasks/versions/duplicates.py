@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from schemas import layout
 from schemas.feature import PICTURE_PRINT, sound_print
 from schemas.manifest import part_path, write_text
 from schemas.outcome import Outcome
@@ -74,7 +75,7 @@ def _of_shard(root: Path, index: Path, part: int) -> tuple[pa.Table, pa.Table]:
     """The samples of a shard, and the prints that the manifest `features` has of them now (or null)."""
     clips = pq.ParquetFile(readable(index)).read(columns=["outcome", *_NO_CLIPS.schema.names])
     clips = clips.filter(pc.field("outcome") == Outcome.OK.value).select(_NO_CLIPS.schema.names)
-    path = part_path(root / "features", part)
+    path = part_path(root / layout.FEATURES, part)
     made = _NO_PRINTS
     if path.is_file():
         file = pq.ParquetFile(readable(path))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from schemas import layout
 from schemas.manifest import (
     CONTENT_COLUMNS,
     PartHeader,
@@ -32,7 +33,6 @@ from tasks.feature_files import drop_members, feature_files
 from tasks.parts import Stage, carried
 from tasks.shard_files import write_shard
 from tasks.tombstones import MARK, obeyed
-from tasks.transport.partials import FOLDER
 from tasks.versions.verify import read_samples
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def slots_of(root: Path, video_ids: Collection[str]) -> dict[int, list[str]]:
     """The slots of the videos. Raises ValueError for a video that has none."""
     slots: dict[int, list[str]] = {}
     unknown = set(video_ids)
-    for part, row in read_manifest(root / "segments", ("key", "video_id")):
+    for part, row in read_manifest(root / layout.SEGMENTS, ("key", "video_id")):
         if row["video_id"] in video_ids:
             slots.setdefault(part, []).append(row["key"])
             unknown.discard(row["video_id"])
@@ -63,7 +63,7 @@ def versions_that_held(root: Path, slots: Slots) -> dict[str, bool]:
     for version in versions:
         for shard in version.shards:
             keys = slots.get(shard.part, ())
-            found = _holds(root / "shards", shard.name, keys) if keys else False
+            found = _holds(root / layout.SHARDS, shard.name, keys) if keys else False
             if found is not False:
                 held[version.digest] = held.get(version.digest, False) or found is True
     return held
@@ -87,14 +87,14 @@ def write_without(root: Path, stage: Stage, slots: Slots) -> dict[str, Shard | N
     """
     written: dict[str, Shard | None] = {}
     for part, keys in slots.items():
-        for tar in sorted((root / "shards").glob(f"*-{part:06d}-*.tar")):
+        for tar in sorted((root / layout.SHARDS).glob(f"*-{part:06d}-*.tar")):
             sidecar = tar.with_suffix(".parquet")
             header = read_header(sidecar)
             if header is None:
                 continue  # of a pack that was killed: nothing names it
             rows = read_part(sidecar)
             marked = [_marked(stage, row, keys) for row in rows]
-            if _holds(root / "shards", tar.stem, keys):
+            if _holds(root / layout.SHARDS, tar.stem, keys):
                 written[tar.stem] = _write(root, part, marked, read_samples(tar))
             elif (told := without_forgotten(marked)) != rows:
                 write_part(sidecar, told, stage.schema, header)
@@ -106,7 +106,7 @@ def _write(root: Path, part: int, rows: list[Row], samples: Mapping) -> Shard | 
         row |= dict.fromkeys(SHARD_FACTS)
     ok = [row for row in rows if row["outcome"] == Outcome.OK]
     kept = ((one["key"], {suffix: made[1] for suffix, made in samples[one["key"]].items()}) for one in ok)
-    if not write_shard(root / "shards", part, kept, rows):
+    if not write_shard(root / layout.SHARDS, part, kept, rows):
         return None
     one = rows[0]
     return Shard(one["shard"], one["split"], part, one["shard_sha256"], one["shard_size_bytes"], len(ok))
@@ -118,7 +118,7 @@ def mark_manifests(stages: Sequence[Stage], slots: Slots, written: Mapping[str, 
     for part, keys in slots.items():
         for stage in reversed(stages):
             _mark_part(stage, part, keys, written)
-        path = part_path(root / "segments", part)
+        path = part_path(root / layout.SEGMENTS, part)
         rows = [obeyed(row) if row["key"] in keys else row for row in read_part(path)]
         write_part(path, rows, SEGMENTS, read_header(path) or PartHeader("index", "", {}))
 
@@ -134,10 +134,10 @@ def _mark_part(stage: Stage, part: int, keys: Collection[str], written: Mapping[
     )
     rows = [_marked(stage, row, keys) for row in read_part(path)]
     files = {name: size for name, size in header.files.items() if Path(name).stem not in keys}  # media
-    if stage.name == "extract":
+    if stage.writes == layout.FEATURES:
         made = {file: drop_members(file, keys) for file in feature_files(stage.root, part)}
         files = {path_under(stage.root, file): size for file, size in made.items()}
-    if stage.name == "pack":
+    if stage.writes == layout.SHARDS:
         rows, files = _repacked(stage, rows, files, written)
     write_part(path, rows, stage.schema, PartHeader(header.stage, fingerprint, files))
 
@@ -205,13 +205,13 @@ def remove_files(root: Path, state: Path, slots: Slots, written: Collection[str]
 
 def _files_of(root: Path, slots: Slots, written: Collection[str]) -> Iterator[Path]:
     for part, keys in slots.items():
-        media = root / "clips" / "media" / f"{part:06d}"
+        media = root / layout.MEDIA / f"{part:06d}"
         yield from (path for path in sorted(media.glob("*")) if path.name.lstrip(".").split(".")[0] in keys)
-        yield from sorted((root / "features").glob(f"*/.{part:06d}-*.arrow"))  # fragments
-        for tar in sorted((root / "shards").glob(f"*-{part:06d}-*.tar")):
-            if tar.stem in written or _holds(root / "shards", tar.stem, keys):
+        yield from sorted((root / layout.FEATURES).glob(f"*/.{part:06d}-*.arrow"))  # fragments
+        for tar in sorted((root / layout.SHARDS).glob(f"*-{part:06d}-*.tar")):
+            if tar.stem in written or _holds(root / layout.SHARDS, tar.stem, keys):
                 yield tar
-        for sidecar in sorted((root / "shards").glob(f"*-{part:06d}-*.parquet")):
+        for sidecar in sorted((root / layout.SHARDS).glob(f"*-{part:06d}-*.parquet")):
             # Its tar went just now, or before a kill.
             if not sidecar.with_suffix(".tar").is_file() or sidecar.stem in written:
                 yield sidecar
@@ -222,4 +222,5 @@ def _leavings(state: Path) -> list[Path]:
 
 
 def _scratch(state: Path) -> list[Path]:
-    return [path for path in [*(state / FOLDER).glob("*"), *state.glob("rebuild-*")] if path.is_dir()]
+    found = [*(state / layout.SCRATCH).glob("*"), *state.glob(f"{layout.REBUILD}*")]
+    return [path for path in found if path.is_dir()]

@@ -6,11 +6,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from schemas import layout
 from schemas.manifest import PART_NAME, part_numbers, part_path, read_header
 from schemas.shard import index_path, latest_digest, published, read_version, retire, tar_path
 from schemas.storage import path_under
-from tasks.leases import lease, unread
-from tasks.leavings import remove_leavings
+from tasks.leases import lease, remove_partial_writes, unread
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def prune(root: Path, state: Path, keep: int = KEEP) -> Pruned:
             if path not in named:
                 pruned.removed[path_under(root, path)] = path.stat().st_size
                 path.unlink()
-        remove_leavings(root, "features")
+        remove_partial_writes(root, "features")
     log.info("prune: %d versions kept, %d retired", len(pruned.kept), len(pruned.retired))
     return pruned
 
@@ -62,16 +62,16 @@ def _named(root: Path, kept: dict[str, str]) -> Iterator[Path]:
     for digest in kept:
         for shard in read_version(root, digest).shards:
             yield from (tar_path(root, shard), index_path(root, shard))
-    for part in part_numbers(root / "shards"):
-        header = read_header(part_path(root / "shards", part))
+    for part in part_numbers(root / layout.SHARDS):
+        header = read_header(part_path(root / layout.SHARDS, part))
         if header is None:
-            raise RuntimeError(f"shards/{part:06d}.parquet is not readable: build first, then prune")
+            raise RuntimeError(f"{layout.SHARDS}/{part:06d}.parquet is not readable: build first, then prune")
         yield from (root / name for name in header.files)
 
 
 def _shard_files(root: Path) -> list[Path]:
     """Tars and sidecars, named by anybody or not."""
-    paths = sorted((root / "shards").glob("*-*.*"))
+    paths = sorted((root / layout.SHARDS).glob("*-*.*"))
     return [
         path
         for path in paths

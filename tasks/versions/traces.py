@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas import layout
 from schemas.storage import as_local, is_local, path_under
 from tasks.tombstones import FILE
 
@@ -23,11 +24,17 @@ NAME = "[taken down]"
 DATABASE = b"SQLite format 3\0"
 BUSY_S = 30.0  # that a server may hold its database
 # In a root: what keeps slots. In a state folder: lists, which name what a person has for us to fetch.
-OURS = ("segments", "clips", "features", "shards", "versions", "reports", "mlruns")
-SLOTS = re.compile(
-    r"(segments|clips|features)(/checked)?/\d{6}\.parquet|shards/\d{6}\.parquet|segments/" + FILE
+OURS = (
+    layout.SEGMENTS,
+    layout.CLIPS,
+    layout.FEATURES,
+    layout.SHARDS,
+    layout.VERSIONS,
+    layout.REPORTS,
+    layout.MLRUNS,
 )
-LISTS = re.compile(r"(windows|studio|tars)/.*|lanes\.json")
+SLOTS = re.compile(rf"({'|'.join(layout.MANIFESTS)})/\d{{6}}\.parquet|{layout.SEGMENTS}/{FILE}")
+LISTS = re.compile(rf"({layout.WINDOWS}|{layout.STUDIO}|{layout.TARS})/.*|lanes\.json")
 BINARY = (".arrow", ".tar", ".part", ".tmp")
 PIECE_BYTES = 64 << 20
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from schemas import layout
 from schemas.manifest import Row, part_numbers, part_path, read_header, read_part, sha256_of_file
 from schemas.outcome import Outcome
 from schemas.shard import (
@@ -24,7 +25,6 @@ from schemas.shard import (
 )
 from schemas.storage import as_local, lost_files, path_under
 from tasks.feature_files import feature_files, open_members
-from tasks.funnel import MANIFESTS
 from tasks.progress import tracked
 from tasks.versions.duplicates import problems_of_lists
 
@@ -68,11 +68,11 @@ def verify(root: Path, map_items: Map) -> Findings:
     for digest in published(root):
         found += check_version(root, digest)
         shards |= {shard.name: shard for shard in _shards_of(root, digest)}
-    parts = [(name, part) for name in MANIFESTS for part in part_numbers(root / name)]
+    parts = [(name, part) for name in layout.MANIFESTS for part in part_numbers(root / name)]
     for what, function, items in (
         ("shards", check_shard, list(shards.values())),
         ("parts", check_part, parts),
-        ("clips", check_clips, part_numbers(root / "clips")),
+        ("clips", check_clips, part_numbers(root / layout.CLIPS)),
     ):
         results = map_items(partial(function, root), items) if items else ()
         for one in tracked(results, len(items), f"verify {what}", log):
@@ -90,7 +90,7 @@ def _shards_of(root: Path, digest: str) -> list[Shard]:
 
 def check_version(root: Path, digest: str) -> Findings:
     """Whether a version's digest is that of what it lists, and its list of tars the one it should be."""
-    where = f"versions/{digest}.json"
+    where = f"{layout.VERSIONS}/{digest}.json"
     try:
         version = read_version(root, digest)
     except (ValueError, KeyError, TypeError) as error:
@@ -106,8 +106,8 @@ def check_version(root: Path, digest: str) -> Findings:
         for shard in version.shards
         if shard.name != shard_name(shard.split, shard.part, shard.sha256)
     ]
-    listing = root / "versions" / f"{digest}.txt"
-    names = [f"../shards/{shard.name}.tar" for shard in version.shards]
+    listing = root / layout.VERSIONS / f"{digest}.txt"
+    names = [f"../{layout.SHARDS}/{shard.name}.tar" for shard in version.shards]
     if not listing.is_file() or listing.read_text().split() != names:
         problems.append("its list of tars (.txt) differs")
     problems += problems_of_lists(root, digest)
@@ -118,10 +118,10 @@ def check_shard(root: Path, shard: Shard) -> Findings:
     """A tar against its listed sha256 and its sidecar: places, sizes and digests of all members."""
     tar = tar_path(root, shard)
     sidecar = index_path(root, shard)
-    where = f"shards/{shard.name}.tar"
+    where = f"{layout.SHARDS}/{shard.name}.tar"
     gone = [path for path in (tar, sidecar) if not path.is_file()]
     if gone:
-        return Findings(differences=[Difference(f"shards/{path.name}", "is gone") for path in gone])
+        return Findings(differences=[Difference(f"{layout.SHARDS}/{path.name}", "is gone") for path in gone])
     with as_local(tar) as local:
         sha256 = sha256_of_file(local)
         size = local.stat().st_size
@@ -131,13 +131,13 @@ def check_shard(root: Path, shard: Shard) -> Findings:
         found.differences.append(Difference(where, f"has the sha256 {sha256}, not {shard.sha256}"))
     indexed = _rows(sidecar)
     if indexed is None:
-        found.differences.append(Difference(f"shards/{sidecar.name}", "is not readable"))
+        found.differences.append(Difference(f"{layout.SHARDS}/{sidecar.name}", "is not readable"))
         return found
     rows = [row for row in indexed if row["outcome"] == Outcome.OK]
     found.checked["samples"] = len(rows)
     if len(rows) != shard.num_samples:
         problem = f"has {len(rows)} samples, {shard.num_samples} are listed"
-        found.differences.append(Difference(f"shards/{sidecar.name}", problem))
+        found.differences.append(Difference(f"{layout.SHARDS}/{sidecar.name}", problem))
     found.differences += [
         Difference(where, "is in the tar, not in its index", key)
         for key in set(samples) - {row["key"] for row in rows}
@@ -213,11 +213,11 @@ def check_part(root: Path, item: tuple[str, int]) -> Findings:
     if header is None or rows is None:
         return Findings(Counter(parts=1), [Difference(where, "is not readable as a part")])
     problems = [f"its file {lost} is gone or has another size" for lost in lost_files(root, header.files)]
-    slots = _rows(part_path(root / "segments", part), ("key",))
+    slots = _rows(part_path(root / layout.SEGMENTS, part), ("key",))
     if slots is not None and [row["key"] for row in rows] != [row["key"] for row in slots]:
         problems.append("its rows are not those of the index")
     found = Findings(Counter(parts=1), [Difference(where, problem) for problem in problems])
-    if name == "shards":
+    if name == layout.SHARDS:
         found += _check_packed(root, part, rows)
     return found
 
@@ -235,12 +235,12 @@ def _check_packed(root: Path, part: int, rows: list[Row]) -> Findings:
     ok = {row["key"]: row for row in rows if row["outcome"] == Outcome.OK}
     found = Findings()
     stem = next((row["shard"] for row in ok.values()), None)
-    tar, sidecar = (root / "shards" / f"{stem}.{kind}" for kind in ("tar", "parquet"))
+    tar, sidecar = (root / layout.SHARDS / f"{stem}.{kind}" for kind in ("tar", "parquet"))
     if not tar.is_file() or _rows(sidecar) is None:
         return found  # check_shard says so
     if _rows(sidecar) != without_forgotten(rows):
         problem = f"its rows are not those of shards/{stem}.parquet"
-        found.differences.append(Difference(f"shards/{part:06d}.parquet", problem))
+        found.differences.append(Difference(f"{layout.SHARDS}/{part:06d}.parquet", problem))
     whole = {k: m for k, m in read_samples(tar).items() if k in ok and _digest(m) == ok[k]["digest"]}
     for path, key, suffix, data in _extracted(root, part):
         if suffix in whole.get(key, {}):
@@ -259,7 +259,7 @@ def _digest(members: Members) -> str:
 def check_clips(root: Path, part: int) -> Findings:
     """The media of one part against the sha256 that the manifest `clips` has of them."""
     found = Findings()
-    rows = _rows(part_path(root / "clips", part), ("key", "path", "sha256", "outcome"))
+    rows = _rows(part_path(root / layout.CLIPS, part), ("key", "path", "sha256", "outcome"))
     for row in rows or ():  # check_part says where it is not readable
         if row["outcome"] == Outcome.OK and row["path"]:
             found.checked["clips"] += 1
@@ -277,7 +277,7 @@ def _clip_problem(path: Path, sha256: str) -> str:
 
 def compare_tars(root: Path, listed: Shard, rebuilt: Path) -> list[Difference]:
     """What a rebuilt tar has otherwise than the one that `listed` names, member by member."""
-    where = f"shards/{listed.name}.tar"
+    where = f"{layout.SHARDS}/{listed.name}.tar"
     before = read_samples(tar_path(root, listed))
     after = read_samples(rebuilt)
     found = []

@@ -18,6 +18,7 @@ from timecode import Recipe
 
 from flows.builds.pipeline import BuildOptions, plan_all, resolve
 from flows.builds.takedown import Forgotten, forget
+from schemas.layout import MANIFESTS
 from schemas.manifest import read_manifest, write_text
 from schemas.shard import (
     duplicates_path,
@@ -29,7 +30,7 @@ from schemas.shard import (
     tar_path,
 )
 from tasks.acquisition.ledger import latest
-from tasks.funnel import MANIFESTS, measure_funnel
+from tasks.funnel import measure_funnel
 from tasks.tombstones import FILE, bury, read_tombstones
 from tasks.versions.prune import prune
 from tasks.versions.verify import read_samples, verify

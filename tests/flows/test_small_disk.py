@@ -13,9 +13,9 @@ from timecode import write
 from flows import presets
 from flows.builds.pipeline import BuildOptions, plan_all, resolve
 from flows.commands.text import plan_text
+from schemas.layout import MEDIA
 from schemas.manifest import part_numbers
 from schemas.shard import read_version
-from tasks.acquisition.clips import MEDIA
 from tasks.download import DownloadConfig
 from tasks.index import IndexConfig
 

@@ -16,9 +16,9 @@ from real_servers import hosting, run_mcgurk
 from timecode import Recipe
 
 from schemas.clip import CLOCK
+from schemas.layout import MEDIA
 from schemas.manifest import part_path, read_manifest, read_part
 from schemas.shard import latest_digest, read_version
-from tasks.acquisition.clips import MEDIA
 from tasks.feature_files import feature_path, open_members
 
 IDS = [f"video{n}" for n in range(6)]

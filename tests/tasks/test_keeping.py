@@ -13,12 +13,12 @@ from hostile import HostileHost, hostile
 from roots import MONDAY, PROFILE, Root
 from small_roots import RECIPE, clip_rows, day, indexed
 
+from schemas.layout import MEDIA
 from schemas.manifest import part_path, read_header, read_manifest, write_table
 from schemas.shard import make_version
 from schemas.storage import open_root
 from tasks import download, extract
 from tasks.acquisition import retention
-from tasks.acquisition.clips import MEDIA
 from tasks.acquisition.retention import Room
 from tasks.download import Day, DownloadConfig
 from tasks.funnel import measure_funnel

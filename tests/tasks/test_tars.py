@@ -9,8 +9,8 @@ import timecode
 from small_roots import clip_rows, fetch, passed
 from timecode import Recipe
 
+from schemas.layout import TARS
 from schemas.outcome import ItemError
-from tasks.files.packed import FOLDER
 from tasks.index import IndexConfig, index
 from tasks.sources import open_source
 from tasks.transport.policy import Access, Limits
@@ -135,7 +135,7 @@ def test_where_nothing_is_it_is_told(tmp_path, spec, told):
 def test_headers_are_read_once_and_again_where_a_tar_is_another(tmp_path):
     path = write_tar(tmp_path / "tars" / "0.tar", [("a.mp4", b"a")])
     fetched(tmp_path, "a")
-    (kept,) = (tmp_path / "state" / FOLDER).iterdir()
+    (kept,) = (tmp_path / "state" / TARS).iterdir()
     written_ns = kept.stat().st_mtime_ns
 
     assert fetched(tmp_path, "a") == {"a.mp4": b"a"} and kept.stat().st_mtime_ns == written_ns
