@@ -4,7 +4,7 @@ Each expectation has a name, which becomes the reason of the rows it rejects, an
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,6 @@ from great_expectations.core.expectation_suite import ExpectationSuite
 
 from schemas.feature import Profile
 from schemas.rules import ClipRules, FeatureRules, Rules, SegmentRules
-from schemas.shard import member_suffixes
 
 
 @dataclass(frozen=True)
@@ -29,13 +28,16 @@ class Finding:
     is_broken: bool  # so many rows fail that the run, not the rows, is suspect
 
 
-def suite(manifest: str, rules: Rules, profile: Profile) -> ExpectationSuite:
-    """The suite of one manifest: `segments`, `clips`, `features` or `shards`."""
+def suite(manifest: str, rules: Rules, profile: Profile, suffixes: Collection[str] = ()) -> ExpectationSuite:
+    """The suite of one manifest: `segments`, `clips`, `features` or `shards`.
+
+    `suffixes` are those of the members of every sample, for `shards`.
+    """
     made = {
         "segments": lambda: _segments(rules.segments),
         "clips": lambda: _clips(rules.clips),
         "features": lambda: _features(rules.features, profile),
-        "shards": lambda: _shards(profile),
+        "shards": lambda: _shards(suffixes),
     }[manifest]()
     expectations = [_named(*one) for one in (*made, _UNIQUE)]
     return ExpectationSuite(name=manifest, expectations=expectations)
@@ -111,8 +113,8 @@ def _features(rules: FeatureRules, profile: Profile) -> list[Named]:
     ]
 
 
-def _shards(profile: Profile) -> list[Named]:
-    count = len(member_suffixes(profile))
+def _shards(suffixes: Collection[str]) -> list[Named]:
+    count = len(suffixes)
     return [(_between("num_members", count, count), "all_members", f"every sample has its {count} members")]
 
 

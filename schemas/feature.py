@@ -1,7 +1,8 @@
 """A feature: a model-ready array or encoded file made from a clip; and the profile that says which."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,10 @@ from schemas.manifest import ROW_FIELDS
 
 @dataclass(frozen=True)
 class Profile:
-    """What every sample of a dataset version holds: exactly `num_frames` frames, exactly `num_samples`."""
+    """What every sample of a dataset version holds: exactly `num_frames` frames, exactly `num_samples`.
+
+    Its fields are part of every fingerprint and version digest: a new one here would make every root stale.
+    """
 
     name: str = "small"
     length_ms: int = 10_000
@@ -38,6 +42,35 @@ class Profile:
     def has_log_mel(self) -> bool:
         """The log-mel is defined for mono sound at its own rate; other front ends start from the wave."""
         return self.channels == 1 and self.sample_rate_hz == signal.SAMPLE_RATE_HZ
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The names of its features, sorted: files of `tasks/features/`."""
+        picture = "frames" if self.picture == "jpeg" else "video"
+        log_mel = ["log_mel"] if self.has_log_mel else []
+        return tuple(sorted(["audio", picture, *log_mel]))
+
+
+@dataclass(frozen=True)
+class ExtendedProfile(Profile):
+    """A profile with features beside those that its pictures and its sound give.
+
+    A class of its own, so that the digests of profiles without any stay what they are.
+    """
+
+    more_features: tuple[str, ...] = ()
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """All of them, sorted."""
+        return tuple(sorted({*super().features, *self.more_features}))
+
+
+def stored_profile(stored: Mapping[str, Any]) -> Profile:
+    """The profile whose fields were written as JSON. Raises TypeError for fields that no profile has."""
+    if "more_features" not in stored:
+        return Profile(**stored)
+    return ExtendedProfile(**{**stored, "more_features": tuple(stored["more_features"])})
 
 
 # The stock profiles, one preset each, smallest first.

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from schemas import layout
-from schemas.feature import Profile
+from schemas.feature import Profile, stored_profile
 from schemas.manifest import ROW_FIELDS, Row, canonical_json, digest_of, write_text
 from schemas.outcome import Outcome
 
@@ -73,14 +73,6 @@ def frame_suffix(index: int) -> str:
     return f"{index:03d}.jpg"
 
 
-def member_suffixes(profile: Profile) -> list[str]:
-    """The suffixes of every sample of a version with `profile`, sorted as they stand in the tar."""
-    frames = [frame_suffix(k) for k in range(profile.num_frames)]
-    pictures = frames if profile.picture == "jpeg" else [VIDEO_SUFFIX]
-    log_mel = [LOG_MEL_SUFFIX] if profile.has_log_mel else []
-    return sorted([*pictures, JSON_SUFFIX, *log_mel, profile.sound])
-
-
 def shard_name(split: str, part: int, sha256: str) -> str:
     """`{split}-{part:06d}-{sha256[:8]}`, the stem of a tar and of its sidecar."""
     return f"{split}-{part:06d}-{sha256[:8]}"
@@ -117,11 +109,13 @@ class Version:
         return [shard for shard in self.shards if shard.split == split]
 
 
-def make_version(profile: Profile, shards: list[Shard]) -> Version:
-    """The version of a set of shards: its digest knows fields, configuration and bytes, nothing else."""
-    fields = member_suffixes(profile)
-    digest = digest_of(fields, profile, sorted(shard.sha256 for shard in shards))
-    return Version(digest, profile, fields, sorted(shards, key=lambda shard: shard.part))
+def make_version(profile: Profile, fields: Sequence[str], shards: Sequence[Shard]) -> Version:
+    """The version of a set of shards whose samples have the member suffixes `fields`.
+
+    Its digest depends on fields, profile and bytes, on nothing else.
+    """
+    digest = digest_of(list(fields), profile, sorted(shard.sha256 for shard in shards))
+    return Version(digest, profile, list(fields), sorted(shards, key=lambda shard: shard.part))
 
 
 def tar_path(root: Path, shard: Shard) -> Path:
@@ -190,7 +184,7 @@ def read_version(root: Path, digest: str | None = None) -> Version:
 
 def _parsed(path: Path) -> Version:
     stored = json.loads(path.read_text())
-    profile = Profile(**stored["profile"])
+    profile = stored_profile(stored["profile"])
     shards = [Shard(**shard) for shard in stored["shards"]]
     return Version(stored["digest"], profile, stored["fields"], shards)
 

@@ -14,11 +14,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from schemas.feature import FEATURES, Profile
+from schemas.feature import Profile, stored_profile
 from schemas.layout import MEDIA, stage_facts
 from schemas.manifest import REFETCH, Row, digest_of, part_path, read_part
 from schemas.outcome import ItemError, Outcome
-from schemas.shard import member_suffixes
 from schemas.storage import as_local
 from tasks import features
 from tasks.feature_files import feature_path, fragment_path, fragment_paths, join_members, write_fragment
@@ -70,7 +69,8 @@ def stage(root: Path, profile: Profile) -> Stage:
     held = {**asdict(profile), "name": ""}  # a profile is what it holds
     settings = [held, {name: feature_settings(name, profile) for name in features.of_profile(profile)}]
     facts = stage_facts("extract")
-    stage = Stage(facts.name, VERSION, root, facts.reads, facts.writes, FEATURES, settings)
+    schema = features.manifest_schema(profile)
+    stage = Stage(facts.name, VERSION, root, facts.reads, facts.writes, schema, settings)
     return replace(stage, recipe=recipe(profile))
 
 
@@ -287,11 +287,11 @@ def extract_clip(batch: Batch, clip: Row, names: Sequence[str]) -> tuple[Row, di
 
 def _by_feature(answered: Mapping[str, bytes], profile: Profile) -> dict[str, Members]:
     """Members named `feature/suffix`; a media process that names others is not believed."""
-    members: dict[str, Members] = {name: {} for name in features.of_profile(profile)}
-    suffixes = set(member_suffixes(profile))
+    declared = {name: set(one.suffixes(profile)) for name, one in features.of_profile(profile).items()}
+    members: dict[str, Members] = {name: {} for name in declared}
     for place, data in answered.items():
         name, _, suffix = place.partition("/")
-        if name not in members or suffix not in suffixes:
+        if suffix not in declared.get(name, ()):
             raise ItemError(
                 Outcome.QUARANTINED, "decodable", f"the media process answered with {place[:80]!r}"
             )
@@ -315,7 +315,7 @@ def answer_extract(
 
     The segment begins in it and is so long. Raises ItemError (waiting) for an old cut that can't be mended.
     """
-    of = Profile(**profile)
+    of = stored_profile(profile)
     begins_s, length_s = span_s
     clock = None
     if is_old:
@@ -332,7 +332,7 @@ def answer_extract(
     }
     facts = measured(decoded, of)
     prints = {name: data.hex() for name, data in prints_of(decoded, facts, of).items()}
-    return {**facts, "prints": prints}, members
+    return {**facts, **features.measures(decoded, of), "prints": prints}, members
 
 
 def _failed(clip: Row, error: ItemError) -> Row:

@@ -19,6 +19,7 @@ from schemas.shard import (
     read_version,
     write_version,
 )
+from tasks.features import member_suffixes
 from tasks.funnel import main_loss, measure_funnel
 from tasks.shard_files import packed
 from tasks.validate import judge
@@ -41,7 +42,7 @@ def publish(
     the version would be empty, or smaller than the last; the latest stays then.
     """
     judge(root, "shards", replace(rules, min_pass_share=1.0, min_rows=1), profile)
-    version = make_version(profile, packed(root))
+    version = make_version(profile, member_suffixes(profile), packed(root))
     counts = measure_funnel(root)
     samples = version.num_samples
     if samples != counts["in_shards"]:

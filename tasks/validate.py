@@ -24,6 +24,7 @@ from schemas.outcome import Outcome
 from schemas.rules import Rules
 from schemas.segment import SEGMENTS
 from schemas.shard import SHARDS
+from tasks import features
 from tasks.parts import Stage, carried, commit_part, read_inputs
 
 if TYPE_CHECKING:
@@ -45,8 +46,11 @@ class GateError(OperationalError):
 def stage(root: Path, manifest: str, rules: Rules, profile: Profile) -> Stage:
     """The stage `validate-{manifest}` over `root`."""
     facts = stage_facts(f"validate-{manifest}")
-    settings = [getattr(rules, manifest), profile if manifest == layout.FEATURES else None]
-    return Stage(facts.name, VERSION, root, facts.reads, facts.writes, SCHEMAS[manifest], settings)
+
+    is_features = manifest == layout.FEATURES
+    settings = [getattr(rules, manifest), profile if is_features else None]
+    schema = features.manifest_schema(profile) if is_features else SCHEMAS[manifest]
+    return Stage(facts.name, VERSION, root, facts.reads, facts.writes, schema, settings)
 
 
 def run(stage: Stage, parts: Sequence[int], rules: Rules, profile: Profile) -> None:
@@ -63,7 +67,7 @@ def judge(root: Path, manifest: str, rules: Rules, profile: Profile) -> list["Fi
 
     judged = [field.name for field in SCHEMAS[manifest] if not pa.types.is_binary(field.type)]  # no prints
     rows = [row for _, row in read_manifest(root / manifest, judged) if row["outcome"] == Outcome.OK]
-    suite = expectations.suite(manifest, rules, profile)
+    suite = expectations.suite(manifest, rules, profile, features.member_suffixes(profile))
     findings = expectations.check(_frame(manifest, rows), suite, rules) if rows else []
     write_reports(root / layout.VALIDATION, manifest, len(rows), findings)
     broken = [one for one in findings if one.is_broken]

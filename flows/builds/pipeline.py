@@ -20,6 +20,7 @@ from schemas.shard import duplicates_path, exclude_path, latest_digest, make_ver
 from schemas.storage import is_local, open_root
 from tasks import download, extract, index, own_lists, pack, validate, windows
 from tasks.acquisition import retention
+from tasks.features import member_suffixes
 from tasks.lists.labels import find_labels, find_ontology
 from tasks.own_lists import cut_own
 from tasks.pack import PackConfig
@@ -306,7 +307,9 @@ def plan_publish(pipeline: Pipeline, before: Plan, headers_of: Headers = header_
     pending = [plan for plan in before.parts if plan.state != "done"]
     if digest is None:
         return Plan("publish", [PartPlan(0, "missing", "no version yet")])
-    if pending or make_version(pipeline.config.profile, packed(pipeline.root, headers_of)).digest != digest:
+    profile = pipeline.config.profile
+    standing = make_version(profile, member_suffixes(profile), packed(pipeline.root, headers_of))
+    if pending or standing.digest != digest:
         return Plan("publish", [PartPlan(0, "stale", "the shards change")])
     if not (pipeline.root / "versions" / f"{digest}.html").is_file():
         return Plan("publish", [PartPlan(0, "stale", "its page is missing")])

@@ -123,7 +123,7 @@ def _succeed(pipeline: Pipeline, written: Mapping[str, Shard | None]) -> dict[st
         if not any(shard.name in written for shard in version.shards):
             continue
         shards = [written.get(shard.name, shard) for shard in version.shards]
-        successor = make_version(version.profile, [shard for shard in shards if shard])
+        successor = make_version(version.profile, version.fields, [shard for shard in shards if shard])
         with_media = has_media(root, digest)
         write_duplicates(root, successor)
         write_version(root, successor, _facts(root, version, successor), replaces=digest)

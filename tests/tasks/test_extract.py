@@ -28,10 +28,11 @@ from timecode import read_number
 from schemas.clip import CLIPS
 from schemas.feature import Profile
 from schemas.manifest import part_path, read_header, read_manifest, read_part, write_part
-from schemas.shard import JSON_SUFFIX, member_suffixes
+from schemas.shard import JSON_SUFFIX
 from schemas.signal import N_MELS, num_frames
 from tasks import extract, features, standing
 from tasks.feature_files import feature_path, open_members
+from tasks.features import member_suffixes
 from tasks.media.decode import decode
 from tasks.media.measure import measured
 from tasks.parts import plan_stage
@@ -83,7 +84,7 @@ def test_every_feature_has_a_version_and_gives_members(name, decoded):
     members, again = (module.members(decoded, PROFILE) for _ in range(2))
 
     assert isinstance(module.VERSION, int) and module.VERSION >= 1
-    assert members and set(members) <= set(member_suffixes(PROFILE)) - {JSON_SUFFIX}
+    assert members and set(members) == set(module.suffixes(PROFILE))
     assert all(isinstance(content, bytes) and content for content in members.values())
     assert members == again
 

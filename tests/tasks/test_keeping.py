@@ -21,6 +21,7 @@ from tasks import download, extract
 from tasks.acquisition import retention
 from tasks.acquisition.retention import Room
 from tasks.download import Day, DownloadConfig
+from tasks.features import member_suffixes
 from tasks.funnel import measure_funnel
 from tasks.parts import commit_part, plan_stage, read_inputs
 from tasks.shard_files import packed
@@ -70,7 +71,7 @@ def media(root):
 
 
 def version(root):
-    return make_version(root.profile, packed(root.path)).digest
+    return make_version(root.profile, member_suffixes(root.profile), packed(root.path)).digest
 
 
 def outcomes(root):

@@ -16,8 +16,9 @@ from timecode import Recipe
 
 from schemas.manifest import part_path, read_manifest
 from schemas.rules import ClipRules, FeatureRules
-from schemas.shard import member_suffixes, read_version
+from schemas.shard import read_version
 from tasks.feature_files import feature_path, open_members
+from tasks.features import member_suffixes
 from tasks.funnel import measure_funnel
 from tasks.pack import PackConfig, describe
 from tasks.parts import PartPlan, Plan, plan_stage
