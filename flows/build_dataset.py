@@ -19,6 +19,7 @@ from flows.credentials import secrets_of
 from flows.experiments.due import GROWTH, why_due
 from flows.services.runs import UNREACHABLE, is_scheduled, is_waiting, noted, returned, take_over
 from flows.task_runs import GROUP, stage_task
+from schemas import layout
 from schemas.shard import Version, latest_digest, read_version
 from tasks import download, extract, funnel, index, pack, publish, validate
 from tasks.acquisition import retention
@@ -26,7 +27,7 @@ from tasks.acquisition.retention import Room
 from tasks.download import Day
 from tasks.leases import HeldError, building, lease, remove_partial_writes
 from tasks.parts import Stage
-from tasks.sources import folder, studio
+from tasks.sources import studio
 from tasks.transport import templates
 from tasks.versions.card import has_media, write_card
 
@@ -112,7 +113,7 @@ def _index(pipeline: Pipeline, map_items: Map) -> None:
         if pipeline.is_studio and not pipeline.options.segments:
             stage_task("studio", studio.render)(pipeline.state, pipeline.config.corpus, map_items)
         if record := pipeline.record():
-            record.write(pipeline.state / folder.RECORD)
+            record.write(pipeline.state / layout.WINDOWS)
         counts = stage_task("index", index.index)(
             pipeline.root, pipeline.lists, pipeline.config.index, strict=pipeline.options.strict
         )

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from schemas.layout import WINDOWS
 from schemas.manifest import write_text
+from tasks.files import folders
 from tasks.lists.formats import Entry, Unread, entries_of, require_some, split_of_list
 from tasks.lists.records import open_records
-from tasks.sources import folder
 from tasks.windows import Record, Windows, durations, rows_text, windows_or_none
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ def is_own(path: Path, source: str | None = None) -> bool:
 
 def segments_of(state: Path) -> Path:
     """Where the list of segments lies."""
-    return state / folder.RECORD / SEGMENTS
+    return state / WINDOWS / SEGMENTS
 
 
 @dataclass(frozen=True)
@@ -60,17 +61,17 @@ def cut_own(
     A file without times is cut in windows. Raises ValueError for a list of which nothing is a file that is there, for
     windows of another length than those on record, and if `strict` for any row that is none.
     """
-    base = folder.path_of(spec)
+    base = folders.path_of(spec)
     base = base.parent if base.is_file() else base
     before = segments_of(state)
     if before.is_file():
         with before.open(encoding="utf-8") as file:
             windows.require_those_of(file.readline())
     entries = [one for path in paths for one in _there(path, base, strict=strict)]
-    known = _with_given(entries, folder.recorded(state), base)
-    by_id = folder.with_ids([one.file for one in entries if not one.video_id], known)
+    known = _with_given(entries, folders.recorded(state), base)
+    by_id = folders.with_ids([one.file for one in entries if not one.video_id], known)
     ids = {name: video_id for video_id, name in by_id.items()}
-    lengths_s = _lengths_s(entries, folder.Files(base, by_id), state)
+    lengths_s = _lengths_s(entries, folders.Files(base, by_id), state)
     rows = [row for one in entries for row in _rows(one, one.video_id or ids[one.file], windows, lengths_s)]
     if not rows:
         raise ValueError(f"--segments {paths[0]}: none of its files can be cut; see the lines above")
@@ -127,9 +128,9 @@ def _below(path: Path, base: Path) -> str:
     return str(path.relative_to(folder_of)) if path.is_relative_to(folder_of) else str(path)
 
 
-def _lengths_s(entries: Sequence[Entry], files: folder.Files, state: Path) -> dict[str, float]:
+def _lengths_s(entries: Sequence[Entry], files: folders.Files, state: Path) -> dict[str, float]:
     """The length of each file that is cut as a whole: as on record, else by its header."""
-    path = state / folder.RECORD / LENGTHS
+    path = state / WINDOWS / LENGTHS
     known: dict[str, float] = {}
     if path.is_file():
         with path.open(newline="", encoding="utf-8") as lines:

@@ -16,13 +16,14 @@ from functools import cache
 from io import StringIO
 from pathlib import Path
 
+from schemas.layout import WINDOWS
 from schemas.manifest import write_text
 from schemas.outcome import ItemError
+from tasks.files import folders
 from tasks.files.suffixes import VIDEO_SUFFIXES
 from tasks.lists.formats import labels_of
 from tasks.media import sandbox
 from tasks.progress import tracked
-from tasks.sources import folder
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class Record:
 
     def write(self, into: Path) -> Path:
         """Writes both; returns the list. The ids first: windows of which nobody knows the file are worth nothing."""
-        write_text(into / folder.LIST, rows_text([("video_id", "file"), *self.files.items()]))
+        write_text(into / folders.LIST, rows_text([("video_id", "file"), *self.files.items()]))
         write_text(into / self.name, self.text)
         return into / self.name
 
@@ -83,7 +84,7 @@ def rows_text(rows: Sequence[Sequence[str]]) -> str:
 
 def segments_of(state: Path) -> Path:
     """Where the list lies."""
-    return state / folder.RECORD / SEGMENTS
+    return state / WINDOWS / SEGMENTS
 
 
 def cut_in_windows(spec: str, state: Path, windows: Windows, *, with_labels: bool = True) -> Record:
@@ -91,7 +92,7 @@ def cut_in_windows(spec: str, state: Path, windows: Windows, *, with_labels: boo
 
     Raises ValueError for a folder without videos, and for a record of other windows.
     """
-    files = folder.files_of(spec, state)
+    files = folders.files_of(spec, state)
     log.info("folder: %s", files.walked.told)
     videos = {name: file for name, file in files.by_id.items() if _is_video(file)}
     if not videos:
@@ -134,7 +135,7 @@ def _labels(names: Sequence[str]) -> dict[str, str]:
     return classes
 
 
-def durations(files: folder.Files, names: Sequence[str]) -> list[float | None]:
+def durations(files: folders.Files, names: Sequence[str]) -> list[float | None]:
     """The length of each file by its header; None for one that cannot be read, which is told."""
     paths = [files.path(name) for name in names]
     written_ns = [path.stat().st_mtime_ns for path in paths]

@@ -19,6 +19,8 @@ from tasks.transport.templates import expanded, hidden, without_secrets
 from tasks.transport.ytdlp import TOOL as TOOL
 from tasks.transport.ytdlp import Downloader
 
+FORM = "http://HOST/{video_id}.mp4"
+
 
 @contextmanager
 def open_source(spec: str, state: Path, access: Access) -> Iterator[Fetch]:

@@ -26,6 +26,7 @@ from tasks.transport.policy import Access
 
 log = logging.getLogger(__name__)
 
+FORM = "parquet:PATH"
 SUFFIXES = (".parquet",)
 INDEX = pa.schema(
     [*NAMED, ("group", pa.int32()), ("row", pa.int64()), ("column", pa.string()), ("size_bytes", pa.int64())]

@@ -1,5 +1,6 @@
 """The embedded default: generated scenes, served by a loopback HTTP host and downloaded as from any other.
 
+The one source that imports another: it is the source `http` over a host of its own, so that a demo downloads for real.
 The corpus (media, lists, ground truth) lies in the state folder; `render` makes what is missing, after a kill too.
 """
 
@@ -23,6 +24,7 @@ from tasks.transport.policy import Access
 
 log = logging.getLogger(__name__)
 
+FORM = "studio"
 CONFIG = "corpus.json"
 KEPT_EVERY = 200  # scenes: what a kill may cost
 Map = Callable[[Callable, Sequence], Iterable]

@@ -22,6 +22,7 @@ from tasks.transport.policy import Access
 
 log = logging.getLogger(__name__)
 
+FORM = "tars:PATH"
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 CHUNK_BYTES = 16 << 20  # most members are read at once
 INDEX = pa.schema([*NAMED, ("offset", pa.int64()), ("size_bytes", pa.int64())])

@@ -19,6 +19,7 @@ from tasks.transport.policy import Access
 from tasks.transport.ytdlp import TOOL as TOOL
 from tasks.transport.ytdlp import Downloader
 
+FORM = "youtube"
 ID = re.compile(r"[A-Za-z0-9_-]{11}")
 CANARY = "jNQXAC9IVRw"  # the first video of all, there since 2005
 SECTIONS = True
