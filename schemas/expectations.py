@@ -13,6 +13,7 @@ import great_expectations.expectations as gxe
 import pandas as pd
 from great_expectations.core.expectation_suite import ExpectationSuite
 
+from schemas.errors import InternalError
 from schemas.feature import Profile
 from schemas.rules import ClipRules, FeatureRules, Rules, SegmentRules
 
@@ -119,7 +120,7 @@ def _shards(suffixes: Collection[str]) -> list[Named]:
 
 
 def check(frame: pd.DataFrame, expectations: ExpectationSuite, rules: Rules) -> list[Finding]:
-    """Runs a suite over a whole manifest (a frame with `key`). Raises RuntimeError if GX itself fails."""
+    """Runs a suite over a whole manifest (a frame with `key`). Raises InternalError if GX itself fails."""
     for noisy in ("data_context.types.base", "datasource.fluent.config"):
         logging.getLogger(f"great_expectations.{noisy}").setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
@@ -135,7 +136,7 @@ def _finding(result: Any, rules: Rules) -> Finding:
     # GX reports an expectation that crashed as one that failed.
     for said in (result.exception_info or {}).values():
         if isinstance(said, Mapping) and said.get("raised_exception"):
-            raise RuntimeError(f"Great Expectations failed: {said.get('exception_message')}")
+            raise InternalError(f"Great Expectations failed: {said.get('exception_message')}")
     config = result.expectation_config
     found = result.result
     column = config.kwargs["column"]

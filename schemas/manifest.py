@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from schemas.errors import DataError
 from schemas.storage import is_local, readable, replacing
 
 # Every row of every manifest after the first says which segment it is and what became of it.
@@ -92,8 +93,21 @@ def encoded(table: pa.Table, header: PartHeader) -> pa.Buffer:
 
 
 def read_part(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
-    """The rows of a part, in slot order."""
-    return pq.ParquetFile(readable(path)).read(columns=list(columns) if columns else None).to_pylist()
+    """The rows of a part, in slot order. Raises DataError where it is damaged."""
+    try:
+        return pq.ParquetFile(readable(path)).read(columns=list(columns) if columns else None).to_pylist()
+    except (pa.ArrowInvalid, OSError) as error:
+        if damaged := damage(path, error, "`mcgurk verify` lists all damaged files"):
+            raise damaged from error
+        raise
+
+
+def damage(path: Path, error: Exception, remedy: str) -> DataError | None:
+    """A DataError for what pyarrow raised while it read `path`; None where a disk or a store failed."""
+    # Pyarrow raises a bare OSError without a number where Parquet's bytes make no sense.
+    if isinstance(error, pa.ArrowInvalid) or (type(error) is OSError and error.errno is None):
+        return DataError(f"{path} is damaged: {' '.join(str(error).split())}; {remedy}")
+    return None
 
 
 def facts_of(table: pa.Table) -> dict[str, Any]:
@@ -168,6 +182,14 @@ def write_bytes(path: Path, data: bytes | pa.Buffer) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
     write_bytes(path, text.encode())
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file that mcgurk wrote holds. Raises DataError where it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise DataError(f"{path} is damaged: it is not JSON: {error}; restore it from a copy") from error
 
 
 def digest_of(*values: Any) -> str:

@@ -17,8 +17,9 @@ from typing import Any
 import pyarrow as pa
 
 from schemas import layout
+from schemas.errors import DataError, RequestError
 from schemas.feature import Profile, stored_profile
-from schemas.manifest import ROW_FIELDS, Row, canonical_json, digest_of, write_text
+from schemas.manifest import ROW_FIELDS, Row, canonical_json, digest_of, read_json, write_text
 from schemas.outcome import Outcome
 
 VIDEO_SUFFIX = "mp4"
@@ -166,16 +167,16 @@ def write_version(
 
 def read_facts(root: Path, digest: str) -> dict[str, Any]:
     """What stands beside a version for people, as `write_version` was given it."""
-    return json.loads((root / layout.VERSIONS / f"{digest}.json").read_text())["facts"]
+    return read_json(root / layout.VERSIONS / f"{digest}.json")["facts"]
 
 
 def read_version(root: Path, digest: str | None = None) -> Version:
-    """The version `digest` under `root`, or the latest. Raises ValueError where there is none."""
+    """The version `digest` under `root`, or the latest. Raises RequestError where there is none."""
     folder = root / layout.VERSIONS
     digest = digest or latest_digest(root)
     path = folder / f"{digest}.json"
     if digest is None or not path.is_file():
-        raise ValueError(
+        raise RequestError(
             f"no dataset version {digest or ''} under {root} (there: {', '.join(published(root)) or 'none'}); "
             f"build one with `{shlex.join(['mcgurk', 'build', '--root', str(root)])}`"
         )
@@ -183,10 +184,15 @@ def read_version(root: Path, digest: str | None = None) -> Version:
 
 
 def _parsed(path: Path) -> Version:
-    stored = json.loads(path.read_text())
-    profile = stored_profile(stored["profile"])
-    shards = [Shard(**shard) for shard in stored["shards"]]
-    return Version(stored["digest"], profile, stored["fields"], shards)
+    stored = read_json(path)
+    try:
+        profile = stored_profile(stored["profile"])
+        shards = [Shard(**shard) for shard in stored["shards"]]
+        return Version(stored["digest"], profile, stored["fields"], shards)
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"{path} is damaged: it does not describe a version ({error}); restore it from a copy"
+        ) from error
 
 
 def without_forgotten(rows: Sequence[Row]) -> list[Row]:
@@ -199,7 +205,7 @@ def without_forgotten(rows: Sequence[Row]) -> list[Row]:
 def latest_digest(root: Path) -> str | None:
     """The digest of the newest version under `root`, or None."""
     path = root / layout.VERSIONS / "latest.json"
-    return json.loads(path.read_text())["digest"] if path.is_file() else None
+    return read_json(path)["digest"] if path.is_file() else None
 
 
 def published(root: Path) -> list[str]:

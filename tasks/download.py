@@ -11,6 +11,7 @@ from pathlib import Path
 
 from schemas import layout
 from schemas.clip import CLIPS
+from schemas.errors import OperationalError
 from schemas.layout import stage_facts
 from schemas.manifest import DUE_COLUMN, LAST_DUE, REFETCH, Row, part_path, read_header, read_part
 from schemas.outcome import BUG, Outcome
@@ -83,7 +84,7 @@ def _is_due(row: Row, now: datetime, column: str = DUE_COLUMN) -> bool:
 def run(stage: Stage, parts: Sequence[int], config: DownloadConfig, day: Day) -> int:
     """Fetches what is due in `parts`, as far as lanes and room allow; returns how many videos were tried.
 
-    Raises RuntimeError if more than `max_transient_share` of the videos fail for the world's fault.
+    Raises OperationalError if more than `max_transient_share` of the videos fail for the world's fault.
     """
     _remove_leavings(day.state)
     works = {part: _work(stage, part, day) for part in parts}
@@ -104,7 +105,7 @@ def run(stage: Stage, parts: Sequence[int], config: DownloadConfig, day: Day) ->
     for work in works.values():
         _commit(stage, work, day)
     if tried >= MIN_TRIED and broken > config.max_transient_share * tried:
-        raise RuntimeError(f"{broken} of {tried} videos failed for no fault of their own: see `status`")
+        raise OperationalError(f"{broken} of {tried} videos failed for no fault of their own: see `status`")
     return tried
 
 

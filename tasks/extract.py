@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from schemas.errors import MissingError, OperationalError
 from schemas.feature import Profile, stored_profile
 from schemas.layout import MEDIA, stage_facts
 from schemas.manifest import REFETCH, Row, digest_of, part_path, read_part
@@ -234,10 +235,10 @@ def _commit(stage: Stage, work: _Work, profile: Profile) -> None:
 def extract_batch(batch: Batch) -> tuple[int, list[Row]]:
     """Decodes the clips of a batch and writes their features as fragments: (part, a row a clip).
 
-    Raises RuntimeError on a worker whose tools are of other versions: its bytes may differ.
+    Raises OperationalError on a worker whose tools are of other versions: its bytes may differ.
     """
     if batch.tools != _tools():
-        raise RuntimeError(
+        raise OperationalError(
             f"this worker has {_tools()}, the build has {batch.tools}: install one lock on both"
         )
     rows = []
@@ -260,7 +261,7 @@ def extract_batch(batch: Batch) -> tuple[int, list[Row]]:
 def extract_clip(batch: Batch, clip: Row, names: Sequence[str]) -> tuple[Row, dict[str, Members]]:
     """One clip's row of the manifest and its members by feature, from the media process. Raises ItemError.
 
-    Raises FileNotFoundError for a clip that is not there: no fault of its own, and no verdict on it.
+    Raises MissingError for a clip that is not there: no fault of its own, and no verdict on it.
     """
     profile = batch.profile
     path = batch.root / clip["path"]
@@ -276,7 +277,7 @@ def extract_clip(batch: Batch, clip: Row, names: Sequence[str]) -> tuple[Row, di
             local.stat()
             facts, answered = sandbox.call("extract", {"path": str(local), **asked}, batch.limits)
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is gone: build --from download fetches it again") from None
+        raise MissingError(f"{path} is gone: build --from download fetches it again") from None
     members = _by_feature(answered, profile)
     entries = [_entry(name, members[name], _feature_fingerprint(name, clip, profile)) for name in names]
     row = {"key": clip["key"], "outcome": Outcome.OK.value, "reason": "", "detail": ""}

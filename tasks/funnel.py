@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas import layout
+from schemas.errors import InternalError
 from schemas.manifest import part_numbers
 from schemas.outcome import Outcome, funnel
 from tasks.columns import Reader, read_columns
@@ -21,15 +22,15 @@ LOSS = (*FATE, "detail")
 
 
 def measure_funnel(root: Path) -> dict:
-    """What became of every segment of the index. Raises RuntimeError if one is lost or counted twice."""
+    """What became of every segment of the index. Raises InternalError if one is lost or counted twice."""
     table = _whole(root, read_columns, VERDICT)
     if (distinct := pc.count_distinct(table["key"]).as_py()) != table.num_rows:
-        raise RuntimeError(f"the index has {table.num_rows} segments, the manifests {distinct}, some twice")
+        raise InternalError(f"the index has {table.num_rows} segments, the manifests {distinct}, some twice")
     return _funnel(table)
 
 
 def count_fates(root: Path, read: Reader = read_columns) -> dict:
-    """The same without a look at every key. Raises RuntimeError if the manifests lack rows."""
+    """The same without a look at every key. Raises InternalError if the manifests lack rows."""
     return _funnel(_whole(root, read, FATE))
 
 
@@ -38,7 +39,7 @@ def _whole(root: Path, read: Reader, columns: Sequence[str]) -> pa.Table:
     table = pa.concat_tables([empty, *verdicts(root, read, columns)])
     count = read(root / layout.SEGMENTS, _indexed(root), ("row",)).num_rows
     if table.num_rows != count:
-        raise RuntimeError(f"the index has {count} segments, the manifests {table.num_rows}")
+        raise InternalError(f"the index has {count} segments, the manifests {table.num_rows}")
     return table
 
 

@@ -21,12 +21,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas import layout
+from schemas.errors import RequestError
 from schemas.manifest import (
     PartHeader,
     canonical_json,
     encoded,
     part_numbers,
     part_path,
+    read_json,
     sha256_of_file,
     write_bytes,
     write_text,
@@ -68,7 +70,7 @@ class NewPart:
 def index(root: Path, paths: Sequence[Path], config: IndexConfig, *, strict: bool = False) -> dict[str, int]:
     """Reads the lists that are new to this root and opens parts for their new segments; returns counts.
 
-    Raises ValueError at a malformed line if `strict`, otherwise counts and reports them.
+    Raises RequestError at a malformed line if `strict`, otherwise counts and reports them.
     """
     lists = new_lists(root, paths, config)
     if strict:
@@ -91,18 +93,18 @@ def index(root: Path, paths: Sequence[Path], config: IndexConfig, *, strict: boo
 
 
 def require_well_formed(lists: Sequence[SegmentList]) -> None:
-    """Raises ValueError with the first row that could not be read."""
+    """Raises RequestError with the first row that could not be read."""
     unread = [one for one in lists if one.num_unread]
     if unread:
         count = sum(one.num_unread for one in unread)
-        raise ValueError(f"{count:,} malformed line(s); the first: {unread[0].unread[0]}")
+        raise RequestError(f"{count:,} malformed line(s); the first: {unread[0].unread[0]}")
 
 
 def new_lists(root: Path, paths: Sequence[Path], config: IndexConfig) -> list[SegmentList]:
     """The lists of `paths` that were not read into this root yet, or were with another choice.
 
     All of them where one is and the choice counts: so many of a class are of all lists that are named together.
-    Raises ValueError for a file that is no list.
+    Raises RequestError for a file that is no list.
     """
     known = recorded_lists(root)
     choice = _plain(config.choice)
@@ -140,13 +142,13 @@ def _obeyed(table: pa.Table, forgotten: set[str]) -> pa.Table:
 def recorded_lists(root: Path) -> dict[str, dict]:
     """The lists that were read into this root: sha256 -> file name, malformed lines and the last choice."""
     path = root / layout.SEGMENTS / LISTS
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}
 
 
 def deal(root: Path, lists: Sequence[SegmentList], config: IndexConfig) -> list[NewPart]:
     """The parts that the new segments of `lists` open under `root`; nothing is written.
 
-    Raises ValueError for labels that nobody knows, and where the choice leaves a root without a segment.
+    Raises RequestError for labels that nobody knows, and where the choice leaves a root without a segment.
     """
     table = pa.concat_tables([READ.empty_table(), *(one.table for one in lists)])
     said = _said(table)
@@ -182,10 +184,10 @@ def _wanted(root: Path, lists: Sequence[SegmentList], choice: Choice) -> frozens
     ontology = find_ontology(kept, paths)
     others = set().union(*(label_set(one.table) for one in lists))
     if not others:
-        raise ValueError(f"--labels {choice.labels[0]!r}: no segment of the lists has a label")
+        raise RequestError(f"--labels {choice.labels[0]!r}: no segment of the lists has a label")
     unknown = [name for name in choice.labels if name not in others or name.startswith(MACHINE_ID)]
     if unknown and not ontology and any(name.startswith(MACHINE_ID) for name in others):
-        raise ValueError(
+        raise RequestError(
             f"--labels {unknown[0]!r}: what stands below it is in AudioSet's {ONTOLOGY}, which lies neither beside "
             f"the lists nor in {kept}: get it from github.com/audioset/ontology"
         )
@@ -202,7 +204,7 @@ def _chosen(table: pa.Table, choice: Choice, mids: frozenset[str], known: pa.Arr
     """What the choice takes. Those that it leaves out and that have a slot are told: they stay."""
     taken = chosen(table, choice, mids)
     if table.num_rows and not taken.num_rows and not len(known):
-        raise ValueError(f"--labels: none of {table.num_rows:,} segments has {' or '.join(choice.labels)}")
+        raise RequestError(f"--labels: none of {table.num_rows:,} segments has {' or '.join(choice.labels)}")
     left = pc.unique(table.filter(pc.invert(pc.is_in(table["key"], taken["key"])))["key"])
     num_standing = pc.sum(pc.is_in(left, known)).as_py() or 0
     log.info("index: %d of %d segments are chosen", taken.num_rows, taken.num_rows + len(left))

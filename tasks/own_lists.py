@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from schemas.errors import RequestError
 from schemas.layout import WINDOWS
 from schemas.manifest import write_text
 from tasks.files import folders
@@ -58,7 +59,7 @@ def cut_own(
 ) -> OwnRecord:
     """The record of the files that the lists name, relative to the folder of the source or to the list. Writes nothing.
 
-    A file without times is cut in windows. Raises ValueError for a list of which nothing is a file that is there, for
+    A file without times is cut in windows. Raises RequestError for a list of which nothing is a file that is there, for
     windows of another length than those on record, and if `strict` for any row that is none.
     """
     base = folders.path_of(spec)
@@ -74,17 +75,17 @@ def cut_own(
     lengths_s = _lengths_s(entries, folders.Files(base, by_id), state)
     rows = [row for one in entries for row in _rows(one, one.video_id or ids[one.file], windows, lengths_s)]
     if not rows:
-        raise ValueError(f"--segments {paths[0]}: none of its files can be cut; see the lines above")
+        raise RequestError(f"--segments {paths[0]}: none of its files can be cut; see the lines above")
     text = windows.head + rows_text([COLUMNS, *rows])
     return OwnRecord(by_id, text, SEGMENTS, lengths_s)
 
 
 def _with_given(entries: Sequence[Entry], recorded: Mapping[str, str], base: Path) -> dict[str, str]:
-    """The file of each id on record, and of each that a list gives itself. Raises ValueError for one of two files."""
+    """The file of each id on record, and of each that a list gives itself. Raises RequestError for one of two files."""
     known = {video_id: name for video_id, name in recorded.items() if (base / name).is_file()}
     for one in entries:
         if one.video_id and known.setdefault(one.video_id, one.file) != one.file:
-            raise ValueError(
+            raise RequestError(
                 f"video id {one.video_id} stands for {known[one.video_id]} and for {one.file}: give each its own"
             )
     return {**recorded, **known}
@@ -105,7 +106,7 @@ def _there(path: Path, base: Path, *, strict: bool) -> list[Entry]:
         else:
             found.append(one._replace(file=name, split=one.split or said))
     if strict and unread.count:
-        raise ValueError(f"{unread.count:,} malformed line(s); the first: {unread.examples[0]}")
+        raise RequestError(f"{unread.count:,} malformed line(s); the first: {unread.examples[0]}")
     require_some(path, len(found), unread.count, unread.examples)
     if told := unread.told(len(found)):
         log.warning("%s", told)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from schemas.errors import InternalError
 from schemas.manifest import (
     PartHeader,
     Row,
@@ -184,10 +185,10 @@ def carried(stage: Stage, row: Row) -> Row:
 
 
 def check_bugs(stage: Stage, part: int, rows: Sequence[Row]) -> None:
-    """Raises RuntimeError where our own code failed at more than a small share of a part: then it is not the items."""
+    """Raises InternalError where our own code failed at more than a small share of a part: then it is not the items."""
     bugs = [row["detail"] for row in rows if row.get("reason") == BUG]
     if len(bugs) > max(FEW_BUGS, BUG_SHARE * len(rows)):
-        raise RuntimeError(
+        raise InternalError(
             f"{stage.name}: mcgurk itself failed at {len(bugs)} of {len(rows)} items of part {part}: {bugs[0]}"
         )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from schemas.errors import RequestError
 from schemas.storage import replacing
 
 PR_SET_PDEATHSIG = 1
@@ -31,7 +32,7 @@ def limit(name: str, value: int, pid: int = 0) -> None:
 def write_confined(path: Path, program: str, *, seconds: int, memory_bytes: int) -> Path:
     """Writes `path`, which runs `program` without our environment and within limits, for who starts it by name.
 
-    Limits that are lower already stay. Raises ValueError where programs can't be run from.
+    Limits that are lower already stay. Raises RequestError where programs can't be run from.
     """
     with replacing(path) as temporary:
         temporary.write_text(
@@ -43,7 +44,7 @@ def write_confined(path: Path, program: str, *, seconds: int, memory_bytes: int)
         )
         temporary.chmod(0o755)
     if not os.access(path, os.X_OK):
-        raise ValueError(f"{path} can't be run: its disk is mounted noexec; name another folder by --state")
+        raise RequestError(f"{path} can't be run: its disk is mounted noexec; name another folder by --state")
     return path
 
 

@@ -7,6 +7,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from schemas.errors import InternalError, OperationalError
 from schemas.feature import Profile
 from schemas.manifest import digest_of
 from schemas.rules import Rules
@@ -29,7 +30,7 @@ from tasks.versions.duplicates import write_duplicates
 log = logging.getLogger(__name__)
 
 
-class NotPublished(RuntimeError):  # noqa: N818  (a verdict, not a fault)
+class NotPublished(OperationalError):  # noqa: N818  (a verdict, not a fault)
     """The shards that stand have no sample, or fewer than the last version for no reason that the user gave."""
 
 
@@ -38,7 +39,7 @@ def publish(
 ) -> Version:
     """Checks the shards, writes the version that they make, its duplicates and card; `latest` points at it.
 
-    Raises GateError if a shard lacks anything, RuntimeError if a segment is lost or counted twice, NotPublished where
+    Raises GateError if a shard lacks anything, InternalError if a segment is lost or counted twice, NotPublished where
     the version would be empty, or smaller than the last; the latest stays then.
     """
     judge(root, "shards", replace(rules, min_pass_share=1.0, min_rows=1), profile)
@@ -46,7 +47,7 @@ def publish(
     counts = measure_funnel(root)
     samples = version.num_samples
     if samples != counts["in_shards"]:
-        raise RuntimeError(f"{samples} samples in shards, but the funnel counts {counts['in_shards']}")
+        raise InternalError(f"{samples} samples in shards, but the funnel counts {counts['in_shards']}")
     facts = {"funnel": counts, "rules": digest_of(rules)}
     _require_what_stood(root, version, facts["rules"])
     write_duplicates(root, version)  # first: who finds the version finds its exclusion list

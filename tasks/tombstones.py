@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from schemas import layout
-from schemas.manifest import Row, write_text
+from schemas.manifest import Row, read_json, write_text
 from schemas.outcome import Outcome
 
 FILE = "forgotten.json"
@@ -27,7 +27,7 @@ class Tombstone:
 def read_tombstones(root: Path) -> dict[str, Tombstone]:
     """Every video that was taken down."""
     path = root / layout.SEGMENTS / FILE
-    stored = json.loads(path.read_text()) if path.is_file() else {}
+    stored = read_json(path) if path.is_file() else {}
     return {video_id: Tombstone(**one) for video_id, one in stored.items()}
 
 

@@ -19,7 +19,7 @@ from schemas.clip import CLIPS
 from schemas.errors import OperationalError
 from schemas.feature import FEATURES, Profile
 from schemas.layout import stage_facts
-from schemas.manifest import Row, read_manifest, write_text
+from schemas.manifest import Row, read_json, read_manifest, write_text
 from schemas.outcome import Outcome
 from schemas.rules import Rules
 from schemas.segment import SEGMENTS
@@ -126,7 +126,7 @@ def forget_examples(folder: Path, keys: Collection[str]) -> list[Path]:
     """Takes `keys` out of the reports' examples; returns the reports that had one."""
     changed = []
     for path in [path for name in SCHEMAS if (path := folder / f"{name}.json").is_file()]:
-        report = json.loads(path.read_text())
+        report = read_json(path)
         found = False
         for one in report["expectations"]:
             found |= bool(one["examples"].keys() & set(keys))
@@ -143,7 +143,7 @@ def forget_examples(folder: Path, keys: Collection[str]) -> list[Path]:
 
 def _write_page(folder: Path) -> None:
     paths = [folder / f"{name}.json" for name in SCHEMAS]
-    reports = [json.loads(path.read_text()) for path in paths if path.is_file()]
+    reports = [read_json(path) for path in paths if path.is_file()]
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     template = jinja2.Environment(loader=loader, autoescape=True).get_template("validation.html")
     write_text(folder / "index.html", template.render(reports=reports))

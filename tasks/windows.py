@@ -16,6 +16,7 @@ from functools import cache
 from io import StringIO
 from pathlib import Path
 
+from schemas.errors import RequestError
 from schemas.layout import WINDOWS
 from schemas.manifest import write_text
 from schemas.outcome import ItemError
@@ -53,9 +54,9 @@ class Windows:
         return [(start, end) for start, end in spans if end - start >= self.shortest_s]
 
     def require_those_of(self, text: str) -> None:
-        """Raises ValueError for a list of windows of another length: slots would overlap."""
+        """Raises RequestError for a list of windows of another length: slots would overlap."""
         if not text.startswith(self.head):
-            raise ValueError(
+            raise RequestError(
                 f"this root was cut in {text.partition(chr(10))[0][2:]}: another length needs another root"
             )
 
@@ -90,13 +91,13 @@ def segments_of(state: Path) -> Path:
 def cut_in_windows(spec: str, state: Path, windows: Windows, *, with_labels: bool = True) -> Record:
     """The record in `state` with the windows of the videos that are not on it. Writes nothing.
 
-    Raises ValueError for a folder without videos, and for a record of other windows.
+    Raises RequestError for a folder without videos, and for a record of other windows.
     """
     files = folders.files_of(spec, state)
     log.info("folder: %s", files.walked.told)
     videos = {name: file for name, file in files.by_id.items() if _is_video(file)}
     if not videos:
-        raise ValueError(f"--source {spec}: there is no video ({files.walked.told})")
+        raise RequestError(f"--source {spec}: there is no video ({files.walked.told})")
     labels = _labels(files.walked.names) if with_labels else {}
     path = segments_of(state)
     text = path.read_text() if path.is_file() else windows.head
@@ -110,7 +111,7 @@ def cut_in_windows(spec: str, state: Path, windows: Windows, *, with_labels: boo
         if (spans := windows_or_none(windows, file, duration_s))
     ]
     if text == windows.head and not lines:
-        raise ValueError(
+        raise RequestError(
             f"--source {spec}: none of its {len(videos):,} video(s) can be cut; see the lines above"
         )
     return Record(videos, text + "".join(lines))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from schemas.errors import DataError
 from tasks.files.bytes_at import BytesAt
 
 BLOCK = 512
@@ -38,7 +39,7 @@ class Member(NamedTuple):
 
 
 def members(file: BytesAt) -> Iterator[Member]:
-    """The regular files of a tar, in order. Raises ValueError where it is damaged or none, after what was readable."""
+    """The regular files of a tar, in order. Raises DataError where it is damaged or none, after what was readable."""
     at = 0
     extra = {}
     while (header := file.read_at(at, BLOCK)) not in (b"", bytes(BLOCK)):
@@ -50,7 +51,7 @@ def members(file: BytesAt) -> Iterator[Member]:
         if kind in WITHOUT_BYTES:
             size = 0
         if not file.holds(offset + size):
-            raise ValueError(f"{file.path}: what begins at byte {at} ends beyond the file")
+            raise DataError(f"{file.path}: what begins at byte {at} ends beyond the file")
         if kind in (GNU_NAME, PAX):
             extra |= _extra(kind, file.read_at(offset, min(size, MAX_EXTRA_BYTES)))
         else:
@@ -61,18 +62,18 @@ def members(file: BytesAt) -> Iterator[Member]:
 
 
 def _checked_size(header: bytes, path: Path, at: int) -> int:
-    """The size that a header states. Raises ValueError for one without its checksum."""
+    """The size that a header states. Raises DataError for one without its checksum."""
     try:
         blank = header[: CHECKSUM.start] + b" " * 8 + header[CHECKSUM.stop :]
         if len(header) < BLOCK or sum(blank) != _number(header[CHECKSUM]):
             raise ValueError
         return _number(header[SIZE])
     except ValueError:
-        raise ValueError(f"{path}: no tar, compressed or damaged, at byte {at}") from None
+        raise DataError(f"{path}: no tar, compressed or damaged, at byte {at}") from None
 
 
 def _number(field: bytes) -> int:
-    """Octal digits, or GNU's binary form. Raises ValueError for anything else."""
+    """Octal digits, or GNU's binary form. Raises DataError for anything else."""
     if field[0] == BASE_256:
         return int.from_bytes(field[1:])
     digits = field.strip(b" \0") or b"0"

@@ -14,6 +14,7 @@ from typing import Protocol
 import indexed_gzip
 from indexed_gzip.indexed_gzip import CrcError
 
+from schemas.errors import DataError
 from schemas.storage import replacing
 
 MAGIC = b"\x1f\x8b"
@@ -32,11 +33,11 @@ class BytesAt(Protocol):
     path: Path
 
     def read_at(self, offset: int, size_bytes: int) -> bytes:
-        """At most so many bytes from there; fewer at the end of the file. Raises ValueError where it is damaged."""
+        """At most so many bytes from there; fewer at the end of the file. Raises DataError where it is damaged."""
         ...
 
     def holds(self, end: int) -> bool:
-        """Whether the file is at least so long. Raises ValueError where it is damaged before."""
+        """Whether the file is at least so long. Raises DataError where it is damaged before."""
         ...
 
 
@@ -73,18 +74,18 @@ class Gzipped:
         try:
             self._file = indexed_gzip.IndexedGzipFile(str(path), spacing=SPACING_BYTES, **buffered)
         except indexed_gzip.ZranError as error:
-            raise ValueError(f"{path}: no gzip, or damaged: {error}") from None
+            raise DataError(f"{path}: no gzip, or damaged: {error}") from None
 
     def read_at(self, offset: int, size_bytes: int) -> bytes:
         """See BytesAt."""
         if offset + size_bytes > self._most:
-            raise ValueError(f"{self.path}: it grows more than {MAX_GROWTH}-fold when it is unpacked")
+            raise DataError(f"{self.path}: it grows more than {MAX_GROWTH}-fold when it is unpacked")
         try:
             with self._lock:
                 self._file.seek(offset)
                 return self._file.read(size_bytes)
         except (indexed_gzip.ZranError, CrcError, EOFError) as error:
-            raise ValueError(f"{self.path}: damaged after byte {offset}: {error}") from None
+            raise DataError(f"{self.path}: damaged after byte {offset}: {error}") from None
 
     def holds(self, end: int) -> bool:
         """See BytesAt."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.errors import RequestError
 from schemas.layout import TARS
 from schemas.manifest import write_bytes
 from schemas.outcome import ItemError, Outcome
@@ -30,7 +31,7 @@ def found(spec: str, suffixes: tuple[str, ...], what: str) -> list[Path]:
     """The files that `spec` names: all below a folder with these suffixes, one, or those of a pattern."""
     kind, _, name = spec.partition(":")
     if not name:
-        raise ValueError(f"--source {spec}: name the {kind} as {kind}:FOLDER or '{kind}:PATTERN'")
+        raise RequestError(f"--source {spec}: name the {kind} as {kind}:FOLDER or '{kind}:PATTERN'")
     path = Path(name).expanduser()
     if path.is_dir():
         paths = [one for one in path.rglob("*") if one.name.lower().endswith(suffixes)]
@@ -39,7 +40,7 @@ def found(spec: str, suffixes: tuple[str, ...], what: str) -> list[Path]:
         paths = [path] if path.is_file() else list(anchor.glob(str(path.relative_to(path.anchor))))
     files = sorted(one.absolute() for one in paths if one.is_file())
     if not files:
-        raise ValueError(f"--source {spec}: there is no {what}")
+        raise RequestError(f"--source {spec}: there is no {what}")
     return files
 
 
@@ -89,7 +90,7 @@ class Packed:
 def index_of(
     files: Sequence[Path], state: Path, rows_of: Callable[[Path], list[dict]], schema: pa.Schema
 ) -> pa.Table:
-    """The rows of all files in order, each with the number of its file. Raises ValueError where there is none."""
+    """The rows of all files in order, each with the number of its file. Raises RequestError where there is none."""
     tables = []
     for number, path in enumerate(tracked(files, len(files), "archives", log)):
         table = _of_file(path, state, rows_of, schema)
@@ -97,7 +98,7 @@ def index_of(
     table = pa.concat_tables(tables)
     if not table.num_rows:
         others = f" and {len(files) - 1} more" if files[1:] else ""
-        raise ValueError(f"there is no media file in {files[0]}{others}")
+        raise RequestError(f"there is no media file in {files[0]}{others}")
     is_sound = pa.array([one in AUDIO_SUFFIXES for one in table["suffix"].to_pylist()])
     places = [name for name in schema.names if name not in dict(NAMED)]
     order = [(name, "ascending") for name in ("stem", "is_sound", "file", *places)]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
+from schemas.errors import DataError
 from schemas.segment import VIDEO_ID
 from tasks.lists.lines import Line
 
@@ -54,11 +55,11 @@ class Dialect:
         return between.join(one or "..." for one in self.columns)
 
     def fields(self, line: str) -> list[str]:
-        """The fields of a line. Raises ValueError for one that is not closed, or of another number than columns."""
+        """The fields of a line. Raises DataError for one that is not closed, or of another number than columns."""
         try:
             found = next(csv.reader((line,), delimiter=self.delimiter, skipinitialspace=True, strict=True))
         except csv.Error:
-            raise ValueError(f"its quotes are not closed: {line[:80]!r}") from None
+            raise DataError(f"its quotes are not closed: {line[:80]!r}") from None
         missing = len(self.columns) - len(found)
         if missing == 0:
             return found
@@ -73,7 +74,7 @@ class Dialect:
                 ]  # whose quotes are missing
             if missing == 1 and not self.has_header:
                 return [*found, ""]
-        raise ValueError(f"not of the form `{self.shown}`: {line[:80]!r}")
+        raise DataError(f"not of the form `{self.shown}`: {line[:80]!r}")
 
 
 # Without a header: AVE's, VGGSound's test.csv, AudioSet's, vggsound.csv. No row is of two of them, but for one of

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.errors import DataError
 from schemas.manifest import sha256_of_file
 from schemas.segment import SEGMENTS, VIDEO_ID, segment_key
 from tasks.lists.audioset import read_whole
@@ -93,7 +94,7 @@ class Unread:
 
 
 def read_list(path: Path) -> SegmentList:
-    """Reads one list; rows that are no segments are left out and counted. Raises ValueError for no table at all."""
+    """Reads one list; rows that are no segments are left out and counted. Raises DataError for no table at all."""
     unread = Unread(path.name)
     if whole := read_whole(path):
         table = _of_whole(whole[0], path.name)
@@ -132,17 +133,17 @@ def _of_whole(columns: pa.Table, name: str) -> pa.Table:
 
 
 def read_segments(path: Path) -> SegmentList:
-    """The same; raises ValueError where not one row is a segment: it is no list, or of a form that nobody knows."""
+    """The same; raises DataError where not one row is a segment: it is no list, or of a form that nobody knows."""
     found = read_list(path)
     require_some(path, found.table.num_rows, found.num_unread, found.unread)
     return found
 
 
 def require_some(path: Path, num_rows: int, num_unread: int, unread: Sequence[str]) -> None:
-    """Raises ValueError where a list has not one row that could be read."""
+    """Raises DataError where a list has not one row that could be read."""
     if not num_rows:
         said = f"the first of {num_unread:,} rows: {unread[0]}" if num_unread else "it has no rows"
-        raise ValueError(f"{path} is no list of segments: not one row is a segment; {said}")
+        raise DataError(f"{path} is no list of segments: not one row is a segment; {said}")
 
 
 def entries_of(columns: Columns, rows: Iterator[Record], unread: Unread) -> Iterator[tuple[int, Entry]]:
@@ -159,14 +160,14 @@ def entries_of(columns: Columns, rows: Iterator[Record], unread: Unread) -> Iter
 
 
 def _reader(columns: Columns) -> Callable[[Sequence[Value]], Entry]:
-    """A function of the values of a row; it raises ValueError with what is wrong with them."""
+    """A function of the values of a row; it raises DataError with what is wrong with them."""
     places = {name: place for place, name in enumerate(columns) if name}
     starts_only = "end" not in places
 
     def text(values: Sequence[Value], name: str) -> str:
         found = values[places[name]] if name in places else ""
         if isinstance(found, tuple):
-            raise ValueError(f"several values of {name}: {found!r}"[:120])
+            raise DataError(f"several values of {name}: {found!r}"[:120])
         return found.strip()
 
     def read(values: Sequence[Value]) -> Entry:
@@ -192,20 +193,20 @@ def _reader(columns: Columns) -> Callable[[Sequence[Value]], Entry]:
 
 def _times(start: str, end: str, *, is_open: bool) -> tuple[int, int]:
     if not start:
-        raise ValueError("it has no start")
+        raise DataError("it has no start")
     start_ms = milliseconds(start)
     if is_open:
         return start_ms, start_ms + CLIP_MS
     end_ms = milliseconds(end)
     if end_ms <= start_ms:
-        raise ValueError(f"it ends at {end} s, not after its start at {start} s")
+        raise DataError(f"it ends at {end} s, not after its start at {start} s")
     return start_ms, end_ms
 
 
 def _clip(name: str) -> tuple[str, str]:
     found = CLIP.fullmatch(name)
     if found is None:
-        raise ValueError(f"no clip named as ID_000030.mp4: {name[:80]!r}")
+        raise DataError(f"no clip named as ID_000030.mp4: {name[:80]!r}")
     return found[1], found[2]
 
 
@@ -213,28 +214,28 @@ def _strong(segment_id: str, start: str, end: str) -> tuple[str, tuple[int, int]
     """Video and times of the segment that an event belongs to; the event's own times are looked at, not kept."""
     found = STRONG_ID.fullmatch(segment_id)
     if found is None:
-        raise ValueError(f"no id of a segment as YTID_30000: {segment_id[:80]!r}")
+        raise DataError(f"no id of a segment as YTID_30000: {segment_id[:80]!r}")
     _check_id(found[1])
     if milliseconds(end) < milliseconds(start):
-        raise ValueError(f"its event ends at {end} s, before its start at {start} s")
+        raise DataError(f"its event ends at {end} s, before its start at {start} s")
     return found[1], (int(found[2]), int(found[2]) + CLIP_MS)
 
 
 def _check_id(video_id: str) -> None:
     if VIDEO_ID.fullmatch(video_id) is None:
-        raise ValueError(f"unsafe video id {video_id[:80]!r}")
+        raise DataError(f"unsafe video id {video_id[:80]!r}")
 
 
 @lru_cache(maxsize=1 << 16)
 def milliseconds(seconds: str) -> int:
-    """A text of seconds in milliseconds. Raises ValueError for anything else."""
+    """A text of seconds in milliseconds. Raises DataError for anything else."""
     if SECONDS.fullmatch(seconds) is None:
-        raise ValueError(f"not seconds: {seconds[:20]!r}")
+        raise DataError(f"not seconds: {seconds[:20]!r}")
     return round(float(seconds.replace(",", ".")) * 1000)
 
 
 def labels_of(value: Value) -> tuple[str, ...]:
-    """Labels: machine ids with commas between, or names with `|` between (names have commas). Raises ValueError."""
+    """Labels: machine ids with commas between, or names with `|` between (names have commas). Raises DataError."""
     return _known_labels(value) if len(value) <= KNOWN_CHARS else _labels(value)
 
 
@@ -257,13 +258,13 @@ def _labels(value: Value) -> tuple[str, ...]:
             or one.startswith(PRINTED)
             or "|" in one
         ):
-            raise ValueError(f"malformed label {one[:80]!r}")
+            raise DataError(f"malformed label {one[:80]!r}")
     return labels
 
 
 def _split(text: str) -> str:
     if text.lower() not in SPLITS:
-        raise ValueError(f"split {text[:20]!r} is none of {', '.join(name for name in SPLITS if name)}")
+        raise DataError(f"split {text[:20]!r} is none of {', '.join(name for name in SPLITS if name)}")
     return SPLITS[text.lower()]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
+from schemas.errors import DataError, RequestError
 from schemas.manifest import write_text
 
 FILE = "class_labels_indices.csv"
@@ -49,7 +50,7 @@ def machine_ids(
 ) -> frozenset[str]:
     """The labels of categories given by name or machine id, with all that stands below them.
 
-    `others` are labels that neither table nor ontology needs to know: those of a list. Raises ValueError for a
+    `others` are labels that neither table nor ontology needs to know: those of a list. Raises RequestError for a
     category that nobody knows, with those whose names are near.
     """
     names = {name: mid for mid, (_, name) in labels.items()} | {n["name"]: mid for mid, n in ontology.items()}
@@ -59,7 +60,7 @@ def machine_ids(
     found = set()
     for mid in waiting:
         if mid not in known:
-            raise ValueError(f"no label or category {mid!r}{_near(mid, {*names, *others})}")
+            raise RequestError(f"no label or category {mid!r}{_near(mid, {*names, *others})}")
     while waiting:
         mid = waiting.pop()
         if mid not in found:
@@ -83,13 +84,13 @@ def _find(name: str, kept: Path, lists: Iterable[Path]) -> Path | None:
 
 
 def read_ontology(path: Path) -> dict[str, dict]:
-    """The nodes in `path` by machine id. Raises ValueError if it is no ontology."""
+    """The nodes in `path` by machine id. Raises DataError if it is no ontology."""
     try:
         nodes = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
-        raise ValueError(f"{path}: no JSON: {error}") from None
+        raise DataError(f"{path}: no JSON: {error}") from None
     if not isinstance(nodes, list) or not all(map(_is_node, nodes)):
-        raise ValueError(f"{path}: not a list of nodes with {', '.join(sorted(NODE))}")
+        raise DataError(f"{path}: not a list of nodes with {', '.join(sorted(NODE))}")
     return {node["id"]: node for node in nodes}
 
 
@@ -101,11 +102,11 @@ def _is_node(node: object) -> bool:
 
 
 def read_labels(path: Path) -> dict[str, tuple[int, str]]:
-    """The table in `path`. Raises ValueError if it is none."""
+    """The table in `path`. Raises DataError if it is none."""
     with path.open(newline="", encoding="utf-8-sig") as lines:
         rows = csv.DictReader(lines)
         if not set(rows.fieldnames or ()) >= COLUMNS:
-            raise ValueError(f"{path}: its first line must name the columns index,mid,display_name")
+            raise DataError(f"{path}: its first line must name the columns index,mid,display_name")
         return dict(_label(row, f"{path}:{rows.line_num}") for row in rows)
 
 
@@ -114,5 +115,5 @@ def _label(row: dict[str, str | None], where: str) -> tuple[str, tuple[int, str]
     mid = row["mid"]
     name = row["display_name"]
     if not (index and index.isdecimal() and mid and name):
-        raise ValueError(f"{where}: not of the form index,mid,display_name")
+        raise DataError(f"{where}: not of the form index,mid,display_name")
     return mid, (int(index), name)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.errors import DataError
 from tasks.lists.dialects import Dialect, columns_named, dialect_of
 from tasks.lists.lines import MAX_CHARS, NOT_DECODED, Line, lines
 
@@ -42,7 +43,7 @@ class Records(NamedTuple):
 
 
 def open_records(path: Path) -> Records:
-    """The rows of a list. Raises ValueError for what is no table of texts."""
+    """The rows of a list. Raises DataError for what is no table of texts."""
     with path.open("rb") as file:
         if file.read(len(PARQUET)) == PARQUET:
             return _of_parquet(path)
@@ -98,10 +99,10 @@ class _Object:
     @staticmethod
     @lru_cache(maxsize=256)
     def places(names: tuple[str, ...]) -> Mapping[str, str]:
-        """Column -> name of a key. Raises ValueError where the keys name no segment."""
+        """Column -> name of a key. Raises DataError where the keys name no segment."""
         held = columns_named(names)
         if held is None:
-            raise ValueError(f"its keys name no segment: {', '.join(names)[:80]}")
+            raise DataError(f"its keys name no segment: {', '.join(names)[:80]}")
         return {column: name for column, name in zip(held, names, strict=True) if column}
 
 
@@ -115,7 +116,7 @@ def _of_objects(path: Path) -> Iterator[Record]:
         try:
             found = json.loads(line.text)
             if not isinstance(found, dict):
-                raise ValueError(f"no object: {line.text[:80]!r}")
+                raise DataError(f"no object: {line.text[:80]!r}")
             places = _Object.places(tuple(found))
             values = [_value(found[places[name]]) if name in places else "" for name in _Object.columns]
             yield Record(line.number, values)
@@ -126,7 +127,7 @@ def _of_objects(path: Path) -> Iterator[Record]:
 
 
 def _value(value: Any) -> Value:
-    """A value as text, empty for none; several texts as such. Raises ValueError for anything else."""
+    """A value as text, empty for none; several texts as such. Raises DataError for anything else."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, str):
@@ -135,18 +136,18 @@ def _value(value: Any) -> Value:
         return str(value)
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         return tuple(value)
-    raise ValueError(f"neither a text nor a number: {str(value)[:80]!r}")
+    raise DataError(f"neither a text nor a number: {str(value)[:80]!r}")
 
 
 def _of_parquet(path: Path) -> Records:
     try:
         file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
     except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is no list of segments: a damaged Parquet file: {error}") from None
+        raise DataError(f"{path} is no list of segments: a damaged Parquet file: {error}") from None
     names = file.schema_arrow.names
     held = columns_named(names)
     if held is None:
-        raise ValueError(f"{path} is no list of segments: its columns are {', '.join(names)[:200]}")
+        raise DataError(f"{path} is no list of segments: its columns are {', '.join(names)[:200]}")
     used = [name for name, column in zip(names, held, strict=True) if column]
     _require_small(file, used, path)
     return Records(tuple(column for column in held if column), _of_batches(file, used, path))
@@ -158,7 +159,7 @@ def _require_small(file: pq.ParquetFile, used: Sequence[str], path: Path) -> Non
         chunks = (group.column(place) for place in range(group.num_columns))
         size = sum(one.total_uncompressed_size for one in chunks if one.path_in_schema.split(".")[0] in used)
         if size > GROUP_BYTES:
-            raise ValueError(
+            raise DataError(
                 f"{path} is no list of segments: one group of its rows has {size:,} bytes; write smaller ones"
             )
 
@@ -175,4 +176,4 @@ def _of_batches(file: pq.ParquetFile, used: Sequence[str], path: Path) -> Iterat
                 except ValueError as error:
                     yield Record(number, fault=str(error))
     except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path}: a damaged Parquet file after row {number:,}: {error}") from None
+        raise DataError(f"{path}: a damaged Parquet file after row {number:,}: {error}") from None

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from schemas.errors import OperationalError
 from schemas.outcome import BUG, ItemError, Outcome
 from tasks.processes import end_with_parent, limit
 
@@ -135,7 +136,7 @@ class MediaProcess:
         try:
             self._read(len(READY), time.monotonic() + START_S)
         except _DiedError as died:
-            raise RuntimeError(f"no media process starts on this machine: it {died}") from None
+            raise OperationalError(f"no media process starts on this machine: it {died}") from None
 
     def call(self, name: str, arguments: Mapping[str, Any]) -> tuple[Any, dict[str, bytes]]:
         """One call and its answer. Raises _DiedError if there is none in time."""

@@ -20,6 +20,7 @@ import av.stream
 import imageio_ffmpeg
 from av.stream import Disposition
 
+from schemas.errors import MissingError
 from schemas.outcome import ItemError, Outcome
 
 # What AudioSet's source and people's folders hold. Playlists, concat scripts and network protocols are not
@@ -297,7 +298,7 @@ def ffmpeg_path() -> str:
     except RuntimeError:
         found = shutil.which("ffmpeg")
         if found is None:
-            raise FileNotFoundError(
+            raise MissingError(
                 "no ffmpeg: `pip install imageio-ffmpeg` or `apt-get install ffmpeg`"
             ) from None
         return found

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from schemas.errors import RequestError
 from schemas.outcome import ItemError, Transient
 from schemas.segment import VIDEO_ID
 from tasks.sources import Fetch
@@ -24,13 +25,13 @@ FORM = "http://HOST/{video_id}.mp4"
 
 @contextmanager
 def open_source(spec: str, state: Path, access: Access) -> Iterator[Fetch]:
-    """Yields `fetch` for the URL template `spec`. Raises ValueError for what is none, and for unknown secrets."""
+    """Yields `fetch` for the URL template `spec`. Raises RequestError for what is none, and for unknown secrets."""
     del state
     url = urlsplit(spec)
     if url.scheme not in ("http", "https") or not url.netloc or "{video_id}" not in spec:
-        raise ValueError(f"--source {spec}: a URL template is http(s)://... with {{video_id}} in it")
+        raise RequestError(f"--source {spec}: a URL template is http(s)://... with {{video_id}} in it")
     if without_secrets(spec)[1]:
-        raise ValueError(
+        raise RequestError(
             "--source: a URL with credentials would stand in logs and rows; name them as {env:NAME}"
         )
     template, secrets = expanded(spec, access.secret)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.errors import DataError
 from schemas.outcome import ItemError, Outcome
 from schemas.segment import VIDEO_ID
 from tasks.files.packed import NAMED, Packed, found, index_of, named
@@ -45,7 +46,7 @@ GROUP_BYTES = 4 << 30
 
 @contextmanager
 def open_source(spec: str, state: Path, access: Access) -> Iterator[Fetch]:
-    """Yields `fetch`, which gives a folder of what the files hold of a video. Raises ValueError where nothing is."""
+    """Yields `fetch`, which gives a folder of what the files hold of a video. Raises DataError where nothing is."""
     files = found(spec, SUFFIXES, "Parquet file")
     packed = Packed(spec, index_of(files, state, _rows_of, INDEX), access.limits.size_bytes)
     yield partial(packed.fetch, partial(_copy, files, packed.most_bytes))
@@ -91,7 +92,7 @@ def _rows_of_group(file: pq.ParquetFile, group: int, media: Mapping[str, bool]) 
     facts = file.metadata.row_group(group)
     sizes = _sizes(facts)
     if max(sizes[column] for column in media) > GROUP_BYTES:
-        raise ValueError(
+        raise DataError(
             f"a group of its rows has more than {GROUP_BYTES:,} bytes of media; write smaller ones"
         )
     held = dict(zip(schema.names, columns_named(schema.names) or (), strict=False))

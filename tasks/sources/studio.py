@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from schemas.errors import RequestError
 from schemas.layout import STUDIO
 from schemas.manifest import canonical_json, write_text
 from tasks.progress import tracked
@@ -79,7 +80,9 @@ def open_source(spec: str, state: Path, access: Access) -> Iterator[Fetch]:
     """Yields `fetch` for scenes that `render` has made, through a loopback HTTP host."""
     media = folder_of(state) / "media"
     if not media.is_dir():
-        raise ValueError(f"--source {spec}: no scenes in {folder_of(state)}; the preset `demo` renders them")
+        raise RequestError(
+            f"--source {spec}: no scenes in {folder_of(state)}; the preset `demo` renders them"
+        )
     with serving(media) as address, http.open_source(f"{address}/{{video_id}}.mp4", state, access) as fetch:
         yield fetch
 

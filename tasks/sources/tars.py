@@ -30,7 +30,7 @@ INDEX = pa.schema([*NAMED, ("offset", pa.int64()), ("size_bytes", pa.int64())])
 
 @contextmanager
 def open_source(spec: str, state: Path, access: Access) -> Iterator[Fetch]:
-    """Yields `fetch`, which gives a folder of what the tars hold of a video. Raises ValueError where nothing is."""
+    """Yields `fetch`, which gives a folder of what the tars hold of a video. Raises RequestError where nothing is."""
     tars = found(spec, SUFFIXES, "tar")
     table = index_of(tars, state, partial(_rows_of, state), INDEX)
     with ExitStack() as stack:

@@ -44,7 +44,7 @@ class Hatches:
 def with_secrets(
     arguments: Mapping[str, Any], secret: Callable[[str], str]
 ) -> dict[str, dict[str, list[str]]]:
-    """Extractor arguments with the secrets that they name. Raises ValueError for one that is not there."""
+    """Extractor arguments with the secrets that they name. Raises RequestError for one that is not there."""
     return {
         extractor: {
             name: [secret(one) if name in SECRET_ARGS else one for one in _listed(values)]

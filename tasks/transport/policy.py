@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from schemas.errors import RequestError
 from tasks.transport.hatches import Hatches
 
 SCHEMES = ("http", "https")
@@ -24,8 +25,8 @@ class Limits:
 
 
 def no_secret(name: str) -> str:
-    """The secrets of who has none. Raises ValueError."""
-    raise ValueError(f"the secret {name} can't be looked up here")
+    """The secrets of who has none. Raises RequestError."""
+    raise RequestError(f"the secret {name} can't be looked up here")
 
 
 @dataclass(frozen=True)

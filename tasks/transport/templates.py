@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
+from schemas.errors import RequestError
+from schemas.manifest import read_json
 from schemas.storage import replacing
 
 FILE = "source-secrets.json"  # in the state folder
@@ -65,7 +67,7 @@ def shown(argument: str) -> str:
 
 
 def expanded(spec: str, secret: Callable[[str], str]) -> tuple[str, list[str]]:
-    """The template with its secrets in it, and these alone. Raises ValueError for one that nobody knows."""
+    """The template with its secrets in it, and these alone. Raises RequestError for one that nobody knows."""
     values: list[str] = []
     begins = spec.find("://") + 3
     login = spec.rfind("@", begins, spec.find("/", begins) if "/" in spec[begins:] else len(spec))
@@ -76,7 +78,7 @@ def expanded(spec: str, secret: Callable[[str], str]) -> tuple[str, list[str]]:
         values.append(value)
         if match.start() < login:
             if not name.startswith(KEPT) and NOT_IN_LOGIN & set(value):
-                raise ValueError(
+                raise RequestError(
                     f"--source: {{{name}}} has a character that can't stand before the host of a URL"
                 )
             return value
@@ -116,9 +118,9 @@ def keep(state: Path, secrets: Mapping[str, str]) -> None:
 
 
 def kept(state: Path, name: str) -> str:
-    """A secret that was remembered. Raises ValueError."""
+    """A secret that was remembered. Raises RequestError."""
     if name not in (found := _kept(state)):
-        raise ValueError(
+        raise RequestError(
             f"--source: nobody has told {state} what {{{KEPT}{name}}} is: name the source in full again"
         )
     return found[name]
@@ -126,4 +128,4 @@ def kept(state: Path, name: str) -> str:
 
 def _kept(state: Path) -> dict[str, str]:
     path = state / FILE
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}

@@ -23,6 +23,7 @@ from yt_dlp.extractor.youtube.pot.utils import (  # noqa: E402
 from yt_dlp.networking.exceptions import TransportError  # noqa: E402
 from yt_dlp.networking.impersonate import ImpersonateTarget  # noqa: E402
 
+from schemas.errors import RequestError
 from tasks.transport.connections import addresses_of  # noqa: E402
 from tasks.transport.hatches import FIREFOX, Hatches, provider_address  # noqa: E402
 from tasks.transport.partials import Validators  # noqa: E402
@@ -36,7 +37,7 @@ BECOMES_GET = (301, 302, 303)
 
 
 def options_of(hatches: Hatches) -> dict[str, Any]:
-    """What yt-dlp is told of them. Raises ValueError for what is not there on this machine."""
+    """What yt-dlp is told of them. Raises RequestError for what is not there on this machine."""
     options: dict[str, Any] = {}
     arguments: dict[str, Any] = {name: dict(args) for name, args in hatches.extractor_args.items()}
     if hatches.po_token_provider:
@@ -52,7 +53,7 @@ def options_of(hatches: Hatches) -> dict[str, Any]:
 
 
 def browser_of(named: str) -> tuple[str, str | None, str | None, None]:
-    """Browser, profile, keyring and container, as yt-dlp wants them. Raises ValueError where there are no cookies.
+    """Browser, profile, keyring and container, as yt-dlp wants them. Raises RequestError where there are no cookies.
 
     The keyring is the one for which no program has to be run.
     """
@@ -63,7 +64,7 @@ def browser_of(named: str) -> tuple[str, str | None, str | None, None]:
         keyring = cast(Any, spec[2])
         yt_dlp.cookies.extract_cookies_from_browser(name, spec[1], silent, keyring=keyring)
     except (OSError, ValueError, LookupError, sqlite3.Error, yt_dlp.utils.YoutubeDLError) as error:
-        raise ValueError(f"cookies_from_browser {named}: {error}") from None
+        raise RequestError(f"cookies_from_browser {named}: {error}") from None
     return spec
 
 
@@ -80,20 +81,20 @@ class _Silent:
 
 
 def target_of(named: str) -> ImpersonateTarget:
-    """The browser to look like. Raises ValueError where it can't be had."""
+    """The browser to look like. Raises RequestError where it can't be had."""
     handler = curl_handler(named)
     target = ImpersonateTarget.from_str(named)
     if not any(target in known for known in handler._SUPPORTED_IMPERSONATE_TARGET_MAP):
-        raise ValueError(f"impersonate {named}: curl_cffi knows no such browser; try chrome")
+        raise RequestError(f"impersonate {named}: curl_cffi knows no such browser; try chrome")
     return target
 
 
 def curl_handler(named: str) -> Any:
-    """yt-dlp's handler that can look like a browser. Raises ValueError where its library is missing."""
+    """yt-dlp's handler that can look like a browser. Raises RequestError where its library is missing."""
     try:
         from yt_dlp.networking._curlcffi import CurlCFFIRH
     except ImportError as error:
-        raise ValueError(f"impersonate {named}: {error}; pip install curl_cffi") from None
+        raise RequestError(f"impersonate {named}: {error}; pip install curl_cffi") from None
     return CurlCFFIRH
 
 
@@ -137,11 +138,11 @@ def _token_of(address: str, asked: Mapping[str, Any]) -> str:
         answer = connection.getresponse()
         said = answer.read(POT_BYTES)
         if answer.status != HTTPStatus.OK:
-            raise ValueError(f"HTTP {answer.status}")
+            raise RequestError(f"HTTP {answer.status}")
     told = json.loads(said)
     token = told.get("poToken") if isinstance(told, dict) else None
     if not isinstance(token, str) or not token:
-        raise ValueError(f"it answered without a token: {str(told)[:200]}")
+        raise RequestError(f"it answered without a token: {str(told)[:200]}")
     return token
 
 

@@ -4,7 +4,6 @@
 repository shows, and what tells `datasets` which tars are which split.
 """
 
-import json
 import math
 import re
 from collections import Counter
@@ -17,7 +16,7 @@ import jinja2
 from markupsafe import Markup
 
 from schemas import layout
-from schemas.manifest import Row, read_manifest, read_part, write_text
+from schemas.manifest import Row, read_json, read_manifest, read_part, write_text
 from schemas.outcome import Outcome
 from schemas.shard import Version, index_path, latest_digest, read_facts
 from tasks.standing import kept_by_maker
@@ -164,7 +163,7 @@ def _checks(root: Path) -> list[dict[str, Any]]:
     for manifest in layout.JUDGED:
         path = folder / f"{manifest}.json"
         if path.is_file():
-            found = json.loads(path.read_text())["expectations"]
+            found = read_json(path)["expectations"]
             checks += [{**one, "manifest": manifest} for one in found]
     return checks
 

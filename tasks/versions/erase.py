@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from schemas import layout
+from schemas.errors import RequestError
 from schemas.manifest import (
     CONTENT_COLUMNS,
     PartHeader,
@@ -44,7 +45,7 @@ FACTS = ("video_id", "start_ms", "end_ms", "is_open", "split", "row", "csv", *SH
 
 
 def slots_of(root: Path, video_ids: Collection[str]) -> dict[int, list[str]]:
-    """The slots of the videos. Raises ValueError for a video that has none."""
+    """The slots of the videos. Raises RequestError for a video that has none."""
     slots: dict[int, list[str]] = {}
     unknown = set(video_ids)
     for part, row in read_manifest(root / layout.SEGMENTS, ("key", "video_id")):
@@ -52,7 +53,7 @@ def slots_of(root: Path, video_ids: Collection[str]) -> dict[int, list[str]]:
             slots.setdefault(part, []).append(row["key"])
             unknown.discard(row["video_id"])
     if unknown:
-        raise ValueError(f"no segment of {', '.join(sorted(unknown))} under {root}; nothing was changed")
+        raise RequestError(f"no segment of {', '.join(sorted(unknown))} under {root}; nothing was changed")
     return slots
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from schemas import layout
+from schemas.errors import OperationalError
 from schemas.manifest import PART_NAME, part_numbers, part_path, read_header
 from schemas.shard import index_path, latest_digest, published, read_version, retire, tar_path
 from schemas.storage import path_under
@@ -29,7 +30,7 @@ class Pruned:
 def prune(root: Path, state: Path, keep: int = KEEP) -> Pruned:
     """Removes what neither the last `keep` versions, a running training nor a manifest names.
 
-    Waits for a build that packs just now. Raises ValueError where there is no version.
+    Waits for a build that packs just now. Raises RequestError where there is no version.
     """
     read_version(root)
     pruned = Pruned()
@@ -65,7 +66,9 @@ def _named(root: Path, kept: dict[str, str]) -> Iterator[Path]:
     for part in part_numbers(root / layout.SHARDS):
         header = read_header(part_path(root / layout.SHARDS, part))
         if header is None:
-            raise RuntimeError(f"{layout.SHARDS}/{part:06d}.parquet is not readable: build first, then prune")
+            raise OperationalError(
+                f"{layout.SHARDS}/{part:06d}.parquet is not readable: build first, then prune"
+            )
         yield from (root / name for name in header.files)
 
 

@@ -61,7 +61,7 @@ class Findings:
 
 
 def verify(root: Path, map_items: Map) -> Findings:
-    """Versions, shards, parts and clips of `root`. Raises ValueError where there is no version."""
+    """Versions, shards, parts and clips of `root`. Raises RequestError where there is no version."""
     read_version(root)
     found = Findings()
     shards = {}
