@@ -23,7 +23,7 @@ from schemas.shard import (
     tar_path,
     write_version,
 )
-from schemas.signal import log_mel
+from schemas.waveforms import log_mel
 from tasks.features import member_suffixes
 
 # 150 MB: in the page cache of any machine

@@ -23,8 +23,8 @@ from schemas import layout
 from schemas.shard import Version, latest_digest, read_version
 from tasks import download, extract, funnel, index, pack, publish, validate
 from tasks.acquisition import retention
-from tasks.acquisition.retention import Room
-from tasks.download import Day
+from tasks.acquisition.retention import DiskBudget
+from tasks.download import DownloadContext
 from tasks.leases import HeldError, building, lease, remove_partial_writes
 from tasks.parts import Stage
 from tasks.sources import studio
@@ -135,8 +135,8 @@ def _gather(pipeline: Pipeline, map_items: Map, names: Sequence[str]) -> None:
                 continue
         _run_stage(pipeline, last, map_items)
         _release(pipeline)
-        is_held_back = room.was_full and not _room(pipeline).is_full
-    if room.was_full:
+        is_held_back = room.was_spent and not _room(pipeline).is_spent
+    if room.was_spent:
         log.warning(
             "download: %g GB of media wait for extraction, as many as may; nothing more is fetched until "
             "their parts are extracted",
@@ -144,10 +144,10 @@ def _gather(pipeline: Pipeline, map_items: Map, names: Sequence[str]) -> None:
         )
 
 
-def _room(pipeline: Pipeline) -> Room:
+def _room(pipeline: Pipeline) -> DiskBudget:
     """What the disk's budget leaves for media that wait for extraction."""
     budget_bytes = pipeline.config.download.unextracted_gb * GB
-    return Room(lambda: budget_bytes - retention.unextracted_bytes(*map(pipeline.stage, GATHERING)))
+    return DiskBudget(lambda: budget_bytes - retention.unextracted_bytes(*map(pipeline.stage, GATHERING)))
 
 
 def _ask_again(pipeline: Pipeline) -> int:
@@ -156,9 +156,9 @@ def _ask_again(pipeline: Pipeline) -> int:
     extract = pipeline.stage("extract")
     with lease(pipeline.state, LEASES["download"]):
         needs = retention.needs(clips, extract, only=parts_asked(pipeline.options))
-        count = retention.ask_again(clips, needs.lost, pipeline.now, kept=needs.standing)
+        count = retention.request_refetch(clips, needs.lost, pipeline.now, kept=needs.standing)
     if count:
-        log.info("download: %s", retention.notice(needs.all))
+        log.info("download: %s", retention.refetch_notice(needs.all))
     return count
 
 
@@ -171,7 +171,7 @@ def _release(pipeline: Pipeline) -> None:
             log.info("extract: %.1f MB of media removed", freed / MB)
 
 
-def _run_stage(pipeline: Pipeline, name: str, map_items: Map, room: Room | None = None) -> None:
+def _run_stage(pipeline: Pipeline, name: str, map_items: Map, room: DiskBudget | None = None) -> None:
     """One stage, as one task run a group of due parts."""
     stage = pipeline.stage(name)
     only = pipeline.options.only
@@ -180,7 +180,9 @@ def _run_stage(pipeline: Pipeline, name: str, map_items: Map, room: Room | None 
         log.info("%s: nothing to do", name)
     else:
         _sweep(pipeline, name)
-    day = Day(pipeline.now, pipeline.state, secret=secrets_of(pipeline.state), room=room or Room())
+    day = DownloadContext(
+        pipeline.now, pipeline.state, secret=secrets_of(pipeline.state), budget=room or DiskBudget()
+    )
     runner = stage_task(name, _runner(pipeline, name, map_items, day))
     for group in _groups(name, due):
         with lease(pipeline.state, LEASES.get(name, "features")):
@@ -200,7 +202,7 @@ def _sweep(pipeline: Pipeline, name: str) -> None:
 
 
 def _runner(
-    pipeline: Pipeline, name: str, map_items: Map, day: Day
+    pipeline: Pipeline, name: str, map_items: Map, day: DownloadContext
 ) -> Callable[[Stage, Sequence[int]], object]:
     config = pipeline.config
     if name.startswith("validate-"):

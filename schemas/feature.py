@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from schemas import signal
+from schemas import waveforms
 from schemas.manifest import ROW_FIELDS
 
 
@@ -41,7 +41,7 @@ class Profile:
     @property
     def has_log_mel(self) -> bool:
         """The log-mel is defined for mono sound at its own rate; other front ends start from the wave."""
-        return self.channels == 1 and self.sample_rate_hz == signal.SAMPLE_RATE_HZ
+        return self.channels == 1 and self.sample_rate_hz == waveforms.SAMPLE_RATE_HZ
 
     @property
     def features(self) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ FEW = 32  # parts are opened sooner than all columns of a manifest are written
 TYPES = {field.name: field.type for schema in (CLIPS, SEGMENTS) for field in schema}
 
 Kept = tuple[Path, tuple[str, ...]]  # a manifest's folder, and columns of it
-State = tuple[int, int, int]  # of a file: time of its last change in ns, bytes, inode
+FileState = tuple[int, int, int]  # of a file: time of its last change in ns, bytes, inode
 # Folder of a manifest, parts, columns -> one table, as `read_columns` makes it.
 Reader = Callable[[Path, Sequence[int], Sequence[str]], pa.Table]
 
@@ -44,7 +44,7 @@ class Once:
         self._wanted = wanted  # manifest -> all columns that anybody asks it for
         self._memory = memory
         self._known: dict[Kept, dict[int, pa.Table]] = {}
-        self._states: dict[Kept, dict[int, State]] = {}
+        self._states: dict[Kept, dict[int, FileState]] = {}
         self._num_opened: Counter[Kept] = Counter()
 
     def __call__(self, folder: Path, parts: Sequence[int], columns: Sequence[str]) -> pa.Table:
@@ -104,7 +104,7 @@ class Once:
         return cast(Path, self._memory) / f"{digest_of(str(kept[0]), kept[1])}.arrow"
 
 
-def states_of(folder: Path) -> dict[int, State]:
+def states_of(folder: Path) -> dict[int, FileState]:
     """Of every part in a local folder, what changes when it is written again."""
     if not folder.is_dir():
         return {}

@@ -7,7 +7,7 @@ feature whose own settings did not change is not encoded again, whatever else di
 import hashlib
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
@@ -24,26 +24,27 @@ from tasks import features
 from tasks.feature_files import feature_path, fragment_path, fragment_paths, join_members, write_fragment
 from tasks.media import sandbox
 from tasks.media.decode import decode
-from tasks.media.measure import measured
+from tasks.media.measure import measure_clip
 from tasks.media.old_cuts import is_old, mended_begin_s
 from tasks.media.perceptual_hash import prints_of
 from tasks.media.streams import RAW_CLOCK
-from tasks.parts import Inputs, Stage, carried, check_bugs, commit_part, read_inputs, reusable_rows
-from tasks.progress import sign_of_life, tracked
+from tasks.parts import Inputs, Stage, check_bugs, commit_part, propagate_failure, read_inputs, reusable_rows
+from tasks.progress import MapItems, sign_of_life, tracked
 from tasks.standing import media_of, recipe, stands
 
 log = logging.getLogger(__name__)
 
 VERSION = 4
-BATCH = 8  # clips a Dask task: a lost worker costs these, and 2 ms of scheduling are 2 % of their decode
+CLIPS_PER_BATCH = (
+    8  # clips a Dask task: a lost worker costs these, and 2 ms of scheduling are 2 % of their decode
+)
 TOOLS = ("av", "numpy", "scipy", "simplejpeg", "soxr", "webrtcvad-wheels")  # whose versions may change bytes
 
-Map = Callable[[Callable, Sequence], Iterable]
 Members = dict[str, bytes]  # by suffix
 
 
 @dataclass(frozen=True)
-class Batch:
+class ClipBatch:
     """Some clips of one part, and the features to make of each."""
 
     root: Path
@@ -51,14 +52,14 @@ class Batch:
     number: int
     clips: list[tuple[Row, list[str]]]
     profile: Profile
-    limits: sandbox.Limits = sandbox.LIMITS
+    limits: sandbox.ProcessLimits = sandbox.LIMITS
     tools: dict[str, str] = field(
         default_factory=lambda: _tools()
     )  # of who asks; those of the worker are to be equal
 
 
 @dataclass
-class _Work:
+class _PartInProgress:
     inputs: Inputs
     rows: dict[str, Row]  # by key; of clips under way the fingerprints only
     decoded: set[str] = field(default_factory=set)  # keys of clips that were, or are to be
@@ -94,7 +95,7 @@ def _tools() -> dict[str, str]:
     return {tool: version(tool) for tool in TOOLS}
 
 
-def run(stage: Stage, parts: Sequence[int], profile: Profile, map_batches: Map) -> int:
+def run(stage: Stage, parts: Sequence[int], profile: Profile, map_batches: MapItems) -> int:
     """Extracts what is due in `parts`; returns how many clips were decoded.
 
     `map_batches(function, batches)` yields results in the order in which they end.
@@ -106,8 +107,8 @@ def run(stage: Stage, parts: Sequence[int], profile: Profile, map_batches: Map) 
         works[part] = work
         if not due:
             _commit(stage, work, profile)
-        starts = range(0, len(due), BATCH)
-        batches += [Batch(stage.root, part, n, due[n : n + BATCH], profile) for n in starts]
+        starts = range(0, len(due), CLIPS_PER_BATCH)
+        batches += [ClipBatch(stage.root, part, n, due[n : n + CLIPS_PER_BATCH], profile) for n in starts]
     clips = sum(len(batch.clips) for batch in batches)
     results = ((part, row) for part, rows in _ended(map_batches, batches) for row in rows)
     for part, row in tracked(results, clips, "extract", log):
@@ -119,16 +120,16 @@ def run(stage: Stage, parts: Sequence[int], profile: Profile, map_batches: Map) 
     return clips
 
 
-def _ended(map_batches: Map, batches: Sequence[Batch]) -> Iterator[tuple[int, list[Row]]]:
+def _ended(map_batches: MapItems, batches: Sequence[ClipBatch]) -> Iterator[tuple[int, list[Row]]]:
     if batches:
         yield from map_batches(extract_batch, batches)
 
 
-def _work(stage: Stage, part: int, profile: Profile) -> tuple[_Work, list[tuple[Row, list[str]]]]:
+def _work(stage: Stage, part: int, profile: Profile) -> tuple[_PartInProgress, list[tuple[Row, list[str]]]]:
     """One part under way, and the clips to decode with the features to make of each."""
     inputs = read_inputs(stage, part)
     old = {row["key"]: row for row in reusable_rows(stage, part).values()}
-    work = _Work(inputs, {})
+    work = _PartInProgress(inputs, {})
     due = []
     media = media_of(stage, part)
     maker = made_by(profile)
@@ -137,7 +138,7 @@ def _work(stage: Stage, part: int, profile: Profile) -> tuple[_Work, list[tuple[
         fingerprint = stage.row_fingerprint(row)
         before = old.get(key)
         if row["outcome"] != Outcome.OK:
-            work.rows[key] = carried(stage, row)
+            work.rows[key] = propagate_failure(stage, row)
         elif before and before["fingerprint"] == fingerprint:
             work.rows[key] = {**before, "is_kept": bool(before.get("is_kept")) and before["made_by"] != maker}
         elif not media.get(key, True):
@@ -198,7 +199,9 @@ def _with_kept(row: Row, waiting: Row, asked: str, maker: str) -> Row:
     made = {**waiting["features"], **{one["name"]: one for one in row.get("features") or ()}}
     fingerprint = waiting["fingerprint"]
     if row["outcome"] != Outcome.OK and waiting["before"]:
-        log.warning("extract: %s stays as it was: %s (%s)", row["key"], row["detail"], row["reason"])
+        log.warning(
+            "extract: kept the earlier sample of %s: %s (%s)", row["key"], row["detail"], row["reason"]
+        )
         return {**_kept(waiting["before"]), "fingerprint": fingerprint}
     if row["outcome"] != Outcome.OK:
         return {**row, "fingerprint": fingerprint}
@@ -212,7 +215,7 @@ def _with_kept(row: Row, waiting: Row, asked: str, maker: str) -> Row:
     return {**row, "fingerprint": fingerprint, "digest": digest, **told}
 
 
-def _commit(stage: Stage, work: _Work, profile: Profile) -> None:
+def _commit(stage: Stage, work: _PartInProgress, profile: Profile) -> None:
     rows = [work.rows[row["key"]] for row in work.inputs.rows]
     part = work.inputs.part
     check_bugs(stage, part, [row for row in rows if row["key"] in work.decoded])
@@ -232,14 +235,14 @@ def _commit(stage: Stage, work: _Work, profile: Profile) -> None:
     log.info("extract: part %d, %d of %d clips", part, len(keys), len(rows))
 
 
-def extract_batch(batch: Batch) -> tuple[int, list[Row]]:
+def extract_batch(batch: ClipBatch) -> tuple[int, list[Row]]:
     """Decodes the clips of a batch and writes their features as fragments: (part, a row a clip).
 
     Raises OperationalError on a worker whose tools are of other versions: its bytes may differ.
     """
     if batch.tools != _tools():
         raise OperationalError(
-            f"this worker has {_tools()}, the build has {batch.tools}: install one lock on both"
+            f"this worker has {_tools()}, the build has {batch.tools}: install the same requirements.lock on both"
         )
     rows = []
     made = defaultdict(dict)
@@ -258,7 +261,7 @@ def extract_batch(batch: Batch) -> tuple[int, list[Row]]:
     return batch.part, rows
 
 
-def extract_clip(batch: Batch, clip: Row, names: Sequence[str]) -> tuple[Row, dict[str, Members]]:
+def extract_clip(batch: ClipBatch, clip: Row, names: Sequence[str]) -> tuple[Row, dict[str, Members]]:
     """One clip's row of the manifest and its members by feature, from the media process. Raises ItemError.
 
     Raises MissingError for a clip that is not there: no fault of its own, and no verdict on it.
@@ -277,7 +280,7 @@ def extract_clip(batch: Batch, clip: Row, names: Sequence[str]) -> tuple[Row, di
             local.stat()
             facts, answered = sandbox.call("extract", {"path": str(local), **asked}, batch.limits)
     except FileNotFoundError:
-        raise MissingError(f"{path} is gone: build --from download fetches it again") from None
+        raise MissingError(f"{path} is missing: build --from download fetches it again") from None
     members = _by_feature(answered, profile)
     entries = [_entry(name, members[name], _feature_fingerprint(name, clip, profile)) for name in names]
     row = {"key": clip["key"], "outcome": Outcome.OK.value, "reason": "", "detail": ""}
@@ -312,7 +315,7 @@ def answer_extract(
     names: list[str],
     is_old: bool = False,
 ) -> tuple[Row, dict[str, bytes]]:
-    """Decodes one clip: what was measured, and the members of the features `names` as `feature/suffix`.
+    """Decodes one clip: what was measure_clip, and the members of the features `names` as `feature/suffix`.
 
     The segment begins in it and is so long. Raises ItemError (waiting) for an old cut that can't be mended.
     """
@@ -322,7 +325,7 @@ def answer_extract(
     if is_old:
         mended_s = mended_begin_s(Path(path), begins_s)
         if mended_s is None:
-            raise ItemError(Outcome.WAITING, REFETCH, "its picture and sound may have been cut apart")
+            raise ItemError(Outcome.WAITING, REFETCH, "sound may be shifted against picture in this cut")
         begins_s = mended_s
         clock = RAW_CLOCK
     decoded = decode(Path(path), begins_s, length_s, of, clock)
@@ -331,7 +334,7 @@ def answer_extract(
         for name in names
         for suffix, data in features.modules()[name].members(decoded, of).items()
     }
-    facts = measured(decoded, of)
+    facts = measure_clip(decoded, of)
     prints = {name: data.hex() for name, data in prints_of(decoded, facts, of).items()}
     return {**facts, **features.measures(decoded, of), "prints": prints}, members
 

@@ -12,7 +12,7 @@ from schemas.manifest import damage
 from schemas.storage import as_local, replacing
 
 MEMBERS = pa.schema([("key", pa.string()), ("suffix", pa.string()), ("data", pa.large_binary())])
-Place = tuple[int, int]  # first row and number of rows of a key
+RowSpan = tuple[int, int]  # first row and number of rows of a key
 
 
 def feature_path(root: Path, name: str, part: int) -> Path:
@@ -56,16 +56,16 @@ def open_members(path: Path) -> Iterator[pa.Table]:
         yield table
 
 
-def members_by_key(table: pa.Table) -> dict[str, Place]:
+def spans_by_key(table: pa.Table) -> dict[str, RowSpan]:
     """Where the members of each key stand."""
-    places: dict[str, Place] = {}
+    places: dict[str, RowSpan] = {}
     for row, key in enumerate(table["key"].to_pylist()):
         first, count = places.get(key, (row, 0))
         places[key] = first, count + 1
     return places
 
 
-def read_sample(table: pa.Table, place: Place) -> dict[str, bytes]:
+def read_sample(table: pa.Table, place: RowSpan) -> dict[str, bytes]:
     """The members of one key by suffix."""
     rows = table.slice(*place)
     return dict(zip(rows["suffix"].to_pylist(), rows["data"].to_pylist(), strict=True))
@@ -94,9 +94,9 @@ def join_members(target: Path, fragments: Sequence[Path], keys: Sequence[str]) -
 def _joined(target: Path, fragments: Sequence[Path], keys: Sequence[str]) -> int:
     sources = [*fragments, *([target] if target.is_file() else [])]
     with _opened(sources) as tables:
-        found: dict[str, tuple[pa.Table, Place]] = {}
+        found: dict[str, tuple[pa.Table, RowSpan]] = {}
         for table in tables:
-            found = {**{key: (table, place) for key, place in members_by_key(table).items()}, **found}
+            found = {**{key: (table, place) for key, place in spans_by_key(table).items()}, **found}
         return _write(target, (table.slice(*place) for table, place in map(found.__getitem__, keys)))
 
 
@@ -121,7 +121,7 @@ def _keys_of(path: Path) -> list[str] | None:
     if not path.is_file():
         return None
     with open_members(path) as table:
-        return list(members_by_key(table))
+        return list(spans_by_key(table))
 
 
 @contextmanager

@@ -38,7 +38,7 @@ from schemas.storage import readable
 from tasks.lists.formats import READ, SegmentList, read_segments
 from tasks.lists.labels import MACHINE_ID, ONTOLOGY, find_labels, find_ontology, keep_labels, machine_ids
 from tasks.lists.selection import Choice, chosen, hashes, label_set
-from tasks.tombstones import obeyed, read_tombstones
+from tasks.tombstones import forgotten_row, read_tombstones
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +76,8 @@ def index(root: Path, paths: Sequence[Path], config: IndexConfig, *, strict: boo
     if strict:
         require_well_formed(lists)
     for one in lists:
-        if one.told:
-            log.warning("%s", one.told)
+        if one.problems:
+            log.warning("%s", one.problems)
     parts = deal(root, lists, config) if lists else []
     _write(root / layout.SEGMENTS, parts, set(read_tombstones(root)))
     keep_labels(root / layout.SEGMENTS, paths)
@@ -135,7 +135,7 @@ def _write(folder: Path, parts: Sequence[NewPart], forgotten: set[str]) -> None:
 def _obeyed(table: pa.Table, forgotten: set[str]) -> pa.Table:
     if not forgotten or forgotten.isdisjoint(table["video_id"].to_pylist()):
         return table
-    rows = [obeyed(row) if row["video_id"] in forgotten else row for row in table.to_pylist()]
+    rows = [forgotten_row(row) if row["video_id"] in forgotten else row for row in table.to_pylist()]
     return pa.Table.from_pylist(rows, SEGMENTS)
 
 
@@ -207,9 +207,9 @@ def _chosen(table: pa.Table, choice: Choice, mids: frozenset[str], known: pa.Arr
         raise RequestError(f"--labels: none of {table.num_rows:,} segments has {' or '.join(choice.labels)}")
     left = pc.unique(table.filter(pc.invert(pc.is_in(table["key"], taken["key"])))["key"])
     num_standing = pc.sum(pc.is_in(left, known)).as_py() or 0
-    log.info("index: %d of %d segments are chosen", taken.num_rows, taken.num_rows + len(left))
+    log.info("index: %d of %d segments are selected", taken.num_rows, taken.num_rows + len(left))
     if num_standing:
-        log.info("index: %d that are not chosen now have slots from before, and stay", num_standing)
+        log.info("index: %d segments that are no longer selected keep their slots", num_standing)
     return taken
 
 

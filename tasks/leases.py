@@ -64,7 +64,9 @@ def lease(state: Path, *names: str) -> Iterator[None]:
 def _held(path: Path) -> Iterator[None]:
     with _opened(path) as file:
         if not locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            log.info("waits for %s, which writes %s here", holder_of(path) or "another process", path.name)
+            log.info(
+                "waiting for %s, which is writing %s here", holder_of(path) or "another process", path.name
+            )
             fcntl.flock(file, fcntl.LOCK_EX)
         _sign(file)
         yield
@@ -97,7 +99,7 @@ def building(state: Path, *, only_if_alone: bool = False) -> Iterator[None]:
     path = state / LEASES / BUILD
     with _opened(path) as file:
         if only_if_alone and not locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            raise HeldError(f"{holder_of(path) or 'another process'}, builds here: nothing was done")
+            raise HeldError(f"{holder_of(path) or 'another process'}, is building here: nothing was done")
         fcntl.flock(file, fcntl.LOCK_SH)
         _sign(file)
         yield

@@ -86,7 +86,8 @@ def _with_given(entries: Sequence[Entry], recorded: Mapping[str, str], base: Pat
     for one in entries:
         if one.video_id and known.setdefault(one.video_id, one.file) != one.file:
             raise RequestError(
-                f"video id {one.video_id} stands for {known[one.video_id]} and for {one.file}: give each its own"
+                f"video id {one.video_id} stands for {known[one.video_id]} and for {one.file}: "
+                "give each file its own id"
             )
     return {**recorded, **known}
 
@@ -108,7 +109,7 @@ def _there(path: Path, base: Path, *, strict: bool) -> list[Entry]:
     if strict and unread.count:
         raise RequestError(f"{unread.count:,} malformed line(s); the first: {unread.examples[0]}")
     require_some(path, len(found), unread.count, unread.examples)
-    if told := unread.told(len(found)):
+    if told := unread.summary(len(found)):
         log.warning("%s", told)
     return found
 

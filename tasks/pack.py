@@ -16,8 +16,8 @@ from schemas.manifest import Row, canonical_json
 from schemas.outcome import Outcome
 from schemas.shard import JSON_SUFFIX, SHARDS
 from tasks import features
-from tasks.feature_files import feature_path, members_by_key, open_members, read_sample
-from tasks.parts import Inputs, Stage, carried, commit_part, read_inputs
+from tasks.feature_files import feature_path, open_members, read_sample, spans_by_key
+from tasks.parts import Inputs, Stage, commit_part, propagate_failure, read_inputs
 from tasks.shard_files import write_shard
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def run(stage: Stage, parts: Sequence[int], config: PackConfig) -> None:
 def _row(stage: Stage, row: Row) -> Row:
     segment = row["joined"][SEGMENTS]
     facts = {name: segment[name] for name in ("video_id", "labels", "split")}
-    return {**carried(stage, row), **facts, "valid_ms": row.get("valid_ms")}
+    return {**propagate_failure(stage, row), **facts, "valid_ms": row.get("valid_ms")}
 
 
 def _samples(root: Path, inputs: Inputs, config: PackConfig) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -75,7 +75,7 @@ def _samples(root: Path, inputs: Inputs, config: PackConfig) -> Iterator[tuple[s
     names = features.of_profile(config.profile)
     with ExitStack() as stack:
         tables = [stack.enter_context(open_members(feature_path(root, name, inputs.part))) for name in names]
-        places = [members_by_key(table) for table in tables]
+        places = [spans_by_key(table) for table in tables]
         for row in inputs.rows:
             if row["outcome"] == Outcome.OK:
                 members = {JSON_SUFFIX: describe(row, config).encode()}

@@ -29,7 +29,7 @@ from schemas.storage import lost_files, path_under
 
 FEW_BUGS = 3
 BUG_SHARE = 0.02
-State = Literal["done", "stale", "failed", "missing"]
+PartState = Literal["done", "stale", "failed", "missing"]
 Only = Literal["failed", "stale", "all"]
 Headers = Callable[
     [Path, str, int], PartHeader | None
@@ -89,7 +89,7 @@ class PartPlan:
     """What a run would do with one part, and why."""
 
     part: int
-    state: State
+    state: PartState
     reason: str = ""
 
 
@@ -127,13 +127,13 @@ def plan_stage(
     `only` looks at some parts, where all would take long.
     """
     parts = upstream.parts if upstream else []
-    pending: dict[int, State] = {p.part: p.state for p in parts if p.state != "done"}
+    pending: dict[int, PartState] = {p.part: p.state for p in parts if p.state != "done"}
     numbers = sorted({*part_numbers(stage.source), *pending})
     numbers = [part for part in numbers if only is None or part in only]
     return Plan(stage.name, [_plan_part(stage, part, pending.get(part), headers_of) for part in numbers])
 
 
-def _plan_part(stage: Stage, part: int, pending: State | None, headers_of: Headers) -> PartPlan:
+def _plan_part(stage: Stage, part: int, pending: PartState | None, headers_of: Headers) -> PartPlan:
     header = headers_of(stage.root, stage.writes, part)
     if header is None:
         return PartPlan(part, "missing", "never built")
@@ -178,7 +178,7 @@ def reusable_rows(stage: Stage, part: int) -> dict[str, Row]:
     return {row["fingerprint"]: row for row in read_part(path)}
 
 
-def carried(stage: Stage, row: Row) -> Row:
+def propagate_failure(stage: Stage, row: Row) -> Row:
     """An input row that already failed, as this stage's row: the first verdict stays."""
     kept = {name: row[name] for name in ("key", "outcome", "reason", "detail")}
     return {**kept, "digest": "", "fingerprint": stage.row_fingerprint(row)}
@@ -189,7 +189,7 @@ def check_bugs(stage: Stage, part: int, rows: Sequence[Row]) -> None:
     bugs = [row["detail"] for row in rows if row.get("reason") == BUG]
     if len(bugs) > max(FEW_BUGS, BUG_SHARE * len(rows)):
         raise InternalError(
-            f"{stage.name}: mcgurk itself failed at {len(bugs)} of {len(rows)} items of part {part}: {bugs[0]}"
+            f"{stage.name}: mcgurk's own code failed on {len(bugs)} of {len(rows)} items of part {part}: {bugs[0]}"
         )
 
 

@@ -44,7 +44,9 @@ def write_confined(path: Path, program: str, *, seconds: int, memory_bytes: int)
         )
         temporary.chmod(0o755)
     if not os.access(path, os.X_OK):
-        raise RequestError(f"{path} can't be run: its disk is mounted noexec; name another folder by --state")
+        raise RequestError(
+            f"{path} can't be run: its disk is mounted noexec; choose another folder with --state"
+        )
     return path
 
 

@@ -2,18 +2,20 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
 T = TypeVar("T")
+# (function, items) -> results: `map`, or what spreads the items over processes; results come as they end.
+MapItems = Callable[[Callable, Sequence], Iterable]
 EVERY_S = 5.0
 _TOLD: ContextVar[Callable[[], None] | None] = ContextVar("told", default=None)
 
 
 @contextmanager
-def told_to(listener: Callable[[], None]) -> Iterator[None]:
+def listening(listener: Callable[[], None]) -> Iterator[None]:
     """Inside the block `listener` is called at each sign of life of this thread."""
     token = _TOLD.set(listener)
     try:

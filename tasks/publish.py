@@ -72,9 +72,9 @@ def _require_what_stood(root: Path, version: Version, rules: str) -> None:
         f"{before - now:,} sample(s) fewer than version {last.digest[:12]} ({now:,} instead of {before:,})"
     )
     if version.profile != last.profile or read_facts(root, last.digest).get("rules", rules) != rules:
-        log.warning("%s: its profile or rules were others", fewer)
+        log.warning("%s: its profile or rules changed", fewer)
         return
     raise NotPublished(
-        f"{fewer}, so no version: {main_loss(root)}. The last one stays; mend the cause and build again, or take down "
-        "what is lost by `mcgurk forget`"
+        f"{fewer}, so no version: {main_loss(root)}. The last version stays; fix the cause and build again, or take "
+        "down what was lost with `mcgurk forget`"
     )

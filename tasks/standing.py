@@ -45,7 +45,7 @@ def _recipe_of_unmarked(root: Path, digest: str | None) -> str | None:
     return recipe(read_version(root, digest).profile) if digest else None
 
 
-def sampled(root: Path, part: int) -> frozenset[str]:
+def sampled_keys(root: Path, part: int) -> frozenset[str]:
     """The keys of a part whose features stand."""
     path = part_path(root / layout.FEATURES, part)
     if read_header(path) is None:
@@ -85,7 +85,7 @@ def _with_returned(stage: Stage, planned: PartPlan, headers_of: Headers) -> Part
     if planned.state != "done" or header is None or not any(header.facts.get(name) for name in OPEN_FACTS):
         return planned
     there = media_of(stage, planned.part)
-    back = sum(there.get(key, False) for key in not_made(stage, planned.part))
+    back = sum(there.get(key, False) for key in unmade_keys(stage, planned.part))
     return PartPlan(planned.part, "stale", f"the media of {back} clip(s) are back") if back else planned
 
 
@@ -98,7 +98,7 @@ def media_of(stage: Stage, part: int) -> dict[str, bool]:
     return {row["key"]: bool(row["path"]) for row in rows if row["outcome"] == Outcome.OK}
 
 
-def not_made(stage: Stage, part: int) -> Collection[str]:
+def unmade_keys(stage: Stage, part: int) -> Collection[str]:
     """The clips of a part that extraction has not made of what it reads now: kept of earlier media, or waiting."""
     wanted = {row["key"]: stage.row_fingerprint(row) for row in read_part(part_path(stage.source, part))}
     rows = read_part(part_path(stage.target, part), ("key", "fingerprint"))

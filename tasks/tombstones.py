@@ -31,7 +31,9 @@ def read_tombstones(root: Path) -> dict[str, Tombstone]:
     return {video_id: Tombstone(**one) for video_id, one in stored.items()}
 
 
-def bury(root: Path, video_ids: Collection[str], versions: Mapping[str, bool], *, is_done: bool) -> None:
+def write_tombstones(
+    root: Path, video_ids: Collection[str], versions: Mapping[str, bool], *, is_done: bool
+) -> None:
     """Writes tombstones; what an earlier run knew of the versions stays."""
     known = read_tombstones(root)
     for video_id in video_ids:
@@ -42,6 +44,6 @@ def bury(root: Path, video_ids: Collection[str], versions: Mapping[str, bool], *
     write_text(root / layout.SEGMENTS / FILE, json.dumps(stored, indent=1, sort_keys=True) + "\n")
 
 
-def obeyed(segment: Row) -> Row:
+def forgotten_row(segment: Row) -> Row:
     """A row of `segments` as that of a video that was taken down: it keeps its slot, and says no more."""
     return {**segment, **MARK, "labels": []}

@@ -25,7 +25,7 @@ from schemas.rules import Rules
 from schemas.segment import SEGMENTS
 from schemas.shard import SHARDS
 from tasks import features
-from tasks.parts import Stage, carried, commit_part, read_inputs
+from tasks.parts import Stage, commit_part, propagate_failure, read_inputs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +94,7 @@ def _frame(manifest: str, rows: list[Row]) -> "pd.DataFrame":
 
 def _verdict(stage: Stage, row: Row, findings: Sequence["Finding"]) -> Row:
     if row["outcome"] != Outcome.OK:
-        return {**row, **carried(stage, row)}
+        return {**row, **propagate_failure(stage, row)}
     against = [(one.name, one.rejected[row["key"]]) for one in findings if row["key"] in one.rejected]
     checked = {**row, "fingerprint": stage.row_fingerprint(row)}
     if not against:

@@ -94,10 +94,10 @@ def cut_in_windows(spec: str, state: Path, windows: Windows, *, with_labels: boo
     Raises RequestError for a folder without videos, and for a record of other windows.
     """
     files = folders.files_of(spec, state)
-    log.info("folder: %s", files.walked.told)
+    log.info("folder: %s", files.walked.summary)
     videos = {name: file for name, file in files.by_id.items() if _is_video(file)}
     if not videos:
-        raise RequestError(f"--source {spec}: there is no video ({files.walked.told})")
+        raise RequestError(f"--source {spec}: there is no video ({files.walked.summary})")
     labels = _labels(files.walked.names) if with_labels else {}
     path = segments_of(state)
     text = path.read_text() if path.is_file() else windows.head
@@ -129,7 +129,7 @@ def _labels(names: Sequence[str]) -> dict[str, str]:
     try:
         labels = {one for label in set(classes.values()) for one in labels_of(label)}
     except ValueError as error:
-        log.warning("folder: its folders are no labels: %s", error)
+        log.warning("folder: its folder names can't be used as labels: %s", error)
         return {}
     many = "label" if len(labels) == 1 else "labels"
     log.info("folder: %d %s from folders (--labels none leaves them out)", len(labels), many)
@@ -164,5 +164,5 @@ def windows_or_none(windows: Windows, name: str, duration_s: float | None) -> li
     """The windows of a file; none, which is told, of one that is too short."""
     spans = windows.spans(duration_s) if duration_s is not None else []
     if duration_s is not None and not spans:
-        log.warning("left out %s: %s s by its header", name, duration_s)
+        log.warning("left out %s: %s s long by its header, too short for a window", name, duration_s)
     return spans

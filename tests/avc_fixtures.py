@@ -17,7 +17,7 @@ import simplejpeg
 from schemas.feature import Profile
 from schemas.segment import segment_key
 from schemas.shard import SHARDS, Shard, Version, frame_suffix, make_version, shard_name, write_version
-from schemas.signal import log_mel
+from schemas.waveforms import log_mel
 from tasks.features import member_suffixes
 from training.learning.augment import Augmentation
 from training.loop import TrainConfig, train

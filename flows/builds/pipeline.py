@@ -254,9 +254,9 @@ def plan_all(pipeline: Pipeline) -> dict[str, Plan]:
             needs = retention.needs(pipeline.stage(name), pipeline.stage("extract"), headers_of)
             is_asked = pipeline.options.refetch
             before = (
-                retention.with_lacking(before, needs.all)
+                retention.with_refetch(before, needs.all)
                 if is_asked
-                else replace(before, note=retention.told(needs))
+                else replace(before, note=retention.describe_needs(needs))
             )
         plans[name] = before
     return {**plans, "publish": plan_publish(pipeline, before, headers_of)}
@@ -286,7 +286,7 @@ def plan_index(pipeline: Pipeline, lists: Sequence[Path]) -> Plan:
     fresh = index.deal(pipeline.root, new, pipeline.config.index) if new else []
     done = [PartPlan(part, "done") for part in part_numbers(pipeline.root / layout.SEGMENTS)]
     parts = done + [PartPlan(one.part, "missing", "new segments") for one in fresh]
-    return Plan("index", parts, note="\n".join(one.told for one in new if one.told))
+    return Plan("index", parts, note="\n".join(one.problems for one in new if one.problems))
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from schemas.shard import (
 from schemas.storage import is_local, path_under
 from tasks.funnel import measure_funnel
 from tasks.leases import NAMES, lease, remove_partial_writes
-from tasks.tombstones import bury, read_tombstones
+from tasks.tombstones import read_tombstones, write_tombstones
 from tasks.validate import forget_examples
 from tasks.versions import erase as erase
 from tasks.versions.card import has_media, write_card
@@ -66,10 +66,10 @@ def forget(pipeline: Pipeline, video_ids: Sequence[str]) -> Forgotten:
     state = pipeline.state
     done = Forgotten()
     slots = erase.slots_of(root, video_ids)
-    bury(root, video_ids, erase.versions_that_held(root, slots), is_done=False)
+    write_tombstones(root, video_ids, erase.versions_that_held(root, slots), is_done=False)
     with lease(state, *NAMES):
         # Again: a build may have published meanwhile.
-        bury(root, video_ids, erase.versions_that_held(root, slots), is_done=False)
+        write_tombstones(root, video_ids, erase.versions_that_held(root, slots), is_done=False)
         stones = read_tombstones(root)
         held = {d: sure for v in video_ids for d, sure in sorted(stones[v].versions.items())}
         stages = [pipeline.stage(name) for name in STAGES[1:-1]]
@@ -84,7 +84,7 @@ def forget(pipeline: Pipeline, video_ids: Sequence[str]) -> Forgotten:
         _clean_tracking(pipeline.here, video_ids, held, done)
         named = Named(video_ids, done.keys)
         _clean_told(pipeline, named, done)
-        bury(root, video_ids, {}, is_done=True)
+        write_tombstones(root, video_ids, {}, is_done=True)
         _require_no_trace(pipeline, named, slots)
     return done
 

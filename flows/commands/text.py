@@ -13,7 +13,7 @@ from tasks.columns import Once
 from tasks.funnel import FATE, count_fates, main_loss
 from tasks.standing import num_kept
 from tasks.transport.failure_classes import hint
-from tasks.transport.lanes import lanes_told
+from tasks.transport.lanes import lane_report
 
 if TYPE_CHECKING:
     # Each costs its own verb what the others don't pay for.
@@ -70,7 +70,7 @@ def status_of(root: Path, state: Path | None, now: datetime) -> dict[str, Any]:
         told["is_emptied"] = bool(told["dataset_version"]) and not read_version(root).shards
         told["kept"] = num_kept(root)
         told["reason"] = "" if told["in_shards"] else main_loss(root)
-        return {**told, **availability(root, now, read), "lanes": lanes_told(state)}
+        return {**told, **availability(root, now, read), "lanes": lane_report(state)}
 
 
 def status_text(status: Mapping[str, Any], names: Mapping[str, str]) -> str:

@@ -41,7 +41,7 @@ def latest(state: Path, part: int) -> dict[str, Row]:
 
 
 def attempts(state: Path, part: int) -> Iterator[Row]:
-    """Every attempt of a part, in order; torn lines are passed over."""
+    """Every attempt of a part, in order; torn lines are skipped."""
     path = compacted_path(state, part)
     if path.is_file():
         yield from pq.ParquetFile(path).read().to_pylist()

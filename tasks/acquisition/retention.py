@@ -31,34 +31,34 @@ from schemas.storage import is_local, path_under
 from tasks.acquisition.clips import is_released
 from tasks.media.old_cuts import is_beyond_mending, is_old
 from tasks.parts import Headers, PartPlan, Plan, Stage, header_of, plan_stage, reusable_rows
-from tasks.standing import OPEN_FACTS, not_made, stands, with_returned
+from tasks.standing import OPEN_FACTS, stands, unmade_keys, with_returned
 
 log = logging.getLogger(__name__)
 
-Lacking = Mapping[int, Collection[str]]  # part -> keys of clips whose media are gone
+ClipsByPart = Mapping[int, Collection[str]]  # part -> keys of clips whose media are gone
 
 
 @dataclass(frozen=True)
-class Needs:
+class MediaNeeds:
     """What another extraction would have of media that were let go, and does without or waits for."""
 
-    lost: Lacking  # can't be made without them: they are asked for otherwise, or have no sample
-    kept: Lacking  # keep the sample that earlier code or tools made of them
-    apart: Lacking = field(default_factory=dict)  # are there, but in an old cut that can't be mended
-    mended: Lacking = field(default_factory=dict)  # in one that can: nothing is needed
+    lost: ClipsByPart  # can't be made without them: they are asked for otherwise, or have no sample
+    kept: ClipsByPart  # keep the sample that earlier code or tools made of them
+    apart: ClipsByPart = field(default_factory=dict)  # are there, but in an old cut that can't be mended
+    mended: ClipsByPart = field(default_factory=dict)  # in one that can: nothing is needed
 
     @property
-    def standing(self) -> Lacking:
+    def standing(self) -> ClipsByPart:
         """Those whose clips stay until they are there again."""
         return _joined(self.kept, self.apart)
 
     @property
-    def all(self) -> Lacking:
+    def all(self) -> ClipsByPart:
         """All that would be fetched again."""
         return _joined(self.lost, self.standing)
 
 
-class Room:
+class DiskBudget:
     """How many more bytes of media may wait for extraction: measured when first asked for. Lanes share one."""
 
     def __init__(self, measure: Callable[[], float] = lambda: math.inf) -> None:
@@ -66,20 +66,20 @@ class Room:
         self._lock = threading.Lock()
         self._left_bytes: float | None = None
 
-    def take(self, size_bytes: int) -> None:
+    def spend(self, size_bytes: int) -> None:
         """Notes that so much was fetched."""
         with self._lock:
             self._left_bytes = self._left() - size_bytes
 
     @property
-    def is_full(self) -> bool:
+    def is_spent(self) -> bool:
         """Whether extraction comes first now."""
         with self._lock:
             self._left_bytes = self._left()
             return self._left_bytes <= 0
 
     @property
-    def was_full(self) -> bool:
+    def was_spent(self) -> bool:
         """The same, if anybody has asked before: measuring takes a look at every part."""
         return self._left_bytes is not None and self._left_bytes <= 0
 
@@ -113,7 +113,7 @@ def _release(clips: Stage, extract: Stage, part: int) -> int:
     rows = read_part(path)
     if header is None:
         return 0
-    waiting = not_made(extract, part)
+    waiting = unmade_keys(extract, part)
     extracted = read_part(part_path(extract.source, part), ("key", "outcome", "digest"))
     taken = {
         (row["key"], row["digest"])
@@ -137,16 +137,16 @@ def _release(clips: Stage, extract: Stage, part: int) -> int:
     return freed
 
 
-def lacking(
+def missing_media(
     clips: Stage, extract: Stage, headers_of: Headers = header_of, *, only: Collection[int] | None = None
-) -> Lacking:
+) -> ClipsByPart:
     """The clips that extraction can't make now, of the parts `only`, and whose media were let go."""
     return needs(clips, extract, headers_of, only=only).lost
 
 
 def needs(
     clips: Stage, extract: Stage, headers_of: Headers = header_of, *, only: Collection[int] | None = None
-) -> Needs:
+) -> MediaNeeds:
     """The clips of the parts `only` that extraction would decode now, and whose media were let go."""
     found: dict[int, tuple[list[str], ...]] = {}
     planned = with_returned(extract, plan_stage(extract, only=only, headers_of=headers_of), headers_of)
@@ -158,8 +158,10 @@ def needs(
         may_need = header and (header.facts.get("num_released") or header.facts.get(OLD_CUTS, 1))
         if is_open and may_need:
             found[one.part] = _needs(clips, extract, one.part)
-    kinds = zip(*found.values(), strict=True) if found else [()] * len(fields(Needs))
-    return Needs(*({part: keys for part, keys in zip(found, kind, strict=True) if keys} for kind in kinds))
+    kinds = zip(*found.values(), strict=True) if found else [()] * len(fields(MediaNeeds))
+    return MediaNeeds(
+        *({part: keys for part, keys in zip(found, kind, strict=True) if keys} for kind in kinds)
+    )
 
 
 def _needs(clips: Stage, extract: Stage, part: int) -> tuple[list[str], ...]:
@@ -189,19 +191,21 @@ def _was_given_up(before: Row | None) -> bool:
     return before is not None and (bool(before.get("is_kept")) or before["reason"] == REFETCH)
 
 
-def _joined(one: Lacking, other: Lacking) -> Lacking:
+def _joined(one: ClipsByPart, other: ClipsByPart) -> ClipsByPart:
     return {part: [*one.get(part, ()), *other.get(part, ())] for part in {**one, **other}}
 
 
-def ask_again(clips: Stage, lacking: Lacking, now: datetime, *, kept: Lacking | None = None) -> int:
+def request_refetch(
+    clips: Stage, missing: ClipsByPart, now: datetime, *, kept: ClipsByPart | None = None
+) -> int:
     """Makes these clips `waiting: refetch`, and has those of `kept` asked for again as they are; all due now.
 
     Returns how many they are.
     """
     kept = kept or {}
-    for part in {**lacking, **kept}:
+    for part in {**missing, **kept}:
         path = part_path(clips.target, part)
-        lost = set(lacking.get(part, ()))
+        lost = set(missing.get(part, ()))
         due = {"next_attempt_at": now.isoformat()}
         rows = [
             {**row, **(WAITS if row["key"] in lost else {}), **due}
@@ -210,31 +214,31 @@ def ask_again(clips: Stage, lacking: Lacking, now: datetime, *, kept: Lacking | 
             for row in read_part(path)
         ]
         write_part(path, rows, CLIPS, read_header(path) or PartHeader(clips.name, "", {}))
-    return num_clips(lacking) + num_clips(kept)
+    return num_clips(missing) + num_clips(kept)
 
 
 WAITS = {"outcome": Outcome.WAITING.value, "reason": REFETCH, "digest": ""}
 
 
-def num_clips(lacking: Lacking) -> int:
+def num_clips(missing: ClipsByPart) -> int:
     """How many clips they are."""
-    return sum(map(len, lacking.values()))
+    return sum(map(len, missing.values()))
 
 
-def notice(lacking: Lacking) -> str:
+def refetch_notice(missing: ClipsByPart) -> str:
     """What a person is told of them."""
     return (
-        f"{num_clips(lacking):,} clip(s) are fetched again: extraction changed, and their media were not kept"
+        f"{num_clips(missing):,} clip(s) are fetched again: extraction changed, and their media were not kept"
     )
 
 
-def told(found: Needs) -> str:
+def describe_needs(found: MediaNeeds) -> str:
     """What a person is told of media that nobody has asked for; empty where none are needed."""
     lost, kept, apart, mended = map(num_clips, (found.lost, found.kept, found.apart, found.mended))
     lines = []
     if lost:
         lines.append(
-            f"{lost:,} clip(s) can't be made: extraction is asked for something else, and their media were not kept; "
+            f"{lost:,} clip(s) can't be extracted: the settings changed, and their media were not kept; "
             "build --refetch fetches them again"
         )
     if kept:
@@ -244,22 +248,25 @@ def told(found: Needs) -> str:
         )
     if apart:
         lines.append(
-            f"{apart:,} clip(s) were cut when picture and sound could come apart, which nothing in them shows: what "
+            f"{apart:,} clip(s) were cut by an earlier version, which could shift sound against picture: what "
             "was made of them stays; build --refetch fetches them again"
         )
     if mended:
-        lines.append(f"{mended:,} clip(s) were cut when picture and sound could come apart; they are mended")
+        lines.append(
+            f"{mended:,} clip(s) were cut by an earlier version, which could shift sound against picture; extraction "
+            "corrects them"
+        )
     return "\n".join(lines)
 
 
-def with_lacking(planned: Plan, lacking: Lacking) -> Plan:
+def with_refetch(planned: Plan, missing: ClipsByPart) -> Plan:
     """A plan of `download` in which parts are stale if extraction needs media of theirs that were let go."""
-    if not lacking:
+    if not missing:
         return planned
     parts = [
         PartPlan(one.part, "stale", "media to fetch again")
-        if one.part in lacking and one.state == "done"
+        if one.part in missing and one.state == "done"
         else one
         for one in planned.parts
     ]
-    return Plan(planned.stage, parts, notice(lacking))
+    return Plan(planned.stage, parts, refetch_notice(missing))

@@ -1,4 +1,4 @@
-"""`log_mel.npy`: float16 (mels, frames), see `schemas.signal.log_mel`."""
+"""`log_mel.npy`: float16 (mels, frames), see `schemas.waveforms.log_mel`."""
 
 import io
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from schemas.feature import Profile
 from schemas.shard import LOG_MEL_SUFFIX
-from schemas.signal import SAMPLE_RATE_HZ, log_mel
+from schemas.waveforms import SAMPLE_RATE_HZ, log_mel
 from tasks.media.decode import Decoded
 
 VERSION = 1
@@ -18,7 +18,7 @@ def unmet(profile: Profile) -> str:
 
 
 def settings(profile: Profile) -> object:
-    """All but the length is fixed by `schemas.signal`."""
+    """All but the length is fixed by `schemas.waveforms`."""
     return [profile.length_ms]
 
 

@@ -51,7 +51,7 @@ def members(file: BytesAt) -> Iterator[Member]:
         if kind in WITHOUT_BYTES:
             size = 0
         if not file.holds(offset + size):
-            raise DataError(f"{file.path}: what begins at byte {at} ends beyond the file")
+            raise DataError(f"{file.path}: the member at byte {at} ends beyond the file")
         if kind in (GNU_NAME, PAX):
             extra |= _extra(kind, file.read_at(offset, min(size, MAX_EXTRA_BYTES)))
         else:
@@ -69,7 +69,7 @@ def _checked_size(header: bytes, path: Path, at: int) -> int:
             raise ValueError
         return _number(header[SIZE])
     except ValueError:
-        raise DataError(f"{path}: no tar, compressed or damaged, at byte {at}") from None
+        raise DataError(f"{path}: not a tar, or damaged, at byte {at}") from None
 
 
 def _number(field: bytes) -> int:

@@ -74,12 +74,12 @@ class Gzipped:
         try:
             self._file = indexed_gzip.IndexedGzipFile(str(path), spacing=SPACING_BYTES, **buffered)
         except indexed_gzip.ZranError as error:
-            raise DataError(f"{path}: no gzip, or damaged: {error}") from None
+            raise DataError(f"{path}: not gzip, or damaged: {error}") from None
 
     def read_at(self, offset: int, size_bytes: int) -> bytes:
         """See BytesAt."""
         if offset + size_bytes > self._most:
-            raise DataError(f"{self.path}: it grows more than {MAX_GROWTH}-fold when it is unpacked")
+            raise DataError(f"{self.path}: it unpacks to more than {MAX_GROWTH} times its size")
         try:
             with self._lock:
                 self._file.seek(offset)

@@ -98,7 +98,7 @@ def index_of(
     table = pa.concat_tables(tables)
     if not table.num_rows:
         others = f" and {len(files) - 1} more" if files[1:] else ""
-        raise RequestError(f"there is no media file in {files[0]}{others}")
+        raise RequestError(f"no media files in {files[0]}{others}")
     is_sound = pa.array([one in AUDIO_SUFFIXES for one in table["suffix"].to_pylist()])
     places = [name for name in schema.names if name not in dict(NAMED)]
     order = [(name, "ascending") for name in ("stem", "is_sound", "file", *places)]

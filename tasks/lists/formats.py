@@ -55,9 +55,9 @@ class SegmentList:
     unread: list[str] = field(default_factory=list)  # "file:line: reason"
 
     @property
-    def told(self) -> str:
+    def problems(self) -> str:
         """What was not read, in a sentence with an example; empty where all was."""
-        return Unread(self.path.name, self.num_unread, self.unread).told(self.table.num_rows)
+        return Unread(self.path.name, self.num_unread, self.unread).summary(self.table.num_rows)
 
 
 class Entry(NamedTuple):
@@ -85,7 +85,7 @@ class Unread:
         if len(self.examples) < SHOWN:
             self.examples.append(f"{self.name}:{number}: {reason}")
 
-    def told(self, num_read: int) -> str:
+    def summary(self, num_read: int) -> str:
         """How many rows were not read, with the first of them; empty where all were."""
         if not self.count:
             return ""
@@ -115,7 +115,7 @@ def read_list(path: Path) -> SegmentList:
 def _timed(entries: Iterator[tuple[int, Entry]], unread: Unread) -> Iterator[Entry]:
     for number, entry in entries:
         if entry.times_ms is None or not entry.video_id:
-            unread.add(number, "it names a file, and no times of a video: read it over --source folder:PATH")
+            unread.add(number, "it names a file but no times of a video: use --source folder:PATH")
         else:
             yield entry
 
@@ -133,7 +133,7 @@ def _of_whole(columns: pa.Table, name: str) -> pa.Table:
 
 
 def read_segments(path: Path) -> SegmentList:
-    """The same; raises DataError where not one row is a segment: it is no list, or of a form that nobody knows."""
+    """The same. Raises DataError where no row could be read as a segment."""
     found = read_list(path)
     require_some(path, found.table.num_rows, found.num_unread, found.unread)
     return found
@@ -143,7 +143,7 @@ def require_some(path: Path, num_rows: int, num_unread: int, unread: Sequence[st
     """Raises DataError where a list has not one row that could be read."""
     if not num_rows:
         said = f"the first of {num_unread:,} rows: {unread[0]}" if num_unread else "it has no rows"
-        raise DataError(f"{path} is no list of segments: not one row is a segment; {said}")
+        raise DataError(f"{path} is not a list of segments: no row could be read as a segment; {said}")
 
 
 def entries_of(columns: Columns, rows: Iterator[Record], unread: Unread) -> Iterator[tuple[int, Entry]]:
@@ -206,7 +206,7 @@ def _times(start: str, end: str, *, is_open: bool) -> tuple[int, int]:
 def _clip(name: str) -> tuple[str, str]:
     found = CLIP.fullmatch(name)
     if found is None:
-        raise DataError(f"no clip named as ID_000030.mp4: {name[:80]!r}")
+        raise DataError(f"not a clip name like ID_000030.mp4: {name[:80]!r}")
     return found[1], found[2]
 
 
@@ -214,7 +214,7 @@ def _strong(segment_id: str, start: str, end: str) -> tuple[str, tuple[int, int]
     """Video and times of the segment that an event belongs to; the event's own times are looked at, not kept."""
     found = STRONG_ID.fullmatch(segment_id)
     if found is None:
-        raise DataError(f"no id of a segment as YTID_30000: {segment_id[:80]!r}")
+        raise DataError(f"not a segment id like YTID_30000: {segment_id[:80]!r}")
     _check_id(found[1])
     if milliseconds(end) < milliseconds(start):
         raise DataError(f"its event ends at {end} s, before its start at {start} s")
@@ -230,7 +230,7 @@ def _check_id(video_id: str) -> None:
 def milliseconds(seconds: str) -> int:
     """A text of seconds in milliseconds. Raises DataError for anything else."""
     if SECONDS.fullmatch(seconds) is None:
-        raise DataError(f"not seconds: {seconds[:20]!r}")
+        raise DataError(f"not a number of seconds: {seconds[:20]!r}")
     return round(float(seconds.replace(",", ".")) * 1000)
 
 

@@ -60,7 +60,7 @@ def machine_ids(
     found = set()
     for mid in waiting:
         if mid not in known:
-            raise RequestError(f"no label or category {mid!r}{_near(mid, {*names, *others})}")
+            raise RequestError(f"unknown label or category {mid!r}{_near(mid, {*names, *others})}")
     while waiting:
         mid = waiting.pop()
         if mid not in found:
@@ -88,7 +88,7 @@ def read_ontology(path: Path) -> dict[str, dict]:
     try:
         nodes = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
-        raise DataError(f"{path}: no JSON: {error}") from None
+        raise DataError(f"{path}: not JSON: {error}") from None
     if not isinstance(nodes, list) or not all(map(_is_node, nodes)):
         raise DataError(f"{path}: not a list of nodes with {', '.join(sorted(NODE))}")
     return {node["id"]: node for node in nodes}

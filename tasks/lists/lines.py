@@ -57,4 +57,4 @@ def encoding_of(head: bytes, path: Path) -> str:
         return "utf-16-le"
     if even > max(least, 8 * odd):
         return "utf-16-be"
-    raise DataError(f"{path} is no list of segments: it is no text, but holds zero bytes")
+    raise DataError(f"{path} is not a list of segments: it is not text: it contains zero bytes")

@@ -87,7 +87,7 @@ def _fault_of(line: Line) -> str:
     if line.is_cut:
         return f"it is longer than {MAX_CHARS:,} characters: {line.text[:80]!r}"
     if NOT_DECODED in line.text:
-        return f"it is not UTF-8 (write it so, or as UTF-16 with its mark): {line.text[:80]!r}"
+        return f"it is not UTF-8 (save it as UTF-8, or as UTF-16 with a byte order mark): {line.text[:80]!r}"
     return ""
 
 
@@ -143,11 +143,11 @@ def _of_parquet(path: Path) -> Records:
     try:
         file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path} is no list of segments: a damaged Parquet file: {error}") from None
+        raise DataError(f"{path} is not a list of segments: a damaged Parquet file: {error}") from None
     names = file.schema_arrow.names
     held = columns_named(names)
     if held is None:
-        raise DataError(f"{path} is no list of segments: its columns are {', '.join(names)[:200]}")
+        raise DataError(f"{path} is not a list of segments: its columns are {', '.join(names)[:200]}")
     used = [name for name, column in zip(names, held, strict=True) if column]
     _require_small(file, used, path)
     return Records(tuple(column for column in held if column), _of_batches(file, used, path))
@@ -160,7 +160,7 @@ def _require_small(file: pq.ParquetFile, used: Sequence[str], path: Path) -> Non
         size = sum(one.total_uncompressed_size for one in chunks if one.path_in_schema.split(".")[0] in used)
         if size > GROUP_BYTES:
             raise DataError(
-                f"{path} is no list of segments: one group of its rows has {size:,} bytes; write smaller ones"
+                f"{path} is not a list of segments: one row group has {size:,} bytes; write smaller ones"
             )
 
 

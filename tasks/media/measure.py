@@ -6,7 +6,7 @@ import webrtcvad
 
 from schemas.feature import Profile
 from schemas.manifest import Row
-from schemas.signal import INT16_SCALE, SAMPLE_RATE_HZ
+from schemas.waveforms import INT16_SCALE, SAMPLE_RATE_HZ
 from tasks.media.decode import Decoded
 
 BLOCK_PX = 8  # pictures are judged by block means, below compression noise
@@ -15,7 +15,7 @@ SPEECH_MS = 30  # the longest window that WebRTC's detector takes
 SPEECH_CAUTION = 2  # of 0 to 3: how sure it has to be
 
 
-def measured(decoded: Decoded, profile: Profile) -> Row:
+def measure_clip(decoded: Decoded, profile: Profile) -> Row:
     """What is seen and heard up to `valid_ms`; padding is left out."""
     valid_s = decoded.valid_ms / 1000
     return {

@@ -14,7 +14,7 @@ import soxr
 
 from schemas.feature import NUM_KEYS, NUM_PICTURES, PICTURE_PRINT, Profile, num_words, sound_print
 from schemas.manifest import Row
-from schemas.signal import INT16_SCALE, SAMPLE_RATE_HZ
+from schemas.waveforms import INT16_SCALE, SAMPLE_RATE_HZ
 from tasks.media.colour import Picture
 from tasks.media.decode import Decoded
 

@@ -45,7 +45,7 @@ START_S = 60.0  # it takes 0.3 to 0.7 s
 
 
 @dataclass(frozen=True)
-class Limits:
+class ProcessLimits:
     """What one call may use: chosen to be far above any clip of a minute, not measured on the largest."""
 
     seconds: float = 120.0
@@ -53,14 +53,16 @@ class Limits:
     file_bytes: int = 8 << 30
 
 
-LIMITS = Limits()
+LIMITS = ProcessLimits()
 # Media processes that wait for a call: threads come and go, and a start costs more than most calls.
 _IDLE: list["MediaProcess"] = []
 # The kernel ends a media process with the *thread* that started it, so that thread lives as long as we do.
 _STARTER = ThreadPoolExecutor(1, "media-processes")
 
 
-def call(name: str, arguments: Mapping[str, Any], limits: Limits = LIMITS) -> tuple[Any, dict[str, bytes]]:
+def call(
+    name: str, arguments: Mapping[str, Any], limits: ProcessLimits = LIMITS
+) -> tuple[Any, dict[str, bytes]]:
     """What `name` (of CALLS) answers in a media process that serves nobody else meanwhile.
 
     Raises what it raised (ItemError, OSError); ItemError (quarantined, `bug`) with the trace where our own code
@@ -90,7 +92,7 @@ def close() -> None:
         _IDLE.pop().kill()
 
 
-def _idle(limits: Limits) -> "MediaProcess | None":
+def _idle(limits: ProcessLimits) -> "MediaProcess | None":
     """One that waits and has these limits."""
     while _IDLE:
         with suppress(IndexError):  # another thread was faster
@@ -112,7 +114,7 @@ class _DiedError(Exception):
 class MediaProcess:
     """One media process and the pipe to it; not thread-safe. Its start is not on the first call's time."""
 
-    def __init__(self, name: str, limits: Limits) -> None:
+    def __init__(self, name: str, limits: ProcessLimits) -> None:
         self.limits = limits
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the process)
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
@@ -136,7 +138,7 @@ class MediaProcess:
         try:
             self._read(len(READY), time.monotonic() + START_S)
         except _DiedError as died:
-            raise OperationalError(f"no media process starts on this machine: it {died}") from None
+            raise OperationalError(f"the media process does not start on this machine: it {died}") from None
 
     def call(self, name: str, arguments: Mapping[str, Any]) -> tuple[Any, dict[str, bytes]]:
         """One call and its answer. Raises _DiedError if there is none in time."""
@@ -148,7 +150,7 @@ class MediaProcess:
             raise self._gone() from None
         header = json.loads(self._line(ends))
         if sum(header["members"].values()) > MAX_ANSWER_BYTES:
-            raise _DiedError("answered with more than any clip holds")
+            raise _DiedError("returned more data than any clip holds")
         members = {member: self._read(size, ends) for member, size in header["members"].items()}
         if "error" in header:
             raise _raised(header["error"])

@@ -60,7 +60,7 @@ def _rows_of(path: Path) -> list[dict]:
         for group in range(file.num_row_groups if media else 0):
             rows += _rows_of_group(file, group, media)
     except (pa.ArrowInvalid, OSError, ValueError) as error:
-        log.warning("parquet: %s: %s; what stands before it is used", path, error)
+        log.warning("parquet: %s: %s; what stands before that is used", path, error)
     return rows
 
 
@@ -92,9 +92,7 @@ def _rows_of_group(file: pq.ParquetFile, group: int, media: Mapping[str, bool]) 
     facts = file.metadata.row_group(group)
     sizes = _sizes(facts)
     if max(sizes[column] for column in media) > GROUP_BYTES:
-        raise DataError(
-            f"a group of its rows has more than {GROUP_BYTES:,} bytes of media; write smaller ones"
-        )
+        raise DataError(f"a row group has more than {GROUP_BYTES:,} bytes of media; write smaller ones")
     held = dict(zip(schema.names, columns_named(schema.names) or (), strict=False))
     texts = [name for name in schema.names if name in KEYS or held.get(name) in ("video_id", "start", "end")]
     texts += [f"{column}.path" for column, is_named in media.items() if is_named]

@@ -5,7 +5,7 @@ The corpus (media, lists, ground truth) lies in the state folder; `render` makes
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from schemas.errors import RequestError
 from schemas.layout import STUDIO
 from schemas.manifest import canonical_json, write_text
-from tasks.progress import tracked
+from tasks.progress import MapItems, tracked
 from tasks.sources import Fetch, http
 from tasks.sources.scenes.corpus import CorpusConfig, render_scene, scene_ids, write_lists, write_truth
 from tasks.transport.policy import Access
@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 FORM = "studio"
 CONFIG = "corpus.json"
 KEPT_EVERY = 200  # scenes: what a kill may cost
-Map = Callable[[Callable, Sequence], Iterable]
 
 
 def folder_of(state: Path) -> Path:
@@ -41,7 +40,7 @@ def truth_of(state: Path) -> Path:
     return folder_of(state) / "truth.parquet"
 
 
-def render(state: Path, config: CorpusConfig, map_items: Map) -> list[Path]:
+def render(state: Path, config: CorpusConfig, map_items: MapItems) -> list[Path]:
     """Renders the scenes that are missing, writes lists and truth; returns the lists for the index."""
     folder = folder_of(state)
     known = _known_truth(state, config)

@@ -54,7 +54,7 @@ def _rows_of(state: Path, tar: Path) -> list[dict]:
                 if name := named(member.name):
                     rows.append({**name, "offset": member.offset, "size_bytes": member.size_bytes})
         except ValueError as error:
-            log.warning("tars: %s; what stands before it is used", error)
+            log.warning("tars: %s; what stands before that is used", error)
         if isinstance(file, Gzipped):
             file.keep_index(index)
     return rows

@@ -55,7 +55,7 @@ def addresses_of(host: str, port: int, access: Access, refused: type[Exception])
     """
     addresses = _addresses(host, port)
     if not access.may_go_inside and any(map(is_inside, addresses)):
-        raise refused(f"{host} is a private address, and the source a public one")
+        raise refused(f"{host} is a private address, but the source is public")
     return addresses
 
 

@@ -21,7 +21,7 @@ class _Rule:
     """Which values a field takes, as a test and in words."""
 
     takes: Callable[[Any], bool]
-    told: str
+    expected: str
     is_secret: bool = False  # then a value that is refused may be one
 
 
@@ -106,5 +106,5 @@ def _lane(stored: Mapping[str, Any], path: Path) -> LaneConfig:
             raise RequestError(f"{where}: {name!r}: use some of {', '.join(sorted(RULES))}")
         if not RULES[name].takes(value):
             shown = "" if RULES[name].is_secret else f" is {json.dumps(value)[:SHOWN_CHARS]}"
-            raise RequestError(f"{where}: {name}{shown}: use {RULES[name].told}")
+            raise RequestError(f"{where}: {name}{shown}: use {RULES[name].expected}")
     return LaneConfig(**{**stored, "hours": tuple(stored.get("hours", LaneConfig.hours))})

@@ -281,7 +281,7 @@ def clock_errors(state: Path, lanes: Sequence[LaneConfig], now_s: float) -> dict
     }
 
 
-def lanes_told(state: Path | None) -> dict[str, dict[str, Any]]:
+def lane_report(state: Path | None) -> dict[str, dict[str, Any]]:
     """What every lane that ever asked remembers, by name, for people and programs; times are ISO texts."""
     paths = sorted((state / LANES).glob("*.json")) if state else []
     now_s = time.time()

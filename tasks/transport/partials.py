@@ -104,7 +104,7 @@ class Validators:
         if validator:
             write_text(self.folder / VALIDATORS, json.dumps({**known, entity: validator}))
         if is_mixed:
-            raise failure("network", "the host sent the rest of another file than it was asked for")
+            raise failure("network", "the host sent part of a different file than requested")
 
     def _parts(self) -> list[Path]:
         return list(self.folder.glob(f"*{PART}"))

@@ -13,7 +13,7 @@ SCHEMES = ("http", "https")
 
 
 @dataclass(frozen=True)
-class Limits:
+class DownloadLimits:
     """Where a download stops."""
 
     size_bytes: int = 4 << 30
@@ -38,7 +38,7 @@ class Access:
     cookies: str = ""  # the text of a cookies file
     user_agent: str = ""
     secret: Callable[[str], str] = no_secret  # of a template, by its name there
-    limits: Limits = Limits()
+    limits: DownloadLimits = DownloadLimits()
     hatches: Hatches = Hatches()
     may_go_inside: bool = True  # to private addresses; not when the source itself is a public one
 
@@ -49,7 +49,7 @@ def refusal(url: str, access: Access) -> str:
     if parts.scheme not in SCHEMES:
         return f"an address with the scheme {parts.scheme[:20]!r} is not fetched"
     if not access.may_go_inside and is_inside(parts.hostname or "", may_resolve=not access.proxy):
-        return f"{parts.hostname} is a private address, and the source a public one"
+        return f"{parts.hostname} is a private address, but the source is public"
     return ""
 
 

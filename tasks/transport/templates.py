@@ -79,7 +79,7 @@ def expanded(spec: str, secret: Callable[[str], str]) -> tuple[str, list[str]]:
         if match.start() < login:
             if not name.startswith(KEPT) and NOT_IN_LOGIN & set(value):
                 raise RequestError(
-                    f"--source: {{{name}}} has a character that can't stand before the host of a URL"
+                    f"--source: {{{name}}} has a character that is not allowed before the host of a URL"
                 )
             return value
         return value if name.startswith(KEPT) else quote(value, safe="")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.transport.failure_classes import failure
-from tasks.transport.policy import Limits
+from tasks.transport.policy import DownloadLimits
 
 PIECE_BYTES = 1 << 16
 
@@ -16,7 +16,7 @@ class Patience:
     """Reads of one body. Only the time in which its host was waited for counts, not what is done with its bytes."""
 
     read_piece: Callable[..., bytes]  # what is there, and at most so many bytes
-    limits: Limits
+    limits: DownloadLimits
     clock: Callable[[], float] = time.monotonic
     _size_bytes: int = field(default=0, init=False)  # in the window under way
     _waited_s: float = field(default=0.0, init=False)

@@ -249,7 +249,7 @@ class _Watch:
     def __call__(self, progress: Mapping[str, Any]) -> None:
         size_bytes = progress.get("downloaded_bytes") or 0
         if size_bytes > self._limits.size_bytes:
-            raise failure("too_large", f"it goes on after {size_bytes:,} bytes")
+            raise failure("too_large", f"still downloading after {size_bytes:,} bytes")
 
 
 def classified(error: Exception, *, is_direct: bool = True) -> ItemError | Transient | OSError:

@@ -20,8 +20,7 @@ from schemas.manifest import Row, read_json, read_manifest, read_part, write_tex
 from schemas.outcome import Outcome
 from schemas.shard import Version, index_path, latest_digest, read_facts
 from tasks.standing import kept_by_maker
-from tasks.versions.card_media import quarantined_clips, sample_clips
-from tasks.versions.charts import histogram
+from tasks.versions.card_media import histogram, quarantined_clips, sample_clips
 from tasks.versions.duplicates import summary
 
 Labels = Mapping[str, tuple[int, str]]  # machine id -> index, display name
@@ -147,7 +146,7 @@ def charts(root: Path, version: Version, rows: list[Row]) -> list[Chart]:
 def funnel_table(funnel: Mapping[str, Any]) -> list[tuple[str, str, int]]:
     """(name, meaning, count), one row a term and reason of the law."""
     table = [
-        ("segments", "asked for", funnel["segments"]),
+        ("segments", "requested", funnel["segments"]),
         ("in shards", "in this version", funnel["in_shards"]),
     ]
     for fate, meaning in MEANINGS.items():

@@ -144,7 +144,7 @@ def problems_of_lists(root: Path, digest: str) -> list[str]:
     found = duplicates_path(root, digest)
     gone = [path.name for path in (listed, found) if not path.is_file()]
     if gone:
-        return [f"{' and '.join(gone)} beside it: gone; `mcgurk build` looks for duplicates anew"]
+        return [f"{' and '.join(gone)} beside it: missing; `mcgurk build` searches for duplicates again"]
     try:
         keys = exclusions(pq.ParquetFile(readable(found)).read())
     except (OSError, ValueError, KeyError) as error:

@@ -31,9 +31,9 @@ from schemas.shard import Shard, published, read_superseded, read_version, witho
 from schemas.storage import path_under
 from tasks.acquisition import ledger
 from tasks.feature_files import drop_members, feature_files
-from tasks.parts import Stage, carried
+from tasks.parts import Stage, propagate_failure
 from tasks.shard_files import write_shard
-from tasks.tombstones import MARK, obeyed
+from tasks.tombstones import MARK, forgotten_row
 from tasks.versions.verify import read_samples
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ def mark_manifests(stages: Sequence[Stage], slots: Slots, written: Mapping[str, 
         for stage in reversed(stages):
             _mark_part(stage, part, keys, written)
         path = part_path(root / layout.SEGMENTS, part)
-        rows = [obeyed(row) if row["key"] in keys else row for row in read_part(path)]
+        rows = [forgotten_row(row) if row["key"] in keys else row for row in read_part(path)]
         write_part(path, rows, SEGMENTS, read_header(path) or PartHeader("index", "", {}))
 
 
@@ -165,7 +165,7 @@ def _marked(stage: Stage, row: Row, keys: Collection[str]) -> Row:
     facts = {name: row[name] for name in FACTS if name in row} if "split" in stage.schema.names else {}
     labels = {"labels": []} if facts else {}
     empty = dict.fromkeys(stage.schema.names)
-    return {**empty, **facts, **labels, **carried(stage, _marked_input(stage, row))}
+    return {**empty, **facts, **labels, **propagate_failure(stage, _marked_input(stage, row))}
 
 
 def _repacked(

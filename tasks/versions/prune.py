@@ -43,7 +43,7 @@ def prune(root: Path, state: Path, keep: int = KEEP) -> Pruned:
                 pruned.kept[digest] = f"one of the last {keep} versions"
             # Held until all is removed: a training that begins meanwhile finds its version or does not.
             elif not until_removed.enter_context(unread(state, digest)):
-                pruned.kept[digest] = "a training reads it"
+                pruned.kept[digest] = "a training is reading it"
             else:
                 pruned.retired.append(digest)
         named = set(_named(root, pruned.kept))

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,12 +25,10 @@ from schemas.shard import (
 )
 from schemas.storage import as_local, lost_files, path_under
 from tasks.feature_files import feature_files, open_members
-from tasks.progress import tracked
+from tasks.progress import MapItems, tracked
 from tasks.versions.duplicates import problems_of_lists
 
 log = logging.getLogger(__name__)
-
-Map = Callable[[Callable, Sequence], Iterable]
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class Findings:
         return self
 
 
-def verify(root: Path, map_items: Map) -> Findings:
+def verify(root: Path, map_items: MapItems) -> Findings:
     """Versions, shards, parts and clips of `root`. Raises RequestError where there is no version."""
     read_version(root)
     found = Findings()
@@ -138,7 +136,7 @@ def check_shard(root: Path, shard: Shard) -> Findings:
         problem = f"has {len(rows)} samples, {shard.num_samples} are listed"
         found.differences.append(Difference(f"{layout.SHARDS}/{sidecar.name}", problem))
     found.differences += [
-        Difference(where, "is in the tar, not in its index", key)
+        Difference(where, "is in the tar but not in its index", key)
         for key in set(samples) - {row["key"] for row in rows}
     ]
     for row in rows:
@@ -151,12 +149,12 @@ def check_shard(root: Path, shard: Shard) -> Findings:
     return found
 
 
-Members = dict[str, tuple[int, bytes]]  # suffix -> offset and bytes
+PlacedMembers = dict[str, tuple[int, bytes]]  # suffix -> offset and bytes
 
 
-def read_samples(tar: Path) -> dict[str, Members]:
+def read_samples(tar: Path) -> dict[str, PlacedMembers]:
     """The samples of a tar by key, read as anybody would; what a broken header hides is not in it."""
-    samples: dict[str, Members] = {}
+    samples: dict[str, PlacedMembers] = {}
     try:
         with as_local(tar) as local, tarfile.open(local, "r:") as file:
             for info in file:
@@ -168,7 +166,7 @@ def read_samples(tar: Path) -> dict[str, Members]:
     return samples
 
 
-def _sample_problems(root: Path, shard: Shard, row: Row, members: Members) -> Iterator[tuple[str, str]]:
+def _sample_problems(root: Path, shard: Shard, row: Row, members: PlacedMembers) -> Iterator[tuple[str, str]]:
     """(member, problem) of one sample; the member is empty where it cannot be told."""
     listed = {one["suffix"]: (one["offset"], one["size_bytes"]) for one in row["members"]}
     actual = {suffix: (offset, len(content)) for suffix, (offset, content) in members.items()}
@@ -177,10 +175,10 @@ def _sample_problems(root: Path, shard: Shard, row: Row, members: Members) -> It
             yield suffix, f"stands at {actual.get(suffix)}, its index says {listed.get(suffix)}"
     if _digest(members) != row["digest"]:
         for suffix in _not_as_extracted(root, shard.part, row["key"], members):
-            yield suffix, "has other bytes than those that were packed"
+            yield suffix, "differs from what was packed"
 
 
-def _not_as_extracted(root: Path, part: int, key: str, members: Members) -> list[str]:
+def _not_as_extracted(root: Path, part: int, key: str, members: PlacedMembers) -> list[str]:
     """The members that differ from the feature files, [""] where these cannot tell."""
     different = []
     count = 0
@@ -211,7 +209,7 @@ def check_part(root: Path, item: tuple[str, int]) -> Findings:
     rows = _rows(path)
     if header is None or rows is None:
         return Findings(Counter(parts=1), [Difference(where, "is not readable as a part")])
-    problems = [f"its file {lost} is gone or has another size" for lost in lost_files(root, header.files)]
+    problems = [f"its file {lost} is missing or has another size" for lost in lost_files(root, header.files)]
     slots = _rows(part_path(root / layout.SEGMENTS, part), ("key",))
     if slots is not None and [row["key"] for row in rows] != [row["key"] for row in slots]:
         problems.append("its rows are not those of the index")
@@ -250,7 +248,7 @@ def _check_packed(root: Path, part: int, rows: list[Row]) -> Findings:
     return found
 
 
-def _digest(members: Members) -> str:
+def _digest(members: PlacedMembers) -> str:
     """As pack digests a sample."""
     return hashlib.sha256(b"".join(members[suffix][1] for suffix in sorted(members))).hexdigest()
 
@@ -286,10 +284,10 @@ def compare_tars(root: Path, listed: Shard, rebuilt: Path) -> list[Difference]:
         for suffix in sorted(old.keys() | new.keys()):
             problem = _member_problem(old.get(suffix), new.get(suffix))
             found += [Difference(where, problem, key, suffix)] if problem else []
-    return found or [Difference(where, "its rebuilt tar has other bytes, and the same members")]
+    return found or [Difference(where, "its rebuilt tar differs, though its members are the same")]
 
 
 def _member_problem(old: tuple[int, bytes] | None, new: tuple[int, bytes] | None) -> str:
     if old is None or new is None:
         return "is only in the rebuilt tar" if old is None else "is not in the rebuilt tar"
-    return "" if old[1] == new[1] else "is rebuilt with other bytes"
+    return "" if old[1] == new[1] else "was rebuilt with different bytes"

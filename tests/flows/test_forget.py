@@ -31,7 +31,7 @@ from schemas.shard import (
 )
 from tasks.acquisition.ledger import latest
 from tasks.funnel import measure_funnel
-from tasks.tombstones import FILE, bury, read_tombstones
+from tasks.tombstones import FILE, read_tombstones, write_tombstones
 from tasks.versions.prune import prune
 from tasks.versions.verify import read_samples, verify
 from training.tracking.store import KEPT
@@ -246,7 +246,7 @@ def test_a_kill_in_the_middle_is_completed_by_the_same_command(root, original, t
 
 
 def test_a_build_completes_a_take_down_that_was_interrupted(root):
-    bury(root, [VIDEO], {}, is_done=False)
+    write_tombstones(root, [VIDEO], {}, is_done=False)
 
     run_mcgurk("build", "--root", str(root), "--from", "publish", "--compute", "threads")
 

@@ -94,7 +94,7 @@ def members_before(path):
 def test_what_is_no_tar_is_told(tmp_path, content):
     (tmp_path / "a.tar").write_bytes(content)
 
-    with pytest.raises(ValueError, match=r"a.tar: no tar, compressed or damaged, at byte 0"):
+    with pytest.raises(ValueError, match=r"a.tar: not a tar, or damaged, at byte 0"):
         list(members(tmp_path / "a.tar"))
 
 

@@ -60,7 +60,7 @@ def test_a_secret_that_is_not_there_is_named(tmp_path):
     [
         (COOKIES.format(0), "1 cookie(s), 0 expired", True),
         (COOKIES.format(4_000_000_000), "1 cookie(s), 0 expired", True),
-        (COOKIES.format(1_000_000_000), "1 cookie(s), none that holds", False),
+        (COOKIES.format(1_000_000_000), "1 cookie(s), none of them still valid", False),
         ("/home/me/s3cr3t.txt", "not the text of a cookies file", False),
     ],
 )

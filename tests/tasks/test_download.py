@@ -168,7 +168,7 @@ def test_a_broken_world_stops_the_stage_after_its_rows_are_written(tmp_path, cli
 
     with hosting(dict.fromkeys(ids, clip)) as host:
         host.statuses |= dict.fromkeys(ids[:5], 503)
-        with pytest.raises(RuntimeError, match="5 of 9 videos failed for no fault of their own"):
+        with pytest.raises(RuntimeError, match="5 of 9 videos failed through no fault of their own"):
             fetch(root, host.address + TEMPLATE)
 
     assert [verdicts(root)[video][0] for video in ids] == ["waiting"] * 5 + ["ok"] * 4

@@ -19,7 +19,7 @@ from schemas.shard import DUPLICATES, duplicates_path, exclude_path, read_exclus
 from tasks import pack
 from tasks.index import IndexConfig, index
 from tasks.media.decode import decode
-from tasks.media.measure import measured
+from tasks.media.measure import measure_clip
 from tasks.media.perceptual_hash import prints_of
 from tasks.media.streams import ffmpeg_path
 from tasks.pack import PackConfig
@@ -41,7 +41,7 @@ ENCODED = {
 
 def printed(path, length_s=10.0):
     decoded = decode(path, 0.0, length_s, PROFILE)
-    return prints_of(decoded, measured(decoded, PROFILE), PROFILE)
+    return prints_of(decoded, measure_clip(decoded, PROFILE), PROFILE)
 
 
 def found_among(printed_clips):

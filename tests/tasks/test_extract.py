@@ -29,12 +29,12 @@ from schemas.clip import CLIPS
 from schemas.feature import Profile
 from schemas.manifest import part_path, read_header, read_manifest, read_part, write_part
 from schemas.shard import JSON_SUFFIX
-from schemas.signal import N_MELS, num_frames
+from schemas.waveforms import N_MELS, num_frames
 from tasks import extract, features, standing
 from tasks.feature_files import feature_path, open_members
 from tasks.features import member_suffixes
 from tasks.media.decode import decode
-from tasks.media.measure import measured
+from tasks.media.measure import measure_clip
 from tasks.parts import plan_stage
 
 IDS = ["first", "second", "third"]
@@ -240,7 +240,7 @@ def test_a_lost_feature_file_is_made_anew(root):
 
 
 def test_the_order_in_which_batches_end_does_not_matter(root, monkeypatch):
-    monkeypatch.setattr(extract, "BATCH", 1)
+    monkeypatch.setattr(extract, "CLIPS_PER_BATCH", 1)
     stage = extract.stage(root, PROFILE)
     extract.run(stage, [0], PROFILE, lambda f, batches: [f(one) for one in reversed(batches)])
     backwards = {path.name: path.read_bytes() for path in (root / "features").rglob("*.arrow")}
@@ -254,7 +254,7 @@ def test_the_order_in_which_batches_end_does_not_matter(root, monkeypatch):
 
 def seen(tmp_path, profile=PROFILE, **changes):
     clip = timecode.write(tmp_path / "clip.mp4", replace(RECIPE, **changes))
-    return measured(decode(clip, 0.0, SECONDS, profile), profile)
+    return measure_clip(decode(clip, 0.0, SECONDS, profile), profile)
 
 
 def test_an_ordinary_clip_is_loud_bright_and_moving(tmp_path):
@@ -313,11 +313,11 @@ def test_a_clip_without_sound_has_silence_of_full_length(tmp_path):
 
 
 def test_a_worker_with_other_tools_makes_no_bytes(tmp_path):
-    batch = extract.Batch(tmp_path, 0, 0, [], PROFILE)
+    batch = extract.ClipBatch(tmp_path, 0, 0, [], PROFILE)
     other = replace(batch, tools={**batch.tools, "av": "1.0"})
 
     assert extract.extract_batch(batch) == (0, [])
-    with pytest.raises(RuntimeError, match="'av': '1.0'.*install one lock on both"):
+    with pytest.raises(RuntimeError, match="'av': '1.0'.*install the same requirements.lock on both"):
         extract.extract_batch(other)
 
 
@@ -407,5 +407,5 @@ def test_code_that_fails_at_more_than_a_few_stops_the_stage(tmp_path, folder):
     passed(tmp_path, "clips")
     with_begin(tmp_path, None, *files)
 
-    with pytest.raises(RuntimeError, match="mcgurk itself failed at 5 of 5 items of part 0: Traceback"):
+    with pytest.raises(RuntimeError, match="mcgurk's own code failed on 5 of 5 items of part 0: Traceback"):
         extract_all(tmp_path)

@@ -254,7 +254,7 @@ def test_the_members_of_a_feature_file_stand_in_slot_order(built):
 
 
 def test_the_stored_log_mel_is_what_the_stored_sound_gives(built):
-    from schemas.signal import log_mel
+    from schemas.waveforms import log_mel
 
     with open_members(feature_path(built.path, "audio", 0)) as table:
         wave = np.frombuffer(table["data"][0].as_py()[44:], "<i2")

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from schemas.signal import log_mel
+from schemas.waveforms import log_mel
 from training.reading.dataset import clip_groups, default_groups, open_dataset
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from schemas.signal import HOP_MS
+from schemas.waveforms import HOP_MS
 from training.interface import AvcModel
 from training.networks.frontend import sounds
 from training.reading.dataset import Dataset

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from schemas.signal import FRAMES_PER_S, N_MELS
+from schemas.waveforms import FRAMES_PER_S, N_MELS
 from training.interface import AvcModel, Needs
 from training.models import load_model, needs_of
 from training.models.ave import projection
