@@ -1,4 +1,4 @@
-"""A feature: a model-ready array or encoded file made from a clip; and the profile that says which."""
+"""A feature: a model-ready array or encoded file made from a clip; and the profile, which says what a sample holds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which process it was that wrote something: told so that another can tell whether it lives."""
+"""Process identity: which process wrote something, so that another can tell whether it is still alive."""
 
 import os
 import platform

@@ -1,4 +1,4 @@
-"""A manifest: a folder of Parquet parts, one row an item; each part carries its fingerprint."""
+"""A manifest: a folder of Parquet parts, one row per item; each part carries its fingerprint."""
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
 # pyright: reportAttributeAccessIssue=false

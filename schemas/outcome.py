@@ -1,8 +1,8 @@
-"""What became of an item: `ok`, or why not; and the errors that decide it.
+"""Outcomes: what became of an item, `ok` or why not; and the errors that decide it.
 
-ItemError   this item is lost, parked or rejected: it becomes a row, its part goes on
+ItemError   this item is lost, waiting or rejected: it becomes a row, and its part goes on
 Transient   the world is broken, not the item: retried in place, then a row to try again later
-(others)    a bug or a broken machine: stops the stage, loudly; but for a bug that one item's bytes have found, which
+(others)    a bug or a broken machine: stops the stage, except for a bug that the bytes of one item trigger, which
             quarantines that item as `bug`
 """
 

@@ -1,7 +1,7 @@
-"""Where files lie: local paths, or objects of any store that fsspec knows, behind pathlib's interface.
+"""Storage: local paths, or objects of any store that fsspec supports, behind pathlib's interface.
 
-A root is a `Path`, or for `s3://bucket/folder` and the like a `UPath`, which has the same methods. Files appear
-whole or not at all on both: by rename on a disk, by a single put of a finished local file on a store.
+A root is a `Path`, or for `s3://bucket/folder` and the like a `UPath`, which has the same methods. Files appear whole
+or not at all on both: by rename on a disk, by a single put of a finished local file on a store.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Columns of many parts as one table: what looks at a whole manifest reads it so, in threads."""
+"""Columns of many parts as one table, read in threads, for code that looks at a whole manifest."""
 
 import json
 import os

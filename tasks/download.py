@@ -1,6 +1,6 @@
 """Download: segments -> clips on disk. Each video is fetched once, probed, and cut into its segments.
 
-The one stage whose result depends on the context: rows keep their attempts and when to try again.
+This is the one stage whose result depends on the day: rows record their attempts and when to try again.
 """
 
 import logging

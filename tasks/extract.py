@@ -1,7 +1,7 @@
-"""Extract: clips -> features. Each clip is decoded once for all features, in micro-batches of clips.
+"""Extract: clips -> features. Each clip is decoded once for all its features, in batches of a few clips.
 
-A clip is decoded in a media process (`tasks.media.sandbox`); what it does to that process costs this one clip. A
-feature whose own settings did not change is not encoded again, whatever else did.
+Decoding happens in a media process (`tasks.media.sandbox`): whatever a file does to that process costs this one clip.
+A feature whose own settings did not change is not encoded again, even where others did.
 """
 
 import hashlib

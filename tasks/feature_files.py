@@ -1,4 +1,4 @@
-"""A feature file: one Arrow file a part and feature, one row a member; the members of a key stand together."""
+"""Feature files: one Arrow file per part and feature, one row per member, with the members of a key together."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager

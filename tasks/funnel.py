@@ -1,4 +1,4 @@
-"""The funnel: what became of every segment, told by the furthest manifest that has its part."""
+"""The funnel: the fate of every segment, according to the furthest manifest that has its part."""
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
 # pyright: reportAttributeAccessIssue=false

@@ -1,7 +1,7 @@
-"""Index: segment lists -> the segments manifest, where every segment has its slot.
+"""Index: segment lists -> the manifest `segments`, in which every segment has its slot.
 
-Slots are append-only: a segment that is known keeps its slot, those that arrive later are ordered among
-themselves and open new parts.
+Slots are append-only: a known segment keeps its slot, and segments that arrive later are ordered among themselves and
+open new parts.
 """
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.

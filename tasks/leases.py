@@ -1,8 +1,8 @@
-"""Leases: who may write what just now. Held by the kernel on local files, so that they end with the process.
+"""Leases: which process may write which folders now. The kernel holds them on files: they end with the process.
 
-Correctness rests on identical bytes and atomic parts; a lease avoids double work, and gives the index's
-append-only slots the mutual exclusion that they need. It binds processes that share one state folder. The file of
-a lease says who holds it, or held it last.
+Correctness does not depend on them: bytes are reproducible and parts are written whole. A lease avoids double work and
+gives the index's append-only slots the mutual exclusion that they need. It binds the processes that share one state
+folder. Its file names the current holder, or the last one.
 """
 
 import fcntl

@@ -1,7 +1,7 @@
-"""Lists of one's own files: `file[,start,end][,label][,split]` -> a list of segments, with an id for each file.
+"""Lists of a user's own files: `file[,start,end][,label][,split]` -> a list of segments, with an id for each file.
 
-Which id stands for which file is on record in the state folder, and so is how long each file was that was cut as a
-whole: what a list names later moves nothing.
+The state folder records which id stands for which file, and how long each file was that was cut as a whole: later lists
+change neither.
 """
 
 import csv

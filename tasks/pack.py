@@ -1,6 +1,6 @@
-"""Pack: features -> shards, one WebDataset tar a part with its offset index beside it; and dataset versions.
+"""Pack: features -> shards, one WebDataset tar per part with its offset index beside it.
 
-The bytes depend on the samples only: members sorted, mtime 0, no owner, no wall clock.
+The bytes depend on the samples only: members are sorted, with mtime 0, no owner and no wall-clock values.
 """
 
 import logging

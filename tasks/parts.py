@@ -1,7 +1,7 @@
-"""Make for parts: what is up to date, what can be copied, and how a part is committed.
+"""Make for parts: which are up to date, which rows can be copied, and how a part is committed.
 
-A part is up to date if and only if its fingerprint is the one a run would give it now and the files that
-belong to it are there with their sizes. Prefect's retries, a new run and the command line all ask here.
+A part is up to date if and only if its fingerprint is the one that a run would give it now, and the files that belong
+to it exist with their sizes. Prefect's retries, a new run and the command line all ask this module.
 """
 
 from collections import Counter

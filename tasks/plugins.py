@@ -1,4 +1,4 @@
-"""Plug-ins: each file of a folder is one, and its name is its registration; a file of another kind is refused."""
+"""Plug-ins: every file of a plug-in folder is one, registered by its name. A file that is not a plug-in is refused."""
 
 import importlib
 import pkgutil

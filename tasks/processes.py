@@ -1,4 +1,4 @@
-"""Processes: what one that touches foreign bytes may use, and with whom it ends."""
+"""Processes: their limits where they touch foreign bytes, and how they end."""
 
 import ctypes
 import os

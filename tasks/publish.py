@@ -1,4 +1,4 @@
-"""Publish: the shards that stand -> a dataset version with its funnel and its data card."""
+"""Publish: packed shards -> a dataset version with its funnel and data card."""
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
 # pyright: reportAttributeAccessIssue=false

@@ -1,4 +1,4 @@
-"""Shard files: how a shard and its index are written, and which shards stand."""
+"""Shard files: how a shard and its index are written, and which shards the manifest names."""
 
 import hashlib
 import io

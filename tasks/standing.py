@@ -1,7 +1,7 @@
-"""Standing: what extraction made stays until its successor is there, whatever tools and code have become.
+"""Standing samples: a sample stays until its successor exists, even when tools and code have changed.
 
-A sample was asked for by a recipe, and made by code and tools of some versions. Where only the latter differ and the
-media are gone, or today's extraction rejects them, the sample is kept and says what made it.
+A recipe says what was asked for; code and tools of certain versions made it. Where only these versions differ, and the
+media are gone or today's extraction rejects them, the sample is kept, and records what made it.
 """
 
 from collections.abc import Collection

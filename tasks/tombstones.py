@@ -1,4 +1,4 @@
-"""Tombstones: the videos that were taken down, which every later build leaves out; `segments/forgotten.json`."""
+"""Tombstones: the videos that were taken down and that later builds leave out, in `segments/forgotten.json`."""
 
 import json
 from collections.abc import Collection, Mapping

@@ -1,7 +1,7 @@
-"""Validate: a manifest -> the same manifest `checked`, where what an expectation rejects is quarantined.
+"""Validate: a manifest -> the same manifest `checked`, in which rows that fail an expectation are quarantined.
 
-A rule that changes makes the parts stale, so rows come back by themselves. A rate that a whole manifest
-breaks stops the flow: then the run is suspect, not the rows.
+A changed rule makes the parts stale, so rows return by themselves. Where a large share of a manifest fails, the flow
+stops: then the run is suspect, not the rows.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""A folder of videos without a list: each is cut in consecutive windows, and a list of them is kept.
+"""A folder of videos without a list: each video is cut into consecutive windows, and the list of them is kept.
 
-Which id stands for which file and which windows it has is on record in the state folder: both stay, whatever files
-are added, and a video is probed once. Where all videos lie in folders side by side, those are their labels.
+The state folder records which id stands for which file, and which windows it has. Both stay when files are added, and
+each video is probed once. Where all videos lie exactly one folder deep, these folders are their labels.
 """
 
 import csv

@@ -1,6 +1,6 @@
-"""Availability: what could be had, by class, label and day; how fast it comes; what is due when.
+"""Availability: how many segments could be fetched, by class, label and day; at what rate; and what is due when.
 
-All of it is read from the manifests `segments` and `clips`, whose rows are the fold of the attempts ledger.
+It is read from the manifests `segments` and `clips`, whose rows are the fold of the attempts ledger.
 """
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.

@@ -1,4 +1,4 @@
-"""Clips: a fetched video -> the file and the row of each of its segments."""
+"""Clips: from a fetched video to the file and the row of each of its segments."""
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path

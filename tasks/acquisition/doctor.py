@@ -1,4 +1,4 @@
-"""Doctor: what this machine has and lacks for acquisition, each with its remedy."""
+"""Doctor: what this machine has and lacks for downloading, with a remedy for each."""
 
 import importlib.metadata
 import re

@@ -1,4 +1,4 @@
-"""Fetching: the lanes at work. Each takes videos from one queue, fetches, cuts, and writes what became of them."""
+"""Fetching: lanes take videos from one queue, fetch them, cut them into segments, and record the outcome of each."""
 
 import logging
 import time

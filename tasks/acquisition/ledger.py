@@ -1,7 +1,8 @@
-"""The attempts ledger: append-only, one line a segment, committed per video; a kill loses one video.
+"""The attempts ledger: append-only, one line per segment, committed after each video, so that a kill loses one video.
 
-Lines are compacted to Parquet, part by part. A file of lines has a generation in its name, and the Parquet says up
-to which it holds them: a kill between the two neither loses an attempt nor counts it twice.
+Lines are compacted to Parquet, part by part. Every file of lines has a generation in its name, and the Parquet file
+records up to which generation it includes them: a kill between the two steps neither loses an attempt nor counts it
+twice.
 """
 
 import json

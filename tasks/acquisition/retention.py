@@ -1,8 +1,8 @@
-"""Keeping: how much media may wait for extraction, and what becomes of them after it.
+"""Retention: how much media may wait for extraction, and what happens to media afterwards.
 
-A clip whose media were let go stays `ok`, with its digest and without a path: nothing after it changes. Where other
-tools would make its sample otherwise, the sample is kept; where it is asked for otherwise, it lacks its media. Only
-who says so has them fetched again: then what is kept stays until they are there, and what lacks is `waiting: refetch`.
+A clip whose media were released stays `ok`, with its digest and without a path: nothing downstream changes. Where newer
+tools would make its sample differently, the sample is kept. Where the settings changed, its media are missing. They are
+fetched again only on request: until then kept samples stay, and missing ones are `waiting: refetch`.
 """
 
 import logging

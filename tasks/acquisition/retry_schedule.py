@@ -1,4 +1,4 @@
-"""What a failure does to a segment: charged or not, confirmed or not, and when it is tried again."""
+"""The retry schedule: whether a failure counts against a segment, whether it is confirmed, and when to try again."""
 
 from datetime import datetime, timedelta
 from typing import Any

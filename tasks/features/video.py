@@ -1,4 +1,4 @@
-"""`mp4`: the frames of the profile as one H.264 file with a key frame a second, without sound."""
+"""`mp4`: the frames of the profile as one H.264 file with a key frame every second, without sound."""
 
 from schemas.feature import Profile
 from schemas.shard import VIDEO_SUFFIX

@@ -1,7 +1,7 @@
-"""Tars of others: where the bytes of each member lie, read from the headers alone.
+"""Foreign tars: where the bytes of each member lie, read from the headers alone.
 
-Nothing is unpacked and no member's name becomes a path. A header is believed only with its checksum and inside the
-file; `tarfile` would read what a hostile one calls a long name into memory, whatever its size.
+Nothing is unpacked, and no member's name becomes a path. A header is trusted only with its checksum and inside the
+file: `tarfile` would read what a hostile header calls a long name into memory, whatever its size.
 """
 
 from collections.abc import Iterator

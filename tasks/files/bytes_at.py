@@ -1,7 +1,7 @@
-"""The bytes that stand anywhere in a file, plain or gzipped: of a gzipped one without unpacking all before them.
+"""Random access to the bytes of a file, plain or gzipped, without unpacking all that precedes them.
 
-A gzipped file is unpacked once from its beginning; what its decoder knew every SPACING_BYTES is kept, so that any later
-look unpacks that much at most. Such an index takes a thousandth of the file.
+A gzipped file is unpacked once from its beginning. The state of the decoder is kept every SPACING_BYTES, so that any
+later read unpacks at most that much. Such an index is a thousandth of the file's size.
 """
 
 import os

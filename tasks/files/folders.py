@@ -1,6 +1,6 @@
-"""The files of a folder by their ids: a file whose name is no id has one derived from it.
+"""The files of a folder and their ids. A file whose name is not a valid id gets one that is derived from it.
 
-Which id stands for which file is on record in the state folder once the videos were cut in windows, and stays so.
+Once videos have been cut into windows, the state folder records which id stands for which file, for good.
 """
 
 import csv

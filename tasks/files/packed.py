@@ -1,4 +1,4 @@
-"""Media packed in files of others: what each of these holds, by name, is looked up once and kept in the state."""
+"""Media inside larger files: the members of each are looked up once, and their index is kept in the state folder."""
 
 import hashlib
 import logging

@@ -1,6 +1,6 @@
-"""What the suffix of a file's name says: a film, a sound, or nothing that can be had a picture and a sound from.
+"""File suffixes: which of them are films, which are sounds, and which hold neither.
 
-Every suffix that a demuxer of libav claims is in one of these sets; films have those of cameras and programs too.
+Every suffix that a demuxer of libav claims is in one of these sets. Films also have those of cameras and programs.
 """
 
 VIDEO_SUFFIXES = {

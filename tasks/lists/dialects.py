@@ -1,7 +1,6 @@
-"""The dialect of a table of segments, seen from how it begins: what separates its fields, and what each column holds.
+"""The dialect of a table of segments, found from its first lines: the separator, and the meaning of each column.
 
-Columns are known by their header under the names that people use, or without one by their places in the published
-forms.
+Columns are known by the names in their header, or without a header by their positions in the published formats.
 """
 
 import csv

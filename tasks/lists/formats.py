@@ -1,6 +1,6 @@
-"""Segment lists as people hold them -> one table of segments each, with what was not read counted and shown.
+"""Segment lists in people's formats -> one table of segments each; rows that can't be read are counted and shown.
 
-Which dialect and which columns a list has is seen from its content: `tasks.lists.dialects`.
+The dialect and the columns of a list are found from its content: `tasks.lists.dialects`.
 """
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.

@@ -1,6 +1,6 @@
-"""Labels: AudioSet's table (machine id -> index and display name) and its ontology (what stands below what).
+"""Labels: AudioSet's table (machine id -> index and display name) and its ontology (categories and subcategories).
 
-Both are taken from beside a list and kept in the root: later runs name labels the same, whatever lists they get.
+Both are taken from beside a list and kept in the root: later runs name labels the same way, whatever lists they get.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""The lines of somebody else's text: any encoding, any ends of lines, and never more of one than can be meant."""
+"""The lines of a foreign text: any encoding, any line ends, and never more of a line than a list could contain."""
 
 import codecs
 from collections.abc import Iterator

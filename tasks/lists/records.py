@@ -1,4 +1,4 @@
-"""What each row of a table says, as texts: CSV in any dialect, JSON lines and Parquet, a few at a time."""
+"""The rows of a table as texts: CSV in any dialect, JSON lines and Parquet, read a few at a time."""
 
 import json
 import math

@@ -1,6 +1,7 @@
-"""Which segments of the lists get a slot: those of chosen labels, and of these so many.
+"""Selection: which segments of the lists get a slot, by label and by number.
 
-What is taken is the head of a fixed order, by the hash of the key: a larger number takes all that a smaller one took.
+Segments are taken from the head of a fixed order, the hash of the key: a larger number includes all that a smaller one
+selected.
 """
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.

@@ -1,6 +1,6 @@
 """Colour and geometry: a decoded frame as an upright picture in the colours of a JPEG.
 
-High dynamic range (PQ and HLG, which phones record) is mapped to the standard one, since 8 bits can't hold it.
+High dynamic range (PQ and HLG, which phones record) is mapped to standard range, because 8 bits can't hold it.
 """
 
 from dataclasses import dataclass

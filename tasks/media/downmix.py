@@ -1,7 +1,7 @@
-"""Downmix: one or two channels of however many, by where each stands, decided once for a whole segment.
+"""Downmix: any number of channels to one or two, by their positions, decided once for a whole segment.
 
-The weights are those of ITU-R BS.775-4, annex 4: the centre, and what comes from behind, go to the sides at -3 dB.
-The low-frequency channel is left out, as there: it repeats what the others say, or rumbles.
+The weights are those of ITU-R BS.775-4, annex 4: centre and rear channels go to both sides at -3 dB. The low-frequency
+channel is left out, as there: it repeats the others, or rumbles.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a decoded clip shows and sounds like, measured in extraction's one pass; the suite `features` judges it."""
+"""Measures of a decoded clip, taken in the one pass of extraction. The suite `features` judges them."""
 
 import numpy as np
 import soxr

@@ -1,4 +1,4 @@
-"""A passage: what a decoder needs of a file for one segment, from a clean picture and some sound before it on."""
+"""Passages: the packets that a decoder needs for one segment, from a clean picture and some earlier sound on."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress

@@ -1,8 +1,8 @@
-"""Media calls in a process of their own: what a hostile file does there costs that file, and nothing else.
+"""The media process: decoding runs in a process of its own, so a hostile file costs that file and nothing else.
 
-libav parses what strangers made. The process that does it has no credentials in its environment, limits of
-memory, file size and time, and dies with its parent. It answers in JSON and raw bytes, never in pickles: the
-parent does not trust it either. `python -m tasks.media.sandbox` is that process.
+libav parses files from strangers. The process that runs it has no credentials in its environment, has limits of memory,
+file size and time, and ends with its parent. It answers in JSON and raw bytes, never in pickles: the parent does not
+trust it either. `python -m tasks.media.sandbox` is that process.
 """
 
 import errno

@@ -1,6 +1,6 @@
-"""Open and probe media files, and their clock; `cut.py` cuts, `decode.py` decodes.
+"""Media files: opening and probing them, and their clock. `cut.py` cuts, `decode.py` decodes.
 
-Everywhere the same two streams are taken: the first of pictures that move, and the sound that players play.
+The same two streams are used everywhere: the first with a moving picture, and the sound track that players choose.
 """
 
 import re

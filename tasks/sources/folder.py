@@ -1,6 +1,6 @@
 """Media on disk: `folder:PATH`, files named by video id or segment, or listed in a CSV `video_id,file`.
 
-A file whose name is no id has one derived from it: `files/folders.py`.
+A file whose name is not a valid id gets one that is derived from it: `files/folders.py`.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,7 @@
-"""Any host that serves media by video id: a URL template as `http://host/{video_id}.mp4`, through yt-dlp.
+"""Any host that serves media by video id: a URL template such as `http://host/{video_id}.mp4`, through yt-dlp.
 
-Only direct media answers are taken: a page is an error, never searched for players. Secrets stand in it as `{env:NAME}`
-or `{block:NAME}`.
+Only direct media answers are accepted: a page is an error, and is never searched for players. Secrets stand in the
+template as `{env:NAME}` or `{block:NAME}`.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """Media in Parquet: `parquet:PATH`, a folder or pattern of files with the bytes inside, as Hugging Face publishes them.
 
-A medium is a column of bytes, or of `{bytes, path}`. It is known by its path or key (`files/stems.py`), and by the
-columns that name video, start and end where there are such.
+A medium is a column of bytes, or of `{bytes, path}`. It is known by its path or key (`files/stems.py`), and by columns
+that name video, start and end.
 """
 
 import logging

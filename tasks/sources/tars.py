@@ -1,7 +1,7 @@
 """Media in tars: `tars:PATH`, a folder or pattern of tars in WebDataset's layout, as copies of AudioSet circulate.
 
-A member is known by its name: `files/stems.py`. The state folder keeps where the bytes of each lie: the headers of a
-tar are read once, and a video costs one seek a member. A gzipped tar is unpacked once, for that and for its own index.
+A member is known by its name: `files/stems.py`. The headers of a tar are read once, and the state folder keeps where
+the bytes of each member lie: a video costs one seek per member. A gzipped tar is unpacked once, to index it.
 """
 
 import logging

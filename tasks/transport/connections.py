@@ -1,4 +1,4 @@
-"""Connections go to the addresses that were checked: a name may mean another address a moment later."""
+"""Connections to checked addresses: between the check and the request, a name may come to mean another address."""
 
 import socket
 from typing import Any

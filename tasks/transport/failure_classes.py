@@ -1,7 +1,7 @@
-"""The classes of failure: whose fault each one is, and how often it must be seen before it counts.
+"""Failure classes: who is to blame for a failure, and how often it must be seen before it counts.
 
-The lane's, the world's and the tool's faults never charge a segment. The video's own are confirmed on other
-days before the segment counts as unavailable.
+Faults of the lane, the world or the tool never count against a segment. Faults of the video itself are confirmed on
+other days before the segment counts as unavailable.
 """
 
 import errno

@@ -1,6 +1,6 @@
-"""A lane's escape hatches: what of yt-dlp's many options a person may set for it, for the failures that call for them.
+"""Escape hatches: the options of yt-dlp that a user may set for a lane, for the failures that call for them.
 
-Each is on a list of what is allowed: none of them runs a command, loads foreign code or names a file to be written.
+Only listed options are allowed: none of them runs a command, loads foreign code or names a file to be written.
 """
 
 import re

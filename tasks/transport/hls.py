@@ -1,8 +1,8 @@
-"""Sections: of a long video only the fragments around its segments, where its host offers it as an HLS playlist.
+"""Sections: of a long video only the fragments around its segments, where its host offers an HLS playlist.
 
-The first fragment is always among them: a file's times are counted from its first, so what is cut out of a file
-with holes stands where it stands in the whole. Everything is asked for by our own lanes; ffmpeg, which fetches
-sections for yt-dlp, keeps to no rate and to no refusal.
+The first fragment is always included: a file's times are counted from its first, so a segment keeps its place in a file
+with gaps. All requests go through our own lanes: ffmpeg, which fetches sections for yt-dlp, obeys no rate and no
+refusal.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""The lanes that a person lists in `lanes.json` of the state folder, and what is wrong with such a list."""
+"""Lane configuration: the lanes that a user lists in `lanes.json` of the state folder, and errors in such a list."""
 
 import json
 import math

@@ -1,7 +1,7 @@
-"""Lanes: one egress with one identity each, and how fast it may ask. What it knows survives restarts.
+"""Lanes: each is one way out with one identity and a rate of requests. Its state survives restarts.
 
-Every request of a lane takes its place in one queue that lies in the state folder behind a lock: more threads,
-more processes and more runs never raise its rate.
+All requests of a lane pass through one queue, which lies in the state folder behind a lock: more threads, processes or
+runs never raise its rate.
 """
 
 import fcntl

@@ -1,7 +1,7 @@
-"""Partials: what a killed or broken download fetched of a file, and how a later run goes on with it.
+"""Partial downloads: what a killed or broken download fetched of a file, and how a later run continues it.
 
-A part is continued only if the host vouches that it still has the same file (RFC 9110, If-Range): bytes of two
-files in one would look like a damaged video, and be held against it.
+A download is continued only if the host confirms that the file is the same (RFC 9110, If-Range): a mixture of two files
+would look like a damaged video, and count against it.
 """
 
 import hashlib

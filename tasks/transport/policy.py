@@ -1,4 +1,4 @@
-"""What a source may do: how it goes out, what it waits for, and where it does not go."""
+"""Access policy: how a source connects, what it waits for, and which addresses it does not visit."""
 
 import ipaddress
 import socket

@@ -1,8 +1,8 @@
-"""URL templates of a source, and the secrets in them, which stand in no manifest, log, page or database.
+"""URL templates, and the secrets in them, which never appear in a manifest, log, page or database.
 
-`{env:NAME}` and `{block:NAME}` name a secret: a template that has such is public as it is. One that holds a secret
-itself (a login before the host, a token in the query) is made public: `{kept:NAME}` stands in its place, and the secret
-in a file of the state folder that only this account can read.
+`{env:NAME}` and `{block:NAME}` name a secret: a template with these is public as it is. A template that contains a
+secret itself (a login before the host, a token in the query) is made public: `{kept:NAME}` takes its place, and the
+secret goes to a file in the state folder that only this account can read.
 """
 
 import json

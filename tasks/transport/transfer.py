@@ -1,4 +1,4 @@
-"""How the body of an answer is taken: piece by piece, so that a host which drips is noticed wherever it does so."""
+"""Reading the body of an answer piece by piece, so that a host that drips is noticed wherever it does so."""
 
 import time
 from collections.abc import Callable

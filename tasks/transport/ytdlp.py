@@ -1,4 +1,4 @@
-"""yt-dlp's Python API with the settings that every source shares, and what its errors mean.
+"""yt-dlp's Python API with the settings that all sources share, and the meaning of its errors.
 
 Its plugins are off: an installed plugin would run foreign code on every answer.
 """

@@ -1,4 +1,4 @@
-"""A lane's escape hatches as yt-dlp's options: the provider of PO tokens, impersonation, cookies of a browser."""
+"""Escape hatches as options of yt-dlp: a provider of PO tokens, impersonation, and cookies from a browser."""
 
 import http.client
 import json

@@ -1,7 +1,7 @@
-"""The data card of a version: what it holds, how it came to be, and how to read it.
+"""The data card of a version: its contents, its origin, and how to read it.
 
-`versions/{digest}.md` and `.html`, and `README.md` of the root for the latest: what a Hugging Face
-repository shows, and what tells `datasets` which tars are which split.
+It is `versions/{digest}.md` and `.html`, and for the latest version the README.md of the root: what a Hugging Face
+repository shows, and what tells `datasets` which tars belong to which split.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""What a data card shows: a seeded sample of clips, some of each quarantine reason, and charts as inline SVG."""
+"""Media of a data card: a seeded sample of clips, some of each quarantine reason, and charts as inline SVG."""
 
 import base64
 import io

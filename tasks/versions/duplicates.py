@@ -1,6 +1,6 @@
-"""Near-duplicates of a dataset version: what was found, and the exclusion list that follows from it.
+"""Near-duplicates in a dataset version, and the exclusion list that follows from them.
 
-The list never changes a shard: it stands beside the version, and whoever trains skips its keys.
+The list never changes a shard: it lies beside the version, and training skips its keys.
 """
 
 import logging

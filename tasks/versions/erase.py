@@ -1,7 +1,7 @@
-"""Forget: takes a video out of manifests, media, features, shards and every version that held it.
+"""Forget: removes a video from manifests, media, features, shards and every version that contained it.
 
-Done in place and for these slots only, whatever else is stale: each part ends as a build would write it.
-From the last manifest to the first, so that a kill leaves parts that are stale, never rows that contradict.
+It works in place and on these slots only, whatever else is stale: each part ends as a build would write it. It goes
+from the last manifest to the first, so that a kill leaves stale parts, never rows that contradict each other.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""Prune: removes the shards that nothing names any more, and takes their versions off the list."""
+"""Prune: removes shards that nothing references any more, and retires their versions."""
 
 import logging
 from collections.abc import Iterator

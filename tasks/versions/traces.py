@@ -1,6 +1,6 @@
-"""Traces: where the name of a video that was taken down still stands, read as each kind of file is read.
+"""Traces: where the name of a video that was taken down still occurs, read in the way of each kind of file.
 
-The bare id may stay in private manifests (its slot), in the tombstones, and in lists that a person gave.
+The bare id may stay in private manifests (as its slot), in the tombstones, and in lists that a user supplied.
 """
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.

@@ -1,4 +1,4 @@
-"""Verify: every digest anew from the bytes on disk; what differs is named by shard, sample and member."""
+"""Verify: recomputes every digest from the bytes on disk, and names what differs by shard, sample and member."""
 
 import hashlib
 import logging
