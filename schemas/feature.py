@@ -137,7 +137,7 @@ FEATURES = pa.schema(
         ("speech_share", pa.float64()),  # of the valid audio, by WebRTC's voice activity detector
         ("duration_gap_ms", pa.float64()),  # what the container declared of the segment minus what decoded
         ("made_by", pa.string()),  # code and tools, with their versions
-        ("recipe", pa.string()),  # digest of what was asked of them: equal where only versions differ
+        ("recipe", pa.string()),  # digest of their settings: equal where only versions differ
         (
             "is_kept",
             pa.bool_(),

@@ -35,9 +35,9 @@ class Identity:
         return Identity(platform.node(), _boot(), pid, _start_of(pid))
 
     @staticmethod
-    def read(told: Mapping[str, Any]) -> "Identity":
+    def read(stored: Mapping[str, Any]) -> "Identity":
         """Out of JSON that holds these fields, others beside them. Raises KeyError."""
-        return Identity(told["host"], told["boot"], told["pid"], told["started"])
+        return Identity(stored["host"], stored["boot"], stored["pid"], stored["started"])
 
     @property
     def is_here(self) -> bool:

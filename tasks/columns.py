@@ -41,7 +41,7 @@ class Once:
     """
 
     def __init__(self, wanted: Mapping[str, Sequence[str]], memory: Path | None = None) -> None:
-        self._wanted = wanted  # manifest -> all columns that anybody asks it for
+        self._wanted = wanted  # manifest -> all columns that are ever read from it
         self._memory = memory
         self._known: dict[Kept, dict[int, pa.Table]] = {}
         self._states: dict[Kept, dict[int, FileState]] = {}
@@ -90,8 +90,8 @@ class Once:
             return {}
         try:
             file = ipc.open_file(pa.memory_map(str(self._path(kept))))
-            told = [(part, tuple(state)) for part, *state in json.loads(file.schema.metadata[b"states"])]
-            same = [(n, part) for n, (part, state) in enumerate(told) if states.get(part) == state]
+            stored = [(part, tuple(state)) for part, *state in json.loads(file.schema.metadata[b"states"])]
+            same = [(n, part) for n, (part, state) in enumerate(stored) if states.get(part) == state]
             batches = {part: file.get_batch(n) for n, part in same}
         except (OSError, ValueError):  # Arrow's errors are ValueErrors: what can't be read is not remembered
             return {}

@@ -92,7 +92,7 @@ def run(stage: Stage, parts: Sequence[int], config: DownloadConfig, context: Dow
     for part, work in works.items():
         for segment in work.due:
             videos.setdefault(segment["video_id"], []).append((part, segment))
-    # Who was never asked comes first, then who was asked longest ago: one that stops a lane each time starves nobody.
+    # Never tried first, then least recently tried: a video that stops the lane every time does not starve the others.
     videos = dict(sorted(videos.items(), key=lambda one: one[1][0][1]["before"].get("tried_at") or ""))
     if videos and context.budget.is_spent:
         videos = {}  # what is known is written all the same: what reads parts must not trust media that are lost
@@ -156,7 +156,7 @@ def _work(stage: Stage, part: int, context: DownloadContext) -> _PartInProgress:
 
 
 def _is_newer(row: Row | None, attempt: Row) -> bool:
-    """Whether the part's `row` is newer than the ledger's `attempt`: its media were let go, or asked for again."""
+    """Whether the part's `row` is newer than the ledger's `attempt`: its media were released, or requested again."""
     if row is None:
         return False
     is_let_go = is_released(row) and row["digest"] == attempt["digest"]
@@ -165,10 +165,7 @@ def _is_newer(row: Row | None, attempt: Row) -> bool:
 
 
 def _stands(stage: Stage, segment: Row, row: Row, now: datetime) -> bool:
-    """Whether nothing is to be asked: by this VERSION or an earlier one, which alone asks for nothing again.
-
-    But where an earlier one failed at a file itself, this one tries.
-    """
+    """Whether a row needs no attempt now. One of an earlier VERSION stands, unless our own code failed on its file."""
     if _is_due(row, now) or not _is_of_a_version(stage, segment, row):
         return False
     if row["reason"] == BUG and row["fingerprint"] != stage.row_fingerprint(segment):

@@ -55,7 +55,7 @@ class ClipBatch:
     limits: sandbox.ProcessLimits = sandbox.LIMITS
     tools: dict[str, str] = field(
         default_factory=lambda: _tools()
-    )  # of who asks; those of the worker are to be equal
+    )  # of the process that makes the batch; the worker must have the same
 
 
 @dataclass
@@ -96,7 +96,7 @@ def _tools() -> dict[str, str]:
 
 
 def run(stage: Stage, parts: Sequence[int], profile: Profile, map_batches: MapItems) -> int:
-    """Extracts what is due in `parts`; returns how many clips were decoded.
+    """Extracts the clips that are due in `parts`; returns how many were decoded.
 
     `map_batches(function, batches)` yields results in the order in which they end.
     """
@@ -142,7 +142,7 @@ def _work(stage: Stage, part: int, profile: Profile) -> tuple[_PartInProgress, l
         elif before and before["fingerprint"] == fingerprint:
             work.rows[key] = {**before, "is_kept": bool(before.get("is_kept")) and before["made_by"] != maker}
         elif not media.get(key, True):
-            work.rows[key] = _kept(before) if before and stands(stage, before) else _lacking(row)
+            work.rows[key] = _kept(before) if before and stands(stage, before) else _waiting_for_media(row)
         else:
             kept = _kept_features(before, row, profile)
             standing = before if stands(stage, before) else None
@@ -158,28 +158,30 @@ def _work(stage: Stage, part: int, profile: Profile) -> tuple[_PartInProgress, l
 
 
 def _kept(before: Row) -> Row:
-    """A sample that stays as it is; its fingerprint says that it is not of what is there now."""
+    """A sample that stays as it is. Its fingerprint shows that it was not made of the current clip."""
     return {**before, "is_kept": True}
 
 
-def _lacking(clip: Row) -> Row:
-    """The row of a clip whose media were let go and that is asked for otherwise now."""
+def _waiting_for_media(clip: Row) -> Row:
+    """The row of a clip whose media were released and whose settings have changed since."""
     why = {"outcome": Outcome.WAITING.value, "reason": REFETCH, "detail": "its media were not kept"}
     return {"key": clip["key"], "digest": "", "fingerprint": "", **why}
 
 
 def _locate(stage: Stage, part: int, clips: Sequence[Row]) -> None:
-    """Gives clips their paths where they had none when they were checked: their media are fetched again."""
-    lacking = [row for row in clips if not row["path"]]
-    if lacking:
+    """Fills in the paths of clips that had none when they were checked, because their media were fetched since."""
+    without_path = [row for row in clips if not row["path"]]
+    if without_path:
         rows = read_part(part_path(stage.source.parent, part), ("key", "path"))
         paths = {row["key"]: row["path"] for row in rows}
-        for row in lacking:
-            row["path"] = paths[row["key"]] or f"{MEDIA}/{row['key']}"  # where it is not, as will be said
+        for row in without_path:
+            row["path"] = (
+                paths[row["key"]] or f"{MEDIA}/{row['key']}"
+            )  # where nothing is: decoding reports it
 
 
 def _kept_features(before: Row | None, row: Row, profile: Profile) -> dict[str, dict[str, str]]:
-    """The features of an earlier build that are what they would be now: name -> its entry in the row."""
+    """The features of an earlier build that a new one would make the same: name -> its entry in the row."""
     if before is None or before["outcome"] != Outcome.OK:
         return {}
     return {
@@ -194,8 +196,8 @@ def _feature_fingerprint(name: str, row: Row, profile: Profile) -> str:
     return digest_of(feature_settings(name, profile), row["key"], row["digest"])
 
 
-def _with_kept(row: Row, waiting: Row, asked: str, maker: str) -> Row:
-    """A new row together with what was kept of an earlier build; where it is none, the sample that stood there."""
+def _with_kept(row: Row, waiting: Row, recipe: str, maker: str) -> Row:
+    """A new row together with the features of an earlier build; or the earlier sample, where extraction failed."""
     made = {**waiting["features"], **{one["name"]: one for one in row.get("features") or ()}}
     fingerprint = waiting["fingerprint"]
     if row["outcome"] != Outcome.OK and waiting["before"]:
@@ -206,13 +208,13 @@ def _with_kept(row: Row, waiting: Row, asked: str, maker: str) -> Row:
     if row["outcome"] != Outcome.OK:
         return {**row, "fingerprint": fingerprint}
     digest = digest_of({name: one["digest"] for name, one in made.items()}, row["valid_ms"])
-    told = {
+    provenance = {
         "features": [made[name] for name in sorted(made)],
         "made_by": maker,
-        "recipe": asked,
+        "recipe": recipe,
         "is_kept": False,
     }
-    return {**row, "fingerprint": fingerprint, "digest": digest, **told}
+    return {**row, "fingerprint": fingerprint, "digest": digest, **provenance}
 
 
 def _commit(stage: Stage, work: _PartInProgress, profile: Profile) -> None:
@@ -264,12 +266,12 @@ def extract_batch(batch: ClipBatch) -> tuple[int, list[Row]]:
 def extract_clip(batch: ClipBatch, clip: Row, names: Sequence[str]) -> tuple[Row, dict[str, Members]]:
     """One clip's row of the manifest and its members by feature, from the media process. Raises ItemError.
 
-    Raises MissingError for a clip that is not there: no fault of its own, and no verdict on it.
+    Raises MissingError where its file is missing, which says nothing about the clip.
     """
     profile = batch.profile
     path = batch.root / clip["path"]
     length_s = min(clip["length_s"], profile.length_ms / 1000)
-    asked = {
+    arguments = {
         "span_s": (clip["begins_s"], length_s),
         "is_old": is_old(clip),
         "profile": asdict(profile),
@@ -278,7 +280,7 @@ def extract_clip(batch: ClipBatch, clip: Row, names: Sequence[str]) -> tuple[Row
     try:
         with as_local(path) as local:
             local.stat()
-            facts, answered = sandbox.call("extract", {"path": str(local), **asked}, batch.limits)
+            facts, answered = sandbox.call("extract", {"path": str(local), **arguments}, batch.limits)
     except FileNotFoundError:
         raise MissingError(f"{path} is missing: build --from download fetches it again") from None
     members = _by_feature(answered, profile)
@@ -290,7 +292,7 @@ def extract_clip(batch: ClipBatch, clip: Row, names: Sequence[str]) -> tuple[Row
 
 
 def _by_feature(answered: Mapping[str, bytes], profile: Profile) -> dict[str, Members]:
-    """Members named `feature/suffix`; a media process that names others is not believed."""
+    """The members, which are named `feature/suffix`, by feature. Raises ItemError for any that no feature declares."""
     declared = {name: set(one.suffixes(profile)) for name, one in features.of_profile(profile).items()}
     members: dict[str, Members] = {name: {} for name in declared}
     for place, data in answered.items():
@@ -317,7 +319,8 @@ def answer_extract(
 ) -> tuple[Row, dict[str, bytes]]:
     """Decodes one clip: what was measure_clip, and the members of the features `names` as `feature/suffix`.
 
-    The segment begins in it and is so long. Raises ItemError (waiting) for an old cut that can't be mended.
+    `span_s` is where the segment begins in the file, and its length. Raises ItemError (waiting) for an old cut that
+    can't be corrected.
     """
     of = stored_profile(profile)
     begins_s, length_s = span_s

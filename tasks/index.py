@@ -201,7 +201,7 @@ def _with_evals(table: pa.Table, splits: Mapping[str, str]) -> pa.Table:
 
 
 def _chosen(table: pa.Table, choice: Choice, mids: frozenset[str], known: pa.Array) -> pa.Table:
-    """What the choice takes. Those that it leaves out and that have a slot are told: they stay."""
+    """The segments that the choice selects. Others that have a slot keep it, which is logged."""
     taken = chosen(table, choice, mids)
     if table.num_rows and not taken.num_rows and not len(known):
         raise RequestError(f"--labels: none of {table.num_rows:,} segments has {' or '.join(choice.labels)}")

@@ -81,7 +81,7 @@ def free(state: Path, name: str) -> Iterator[bool]:
 
 @contextmanager
 def alone(state: Path, name: str, what: str) -> Iterator[None]:
-    """Inside the block no other process does `what` (a clause, for who is told) here. Raises HeldError at once."""
+    """Inside the block no other process does `what`, a clause for the message, here. Raises HeldError at once."""
     path = state / LEASES / name
     with _opened(path) as file:
         if not locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
@@ -108,8 +108,8 @@ def building(state: Path, *, only_if_alone: bool = False) -> Iterator[None]:
 def holder_of(path: Path) -> Holder | None:
     """Who holds the lease in that file, or held it last."""
     try:
-        told = json.loads(path.read_text())
-        return Holder(Identity.read(told), told["since"])
+        stored = json.loads(path.read_text())
+        return Holder(Identity.read(stored), stored["since"])
     except (OSError, ValueError, KeyError, TypeError):  # none yet, or written just now
         return None
 
@@ -156,7 +156,7 @@ def _sign(file: IO[str]) -> None:
 
 
 def locks(file: IO[str], how: int) -> bool:
-    """Whether a file could be locked as asked, without waiting."""
+    """Whether a file could be locked that way without waiting."""
     try:
         fcntl.flock(file, how)
     except BlockingIOError:

@@ -93,7 +93,7 @@ def _with_given(entries: Sequence[Entry], recorded: Mapping[str, str], base: Pat
 
 
 def _there(path: Path, base: Path, *, strict: bool) -> list[Entry]:
-    """The rows of a list whose files are there, by names below `base`; the others are counted and told."""
+    """The rows of a list whose files are there, by names below `base`; the others are counted and logged."""
     columns, records, _ = open_records(path)
     unread = Unread(path.name)
     found = []
@@ -109,8 +109,8 @@ def _there(path: Path, base: Path, *, strict: bool) -> list[Entry]:
     if strict and unread.count:
         raise RequestError(f"{unread.count:,} malformed line(s); the first: {unread.examples[0]}")
     require_some(path, len(found), unread.count, unread.examples)
-    if told := unread.summary(len(found)):
-        log.warning("%s", told)
+    if summary := unread.summary(len(found)):
+        log.warning("%s", summary)
     return found
 
 

@@ -37,13 +37,13 @@ Headers = Callable[
 
 
 def header_of(root: Path, manifest: str, part: int) -> PartHeader | None:
-    """What part number `part` of a manifest under `root` says of itself; None where there is none."""
+    """The header of part number `part` of a manifest under `root`; None where there is no such part."""
     return read_header(part_path(root / manifest, part))
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage over one root: manifest -> manifest. `settings` is all that its output depends on."""
+    """A stage over a root: manifest -> manifest. Its output depends on the input and on `settings`, nothing else."""
 
     name: str
     version: int
@@ -53,7 +53,7 @@ class Stage:
     schema: pa.Schema
     settings: Any = None
     joins: tuple[str, ...] = ()  # manifests with the same parts and keys, read beside `reads`
-    recipe: str = ""  # of what is asked, without the versions of who does it; in no fingerprint
+    recipe: str = ""  # digest of the settings, without the versions of code and tools; in no fingerprint
 
     @property
     def source(self) -> Path:
@@ -179,13 +179,13 @@ def reusable_rows(stage: Stage, part: int) -> dict[str, Row]:
 
 
 def propagate_failure(stage: Stage, row: Row) -> Row:
-    """An input row that already failed, as this stage's row: the first verdict stays."""
+    """An input row that failed earlier, as a row of this stage: the first verdict stays."""
     kept = {name: row[name] for name in ("key", "outcome", "reason", "detail")}
     return {**kept, "digest": "", "fingerprint": stage.row_fingerprint(row)}
 
 
 def check_bugs(stage: Stage, part: int, rows: Sequence[Row]) -> None:
-    """Raises InternalError where our own code failed at more than a small share of a part: then it is not the items."""
+    """Raises InternalError where our own code failed on more than a small share of a part: not the items' fault."""
     bugs = [row["detail"] for row in rows if row.get("reason") == BUG]
     if len(bugs) > max(FEW_BUGS, BUG_SHARE * len(rows)):
         raise InternalError(

@@ -1,7 +1,7 @@
 """Standing samples: a sample stays until its successor exists, even when tools and code have changed.
 
-A recipe says what was asked for; code and tools of certain versions made it. Where only these versions differ, and the
-media are gone or today's extraction rejects them, the sample is kept, and records what made it.
+A recipe holds the settings of a sample; code and tools of certain versions made it. Where only these versions differ,
+and the media are gone or today's extraction rejects them, the sample is kept, and records what made it.
 """
 
 from collections.abc import Collection
@@ -23,10 +23,10 @@ OPEN_FACTS = ("num_kept", "num_lacking")  # of a part with rows that its media w
 
 
 def recipe(profile: Profile) -> str:
-    """What of `profile` features are made by; a field that it gets later with a default changes nothing."""
-    asked = {one.name: getattr(profile, one.name) for one in fields(profile) if one.name != "name"}
+    """The digest of what features are made by in `profile`. A new field of it with a default changes nothing."""
+    settings = {one.name: getattr(profile, one.name) for one in fields(profile) if one.name != "name"}
     usual = {one.name: one.default for one in fields(profile)}
-    held = {name: value for name, value in asked.items() if value != usual[name]}
+    held = {name: value for name, value in settings.items() if value != usual[name]}
     of_features = {name: module.settings(profile) for name, module in features.of_profile(profile).items()}
     return digest_of(held, of_features)[:DIGITS]
 

@@ -72,8 +72,10 @@ def judge(root: Path, manifest: str, rules: Rules, profile: Profile) -> list["Fi
     write_reports(root / layout.VALIDATION, manifest, len(rows), findings)
     broken = [one for one in findings if one.is_broken]
     if broken:
-        told = ", ".join(f"{one.name} fails for {len(one.rejected)} of {one.checked} rows" for one in broken)
-        raise GateError(f"validate-{manifest}: {told}; see {layout.VALIDATION}/index.html")
+        listed = ", ".join(
+            f"{one.name} fails for {len(one.rejected)} of {one.checked} rows" for one in broken
+        )
+        raise GateError(f"validate-{manifest}: {listed}; see {layout.VALIDATION}/index.html")
     rejected = {key for one in findings for key in one.rejected}
     log.info("validate-%s: %d rows, %d quarantined", manifest, len(rows), len(rejected))
     return findings

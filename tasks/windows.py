@@ -37,14 +37,14 @@ UNREADABLE = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO}
 
 @dataclass(frozen=True)
 class Windows:
-    """How videos are cut: what is left at an end is a window too, if it is as long as `shortest_s`."""
+    """How videos are cut. The rest at the end is a window too, if it lasts at least `shortest_s`."""
 
     length_s: float
     shortest_s: float = 1.0
 
     @property
     def head(self) -> str:
-        """The first line of a list of such."""
+        """The first line of a list of these windows."""
         return f"# windows of {self.length_s:g} s\n"
 
     def spans(self, duration_s: float) -> list[tuple[float, float]]:
@@ -63,14 +63,14 @@ class Windows:
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept of a folder: the name of each video's file, and the text of its list."""
+    """The record of a folder: the file of each video, and the text of the list of windows."""
 
     files: Mapping[str, str]
     text: str
     name: str = SEGMENTS  # of the list
 
     def write(self, into: Path) -> Path:
-        """Writes both; returns the list. The ids first: windows of which nobody knows the file are worth nothing."""
+        """Writes both; returns the list. The ids come first: windows without a known file would be useless."""
         write_text(into / folders.LIST, rows_text([("video_id", "file"), *self.files.items()]))
         write_text(into / self.name, self.text)
         return into / self.name
@@ -84,7 +84,7 @@ def rows_text(rows: Sequence[Sequence[str]]) -> str:
 
 
 def segments_of(state: Path) -> Path:
-    """Where the list lies."""
+    """The path of the list."""
     return state / WINDOWS / SEGMENTS
 
 
@@ -122,7 +122,7 @@ def _is_video(name: str) -> bool:
 
 
 def _labels(names: Sequence[str]) -> dict[str, str]:
-    """The folder of each video, where all lie exactly one level deep; else nothing."""
+    """The folder of each video, where all lie exactly one level deep; otherwise nothing."""
     classes = {name: name.split("/")[0] for name in names if _is_video(name)}
     if not classes or any(name.count("/") != 1 for name in classes):
         return {}
@@ -137,7 +137,7 @@ def _labels(names: Sequence[str]) -> dict[str, str]:
 
 
 def durations(files: folders.Files, names: Sequence[str]) -> list[float | None]:
-    """The length of each file by its header; None for one that cannot be read, which is told."""
+    """The length of each file by its header; None for one that can't be read, which is logged."""
     paths = [files.path(name) for name in names]
     written_ns = [path.stat().st_mtime_ns for path in paths]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -147,7 +147,7 @@ def durations(files: folders.Files, names: Sequence[str]) -> list[float | None]:
 
 @cache  # a build that says what it will do looks at each file for that, and then does it
 def _duration_s(name: str, path: Path, written_ns: int) -> float | None:
-    """None for a file that cannot be cut: it is told, and looked at again the next time."""
+    """None for a file that can't be cut: it is logged, and tried again the next time."""
     del written_ns  # another file by the same name is another call
     try:
         return sandbox.call("probe", {"path": str(path)})[0]["duration_s"] or 0.0
@@ -161,7 +161,7 @@ def _duration_s(name: str, path: Path, written_ns: int) -> float | None:
 
 
 def windows_or_none(windows: Windows, name: str, duration_s: float | None) -> list[tuple[float, float]]:
-    """The windows of a file; none, which is told, of one that is too short."""
+    """The windows of a file; none for one that is too short, which is logged."""
     spans = windows.spans(duration_s) if duration_s is not None else []
     if duration_s is not None and not spans:
         log.warning("left out %s: %s s long by its header, too short for a window", name, duration_s)

@@ -29,18 +29,18 @@ RATE_WINDOW = timedelta(days=1)
 
 
 def availability(root: Path, now: datetime, read: Reader = read_columns) -> dict[str, Any]:
-    """What `status` says beside the funnel, as JSON values; times are ISO texts in UTC, rates are per hour."""
+    """What `mcgurk status` reports beside the funnel, as JSON values: times as ISO texts in UTC, rates per hour."""
     parts = part_numbers(root / layout.CLIPS)
     clips = read(root / layout.CLIPS, parts, COLUMNS)
     labels = read(root / layout.SEGMENTS, parts, ("labels",))["labels"]
     unseen = sorted(set(part_numbers(root / layout.SEGMENTS)) - set(parts))
     pace = _pace(clips, read(root / layout.SEGMENTS, unseen, ("row",)).num_rows, now)
-    told = {"classes": _classes(clips), "labels": _labels(clips, labels), "due": _due(clips, now), **pace}
-    return {**told, "next_attempt_at": pc.min(clips["next_attempt_at"]).as_py()}
+    report = {"classes": _classes(clips), "labels": _labels(clips, labels), "due": _due(clips, now), **pace}
+    return {**report, "next_attempt_at": pc.min(clips["next_attempt_at"]).as_py()}
 
 
 def _classes(clips: pa.Table) -> dict[str, dict[str, Any]]:
-    """By class (`ok` for what could be had): how many segments, and when that was first and last seen."""
+    """By class (`ok` where the clip was fetched): how many segments, and when the class first and last occurred."""
     named = pc.if_else(pc.equal(clips["outcome"], "ok"), "ok", clips["reason"])
     table = pa.table({"class": named, "tried_at": clips["tried_at"]})
     found = table.group_by("class").aggregate([("class", "count"), ("tried_at", "min"), ("tried_at", "max")])
@@ -55,7 +55,7 @@ def _classes(clips: pa.Table) -> dict[str, dict[str, Any]]:
 
 
 def _labels(clips: pa.Table, labels: pa.ChunkedArray) -> dict[str, dict[str, int]]:
-    """By label: how many segments were tried, and how many of them could be had."""
+    """By label: how many segments were tried, and how many of them were fetched."""
     lists = labels.combine_chunks()
     parents = pc.list_parent_indices(lists)
     tried = pc.is_valid(clips["tried_at"]).combine_chunks().take(parents)
@@ -88,5 +88,5 @@ def _pace(clips: pa.Table, num_unseen: int, now: datetime) -> dict[str, Any]:
     backlog = num_unseen + untried + (due or 0)
     per_hour = recent / (RATE_WINDOW / timedelta(hours=1))
     ends = now + timedelta(hours=backlog / per_hour) if per_hour and backlog else None
-    told = {"backlog": backlog, "tried_per_hour": round(per_hour, 2)}
-    return {**told, "backlog_ends_at": ends.isoformat() if ends else None}
+    pace = {"backlog": backlog, "tried_per_hour": round(per_hour, 2)}
+    return {**pace, "backlog_ends_at": ends.isoformat() if ends else None}

@@ -29,7 +29,7 @@ COOKIES_HEAD = re.compile(r"#\s*(Netscape )?HTTP Cookie File", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `remedy` is empty where it is well."""
+    """The result of one check; `remedy` is empty where all is well."""
 
     what: str
     found: str
@@ -37,7 +37,7 @@ class Finding:
 
 
 def examine(lanes: Sequence[LaneConfig], state: Path, secret: Callable[[str], str]) -> list[Finding]:
-    """All findings; none of them holds a secret."""
+    """The findings of all checks; none contains a secret."""
     found = [_runtime(), _solver(), _ffmpeg(), _clock(), _disk(state), *_clock_errors(state, lanes)]
     for lane in lanes:
         found += _lane(lane, secret)
@@ -66,13 +66,13 @@ def _version(path: str) -> tuple[int, int] | None:
 
 
 def _solver() -> Finding:
-    told = []
+    versions = []
     for name in ("yt-dlp", "yt-dlp-ejs"):
         try:
-            told.append(f"{name} {importlib.metadata.version(name)}")
+            versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             return Finding("yt-dlp and its solver", f"{name} is missing", 'pip install "yt-dlp[default]"')
-    return Finding("yt-dlp and its solver", ", ".join(told))
+    return Finding("yt-dlp and its solver", ", ".join(versions))
 
 
 def _ffmpeg() -> Finding:
@@ -112,10 +112,10 @@ def _clock() -> Finding:
 def _clock_errors(state: Path, lanes: Sequence[LaneConfig]) -> Iterator[Finding]:
     """What a run under a wrong clock has left."""
     for name, at_s in clock_errors(state, lanes, time.time()).items():
-        told = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at_s))
+        shown = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at_s))
         yield Finding(
             f"lane {name}: clock",
-            f"its state says {told}: a run wrote that while the clock was ahead",
+            f"its state says {shown}: a run wrote that while the clock was ahead",
             "check the clock (timedatectl); a time in the future counts as now, and the next run replaces it",
         )
 
@@ -192,7 +192,7 @@ def _proxy(what: str, address: str) -> Finding:
         parts = urlsplit(address)
         host = parts.hostname
         port = parts.port or PROXY_PORTS.get(parts.scheme, 1080)
-    except ValueError:  # not told: it quotes what it takes for the port, a piece of the password
+    except ValueError:  # not shown: it quotes the port, which may be a piece of the password
         return Finding(what, "not a URL", PROXY_FORM)
     if not host or "@" in parts.path + parts.query + parts.fragment:  # which the password reaches into
         return Finding(what, "not a URL", PROXY_FORM)

@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 TRIES = 3  # in place, for passing trouble
 FIRST_WAIT_S = 0.5
-TOLD_S = 60.0  # without a video that ended, until what is under way is told
+REPORT_S = 60.0  # without a finished video, until the videos in progress are logged
 
 Segments = list[tuple[int, Row]]  # (part, row), of one video
 
@@ -58,7 +58,7 @@ class DownloadConfig:
 
 @dataclass(frozen=True)
 class DownloadContext:
-    """When this run happens, the folder of its ledger and lanes, who knows their secrets, and the disk budget."""
+    """The time of a run, the folder of its ledger and lanes, the lookup of their secrets, and the disk budget."""
 
     now: datetime
     state: Path
@@ -76,9 +76,9 @@ def lanes_of(config: DownloadConfig, state: Path) -> tuple[LaneConfig, ...]:
 def fetched(
     stage: Stage, videos: Mapping[str, Segments], config: DownloadConfig, context: DownloadContext
 ) -> Iterator[Segments]:
-    """[(part, clip row)] for each video that was tried, as they end; each is in the ledger by then.
+    """[(part, clip row)] for each video that was tried, as they end; the ledger has it by then.
 
-    Ends early where every lane has closed; raises what a lane raised.
+    Ends early when every lane has closed. Raises what a lane raised.
     """
     waiting = deque(videos.values())
     done = SimpleQueue()
@@ -92,7 +92,7 @@ def fetched(
             for workers in lanes_at_work
         ]
         pool = stack.enter_context(_threads(sum(one.concurrency for one in lanes)))
-        stack.callback(waiting.clear)  # where whoever asked has left, or one lane has failed
+        stack.callback(waiting.clear)  # where the caller has stopped reading, or a lane has failed
         futures = [pool.submit(one.run) for one in work for _ in range(one.workers.lane.config.concurrency)]
         for _ in futures:
             yield from iter(partial(_next, done, lanes_at_work), None)
@@ -106,26 +106,28 @@ def fetched(
 
 
 def _next(done: SimpleQueue, lanes_at_work: Sequence["LaneWorkers"]) -> Segments | None:
-    """The next thing that ended; says now and then what is waited for, so that no silence goes unnoticed."""
+    """The next finished video; logs now and then which are in progress, so that a hanging one is noticed."""
     while True:
         with suppress(Empty):
-            return done.get(timeout=TOLD_S)
+            return done.get(timeout=REPORT_S)
         now = time.monotonic()
-        asked = {
-            video_id: began for workers in lanes_at_work for video_id, began in list(workers.asked.items())
+        in_progress = {
+            video_id: began
+            for workers in lanes_at_work
+            for video_id, began in list(workers.in_progress.items())
         }
-        told = ", ".join(f"{video_id} for {now - began:.0f} s" for video_id, began in asked.items())
-        log.info("download: in progress: %s", told or "nothing: every lane is waiting for its turn")
+        listed = ", ".join(f"{video_id} for {now - began:.0f} s" for video_id, began in in_progress.items())
+        log.info("download: in progress: %s", listed or "nothing: every lane is waiting for its turn")
 
 
 def standing_row(stage: Stage, segment: Row) -> Row:
-    """The clip that a segment has a sample of, as far as it is there."""
+    """The row of a clip that is being fetched again while its sample stands."""
     return {**segment["before"], "fingerprint": stage.row_fingerprint(segment)}
 
 
 @contextmanager
 def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that are waited for, but not where a signal ends the process: a slow host would hold it up."""
+    """Threads that the block's end waits for, unless a signal ends the process: a slow host would delay that."""
     pool = ThreadPoolExecutor(count)
     is_wanted = True
     try:
@@ -139,7 +141,7 @@ def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
 
 @dataclass(frozen=True)
 class _LaneLoop:
-    """One lane's share of a run: what its threads do until the queue is empty or the lane closes."""
+    """What each thread of a lane does until the queue is empty or the lane closes."""
 
     workers: "LaneWorkers"
     fetch: Fetch
@@ -182,13 +184,13 @@ class _LaneLoop:
 
 @dataclass(frozen=True)
 class LaneWorkers:
-    """One lane, and what it needs to turn a video into rows."""
+    """The workers of one lane, and what they need to turn a video into rows."""
 
     stage: Stage
     config: DownloadConfig
     context: DownloadContext
     lane: Lane
-    asked: dict[str, float] = field(
+    in_progress: dict[str, float] = field(
         default_factory=dict
     )  # videos under way -> since when, by the monotonic clock
 
@@ -220,11 +222,11 @@ class LaneWorkers:
 
     @property
     def canary(self) -> str:
-        """A video that is always there; empty where nobody knows one."""
+        """A video that is always available; empty where none is known."""
         return self.config.canary or getattr(module_of(self.config.source), "CANARY", "")
 
     def check_turn(self) -> None:
-        """Raises LaneClosed once a lane with limits has had its turn: extraction waits for what is there."""
+        """Raises LaneClosed once a lane with limits has had its turn: extraction is waiting for its media."""
         ends_s = self.context.now.timestamp() + self.config.turn_s
         now_s = self.context.clock.now_s()
         if self.lane.config.is_limited and now_s > ends_s:
@@ -233,7 +235,7 @@ class LaneWorkers:
     def video(self, fetch: Fetch, segments: Segments) -> Segments:
         """Fetches one video and cuts all its segments. Raises LaneClosed."""
         video_id = segments[0][1]["video_id"]
-        with self._asking(video_id), scratch_of(self.context.state, video_id) as scratch:
+        with self._tracking(video_id), scratch_of(self.context.state, video_id) as scratch:
             try:
                 cuts = opened(self._fetch(self._wanting(fetch, segments), video_id, scratch), scratch)
             except (ItemError, Transient) as error:
@@ -251,15 +253,15 @@ class LaneWorkers:
         return made
 
     @contextmanager
-    def _asking(self, video_id: str) -> Iterator[None]:
-        self.asked[video_id] = time.monotonic()
+    def _tracking(self, video_id: str) -> Iterator[None]:
+        self.in_progress[video_id] = time.monotonic()
         try:
             yield
         finally:
-            del self.asked[video_id]
+            del self.in_progress[video_id]
 
     def _wanting(self, fetch: Fetch, segments: Segments) -> Fetch:
-        """`fetch` of little more than these segments, where the source can."""
+        """`fetch`, restricted to little more than these segments where the source can do that."""
         if not getattr(module_of(self.config.source), "SECTIONS", False):
             return fetch
         return partial(fetch, spans=[(row["start_ms"] / 1000, row["end_ms"] / 1000) for _, row in segments])
@@ -278,7 +280,7 @@ class LaneWorkers:
         raise AssertionError("unreachable")
 
     def _is_vouched(self, fetch: Fetch, error: ItemError | Transient) -> bool:
-        """Whether the lane is sound: a video came through within the hour, or the canary does now."""
+        """Whether the lane works: a video came through within the hour, or the canary does now."""
         if isinstance(error, Transient) or not self.canary or self.lane.has_witness():
             return True
         self.lane.take_video()
@@ -310,13 +312,13 @@ class LaneWorkers:
         return {**row, **self._evidence(error.status), **verdict}
 
     def _kept(self, segment: Row, row: Row, error: ItemError | Transient, verdict: Row) -> Row:
-        """The row of a clip whose sample stands, and that could not be fetched again: its clip, and what was said."""
+        """The row of a clip whose sample stands and that could not be fetched again: the clip with the failure."""
         clip = standing_row(self.stage, segment)
         evidence = {**self._evidence(error.status), "source": clip["source"]}
-        told = {"reason": row["reason"], "detail": row["detail"], **evidence}
-        is_gone = verdict["outcome"] != Outcome.WAITING  # nobody asks for it again
+        failure = {"reason": row["reason"], "detail": row["detail"], **evidence}
+        is_gone = verdict["outcome"] != Outcome.WAITING  # it is not tried again
         attempts = {**verdict, "outcome": clip["outcome"]} | ({"next_attempt_at": None} if is_gone else {})
-        return {**clip, **told, **attempts}
+        return {**clip, **failure, **attempts}
 
     def _evidence(self, status: int | None = None) -> Row:
         shown = {"lane": self.lane.config.name, "tool": self.tool, "status": status}

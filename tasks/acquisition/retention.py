@@ -40,26 +40,26 @@ ClipsByPart = Mapping[int, Collection[str]]  # part -> keys of clips whose media
 
 @dataclass(frozen=True)
 class MediaNeeds:
-    """What another extraction would have of media that were let go, and does without or waits for."""
+    """The clips that extraction would decode now if their media were there, or were in a newer cut."""
 
-    lost: ClipsByPart  # can't be made without them: they are asked for otherwise, or have no sample
-    kept: ClipsByPart  # keep the sample that earlier code or tools made of them
-    apart: ClipsByPart = field(default_factory=dict)  # are there, but in an old cut that can't be mended
-    mended: ClipsByPart = field(default_factory=dict)  # in one that can: nothing is needed
+    lost: ClipsByPart  # released, and needed: the settings changed, or they have no sample
+    kept: ClipsByPart  # released, but have a sample that earlier code or tools made
+    apart: ClipsByPart = field(default_factory=dict)  # there, but in an old cut that can't be corrected
+    mended: ClipsByPart = field(default_factory=dict)  # in one that can be: nothing is needed
 
     @property
     def standing(self) -> ClipsByPart:
-        """Those whose clips stay until they are there again."""
+        """The clips that stay until their media are there again."""
         return _joined(self.kept, self.apart)
 
     @property
     def all(self) -> ClipsByPart:
-        """All that would be fetched again."""
+        """All clips that a refetch would fetch."""
         return _joined(self.lost, self.standing)
 
 
 class DiskBudget:
-    """How many more bytes of media may wait for extraction: measured when first asked for. Lanes share one."""
+    """How many more bytes of media may wait for extraction, measured at the first use. Lanes share one budget."""
 
     def __init__(self, measure: Callable[[], float] = lambda: math.inf) -> None:
         self._measure = measure
@@ -67,20 +67,20 @@ class DiskBudget:
         self._left_bytes: float | None = None
 
     def spend(self, size_bytes: int) -> None:
-        """Notes that so much was fetched."""
+        """Subtracts what was fetched."""
         with self._lock:
             self._left_bytes = self._left() - size_bytes
 
     @property
     def is_spent(self) -> bool:
-        """Whether extraction comes first now."""
+        """Whether extraction must run before more is fetched."""
         with self._lock:
             self._left_bytes = self._left()
             return self._left_bytes <= 0
 
     @property
     def was_spent(self) -> bool:
-        """The same, if anybody has asked before: measuring takes a look at every part."""
+        """The same, without measuring, which looks at every part; False where nothing has used the budget."""
         return self._left_bytes is not None and self._left_bytes <= 0
 
     def _left(self) -> float:
@@ -88,7 +88,7 @@ class DiskBudget:
 
 
 def unextracted_bytes(clips: Stage, validate: Stage, extract: Stage) -> int:
-    """How much media lie in parts that are not checked and extracted yet."""
+    """The size of the media in parts that are not yet validated and extracted."""
     planned = with_returned(extract, plan_stage(extract, plan_stage(validate)))
     done = {one.part for one in planned.parts if one.state == "done"}
     waiting = (part for part in part_numbers(clips.target) if part not in done)
@@ -97,9 +97,9 @@ def unextracted_bytes(clips: Stage, validate: Stage, extract: Stage) -> int:
 
 
 def release(clips: Stage, extract: Stage) -> int:
-    """Removes the media of extracted parts, except for those that a rule keeps from extraction; returns bytes.
+    """Removes the media of extracted parts, except where a rule kept a clip from extraction; returns bytes.
 
-    Nobody may read or write clips and features meanwhile.
+    No other process may read or write clips and features meanwhile.
     """
     folders = {int(path.name): path for path in (clips.root / MEDIA).glob("*") if path.name.isdecimal()}
     done = [one.part for one in plan_stage(extract, only=folders.keys()).parts if one.state == "done"]
@@ -140,14 +140,14 @@ def _release(clips: Stage, extract: Stage, part: int) -> int:
 def missing_media(
     clips: Stage, extract: Stage, headers_of: Headers = header_of, *, only: Collection[int] | None = None
 ) -> ClipsByPart:
-    """The clips that extraction can't make now, of the parts `only`, and whose media were let go."""
+    """The clips of the parts `only` that extraction would need media for that were released."""
     return needs(clips, extract, headers_of, only=only).lost
 
 
 def needs(
     clips: Stage, extract: Stage, headers_of: Headers = header_of, *, only: Collection[int] | None = None
 ) -> MediaNeeds:
-    """The clips of the parts `only` that extraction would decode now, and whose media were let go."""
+    """What extraction of the parts `only` would need of media that were released, or are in old cuts."""
     found: dict[int, tuple[list[str], ...]] = {}
     planned = with_returned(extract, plan_stage(extract, only=only, headers_of=headers_of), headers_of)
     for one in planned.parts:
@@ -187,7 +187,7 @@ def _needs(clips: Stage, extract: Stage, part: int) -> tuple[list[str], ...]:
 
 
 def _was_given_up(before: Row | None) -> bool:
-    """Whether extraction found that an old cut can't be mended: its row kept what stood, or waits."""
+    """Whether extraction found that an old cut can't be corrected: its row kept the sample, or waits."""
     return before is not None and (bool(before.get("is_kept")) or before["reason"] == REFETCH)
 
 
@@ -198,10 +198,7 @@ def _joined(one: ClipsByPart, other: ClipsByPart) -> ClipsByPart:
 def request_refetch(
     clips: Stage, missing: ClipsByPart, now: datetime, *, kept: ClipsByPart | None = None
 ) -> int:
-    """Makes these clips `waiting: refetch`, and has those of `kept` asked for again as they are; all due now.
-
-    Returns how many they are.
-    """
+    """Makes the clips `missing` `waiting: refetch`, and those of `kept` due as they are; returns how many there are."""
     kept = kept or {}
     for part in {**missing, **kept}:
         path = part_path(clips.target, part)
@@ -221,19 +218,19 @@ WAITS = {"outcome": Outcome.WAITING.value, "reason": REFETCH, "digest": ""}
 
 
 def num_clips(missing: ClipsByPart) -> int:
-    """How many clips they are."""
+    """How many clips there are."""
     return sum(map(len, missing.values()))
 
 
 def refetch_notice(missing: ClipsByPart) -> str:
-    """What a person is told of them."""
+    """A line for the user about clips that will be fetched again."""
     return (
         f"{num_clips(missing):,} clip(s) are fetched again: extraction changed, and their media were not kept"
     )
 
 
 def describe_needs(found: MediaNeeds) -> str:
-    """What a person is told of media that nobody has asked for; empty where none are needed."""
+    """Lines for the user about media that only `--refetch` would fetch; empty where none are needed."""
     lost, kept, apart, mended = map(num_clips, (found.lost, found.kept, found.apart, found.mended))
     lines = []
     if lost:
@@ -260,7 +257,7 @@ def describe_needs(found: MediaNeeds) -> str:
 
 
 def with_refetch(planned: Plan, missing: ClipsByPart) -> Plan:
-    """A plan of `download` in which parts are stale if extraction needs media of theirs that were let go."""
+    """A plan of `download` in which parts are stale too where extraction needs media that were released."""
     if not missing:
         return planned
     parts = [

@@ -63,7 +63,7 @@ class Plain:
 
 
 class Gzipped:
-    """What a gzipped file unpacks to; safe to be asked from several threads."""
+    """What a gzipped file unpacks to; may be read from several threads."""
 
     def __init__(self, path: Path, index: Path | None = None) -> None:
         self.path = path

@@ -26,7 +26,7 @@ AUDIO_SUFFIXES = {
     ".w64", ".wa", ".wav", ".way", ".wma", ".wsd", ".wv", ".xa", ".xmd", ".xvag",
 }  # fmt: skip
 MEDIA_SUFFIXES = VIDEO_SUFFIXES | AUDIO_SUFFIXES
-# Pictures, subtitles, texts, and streams that nobody can read without being told their rate and size.
+# Pictures, subtitles, texts, and streams that can't be read without knowing their rate and size.
 OTHER_SUFFIXES = {
     ".adf", ".ans", ".apv", ".aqt", ".art", ".asc", ".avif", ".avs", ".bit", ".bitpacked", ".cdata", ".cdg", ".cgi",
     ".cif", ".dat", ".diz", ".gif", ".heic", ".heif", ".ice", ".idf", ".idx", ".ism", ".j2k", ".jxl", ".mcc", ".mks",

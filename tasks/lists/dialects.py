@@ -97,11 +97,12 @@ def dialect_of(head: Sequence[Line]) -> Dialect:
     if found := _by_header(first.text, first.number + 1):
         return found
     said = [line.text.lstrip("# \t") for line in remarks if line.text.strip()]
-    told = _by_header(said[-1], first.number) if said else None
+    by_remark = _by_header(said[-1], first.number) if said else None
     candidates = [
         Dialect(columns, delimiter, first.number)
         for delimiter in DELIMITERS
-        for columns in ([told.columns] if told and told.delimiter == delimiter else []) + [*FORMS]
+        for columns in ([by_remark.columns] if by_remark and by_remark.delimiter == delimiter else [])
+        + [*FORMS]
     ]
     rows = [line.text for line in begun if not _is_remark(line.text)]
     counts = [sum(_is_row(one, row) for row in rows) for one in candidates]

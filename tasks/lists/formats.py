@@ -107,8 +107,8 @@ def read_list(path: Path) -> SegmentList:
         table = _table(_merged(entries) if is_strong else entries, path.name, split)
     promised = HEADER.search(remarks)
     if promised and int(promised[2]) != table.num_rows + unread.count:
-        told = path.name, int(promised[2]), table.num_rows + unread.count
-        log.warning("%s: its header promises %d segments, it has %d", *told)
+        counts = int(promised[2]), table.num_rows + unread.count
+        log.warning("%s: its header promises %d segments, it has %d", path.name, *counts)
     return SegmentList(path, sha256_of_file(path), table, unread.count, unread.examples)
 
 

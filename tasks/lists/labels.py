@@ -55,8 +55,8 @@ def machine_ids(
     """
     names = {name: mid for mid, (_, name) in labels.items()} | {n["name"]: mid for mid, n in ontology.items()}
     known = {*labels, *ontology, *others}
-    asked = list(categories)
-    waiting = [names.get(one, one) for one in asked] + [one for one in asked if one in others]
+    given = list(categories)
+    waiting = [names.get(name, name) for name in given] + [name for name in given if name in others]
     found = set()
     for mid in waiting:
         if mid not in known:

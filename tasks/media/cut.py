@@ -43,7 +43,7 @@ MARGIN_MS = 500  # after it: packets are stored up to about this far from their 
 MILLISECONDS = Fraction(1, MS)
 # Neither rounds nor moves what we have rounded, and writes neither names nor dates.
 WRITING = {"fflags": "+bitexact", "avoid_negative_ts": "disabled"}
-COMPARED_EVERY = 8  # packets of sound; those between are told by their times
+COMPARED_EVERY = 8  # packets of sound; the times of those between are compared
 COMPARED_PX = (128, 128)
 CHANGED = "new_extradata"  # marks a packet from which on other parameters hold
 PACKED = "mpeg4"  # a packet may hold two pictures, and then none: their times are others than the packets'

@@ -308,7 +308,7 @@ class _Taker:
 
 
 def _size(frame: av.VideoFrame, short_side_px: int, aspect: float) -> tuple[int, int]:
-    """(width, height) with square pixels, the short side as asked."""
+    """(width, height) with square pixels and the given short side."""
     width = frame.width * aspect
     scale = short_side_px / min(width, frame.height)
     across, down = (max(EVEN, round(side * scale / EVEN) * EVEN) for side in (width, frame.height))

@@ -195,7 +195,7 @@ class MediaProcess:
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
     if stream is None:
-        raise AssertionError("both pipes are asked for")
+        raise AssertionError("the process was started without pipes")
     return stream
 
 
@@ -235,10 +235,10 @@ def main() -> None:
         answers.flush()
 
 
-def _answered(asked: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
-    name = asked.pop("name")
+def _answered(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
+    name = arguments.pop("name")
     try:
-        result, members = getattr(importlib.import_module(CALLS[name]), f"answer_{name}")(**asked)
+        result, members = getattr(importlib.import_module(CALLS[name]), f"answer_{name}")(**arguments)
     except ItemError as error:
         why = {"outcome": error.outcome.value, "reason": error.reason, "detail": error.detail}
         return {"error": {"kind": "item", **why}}, {}

@@ -22,7 +22,7 @@ from schemas.manifest import write_text
 HOUR_S = 3600.0
 DAY_S = 86_400.0
 COOL_DOWN_S = (1.0 * HOUR_S, 1.5 * HOUR_S)  # YouTube says "for up to an hour"
-BREAKER_S = 6 * HOUR_S  # a bot check asks for a human; each one in a row keeps it open twice as long
+BREAKER_S = 6 * HOUR_S  # a bot check needs a human; each in a row keeps the lane closed twice as long
 MAX_BREAKER_S = 4 * DAY_S
 SUSPECT = 3  # refusals in a row, which one video alone can cause, are the lane's
 MAX_SLOWDOWN = 16.0
@@ -46,7 +46,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class LaneConfig:
-    """One way out and how fast it may ask; 0 means no limit. Proxy and cookies are names of secrets, never secrets.
+    """One way out and its rates; 0 means no limit. Proxy and cookies are names of secrets, never secrets.
 
     `env:NAME` names an environment variable, `block:NAME` a Secret block of Prefect; `hours` are of the day in UTC.
     """
@@ -75,7 +75,7 @@ class LaneConfig:
 
 @dataclass(frozen=True)
 class LaneState:
-    """What a lane remembers. Times are seconds since 1970."""
+    """The state of a lane. Times are seconds since 1970."""
 
     next_request_s: float = 0.0
     next_video_s: float = 0.0
@@ -91,7 +91,7 @@ class LaneState:
 
 
 class LaneClosed(Exception):  # noqa: N818  (a state, not a fault)
-    """The lane may not ask before `until_s`: the run goes on without it."""
+    """The lane may not send requests before `until_s`: the run goes on without it."""
 
     def __init__(self, name: str, why: str, until_s: float) -> None:
         super().__init__(name, why, until_s)
@@ -161,7 +161,7 @@ class Lane:
             now_s = self.clock.now_s()
             state = self._read(now_s)
             if state.closed_until_s > now_s:
-                return  # another thread was told the same
+                return  # another thread met the same failure
             refusals = state.refusals + 1
             if reason in ("forbidden", "extractor_broken") and refusals < SUSPECT:
                 change(replace(state, refusals=refusals))
@@ -175,7 +175,7 @@ class Lane:
         return self._read(now_s).witness_s > now_s - HOUR_S
 
     def opens_s(self) -> float:
-        """When the lane may ask again; in the past where it may."""
+        """When the lane opens again, in seconds since 1970; in the past where it is open."""
         now_s = self.clock.now_s()
         state = self._read(now_s)
         return max(state.closed_until_s, _opens_s(self.config, _of_today(state, now_s), now_s))
@@ -282,11 +282,11 @@ def clock_errors(state: Path, lanes: Sequence[LaneConfig], now_s: float) -> dict
 
 
 def lane_report(state: Path | None) -> dict[str, dict[str, Any]]:
-    """What every lane that ever asked remembers, by name, for people and programs; times are ISO texts."""
+    """The state of every lane that was ever used, by name, for people and programs; times are ISO texts."""
     paths = sorted((state / LANES).glob("*.json")) if state else []
     now_s = time.time()
     found = {path.stem: read_state(path.parent.parent, path.stem) for path in paths}
-    told = {name: _believed(one, LaneConfig(), now_s) for name, one in found.items()}
+    lanes = {name: _believed(one, LaneConfig(), now_s) for name, one in found.items()}
     return {
         name: {
             "closed_until": moment(one.closed_until_s) if one.closed_until_s > now_s else None,
@@ -294,7 +294,7 @@ def lane_report(state: Path | None) -> dict[str, dict[str, Any]]:
             "slowdown": one.slowdown,
             "videos_today": _of_today(one, now_s).videos_today,
         }
-        for name, one in told.items()
+        for name, one in lanes.items()
     }
 
 

@@ -69,7 +69,7 @@ class Validators:
     """What the host of each file in `folder` names it by (ETag, else Last-Modified), on disk before its bytes."""
 
     folder: Path
-    _seen: set[str] = field(default_factory=set, init=False)  # asked for since this was made
+    _seen: set[str] = field(default_factory=set, init=False)  # requested since this was made
     _old: list[Path] = field(init=False)  # parts of earlier tries
 
     def __post_init__(self) -> None:
@@ -88,7 +88,7 @@ class Validators:
     def keep(self, url: str, headers: Mapping[str, str], *, is_rest: bool = False) -> None:
         """Notes what an answer names the file behind `url` by; parts of another file go.
 
-        Raises Transient where it is the rest of another file than was asked for.
+        Raises Transient where it is part of a different file than requested.
         """
         entity = _entity(url)
         etag = headers.get("ETag", "")

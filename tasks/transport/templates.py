@@ -121,7 +121,7 @@ def kept(state: Path, name: str) -> str:
     """A secret that was remembered. Raises RequestError."""
     if name not in (found := _kept(state)):
         raise RequestError(
-            f"--source: nobody has told {state} what {{{KEPT}{name}}} is: name the source in full again"
+            f"--source: {state} does not hold the secret {{{KEPT}{name}}}: name the source in full again"
         )
     return found[name]
 

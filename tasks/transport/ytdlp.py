@@ -286,14 +286,14 @@ def _by_status(cause: network.HTTPError, message: str, *, is_direct: bool) -> It
 
 
 def _after_s(header: str) -> float:
-    """What Retry-After asks for, in seconds or as a date; at most a day, because a host may say anything."""
+    """The pause that Retry-After requests, in seconds or as a date; at most a day, since a host may send anything."""
     if header.strip().isdecimal():
         return min(float(header), DAY_S)
     try:
-        asked = parsedate_to_datetime(header).timestamp() - time.time()
+        pause_s = parsedate_to_datetime(header).timestamp() - time.time()
     except ValueError:
         return 0.0
-    return min(max(asked, 0.0), DAY_S)
+    return min(max(pause_s, 0.0), DAY_S)
 
 
 def by_message(message: str) -> ItemError | Transient | OSError:

@@ -23,7 +23,7 @@ from yt_dlp.extractor.youtube.pot.utils import (  # noqa: E402
 from yt_dlp.networking.exceptions import TransportError  # noqa: E402
 from yt_dlp.networking.impersonate import ImpersonateTarget  # noqa: E402
 
-from schemas.errors import RequestError
+from schemas.errors import DataError, RequestError
 from tasks.transport.connections import addresses_of  # noqa: E402
 from tasks.transport.hatches import FIREFOX, Hatches, provider_address  # noqa: E402
 from tasks.transport.partials import Validators  # noqa: E402
@@ -37,7 +37,7 @@ BECOMES_GET = (301, 302, 303)
 
 
 def options_of(hatches: Hatches) -> dict[str, Any]:
-    """What yt-dlp is told of them. Raises RequestError for what is not there on this machine."""
+    """The options of yt-dlp for them. Raises RequestError for what this machine lacks."""
     options: dict[str, Any] = {}
     arguments: dict[str, Any] = {name: dict(args) for name, args in hatches.extractor_args.items()}
     if hatches.po_token_provider:
@@ -113,9 +113,9 @@ class BgutilHttpPTP(pot.PoTokenProvider):
 
     def _real_request_pot(self, request: pot.PoTokenRequest) -> pot.PoTokenResponse:
         address = self.settings["base_url"][0]
-        asked = {
+        body = {
             "bypass_cache": request.bypass_cache,
-            "challenge": None,  # then the server asks for one itself
+            "challenge": None,  # then the server fetches one itself
             "content_binding": get_webpo_content_binding(request)[0],
             "disable_tls_verification": False,
             "proxy": request.request_proxy,
@@ -123,26 +123,26 @@ class BgutilHttpPTP(pot.PoTokenProvider):
             "source_address": request.request_source_address,
         }
         try:
-            return pot.PoTokenResponse(po_token=_token_of(address, asked))
+            return pot.PoTokenResponse(po_token=_token_of(address, body))
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise pot.PoTokenProviderError(f"po_token_provider at {address}: {error}") from error
 
 
-def _token_of(address: str, asked: Mapping[str, Any]) -> str:
-    """The token that a provider answers with; it is asked directly, not through the lane, and redirects nobody."""
+def _token_of(address: str, body: Mapping[str, Any]) -> str:
+    """The token that a provider returns. The request is direct, not through the lane, and follows no redirects."""
     parts = urlsplit(address)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     with closing(kind(parts.hostname or "", parts.port, timeout=POT_S)) as connection:
         headers = {"Content-Type": "application/json"}
-        connection.request("POST", f"{parts.path}/get_pot", json.dumps(asked), headers)
+        connection.request("POST", f"{parts.path}/get_pot", json.dumps(body), headers)
         answer = connection.getresponse()
         said = answer.read(POT_BYTES)
         if answer.status != HTTPStatus.OK:
-            raise RequestError(f"HTTP {answer.status}")
-    told = json.loads(said)
-    token = told.get("poToken") if isinstance(told, dict) else None
+            raise DataError(f"HTTP {answer.status}")
+    returned = json.loads(said)
+    token = returned.get("poToken") if isinstance(returned, dict) else None
     if not isinstance(token, str) or not token:
-        raise RequestError(f"it answered without a token: {str(told)[:200]}")
+        raise DataError(f"it answered without a token: {str(returned)[:200]}")
     return token
 
 

@@ -219,8 +219,8 @@ def _write_readme(path: Path, version: Version, card: str) -> None:
 def _funnel_lines(counts: Mapping[str, Any]) -> Iterator[str]:
     yield f"{counts['segments']} segments = {counts['in_shards']} in shards"
     for fate in MEANINGS:
-        told = ", ".join(f"{reason} {n}" for reason, n in counts[fate].items())
-        yield f"+ {sum(counts[fate].values())} {fate}" + (f" ({told})" if told else "")
+        reasons = ", ".join(f"{reason} {n}" for reason, n in counts[fate].items())
+        yield f"+ {sum(counts[fate].values())} {fate}" + (f" ({reasons})" if reasons else "")
     yield f"+ {counts['forgotten']} forgotten"
 
 

@@ -161,9 +161,9 @@ def histogram(values: Sequence[float], low: float, high: float, *, bins: int, un
         if count:
             tall = max((HEIGHT - BOTTOM - TOP) * count / top, 1.5)
             place = f'x="{LEFT + n * step:.1f}" y="{HEIGHT - BOTTOM - tall:.1f}"'
-            told = f"{edges[n]:.4g} to {edges[n + 1]:.4g} {unit}: {count:,}"
+            title = f"{edges[n]:.4g} to {edges[n + 1]:.4g} {unit}: {count:,}"
             size = f'width="{step - GAP:.1f}" height="{tall:.1f}"'
-            parts.append(f'<rect {place} {size} rx="2"><title>{told}</title></rect>')
+            parts.append(f'<rect {place} {size} rx="2"><title>{title}</title></rect>')
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         anchor = "start" if share == 0 else "end" if share == 1 else "middle"
         x = LEFT + share * (WIDTH - 2 * LEFT)

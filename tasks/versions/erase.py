@@ -84,7 +84,7 @@ def write_without(root: Path, stage: Stage, slots: Slots) -> dict[str, Shard | N
     """Each shard that holds a sample of `slots`, written anew without: name -> what takes its place.
 
     Nothing names the new ones yet, and the old ones stay. None where no sample is left. Where a shard holds
-    none, its index alone tells of the slot, and is marked in its place.
+    none, only its index mentions the slot, and is marked in place.
     """
     written: dict[str, Shard | None] = {}
     for part, keys in slots.items():
@@ -97,8 +97,8 @@ def write_without(root: Path, stage: Stage, slots: Slots) -> dict[str, Shard | N
             marked = [_marked(stage, row, keys) for row in rows]
             if _holds(root / layout.SHARDS, tar.stem, keys):
                 written[tar.stem] = _write(root, part, marked, read_samples(tar))
-            elif (told := without_forgotten(marked)) != rows:
-                write_part(sidecar, told, stage.schema, header)
+            elif (published_rows := without_forgotten(marked)) != rows:
+                write_part(sidecar, published_rows, stage.schema, header)
     return written
 
 
@@ -190,7 +190,7 @@ def _repacked(
 def remove_files(root: Path, state: Path, slots: Slots, written: Collection[str]) -> dict[str, int]:
     """Removes old shards, media, and what a kill left half done; returns what went, with its bytes.
 
-    No run may write at the same time: in scratch folders nothing tells whose media lie there.
+    No run may write at the same time: a scratch folder does not say whose media it holds.
     """
     for part, keys in slots.items():
         ledger.remove(state, part, keys)

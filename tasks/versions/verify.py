@@ -167,7 +167,7 @@ def read_samples(tar: Path) -> dict[str, PlacedMembers]:
 
 
 def _sample_problems(root: Path, shard: Shard, row: Row, members: PlacedMembers) -> Iterator[tuple[str, str]]:
-    """(member, problem) of one sample; the member is empty where it cannot be told."""
+    """(member, problem) of one sample; the member is empty where it is not known."""
     listed = {one["suffix"]: (one["offset"], one["size_bytes"]) for one in row["members"]}
     actual = {suffix: (offset, len(content)) for suffix, (offset, content) in members.items()}
     for suffix in sorted(listed.keys() | actual.keys()):

@@ -74,7 +74,7 @@ def test_what_stands_before_a_cut_is_found(tmp_path):
     path.write_bytes(path.read_bytes()[: 3 * BLOCK + BLOCK + 5])
     found = []
 
-    with pytest.raises(ValueError, match=r"a.tar: what begins at byte 1536 ends beyond the file"):
+    with pytest.raises(ValueError, match=r"a.tar: the member at byte 1536 ends beyond the file"):
         found.extend(members(path))
 
     assert [one.name for one in members_before(path)] == ["a.wav"]

@@ -108,5 +108,5 @@ def test_a_lane_whose_memory_is_of_a_wrong_clock_is_named(tmp_path):
 
     (wrong,) = found
     assert wrong.what == "lane wrong: clock"
-    assert "a run wrote that under a clock set ahead" in wrong.found
+    assert "a run wrote that while the clock was ahead" in wrong.found
     assert "timedatectl" in wrong.remedy and "counts as now" in wrong.remedy

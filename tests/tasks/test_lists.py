@@ -186,6 +186,6 @@ def test_what_is_no_text_is_no_list(tmp_path, content):
     (tmp_path / "list.csv").write_bytes(content)
 
     with pytest.raises(
-        ValueError, match=r"list.csv is not a list of segments: (it is no text|a damaged Parquet)"
+        ValueError, match=r"list.csv is not a list of segments: (it is not text|a damaged Parquet)"
     ):
         read_segments(tmp_path / "list.csv")

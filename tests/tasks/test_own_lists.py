@@ -129,7 +129,7 @@ def test_a_list_of_which_nothing_is_there_is_refused(tmp_path):
     (tmp_path / "videos").mkdir()
 
     with pytest.raises(
-        ValueError, match=r"list0.csv is not a list of segments: not one row .* no such file: 'a.mp4'"
+        ValueError, match=r"list0.csv is not a list of segments: no row .* no such file: 'a.mp4'"
     ):
         cut(tmp_path, "file\na.mp4\nb.mp4\n")
 

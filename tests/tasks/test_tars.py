@@ -122,7 +122,7 @@ def test_tars_may_be_a_folder_a_pattern_or_one_file(tmp_path):
     [
         ("tars:", "name the tars as"),
         ("tars:{}/none", "there is no tar"),
-        ("tars:{}/tars", "there is no media file"),
+        ("tars:{}/tars", "no media files"),
     ],
 )
 def test_where_nothing_is_it_is_told(tmp_path, spec, told):
