@@ -20,7 +20,7 @@ from schemas.rules import ClipRules, FeatureRules, Rules, SegmentRules
 
 @dataclass(frozen=True)
 class Finding:
-    """What one expectation found in a whole manifest."""
+    """The result of one expectation on a whole manifest."""
 
     name: str
     why: str

@@ -73,7 +73,7 @@ def stored_profile(stored: Mapping[str, Any]) -> Profile:
     return ExtendedProfile(**{**stored, "more_features": tuple(stored["more_features"])})
 
 
-# The stock profiles, one preset each, smallest first.
+# The stock profiles, each with a preset of its own, smallest first.
 PROFILES = {
     profile.name: profile
     for profile in (
@@ -95,7 +95,7 @@ PROFILES = {
 
 NUM_KEYS = 16  # of a sound print: with fewer, re-encoded clips that are shifted too are missed
 NUM_PICTURES = 8  # of a picture print, at even distances in the profile's length
-PICTURE_PRINT = np.dtype(("<u8", NUM_PICTURES))  # hashes; 0 where there is nothing to know a picture by
+PICTURE_PRINT = np.dtype(("<u8", NUM_PICTURES))  # hashes; 0 for a picture that shows nothing
 WORDS_MS = 160  # between the words of a sound print
 REACH_MS = 844  # of sound that one word looks at
 
@@ -106,11 +106,11 @@ def num_words(profile: Profile) -> int:
 
 
 def sound_print(profile: Profile) -> np.dtype:
-    """What a sound is known by: words along its time, and the clearest moments as keys to search by."""
+    """The print of a sound: words along its time, and its clearest moments as keys for searching."""
     return np.dtype(
         [
             ("keys", "<u4", NUM_KEYS),
-            ("open_bits", "u1", (NUM_KEYS, 2)),  # of each key, those most likely to be another after encoding
+            ("open_bits", "u1", (NUM_KEYS, 2)),  # of each key, those most likely to change with encoding
             ("frames", "<u2", NUM_KEYS),  # of 20 ms: when each key stands
             ("num_keys", "u1"),
             ("num_words", "<u2"),
@@ -146,7 +146,7 @@ FEATURES = pa.schema(
         ("is_tone_mapped", pa.bool_()),  # its film has a higher dynamic range than pictures here have
         ("sound_print", pa.binary()),  # one `sound_print(profile)`
         ("picture_print", pa.binary()),  # one PICTURE_PRINT
-        # Each feature's own fingerprint (equal means: not to be made again) and the digest of its members.
+        # The fingerprint of each feature (equal means: it need not be made again) and the digest of its members.
         (
             "features",
             pa.list_(

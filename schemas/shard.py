@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pyarrow as pa
 
@@ -30,7 +30,7 @@ HISTORY = "history.jsonl"  # in versions/: what was published when
 EMPTIED = "is_emptied"  # a fact of a version without a sample: all were taken down
 SUPERSEDED = "superseded"  # in versions/: the records of versions that were pruned or replaced
 
-# The sidecar of a tar, and the rows of the manifest `shards`: one row a slot; members only where it is ok.
+# The sidecar of a tar, and the rows of the manifest `shards`: one row per slot, with members only where it is ok.
 SHARDS = pa.schema(
     [
         *ROW_FIELDS,
@@ -53,7 +53,7 @@ SHARDS = pa.schema(
 )
 
 
-# The near-duplicates of a version: two clips of different videos a row, `first` < `second`.
+# The near-duplicates of a version: each row is a pair of clips of different videos, `first` < `second`.
 DUPLICATES = pa.schema(
     [
         ("first", pa.string()),  # key
@@ -81,7 +81,7 @@ def shard_name(split: str, part: int, sha256: str) -> str:
 
 @dataclass(frozen=True)
 class Shard:
-    """One tar of a version; beside it lies `{name}.parquet`, one row a slot."""
+    """One tar of a version; beside it lies `{name}.parquet`, with one row per slot."""
 
     name: str
     split: str
@@ -110,6 +110,14 @@ class Version:
         return [shard for shard in self.shards if shard.split == split]
 
 
+class Publication(TypedDict):
+    """A line of `versions/history.jsonl`."""
+
+    digest: str
+    published_at: str  # ISO time
+    replaces: str | None  # the digest of the version that it replaced
+
+
 def make_version(profile: Profile, fields: Sequence[str], shards: Sequence[Shard]) -> Version:
     """The version of a set of shards whose samples have the member suffixes `fields`.
 
@@ -130,12 +138,12 @@ def index_path(root: Path, shard: Shard) -> Path:
 
 
 def duplicates_path(root: Path, digest: str) -> Path:
-    """Where the pairs of near-duplicates of a version stand: a Parquet table for people."""
+    """The path of the near-duplicates of a version: a Parquet table of pairs, for people."""
     return root / layout.VERSIONS / f"{digest}.duplicates.parquet"
 
 
 def exclude_path(root: Path, digest: str) -> Path:
-    """Where the exclusion list of a version stands: keys not to train on, one a line."""
+    """The path of the exclusion list of a version: keys not to train on, one per line."""
     return root / layout.VERSIONS / f"{digest}.exclude.txt"
 
 
@@ -166,7 +174,7 @@ def write_version(
 
 
 def read_facts(root: Path, digest: str) -> dict[str, Any]:
-    """What stands beside a version for people, as `write_version` was given it."""
+    """The facts of a version for people, as they were given to `write_version`."""
     return read_json(root / layout.VERSIONS / f"{digest}.json")["facts"]
 
 
@@ -196,7 +204,7 @@ def _parsed(path: Path) -> Version:
 
 
 def without_forgotten(rows: Sequence[Row]) -> list[Row]:
-    """The rows of an index, which is published: of what was taken down it keeps the slot and no name."""
+    """The rows of an index as published: what was taken down keeps its slot, without a name."""
     return [
         {**row, "key": "", "video_id": None} if row["outcome"] == Outcome.FORGOTTEN else row for row in rows
     ]
@@ -209,9 +217,9 @@ def latest_digest(root: Path) -> str | None:
 
 
 def published(root: Path) -> list[str]:
-    """The digests of the versions that stand, from the one published longest ago to the latest.
+    """The digests of the existing versions, from the oldest publication to the latest.
 
-    A version that was built again counts by the last time; one that replaced another has its place.
+    A version that was built again counts by the last time; one that replaced another takes its place.
     """
     order: list[str] = []
     for line in read_history(root):
@@ -228,29 +236,30 @@ def published(root: Path) -> list[str]:
     return [*unrecorded, *(digest for digest in order if digest in standing)]
 
 
-def read_history(root: Path) -> list[dict[str, Any]]:
-    """Every publication in its order: digest, when, and the version that it replaced (None as a rule)."""
+def read_history(root: Path) -> list[Publication]:
+    """Every publication in order: digest, time, and the version that it replaced (usually None)."""
     path = root / layout.VERSIONS / HISTORY
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def _record(root: Path, digest: str, replaces: str | None) -> None:
-    """Adds a line to the history, unless it says so already: dates are no part of an immutable version."""
+    """Adds a line to the history unless it is there: dates are not part of an immutable version."""
     lines = read_history(root)
     is_known = lines and lines[-1]["digest"] == digest
     if replaces is not None:
         is_known = any((line["digest"], line["replaces"]) == (digest, replaces) for line in lines)
     if is_known:
         return
-    line = {"digest": digest, "published_at": datetime.now(UTC).isoformat(), "replaces": replaces}
+    now = datetime.now(UTC).isoformat()
+    line: Publication = {"digest": digest, "published_at": now, "replaces": replaces}
     text = "".join(canonical_json(one) + "\n" for one in [*lines, line])
     write_text(root / layout.VERSIONS / HISTORY, text)
 
 
 def retire(root: Path, digest: str) -> None:
-    """Takes a version off the list: its JSON moves to `versions/superseded/`, its pages and lists go.
+    """Retires a version: its JSON moves to `versions/superseded/`, its pages and lists are removed.
 
-    What is left says which shards a model was trained on; it names no sample.
+    What remains says which shards a model was trained on, and names no sample.
     """
     path = root / layout.VERSIONS / f"{digest}.json"
     for suffix in (".txt", ".md", ".html"):
@@ -263,5 +272,5 @@ def retire(root: Path, digest: str) -> None:
 
 
 def read_superseded(root: Path) -> list[Version]:
-    """The versions that were retired; their tars may be gone."""
+    """The retired versions; their tars may no longer exist."""
     return [_parsed(path) for path in sorted((root / layout.VERSIONS / SUPERSEDED).glob("*.json"))]

@@ -29,15 +29,15 @@ Reader = Callable[[Path, Sequence[int], Sequence[str]], pa.Table]
 
 
 def read_columns(folder: Path, parts: Sequence[int], columns: Sequence[str]) -> pa.Table:
-    """`columns` of `parts`, in order; null where a part was written before there was such a column."""
+    """`columns` of `parts`, in order; null where a part is older than the column."""
     return pa.concat_tables([_schema(columns).empty_table(), *_tables(folder, parts, columns)])
 
 
 class Once:
-    """`read_columns` for several who look at the same parts: opening a part costs more than a column of it.
+    """`read_columns` for several readers of the same parts: opening a part costs more than reading a column.
 
-    As a context it remembers them for the next process as well, in the local folder `memory`: beside a part's columns
-    stands the state of its file, and only files of another state are opened again. That folder may be deleted.
+    As a context manager it also remembers columns for the next process, in the local folder `memory`, together with the
+    state of each file: only files whose state has changed are opened again. That folder may be deleted.
     """
 
     def __init__(self, wanted: Mapping[str, Sequence[str]], memory: Path | None = None) -> None:
@@ -64,7 +64,7 @@ class Once:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        with suppress(OSError):  # who may not write there may look all the same
+        with suppress(OSError):  # reading works without the right to write there
             for kept, num_opened in self._num_opened.items():
                 if num_opened > FEW and not any(raised):
                     self._remember(kept)
@@ -84,7 +84,7 @@ class Once:
                 file.write_batch(known[part].combine_chunks().to_batches()[0])
 
     def _remembered(self, kept: Kept) -> dict[int, pa.Table]:
-        """What stands in the memory of files that have not changed since."""
+        """The remembered columns of files that have not changed since."""
         states = self._states[kept]
         if not states or not self._path(kept).is_file():
             return {}
@@ -105,7 +105,7 @@ class Once:
 
 
 def states_of(folder: Path) -> dict[int, FileState]:
-    """Of every part in a local folder, what changes when it is written again."""
+    """The state of every part in a local folder, which changes when the part is written again."""
     if not folder.is_dir():
         return {}
     with os.scandir(folder) as entries:

@@ -16,30 +16,30 @@ RowSpan = tuple[int, int]  # first row and number of rows of a key
 
 
 def feature_path(root: Path, name: str, part: int) -> Path:
-    """Where a feature of a part lies."""
+    """The path of a feature of a part."""
     return root / layout.FEATURES / name / f"{part:06d}.arrow"
 
 
 def feature_files(root: Path, part: int) -> list[Path]:
-    """The feature files of a part that are there."""
+    """The existing feature files of a part."""
     folders = sorted(path.name for path in (root / layout.FEATURES).glob("*") if path.is_dir())
     return [path for name in folders if (path := feature_path(root, name, part)).is_file()]
 
 
 def fragment_path(root: Path, name: str, part: int, number: int) -> Path:
-    """Where one batch of clips leaves its members of a feature until the part is joined."""
+    """The path where a batch of clips leaves its members of a feature until the part is joined."""
     return root / layout.FEATURES / name / f".{part:06d}-{number:06d}.arrow"
 
 
 def fragment_paths(root: Path, name: str, part: int) -> list[Path]:
-    """The fragments of a part that are there, in order."""
+    """The existing fragments of a part, in order."""
     folder = root / layout.FEATURES / name
     found = folder.iterdir() if folder.is_dir() else ()
     return sorted(path for path in found if path.name.startswith(f".{part:06d}-") and path.suffix == ".arrow")
 
 
 def all_fragments(root: Path) -> list[Path]:
-    """The fragments that are there of any part and feature."""
+    """The existing fragments of all parts and features."""
     return list((root / layout.FEATURES).glob("*/.*-*.arrow"))
 
 
@@ -57,7 +57,7 @@ def open_members(path: Path) -> Iterator[pa.Table]:
 
 
 def spans_by_key(table: pa.Table) -> dict[str, RowSpan]:
-    """Where the members of each key stand."""
+    """The rows of each key's members."""
     places: dict[str, RowSpan] = {}
     for row, key in enumerate(table["key"].to_pylist()):
         first, count = places.get(key, (row, 0))
@@ -82,9 +82,9 @@ def write_fragment(path: Path, samples: Mapping[str, Mapping[str, bytes]]) -> No
 
 
 def join_members(target: Path, fragments: Sequence[Path], keys: Sequence[str]) -> int:
-    """Writes the members of `keys`, in that order, from new fragments, else from the file that stands.
+    """Writes the members of `keys`, in that order, from new fragments, otherwise from the existing file.
 
-    Returns the size of the file in bytes; a file that holds just that already is left alone.
+    Returns the size of the file in bytes; a file that already holds exactly these is left alone.
     """
     if not fragments and _keys_of(target) == list(keys):
         return target.stat().st_size
@@ -101,14 +101,14 @@ def _joined(target: Path, fragments: Sequence[Path], keys: Sequence[str]) -> int
 
 
 def drop_members(path: Path, keys: Collection[str]) -> int:
-    """Writes a feature file without `keys`, where a byte of it names them; returns its size in bytes."""
+    """Rewrites a feature file without `keys` if any of its bytes name them; returns its size in bytes."""
     if not _is_named(path, keys):
         return path.stat().st_size
     return _joined(path, [], [key for key in _keys_of(path) or () if key not in keys])
 
 
 def _is_named(path: Path, keys: Collection[str]) -> bool:
-    """Whether a key stands anywhere in a file: among its members, or in what lies between them."""
+    """Whether a key occurs anywhere in a file: in its members, or in the bytes between them."""
     with (
         as_local(path) as local,
         local.open("rb") as file,

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from schemas import layout
 from schemas.errors import InternalError
 from schemas.manifest import part_numbers
-from schemas.outcome import Outcome, funnel
+from schemas.outcome import Funnel, Outcome, funnel
 from tasks.columns import Reader, read_columns
 
 FATE = ("outcome", "reason")
@@ -21,7 +21,7 @@ VERDICT = ("key", *FATE)
 LOSS = (*FATE, "detail")
 
 
-def measure_funnel(root: Path) -> dict:
+def measure_funnel(root: Path) -> Funnel:
     """What became of every segment of the index. Raises InternalError if one is lost or counted twice."""
     table = _whole(root, read_columns, VERDICT)
     if (distinct := pc.count_distinct(table["key"]).as_py()) != table.num_rows:
@@ -29,8 +29,8 @@ def measure_funnel(root: Path) -> dict:
     return _funnel(table)
 
 
-def count_fates(root: Path, read: Reader = read_columns) -> dict:
-    """The same without a look at every key. Raises InternalError if the manifests lack rows."""
+def count_fates(root: Path, read: Reader = read_columns) -> Funnel:
+    """The same without looking at every key. Raises InternalError if the manifests lack rows."""
     return _funnel(_whole(root, read, FATE))
 
 
@@ -43,13 +43,13 @@ def _whole(root: Path, read: Reader, columns: Sequence[str]) -> pa.Table:
     return table
 
 
-def _funnel(table: pa.Table) -> dict:
+def _funnel(table: pa.Table) -> Funnel:
     counted = table.group_by(["outcome", "reason"]).aggregate([([], "count_all")])
     return funnel(counted.rename_columns({"count_all": "segments"}).to_pylist())
 
 
 def main_loss(root: Path) -> str:
-    """What most segments that are in no shard fail by, with an example; empty where none is lost.
+    """The most frequent reason why segments are in no shard, with an example; empty where none is lost.
 
     As `18 of 18: connection refused by 127.0.0.1:9 (waiting: network)`.
     """
@@ -70,9 +70,9 @@ def main_loss(root: Path) -> str:
 
 
 def verdicts(root: Path, read: Reader = read_columns, columns: Sequence[str] = VERDICT) -> Iterator[pa.Table]:
-    """These columns of every segment, a table a manifest, the furthest first.
+    """These columns of every segment, in one table per manifest, the furthest first.
 
-    What has not reached a shard yet waits as `pending`.
+    Segments that have not reached a shard yet are waiting, with the reason `pending`.
     """
     left = set(_indexed(root))
     for name in layout.MANIFESTS:

@@ -101,9 +101,9 @@ def require_well_formed(lists: Sequence[SegmentList]) -> None:
 
 
 def new_lists(root: Path, paths: Sequence[Path], config: IndexConfig) -> list[SegmentList]:
-    """The lists of `paths` that were not read into this root yet, or were with another choice.
+    """The lists of `paths` that were not read into this root yet, or only with another choice.
 
-    All of them where one is and the choice counts: so many of a class are of all lists that are named together.
+    If the choice counts segments, one new list brings in all of them: it counts over all lists that are named together.
     Raises RequestError for a file that is no list.
     """
     known = recorded_lists(root)
@@ -118,7 +118,7 @@ def _plain(choice: Choice) -> dict:
 
 
 def _write(folder: Path, parts: Sequence[NewPart], forgotten: set[str]) -> None:
-    """Commits the parts; slots of videos that were taken down before are `forgotten` from the start."""
+    """Commits the parts; slots of videos that were taken down earlier are `forgotten` from the start."""
     header = PartHeader("index", "", {})
     with ThreadPoolExecutor(WRITERS) as writers:
         # Encoded by one thread: several would only take the interpreter's lock from each other.
@@ -148,7 +148,7 @@ def recorded_lists(root: Path) -> dict[str, dict]:
 def deal(root: Path, lists: Sequence[SegmentList], config: IndexConfig) -> list[NewPart]:
     """The parts that the new segments of `lists` open under `root`; nothing is written.
 
-    Raises RequestError for labels that nobody knows, and where the choice leaves a root without a segment.
+    Raises RequestError for unknown labels, and where the choice leaves a root without a segment.
     """
     table = pa.concat_tables([READ.empty_table(), *(one.table for one in lists)])
     said = _said(table)
@@ -161,13 +161,13 @@ def deal(root: Path, lists: Sequence[SegmentList], config: IndexConfig) -> list[
     fresh = table.filter(pc.invert(pc.is_in(table["key"], known))) if len(known) else table
     table = _in_slot_order(_with_splits(fresh, splits, config))
     standing = set(part_numbers(root / layout.SEGMENTS))
-    # Gaps first: a kill leaves them, and what would have filled them comes again, in the same order and pieces.
+    # Gaps first: a kill leaves them, and the parts that belong there come again, in the same order and pieces.
     free = (part for part in count() if part not in standing)
     return [NewPart(part, of_part) for part, of_part in zip(free, _cut(table, config), strict=False)]
 
 
 def _said(table: pa.Table) -> dict[str, str]:
-    """The videos that lists set apart. Where two disagree about a video, the eval set stays whole."""
+    """The split of each video whose lists name one. Where two lists disagree, the video belongs to eval."""
     found: dict[str, str] = {}
     for split in ("val", "eval"):
         found |= dict.fromkeys(table.filter(pc.equal(table["split"], split))["video_id"].to_pylist(), split)
@@ -175,7 +175,7 @@ def _said(table: pa.Table) -> dict[str, str]:
 
 
 def _wanted(root: Path, lists: Sequence[SegmentList], choice: Choice) -> frozenset[str]:
-    """The labels that a choice stands for, by table and ontology in the root, else beside the lists."""
+    """The labels that a choice stands for, by the table and ontology in the root or beside the lists."""
     if not choice.labels:
         return frozenset()
     kept = root / layout.SEGMENTS

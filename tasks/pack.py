@@ -39,7 +39,7 @@ CHECKS = (
 
 @dataclass(frozen=True)
 class PackConfig:
-    """What a sample's JSON says besides what was measured."""
+    """What the JSON of a sample says besides the measures."""
 
     profile: Profile
     labels: Mapping[str, tuple[int, str]] = field(default_factory=dict)  # machine id -> index, display name
@@ -85,7 +85,7 @@ def _samples(root: Path, inputs: Inputs, config: PackConfig) -> Iterator[tuple[s
 
 
 def describe(row: Row, config: PackConfig) -> str:
-    """The JSON of a sample, without wall-clock values. `text` and `tag` are what CLAP's readers look for."""
+    """The JSON of a sample, without wall-clock values. `text` and `tag` are the fields that readers of CLAP expect."""
     segment = row["joined"][SEGMENTS]
     clip = row["joined"][CLIPS]
     known = [config.labels.get(label) for label in segment["labels"]]

@@ -19,7 +19,7 @@ _PRCTL = getattr(ctypes.CDLL(None), "prctl", None)  # looked up now: between for
 
 
 def end_with_parent() -> None:
-    """From here on the kernel ends this process when the thread that started it ends; on Linux only."""
+    """Has the kernel end this process when the thread that started it ends; on Linux only."""
     if _PRCTL is not None:
         _PRCTL(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -30,9 +30,9 @@ def limit(name: str, value: int, pid: int = 0) -> None:
 
 
 def write_confined(path: Path, program: str, *, seconds: int, memory_bytes: int) -> Path:
-    """Writes `path`, which runs `program` without our environment and within limits, for who starts it by name.
+    """Writes the script `path`, which runs `program` without our environment and within limits.
 
-    Limits that are lower already stay. Raises RequestError where programs can't be run from.
+    Lower limits stay. Raises RequestError where programs can't be run from.
     """
     with replacing(path) as temporary:
         temporary.write_text(
@@ -64,7 +64,7 @@ def marked(name: str, value: str) -> list[psutil.Process]:
 
 
 def end(processes: Iterable[psutil.Process], number: int = signal.SIGKILL, within_s: float = 0.0) -> None:
-    """Sends a signal to each, and waits that long until all are gone. The dead are no error."""
+    """Sends a signal to each, and waits that long for all to end. Processes that have ended are ignored."""
     processes = list(processes)
     for process in processes:
         with suppress(psutil.Error):

@@ -39,7 +39,7 @@ class _Hashed(io.RawIOBase):
 def write_shard(
     folder: Path, part: int, samples: Iterator[tuple[str, dict[str, bytes]]], rows: Sequence[Row]
 ) -> dict[Path, int]:
-    """Writes tar and sidecar, fills `members` and sizes into `rows`; no files where no sample is ok.
+    """Writes tar and sidecar, and fills `members` and sizes into `rows`; writes nothing where no sample is ok.
 
     Returns the size of each file in bytes.
     """
@@ -68,7 +68,7 @@ def write_shard(
 
 
 def _add_sample(tar: tarfile.TarFile, key: str, members: dict[str, bytes]) -> Row:
-    """Adds the members of a sample, sorted; returns what its row says of them."""
+    """Adds the members of a sample, sorted; returns their fields of its row."""
     placed = []
     digest = hashlib.sha256()
     for suffix in sorted(members):

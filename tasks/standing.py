@@ -46,7 +46,7 @@ def _recipe_of_unmarked(root: Path, digest: str | None) -> str | None:
 
 
 def sampled_keys(root: Path, part: int) -> frozenset[str]:
-    """The keys of a part whose features stand."""
+    """The keys of a part that have features."""
     path = part_path(root / layout.FEATURES, part)
     if read_header(path) is None:
         return frozenset()
@@ -56,7 +56,7 @@ def sampled_keys(root: Path, part: int) -> frozenset[str]:
 
 
 def num_kept(root: Path, headers_of: Headers = header_of) -> int:
-    """How many samples were made by earlier code and tools than a build would use now."""
+    """How many samples were made by earlier code or tools than a build would use now."""
     headers = (headers_of(root, layout.FEATURES, part) for part in part_numbers(root / layout.FEATURES))
     return sum(header.facts.get("num_kept", 0) for header in headers if header)
 
@@ -75,7 +75,7 @@ def kept_by_maker(root: Path) -> dict[str, int]:
 
 
 def with_returned(stage: Stage, planned: Plan, headers_of: Headers = header_of) -> Plan:
-    """A plan of extraction in which parts are stale too where media are back that a row was kept for, or waits for."""
+    """A plan of extraction in which parts are stale too where missing media of a row have returned."""
     parts = [_with_returned(stage, one, headers_of) for one in planned.parts]
     return Plan(planned.stage, parts, planned.note)
 
@@ -99,7 +99,7 @@ def media_of(stage: Stage, part: int) -> dict[str, bool]:
 
 
 def unmade_keys(stage: Stage, part: int) -> Collection[str]:
-    """The clips of a part that extraction has not made of what it reads now: kept of earlier media, or waiting."""
+    """The clips of a part whose rows are not made of the current input: kept from earlier media, or waiting."""
     wanted = {row["key"]: stage.row_fingerprint(row) for row in read_part(part_path(stage.source, part))}
     rows = read_part(part_path(stage.target, part), ("key", "fingerprint"))
     return {row["key"] for row in rows if row["fingerprint"] != wanted.get(row["key"])}

@@ -34,7 +34,7 @@ def read_tombstones(root: Path) -> dict[str, Tombstone]:
 def write_tombstones(
     root: Path, video_ids: Collection[str], versions: Mapping[str, bool], *, is_done: bool
 ) -> None:
-    """Writes tombstones; what an earlier run knew of the versions stays."""
+    """Writes tombstones, and keeps what an earlier run knew of the versions."""
     known = read_tombstones(root)
     for video_id in video_ids:
         before = known.get(video_id, Tombstone(datetime.now(UTC).isoformat()))
@@ -45,5 +45,5 @@ def write_tombstones(
 
 
 def forgotten_row(segment: Row) -> Row:
-    """A row of `segments` as that of a video that was taken down: it keeps its slot, and says no more."""
+    """A row of `segments` as that of a video that was taken down: it keeps its slot and nothing else."""
     return {**segment, **MARK, "labels": []}

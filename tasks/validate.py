@@ -40,7 +40,7 @@ EXAMPLES = 20  # rejected rows that a report shows of each expectation
 
 
 class GateError(OperationalError):
-    """Expectations that a whole manifest breaks: the flow stops here."""
+    """A whole manifest fails expectations: the flow stops here."""
 
 
 def stage(root: Path, manifest: str, rules: Rules, profile: Profile) -> Stage:
@@ -62,7 +62,7 @@ def run(stage: Stage, parts: Sequence[int], rules: Rules, profile: Profile) -> N
 
 
 def judge(root: Path, manifest: str, rules: Rules, profile: Profile) -> list["Finding"]:
-    """What the suite of `manifest` finds in all of it, also as reports. Raises GateError."""
+    """The findings of the suite of `manifest`, which are also written as reports. Raises GateError."""
     from schemas import expectations  # 5 s of Great Expectations, paid where something is to be checked
 
     judged = [field.name for field in SCHEMAS[manifest] if not pa.types.is_binary(field.type)]  # no prints
@@ -110,7 +110,7 @@ def _short(value: Any) -> str:
 
 
 def write_reports(folder: Path, manifest: str, rows: int, findings: Sequence["Finding"]) -> None:
-    """`{manifest}.json`, and `index.html` over all manifests that have one."""
+    """Writes `{manifest}.json`, and `index.html` about all manifests that have one."""
     expectations = [
         {
             **asdict(one),
@@ -125,7 +125,7 @@ def write_reports(folder: Path, manifest: str, rows: int, findings: Sequence["Fi
 
 
 def forget_examples(folder: Path, keys: Collection[str]) -> list[Path]:
-    """Takes `keys` out of the reports' examples; returns the reports that had one."""
+    """Removes `keys` from the examples in reports; returns the reports that had any."""
     changed = []
     for path in [path for name in SCHEMAS if (path := folder / f"{name}.json").is_file()]:
         report = read_json(path)

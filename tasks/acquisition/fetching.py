@@ -19,7 +19,7 @@ from schemas.outcome import ItemError, Outcome, Transient
 from tasks.acquisition import ledger
 from tasks.acquisition.clips import ClipMaker, opened
 from tasks.acquisition.retention import DiskBudget
-from tasks.acquisition.retry_schedule import after_failure, after_success
+from tasks.acquisition.retry_schedule import Attempts, after_failure, after_success
 from tasks.parts import Stage
 from tasks.sources import Fetch, module_of, open_source
 from tasks.transport.failure_classes import CLASSES, Fault, hint
@@ -305,18 +305,18 @@ class LaneWorkers:
         row = ClipMaker(self.stage, self.config.min_covered_share).row(segment, error)
         at = datetime.fromtimestamp(self.context.clock.now_s(), UTC)
         verdict = after_failure(segment["before"], error, at, is_vouched=is_vouched)
-        if verdict["next_attempt_at"] == at.isoformat():  # at once: for a retry of this very run too
+        if verdict.get("next_attempt_at") == at.isoformat():  # at once: for a retry of this very run too
             verdict["next_attempt_at"] = self.context.now.isoformat()
         if segment["stands"]:
             return self._kept(segment, row, error, verdict)
         return {**row, **self._evidence(error.status), **verdict}
 
-    def _kept(self, segment: Row, row: Row, error: ItemError | Transient, verdict: Row) -> Row:
+    def _kept(self, segment: Row, row: Row, error: ItemError | Transient, verdict: Attempts) -> Row:
         """The row of a clip whose sample stands and that could not be fetched again: the clip with the failure."""
         clip = standing_row(self.stage, segment)
         evidence = {**self._evidence(error.status), "source": clip["source"]}
         failure = {"reason": row["reason"], "detail": row["detail"], **evidence}
-        is_gone = verdict["outcome"] != Outcome.WAITING  # it is not tried again
+        is_gone = verdict.get("outcome") != Outcome.WAITING  # it is not tried again
         attempts = {**verdict, "outcome": clip["outcome"]} | ({"next_attempt_at": None} if is_gone else {})
         return {**clip, **failure, **attempts}
 

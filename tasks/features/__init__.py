@@ -20,7 +20,7 @@ import sys
 from collections import Counter
 from functools import cache
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -28,6 +28,9 @@ from schemas.errors import InternalError, RequestError
 from schemas.feature import FEATURES, Profile
 from schemas.shard import JSON_SUFFIX
 from tasks.plugins import load_plugin, plugin_names
+
+if TYPE_CHECKING:
+    from tasks.media.decode import Decoded
 
 REQUIRED = ("VERSION", "settings", "suffixes", "members")
 
@@ -82,7 +85,7 @@ def manifest_schema(profile: Profile) -> pa.Schema:
     return schema
 
 
-def measures(decoded: Any, profile: Profile) -> dict[str, Any]:
+def measures(decoded: "Decoded", profile: Profile) -> dict[str, Any]:
     """The columns that the features of `profile` add for one decoded clip."""
     found: dict[str, Any] = {}
     for module in of_profile(profile).values():

@@ -31,7 +31,7 @@ BASE_256 = 0x80  # GNU's flag of a size that octal digits cannot hold
 
 
 class Member(NamedTuple):
-    """A regular file in a tar: its name, and where its bytes begin and how many they are."""
+    """A regular file in a tar: its name, offset and size."""
 
     name: str
     offset: int
@@ -39,7 +39,7 @@ class Member(NamedTuple):
 
 
 def members(file: BytesAt) -> Iterator[Member]:
-    """The regular files of a tar, in order. Raises DataError where it is damaged or none, after what was readable."""
+    """The regular files of a tar, in order. Raises DataError where it is damaged or none, after the readable ones."""
     at = 0
     extra = {}
     while (header := file.read_at(at, BLOCK)) not in (b"", bytes(BLOCK)):

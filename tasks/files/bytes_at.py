@@ -28,16 +28,16 @@ FREE_BYTES = 1 << 30
 
 
 class BytesAt(Protocol):
-    """A file whose bytes are read at any place."""
+    """A file that can be read at any offset."""
 
     path: Path
 
     def read_at(self, offset: int, size_bytes: int) -> bytes:
-        """At most so many bytes from there; fewer at the end of the file. Raises DataError where it is damaged."""
+        """Up to `size_bytes` bytes from `offset`; fewer at the end. Raises DataError for a damaged file."""
         ...
 
     def holds(self, end: int) -> bool:
-        """Whether the file is at least so long. Raises DataError where it is damaged before."""
+        """Whether the file has at least `end` bytes. Raises DataError where it is damaged before that."""
         ...
 
 
@@ -92,7 +92,7 @@ class Gzipped:
         return end == 0 or len(self.read_at(end - 1, 1)) == 1
 
     def keep_index(self, index: Path) -> None:
-        """Keeps what is known of the file, for `index` of a later one."""
+        """Writes the index of the file, for later readers."""
         with replacing(index) as temporary:
             self._file.export_index(str(temporary))
 

@@ -28,7 +28,7 @@ Copy = Callable[[dict, Path], None]  # writes what a row of the index names to a
 
 
 def found(spec: str, suffixes: tuple[str, ...], what: str) -> list[Path]:
-    """The files that `spec` names: all below a folder with these suffixes, one, or those of a pattern."""
+    """The files that `spec` names: all with these suffixes below a folder, a single file, or those of a pattern."""
     kind, _, name = spec.partition(":")
     if not name:
         raise RequestError(f"--source {spec}: name the {kind} as {kind}:FOLDER or '{kind}:PATTERN'")
@@ -45,22 +45,22 @@ def found(spec: str, suffixes: tuple[str, ...], what: str) -> list[Path]:
 
 
 def named(name: str) -> dict[str, str] | None:
-    """Stem and suffix of a medium called so, in whatever folder; None for what is none."""
+    """Stem and suffix of a media file by its name, in any folder; None for other files."""
     stem, _, suffix = name.rpartition("/")[2].rpartition(".")
     suffix = f".{suffix.lower()}"
     return {"stem": stem, "suffix": suffix} if suffix in MEDIA_SUFFIXES and STEM.fullmatch(stem) else None
 
 
 def kept(path: Path, state: Path) -> Path:
-    """Where the index of a file lies."""
+    """The path of the index of a file."""
     return state / TARS / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.parquet"
 
 
 @dataclass(frozen=True)
 class Packed:
-    """The media of all files, by stem; of the same stem pictures before sounds, then as they stand in the files.
+    """The media in all files, by stem; for equal stems pictures before sounds, then in the order of the files.
 
-    A row has `stem`, `suffix`, `file` (a number) and where in that file it stands.
+    A row has `stem`, `suffix`, `file` (a number) and its place in that file.
     """
 
     spec: str
@@ -106,7 +106,7 @@ def index_of(
 
 
 def _of_file(path: Path, state: Path, rows_of: Callable[[Path], list[dict]], schema: pa.Schema) -> pa.Table:
-    """What one file holds; looked at anew if it is another than it was."""
+    """The rows of one file, read again if the file has changed."""
     index = kept(path, state)
     facts = path.stat()
     stamp = f"{path} {facts.st_size} {facts.st_mtime_ns}".encode(errors="surrogateescape")

@@ -22,7 +22,7 @@ LONGEST_S = 60
 
 @dataclass(frozen=True)
 class Stems:
-    """The names without suffixes of so many files, in order; of the same one, the file that comes first counts."""
+    """The sorted names of `count` files without suffixes; of equal names, the first counts."""
 
     count: int
     of_row: Callable[[int], str]

@@ -69,7 +69,7 @@ def walk(folder: Path) -> Walked:
 
 
 def _why_not(entry: os.DirEntry, name: str) -> str:
-    """Why a file is not taken; empty where it is."""
+    """Why a file is skipped; empty where it is taken."""
     if not entry.is_file(follow_symlinks=False):
         try:
             mode = entry.stat().st_mode

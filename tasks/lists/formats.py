@@ -46,7 +46,7 @@ READ = pa.schema(
 
 @dataclass(frozen=True)
 class SegmentList:
-    """One list as read: its segments (schema READ), how many rows are none, and the first of those."""
+    """A list as read: its segments (schema READ), how many rows could not be read, and the first of those."""
 
     path: Path
     sha256: str
@@ -56,12 +56,12 @@ class SegmentList:
 
     @property
     def problems(self) -> str:
-        """What was not read, in a sentence with an example; empty where all was."""
+        """What could not be read, in a sentence with an example; empty where everything could."""
         return Unread(self.path.name, self.num_unread, self.unread).summary(self.table.num_rows)
 
 
 class Entry(NamedTuple):
-    """What one row says. A list of files has no times where it means whole files, and needs no ids."""
+    """The content of one row. Rows of a list of files need no ids, and no times where they mean whole files."""
 
     video_id: str
     file: str
@@ -73,14 +73,14 @@ class Entry(NamedTuple):
 
 @dataclass
 class Unread:
-    """Counts what was not read, and keeps the first of it."""
+    """Counts the rows that could not be read, and keeps the first of them."""
 
     name: str
     count: int = 0
     examples: list[str] = field(default_factory=list)
 
     def add(self, number: int, reason: str) -> None:
-        """One more, of this line or row."""
+        """Counts one more, with the number of its line or row."""
         self.count += 1
         if len(self.examples) < SHOWN:
             self.examples.append(f"{self.name}:{number}: {reason}")
@@ -94,7 +94,7 @@ class Unread:
 
 
 def read_list(path: Path) -> SegmentList:
-    """Reads one list; rows that are no segments are left out and counted. Raises DataError for no table at all."""
+    """Reads a list; rows that are not segments are counted and left out. Raises DataError for what is no table."""
     unread = Unread(path.name)
     if whole := read_whole(path):
         table = _of_whole(whole[0], path.name)
@@ -147,7 +147,7 @@ def require_some(path: Path, num_rows: int, num_unread: int, unread: Sequence[st
 
 
 def entries_of(columns: Columns, rows: Iterator[Record], unread: Unread) -> Iterator[tuple[int, Entry]]:
-    """What the rows say, with their numbers; those that say nothing that can be meant are counted."""
+    """The entries of the rows, with their numbers; rows that can't be read are counted."""
     read = _reader(columns)
     for number, values, fault in rows:
         if fault:
@@ -211,7 +211,7 @@ def _clip(name: str) -> tuple[str, str]:
 
 
 def _strong(segment_id: str, start: str, end: str) -> tuple[str, tuple[int, int]]:
-    """Video and times of the segment that an event belongs to; the event's own times are looked at, not kept."""
+    """Video and times of the segment that an event belongs to; the event's own times are checked, not kept."""
     found = STRONG_ID.fullmatch(segment_id)
     if found is None:
         raise DataError(f"not a segment id like YTID_30000: {segment_id[:80]!r}")
@@ -269,7 +269,7 @@ def _split(text: str) -> str:
 
 
 def split_of_list(name: str, columns: Columns) -> str:
-    """What a list's name says of all its segments."""
+    """The split that the name of a list gives all its segments; empty for none."""
     if EVAL_NAME.match(name):
         return "eval"
     found = SPLIT_NAME.fullmatch(name)
@@ -278,7 +278,7 @@ def split_of_list(name: str, columns: Columns) -> str:
 
 
 def _merged(entries: Iterator[Entry]) -> Iterator[Entry]:
-    """One segment for all its events; its labels are theirs, whatever the order of the rows."""
+    """One segment for all its events, with the labels of all of them, whatever the order of the rows."""
     labels: dict[Entry, set[str]] = {}
     for one in entries:
         labels.setdefault(one._replace(labels=()), set()).update(one.labels)
@@ -297,7 +297,7 @@ def _table(entries: Iterator[Entry], name: str, split: str) -> pa.Table:
 
 
 def table_of(entries: Sequence[Entry], name: str, split: str = "") -> pa.Table:
-    """Entries with ids and times as segments of the list `name`; `split` is that of those that say none."""
+    """Entries with ids and times as segments of the list `name`; `split` applies to entries without one."""
     times = [one.times_ms for one in entries if one.times_ms]
     columns = {
         "key": [segment_key(one.video_id, *at) for one, at in zip(entries, times, strict=True)],

@@ -48,10 +48,9 @@ def keep_labels(kept: Path, lists: Iterable[Path]) -> None:
 def machine_ids(
     categories: Iterable[str], labels: Labels, ontology: Ontology, others: Collection[str] = ()
 ) -> frozenset[str]:
-    """The labels of categories given by name or machine id, with all that stands below them.
+    """The labels of categories given by name or machine id, including all their subcategories.
 
-    `others` are labels that neither table nor ontology needs to know: those of a list. Raises RequestError for a
-    category that nobody knows, with those whose names are near.
+    `others` are further known labels: those of a list. Raises RequestError for an unknown category, with similar names.
     """
     names = {name: mid for mid, (_, name) in labels.items()} | {n["name"]: mid for mid, n in ontology.items()}
     known = {*labels, *ontology, *others}
@@ -70,7 +69,7 @@ def machine_ids(
 
 
 def _near(name: str, names: Collection[str]) -> str:
-    """The names that somebody may have meant."""
+    """A question that offers similar names; empty where there are none."""
     by_lower = {one.lower(): one for one in names}
     near = get_close_matches(name.lower(), by_lower, n=NEAR)
     holding = [lower for lower in sorted(by_lower) if name.lower() in lower][:NEAR]

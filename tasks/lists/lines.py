@@ -21,7 +21,7 @@ NOT_DECODED = "\ufffd"  # stands where bytes are none of the encoding
 
 
 class Line(NamedTuple):
-    """One line without its end; `is_cut` where it was longer than MAX_CHARS, and this is how it begins."""
+    """A line without its end; `is_cut` where it was longer than MAX_CHARS, and `text` is only its beginning."""
 
     number: int  # from 1
     text: str
@@ -29,7 +29,7 @@ class Line(NamedTuple):
 
 
 def lines(path: Path) -> Iterator[Line]:
-    """The lines of a text file. Raises DataError for a file that is no text."""
+    """The lines of a text file. Raises DataError for a file that is not text."""
     with path.open("rb") as file:
         encoding = encoding_of(file.read(HEAD_BYTES), path)
     number = 0
@@ -44,7 +44,7 @@ def lines(path: Path) -> Iterator[Line]:
 
 
 def encoding_of(head: bytes, path: Path) -> str:
-    """The encoding of a text that begins with `head`. Raises DataError for what is no text."""
+    """The encoding of a text that begins with `head`. Raises DataError for bytes that are not text."""
     for mark, name in MARKS:
         if head.startswith(mark):
             return name

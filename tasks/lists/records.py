@@ -27,7 +27,7 @@ Columns = tuple[str | None, ...]
 
 
 class Record(NamedTuple):
-    """The values of one row, as many as there are columns; or why there are none."""
+    """The values of a row, one per column; or why it can't be read."""
 
     number: int  # of the line, or of the row
     values: Sequence[Value] = ()
@@ -35,7 +35,7 @@ class Record(NamedTuple):
 
 
 class Records(NamedTuple):
-    """What the columns hold (names of `dialects.NAMES`, or `clip`), the rows, and the remarks before them."""
+    """The meaning of each column (a name in `dialects.NAMES`, or `clip`), the rows, and the remarks before them."""
 
     columns: Columns
     rows: Iterator[Record]
@@ -43,7 +43,7 @@ class Records(NamedTuple):
 
 
 def open_records(path: Path) -> Records:
-    """The rows of a list. Raises DataError for what is no table of texts."""
+    """The rows of a list. Raises DataError for a file that is not a table."""
     with path.open("rb") as file:
         if file.read(len(PARQUET)) == PARQUET:
             return _of_parquet(path)
@@ -127,7 +127,7 @@ def _of_objects(path: Path) -> Iterator[Record]:
 
 
 def _value(value: Any) -> Value:
-    """A value as text, empty for none; several texts as such. Raises DataError for anything else."""
+    """A value as text, empty for null; a list of texts as a tuple. Raises DataError for anything else."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, str):

@@ -48,7 +48,7 @@ class Picture:
 
 
 def is_hdr(frame: av.VideoFrame) -> bool:
-    """Whether a frame has a range of light that is mapped to what 8 bits hold."""
+    """Whether a frame has high dynamic range, which is mapped to what 8 bits hold."""
     return frame.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 
 

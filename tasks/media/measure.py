@@ -16,7 +16,7 @@ SPEECH_CAUTION = 2  # of 0 to 3: how sure it has to be
 
 
 def measure_clip(decoded: Decoded, profile: Profile) -> Row:
-    """What is seen and heard up to `valid_ms`; padding is left out."""
+    """The measures of a clip's pictures and sound up to `valid_ms`, without padding."""
     valid_s = decoded.valid_ms / 1000
     return {
         "valid_ms": decoded.valid_ms,

@@ -46,7 +46,7 @@ START_S = 60.0  # it takes 0.3 to 0.7 s
 
 @dataclass(frozen=True)
 class ProcessLimits:
-    """What one call may use: chosen to be far above any clip of a minute, not measured on the largest."""
+    """The limits of one call, chosen far above the needs of any clip of a minute, not measured on the largest."""
 
     seconds: float = 120.0
     memory_bytes: int = 4 << 30  # of address space
@@ -63,7 +63,7 @@ _STARTER = ThreadPoolExecutor(1, "media-processes")
 def call(
     name: str, arguments: Mapping[str, Any], limits: ProcessLimits = LIMITS
 ) -> tuple[Any, dict[str, bytes]]:
-    """What `name` (of CALLS) answers in a media process that serves nobody else meanwhile.
+    """The answer to the call `name` (of CALLS) in a media process of its own.
 
     Raises what it raised (ItemError, OSError); ItemError (quarantined, `bug`) with the trace where our own code
     failed; ItemError (quarantined, `decodable`) with the evidence where the process crashed, hung or ran out of
@@ -87,13 +87,13 @@ def call(
 
 
 def close() -> None:
-    """Ends the media processes that wait."""
+    """Ends the idle media processes."""
     while _IDLE:
         _IDLE.pop().kill()
 
 
 def _idle(limits: ProcessLimits) -> "MediaProcess | None":
-    """One that waits and has these limits."""
+    """An idle media process with these limits; None where there is none."""
     while _IDLE:
         with suppress(IndexError):  # another thread was faster
             process = _IDLE.pop()
@@ -104,7 +104,7 @@ def _idle(limits: ProcessLimits) -> "MediaProcess | None":
 
 
 class _DiedError(Exception):
-    """The process is gone, or had to be ended; says how, and what the item is quarantined as."""
+    """The media process ended or had to be killed; `reason` is what the item is quarantined as."""
 
     def __init__(self, how: str, reason: str = "decodable") -> None:
         super().__init__(how)
@@ -158,7 +158,7 @@ class MediaProcess:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it can be called: it was neither ended nor did it end by itself."""
+        """Whether it can be called: it has not ended, by itself or otherwise."""
         return self._end.alive and self._process.poll() is None
 
     def kill(self) -> None:

@@ -18,7 +18,7 @@ SHOWN_CHARS = 80  # of a value that is refused
 
 @dataclass(frozen=True)
 class _Rule:
-    """Which values a field takes, as a test and in words."""
+    """The values that a field accepts, as a test and in words."""
 
     takes: Callable[[Any], bool]
     expected: str

@@ -31,14 +31,14 @@ WITNESS_STEP_S = 60.0  # a witness is written down once a minute, not at each vi
 
 
 class Clock:
-    """The time, and waiting for it; tests have one of their own."""
+    """The time, and waiting for a time; tests have their own."""
 
     def now_s(self) -> float:
         """Seconds since 1970."""
         return time.time()
 
     def sleep_until(self, then_s: float) -> None:
-        """Returns at `then_s` or later; after as long as that is from now, though the clock is set back meanwhile."""
+        """Returns at `then_s`; if the clock is set back meanwhile, after as long as `then_s` was ahead."""
         ends_s = time.monotonic() + then_s - self.now_s()
         while (left_s := min(then_s - self.now_s(), ends_s - time.monotonic())) > 0:
             threading.Event().wait(left_s)
@@ -142,7 +142,7 @@ class Lane:
         self.clock.sleep_until(at_s + self._jitter_s(gap_s))
 
     def succeeded(self) -> None:
-        """A video came through: the lane is sound, and a witness for the next hour."""
+        """Records that a video came through: the lane works, which vouches for it for an hour."""
         now_s = self.clock.now_s()
         state = self._read(now_s)
         if now_s - state.witness_s < WITNESS_STEP_S and not state.refusals:
@@ -153,10 +153,7 @@ class Lane:
             change(replace(state, slowdown=1.0, why="", tool="") if is_healed else state)
 
     def failed(self, reason: str, tool: str, after_s: float = 0.0) -> None:
-        """The lane's own fault (or the tool's): it closes, and comes back at half its rate.
-
-        It stays closed for `after_s` at least.
-        """
+        """Records a fault of the lane or the tool: it closes, for `after_s` at least, and returns at half its rate."""
         with self._changing() as change:
             now_s = self.clock.now_s()
             state = self._read(now_s)
@@ -170,7 +167,7 @@ class Lane:
             change(_closed(replace(state, refusals=refusals, closed_until_s=until_s, why=reason), tool))
 
     def has_witness(self) -> bool:
-        """Whether a video came through within the hour: then one that fails is itself to blame."""
+        """Whether a video came through within the hour: then a failing video is itself to blame."""
         now_s = self.clock.now_s()
         return self._read(now_s).witness_s > now_s - HOUR_S
 
@@ -245,7 +242,7 @@ def _opens_s(config: LaneConfig, state: LaneState, now_s: float) -> float:
 
 
 def read_state(state: Path, name: str) -> LaneState:
-    """What lane `name` remembers in the folder `state`; a fresh one where there is nothing to read."""
+    """The state of lane `name` in the folder `state`; a fresh one where there is none that can be read."""
     try:
         stored = json.loads(_path(state, name).read_text())
         return LaneState(**stored)
@@ -254,14 +251,14 @@ def read_state(state: Path, name: str) -> LaneState:
 
 
 def _longest_s(config: LaneConfig) -> float:
-    """The longest pause that a lane is ever given: that of the breaker, or of its own rate at its slowest."""
+    """The longest possible pause of a lane: that of the circuit breaker, or of its own rate at its slowest."""
     rates = [rate for rate in (config.requests_per_hour, config.videos_per_hour) if rate]
     queue_s = (config.concurrency + 1) * HOUR_S * MAX_SLOWDOWN / min(rates) if rates else 0.0
     return max(MAX_BREAKER_S, config.patience_s + queue_s)
 
 
 def _believed(state: LaneState, config: LaneConfig, now_s: float) -> LaneState:
-    """What a lane remembers without what only a wrong clock can have written: a time further ahead counts as now."""
+    """A lane's state with times replaced by now that lie so far ahead that only a wrong clock can have set them."""
     latest_s = now_s + _longest_s(config)
     known = asdict(state)
     ahead = [name for name in TIMES if known[name] > latest_s]
@@ -270,7 +267,7 @@ def _believed(state: LaneState, config: LaneConfig, now_s: float) -> LaneState:
 
 
 def clock_errors(state: Path, lanes: Sequence[LaneConfig], now_s: float) -> dict[str, float]:
-    """The latest time of each lane that only a wrong clock can have written, by name; seconds since 1970."""
+    """The latest time, by lane, that only a wrong clock can have written; seconds since 1970."""
     configs = {one.name: one for one in lanes}
     paths = sorted((state / LANES).glob("*.json"))
     found = {path.stem: read_state(state, path.stem) for path in paths}

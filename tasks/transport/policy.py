@@ -14,7 +14,7 @@ SCHEMES = ("http", "https")
 
 @dataclass(frozen=True)
 class DownloadLimits:
-    """Where a download stops."""
+    """The limits at which a download stops."""
 
     size_bytes: int = 4 << 30
     duration_s: float = 12 * 3600.0
@@ -25,13 +25,13 @@ class DownloadLimits:
 
 
 def no_secret(name: str) -> str:
-    """The secrets of who has none. Raises RequestError."""
+    """The lookup of secrets where there are none. Raises RequestError."""
     raise RequestError(f"the secret {name} can't be looked up here")
 
 
 @dataclass(frozen=True)
 class Access:
-    """One way out. Its fields never stand in rows, logs or artefacts."""
+    """One way out. Its fields never appear in rows, logs or artefacts."""
 
     gate: Callable[[], None] = field(default=lambda: None)  # returns when the next request may go
     proxy: str = ""
@@ -44,7 +44,7 @@ class Access:
 
 
 def refusal(url: str, access: Access) -> str:
-    """Why a request for `url` is not made; empty where it is."""
+    """Why a request for `url` is refused; empty where it is allowed."""
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES:
         return f"an address with the scheme {parts.scheme[:20]!r} is not fetched"
@@ -54,7 +54,7 @@ def refusal(url: str, access: Access) -> str:
 
 
 def is_inside(host: str, *, may_resolve: bool = True) -> bool:
-    """Whether `host` is, or resolves to, an address that is not of the public network."""
+    """Whether `host` is, or resolves to, an address outside the public network."""
     try:
         addresses = [str(ipaddress.ip_address(host.partition("%")[0]))]
     except ValueError:

@@ -33,7 +33,7 @@ LEAST_HIDDEN = 4  # characters: shorter ones are in every text
 
 
 def without_secrets(spec: str) -> tuple[str, dict[str, str]]:
-    """A source as it may be shown, and the secrets that it held by the names that stand there instead."""
+    """A source as it may be shown, and its secrets by the names that take their places."""
     parts = urlsplit(spec) if spec.partition(":")[0] in SCHEMES else None
     if parts is None:
         return spec, {}
@@ -67,7 +67,7 @@ def shown(argument: str) -> str:
 
 
 def expanded(spec: str, secret: Callable[[str], str]) -> tuple[str, list[str]]:
-    """The template with its secrets in it, and these alone. Raises RequestError for one that nobody knows."""
+    """The template with its secrets filled in, and these secrets. Raises RequestError for an unknown one."""
     values: list[str] = []
     begins = spec.find("://") + 3
     login = spec.rfind("@", begins, spec.find("/", begins) if "/" in spec[begins:] else len(spec))
@@ -88,7 +88,7 @@ def expanded(spec: str, secret: Callable[[str], str]) -> tuple[str, list[str]]:
 
 
 def origin(spec: str) -> str:
-    """Where media come from, as a row says it: a URL to its first placeholder, without login and query."""
+    """The origin of media as rows record it: a URL up to its first placeholder, without login and query."""
     parts = urlsplit(spec)
     if parts.scheme not in SCHEMES:
         return spec.split("{")[0]
@@ -96,7 +96,7 @@ def origin(spec: str) -> str:
 
 
 def hidden(text: str, values: Iterable[str]) -> str:
-    """A text without these secrets, as they are and as a URL spells them."""
+    """A text with these secrets masked, in plain and in URL-encoded form."""
     forms = {
         form for value in values for form in (value, quote(value, safe=""), quote(value), unquote(value))
     }
@@ -107,7 +107,7 @@ def hidden(text: str, values: Iterable[str]) -> str:
 
 
 def keep(state: Path, secrets: Mapping[str, str]) -> None:
-    """Remembers the secrets of a template, where only this account can read them."""
+    """Stores the secrets of a template where only this account can read them."""
     if not secrets or {**_kept(state), **secrets} == _kept(state):
         return
     text = json.dumps({**_kept(state), **secrets}, sort_keys=True)
@@ -118,7 +118,7 @@ def keep(state: Path, secrets: Mapping[str, str]) -> None:
 
 
 def kept(state: Path, name: str) -> str:
-    """A secret that was remembered. Raises RequestError."""
+    """A stored secret. Raises RequestError for an unknown one."""
     if name not in (found := _kept(state)):
         raise RequestError(
             f"--source: {state} does not hold the secret {{{KEPT}{name}}}: name the source in full again"

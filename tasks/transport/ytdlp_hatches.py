@@ -99,7 +99,7 @@ def curl_handler(named: str) -> Any:
 
 
 class BgutilHttpPTP(pot.PoTokenProvider):
-    """Asks a server of bgutil-ytdlp-pot-provider for PO tokens, by its protocol: no plug-in is loaded."""
+    """Gets PO tokens from a server of bgutil-ytdlp-pot-provider by its protocol; no plug-in is loaded."""
 
     PROVIDER_VERSION = "2"
     BUG_REPORT_LOCATION = "docs/acquisition.md"
@@ -150,7 +150,7 @@ pot.register_provider(BgutilHttpPTP)
 
 
 class CurlGuard:
-    """Holds back curl as requests are: each hop waits for the lane, and goes to the address that was checked."""
+    """Holds curl back in the same way: each hop waits for the lane, and uses the address that was checked."""
 
     def __init__(self, access: Access, refused: type[Exception], most_redirects: int) -> None:
         self._access = access

@@ -81,7 +81,7 @@ def quarantined_clips(root: Path, names: Mapping[str, str], *, with_media: bool)
 
 
 def _rejected(root: Path, manifest: str) -> set[str]:
-    """The keys that had been rejected before this manifest was judged: each is shown where it fell."""
+    """The keys that were rejected before this manifest was validated: each is shown at its own stage only."""
     rows = read_manifest(root / manifest, ("key", "outcome"))
     return {row["key"] for _, row in rows if row["outcome"] == Outcome.QUARANTINED}
 
@@ -95,7 +95,7 @@ def _video(clip: Path) -> str:
 
 
 def named(labels: Iterable[str], names: Mapping[str, str]) -> str:
-    """The labels as a person calls them."""
+    """The labels by their display names."""
     return ", ".join(names.get(label, label) for label in labels)
 
 

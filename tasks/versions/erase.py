@@ -81,9 +81,9 @@ def _holds(folder: Path, name: str, keys: Collection[str]) -> bool | None:
 
 
 def write_without(root: Path, stage: Stage, slots: Slots) -> dict[str, Shard | None]:
-    """Each shard that holds a sample of `slots`, written anew without: name -> what takes its place.
+    """Rewrites each shard with a sample of `slots` without it: name -> the shard that takes its place.
 
-    Nothing names the new ones yet, and the old ones stay. None where no sample is left. Where a shard holds
+    The new shards are not referenced yet, and the old ones stay. None where no sample is left. Where a shard holds
     none, only its index mentions the slot, and is marked in place.
     """
     written: dict[str, Shard | None] = {}
@@ -114,7 +114,7 @@ def _write(root: Path, part: int, rows: list[Row], samples: Mapping) -> Shard | 
 
 
 def mark_manifests(stages: Sequence[Stage], slots: Slots, written: Mapping[str, Shard | None]) -> None:
-    """The rows of `slots` become `forgotten` in every manifest that has them; `stages` in their order."""
+    """Marks the rows of `slots` `forgotten` in every manifest that has them; `stages` come in their order."""
     root = stages[0].root
     for part, keys in slots.items():
         for stage in reversed(stages):
@@ -154,7 +154,7 @@ def _contents_after(stage: Stage, part: int, keys: Collection[str]) -> list[str]
 
 
 def _marked_input(stage: Stage, row: Row) -> Row:
-    """What the stage will read of a slot: as `read_inputs` gives it when all it joins is marked."""
+    """The input row of a slot as `read_inputs` will give it once everything it joins is marked."""
     return {**row, **MARK, "digest": digest_of("", *("" for _ in stage.joins)) if stage.joins else ""}
 
 
@@ -188,7 +188,7 @@ def _repacked(
 
 
 def remove_files(root: Path, state: Path, slots: Slots, written: Collection[str]) -> dict[str, int]:
-    """Removes old shards, media, and what a kill left half done; returns what went, with its bytes.
+    """Removes old shards, media, and partial writes of killed runs; returns the removed files with their bytes.
 
     No run may write at the same time: a scratch folder does not say whose media it holds.
     """

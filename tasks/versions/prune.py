@@ -20,7 +20,7 @@ KEEP = 2  # versions: the latest, and the one to go back to
 
 @dataclass
 class Pruned:
-    """Which versions stand and why, which were retired, and the files removed with their sizes."""
+    """Which versions were kept and why, which were retired, and the removed files with their sizes."""
 
     kept: dict[str, str] = field(default_factory=dict)
     retired: list[str] = field(default_factory=list)
@@ -28,9 +28,9 @@ class Pruned:
 
 
 def prune(root: Path, state: Path, keep: int = KEEP) -> Pruned:
-    """Removes what neither the last `keep` versions, a running training nor a manifest names.
+    """Removes the shards that neither the last `keep` versions, a running training nor a manifest references.
 
-    Waits for a build that packs just now. Raises RequestError where there is no version.
+    Waits for a build that is packing. Raises RequestError where there is no version.
     """
     read_version(root)
     pruned = Pruned()
@@ -73,7 +73,7 @@ def _named(root: Path, kept: dict[str, str]) -> Iterator[Path]:
 
 
 def _shard_files(root: Path) -> list[Path]:
-    """Tars and sidecars, named by anybody or not."""
+    """All tars and sidecars, referenced or not."""
     paths = sorted((root / layout.SHARDS).glob("*-*.*"))
     return [
         path

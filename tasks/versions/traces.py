@@ -88,7 +88,7 @@ def _is_near(path: Path, parts: Collection[int]) -> bool:
 
 
 def _names(path: Path, named: Named) -> bool:
-    """Whether the content of a file names one of the videos; what is written or removed meanwhile is looked at."""
+    """Whether the content of a file names one of the videos; a file that is removed meanwhile does not."""
     try:
         with as_local(path) as file:
             return _names_here(file, named)
@@ -131,9 +131,9 @@ def _texts(table: pa.Table) -> Iterator[str | None]:
 
 
 def clean_database(path: Path, named: Named) -> bool:
-    """Takes the names out of the texts of an SQLite database, and out of what its file frees; whether there were any.
+    """Removes the names from the texts and the freed pages of an SQLite database; returns whether there were any.
 
-    Ids of its own rows stay. Others may use it meanwhile.
+    Ids of its own rows stay. Other processes may use it meanwhile.
     """
     if not path.is_file():
         return False
@@ -170,7 +170,7 @@ def _opened(path: Path, named: Named) -> sqlite3.Connection:
 
 
 def clean_log(path: Path, named: Named) -> bool:
-    """Takes the names out of a text that others may be adding to; whether there were any."""
+    """Removes the names from a text that others may be appending to; returns whether there were any."""
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
     cleaned = named.without(text)
     if cleaned == text:

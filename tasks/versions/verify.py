@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not what it was recorded as; empty where a level does not apply."""
+    """One difference from what was recorded; fields are empty where a level does not apply."""
 
     where: str  # a shard, a part, a clip or a version, as a path under the root
     problem: str
@@ -47,7 +47,7 @@ class Difference:
 
 @dataclass
 class Findings:
-    """What was looked at, by kind, and what differed."""
+    """How many things of each kind were checked, and the differences."""
 
     checked: Counter = field(default_factory=Counter)
     differences: list[Difference] = field(default_factory=list)
@@ -87,7 +87,7 @@ def _shards_of(root: Path, digest: str) -> list[Shard]:
 
 
 def check_version(root: Path, digest: str) -> Findings:
-    """Whether a version's digest is that of what it lists, and its list of tars the one it should be."""
+    """Checks that a version's digest follows from its content, and that its list of tars is right."""
     where = f"{layout.VERSIONS}/{digest}.json"
     try:
         version = read_version(root, digest)
@@ -112,7 +112,7 @@ def check_version(root: Path, digest: str) -> Findings:
 
 
 def check_shard(root: Path, shard: Shard) -> Findings:
-    """A tar against its listed sha256 and its sidecar: places, sizes and digests of all members."""
+    """Checks a tar against its listed sha256 and its sidecar: places, sizes and digests of all members."""
     tar = tar_path(root, shard)
     sidecar = index_path(root, shard)
     where = f"{layout.SHARDS}/{shard.name}.tar"
@@ -153,7 +153,7 @@ PlacedMembers = dict[str, tuple[int, bytes]]  # suffix -> offset and bytes
 
 
 def read_samples(tar: Path) -> dict[str, PlacedMembers]:
-    """The samples of a tar by key, read as anybody would; what a broken header hides is not in it."""
+    """The samples of a tar by key, read with `tarfile`; samples behind a broken header are missing."""
     samples: dict[str, PlacedMembers] = {}
     try:
         with as_local(tar) as local, tarfile.open(local, "r:") as file:
@@ -201,7 +201,7 @@ def _extracted(root: Path, part: int) -> Iterator[tuple[Path, str, str, bytes]]:
 
 
 def check_part(root: Path, item: tuple[str, int]) -> Findings:
-    """One part of one manifest: readable, its files whole, its rows those of the index, slot by slot."""
+    """Checks a part: it is readable, its files are whole, and its rows are those of the index, slot by slot."""
     name, part = item
     path = part_path(root / name, part)
     where = f"{name}/{part:06d}.parquet"
@@ -254,7 +254,7 @@ def _digest(members: PlacedMembers) -> str:
 
 
 def check_clips(root: Path, part: int) -> Findings:
-    """The media of one part against the sha256 that the manifest `clips` has of them."""
+    """Checks the media of one part against the sha256 in the manifest `clips`."""
     found = Findings()
     rows = _rows(part_path(root / layout.CLIPS, part), ("key", "path", "sha256", "outcome"))
     for row in rows or ():  # check_part says where it is not readable
@@ -273,7 +273,7 @@ def _clip_problem(path: Path, sha256: str) -> str:
 
 
 def compare_tars(root: Path, listed: Shard, rebuilt: Path) -> list[Difference]:
-    """What a rebuilt tar has otherwise than the one that `listed` names, member by member."""
+    """The differences between a rebuilt tar and the one that `listed` names, member by member."""
     where = f"{layout.SHARDS}/{listed.name}.tar"
     before = read_samples(tar_path(root, listed))
     after = read_samples(rebuilt)

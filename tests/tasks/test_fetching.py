@@ -161,7 +161,7 @@ def test_secrets_stand_nowhere(tmp_path, clip, caplog):
 
 
 def test_a_host_that_keeps_it_waiting_is_named(tmp_path, clip, caplog, monkeypatch):
-    monkeypatch.setattr(fetching, "TOLD_S", 0.05)  # a minute for users: no test waits for that
+    monkeypatch.setattr(fetching, "REPORT_S", 0.05)  # a minute for users: no test waits for that
     caplog.set_level(logging.INFO)
     run = Run(tmp_path, ["video0"])
     with hosting({"video0": clip}) as host, ThreadPoolExecutor(1) as pool:

@@ -228,7 +228,7 @@ def test_no_bytes_are_more_than_unread(content, tmp_path_factory):
     try:
         found = read_list(path)
     except ValueError as error:
-        assert "any.csv is not a list of segments: it is no text" in str(error) or "Parquet" in str(error)
+        assert "any.csv is not a list of segments: it is not text" in str(error) or "Parquet" in str(error)
     else:
         assert all(line.startswith("any.csv:") for line in found.unread)
 
