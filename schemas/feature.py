@@ -22,7 +22,7 @@ class Profile:
     length_ms: int = 10_000
     frame_rate_hz: float = 1.0
     frame_short_side_px: int = 128
-    picture: Literal["jpeg", "h264"] = "jpeg"  # a JPEG a frame, or one H.264 file with a key frame a second
+    picture: Literal["jpeg", "h264"] = "jpeg"  # a JPEG per frame, or one H.264 file with a key frame a second
     jpeg_quality: int = 85  # 39.9 dB on natural frames; 90 adds 20 % bytes for 1.3 dB
     sound: Literal["wav", "flac"] = "wav"  # wav can be memory-mapped, FLAC is 40 % smaller
     sample_rate_hz: int = 16_000

@@ -35,9 +35,8 @@ from tasks.standing import media_of, recipe, stands
 log = logging.getLogger(__name__)
 
 VERSION = 4
-CLIPS_PER_BATCH = (
-    8  # clips a Dask task: a lost worker costs these, and 2 ms of scheduling are 2 % of their decode
-)
+# Per Dask task: a lost worker costs these, and 2 ms of scheduling are 2 % of their decode
+CLIPS_PER_BATCH = 8
 TOOLS = ("av", "numpy", "scipy", "simplejpeg", "soxr", "webrtcvad-wheels")  # whose versions may change bytes
 
 Members = dict[str, bytes]  # by suffix
@@ -238,7 +237,7 @@ def _commit(stage: Stage, work: _PartInProgress, profile: Profile) -> None:
 
 
 def extract_batch(batch: ClipBatch) -> tuple[int, list[Row]]:
-    """Decodes the clips of a batch and writes their features as fragments: (part, a row a clip).
+    """Decodes the clips of a batch and writes their features as fragments: (part, a row per clip).
 
     Raises OperationalError on a worker whose tools are of other versions: its bytes may differ.
     """

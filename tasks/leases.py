@@ -74,7 +74,7 @@ def _held(path: Path) -> Iterator[None]:
 
 @contextmanager
 def free(state: Path, name: str) -> Iterator[bool]:
-    """Yields whether nobody holds the lease; inside the block, nobody else takes it then."""
+    """Yields whether the lease is free; if so, no other process can take it inside the block."""
     with _opened(state / LEASES / name) as file:
         yield locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -92,9 +92,9 @@ def alone(state: Path, name: str, what: str) -> Iterator[None]:
 
 @contextmanager
 def building(state: Path, *, only_if_alone: bool = False) -> Iterator[None]:
-    """Inside the block this process builds here; builds take turns, a group of parts each.
+    """Inside the block this process builds here; several builds take turns, a group of parts each.
 
-    Raises HeldError at once where another one builds and this one was to be alone, as a scheduled one is.
+    Raises HeldError at once where another build runs and this one must be the only one, as a scheduled build must.
     """
     path = state / LEASES / BUILD
     with _opened(path) as file:
@@ -124,7 +124,7 @@ def training_mark(state: Path, digest: str) -> Iterator[None]:
 
 @contextmanager
 def unread(state: Path, digest: str) -> Iterator[bool]:
-    """Yields whether no training reads version `digest`; inside the block, none begins to."""
+    """Yields whether no training reads version `digest`; if so, none can start to inside the block."""
     with _opened(state / TRAININGS / digest) as file:
         yield locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 

@@ -27,7 +27,7 @@ COLUMNS = ("video_id", "start", "end", "label", "split")
 
 
 def is_own(path: Path, source: str | None = None) -> bool:
-    """Whether a list names files. Where it names videos and their times too, they are meant for any other source."""
+    """Whether a list names files. One that also names videos and times counts as such only for `folder:`."""
     try:
         columns = set(open_records(path).columns)
     except ValueError:
@@ -59,8 +59,8 @@ def cut_own(
 ) -> OwnRecord:
     """The record of the files that the lists name, relative to the folder of the source or to the list. Writes nothing.
 
-    A file without times is cut in windows. Raises RequestError for a list of which nothing is a file that is there, for
-    windows of another length than those on record, and if `strict` for any row that is none.
+    A file without times is cut into windows. Raises RequestError for a list without a file that exists, for windows of
+    another length than those on record, and if `strict` for any malformed row.
     """
     base = folders.path_of(spec)
     base = base.parent if base.is_file() else base

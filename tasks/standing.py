@@ -41,7 +41,7 @@ def stands(stage: Stage, row: Row | None) -> bool:
 
 @cache
 def _recipe_of_unmarked(root: Path, digest: str | None) -> str | None:
-    """Of rows that were written before there were recipes: that of the latest version."""
+    """The recipe of rows from before there were recipes: that of the latest version."""
     return recipe(read_version(root, digest).profile) if digest else None
 
 

@@ -70,7 +70,7 @@ def remove(state: Path, part: int, keys: Collection[str]) -> None:
 
 
 def compacted_path(state: Path, part: int) -> Path:
-    """Where the compacted attempts of a part lie, one row an attempt, as the schema CLIPS."""
+    """Where the compacted attempts of a part lie, one row per attempt, as the schema CLIPS."""
     return _folder(state) / f"{part:06d}.parquet"
 
 

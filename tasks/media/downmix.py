@@ -22,7 +22,7 @@ CANCELLED = 0.1  # of the loudest channel's power (-10 dB): a mix below has lost
 
 @cache
 def names_of(layout: str) -> tuple[str, ...]:
-    """The names of a layout's channels in their order; `NONE` for those of which nobody said where they stand."""
+    """The names of a layout's channels in order; `NONE` for channels without a known position."""
     return tuple(channel.name for channel in av.AudioLayout(layout).channels)
 
 

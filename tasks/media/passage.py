@@ -135,6 +135,6 @@ def shown_of(stream: av.VideoStream, packets: Sequence[av.Packet]) -> Iterator[a
 
 
 def _forget(stream: av.VideoStream) -> None:
-    """Has the decoder begin anew, for whoever decodes next."""
+    """Resets the decoder, so that the next packets are decoded afresh."""
     if stream.codec_context.is_open:
         stream.codec_context.flush_buffers()

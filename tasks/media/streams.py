@@ -62,7 +62,7 @@ Stream = TypeVar("Stream", bound=av.stream.Stream | None)
 
 @dataclass(frozen=True)
 class Probe:
-    """What a media file states of itself; times are None where nobody knows them."""
+    """What a media file states about itself; unknown times are None."""
 
     container: str
     start_s: float
@@ -206,7 +206,7 @@ def _span_s(path: Path, container: av.container.InputContainer) -> tuple[float, 
 
 
 def _gaps_ms(path: Path, container: av.container.InputContainer) -> dict[str, float]:
-    """By how much later the sound starts than the picture, and by how much longer it is; nothing where nobody knows."""
+    """How much later the sound starts than the picture, and how much longer it is; empty where unknown."""
     streams = media_streams(container)
     starts_s = {one.index: _at(one, one.start_time) for one in streams}
     ends_s = {one.index: _stated_end_s(one) for one in streams}

@@ -157,7 +157,7 @@ def charts(root: Path, version: Version, rows: list[Row]) -> list[Chart]:
 
 
 def funnel_table(funnel: Funnel) -> list[tuple[str, str, int]]:
-    """(name, meaning, count), one row a term and reason of the law."""
+    """(name, meaning, count), one row per term and reason of the law."""
     table = [
         ("segments", "requested", funnel["segments"]),
         ("in shards", "in this version", funnel["in_shards"]),

@@ -33,7 +33,7 @@ ROW_BITS = 32
 
 @dataclass(frozen=True)
 class Prints:
-    """One row a clip; rows of one video are not compared."""
+    """One row per clip; rows of one video are not compared."""
 
     sounds: np.ndarray  # (clips,) of `sound_print(profile)`
     pictures: np.ndarray  # uint64 (clips, NUM_PICTURES)
