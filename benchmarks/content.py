@@ -23,7 +23,8 @@ from schemas.shard import (
     tar_path,
     write_version,
 )
-from schemas.signal import log_mel
+from schemas.waveforms import log_mel
+from tasks.features import member_suffixes
 
 # 150 MB: in the page cache of any machine
 NUM_SHARDS = 4
@@ -34,7 +35,7 @@ ASPECT = 4 / 3
 def write_content(root: Path, profile: Profile) -> Version:
     """A version of pictures and sound with the spectra of natural ones: JPEG costs what it costs in life."""
     shards = [write_shard(root, profile, part) for part in range(NUM_SHARDS)]
-    version = make_version(profile, shards)
+    version = make_version(profile, member_suffixes(profile), shards)
     write_version(root, version, {})
     return version
 

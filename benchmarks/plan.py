@@ -20,10 +20,10 @@ from flows.builds.options import BuildOptions
 from flows.builds.pipeline import Pipeline, resolve
 from flows.builds.plan import plan_all
 from flows.stages import TABLE
+from schemas.layout import MEDIA
 from schemas.manifest import PartHeader, part_path, write_table
 from schemas.segment import SEGMENTS
 from schemas.storage import path_under
-from tasks.acquisition.clips import MEDIA
 
 # 2.08 M segments
 NUM_PARTS = 4322

@@ -30,7 +30,7 @@ from schemas.clip import CLIPS
 from schemas.feature import Profile
 from schemas.manifest import PartHeader, part_numbers, part_path, read_part, write_part
 from tasks import extract, features
-from tasks.extract import BATCH, Batch, extract_batch
+from tasks.extract import CLIPS_PER_BATCH, ClipBatch, extract_batch
 from tasks.parts import plan_stage
 from tasks.sources.scenes.corpus import CorpusConfig, media_path, render_scene
 
@@ -62,7 +62,7 @@ def main() -> None:
         rows = [*overhead(Path(folder), media), *speedup(Path(folder), media), *memory(Path(folder), media)]
     print(
         f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; scenes of 10 s, 320x240, "
-        f"profile {PROFILE.name}; batches of {BATCH}, parts of {PART_SIZE}\n\n| measure | value |\n|---|---:|"
+        f"profile {PROFILE.name}; batches of {CLIPS_PER_BATCH}, parts of {PART_SIZE}\n\n| measure | value |\n|---|---:|"
     )
     for name, value in rows:
         print(f"| {name} | {value} |")
@@ -123,20 +123,20 @@ def plain(root: Path) -> None:
     extract_in_pool(list(batches(root, PROFILE)), CPU_COUNT)
 
 
-def extract_in_pool(some: Sequence[Batch], num_processes: int) -> None:
+def extract_in_pool(some: Sequence[ClipBatch], num_processes: int) -> None:
     """What multiprocessing alone does with batches."""
     with ProcessPoolExecutor(num_processes, mp_context=get_context("spawn")) as pool:
         for _ in pool.map(extract_batch, some):
             pass
 
 
-def batches(root: Path, profile: Profile) -> Iterator[Batch]:
+def batches(root: Path, profile: Profile) -> Iterator[ClipBatch]:
     """All clips under `root`, as extract deals them."""
     names = list(features.of_profile(profile))
     for part in part_numbers(root / "clips/checked"):
         clips = [(row, names) for row in read_part(part_path(root / "clips/checked", part))]
-        for start in range(0, len(clips), BATCH):
-            yield Batch(root, part, start, clips[start : start + BATCH], profile)
+        for start in range(0, len(clips), CLIPS_PER_BATCH):
+            yield ClipBatch(root, part, start, clips[start : start + CLIPS_PER_BATCH], profile)
 
 
 def speedup(folder: Path, media: Sequence[Path]) -> Iterator[Row]:
@@ -169,8 +169,8 @@ def memory(folder: Path, media: Sequence[Path]) -> Iterator[Row]:
 
         def watched(function: Callable, items: Sequence) -> Iterator:
             for number, result in enumerate(map_items(function, items), start=1):
-                if number * BATCH in (1000, 5000, FOR_MEMORY):
-                    seen[number * BATCH] = sum(
+                if number * CLIPS_PER_BATCH in (1000, 5000, FOR_MEMORY):
+                    seen[number * CLIPS_PER_BATCH] = sum(
                         child.memory_info().rss for child in psutil.Process().children(True)
                     )
                 yield result

@@ -22,15 +22,14 @@ from flows.experiments.due import GROWTH, why_due
 from flows.services.runs import UNREACHABLE, is_scheduled, is_waiting, noted_run, record_result, take_over
 from flows.stages import TABLE, BuildStage, Tools, stages_from
 from flows.task_runs import task_of
-from schemas.layout import stage_facts
+from schemas.layout import WINDOWS, stage_facts
 from schemas.shard import Version, latest_digest, read_version
 from tasks import funnel, index, publish
 from tasks.acquisition import retention
-from tasks.acquisition.retention import Room
-from tasks.download import Day
-from tasks.leases import HeldError, building, lease
-from tasks.leavings import remove_leavings
-from tasks.sources import folder, studio
+from tasks.acquisition.retention import DiskBudget
+from tasks.download import DownloadContext
+from tasks.leases import HeldError, building, lease, remove_partial_writes
+from tasks.sources import studio
 from tasks.transport import templates
 from tasks.versions.card import has_media, write_card
 
@@ -66,40 +65,42 @@ def _build(pipeline: Pipeline) -> str:
     remember(pipeline.root, pipeline.options, pipeline.state)
     finish_takedowns(pipeline)
     with open_when_used(pipeline.options.compute) as map_items:
-        for row, room in _in_order(pipeline):
-            day = Day(pipeline.now, pipeline.state, secret=secrets_of(pipeline.state), room=room)
+        for row, budget in _in_order(pipeline):
+            context = DownloadContext(
+                pipeline.now, pipeline.state, secret=secrets_of(pipeline.state), budget=budget
+            )
             run = WHOLE.get(row.name, _run_parts)
-            run(pipeline, row, Tools(map_items, day))
+            run(pipeline, row, Tools(map_items, context))
     digest = latest_digest(pipeline.root) or ""
     if digest:
         _tell(pipeline, read_version(pipeline.root, digest), is_new=digest != before)
     return digest
 
 
-def _in_order(pipeline: Pipeline) -> Iterator[tuple[BuildStage, Room]]:
+def _in_order(pipeline: Pipeline) -> Iterator[tuple[BuildStage, DiskBudget]]:
     """The stages to run, each with what the disk's budget leaves for media."""
     rows = stages_from(pipeline.options.from_stage)
     for is_bounded, group in groupby(rows, key=lambda row: row.is_bounded):
         some = list(group)
-        yield from _rounds(pipeline, some) if is_bounded else ((row, Room()) for row in some)
+        yield from _rounds(pipeline, some) if is_bounded else ((row, DiskBudget()) for row in some)
 
 
-def _rounds(pipeline: Pipeline, rows: Sequence[BuildStage]) -> Iterator[tuple[BuildStage, Room]]:
+def _rounds(pipeline: Pipeline, rows: Sequence[BuildStage]) -> Iterator[tuple[BuildStage, DiskBudget]]:
     """From download to extract, and again as long as only the disk's budget held downloads back."""
     *before, last = rows
     is_to_request = pipeline.options.refetch and "download" in [row.name for row in before]
     is_held_back = True
     while is_held_back:
-        room = _room(pipeline)
-        yield from ((row, room) for row in before)
+        budget = _disk_budget(pipeline)
+        yield from ((row, budget) for row in before)
         if is_to_request:
             is_to_request = False
             if _request_refetch(pipeline):
                 continue
-        yield last, room
+        yield last, budget
         _release(pipeline)
-        is_held_back = room.was_full and not _room(pipeline).is_full
-    if room.was_full:
+        is_held_back = budget.was_spent and not _disk_budget(pipeline).is_spent
+    if budget.was_spent:
         log.warning(
             "download: %g GB of media wait for extraction, which is the limit; downloads go on when "
             "their parts are extracted",
@@ -127,22 +128,22 @@ def _tell(pipeline: Pipeline, version: Version, *, is_new: bool) -> None:
 def _index(pipeline: Pipeline, row: BuildStage, tools: Tools) -> None:
     held = stage_facts(row.name).lease
     with lease(pipeline.state, held):
-        remove_leavings(pipeline.root, held)
+        remove_partial_writes(pipeline.root, held)
         if pipeline.is_studio and not pipeline.options.segments:
             task_of("studio", studio.render)(pipeline.state, pipeline.config.corpus, tools.map_items)
         if record := pipeline.record():
-            record.write(pipeline.state / folder.RECORD)
+            record.write(pipeline.state / WINDOWS)
         counts = task_of(row.name, index.index)(
             pipeline.root, pipeline.lists, pipeline.config.index, strict=pipeline.options.strict
         )
     log.info("index: %(segments)d new segments in %(parts)d new parts, %(malformed)d malformed lines", counts)
 
 
-def _room(pipeline: Pipeline) -> Room:
+def _disk_budget(pipeline: Pipeline) -> DiskBudget:
     """What the disk's budget leaves for media that wait for extraction."""
     budget_bytes = pipeline.config.download.unextracted_gb * GB
     bounded = [row.over(pipeline) for row in TABLE if row.is_bounded]
-    return Room(lambda: budget_bytes - retention.unextracted_bytes(*bounded))
+    return DiskBudget(lambda: budget_bytes - retention.unextracted_bytes(*bounded))
 
 
 def _request_refetch(pipeline: Pipeline) -> int:
@@ -151,9 +152,9 @@ def _request_refetch(pipeline: Pipeline) -> int:
     extract = pipeline.stage("extract")
     with lease(pipeline.state, stage_facts("download").lease):
         needs = retention.needs(clips, extract, only=pipeline.options.part_numbers)
-        count = retention.ask_again(clips, needs.lost, pipeline.now, kept=needs.standing)
+        count = retention.request_refetch(clips, needs.lost, pipeline.now, kept=needs.standing)
     if count:
-        log.info("download: %s", retention.notice(needs.all))
+        log.info("download: %s", retention.refetch_notice(needs.all))
     return count
 
 
@@ -176,7 +177,7 @@ def _run_parts(pipeline: Pipeline, row: BuildStage, tools: Tools) -> None:
         return
     held = stage_facts(row.name).lease
     with lease(pipeline.state, held):
-        remove_leavings(pipeline.root, held)  # of a run that was killed
+        remove_partial_writes(pipeline.root, held)  # of a run that was killed
     runner = task_of(
         row.name,
         lambda parts: row.run and row.run(pipeline, tools, stage, parts),
@@ -213,7 +214,7 @@ def _publish_version(pipeline: Pipeline, row: BuildStage) -> None:
             log.info("publish: nothing to do")
             _show_media(pipeline)
             return
-        remove_leavings(pipeline.root, held)
+        remove_partial_writes(pipeline.root, held)
         runner = task_of(row.name, publish.publish)
         config = pipeline.config
         runner(pipeline.root, config.profile, config.rules, pipeline.labels, with_media=pipeline.with_media)

@@ -178,7 +178,7 @@ def _signed(function: Callable, item: Any) -> tuple[Any, float]:
     worker = get_worker()
     began = time.monotonic()
     worker.log_event(SIGNS, worker.address)
-    with progress.told_to(lambda: worker.log_event(SIGNS, worker.address)):
+    with progress.listening(lambda: worker.log_event(SIGNS, worker.address)):
         result = function(item)
     worker.log_event(SIGNS, worker.address)
     return result, time.monotonic() - began

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from flows.presets import PipelineConfig
 from schemas.layout import STAGE_NAMES
 from tasks import download, extract, pack, validate
-from tasks.download import Day
+from tasks.download import DownloadContext
 from tasks.pack import PackConfig
 from tasks.parts import Headers, Plan, Stage
 from tasks.standing import with_returned
@@ -48,7 +48,7 @@ class Tools:
     """What a run of a stage works with: where items are computed, and what a download must know of today."""
 
     map_items: "Map"
-    day: Day
+    context: DownloadContext
 
 
 Run = Callable[[Build, Tools, Stage, Sequence[int]], object]
@@ -103,7 +103,7 @@ TABLE = (
     BuildStage(
         "download",
         lambda build: download.stage(build.root, build.config.download),
-        lambda build, tools, stage, parts: download.run(stage, parts, build.config.download, tools.day),
+        lambda build, tools, stage, parts: download.run(stage, parts, build.config.download, tools.context),
         retries=2,
         retry_delay_s=30.0,
         revise=lambda stage, plan, now, headers_of: download.with_due(stage, plan, now, headers_of),

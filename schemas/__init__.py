@@ -1,1 +1,1 @@
-"""What data is: every boundary between stages, and nothing else."""
+"""What data is: the boundaries between stages, and how their files are found, read and written whole."""

@@ -4,7 +4,7 @@ import pyarrow as pa
 
 from schemas.manifest import ROW_FIELDS
 
-CLOCK = "ms"  # a file's time stamps, each the nearest millisecond, and in a cut all less by one number
+CLOCK = "ms"  # time stamps of a file, each rounded to the millisecond; in a cut, all minus one offset
 
 CLIPS = pa.schema(
     [
@@ -15,7 +15,10 @@ CLIPS = pa.schema(
         ("sha256", pa.string()),
         # Where the segment begins inside the file, on the presentation clock that a decoder reports.
         ("begins_s", pa.float64()),
-        ("clock", pa.string()),  # which clock: CLOCK; nothing in cuts of before, whose streams may lie apart
+        (
+            "clock",
+            pa.string(),
+        ),  # which clock: CLOCK; null in older cuts, whose streams may be shifted against each other
         ("length_s", pa.float64()),  # of the segment
         ("covered_s", pa.float64()),  # how much of the segment the file's longest stream covers
         ("container", pa.string()),
@@ -28,14 +31,14 @@ CLIPS = pa.schema(
         ("audio_codec", pa.string()),
         ("sample_rate_hz", pa.int32()),
         ("channels", pa.int32()),
-        # Of the file's sound minus of its picture: a large one of spans means that they drift apart.
+        # Sound minus picture. A large gap between the spans means that they drift apart.
         ("start_gap_ms", pa.float64()),
         ("span_gap_ms", pa.float64()),
         ("source", pa.string()),
-        # What the attempts ledger folds to, and the evidence of the last one. None of it enters a fingerprint.
-        ("attempts", pa.int32()),  # failures that were its own fault, on different days
-        ("setbacks", pa.int32()),  # failures in a row that were the world's
-        ("charged_at", pa.string()),  # ISO time of the last that counted
+        # The fold of the attempts ledger, with the evidence of the last attempt. None of it enters a fingerprint.
+        ("attempts", pa.int32()),  # failures that were the video's own fault, on different days
+        ("setbacks", pa.int32()),  # failures in a row that were the fault of the world
+        ("charged_at", pa.string()),  # ISO time of the last failure that counted
         ("tried_at", pa.string()),
         ("lane", pa.string()),
         ("tool", pa.string()),

@@ -1,7 +1,7 @@
 """What can go wrong, as one tree; whatever is not in it is a mistake of ours, and shows its traceback.
 
 McgurkError
- +- RequestError      what the user asked for can't be: the message names the option, the problem and the remedy
+ +- RequestError      the user's request can't be met: the message names the option, the problem and the remedy
  |   +- MissingError    a file or folder that was named is not there
  +- DataError         stored bytes are not what was written, or not what their name says
  +- OperationalError  the world failed: a host, a server, a disk, a process that was killed
@@ -38,7 +38,7 @@ class McgurkError(Exception):
 
 
 class RequestError(McgurkError, ValueError):
-    """What the user asked for can't be."""
+    """The user's request can't be met."""
 
 
 class MissingError(RequestError, FileNotFoundError):
@@ -58,5 +58,5 @@ class InternalError(McgurkError, RuntimeError):
 
 
 def is_of_the_machine(error: BaseException) -> bool:
-    """Whether an error is one that a disk, a network or the rights on it cause, whoever asked them."""
+    """Whether an error comes from a disk, a network or missing rights, whatever the operation was."""
     return isinstance(error, OSError) and error.errno in OF_THE_MACHINE

@@ -4,7 +4,7 @@ Each expectation has a name, which becomes the reason of the rows it rejects, an
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +13,14 @@ import great_expectations.expectations as gxe
 import pandas as pd
 from great_expectations.core.expectation_suite import ExpectationSuite
 
+from schemas.errors import InternalError
 from schemas.feature import Profile
 from schemas.rules import ClipRules, FeatureRules, Rules, SegmentRules
-from schemas.shard import member_suffixes
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one expectation found in a whole manifest."""
+    """The result of one expectation on a whole manifest."""
 
     name: str
     why: str
@@ -29,13 +29,16 @@ class Finding:
     is_broken: bool  # so many rows fail that the run, not the rows, is suspect
 
 
-def suite(manifest: str, rules: Rules, profile: Profile) -> ExpectationSuite:
-    """The suite of one manifest: `segments`, `clips`, `features` or `shards`."""
+def suite(manifest: str, rules: Rules, profile: Profile, suffixes: Collection[str] = ()) -> ExpectationSuite:
+    """The suite of one manifest: `segments`, `clips`, `features` or `shards`.
+
+    `suffixes` are those of the members of every sample, for `shards`.
+    """
     made = {
         "segments": lambda: _segments(rules.segments),
         "clips": lambda: _clips(rules.clips),
         "features": lambda: _features(rules.features, profile),
-        "shards": lambda: _shards(profile),
+        "shards": lambda: _shards(suffixes),
     }[manifest]()
     expectations = [_named(*one) for one in (*made, _UNIQUE)]
     return ExpectationSuite(name=manifest, expectations=expectations)
@@ -111,13 +114,13 @@ def _features(rules: FeatureRules, profile: Profile) -> list[Named]:
     ]
 
 
-def _shards(profile: Profile) -> list[Named]:
-    count = len(member_suffixes(profile))
+def _shards(suffixes: Collection[str]) -> list[Named]:
+    count = len(suffixes)
     return [(_between("num_members", count, count), "all_members", f"every sample has its {count} members")]
 
 
 def check(frame: pd.DataFrame, expectations: ExpectationSuite, rules: Rules) -> list[Finding]:
-    """Runs a suite over a whole manifest (a frame with `key`). Raises RuntimeError if GX itself fails."""
+    """Runs a suite over a whole manifest (a frame with `key`). Raises InternalError if GX itself fails."""
     for noisy in ("data_context.types.base", "datasource.fluent.config"):
         logging.getLogger(f"great_expectations.{noisy}").setLevel(logging.WARNING)
     context = gx.get_context(mode="ephemeral")
@@ -133,7 +136,7 @@ def _finding(result: Any, rules: Rules) -> Finding:
     # GX reports an expectation that crashed as one that failed.
     for said in (result.exception_info or {}).values():
         if isinstance(said, Mapping) and said.get("raised_exception"):
-            raise RuntimeError(f"Great Expectations failed: {said.get('exception_message')}")
+            raise InternalError(f"Great Expectations failed: {said.get('exception_message')}")
     config = result.expectation_config
     found = result.result
     column = config.kwargs["column"]

@@ -1,24 +1,28 @@
-"""A feature: a model-ready array or encoded file made from a clip; and the profile that says which."""
+"""A feature: a model-ready array or encoded file made from a clip; and the profile, which says what a sample holds."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from schemas import signal
+from schemas import waveforms
 from schemas.manifest import ROW_FIELDS
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What every sample of a dataset version holds: exactly `num_frames` frames, exactly `num_samples`."""
+    """What every sample of a dataset version holds: exactly `num_frames` frames, exactly `num_samples`.
+
+    Its fields are part of every fingerprint and version digest: a new one here would make every root stale.
+    """
 
     name: str = "small"
     length_ms: int = 10_000
     frame_rate_hz: float = 1.0
     frame_short_side_px: int = 128
-    picture: Literal["jpeg", "h264"] = "jpeg"  # a JPEG a frame, or one H.264 file with a key frame a second
+    picture: Literal["jpeg", "h264"] = "jpeg"  # a JPEG per frame, or one H.264 file with a key frame a second
     jpeg_quality: int = 85  # 39.9 dB on natural frames; 90 adds 20 % bytes for 1.3 dB
     sound: Literal["wav", "flac"] = "wav"  # wav can be memory-mapped, FLAC is 40 % smaller
     sample_rate_hz: int = 16_000
@@ -37,10 +41,39 @@ class Profile:
     @property
     def has_log_mel(self) -> bool:
         """The log-mel is defined for mono sound at its own rate; other front ends start from the wave."""
-        return self.channels == 1 and self.sample_rate_hz == signal.SAMPLE_RATE_HZ
+        return self.channels == 1 and self.sample_rate_hz == waveforms.SAMPLE_RATE_HZ
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The names of its features, sorted: files of `tasks/features/`."""
+        picture = "frames" if self.picture == "jpeg" else "video"
+        log_mel = ["log_mel"] if self.has_log_mel else []
+        return tuple(sorted(["audio", picture, *log_mel]))
 
 
-# The stock profiles, one preset each, smallest first.
+@dataclass(frozen=True)
+class ExtendedProfile(Profile):
+    """A profile with features beside those that its pictures and its sound give.
+
+    A class of its own, so that the digests of profiles without any stay what they are.
+    """
+
+    more_features: tuple[str, ...] = ()
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """All of them, sorted."""
+        return tuple(sorted({*super().features, *self.more_features}))
+
+
+def stored_profile(stored: Mapping[str, Any]) -> Profile:
+    """The profile whose fields were written as JSON. Raises TypeError for fields that no profile has."""
+    if "more_features" not in stored:
+        return Profile(**stored)
+    return ExtendedProfile(**{**stored, "more_features": tuple(stored["more_features"])})
+
+
+# The stock profiles, each with a preset of its own, smallest first.
 PROFILES = {
     profile.name: profile
     for profile in (
@@ -62,7 +95,7 @@ PROFILES = {
 
 NUM_KEYS = 16  # of a sound print: with fewer, re-encoded clips that are shifted too are missed
 NUM_PICTURES = 8  # of a picture print, at even distances in the profile's length
-PICTURE_PRINT = np.dtype(("<u8", NUM_PICTURES))  # hashes; 0 where there is nothing to know a picture by
+PICTURE_PRINT = np.dtype(("<u8", NUM_PICTURES))  # hashes; 0 for a picture that shows nothing
 WORDS_MS = 160  # between the words of a sound print
 REACH_MS = 844  # of sound that one word looks at
 
@@ -73,11 +106,11 @@ def num_words(profile: Profile) -> int:
 
 
 def sound_print(profile: Profile) -> np.dtype:
-    """What a sound is known by: words along its time, and the clearest moments as keys to search by."""
+    """The print of a sound: words along its time, and its clearest moments as keys for searching."""
     return np.dtype(
         [
             ("keys", "<u4", NUM_KEYS),
-            ("open_bits", "u1", (NUM_KEYS, 2)),  # of each key, those most likely to be another after encoding
+            ("open_bits", "u1", (NUM_KEYS, 2)),  # of each key, those most likely to change with encoding
             ("frames", "<u2", NUM_KEYS),  # of 20 ms: when each key stands
             ("num_keys", "u1"),
             ("num_words", "<u2"),
@@ -104,7 +137,7 @@ FEATURES = pa.schema(
         ("speech_share", pa.float64()),  # of the valid audio, by WebRTC's voice activity detector
         ("duration_gap_ms", pa.float64()),  # what the container declared of the segment minus what decoded
         ("made_by", pa.string()),  # code and tools, with their versions
-        ("recipe", pa.string()),  # digest of what was asked of them: equal where only versions differ
+        ("recipe", pa.string()),  # digest of their settings: equal where only versions differ
         (
             "is_kept",
             pa.bool_(),
@@ -113,7 +146,7 @@ FEATURES = pa.schema(
         ("is_tone_mapped", pa.bool_()),  # its film has a higher dynamic range than pictures here have
         ("sound_print", pa.binary()),  # one `sound_print(profile)`
         ("picture_print", pa.binary()),  # one PICTURE_PRINT
-        # Each feature's own fingerprint (equal means: not to be made again) and the digest of its members.
+        # The fingerprint of each feature (equal means: it need not be made again) and the digest of its members.
         (
             "features",
             pa.list_(

@@ -1,4 +1,4 @@
-"""Which process it was that wrote something: told so that another can tell whether it lives."""
+"""Process identity: which process wrote something, so that another can tell whether it is still alive."""
 
 import os
 import platform
@@ -17,7 +17,7 @@ START_FIELD = 19  # of /proc/PID/stat behind the program's name: when it started
 
 @dataclass(frozen=True)
 class Identity:
-    """Which process on which machine: a process id alone comes again."""
+    """A process on a machine. The process id alone does not identify it, because ids are reused."""
 
     host: str
     boot: str  # of the machine's last start
@@ -35,9 +35,9 @@ class Identity:
         return Identity(platform.node(), _boot(), pid, _start_of(pid))
 
     @staticmethod
-    def read(told: Mapping[str, Any]) -> "Identity":
-        """Out of JSON that holds these fields, others beside them. Raises KeyError."""
-        return Identity(told["host"], told["boot"], told["pid"], told["started"])
+    def read(stored: Mapping[str, Any]) -> "Identity":
+        """From JSON with these fields, and possibly others. Raises KeyError."""
+        return Identity(stored["host"], stored["boot"], stored["pid"], stored["started"])
 
     @property
     def is_here(self) -> bool:
@@ -46,7 +46,7 @@ class Identity:
 
     @property
     def process(self) -> psutil.Process | None:
-        """The process, if it is of this machine and still there."""
+        """The process, if it runs on this machine and still exists."""
         if not self.is_here or self.boot != _boot():
             return None
         with suppress(psutil.Error):
@@ -57,7 +57,7 @@ class Identity:
 
     @property
     def may_live(self) -> bool:
-        """Whether it is there, or on another machine, of which nobody here can tell."""
+        """Whether it may be alive: it exists, or belongs to another machine, which can't be checked from here."""
         return not self.is_here or self.process is not None
 
 

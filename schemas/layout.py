@@ -1,7 +1,7 @@
 """Where everything lies under a root and under a state folder, and the facts of the eight stages.
 
 ROOT    segments/ clips/ clips/media/ features/ shards/ versions/ reports/ mlruns/
-STATE   attempts/ lanes/ leases/ logs/ prefect/ rebuild-*/ runs/ scratch/ serve/ studio/ tars/ trainings/
+STATE   attempts/ lanes/ leases/ logs/ prefect/ rebuild-*/ runs/ scratch/ serve/ studio/ tars/ trainings/ windows/
 """
 
 from dataclasses import dataclass
@@ -25,12 +25,18 @@ LEASES = "leases"
 LOGS = "logs"
 PREFECT = "prefect"
 REBUILD = "rebuild-"  # begins the name of a folder for each `verify --rebuild`
-RUNS = "runs"  # a note a run that is at work
+RUNS = "runs"  # a note for each active run
 SCRATCH = "scratch"  # media between their host and their clips
 SERVE = "serve"
 STUDIO = "studio"
 TARS = "tars"  # the index of each file of a source of archives
 TRAININGS = "trainings"
+WINDOWS = "windows"  # which id stands for which of a person's own files, and the windows of each
+
+
+def checked(manifest: str) -> str:
+    """The folder of the validated parts of `manifest`, under the root."""
+    return f"{manifest}/{CHECKED}"
 
 
 @dataclass(frozen=True)
@@ -54,17 +60,19 @@ class StageFacts:
 
 STAGES = (
     StageFacts("index", "", SEGMENTS, "segments", (SEGMENTS,)),
-    StageFacts("validate-segments", SEGMENTS, "segments/checked", "segments", ("segments/checked",)),
-    StageFacts("download", "segments/checked", CLIPS, "clips", (CLIPS, "clips/media/*")),
-    StageFacts("validate-clips", CLIPS, "clips/checked", "clips", ("clips/checked",)),
-    StageFacts("extract", "clips/checked", FEATURES, "features", (FEATURES, "features/*")),
-    StageFacts("validate-features", FEATURES, "features/checked", "features", ("features/checked",)),
-    StageFacts("pack", "features/checked", SHARDS, "features", (SHARDS,)),
+    StageFacts("validate-segments", SEGMENTS, checked(SEGMENTS), "segments", (checked(SEGMENTS),)),
+    StageFacts("download", checked(SEGMENTS), CLIPS, "clips", (CLIPS, f"{MEDIA}/*")),
+    StageFacts("validate-clips", CLIPS, checked(CLIPS), "clips", (checked(CLIPS),)),
+    StageFacts("extract", checked(CLIPS), FEATURES, "features", (FEATURES, f"{FEATURES}/*")),
+    StageFacts("validate-features", FEATURES, checked(FEATURES), "features", (checked(FEATURES),)),
+    StageFacts("pack", checked(FEATURES), SHARDS, "features", (SHARDS,)),
     StageFacts("publish", SHARDS, VERSIONS, "features", ("", VERSIONS)),
 )
 STAGE_NAMES = tuple(one.name for one in STAGES)
 # From the last manifest to the first: the furthest one that has a part says what became of its rows.
 MANIFESTS = tuple(one.writes for one in reversed(STAGES) if one.writes != VERSIONS)
+# Those that have a suite of expectations; the one of `shards` is run by `publish`.
+JUDGED = (SEGMENTS, CLIPS, FEATURES, SHARDS)
 
 
 def stage_facts(name: str) -> StageFacts:

@@ -1,4 +1,4 @@
-"""A manifest: a folder of Parquet parts, one row an item; each part carries its fingerprint."""
+"""A manifest: a folder of Parquet parts, one row per item; each part carries its fingerprint."""
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
 # pyright: reportAttributeAccessIssue=false
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from schemas.errors import DataError
 from schemas.storage import is_local, readable, replacing
 
 # Every row of every manifest after the first says which segment it is and what became of it.
@@ -27,13 +28,13 @@ ROW_FIELDS: list[tuple[str, pa.DataType]] = [
     ("digest", pa.string()),  # of the item's content: what the next stage depends on
     ("fingerprint", pa.string()),  # of the stage and of this row's input: equal means it can be copied
 ]
-CONTENT_COLUMNS = ("key", "outcome", "digest")  # what a part says to whatever reads it
+CONTENT_COLUMNS = ("key", "outcome", "digest")  # what the stages that read a part depend on
 DUE_COLUMN = "next_attempt_at"
-LAST_DUE = "last_attempt_at"  # the fact of when the last row of a part is due
+LAST_DUE = "last_attempt_at"  # the fact: when the last row of a part is due
 KEPT_COLUMN = "is_kept"
 CLOCK_COLUMN = "clock"
-OLD_CUTS = "num_old_cuts"  # the fact of how many clips were cut by no clock that they name
-REFETCH = "refetch"  # the reason of a row that waits for media which were let go
+OLD_CUTS = "num_old_cuts"  # the fact: how many clips name no clock by which they were cut
+REFETCH = "refetch"  # the reason of a row that waits for media that were released
 SHARD_COLUMNS = ("shard", "split", "shard_sha256", "shard_size_bytes")
 PART_NAME = re.compile(r"(\d{6})\.parquet")
 METADATA_KEY = b"mcgurk-part"
@@ -44,10 +45,10 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class PartHeader:
-    """What a part says of itself: who made it from what, what it holds, and which files belong to it.
+    """What a part says of itself: who made it from what, its content, and the files that belong to it.
 
-    `content` is the digest of its rows: the input digest of whatever reads this part. `facts` are what plans
-    and versions ask of the rows, so that they need not read them: `facts_of`.
+    `content` is the digest of its rows: the input digest of whatever reads this part. `facts` are what plans and
+    versions need of the rows, so that they need not read them: `facts_of`.
     """
 
     stage: str
@@ -92,13 +93,26 @@ def encoded(table: pa.Table, header: PartHeader) -> pa.Buffer:
 
 
 def read_part(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
-    """The rows of a part, in slot order."""
-    return pq.ParquetFile(readable(path)).read(columns=list(columns) if columns else None).to_pylist()
+    """The rows of a part, in slot order. Raises DataError where it is damaged."""
+    try:
+        return pq.ParquetFile(readable(path)).read(columns=list(columns) if columns else None).to_pylist()
+    except (pa.ArrowInvalid, OSError) as error:
+        if damaged := damage(path, error, "`mcgurk verify` lists all damaged files"):
+            raise damaged from error
+        raise
+
+
+def damage(path: Path, error: Exception, remedy: str) -> DataError | None:
+    """A DataError for what pyarrow raised while it read `path`; None where a disk or a store failed."""
+    # Pyarrow raises a bare OSError without a number where Parquet's bytes make no sense.
+    if isinstance(error, pa.ArrowInvalid) or (type(error) is OSError and error.errno is None):
+        return DataError(f"{path} is damaged: {' '.join(str(error).split())}; {remedy}")
+    return None
 
 
 def facts_of(table: pa.Table) -> dict[str, Any]:
-    """When the first of its rows is due again, how many clips have no media or an old cut, how many samples were kept
-    of earlier versions or lack media to be made, the shard; as far as it knows.
+    """Facts of a part, as far as its columns allow: when its rows are due again, how many clips have no media or an
+    old cut, how many samples were kept from earlier versions or lack media, and its shard.
     """
     facts: dict[str, Any] = {}
     if DUE_COLUMN in table.column_names:
@@ -119,7 +133,7 @@ def facts_of(table: pa.Table) -> dict[str, Any]:
 
 
 def read_header(path: Path) -> PartHeader | None:
-    """What the part at `path` says of itself; None where there is no such part or it is not readable."""
+    """The header of the part at `path`; None where there is no such part or it is not readable."""
     try:
         found = _found_in_footer(path) if is_local(path) else None
         return PartHeader(
@@ -168,6 +182,14 @@ def write_bytes(path: Path, data: bytes | pa.Buffer) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
     write_bytes(path, text.encode())
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file that mcgurk wrote holds. Raises DataError where it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise DataError(f"{path} is damaged: it is not JSON: {error}; restore it from a copy") from error
 
 
 def digest_of(*values: Any) -> str:

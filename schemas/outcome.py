@@ -1,17 +1,17 @@
-"""What became of an item: `ok`, or why not; and the errors that decide it.
+"""Outcomes: what became of an item, `ok` or why not; and the errors that decide it.
 
-ItemError   this item is lost, parked or rejected: it becomes a row, its part goes on
+ItemError   this item is lost, waiting or rejected: it becomes a row, and its part goes on
 Transient   the world is broken, not the item: retried in place, then a row to try again later
-(others)    a bug or a broken machine: stops the stage, loudly; but for a bug that one item's bytes have found, which
+(others)    a bug or a broken machine: stops the stage, except for a bug that the bytes of one item trigger, which
             quarantines that item as `bug`
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypedDict
 
-BUG = "bug"  # the reason of a row at whose bytes our own code failed: tried again by the next VERSION
+BUG = "bug"  # the reason of a row on whose bytes our own code failed: tried again by the next VERSION
 
 
 class Outcome(StrEnum):
@@ -60,11 +60,22 @@ class Transient(Exception):  # noqa: N818  (the design's word)
         return f"{self.reason}: {self.detail}"
 
 
-def funnel(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The law every run obeys: segments = in shards + the four kinds of loss, each by its reason.
+class Funnel(TypedDict):
+    """How many segments there are, and what became of them; losses are counted by reason."""
 
-    Takes rows with `outcome` and `reason`, each the latest that any stage said of a segment, or of as many of them
-    as `segments` says.
+    segments: int
+    in_shards: int
+    quarantined: dict[str, int]
+    unavailable: dict[str, int]
+    waiting: dict[str, int]
+    forgotten: int
+
+
+def funnel(rows: Iterable[Mapping[str, Any]]) -> Funnel:
+    """The law that every run obeys: segments = in shards + the four kinds of loss, each by its reason.
+
+    Takes rows with `outcome` and `reason`: the latest of any stage for a segment, or for as many segments as the
+    field `segments` says.
     """
     counts: Counter[tuple[str, str]] = Counter()
     for row in rows:

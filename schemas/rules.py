@@ -1,4 +1,4 @@
-"""What the expectations ask for: thresholds with their reasons, without importing Great Expectations."""
+"""Rules: the thresholds of the expectations, with their reasons. Great Expectations is not imported here."""
 
 from dataclasses import dataclass, field
 

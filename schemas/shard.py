@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pyarrow as pa
 
-from schemas.feature import Profile
-from schemas.manifest import ROW_FIELDS, Row, canonical_json, digest_of, write_text
+from schemas import layout
+from schemas.errors import DataError, RequestError
+from schemas.feature import Profile, stored_profile
+from schemas.manifest import ROW_FIELDS, Row, canonical_json, digest_of, read_json, write_text
 from schemas.outcome import Outcome
 
 VIDEO_SUFFIX = "mp4"
@@ -28,7 +30,7 @@ HISTORY = "history.jsonl"  # in versions/: what was published when
 EMPTIED = "is_emptied"  # a fact of a version without a sample: all were taken down
 SUPERSEDED = "superseded"  # in versions/: the records of versions that were pruned or replaced
 
-# The sidecar of a tar, and the rows of the manifest `shards`: one row a slot; members only where it is ok.
+# The sidecar of a tar, and the rows of the manifest `shards`: one row per slot, with members only where it is ok.
 SHARDS = pa.schema(
     [
         *ROW_FIELDS,
@@ -51,7 +53,7 @@ SHARDS = pa.schema(
 )
 
 
-# The near-duplicates of a version: two clips of different videos a row, `first` < `second`.
+# The near-duplicates of a version: each row is a pair of clips of different videos, `first` < `second`.
 DUPLICATES = pa.schema(
     [
         ("first", pa.string()),  # key
@@ -72,14 +74,6 @@ def frame_suffix(index: int) -> str:
     return f"{index:03d}.jpg"
 
 
-def member_suffixes(profile: Profile) -> list[str]:
-    """The suffixes of every sample of a version with `profile`, sorted as they stand in the tar."""
-    frames = [frame_suffix(k) for k in range(profile.num_frames)]
-    pictures = frames if profile.picture == "jpeg" else [VIDEO_SUFFIX]
-    log_mel = [LOG_MEL_SUFFIX] if profile.has_log_mel else []
-    return sorted([*pictures, JSON_SUFFIX, *log_mel, profile.sound])
-
-
 def shard_name(split: str, part: int, sha256: str) -> str:
     """`{split}-{part:06d}-{sha256[:8]}`, the stem of a tar and of its sidecar."""
     return f"{split}-{part:06d}-{sha256[:8]}"
@@ -87,7 +81,7 @@ def shard_name(split: str, part: int, sha256: str) -> str:
 
 @dataclass(frozen=True)
 class Shard:
-    """One tar of a version; beside it lies `{name}.parquet`, one row a slot."""
+    """One tar of a version; beside it lies `{name}.parquet`, with one row per slot."""
 
     name: str
     split: str
@@ -116,31 +110,41 @@ class Version:
         return [shard for shard in self.shards if shard.split == split]
 
 
-def make_version(profile: Profile, shards: list[Shard]) -> Version:
-    """The version of a set of shards: its digest knows fields, configuration and bytes, nothing else."""
-    fields = member_suffixes(profile)
-    digest = digest_of(fields, profile, sorted(shard.sha256 for shard in shards))
-    return Version(digest, profile, fields, sorted(shards, key=lambda shard: shard.part))
+class Publication(TypedDict):
+    """A line of `versions/history.jsonl`."""
+
+    digest: str
+    published_at: str  # ISO time
+    replaces: str | None  # the digest of the version that it replaced
+
+
+def make_version(profile: Profile, fields: Sequence[str], shards: Sequence[Shard]) -> Version:
+    """The version of a set of shards whose samples have the member suffixes `fields`.
+
+    Its digest depends on fields, profile and bytes, on nothing else.
+    """
+    digest = digest_of(list(fields), profile, sorted(shard.sha256 for shard in shards))
+    return Version(digest, profile, list(fields), sorted(shards, key=lambda shard: shard.part))
 
 
 def tar_path(root: Path, shard: Shard) -> Path:
     """Where the tar of `shard` lies under `root`."""
-    return root / "shards" / f"{shard.name}.tar"
+    return root / layout.SHARDS / f"{shard.name}.tar"
 
 
 def index_path(root: Path, shard: Shard) -> Path:
     """Where the sidecar of `shard` lies under `root`."""
-    return root / "shards" / f"{shard.name}.parquet"
+    return root / layout.SHARDS / f"{shard.name}.parquet"
 
 
 def duplicates_path(root: Path, digest: str) -> Path:
-    """Where the pairs of near-duplicates of a version stand: a Parquet table for people."""
-    return root / "versions" / f"{digest}.duplicates.parquet"
+    """The path of the near-duplicates of a version: a Parquet table of pairs, for people."""
+    return root / layout.VERSIONS / f"{digest}.duplicates.parquet"
 
 
 def exclude_path(root: Path, digest: str) -> Path:
-    """Where the exclusion list of a version stands: keys not to train on, one a line."""
-    return root / "versions" / f"{digest}.exclude.txt"
+    """The path of the exclusion list of a version: keys not to train on, one per line."""
+    return root / layout.VERSIONS / f"{digest}.exclude.txt"
 
 
 def read_exclusions(root: Path, digest: str) -> frozenset[str]:
@@ -157,30 +161,30 @@ def write_version(
     `latest.*` point at it, unless it `replaces` a version that was not the latest. `facts` stand beside the
     version for people (counts, funnel); they are no part of the digest.
     """
-    path = root / "versions" / f"{version.digest}.json"
-    listing = "".join(f"../shards/{shard.name}.tar\n" for shard in version.shards)
+    path = root / layout.VERSIONS / f"{version.digest}.json"
+    listing = "".join(f"../{layout.SHARDS}/{shard.name}.tar\n" for shard in version.shards)
     if not path.is_file():
         write_text(path.with_suffix(".txt"), listing)
         write_text(path, canonical_json({**asdict(version), "facts": facts}) + "\n")
     _record(root, version.digest, replaces)
     if replaces in (None, latest_digest(root)):
-        write_text(root / "versions" / "latest.txt", listing)
-        write_text(root / "versions" / "latest.json", canonical_json({"digest": version.digest}) + "\n")
+        write_text(root / layout.VERSIONS / "latest.txt", listing)
+        write_text(root / layout.VERSIONS / "latest.json", canonical_json({"digest": version.digest}) + "\n")
     return path
 
 
 def read_facts(root: Path, digest: str) -> dict[str, Any]:
-    """What stands beside a version for people, as `write_version` was given it."""
-    return json.loads((root / "versions" / f"{digest}.json").read_text())["facts"]
+    """The facts of a version for people, as they were given to `write_version`."""
+    return read_json(root / layout.VERSIONS / f"{digest}.json")["facts"]
 
 
 def read_version(root: Path, digest: str | None = None) -> Version:
-    """The version `digest` under `root`, or the latest. Raises ValueError where there is none."""
-    folder = root / "versions"
+    """The version `digest` under `root`, or the latest. Raises RequestError where there is none."""
+    folder = root / layout.VERSIONS
     digest = digest or latest_digest(root)
     path = folder / f"{digest}.json"
     if digest is None or not path.is_file():
-        raise ValueError(
+        raise RequestError(
             f"no dataset version {digest or ''} under {root} (there: {', '.join(published(root)) or 'none'}); "
             f"build one with `{shlex.join(['mcgurk', 'build', '--root', str(root)])}`"
         )
@@ -188,14 +192,19 @@ def read_version(root: Path, digest: str | None = None) -> Version:
 
 
 def _parsed(path: Path) -> Version:
-    stored = json.loads(path.read_text())
-    profile = Profile(**stored["profile"])
-    shards = [Shard(**shard) for shard in stored["shards"]]
-    return Version(stored["digest"], profile, stored["fields"], shards)
+    stored = read_json(path)
+    try:
+        profile = stored_profile(stored["profile"])
+        shards = [Shard(**shard) for shard in stored["shards"]]
+        return Version(stored["digest"], profile, stored["fields"], shards)
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"{path} is damaged: it does not describe a version ({error}); restore it from a copy"
+        ) from error
 
 
 def without_forgotten(rows: Sequence[Row]) -> list[Row]:
-    """The rows of an index, which is published: of what was taken down it keeps the slot and no name."""
+    """The rows of an index as published: what was taken down keeps its slot, without a name."""
     return [
         {**row, "key": "", "video_id": None} if row["outcome"] == Outcome.FORGOTTEN else row for row in rows
     ]
@@ -203,14 +212,14 @@ def without_forgotten(rows: Sequence[Row]) -> list[Row]:
 
 def latest_digest(root: Path) -> str | None:
     """The digest of the newest version under `root`, or None."""
-    path = root / "versions" / "latest.json"
-    return json.loads(path.read_text())["digest"] if path.is_file() else None
+    path = root / layout.VERSIONS / "latest.json"
+    return read_json(path)["digest"] if path.is_file() else None
 
 
 def published(root: Path) -> list[str]:
-    """The digests of the versions that stand, from the one published longest ago to the latest.
+    """The digests of the existing versions, from the oldest publication to the latest.
 
-    A version that was built again counts by the last time; one that replaced another has its place.
+    A version that was built again counts by the last time; one that replaced another takes its place.
     """
     order: list[str] = []
     for line in read_history(root):
@@ -222,45 +231,46 @@ def published(root: Path) -> list[str]:
             order = [one for one in order if one != replaced]
         else:
             order = [digest if one == replaced else one for one in order]
-    standing = {path.stem for path in (root / "versions").glob("*.json")} - {"latest"}
+    standing = {path.stem for path in (root / layout.VERSIONS).glob("*.json")} - {"latest"}
     unrecorded = sorted(standing - set(order))  # of a time before the history
     return [*unrecorded, *(digest for digest in order if digest in standing)]
 
 
-def read_history(root: Path) -> list[dict[str, Any]]:
-    """Every publication in its order: digest, when, and the version that it replaced (None as a rule)."""
-    path = root / "versions" / HISTORY
+def read_history(root: Path) -> list[Publication]:
+    """Every publication in order: digest, time, and the version that it replaced (usually None)."""
+    path = root / layout.VERSIONS / HISTORY
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
 def _record(root: Path, digest: str, replaces: str | None) -> None:
-    """Adds a line to the history, unless it says so already: dates are no part of an immutable version."""
+    """Adds a line to the history unless it is there: dates are not part of an immutable version."""
     lines = read_history(root)
     is_known = lines and lines[-1]["digest"] == digest
     if replaces is not None:
         is_known = any((line["digest"], line["replaces"]) == (digest, replaces) for line in lines)
     if is_known:
         return
-    line = {"digest": digest, "published_at": datetime.now(UTC).isoformat(), "replaces": replaces}
+    now = datetime.now(UTC).isoformat()
+    line: Publication = {"digest": digest, "published_at": now, "replaces": replaces}
     text = "".join(canonical_json(one) + "\n" for one in [*lines, line])
-    write_text(root / "versions" / HISTORY, text)
+    write_text(root / layout.VERSIONS / HISTORY, text)
 
 
 def retire(root: Path, digest: str) -> None:
-    """Takes a version off the list: its JSON moves to `versions/superseded/`, its pages and lists go.
+    """Retires a version: its JSON moves to `versions/superseded/`, its pages and lists are removed.
 
-    What is left says which shards a model was trained on; it names no sample.
+    What remains says which shards a model was trained on, and names no sample.
     """
-    path = root / "versions" / f"{digest}.json"
+    path = root / layout.VERSIONS / f"{digest}.json"
     for suffix in (".txt", ".md", ".html"):
         path.with_suffix(suffix).unlink(missing_ok=True)
     for listing in (duplicates_path(root, digest), exclude_path(root, digest)):
         listing.unlink(missing_ok=True)
     if path.is_file():
-        write_text(root / "versions" / SUPERSEDED / path.name, path.read_text())
+        write_text(root / layout.VERSIONS / SUPERSEDED / path.name, path.read_text())
         path.unlink()
 
 
 def read_superseded(root: Path) -> list[Version]:
-    """The versions that were retired; their tars may be gone."""
-    return [_parsed(path) for path in sorted((root / "versions" / SUPERSEDED).glob("*.json"))]
+    """The retired versions; their tars may no longer exist."""
+    return [_parsed(path) for path in sorted((root / layout.VERSIONS / SUPERSEDED).glob("*.json"))]

@@ -1,7 +1,7 @@
-"""Where files lie: local paths, or objects of any store that fsspec knows, behind pathlib's interface.
+"""Storage: local paths, or objects of any store that fsspec supports, behind pathlib's interface.
 
-A root is a `Path`, or for `s3://bucket/folder` and the like a `UPath`, which has the same methods. Files appear
-whole or not at all on both: by rename on a disk, by a single put of a finished local file on a store.
+A root is a `Path`, or for `s3://bucket/folder` and the like a `UPath`, which has the same methods. Files appear whole
+or not at all on both: by rename on a disk, by a single put of a finished local file on a store.
 """
 
 import os
@@ -43,7 +43,7 @@ def path_under(root: Path, path: Path) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A local temporary path that takes the place of `path` when the block ends well, and goes if not."""
+    """A local temporary path that replaces `path` when the block succeeds, and is removed when it fails."""
     if not is_local(path):
         with TemporaryDirectory(prefix="mcgurk-") as folder:
             temporary = Path(folder) / path.name
@@ -64,7 +64,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Errors of writing in the block name `path`: the kernel knows of a full disk, and not which file it was."""
+    """Errors of writing in the block name `path`: the kernel reports a full disk without the file."""
     try:
         yield
     except OSError as error:
@@ -76,7 +76,7 @@ def naming(path: Path) -> Iterator[None]:
 def sweep(folder: Path) -> None:
     """Removes what `replacing` and users of `scratch_beside` left in `folder` when they were killed.
 
-    Nobody may write there meanwhile. On a store, files are made elsewhere and nothing is left.
+    No process may write there meanwhile. Nothing is left on a store: its files are made elsewhere.
     """
     if not (is_local(folder) and folder.is_dir()):
         return
@@ -94,7 +94,7 @@ def place(file: Path, path: Path) -> None:
 
 
 def scratch_beside(folder: Path) -> str | None:
-    """Where a large file for `folder` is best made: in it, so that a rename places it; None for a store."""
+    """Where to make a large file for `folder`: inside it, so that a rename moves it; None for a store."""
     if not is_local(folder):
         return None
     folder.mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,7 @@ def as_local(path: Path) -> Iterator[Path]:
 
 
 def lend(folder: Path, target: Path) -> None:
-    """Puts the files of `folder` to be read at the local `target`: a link to it, or a copy from a store."""
+    """Makes the files of `folder` readable at the local `target`: by a link, or a copy from a store."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if is_local(folder):
         target.symlink_to(folder, target_is_directory=True)
@@ -129,7 +129,7 @@ def readable(path: Path) -> Any:
 
 
 def is_whole(path: Path, size_bytes: int) -> bool:
-    """Whether `path` is there with that size."""
+    """Whether `path` exists with that size."""
     try:
         return retried(lambda: path.stat()).st_size == size_bytes
     except FileNotFoundError:
@@ -137,7 +137,7 @@ def is_whole(path: Path, size_bytes: int) -> bool:
 
 
 def lost_files(root: Path, files: Mapping[str, int]) -> list[str]:
-    """Those of `files` (path under the root -> bytes) that are not there with their size."""
+    """Those of `files` (path under the root -> bytes) that do not exist with their size."""
     if not is_local(root):
         return [name for name, size in files.items() if not is_whole(root / name, size)]
     folder = f"{root}/"  # without a `Path` for each: a root may own millions
@@ -152,7 +152,7 @@ def _local_size(path: str) -> int:
 
 
 def retried(call: Callable[[], T]) -> T:
-    """What `call` returns, tried again where a store or the network fails for a while."""
+    """What `call` returns; it is repeated while a store or the network fails."""
     for attempt in range(TRIES):
         try:
             return call()

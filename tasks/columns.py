@@ -1,4 +1,4 @@
-"""Columns of many parts as one table: what looks at a whole manifest reads it so, in threads."""
+"""Columns of many parts as one table, read in threads, for code that looks at a whole manifest."""
 
 import json
 import os
@@ -23,28 +23,28 @@ FEW = 32  # parts are opened sooner than all columns of a manifest are written
 TYPES = {field.name: field.type for schema in (CLIPS, SEGMENTS) for field in schema}
 
 Kept = tuple[Path, tuple[str, ...]]  # a manifest's folder, and columns of it
-State = tuple[int, int, int]  # of a file: time of its last change in ns, bytes, inode
+FileState = tuple[int, int, int]  # of a file: time of its last change in ns, bytes, inode
 # Folder of a manifest, parts, columns -> one table, as `read_columns` makes it.
 Reader = Callable[[Path, Sequence[int], Sequence[str]], pa.Table]
 
 
 def read_columns(folder: Path, parts: Sequence[int], columns: Sequence[str]) -> pa.Table:
-    """`columns` of `parts`, in order; null where a part was written before there was such a column."""
+    """`columns` of `parts`, in order; null where a part is older than the column."""
     return pa.concat_tables([_schema(columns).empty_table(), *_tables(folder, parts, columns)])
 
 
 class Once:
-    """`read_columns` for several who look at the same parts: opening a part costs more than a column of it.
+    """`read_columns` for several readers of the same parts: opening a part costs more than reading a column.
 
-    As a context it remembers them for the next process as well, in the local folder `memory`: beside a part's columns
-    stands the state of its file, and only files of another state are opened again. That folder may be deleted.
+    As a context manager it also remembers columns for the next process, in the local folder `memory`, together with the
+    state of each file: only files whose state has changed are opened again. That folder may be deleted.
     """
 
     def __init__(self, wanted: Mapping[str, Sequence[str]], memory: Path | None = None) -> None:
-        self._wanted = wanted  # manifest -> all columns that anybody asks it for
+        self._wanted = wanted  # manifest -> all columns that are ever read from it
         self._memory = memory
         self._known: dict[Kept, dict[int, pa.Table]] = {}
-        self._states: dict[Kept, dict[int, State]] = {}
+        self._states: dict[Kept, dict[int, FileState]] = {}
         self._num_opened: Counter[Kept] = Counter()
 
     def __call__(self, folder: Path, parts: Sequence[int], columns: Sequence[str]) -> pa.Table:
@@ -64,7 +64,7 @@ class Once:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        with suppress(OSError):  # who may not write there may look all the same
+        with suppress(OSError):  # reading works without the right to write there
             for kept, num_opened in self._num_opened.items():
                 if num_opened > FEW and not any(raised):
                     self._remember(kept)
@@ -84,14 +84,14 @@ class Once:
                 file.write_batch(known[part].combine_chunks().to_batches()[0])
 
     def _remembered(self, kept: Kept) -> dict[int, pa.Table]:
-        """What stands in the memory of files that have not changed since."""
+        """The remembered columns of files that have not changed since."""
         states = self._states[kept]
         if not states or not self._path(kept).is_file():
             return {}
         try:
             file = ipc.open_file(pa.memory_map(str(self._path(kept))))
-            told = [(part, tuple(state)) for part, *state in json.loads(file.schema.metadata[b"states"])]
-            same = [(n, part) for n, (part, state) in enumerate(told) if states.get(part) == state]
+            stored = [(part, tuple(state)) for part, *state in json.loads(file.schema.metadata[b"states"])]
+            same = [(n, part) for n, (part, state) in enumerate(stored) if states.get(part) == state]
             batches = {part: file.get_batch(n) for n, part in same}
         except (OSError, ValueError):  # Arrow's errors are ValueErrors: what can't be read is not remembered
             return {}
@@ -104,8 +104,8 @@ class Once:
         return cast(Path, self._memory) / f"{digest_of(str(kept[0]), kept[1])}.arrow"
 
 
-def states_of(folder: Path) -> dict[int, State]:
-    """Of every part in a local folder, what changes when it is written again."""
+def states_of(folder: Path) -> dict[int, FileState]:
+    """The state of every part in a local folder, which changes when the part is written again."""
     if not folder.is_dir():
         return {}
     with os.scandir(folder) as entries:

@@ -1,6 +1,6 @@
 """Download: segments -> clips on disk. Each video is fetched once, probed, and cut into its segments.
 
-The one stage whose result depends on the day: rows keep their attempts and when to try again.
+This is the one stage whose result depends on the day: rows record their attempts and when to try again.
 """
 
 import logging
@@ -9,13 +9,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from schemas import layout
 from schemas.clip import CLIPS
+from schemas.errors import OperationalError
+from schemas.layout import stage_facts
 from schemas.manifest import DUE_COLUMN, LAST_DUE, REFETCH, Row, part_path, read_header, read_part
 from schemas.outcome import BUG, Outcome
 from schemas.storage import is_whole, sweep
 from tasks.acquisition import ledger
 from tasks.acquisition.clips import is_released
-from tasks.acquisition.fetching import Day, DownloadConfig, fetched, standing_row
+from tasks.acquisition.fetching import DownloadConfig, DownloadContext, fetched, standing_row
 from tasks.acquisition.retry_schedule import LADDER_DAYS
 from tasks.parts import (
     Headers,
@@ -23,17 +26,16 @@ from tasks.parts import (
     PartPlan,
     Plan,
     Stage,
-    carried,
     check_bugs,
     commit_part,
     header_of,
+    propagate_failure,
     read_inputs,
 )
 from tasks.progress import tracked
-from tasks.standing import sampled
-from tasks.transport import lanes
+from tasks.standing import sampled_keys
 from tasks.transport.failure_classes import CLASSES, Fault
-from tasks.transport.partials import FOLDER, sweep_scratch
+from tasks.transport.partials import sweep_scratch
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ MIN_TRIED = 8  # fewer failures than this say nothing about the world
 
 
 @dataclass
-class _Work:
+class _PartInProgress:
     """One part under way: its input, the rows that stand, and the segments to fetch."""
 
     inputs: Inputs
@@ -54,7 +56,8 @@ class _Work:
 def stage(root: Path, config: DownloadConfig) -> Stage:
     """The stage `download` over `root`."""
     settings = {"min_covered_share": config.min_covered_share}
-    return Stage("download", VERSION, root, "segments/checked", "clips", CLIPS, settings)
+    facts = stage_facts("download")
+    return Stage(facts.name, VERSION, root, facts.reads, facts.writes, CLIPS, settings)
 
 
 def with_due(stage: Stage, planned: Plan, now: datetime, headers_of: Headers = header_of) -> Plan:
@@ -78,47 +81,49 @@ def _is_due(row: Row, now: datetime, column: str = DUE_COLUMN) -> bool:
     return bool(at) and not now.isoformat() < at <= (now + LONGEST).isoformat()
 
 
-def run(stage: Stage, parts: Sequence[int], config: DownloadConfig, day: Day) -> int:
-    """Fetches what is due in `parts`, as far as lanes and room allow; returns how many videos were tried.
+def run(stage: Stage, parts: Sequence[int], config: DownloadConfig, context: DownloadContext) -> int:
+    """Fetches what is due in `parts`, as far as lanes and the disk budget allow; returns how many videos were tried.
 
-    Raises RuntimeError if more than `max_transient_share` of the videos fail for the world's fault.
+    Raises OperationalError if more than `max_transient_share` of the videos fail for the world's fault.
     """
-    _remove_leavings(day.state)
-    works = {part: _work(stage, part, day) for part in parts}
+    _remove_leavings(context.state)
+    works = {part: _work(stage, part, context) for part in parts}
     videos: dict[str, list[tuple[int, Row]]] = {}
     for part, work in works.items():
         for segment in work.due:
             videos.setdefault(segment["video_id"], []).append((part, segment))
-    # Who was never asked comes first, then who was asked longest ago: one that stops a lane each time starves nobody.
+    # Never tried first, then least recently tried: a video that stops the lane every time does not starve the others.
     videos = dict(sorted(videos.items(), key=lambda one: one[1][0][1]["before"].get("tried_at") or ""))
-    if videos and day.room.is_full:
+    if videos and context.budget.is_spent:
         videos = {}  # what is known is written all the same: what reads parts must not trust media that are lost
     tried = broken = 0
-    for part_rows in tracked(_fetched(stage, videos, config, day), len(videos), "download", log):
+    for part_rows in tracked(_fetched(stage, videos, config, context), len(videos), "download", log):
         tried = tried + 1
         broken = broken + any(_is_of_the_world(row) for _, row in part_rows)
         for part, row in part_rows:
             works[part].rows[row["key"]] = row
     for work in works.values():
-        _commit(stage, work, day)
+        _commit(stage, work, context)
     if tried >= MIN_TRIED and broken > config.max_transient_share * tried:
-        raise RuntimeError(f"{broken} of {tried} videos failed for no fault of their own: see `status`")
+        raise OperationalError(
+            f"{broken} of {tried} videos failed through no fault of their own: see `mcgurk status`"
+        )
     return tried
 
 
 def _fetched(
-    stage: Stage, videos: dict[str, list[tuple[int, Row]]], config: DownloadConfig, day: Day
+    stage: Stage, videos: dict[str, list[tuple[int, Row]]], config: DownloadConfig, context: DownloadContext
 ) -> Iterable[list[tuple[int, Row]]]:
     if not videos:
         return
-    (day.state / FOLDER).mkdir(parents=True, exist_ok=True)
-    yield from fetched(stage, videos, config, day)
+    (context.state / layout.SCRATCH).mkdir(parents=True, exist_ok=True)
+    yield from fetched(stage, videos, config, context)
 
 
 def _remove_leavings(state: Path) -> None:
     """Removes what a run that was killed left in the state folder: one downloads at a time."""
     sweep_scratch(state)
-    for name in (lanes.FOLDER, ledger.FOLDER):
+    for name in (layout.LANES, layout.ATTEMPTS):
         sweep(state / name)
 
 
@@ -128,20 +133,20 @@ def _is_of_the_world(row: Row) -> bool:
     return has_failed and known is not None and known.fault == Fault.WORLD
 
 
-def _work(stage: Stage, part: int, day: Day) -> _Work:
+def _work(stage: Stage, part: int, context: DownloadContext) -> _PartInProgress:
     inputs = read_inputs(stage, part)
     path = part_path(stage.target, part)
     before = {row["key"]: row for row in read_part(path)} if read_header(path) else {}
-    for key, row in ledger.latest(day.state, part).items():  # never older than the part, but of its media
+    for key, row in ledger.latest(context.state, part).items():  # never older than the part, but of its media
         if not _is_newer(before.get(key), row):
             before[key] = row
-    work = _Work(inputs, {}, [])
-    standing = sampled(stage.root, part)
+    work = _PartInProgress(inputs, {}, [])
+    standing = sampled_keys(stage.root, part)
     for segment in inputs.rows:
         row = before.get(segment["key"])
         if segment["outcome"] != Outcome.OK:
-            work.rows[segment["key"]] = carried(stage, segment)
-        elif row is not None and _stands(stage, segment, row, day.now):
+            work.rows[segment["key"]] = propagate_failure(stage, segment)
+        elif row is not None and _stands(stage, segment, row, context.now):
             work.rows[segment["key"]] = row
         else:
             stands = row is not None and row["outcome"] == Outcome.OK and segment["key"] in standing
@@ -151,7 +156,7 @@ def _work(stage: Stage, part: int, day: Day) -> _Work:
 
 
 def _is_newer(row: Row | None, attempt: Row) -> bool:
-    """Whether the part's `row` is newer than the ledger's `attempt`: its media were let go, or asked for again."""
+    """Whether the part's `row` is newer than the ledger's `attempt`: its media were released, or requested again."""
     if row is None:
         return False
     is_let_go = is_released(row) and row["digest"] == attempt["digest"]
@@ -160,10 +165,7 @@ def _is_newer(row: Row | None, attempt: Row) -> bool:
 
 
 def _stands(stage: Stage, segment: Row, row: Row, now: datetime) -> bool:
-    """Whether nothing is to be asked: by this VERSION or an earlier one, which alone asks for nothing again.
-
-    But where an earlier one failed at a file itself, this one tries.
-    """
+    """Whether a row needs no attempt now. One of an earlier VERSION stands, unless our own code failed on its file."""
     if _is_due(row, now) or not _is_of_a_version(stage, segment, row):
         return False
     if row["reason"] == BUG and row["fingerprint"] != stage.row_fingerprint(segment):
@@ -182,26 +184,26 @@ def _is_of_a_version(stage: Stage, segment: Row, row: Row) -> bool:
     return any(row["fingerprint"] == one.row_fingerprint(segment) for one in versions)
 
 
-def _commit(stage: Stage, work: _Work, day: Day) -> None:
+def _commit(stage: Stage, work: _PartInProgress, context: DownloadContext) -> None:
     """Writes the part; one of which nothing was tried yet is left for a later run."""
     part = work.inputs.part
     left = [one for one in work.due if one["key"] not in work.rows]
     if len(left) == len(work.inputs.rows) and read_header(part_path(stage.target, part)) is None:
         return
-    work.rows |= {one["key"]: _queued(stage, one, day) for one in left}
+    work.rows |= {one["key"]: _queued(stage, one, context) for one in left}
     rows = [work.rows[segment["key"]] for segment in work.inputs.rows]
     check_bugs(stage, part, rows)
     files = {stage.root / row["path"]: row["size_bytes"] for row in rows if row.get("path")}
     commit_part(stage, work.inputs, rows, files)
-    ledger.compact(day.state, part)
+    ledger.compact(context.state, part)
     there = sum(row["outcome"] == Outcome.OK for row in rows)
     log.info("download: part %d, %d of %d clips", part, there, len(rows))
 
 
-def _queued(stage: Stage, segment: Row, day: Day) -> Row:
+def _queued(stage: Stage, segment: Row, context: DownloadContext) -> Row:
     """The row of a segment whose turn has not come: what was last known of it, and due."""
     if segment["stands"]:
-        return {**standing_row(stage, segment), "next_attempt_at": day.now.isoformat()}
+        return {**standing_row(stage, segment), "next_attempt_at": context.now.isoformat()}
     was_there = segment["before"].get("outcome") == Outcome.OK
     reason, known = (REFETCH, {}) if was_there else ("queued", segment["before"])
     row: Row = {**dict.fromkeys(CLIPS.names), "digest": "", "detail": "", "reason": reason, "attempts": 0}
@@ -209,7 +211,7 @@ def _queued(stage: Stage, segment: Row, day: Day) -> Row:
         **known,
         "key": segment["key"],
         "video_id": segment["video_id"],
-        "next_attempt_at": day.now.isoformat(),
+        "next_attempt_at": context.now.isoformat(),
     }
     outcome = known.get("outcome", Outcome.WAITING.value)
     return {**row, "outcome": outcome, "fingerprint": stage.row_fingerprint(segment)}

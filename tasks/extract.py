@@ -1,49 +1,49 @@
-"""Extract: clips -> features. Each clip is decoded once for all features, in micro-batches of clips.
+"""Extract: clips -> features. Each clip is decoded once for all its features, in batches of a few clips.
 
-A clip is decoded in a media process (`tasks.media.sandbox`); what it does to that process costs this one clip. A
-feature whose own settings did not change is not encoded again, whatever else did.
+Decoding happens in a media process (`tasks.media.sandbox`): whatever a file does to that process costs this one clip.
+A feature whose own settings did not change is not encoded again, even where others did.
 """
 
 import hashlib
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from schemas.feature import FEATURES, Profile
+from schemas.errors import MissingError, OperationalError
+from schemas.feature import Profile, stored_profile
+from schemas.layout import MEDIA, stage_facts
 from schemas.manifest import REFETCH, Row, digest_of, part_path, read_part
 from schemas.outcome import ItemError, Outcome
-from schemas.shard import member_suffixes
 from schemas.storage import as_local
 from tasks import features
-from tasks.acquisition.clips import MEDIA
 from tasks.feature_files import feature_path, fragment_path, fragment_paths, join_members, write_fragment
 from tasks.media import sandbox
 from tasks.media.decode import decode
-from tasks.media.measure import measured
+from tasks.media.measure import measure_clip
 from tasks.media.old_cuts import is_old, mended_begin_s
 from tasks.media.perceptual_hash import prints_of
 from tasks.media.streams import RAW_CLOCK
-from tasks.parts import Inputs, Stage, carried, check_bugs, commit_part, read_inputs, reusable_rows
-from tasks.progress import sign_of_life, tracked
+from tasks.parts import Inputs, Stage, check_bugs, commit_part, propagate_failure, read_inputs, reusable_rows
+from tasks.progress import MapItems, sign_of_life, tracked
 from tasks.standing import media_of, recipe, stands
 
 log = logging.getLogger(__name__)
 
 VERSION = 4
-BATCH = 8  # clips a Dask task: a lost worker costs these, and 2 ms of scheduling are 2 % of their decode
+# Per Dask task: a lost worker costs these, and 2 ms of scheduling are 2 % of their decode
+CLIPS_PER_BATCH = 8
 TOOLS = ("av", "numpy", "scipy", "simplejpeg", "soxr", "webrtcvad-wheels")  # whose versions may change bytes
 
-Map = Callable[[Callable, Sequence], Iterable]
 Members = dict[str, bytes]  # by suffix
 
 
 @dataclass(frozen=True)
-class Batch:
+class ClipBatch:
     """Some clips of one part, and the features to make of each."""
 
     root: Path
@@ -51,14 +51,14 @@ class Batch:
     number: int
     clips: list[tuple[Row, list[str]]]
     profile: Profile
-    limits: sandbox.Limits = sandbox.LIMITS
+    limits: sandbox.ProcessLimits = sandbox.LIMITS
     tools: dict[str, str] = field(
         default_factory=lambda: _tools()
-    )  # of who asks; those of the worker are to be equal
+    )  # of the process that makes the batch; the worker must have the same
 
 
 @dataclass
-class _Work:
+class _PartInProgress:
     inputs: Inputs
     rows: dict[str, Row]  # by key; of clips under way the fingerprints only
     decoded: set[str] = field(default_factory=set)  # keys of clips that were, or are to be
@@ -69,7 +69,9 @@ def stage(root: Path, profile: Profile) -> Stage:
     """The stage `extract` over `root`."""
     held = {**asdict(profile), "name": ""}  # a profile is what it holds
     settings = [held, {name: feature_settings(name, profile) for name in features.of_profile(profile)}]
-    stage = Stage("extract", VERSION, root, "clips/checked", "features", FEATURES, settings)
+    facts = stage_facts("extract")
+    schema = features.manifest_schema(profile)
+    stage = Stage(facts.name, VERSION, root, facts.reads, facts.writes, schema, settings)
     return replace(stage, recipe=recipe(profile))
 
 
@@ -92,8 +94,8 @@ def _tools() -> dict[str, str]:
     return {tool: version(tool) for tool in TOOLS}
 
 
-def run(stage: Stage, parts: Sequence[int], profile: Profile, map_batches: Map) -> int:
-    """Extracts what is due in `parts`; returns how many clips were decoded.
+def run(stage: Stage, parts: Sequence[int], profile: Profile, map_batches: MapItems) -> int:
+    """Extracts the clips that are due in `parts`; returns how many were decoded.
 
     `map_batches(function, batches)` yields results in the order in which they end.
     """
@@ -104,8 +106,8 @@ def run(stage: Stage, parts: Sequence[int], profile: Profile, map_batches: Map) 
         works[part] = work
         if not due:
             _commit(stage, work, profile)
-        starts = range(0, len(due), BATCH)
-        batches += [Batch(stage.root, part, n, due[n : n + BATCH], profile) for n in starts]
+        starts = range(0, len(due), CLIPS_PER_BATCH)
+        batches += [ClipBatch(stage.root, part, n, due[n : n + CLIPS_PER_BATCH], profile) for n in starts]
     clips = sum(len(batch.clips) for batch in batches)
     results = ((part, row) for part, rows in _ended(map_batches, batches) for row in rows)
     for part, row in tracked(results, clips, "extract", log):
@@ -117,16 +119,16 @@ def run(stage: Stage, parts: Sequence[int], profile: Profile, map_batches: Map) 
     return clips
 
 
-def _ended(map_batches: Map, batches: Sequence[Batch]) -> Iterator[tuple[int, list[Row]]]:
+def _ended(map_batches: MapItems, batches: Sequence[ClipBatch]) -> Iterator[tuple[int, list[Row]]]:
     if batches:
         yield from map_batches(extract_batch, batches)
 
 
-def _work(stage: Stage, part: int, profile: Profile) -> tuple[_Work, list[tuple[Row, list[str]]]]:
+def _work(stage: Stage, part: int, profile: Profile) -> tuple[_PartInProgress, list[tuple[Row, list[str]]]]:
     """One part under way, and the clips to decode with the features to make of each."""
     inputs = read_inputs(stage, part)
     old = {row["key"]: row for row in reusable_rows(stage, part).values()}
-    work = _Work(inputs, {})
+    work = _PartInProgress(inputs, {})
     due = []
     media = media_of(stage, part)
     maker = made_by(profile)
@@ -135,11 +137,11 @@ def _work(stage: Stage, part: int, profile: Profile) -> tuple[_Work, list[tuple[
         fingerprint = stage.row_fingerprint(row)
         before = old.get(key)
         if row["outcome"] != Outcome.OK:
-            work.rows[key] = carried(stage, row)
+            work.rows[key] = propagate_failure(stage, row)
         elif before and before["fingerprint"] == fingerprint:
             work.rows[key] = {**before, "is_kept": bool(before.get("is_kept")) and before["made_by"] != maker}
         elif not media.get(key, True):
-            work.rows[key] = _kept(before) if before and stands(stage, before) else _lacking(row)
+            work.rows[key] = _kept(before) if before and stands(stage, before) else _waiting_for_media(row)
         else:
             kept = _kept_features(before, row, profile)
             standing = before if stands(stage, before) else None
@@ -155,28 +157,30 @@ def _work(stage: Stage, part: int, profile: Profile) -> tuple[_Work, list[tuple[
 
 
 def _kept(before: Row) -> Row:
-    """A sample that stays as it is; its fingerprint says that it is not of what is there now."""
+    """A sample that stays as it is. Its fingerprint shows that it was not made of the current clip."""
     return {**before, "is_kept": True}
 
 
-def _lacking(clip: Row) -> Row:
-    """The row of a clip whose media were let go and that is asked for otherwise now."""
+def _waiting_for_media(clip: Row) -> Row:
+    """The row of a clip whose media were released and whose settings have changed since."""
     why = {"outcome": Outcome.WAITING.value, "reason": REFETCH, "detail": "its media were not kept"}
     return {"key": clip["key"], "digest": "", "fingerprint": "", **why}
 
 
 def _locate(stage: Stage, part: int, clips: Sequence[Row]) -> None:
-    """Gives clips their paths where they had none when they were checked: their media are fetched again."""
-    lacking = [row for row in clips if not row["path"]]
-    if lacking:
+    """Fills in the paths of clips that had none when they were checked, because their media were fetched since."""
+    without_path = [row for row in clips if not row["path"]]
+    if without_path:
         rows = read_part(part_path(stage.source.parent, part), ("key", "path"))
         paths = {row["key"]: row["path"] for row in rows}
-        for row in lacking:
-            row["path"] = paths[row["key"]] or f"{MEDIA}/{row['key']}"  # where it is not, as will be said
+        for row in without_path:
+            row["path"] = (
+                paths[row["key"]] or f"{MEDIA}/{row['key']}"
+            )  # where nothing is: decoding reports it
 
 
 def _kept_features(before: Row | None, row: Row, profile: Profile) -> dict[str, dict[str, str]]:
-    """The features of an earlier build that are what they would be now: name -> its entry in the row."""
+    """The features of an earlier build that a new one would make the same: name -> its entry in the row."""
     if before is None or before["outcome"] != Outcome.OK:
         return {}
     return {
@@ -191,26 +195,28 @@ def _feature_fingerprint(name: str, row: Row, profile: Profile) -> str:
     return digest_of(feature_settings(name, profile), row["key"], row["digest"])
 
 
-def _with_kept(row: Row, waiting: Row, asked: str, maker: str) -> Row:
-    """A new row together with what was kept of an earlier build; where it is none, the sample that stood there."""
+def _with_kept(row: Row, waiting: Row, recipe: str, maker: str) -> Row:
+    """A new row together with the features of an earlier build; or the earlier sample, where extraction failed."""
     made = {**waiting["features"], **{one["name"]: one for one in row.get("features") or ()}}
     fingerprint = waiting["fingerprint"]
     if row["outcome"] != Outcome.OK and waiting["before"]:
-        log.warning("extract: %s stays as it was: %s (%s)", row["key"], row["detail"], row["reason"])
+        log.warning(
+            "extract: kept the earlier sample of %s: %s (%s)", row["key"], row["detail"], row["reason"]
+        )
         return {**_kept(waiting["before"]), "fingerprint": fingerprint}
     if row["outcome"] != Outcome.OK:
         return {**row, "fingerprint": fingerprint}
     digest = digest_of({name: one["digest"] for name, one in made.items()}, row["valid_ms"])
-    told = {
+    provenance = {
         "features": [made[name] for name in sorted(made)],
         "made_by": maker,
-        "recipe": asked,
+        "recipe": recipe,
         "is_kept": False,
     }
-    return {**row, "fingerprint": fingerprint, "digest": digest, **told}
+    return {**row, "fingerprint": fingerprint, "digest": digest, **provenance}
 
 
-def _commit(stage: Stage, work: _Work, profile: Profile) -> None:
+def _commit(stage: Stage, work: _PartInProgress, profile: Profile) -> None:
     rows = [work.rows[row["key"]] for row in work.inputs.rows]
     part = work.inputs.part
     check_bugs(stage, part, [row for row in rows if row["key"] in work.decoded])
@@ -230,14 +236,14 @@ def _commit(stage: Stage, work: _Work, profile: Profile) -> None:
     log.info("extract: part %d, %d of %d clips", part, len(keys), len(rows))
 
 
-def extract_batch(batch: Batch) -> tuple[int, list[Row]]:
-    """Decodes the clips of a batch and writes their features as fragments: (part, a row a clip).
+def extract_batch(batch: ClipBatch) -> tuple[int, list[Row]]:
+    """Decodes the clips of a batch and writes their features as fragments: (part, a row per clip).
 
-    Raises RuntimeError on a worker whose tools are of other versions: its bytes may differ.
+    Raises OperationalError on a worker whose tools are of other versions: its bytes may differ.
     """
     if batch.tools != _tools():
-        raise RuntimeError(
-            f"this worker has {_tools()}, the build has {batch.tools}: install one lock on both"
+        raise OperationalError(
+            f"this worker has {_tools()}, the build has {batch.tools}: install the same requirements.lock on both"
         )
     rows = []
     made = defaultdict(dict)
@@ -256,15 +262,15 @@ def extract_batch(batch: Batch) -> tuple[int, list[Row]]:
     return batch.part, rows
 
 
-def extract_clip(batch: Batch, clip: Row, names: Sequence[str]) -> tuple[Row, dict[str, Members]]:
+def extract_clip(batch: ClipBatch, clip: Row, names: Sequence[str]) -> tuple[Row, dict[str, Members]]:
     """One clip's row of the manifest and its members by feature, from the media process. Raises ItemError.
 
-    Raises FileNotFoundError for a clip that is not there: no fault of its own, and no verdict on it.
+    Raises MissingError where its file is missing, which says nothing about the clip.
     """
     profile = batch.profile
     path = batch.root / clip["path"]
     length_s = min(clip["length_s"], profile.length_ms / 1000)
-    asked = {
+    arguments = {
         "span_s": (clip["begins_s"], length_s),
         "is_old": is_old(clip),
         "profile": asdict(profile),
@@ -273,9 +279,9 @@ def extract_clip(batch: Batch, clip: Row, names: Sequence[str]) -> tuple[Row, di
     try:
         with as_local(path) as local:
             local.stat()
-            facts, answered = sandbox.call("extract", {"path": str(local), **asked}, batch.limits)
+            facts, answered = sandbox.call("extract", {"path": str(local), **arguments}, batch.limits)
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is gone: build --from download fetches it again") from None
+        raise MissingError(f"{path} is missing: build --from download fetches it again") from None
     members = _by_feature(answered, profile)
     entries = [_entry(name, members[name], _feature_fingerprint(name, clip, profile)) for name in names]
     row = {"key": clip["key"], "outcome": Outcome.OK.value, "reason": "", "detail": ""}
@@ -285,12 +291,12 @@ def extract_clip(batch: Batch, clip: Row, names: Sequence[str]) -> tuple[Row, di
 
 
 def _by_feature(answered: Mapping[str, bytes], profile: Profile) -> dict[str, Members]:
-    """Members named `feature/suffix`; a media process that names others is not believed."""
-    members: dict[str, Members] = {name: {} for name in features.of_profile(profile)}
-    suffixes = set(member_suffixes(profile))
+    """The members, which are named `feature/suffix`, by feature. Raises ItemError for any that no feature declares."""
+    declared = {name: set(one.suffixes(profile)) for name, one in features.of_profile(profile).items()}
+    members: dict[str, Members] = {name: {} for name in declared}
     for place, data in answered.items():
         name, _, suffix = place.partition("/")
-        if name not in members or suffix not in suffixes:
+        if suffix not in declared.get(name, ()):
             raise ItemError(
                 Outcome.QUARANTINED, "decodable", f"the media process answered with {place[:80]!r}"
             )
@@ -310,17 +316,18 @@ def answer_extract(
     names: list[str],
     is_old: bool = False,
 ) -> tuple[Row, dict[str, bytes]]:
-    """Decodes one clip: what was measured, and the members of the features `names` as `feature/suffix`.
+    """Decodes one clip: what was measure_clip, and the members of the features `names` as `feature/suffix`.
 
-    The segment begins in it and is so long. Raises ItemError (waiting) for an old cut that can't be mended.
+    `span_s` is where the segment begins in the file, and its length. Raises ItemError (waiting) for an old cut that
+    can't be corrected.
     """
-    of = Profile(**profile)
+    of = stored_profile(profile)
     begins_s, length_s = span_s
     clock = None
     if is_old:
         mended_s = mended_begin_s(Path(path), begins_s)
         if mended_s is None:
-            raise ItemError(Outcome.WAITING, REFETCH, "its picture and sound may have been cut apart")
+            raise ItemError(Outcome.WAITING, REFETCH, "sound may be shifted against picture in this cut")
         begins_s = mended_s
         clock = RAW_CLOCK
     decoded = decode(Path(path), begins_s, length_s, of, clock)
@@ -329,9 +336,9 @@ def answer_extract(
         for name in names
         for suffix, data in features.modules()[name].members(decoded, of).items()
     }
-    facts = measured(decoded, of)
+    facts = measure_clip(decoded, of)
     prints = {name: data.hex() for name, data in prints_of(decoded, facts, of).items()}
-    return {**facts, "prints": prints}, members
+    return {**facts, **features.measures(decoded, of), "prints": prints}, members
 
 
 def _failed(clip: Row, error: ItemError) -> Row:

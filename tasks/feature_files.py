@@ -1,4 +1,4 @@
-"""A feature file: one Arrow file a part and feature, one row a member; the members of a key stand together."""
+"""Feature files: one Arrow file per part and feature, one row per member, with the members of a key together."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -7,57 +7,65 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from schemas import layout
+from schemas.manifest import damage
 from schemas.storage import as_local, replacing
 
 MEMBERS = pa.schema([("key", pa.string()), ("suffix", pa.string()), ("data", pa.large_binary())])
-Place = tuple[int, int]  # first row and number of rows of a key
+RowSpan = tuple[int, int]  # first row and number of rows of a key
 
 
 def feature_path(root: Path, name: str, part: int) -> Path:
-    """Where a feature of a part lies."""
-    return root / "features" / name / f"{part:06d}.arrow"
+    """The path of a feature of a part."""
+    return root / layout.FEATURES / name / f"{part:06d}.arrow"
 
 
 def feature_files(root: Path, part: int) -> list[Path]:
-    """The feature files of a part that are there."""
-    folders = sorted(path.name for path in (root / "features").glob("*") if path.is_dir())
+    """The existing feature files of a part."""
+    folders = sorted(path.name for path in (root / layout.FEATURES).glob("*") if path.is_dir())
     return [path for name in folders if (path := feature_path(root, name, part)).is_file()]
 
 
 def fragment_path(root: Path, name: str, part: int, number: int) -> Path:
-    """Where one batch of clips leaves its members of a feature until the part is joined."""
-    return root / "features" / name / f".{part:06d}-{number:06d}.arrow"
+    """The path where a batch of clips leaves its members of a feature until the part is joined."""
+    return root / layout.FEATURES / name / f".{part:06d}-{number:06d}.arrow"
 
 
 def fragment_paths(root: Path, name: str, part: int) -> list[Path]:
-    """The fragments of a part that are there, in order."""
-    folder = root / "features" / name
+    """The existing fragments of a part, in order."""
+    folder = root / layout.FEATURES / name
     found = folder.iterdir() if folder.is_dir() else ()
     return sorted(path for path in found if path.name.startswith(f".{part:06d}-") and path.suffix == ".arrow")
 
 
 def all_fragments(root: Path) -> list[Path]:
-    """The fragments that are there of any part and feature."""
-    return list((root / "features").glob("*/.*-*.arrow"))
+    """The existing fragments of all parts and features."""
+    return list((root / layout.FEATURES).glob("*/.*-*.arrow"))
 
 
 @contextmanager
 def open_members(path: Path) -> Iterator[pa.Table]:
-    """A feature file as a memory-mapped table, valid inside the block."""
+    """A feature file as a memory-mapped table, valid inside the block. Raises DataError where it is damaged."""
     with as_local(path) as local, pa.memory_map(str(local)) as source:
-        yield pa.ipc.open_file(source).read_all()
+        try:
+            table = pa.ipc.open_file(source).read_all()
+        except (pa.ArrowInvalid, OSError) as error:
+            if damaged := damage(path, error, "remove it, and `mcgurk build` makes it again"):
+                raise damaged from error
+            raise
+        yield table
 
 
-def members_by_key(table: pa.Table) -> dict[str, Place]:
-    """Where the members of each key stand."""
-    places: dict[str, Place] = {}
+def spans_by_key(table: pa.Table) -> dict[str, RowSpan]:
+    """The rows of each key's members."""
+    places: dict[str, RowSpan] = {}
     for row, key in enumerate(table["key"].to_pylist()):
         first, count = places.get(key, (row, 0))
         places[key] = first, count + 1
     return places
 
 
-def read_sample(table: pa.Table, place: Place) -> dict[str, bytes]:
+def read_sample(table: pa.Table, place: RowSpan) -> dict[str, bytes]:
     """The members of one key by suffix."""
     rows = table.slice(*place)
     return dict(zip(rows["suffix"].to_pylist(), rows["data"].to_pylist(), strict=True))
@@ -74,9 +82,9 @@ def write_fragment(path: Path, samples: Mapping[str, Mapping[str, bytes]]) -> No
 
 
 def join_members(target: Path, fragments: Sequence[Path], keys: Sequence[str]) -> int:
-    """Writes the members of `keys`, in that order, from new fragments, else from the file that stands.
+    """Writes the members of `keys`, in that order, from new fragments, otherwise from the existing file.
 
-    Returns the size of the file in bytes; a file that holds just that already is left alone.
+    Returns the size of the file in bytes; a file that already holds exactly these is left alone.
     """
     if not fragments and _keys_of(target) == list(keys):
         return target.stat().st_size
@@ -86,21 +94,21 @@ def join_members(target: Path, fragments: Sequence[Path], keys: Sequence[str]) -
 def _joined(target: Path, fragments: Sequence[Path], keys: Sequence[str]) -> int:
     sources = [*fragments, *([target] if target.is_file() else [])]
     with _opened(sources) as tables:
-        found: dict[str, tuple[pa.Table, Place]] = {}
+        found: dict[str, tuple[pa.Table, RowSpan]] = {}
         for table in tables:
-            found = {**{key: (table, place) for key, place in members_by_key(table).items()}, **found}
+            found = {**{key: (table, place) for key, place in spans_by_key(table).items()}, **found}
         return _write(target, (table.slice(*place) for table, place in map(found.__getitem__, keys)))
 
 
 def drop_members(path: Path, keys: Collection[str]) -> int:
-    """Writes a feature file without `keys`, where a byte of it names them; returns its size in bytes."""
+    """Rewrites a feature file without `keys` if any of its bytes name them; returns its size in bytes."""
     if not _is_named(path, keys):
         return path.stat().st_size
     return _joined(path, [], [key for key in _keys_of(path) or () if key not in keys])
 
 
 def _is_named(path: Path, keys: Collection[str]) -> bool:
-    """Whether a key stands anywhere in a file: among its members, or in what lies between them."""
+    """Whether a key occurs anywhere in a file: in its members, or in the bytes between them."""
     with (
         as_local(path) as local,
         local.open("rb") as file,
@@ -113,7 +121,7 @@ def _keys_of(path: Path) -> list[str] | None:
     if not path.is_file():
         return None
     with open_members(path) as table:
-        return list(members_by_key(table))
+        return list(spans_by_key(table))
 
 
 @contextmanager

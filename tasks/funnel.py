@@ -1,4 +1,4 @@
-"""The funnel: what became of every segment, told by the furthest manifest that has its part."""
+"""The funnel: the fate of every segment, according to the furthest manifest that has its part."""
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
 # pyright: reportAttributeAccessIssue=false
@@ -10,48 +10,46 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas import layout
+from schemas.errors import InternalError
 from schemas.manifest import part_numbers
-from schemas.outcome import Outcome, funnel
+from schemas.outcome import Funnel, Outcome, funnel
 from tasks.columns import Reader, read_columns
 
-# From the last manifest to the first: the furthest one that has a part says what became of its rows.
-MANIFESTS = (
-    "shards", "features/checked", "features", "clips/checked", "clips", "segments/checked", "segments",
-)  # fmt: skip
 FATE = ("outcome", "reason")
 VERDICT = ("key", *FATE)
 LOSS = (*FATE, "detail")
 
 
-def measure_funnel(root: Path) -> dict:
-    """What became of every segment of the index. Raises RuntimeError if one is lost or counted twice."""
+def measure_funnel(root: Path) -> Funnel:
+    """What became of every segment of the index. Raises InternalError if one is lost or counted twice."""
     table = _whole(root, read_columns, VERDICT)
     if (distinct := pc.count_distinct(table["key"]).as_py()) != table.num_rows:
-        raise RuntimeError(f"the index has {table.num_rows} segments, the manifests {distinct}, some twice")
+        raise InternalError(f"the index has {table.num_rows} segments, the manifests {distinct}, some twice")
     return _funnel(table)
 
 
-def count_fates(root: Path, read: Reader = read_columns) -> dict:
-    """The same without a look at every key. Raises RuntimeError if the manifests lack rows."""
+def count_fates(root: Path, read: Reader = read_columns) -> Funnel:
+    """The same without looking at every key. Raises InternalError if the manifests lack rows."""
     return _funnel(_whole(root, read, FATE))
 
 
 def _whole(root: Path, read: Reader, columns: Sequence[str]) -> pa.Table:
     empty = pa.schema([(name, pa.string()) for name in columns]).empty_table()
     table = pa.concat_tables([empty, *verdicts(root, read, columns)])
-    count = read(root / "segments", _indexed(root), ("row",)).num_rows
+    count = read(root / layout.SEGMENTS, _indexed(root), ("row",)).num_rows
     if table.num_rows != count:
-        raise RuntimeError(f"the index has {count} segments, the manifests {table.num_rows}")
+        raise InternalError(f"the index has {count} segments, the manifests {table.num_rows}")
     return table
 
 
-def _funnel(table: pa.Table) -> dict:
+def _funnel(table: pa.Table) -> Funnel:
     counted = table.group_by(["outcome", "reason"]).aggregate([([], "count_all")])
     return funnel(counted.rename_columns({"count_all": "segments"}).to_pylist())
 
 
 def main_loss(root: Path) -> str:
-    """What most segments that are in no shard fail by, with an example; empty where none is lost.
+    """The most frequent reason why segments are in no shard, with an example; empty where none is lost.
 
     As `18 of 18: connection refused by 127.0.0.1:9 (waiting: network)`.
     """
@@ -72,16 +70,16 @@ def main_loss(root: Path) -> str:
 
 
 def verdicts(root: Path, read: Reader = read_columns, columns: Sequence[str] = VERDICT) -> Iterator[pa.Table]:
-    """These columns of every segment, a table a manifest, the furthest first.
+    """These columns of every segment, in one table per manifest, the furthest first.
 
-    What has not reached a shard yet waits as `pending`.
+    Segments that have not reached a shard yet are waiting, with the reason `pending`.
     """
     left = set(_indexed(root))
-    for name in MANIFESTS:
+    for name in layout.MANIFESTS:
         parts = sorted(left & set(part_numbers(root / name)))
         left -= set(parts)
         table = read(root / name, parts, columns)
-        if name != "shards":
+        if name != layout.SHARDS:
             is_pending = pc.equal(table["outcome"], Outcome.OK.value)
             for column, pending in (("reason", "pending"), ("outcome", Outcome.WAITING.value)):
                 at = table.schema.get_field_index(column)
@@ -90,4 +88,4 @@ def verdicts(root: Path, read: Reader = read_columns, columns: Sequence[str] = V
 
 
 def _indexed(root: Path) -> Sequence[int]:
-    return part_numbers(root / "segments")
+    return part_numbers(root / layout.SEGMENTS)

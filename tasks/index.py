@@ -1,7 +1,7 @@
-"""Index: segment lists -> the segments manifest, where every segment has its slot.
+"""Index: segment lists -> the manifest `segments`, in which every segment has its slot.
 
-Slots are append-only: a segment that is known keeps its slot, those that arrive later are ordered among
-themselves and open new parts.
+Slots are append-only: a known segment keeps its slot, and segments that arrive later are ordered among themselves and
+open new parts.
 """
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
@@ -20,12 +20,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from schemas import layout
+from schemas.errors import RequestError
 from schemas.manifest import (
     PartHeader,
     canonical_json,
     encoded,
     part_numbers,
     part_path,
+    read_json,
     sha256_of_file,
     write_bytes,
     write_text,
@@ -35,11 +38,10 @@ from schemas.storage import readable
 from tasks.lists.formats import READ, SegmentList, read_segments
 from tasks.lists.labels import MACHINE_ID, ONTOLOGY, find_labels, find_ontology, keep_labels, machine_ids
 from tasks.lists.selection import Choice, chosen, hashes, label_set
-from tasks.tombstones import obeyed, read_tombstones
+from tasks.tombstones import forgotten_row, read_tombstones
 
 log = logging.getLogger(__name__)
 
-FOLDER = "segments"
 WRITERS = 4  # files under way at once: they wait for the disk
 LISTS = "lists.json"  # which lists were read, with their digests
 
@@ -68,41 +70,41 @@ class NewPart:
 def index(root: Path, paths: Sequence[Path], config: IndexConfig, *, strict: bool = False) -> dict[str, int]:
     """Reads the lists that are new to this root and opens parts for their new segments; returns counts.
 
-    Raises ValueError at a malformed line if `strict`, otherwise counts and reports them.
+    Raises RequestError at a malformed line if `strict`, otherwise counts and reports them.
     """
     lists = new_lists(root, paths, config)
     if strict:
         require_well_formed(lists)
     for one in lists:
-        if one.told:
-            log.warning("%s", one.told)
+        if one.problems:
+            log.warning("%s", one.problems)
     parts = deal(root, lists, config) if lists else []
-    _write(root / FOLDER, parts, set(read_tombstones(root)))
-    keep_labels(root / FOLDER, paths)
+    _write(root / layout.SEGMENTS, parts, set(read_tombstones(root)))
+    keep_labels(root / layout.SEGMENTS, paths)
     if lists:
         choice = _plain(config.choice)
         known = recorded_lists(root) | {
             one.sha256: {"file": one.path.name, "malformed": one.unread, "choice": choice} for one in lists
         }
-        write_text(root / FOLDER / LISTS, json.dumps(known, indent=1, sort_keys=True) + "\n")
+        write_text(root / layout.SEGMENTS / LISTS, json.dumps(known, indent=1, sort_keys=True) + "\n")
     new = sum(part.table.num_rows for part in parts)
     num_unread = sum(one.num_unread for one in lists)
     return {"lists": len(lists), "segments": new, "parts": len(parts), "malformed": num_unread}
 
 
 def require_well_formed(lists: Sequence[SegmentList]) -> None:
-    """Raises ValueError with the first row that could not be read."""
+    """Raises RequestError with the first row that could not be read."""
     unread = [one for one in lists if one.num_unread]
     if unread:
         count = sum(one.num_unread for one in unread)
-        raise ValueError(f"{count:,} malformed line(s); the first: {unread[0].unread[0]}")
+        raise RequestError(f"{count:,} malformed line(s); the first: {unread[0].unread[0]}")
 
 
 def new_lists(root: Path, paths: Sequence[Path], config: IndexConfig) -> list[SegmentList]:
-    """The lists of `paths` that were not read into this root yet, or were with another choice.
+    """The lists of `paths` that were not read into this root yet, or only with another choice.
 
-    All of them where one is and the choice counts: so many of a class are of all lists that are named together.
-    Raises ValueError for a file that is no list.
+    If the choice counts segments, one new list brings in all of them: it counts over all lists that are named together.
+    Raises RequestError for a file that is no list.
     """
     known = recorded_lists(root)
     choice = _plain(config.choice)
@@ -116,7 +118,7 @@ def _plain(choice: Choice) -> dict:
 
 
 def _write(folder: Path, parts: Sequence[NewPart], forgotten: set[str]) -> None:
-    """Commits the parts; slots of videos that were taken down before are `forgotten` from the start."""
+    """Commits the parts; slots of videos that were taken down earlier are `forgotten` from the start."""
     header = PartHeader("index", "", {})
     with ThreadPoolExecutor(WRITERS) as writers:
         # Encoded by one thread: several would only take the interpreter's lock from each other.
@@ -133,20 +135,20 @@ def _write(folder: Path, parts: Sequence[NewPart], forgotten: set[str]) -> None:
 def _obeyed(table: pa.Table, forgotten: set[str]) -> pa.Table:
     if not forgotten or forgotten.isdisjoint(table["video_id"].to_pylist()):
         return table
-    rows = [obeyed(row) if row["video_id"] in forgotten else row for row in table.to_pylist()]
+    rows = [forgotten_row(row) if row["video_id"] in forgotten else row for row in table.to_pylist()]
     return pa.Table.from_pylist(rows, SEGMENTS)
 
 
 def recorded_lists(root: Path) -> dict[str, dict]:
     """The lists that were read into this root: sha256 -> file name, malformed lines and the last choice."""
-    path = root / FOLDER / LISTS
-    return json.loads(path.read_text()) if path.is_file() else {}
+    path = root / layout.SEGMENTS / LISTS
+    return read_json(path) if path.is_file() else {}
 
 
 def deal(root: Path, lists: Sequence[SegmentList], config: IndexConfig) -> list[NewPart]:
     """The parts that the new segments of `lists` open under `root`; nothing is written.
 
-    Raises ValueError for labels that nobody knows, and where the choice leaves a root without a segment.
+    Raises RequestError for unknown labels, and where the choice leaves a root without a segment.
     """
     table = pa.concat_tables([READ.empty_table(), *(one.table for one in lists)])
     said = _said(table)
@@ -158,14 +160,14 @@ def deal(root: Path, lists: Sequence[SegmentList], config: IndexConfig) -> list[
         table = _chosen(_with_evals(table, splits), config.choice, mids, known)
     fresh = table.filter(pc.invert(pc.is_in(table["key"], known))) if len(known) else table
     table = _in_slot_order(_with_splits(fresh, splits, config))
-    standing = set(part_numbers(root / FOLDER))
-    # Gaps first: a kill leaves them, and what would have filled them comes again, in the same order and pieces.
+    standing = set(part_numbers(root / layout.SEGMENTS))
+    # Gaps first: a kill leaves them, and the parts that belong there come again, in the same order and pieces.
     free = (part for part in count() if part not in standing)
     return [NewPart(part, of_part) for part, of_part in zip(free, _cut(table, config), strict=False)]
 
 
 def _said(table: pa.Table) -> dict[str, str]:
-    """The videos that lists set apart. Where two disagree about a video, the eval set stays whole."""
+    """The split of each video whose lists name one. Where two lists disagree, the video belongs to eval."""
     found: dict[str, str] = {}
     for split in ("val", "eval"):
         found |= dict.fromkeys(table.filter(pc.equal(table["split"], split))["video_id"].to_pylist(), split)
@@ -173,19 +175,19 @@ def _said(table: pa.Table) -> dict[str, str]:
 
 
 def _wanted(root: Path, lists: Sequence[SegmentList], choice: Choice) -> frozenset[str]:
-    """The labels that a choice stands for, by table and ontology in the root, else beside the lists."""
+    """The labels that a choice stands for, by the table and ontology in the root or beside the lists."""
     if not choice.labels:
         return frozenset()
-    kept = root / FOLDER
+    kept = root / layout.SEGMENTS
     paths = [one.path for one in lists]
     labels = find_labels(kept, paths)
     ontology = find_ontology(kept, paths)
     others = set().union(*(label_set(one.table) for one in lists))
     if not others:
-        raise ValueError(f"--labels {choice.labels[0]!r}: no segment of the lists has a label")
+        raise RequestError(f"--labels {choice.labels[0]!r}: no segment of the lists has a label")
     unknown = [name for name in choice.labels if name not in others or name.startswith(MACHINE_ID)]
     if unknown and not ontology and any(name.startswith(MACHINE_ID) for name in others):
-        raise ValueError(
+        raise RequestError(
             f"--labels {unknown[0]!r}: what stands below it is in AudioSet's {ONTOLOGY}, which lies neither beside "
             f"the lists nor in {kept}: get it from github.com/audioset/ontology"
         )
@@ -199,20 +201,23 @@ def _with_evals(table: pa.Table, splits: Mapping[str, str]) -> pa.Table:
 
 
 def _chosen(table: pa.Table, choice: Choice, mids: frozenset[str], known: pa.Array) -> pa.Table:
-    """What the choice takes. Those that it leaves out and that have a slot are told: they stay."""
+    """The segments that the choice selects. Others that have a slot keep it, which is logged."""
     taken = chosen(table, choice, mids)
     if table.num_rows and not taken.num_rows and not len(known):
-        raise ValueError(f"--labels: none of {table.num_rows:,} segments has {' or '.join(choice.labels)}")
+        raise RequestError(f"--labels: none of {table.num_rows:,} segments has {' or '.join(choice.labels)}")
     left = pc.unique(table.filter(pc.invert(pc.is_in(table["key"], taken["key"])))["key"])
     num_standing = pc.sum(pc.is_in(left, known)).as_py() or 0
-    log.info("index: %d of %d segments are chosen", taken.num_rows, taken.num_rows + len(left))
+    log.info("index: %d of %d segments are selected", taken.num_rows, taken.num_rows + len(left))
     if num_standing:
-        log.info("index: %d that are not chosen now have slots from before, and stay", num_standing)
+        log.info("index: %d segments that are no longer selected keep their slots", num_standing)
     return taken
 
 
 def _known(root: Path) -> tuple[pa.Array, dict[str, str]]:
-    parts = (pq.ParquetFile(readable(part_path(root / FOLDER, n))) for n in part_numbers(root / FOLDER))
+    parts = (
+        pq.ParquetFile(readable(part_path(root / layout.SEGMENTS, n)))
+        for n in part_numbers(root / layout.SEGMENTS)
+    )
     tables = [part.read(columns=["key", "video_id", "split"]) for part in parts]
     if not tables:
         return pa.array([], pa.string()), {}

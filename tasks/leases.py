@@ -1,8 +1,8 @@
-"""Leases: who may write what just now. Held by the kernel on local files, so that they end with the process.
+"""Leases: which process may write which folders now. The kernel holds them on files: they end with the process.
 
-Correctness rests on identical bytes and atomic parts; a lease avoids double work, and gives the index's
-append-only slots the mutual exclusion that they need. It binds processes that share one state folder. The file of
-a lease says who holds it, or held it last.
+Correctness does not depend on them: bytes are reproducible and parts are written whole. A lease avoids double work and
+gives the index's append-only slots the mutual exclusion that they need. It binds the processes that share one state
+folder. Its file names the current holder, or the last one.
 """
 
 import fcntl
@@ -15,15 +15,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
+from schemas.errors import OperationalError
 from schemas.identity import Identity
+from schemas.layout import LEASES, REPORTS, STAGES, TRAININGS, stage_facts
+from schemas.storage import sweep
+from tasks.feature_files import all_fragments
 
 log = logging.getLogger(__name__)
 
 # What a process may hold, in the order in which it takes several: so that two never wait for each other.
-NAMES = ("segments", "clips", "features", "tars", "pages")
-FOLDER = "leases"
+NAMES = (*dict.fromkeys(one.lease for one in STAGES), "tars", "pages")
+# Whoever holds a lease is the only writer in these folders of a root.
+FOLDERS = {
+    **{name: tuple(it for one in STAGES if one.lease == name for it in one.folders) for name in NAMES},
+    "pages": (f"{REPORTS}/*",),
+}
 BUILD = "build"  # held by every build, together with others
-TRAININGS = "trainings"
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ class Holder:
         return f"process {self.identity.pid} on {self.identity.host}, since {self.since}"
 
 
-class HeldError(RuntimeError):
+class HeldError(OperationalError):
     """Another process holds a lease that can't be waited for."""
 
 
@@ -49,7 +56,7 @@ def lease(state: Path, *names: str) -> Iterator[None]:
         raise ValueError(f"unknown lease {unknown}: use some of {', '.join(NAMES)}")
     with ExitStack() as stack:
         for name in sorted(names, key=NAMES.index):
-            stack.enter_context(_held(state / FOLDER / name))
+            stack.enter_context(_held(state / LEASES / name))
         yield
 
 
@@ -57,7 +64,9 @@ def lease(state: Path, *names: str) -> Iterator[None]:
 def _held(path: Path) -> Iterator[None]:
     with _opened(path) as file:
         if not locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            log.info("waits for %s, which writes %s here", holder_of(path) or "another process", path.name)
+            log.info(
+                "waiting for %s, which is writing %s here", holder_of(path) or "another process", path.name
+            )
             fcntl.flock(file, fcntl.LOCK_EX)
         _sign(file)
         yield
@@ -65,15 +74,15 @@ def _held(path: Path) -> Iterator[None]:
 
 @contextmanager
 def free(state: Path, name: str) -> Iterator[bool]:
-    """Yields whether nobody holds the lease; inside the block, nobody else takes it then."""
-    with _opened(state / FOLDER / name) as file:
+    """Yields whether the lease is free; if so, no other process can take it inside the block."""
+    with _opened(state / LEASES / name) as file:
         yield locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextmanager
 def alone(state: Path, name: str, what: str) -> Iterator[None]:
-    """Inside the block no other process does `what` (a clause, for who is told) here. Raises HeldError at once."""
-    path = state / FOLDER / name
+    """Inside the block no other process does `what`, a clause for the message, here. Raises HeldError at once."""
+    path = state / LEASES / name
     with _opened(path) as file:
         if not locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
             raise HeldError(f"{holder_of(path) or 'another process'}, {what}: nothing was done")
@@ -83,14 +92,14 @@ def alone(state: Path, name: str, what: str) -> Iterator[None]:
 
 @contextmanager
 def building(state: Path, *, only_if_alone: bool = False) -> Iterator[None]:
-    """Inside the block this process builds here; builds take turns, a group of parts each.
+    """Inside the block this process builds here; several builds take turns, a group of parts each.
 
-    Raises HeldError at once where another one builds and this one was to be alone, as a scheduled one is.
+    Raises HeldError at once where another build runs and this one must be the only one, as a scheduled build must.
     """
-    path = state / FOLDER / BUILD
+    path = state / LEASES / BUILD
     with _opened(path) as file:
         if only_if_alone and not locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            raise HeldError(f"{holder_of(path) or 'another process'}, builds here: nothing was done")
+            raise HeldError(f"{holder_of(path) or 'another process'}, is building here: nothing was done")
         fcntl.flock(file, fcntl.LOCK_SH)
         _sign(file)
         yield
@@ -99,8 +108,8 @@ def building(state: Path, *, only_if_alone: bool = False) -> Iterator[None]:
 def holder_of(path: Path) -> Holder | None:
     """Who holds the lease in that file, or held it last."""
     try:
-        told = json.loads(path.read_text())
-        return Holder(Identity.read(told), told["since"])
+        stored = json.loads(path.read_text())
+        return Holder(Identity.read(stored), stored["since"])
     except (OSError, ValueError, KeyError, TypeError):  # none yet, or written just now
         return None
 
@@ -115,9 +124,23 @@ def training_mark(state: Path, digest: str) -> Iterator[None]:
 
 @contextmanager
 def unread(state: Path, digest: str) -> Iterator[bool]:
-    """Yields whether no training reads version `digest`; inside the block, none begins to."""
+    """Yields whether no training reads version `digest`; if so, none can start to inside the block."""
     with _opened(state / TRAININGS / digest) as file:
         yield locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def remove_partial_writes(root: Path, *names: str) -> None:
+    """Removes what killed writers left in the folders of the leases `names`, which the caller holds.
+
+    These are temporary files, scratch folders, and fragments of features.
+    """
+    for name in sorted(names, key=NAMES.index):
+        for pattern in FOLDERS[name]:
+            for folder in root.glob(pattern) if pattern.endswith("*") else [root / pattern]:
+                sweep(folder)
+    if stage_facts("extract").lease in names:
+        for fragment in all_fragments(root):
+            fragment.unlink()
 
 
 def _opened(path: Path) -> IO[str]:
@@ -133,7 +156,7 @@ def _sign(file: IO[str]) -> None:
 
 
 def locks(file: IO[str], how: int) -> bool:
-    """Whether a file could be locked as asked, without waiting."""
+    """Whether a file could be locked that way without waiting."""
     try:
         fcntl.flock(file, how)
     except BlockingIOError:

@@ -1,7 +1,7 @@
-"""Lists of one's own files: `file[,start,end][,label][,split]` -> a list of segments, with an id for each file.
+"""Lists of a user's own files: `file[,start,end][,label][,split]` -> a list of segments, with an id for each file.
 
-Which id stands for which file is on record in the state folder, and so is how long each file was that was cut as a
-whole: what a list names later moves nothing.
+The state folder records which id stands for which file, and how long each file was that was cut as a whole: later lists
+change neither.
 """
 
 import csv
@@ -10,10 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from schemas.errors import RequestError
+from schemas.layout import WINDOWS
 from schemas.manifest import write_text
+from tasks.files import folders
 from tasks.lists.formats import Entry, Unread, entries_of, require_some, split_of_list
 from tasks.lists.records import open_records
-from tasks.sources import folder
 from tasks.windows import Record, Windows, durations, rows_text, windows_or_none
 
 log = logging.getLogger(__name__)
@@ -25,7 +27,7 @@ COLUMNS = ("video_id", "start", "end", "label", "split")
 
 
 def is_own(path: Path, source: str | None = None) -> bool:
-    """Whether a list names files. Where it names videos and their times too, they are meant for any other source."""
+    """Whether a list names files. One that also names videos and times counts as such only for `folder:`."""
     try:
         columns = set(open_records(path).columns)
     except ValueError:
@@ -36,7 +38,7 @@ def is_own(path: Path, source: str | None = None) -> bool:
 
 def segments_of(state: Path) -> Path:
     """Where the list of segments lies."""
-    return state / folder.RECORD / SEGMENTS
+    return state / WINDOWS / SEGMENTS
 
 
 @dataclass(frozen=True)
@@ -57,40 +59,41 @@ def cut_own(
 ) -> OwnRecord:
     """The record of the files that the lists name, relative to the folder of the source or to the list. Writes nothing.
 
-    A file without times is cut in windows. Raises ValueError for a list of which nothing is a file that is there, for
-    windows of another length than those on record, and if `strict` for any row that is none.
+    A file without times is cut into windows. Raises RequestError for a list without a file that exists, for windows of
+    another length than those on record, and if `strict` for any malformed row.
     """
-    base = folder.path_of(spec)
+    base = folders.path_of(spec)
     base = base.parent if base.is_file() else base
     before = segments_of(state)
     if before.is_file():
         with before.open(encoding="utf-8") as file:
             windows.require_those_of(file.readline())
     entries = [one for path in paths for one in _there(path, base, strict=strict)]
-    known = _with_given(entries, folder.recorded(state), base)
-    by_id = folder.with_ids([one.file for one in entries if not one.video_id], known)
+    known = _with_given(entries, folders.recorded(state), base)
+    by_id = folders.with_ids([one.file for one in entries if not one.video_id], known)
     ids = {name: video_id for video_id, name in by_id.items()}
-    lengths_s = _lengths_s(entries, folder.Files(base, by_id), state)
+    lengths_s = _lengths_s(entries, folders.Files(base, by_id), state)
     rows = [row for one in entries for row in _rows(one, one.video_id or ids[one.file], windows, lengths_s)]
     if not rows:
-        raise ValueError(f"--segments {paths[0]}: none of its files can be cut; see the lines above")
+        raise RequestError(f"--segments {paths[0]}: none of its files can be cut; see the lines above")
     text = windows.head + rows_text([COLUMNS, *rows])
     return OwnRecord(by_id, text, SEGMENTS, lengths_s)
 
 
 def _with_given(entries: Sequence[Entry], recorded: Mapping[str, str], base: Path) -> dict[str, str]:
-    """The file of each id on record, and of each that a list gives itself. Raises ValueError for one of two files."""
+    """The file of each id on record, and of each that a list gives itself. Raises RequestError for one of two files."""
     known = {video_id: name for video_id, name in recorded.items() if (base / name).is_file()}
     for one in entries:
         if one.video_id and known.setdefault(one.video_id, one.file) != one.file:
-            raise ValueError(
-                f"video id {one.video_id} stands for {known[one.video_id]} and for {one.file}: give each its own"
+            raise RequestError(
+                f"video id {one.video_id} stands for {known[one.video_id]} and for {one.file}: "
+                "give each file its own id"
             )
     return {**recorded, **known}
 
 
 def _there(path: Path, base: Path, *, strict: bool) -> list[Entry]:
-    """The rows of a list whose files are there, by names below `base`; the others are counted and told."""
+    """The rows of a list whose files are there, by names below `base`; the others are counted and logged."""
     columns, records, _ = open_records(path)
     unread = Unread(path.name)
     found = []
@@ -104,10 +107,10 @@ def _there(path: Path, base: Path, *, strict: bool) -> list[Entry]:
         else:
             found.append(one._replace(file=name, split=one.split or said))
     if strict and unread.count:
-        raise ValueError(f"{unread.count:,} malformed line(s); the first: {unread.examples[0]}")
+        raise RequestError(f"{unread.count:,} malformed line(s); the first: {unread.examples[0]}")
     require_some(path, len(found), unread.count, unread.examples)
-    if told := unread.told(len(found)):
-        log.warning("%s", told)
+    if summary := unread.summary(len(found)):
+        log.warning("%s", summary)
     return found
 
 
@@ -127,9 +130,9 @@ def _below(path: Path, base: Path) -> str:
     return str(path.relative_to(folder_of)) if path.is_relative_to(folder_of) else str(path)
 
 
-def _lengths_s(entries: Sequence[Entry], files: folder.Files, state: Path) -> dict[str, float]:
+def _lengths_s(entries: Sequence[Entry], files: folders.Files, state: Path) -> dict[str, float]:
     """The length of each file that is cut as a whole: as on record, else by its header."""
-    path = state / folder.RECORD / LENGTHS
+    path = state / WINDOWS / LENGTHS
     known: dict[str, float] = {}
     if path.is_file():
         with path.open(newline="", encoding="utf-8") as lines:

@@ -1,6 +1,6 @@
-"""Pack: features -> shards, one WebDataset tar a part with its offset index beside it; and dataset versions.
+"""Pack: features -> shards, one WebDataset tar per part with its offset index beside it.
 
-The bytes depend on the samples only: members sorted, mtime 0, no owner, no wall clock.
+The bytes depend on the samples only: members are sorted, with mtime 0, no owner and no wall-clock values.
 """
 
 import logging
@@ -9,22 +9,24 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from schemas import layout
 from schemas.feature import Profile
-from schemas.manifest import (
-    Row,
-    canonical_json,
-)
+from schemas.layout import checked, stage_facts
+from schemas.manifest import Row, canonical_json
 from schemas.outcome import Outcome
 from schemas.shard import JSON_SUFFIX, SHARDS
 from tasks import features
-from tasks.feature_files import feature_path, members_by_key, open_members, read_sample
-from tasks.parts import Inputs, Stage, carried, commit_part, read_inputs
+from tasks.feature_files import feature_path, open_members, read_sample, spans_by_key
+from tasks.parts import Inputs, Stage, commit_part, propagate_failure, read_inputs
 from tasks.shard_files import write_shard
 
 log = logging.getLogger(__name__)
 
 VERSION = 1
 SCHEMA_VERSION = 1  # of the JSON of a sample
+# What a sample's JSON takes from beside its features.
+SEGMENTS = checked(layout.SEGMENTS)
+CLIPS = checked(layout.CLIPS)
 SOURCE_FACTS = (
     "container", "video_codec", "audio_codec", "width_px", "height_px", "frame_rate_hz", "sample_rate_hz",
     "channels", "sha256",
@@ -37,7 +39,7 @@ CHECKS = (
 
 @dataclass(frozen=True)
 class PackConfig:
-    """What a sample's JSON says besides what was measured."""
+    """What the JSON of a sample says besides the measures."""
 
     profile: Profile
     labels: Mapping[str, tuple[int, str]] = field(default_factory=dict)  # machine id -> index, display name
@@ -45,9 +47,9 @@ class PackConfig:
 
 def stage(root: Path, config: PackConfig) -> Stage:
     """The stage `pack` over `root`."""
-    joins = ("clips/checked", "segments/checked")
+    facts = stage_facts("pack")
     settings = [config, SCHEMA_VERSION]
-    return Stage("pack", VERSION, root, "features/checked", "shards", SHARDS, settings, joins)
+    return Stage(facts.name, VERSION, root, facts.reads, facts.writes, SHARDS, settings, (CLIPS, SEGMENTS))
 
 
 def run(stage: Stage, parts: Sequence[int], config: PackConfig) -> None:
@@ -63,9 +65,9 @@ def run(stage: Stage, parts: Sequence[int], config: PackConfig) -> None:
 
 
 def _row(stage: Stage, row: Row) -> Row:
-    segment = row["joined"]["segments/checked"]
+    segment = row["joined"][SEGMENTS]
     facts = {name: segment[name] for name in ("video_id", "labels", "split")}
-    return {**carried(stage, row), **facts, "valid_ms": row.get("valid_ms")}
+    return {**propagate_failure(stage, row), **facts, "valid_ms": row.get("valid_ms")}
 
 
 def _samples(root: Path, inputs: Inputs, config: PackConfig) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -73,7 +75,7 @@ def _samples(root: Path, inputs: Inputs, config: PackConfig) -> Iterator[tuple[s
     names = features.of_profile(config.profile)
     with ExitStack() as stack:
         tables = [stack.enter_context(open_members(feature_path(root, name, inputs.part))) for name in names]
-        places = [members_by_key(table) for table in tables]
+        places = [spans_by_key(table) for table in tables]
         for row in inputs.rows:
             if row["outcome"] == Outcome.OK:
                 members = {JSON_SUFFIX: describe(row, config).encode()}
@@ -83,9 +85,9 @@ def _samples(root: Path, inputs: Inputs, config: PackConfig) -> Iterator[tuple[s
 
 
 def describe(row: Row, config: PackConfig) -> str:
-    """The JSON of a sample, without wall-clock values. `text` and `tag` are what CLAP's readers look for."""
-    segment = row["joined"]["segments/checked"]
-    clip = row["joined"]["clips/checked"]
+    """The JSON of a sample, without wall-clock values. `text` and `tag` are the fields that readers of CLAP expect."""
+    segment = row["joined"][SEGMENTS]
+    clip = row["joined"][CLIPS]
     known = [config.labels.get(label) for label in segment["labels"]]
     names = [found[1] if found else label for found, label in zip(known, segment["labels"], strict=True)]
     facts = {

@@ -1,7 +1,7 @@
-"""Make for parts: what is up to date, what can be copied, and how a part is committed.
+"""Make for parts: which are up to date, which rows can be copied, and how a part is committed.
 
-A part is up to date if and only if its fingerprint is the one a run would give it now and the files that
-belong to it are there with their sizes. Prefect's retries, a new run and the command line all ask here.
+A part is up to date if and only if its fingerprint is the one that a run would give it now, and the files that belong
+to it exist with their sizes. Prefect's retries, a new run and the command line all ask this module.
 """
 
 from collections import Counter
@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
+from schemas.errors import InternalError
 from schemas.manifest import (
     PartHeader,
     Row,
@@ -28,7 +29,7 @@ from schemas.storage import lost_files, path_under
 
 FEW_BUGS = 3
 BUG_SHARE = 0.02
-State = Literal["done", "stale", "failed", "missing"]
+PartState = Literal["done", "stale", "failed", "missing"]
 Only = Literal["failed", "stale", "all"]
 Headers = Callable[
     [Path, str, int], PartHeader | None
@@ -36,13 +37,13 @@ Headers = Callable[
 
 
 def header_of(root: Path, manifest: str, part: int) -> PartHeader | None:
-    """What part number `part` of a manifest under `root` says of itself; None where there is none."""
+    """The header of part number `part` of a manifest under `root`; None where there is no such part."""
     return read_header(part_path(root / manifest, part))
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage over one root: manifest -> manifest. `settings` is all that its output depends on."""
+    """A stage over a root: manifest -> manifest. Its output depends on the input and on `settings`, nothing else."""
 
     name: str
     version: int
@@ -52,7 +53,7 @@ class Stage:
     schema: pa.Schema
     settings: Any = None
     joins: tuple[str, ...] = ()  # manifests with the same parts and keys, read beside `reads`
-    recipe: str = ""  # of what is asked, without the versions of who does it; in no fingerprint
+    recipe: str = ""  # digest of the settings, without the versions of code and tools; in no fingerprint
 
     @property
     def source(self) -> Path:
@@ -88,7 +89,7 @@ class PartPlan:
     """What a run would do with one part, and why."""
 
     part: int
-    state: State
+    state: PartState
     reason: str = ""
 
 
@@ -126,13 +127,13 @@ def plan_stage(
     `only` looks at some parts, where all would take long.
     """
     parts = upstream.parts if upstream else []
-    pending: dict[int, State] = {p.part: p.state for p in parts if p.state != "done"}
+    pending: dict[int, PartState] = {p.part: p.state for p in parts if p.state != "done"}
     numbers = sorted({*part_numbers(stage.source), *pending})
     numbers = [part for part in numbers if only is None or part in only]
     return Plan(stage.name, [_plan_part(stage, part, pending.get(part), headers_of) for part in numbers])
 
 
-def _plan_part(stage: Stage, part: int, pending: State | None, headers_of: Headers) -> PartPlan:
+def _plan_part(stage: Stage, part: int, pending: PartState | None, headers_of: Headers) -> PartPlan:
     header = headers_of(stage.root, stage.writes, part)
     if header is None:
         return PartPlan(part, "missing", "never built")
@@ -177,18 +178,18 @@ def reusable_rows(stage: Stage, part: int) -> dict[str, Row]:
     return {row["fingerprint"]: row for row in read_part(path)}
 
 
-def carried(stage: Stage, row: Row) -> Row:
-    """An input row that already failed, as this stage's row: the first verdict stays."""
+def propagate_failure(stage: Stage, row: Row) -> Row:
+    """An input row that failed earlier, as a row of this stage: the first verdict stays."""
     kept = {name: row[name] for name in ("key", "outcome", "reason", "detail")}
     return {**kept, "digest": "", "fingerprint": stage.row_fingerprint(row)}
 
 
 def check_bugs(stage: Stage, part: int, rows: Sequence[Row]) -> None:
-    """Raises RuntimeError where our own code failed at more than a small share of a part: then it is not the items."""
+    """Raises InternalError where our own code failed on more than a small share of a part: not the items' fault."""
     bugs = [row["detail"] for row in rows if row.get("reason") == BUG]
     if len(bugs) > max(FEW_BUGS, BUG_SHARE * len(rows)):
-        raise RuntimeError(
-            f"{stage.name}: mcgurk itself failed at {len(bugs)} of {len(rows)} items of part {part}: {bugs[0]}"
+        raise InternalError(
+            f"{stage.name}: mcgurk's own code failed on {len(bugs)} of {len(rows)} items of part {part}: {bugs[0]}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Processes: what one that touches foreign bytes may use, and with whom it ends."""
+"""Processes: their limits where they touch foreign bytes, and how they end."""
 
 import ctypes
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from schemas.errors import RequestError
 from schemas.storage import replacing
 
 PR_SET_PDEATHSIG = 1
@@ -18,7 +19,7 @@ _PRCTL = getattr(ctypes.CDLL(None), "prctl", None)  # looked up now: between for
 
 
 def end_with_parent() -> None:
-    """From here on the kernel ends this process when the thread that started it ends; on Linux only."""
+    """Has the kernel end this process when the thread that started it ends; on Linux only."""
     if _PRCTL is not None:
         _PRCTL(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -29,9 +30,9 @@ def limit(name: str, value: int, pid: int = 0) -> None:
 
 
 def write_confined(path: Path, program: str, *, seconds: int, memory_bytes: int) -> Path:
-    """Writes `path`, which runs `program` without our environment and within limits, for who starts it by name.
+    """Writes the script `path`, which runs `program` without our environment and within limits.
 
-    Limits that are lower already stay. Raises ValueError where programs can't be run from.
+    Lower limits stay. Raises RequestError where programs can't be run from.
     """
     with replacing(path) as temporary:
         temporary.write_text(
@@ -43,7 +44,9 @@ def write_confined(path: Path, program: str, *, seconds: int, memory_bytes: int)
         )
         temporary.chmod(0o755)
     if not os.access(path, os.X_OK):
-        raise ValueError(f"{path} can't be run: its disk is mounted noexec; name another folder by --state")
+        raise RequestError(
+            f"{path} can't be run: its disk is mounted noexec; choose another folder with --state"
+        )
     return path
 
 
@@ -61,7 +64,7 @@ def marked(name: str, value: str) -> list[psutil.Process]:
 
 
 def end(processes: Iterable[psutil.Process], number: int = signal.SIGKILL, within_s: float = 0.0) -> None:
-    """Sends a signal to each, and waits that long until all are gone. The dead are no error."""
+    """Sends a signal to each, and waits that long for all to end. Processes that have ended are ignored."""
     processes = list(processes)
     for process in processes:
         with suppress(psutil.Error):

@@ -2,29 +2,31 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
 T = TypeVar("T")
+# (function, items) -> results: `map`, or what spreads the items over processes; results come as they end.
+MapItems = Callable[[Callable, Sequence], Iterable]
 EVERY_S = 5.0
-_TOLD: ContextVar[Callable[[], None] | None] = ContextVar("told", default=None)
+_LISTENER: ContextVar[Callable[[], None] | None] = ContextVar("listener", default=None)
 
 
 @contextmanager
-def told_to(listener: Callable[[], None]) -> Iterator[None]:
+def listening(listener: Callable[[], None]) -> Iterator[None]:
     """Inside the block `listener` is called at each sign of life of this thread."""
-    token = _TOLD.set(listener)
+    token = _LISTENER.set(listener)
     try:
         yield
     finally:
-        _TOLD.reset(token)
+        _LISTENER.reset(token)
 
 
 def sign_of_life() -> None:
-    """Says that a piece of long work is done: who works on it does not hang."""
-    if (listener := _TOLD.get()) is not None:
+    """Reports that a piece of long work is done, so the worker is not hanging."""
+    if (listener := _LISTENER.get()) is not None:
         listener()
 
 

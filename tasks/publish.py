@@ -1,4 +1,4 @@
-"""Publish: the shards that stand -> a dataset version with its funnel and its data card."""
+"""Publish: packed shards -> a dataset version with its funnel and data card."""
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
 # pyright: reportAttributeAccessIssue=false
@@ -7,6 +7,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from schemas.errors import InternalError, OperationalError
 from schemas.feature import Profile
 from schemas.manifest import digest_of
 from schemas.rules import Rules
@@ -19,6 +20,7 @@ from schemas.shard import (
     read_version,
     write_version,
 )
+from tasks.features import member_suffixes
 from tasks.funnel import main_loss, measure_funnel
 from tasks.shard_files import packed
 from tasks.validate import judge
@@ -28,7 +30,7 @@ from tasks.versions.duplicates import write_duplicates
 log = logging.getLogger(__name__)
 
 
-class NotPublished(RuntimeError):  # noqa: N818  (a verdict, not a fault)
+class NotPublished(OperationalError):  # noqa: N818  (a verdict, not a fault)
     """The shards that stand have no sample, or fewer than the last version for no reason that the user gave."""
 
 
@@ -37,15 +39,15 @@ def publish(
 ) -> Version:
     """Checks the shards, writes the version that they make, its duplicates and card; `latest` points at it.
 
-    Raises GateError if a shard lacks anything, RuntimeError if a segment is lost or counted twice, NotPublished where
+    Raises GateError if a shard lacks anything, InternalError if a segment is lost or counted twice, NotPublished where
     the version would be empty, or smaller than the last; the latest stays then.
     """
     judge(root, "shards", replace(rules, min_pass_share=1.0, min_rows=1), profile)
-    version = make_version(profile, packed(root))
+    version = make_version(profile, member_suffixes(profile), packed(root))
     counts = measure_funnel(root)
     samples = version.num_samples
     if samples != counts["in_shards"]:
-        raise RuntimeError(f"{samples} samples in shards, but the funnel counts {counts['in_shards']}")
+        raise InternalError(f"{samples} samples in shards, but the funnel counts {counts['in_shards']}")
     facts = {"funnel": counts, "rules": digest_of(rules)}
     _require_what_stood(root, version, facts["rules"])
     write_duplicates(root, version)  # first: who finds the version finds its exclusion list
@@ -70,9 +72,9 @@ def _require_what_stood(root: Path, version: Version, rules: str) -> None:
         f"{before - now:,} sample(s) fewer than version {last.digest[:12]} ({now:,} instead of {before:,})"
     )
     if version.profile != last.profile or read_facts(root, last.digest).get("rules", rules) != rules:
-        log.warning("%s: its profile or rules were others", fewer)
+        log.warning("%s: its profile or rules changed", fewer)
         return
     raise NotPublished(
-        f"{fewer}, so no version: {main_loss(root)}. The last one stays; mend the cause and build again, or take down "
-        "what is lost by `mcgurk forget`"
+        f"{fewer}, so no version: {main_loss(root)}. The last version stays; fix the cause and build again, or take "
+        "down what was lost with `mcgurk forget`"
     )

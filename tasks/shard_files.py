@@ -1,4 +1,4 @@
-"""Shard files: how a shard and its index are written, and which shards stand."""
+"""Shard files: how a shard and its index are written, and which shards the manifest names."""
 
 import hashlib
 import io
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from schemas import layout
 from schemas.manifest import (
     SHARD_COLUMNS,
     PartHeader,
@@ -38,7 +39,7 @@ class _Hashed(io.RawIOBase):
 def write_shard(
     folder: Path, part: int, samples: Iterator[tuple[str, dict[str, bytes]]], rows: Sequence[Row]
 ) -> dict[Path, int]:
-    """Writes tar and sidecar, fills `members` and sizes into `rows`; no files where no sample is ok.
+    """Writes tar and sidecar, and fills `members` and sizes into `rows`; writes nothing where no sample is ok.
 
     Returns the size of each file in bytes.
     """
@@ -67,7 +68,7 @@ def write_shard(
 
 
 def _add_sample(tar: tarfile.TarFile, key: str, members: dict[str, bytes]) -> Row:
-    """Adds the members of a sample, sorted; returns what its row says of them."""
+    """Adds the members of a sample, sorted; returns their fields of its row."""
     placed = []
     digest = hashlib.sha256()
     for suffix in sorted(members):
@@ -85,8 +86,8 @@ def _add_sample(tar: tarfile.TarFile, key: str, members: dict[str, bytes]) -> Ro
 def packed(root: Path, headers_of: Headers = header_of) -> list[Shard]:
     """The shards that the manifest `shards` names."""
     found = []
-    for part in part_numbers(root / "shards"):
-        header = headers_of(root, "shards", part)
+    for part in part_numbers(root / layout.SHARDS):
+        header = headers_of(root, layout.SHARDS, part)
         if header and header.facts["num_ok"]:
             name, split, sha256, size = (header.facts[column] for column in SHARD_COLUMNS)
             found.append(Shard(name, split, part, sha256, size, header.facts["num_ok"]))

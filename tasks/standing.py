@@ -1,7 +1,7 @@
-"""Standing: what extraction made stays until its successor is there, whatever tools and code have become.
+"""Standing samples: a sample stays until its successor exists, even when tools and code have changed.
 
-A sample was asked for by a recipe, and made by code and tools of some versions. Where only the latter differ and the
-media are gone, or today's extraction rejects them, the sample is kept and says what made it.
+A recipe holds the settings of a sample; code and tools of certain versions made it. Where only these versions differ,
+and the media are gone or today's extraction rejects them, the sample is kept, and records what made it.
 """
 
 from collections.abc import Collection
@@ -9,6 +9,7 @@ from dataclasses import fields
 from functools import cache
 from pathlib import Path
 
+from schemas import layout
 from schemas.feature import Profile
 from schemas.manifest import Row, digest_of, part_numbers, part_path, read_header, read_part
 from schemas.outcome import Outcome
@@ -16,17 +17,16 @@ from schemas.shard import latest_digest, read_version
 from tasks import features
 from tasks.parts import Headers, PartPlan, Plan, Stage, header_of
 
-FOLDER = "features"
 DIGITS = 16  # of a recipe's digest
 UNMARKED = "an earlier version of mcgurk"  # made what does not say what made it
 OPEN_FACTS = ("num_kept", "num_lacking")  # of a part with rows that its media would make anew
 
 
 def recipe(profile: Profile) -> str:
-    """What of `profile` features are made by; a field that it gets later with a default changes nothing."""
-    asked = {one.name: getattr(profile, one.name) for one in fields(profile) if one.name != "name"}
+    """The digest of what features are made by in `profile`. A new field of it with a default changes nothing."""
+    settings = {one.name: getattr(profile, one.name) for one in fields(profile) if one.name != "name"}
     usual = {one.name: one.default for one in fields(profile)}
-    held = {name: value for name, value in asked.items() if value != usual[name]}
+    held = {name: value for name, value in settings.items() if value != usual[name]}
     of_features = {name: module.settings(profile) for name, module in features.of_profile(profile).items()}
     return digest_of(held, of_features)[:DIGITS]
 
@@ -41,13 +41,13 @@ def stands(stage: Stage, row: Row | None) -> bool:
 
 @cache
 def _recipe_of_unmarked(root: Path, digest: str | None) -> str | None:
-    """Of rows that were written before there were recipes: that of the latest version."""
+    """The recipe of rows from before there were recipes: that of the latest version."""
     return recipe(read_version(root, digest).profile) if digest else None
 
 
-def sampled(root: Path, part: int) -> frozenset[str]:
-    """The keys of a part whose features stand."""
-    path = part_path(root / FOLDER, part)
+def sampled_keys(root: Path, part: int) -> frozenset[str]:
+    """The keys of a part that have features."""
+    path = part_path(root / layout.FEATURES, part)
     if read_header(path) is None:
         return frozenset()
     return frozenset(
@@ -56,18 +56,18 @@ def sampled(root: Path, part: int) -> frozenset[str]:
 
 
 def num_kept(root: Path, headers_of: Headers = header_of) -> int:
-    """How many samples were made by earlier code and tools than a build would use now."""
-    headers = (headers_of(root, FOLDER, part) for part in part_numbers(root / FOLDER))
+    """How many samples were made by earlier code or tools than a build would use now."""
+    headers = (headers_of(root, layout.FEATURES, part) for part in part_numbers(root / layout.FEATURES))
     return sum(header.facts.get("num_kept", 0) for header in headers if header)
 
 
 def kept_by_maker(root: Path) -> dict[str, int]:
     """The same by what made them."""
     counts: dict[str, int] = {}
-    for part in part_numbers(root / FOLDER):
-        header = header_of(root, FOLDER, part)
+    for part in part_numbers(root / layout.FEATURES):
+        header = header_of(root, layout.FEATURES, part)
         if header and header.facts.get("num_kept"):
-            for row in read_part(part_path(root / FOLDER, part), ("made_by", "is_kept")):
+            for row in read_part(part_path(root / layout.FEATURES, part), ("made_by", "is_kept")):
                 if row["is_kept"]:
                     maker = row["made_by"] or UNMARKED
                     counts[maker] = counts.get(maker, 0) + 1
@@ -75,7 +75,7 @@ def kept_by_maker(root: Path) -> dict[str, int]:
 
 
 def with_returned(stage: Stage, planned: Plan, headers_of: Headers = header_of) -> Plan:
-    """A plan of extraction in which parts are stale too where media are back that a row was kept for, or waits for."""
+    """A plan of extraction in which parts are stale too where missing media of a row have returned."""
     parts = [_with_returned(stage, one, headers_of) for one in planned.parts]
     return Plan(planned.stage, parts, planned.note)
 
@@ -85,7 +85,7 @@ def _with_returned(stage: Stage, planned: PartPlan, headers_of: Headers) -> Part
     if planned.state != "done" or header is None or not any(header.facts.get(name) for name in OPEN_FACTS):
         return planned
     there = media_of(stage, planned.part)
-    back = sum(there.get(key, False) for key in not_made(stage, planned.part))
+    back = sum(there.get(key, False) for key in unmade_keys(stage, planned.part))
     return PartPlan(planned.part, "stale", f"the media of {back} clip(s) are back") if back else planned
 
 
@@ -98,8 +98,8 @@ def media_of(stage: Stage, part: int) -> dict[str, bool]:
     return {row["key"]: bool(row["path"]) for row in rows if row["outcome"] == Outcome.OK}
 
 
-def not_made(stage: Stage, part: int) -> Collection[str]:
-    """The clips of a part that extraction has not made of what it reads now: kept of earlier media, or waiting."""
+def unmade_keys(stage: Stage, part: int) -> Collection[str]:
+    """The clips of a part whose rows are not made of the current input: kept from earlier media, or waiting."""
     wanted = {row["key"]: stage.row_fingerprint(row) for row in read_part(part_path(stage.source, part))}
     rows = read_part(part_path(stage.target, part), ("key", "fingerprint"))
     return {row["key"] for row in rows if row["fingerprint"] != wanted.get(row["key"])}

@@ -1,4 +1,4 @@
-"""Tombstones: the videos that were taken down, which every later build leaves out; `segments/forgotten.json`."""
+"""Tombstones: the videos that were taken down and that later builds leave out, in `segments/forgotten.json`."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from schemas.manifest import Row, write_text
+from schemas import layout
+from schemas.manifest import Row, read_json, write_text
 from schemas.outcome import Outcome
 
 FILE = "forgotten.json"
@@ -25,22 +26,24 @@ class Tombstone:
 
 def read_tombstones(root: Path) -> dict[str, Tombstone]:
     """Every video that was taken down."""
-    path = root / "segments" / FILE
-    stored = json.loads(path.read_text()) if path.is_file() else {}
+    path = root / layout.SEGMENTS / FILE
+    stored = read_json(path) if path.is_file() else {}
     return {video_id: Tombstone(**one) for video_id, one in stored.items()}
 
 
-def bury(root: Path, video_ids: Collection[str], versions: Mapping[str, bool], *, is_done: bool) -> None:
-    """Writes tombstones; what an earlier run knew of the versions stays."""
+def write_tombstones(
+    root: Path, video_ids: Collection[str], versions: Mapping[str, bool], *, is_done: bool
+) -> None:
+    """Writes tombstones, and keeps what an earlier run knew of the versions."""
     known = read_tombstones(root)
     for video_id in video_ids:
         before = known.get(video_id, Tombstone(datetime.now(UTC).isoformat()))
         held = {**versions, **{digest: sure for digest, sure in before.versions.items() if sure}}
         known[video_id] = Tombstone(before.forgotten_at, {**before.versions, **held}, is_done)
     stored = {video_id: asdict(one) for video_id, one in known.items()}
-    write_text(root / "segments" / FILE, json.dumps(stored, indent=1, sort_keys=True) + "\n")
+    write_text(root / layout.SEGMENTS / FILE, json.dumps(stored, indent=1, sort_keys=True) + "\n")
 
 
-def obeyed(segment: Row) -> Row:
-    """A row of `segments` as that of a video that was taken down: it keeps its slot, and says no more."""
+def forgotten_row(segment: Row) -> Row:
+    """A row of `segments` as that of a video that was taken down: it keeps its slot and nothing else."""
     return {**segment, **MARK, "labels": []}

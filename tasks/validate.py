@@ -1,7 +1,7 @@
-"""Validate: a manifest -> the same manifest `checked`, where what an expectation rejects is quarantined.
+"""Validate: a manifest -> the same manifest `checked`, in which rows that fail an expectation are quarantined.
 
-A rule that changes makes the parts stale, so rows come back by themselves. A rate that a whole manifest
-breaks stops the flow: then the run is suspect, not the rows.
+A changed rule makes the parts stale, so rows return by themselves. Where a large share of a manifest fails, the flow
+stops: then the run is suspect, not the rows.
 """
 
 import json
@@ -14,14 +14,18 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import pyarrow as pa
 
+from schemas import layout
 from schemas.clip import CLIPS
+from schemas.errors import OperationalError
 from schemas.feature import FEATURES, Profile
-from schemas.manifest import Row, read_manifest, write_text
+from schemas.layout import stage_facts
+from schemas.manifest import Row, read_json, read_manifest, write_text
 from schemas.outcome import Outcome
 from schemas.rules import Rules
 from schemas.segment import SEGMENTS
 from schemas.shard import SHARDS
-from tasks.parts import Stage, carried, commit_part, read_inputs
+from tasks import features
+from tasks.parts import Stage, commit_part, propagate_failure, read_inputs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,19 +35,22 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 VERSION = 1
-SCHEMAS = {"segments": SEGMENTS, "clips": CLIPS, "features": FEATURES, "shards": SHARDS}
+SCHEMAS: dict[str, pa.Schema] = dict(zip(layout.JUDGED, (SEGMENTS, CLIPS, FEATURES, SHARDS), strict=True))
 EXAMPLES = 20  # rejected rows that a report shows of each expectation
 
 
-class GateError(RuntimeError):
-    """Expectations that a whole manifest breaks: the flow stops here."""
+class GateError(OperationalError):
+    """A whole manifest fails expectations: the flow stops here."""
 
 
 def stage(root: Path, manifest: str, rules: Rules, profile: Profile) -> Stage:
     """The stage `validate-{manifest}` over `root`."""
-    settings = [getattr(rules, manifest), profile if manifest == "features" else None]
-    schema = SCHEMAS[manifest]
-    return Stage(f"validate-{manifest}", VERSION, root, manifest, f"{manifest}/checked", schema, settings)
+    facts = stage_facts(f"validate-{manifest}")
+
+    is_features = manifest == layout.FEATURES
+    settings = [getattr(rules, manifest), profile if is_features else None]
+    schema = features.manifest_schema(profile) if is_features else SCHEMAS[manifest]
+    return Stage(facts.name, VERSION, root, facts.reads, facts.writes, schema, settings)
 
 
 def run(stage: Stage, parts: Sequence[int], rules: Rules, profile: Profile) -> None:
@@ -55,18 +62,20 @@ def run(stage: Stage, parts: Sequence[int], rules: Rules, profile: Profile) -> N
 
 
 def judge(root: Path, manifest: str, rules: Rules, profile: Profile) -> list["Finding"]:
-    """What the suite of `manifest` finds in all of it, also as reports. Raises GateError."""
+    """The findings of the suite of `manifest`, which are also written as reports. Raises GateError."""
     from schemas import expectations  # 5 s of Great Expectations, paid where something is to be checked
 
     judged = [field.name for field in SCHEMAS[manifest] if not pa.types.is_binary(field.type)]  # no prints
     rows = [row for _, row in read_manifest(root / manifest, judged) if row["outcome"] == Outcome.OK]
-    suite = expectations.suite(manifest, rules, profile)
+    suite = expectations.suite(manifest, rules, profile, features.member_suffixes(profile))
     findings = expectations.check(_frame(manifest, rows), suite, rules) if rows else []
-    write_reports(root / "reports" / "validation", manifest, len(rows), findings)
+    write_reports(root / layout.VALIDATION, manifest, len(rows), findings)
     broken = [one for one in findings if one.is_broken]
     if broken:
-        told = ", ".join(f"{one.name} fails for {len(one.rejected)} of {one.checked} rows" for one in broken)
-        raise GateError(f"validate-{manifest}: {told}; see reports/validation/index.html")
+        listed = ", ".join(
+            f"{one.name} fails for {len(one.rejected)} of {one.checked} rows" for one in broken
+        )
+        raise GateError(f"validate-{manifest}: {listed}; see {layout.VALIDATION}/index.html")
     rejected = {key for one in findings for key in one.rejected}
     log.info("validate-%s: %d rows, %d quarantined", manifest, len(rows), len(rejected))
     return findings
@@ -77,18 +86,17 @@ def _frame(manifest: str, rows: list[Row]) -> "pd.DataFrame":
     import pandas as pd
 
     derived = {
-        "segments": lambda row: {"length_s": (row["end_ms"] - row["start_ms"]) / 1000},
-        "features": lambda row: {"valid_share": row["valid_ms"] / (row["length_s"] * 1000)},
-        "shards": lambda row: {"num_members": len(row["members"] or ())},
-        "clips": lambda row: {},
-    }[manifest]
+        layout.SEGMENTS: lambda row: {"length_s": (row["end_ms"] - row["start_ms"]) / 1000},
+        layout.FEATURES: lambda row: {"valid_share": row["valid_ms"] / (row["length_s"] * 1000)},
+        layout.SHARDS: lambda row: {"num_members": len(row["members"] or ())},
+    }.get(manifest, lambda row: {})
     flat = ({name: value for name, value in row.items() if not isinstance(value, list)} for row in rows)
     return pd.DataFrame([{**kept, **derived(row)} for kept, row in zip(flat, rows, strict=True)])
 
 
 def _verdict(stage: Stage, row: Row, findings: Sequence["Finding"]) -> Row:
     if row["outcome"] != Outcome.OK:
-        return {**row, **carried(stage, row)}
+        return {**row, **propagate_failure(stage, row)}
     against = [(one.name, one.rejected[row["key"]]) for one in findings if row["key"] in one.rejected]
     checked = {**row, "fingerprint": stage.row_fingerprint(row)}
     if not against:
@@ -102,7 +110,7 @@ def _short(value: Any) -> str:
 
 
 def write_reports(folder: Path, manifest: str, rows: int, findings: Sequence["Finding"]) -> None:
-    """`{manifest}.json`, and `index.html` over all manifests that have one."""
+    """Writes `{manifest}.json`, and `index.html` about all manifests that have one."""
     expectations = [
         {
             **asdict(one),
@@ -117,10 +125,10 @@ def write_reports(folder: Path, manifest: str, rows: int, findings: Sequence["Fi
 
 
 def forget_examples(folder: Path, keys: Collection[str]) -> list[Path]:
-    """Takes `keys` out of the reports' examples; returns the reports that had one."""
+    """Removes `keys` from the examples in reports; returns the reports that had any."""
     changed = []
     for path in [path for name in SCHEMAS if (path := folder / f"{name}.json").is_file()]:
-        report = json.loads(path.read_text())
+        report = read_json(path)
         found = False
         for one in report["expectations"]:
             found |= bool(one["examples"].keys() & set(keys))
@@ -137,7 +145,7 @@ def forget_examples(folder: Path, keys: Collection[str]) -> list[Path]:
 
 def _write_page(folder: Path) -> None:
     paths = [folder / f"{name}.json" for name in SCHEMAS]
-    reports = [json.loads(path.read_text()) for path in paths if path.is_file()]
+    reports = [read_json(path) for path in paths if path.is_file()]
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     template = jinja2.Environment(loader=loader, autoescape=True).get_template("validation.html")
     write_text(folder / "index.html", template.render(reports=reports))

@@ -1,7 +1,7 @@
-"""A folder of videos without a list: each is cut in consecutive windows, and a list of them is kept.
+"""A folder of videos without a list: each video is cut into consecutive windows, and the list of them is kept.
 
-Which id stands for which file and which windows it has is on record in the state folder: both stay, whatever files
-are added, and a video is probed once. Where all videos lie in folders side by side, those are their labels.
+The state folder records which id stands for which file, and which windows it has. Both stay when files are added, and
+each video is probed once. Where all videos lie exactly one folder deep, these folders are their labels.
 """
 
 import csv
@@ -16,13 +16,15 @@ from functools import cache
 from io import StringIO
 from pathlib import Path
 
+from schemas.errors import RequestError
+from schemas.layout import WINDOWS
 from schemas.manifest import write_text
 from schemas.outcome import ItemError
+from tasks.files import folders
 from tasks.files.suffixes import VIDEO_SUFFIXES
 from tasks.lists.formats import labels_of
 from tasks.media import sandbox
 from tasks.progress import tracked
-from tasks.sources import folder
 
 log = logging.getLogger(__name__)
 
@@ -35,14 +37,14 @@ UNREADABLE = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO}
 
 @dataclass(frozen=True)
 class Windows:
-    """How videos are cut: what is left at an end is a window too, if it is as long as `shortest_s`."""
+    """How videos are cut. The rest at the end is a window too, if it lasts at least `shortest_s`."""
 
     length_s: float
     shortest_s: float = 1.0
 
     @property
     def head(self) -> str:
-        """The first line of a list of such."""
+        """The first line of a list of these windows."""
         return f"# windows of {self.length_s:g} s\n"
 
     def spans(self, duration_s: float) -> list[tuple[float, float]]:
@@ -52,24 +54,24 @@ class Windows:
         return [(start, end) for start, end in spans if end - start >= self.shortest_s]
 
     def require_those_of(self, text: str) -> None:
-        """Raises ValueError for a list of windows of another length: slots would overlap."""
+        """Raises RequestError for a list of windows of another length: slots would overlap."""
         if not text.startswith(self.head):
-            raise ValueError(
+            raise RequestError(
                 f"this root was cut in {text.partition(chr(10))[0][2:]}: another length needs another root"
             )
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept of a folder: the name of each video's file, and the text of its list."""
+    """The record of a folder: the file of each video, and the text of the list of windows."""
 
     files: Mapping[str, str]
     text: str
     name: str = SEGMENTS  # of the list
 
     def write(self, into: Path) -> Path:
-        """Writes both; returns the list. The ids first: windows of which nobody knows the file are worth nothing."""
-        write_text(into / folder.LIST, rows_text([("video_id", "file"), *self.files.items()]))
+        """Writes both; returns the list. The ids come first: windows without a known file would be useless."""
+        write_text(into / folders.LIST, rows_text([("video_id", "file"), *self.files.items()]))
         write_text(into / self.name, self.text)
         return into / self.name
 
@@ -82,20 +84,20 @@ def rows_text(rows: Sequence[Sequence[str]]) -> str:
 
 
 def segments_of(state: Path) -> Path:
-    """Where the list lies."""
-    return state / folder.RECORD / SEGMENTS
+    """The path of the list."""
+    return state / WINDOWS / SEGMENTS
 
 
 def cut_in_windows(spec: str, state: Path, windows: Windows, *, with_labels: bool = True) -> Record:
     """The record in `state` with the windows of the videos that are not on it. Writes nothing.
 
-    Raises ValueError for a folder without videos, and for a record of other windows.
+    Raises RequestError for a folder without videos, and for a record of other windows.
     """
-    files = folder.files_of(spec, state)
-    log.info("folder: %s", files.walked.told)
+    files = folders.files_of(spec, state)
+    log.info("folder: %s", files.walked.summary)
     videos = {name: file for name, file in files.by_id.items() if _is_video(file)}
     if not videos:
-        raise ValueError(f"--source {spec}: there is no video ({files.walked.told})")
+        raise RequestError(f"--source {spec}: there is no video ({files.walked.summary})")
     labels = _labels(files.walked.names) if with_labels else {}
     path = segments_of(state)
     text = path.read_text() if path.is_file() else windows.head
@@ -109,7 +111,7 @@ def cut_in_windows(spec: str, state: Path, windows: Windows, *, with_labels: boo
         if (spans := windows_or_none(windows, file, duration_s))
     ]
     if text == windows.head and not lines:
-        raise ValueError(
+        raise RequestError(
             f"--source {spec}: none of its {len(videos):,} video(s) can be cut; see the lines above"
         )
     return Record(videos, text + "".join(lines))
@@ -120,22 +122,22 @@ def _is_video(name: str) -> bool:
 
 
 def _labels(names: Sequence[str]) -> dict[str, str]:
-    """The folder of each video, where all lie exactly one level deep; else nothing."""
+    """The folder of each video, where all lie exactly one level deep; otherwise nothing."""
     classes = {name: name.split("/")[0] for name in names if _is_video(name)}
     if not classes or any(name.count("/") != 1 for name in classes):
         return {}
     try:
         labels = {one for label in set(classes.values()) for one in labels_of(label)}
     except ValueError as error:
-        log.warning("folder: its folders are no labels: %s", error)
+        log.warning("folder: its folder names can't be used as labels: %s", error)
         return {}
     many = "label" if len(labels) == 1 else "labels"
     log.info("folder: %d %s from folders (--labels none leaves them out)", len(labels), many)
     return classes
 
 
-def durations(files: folder.Files, names: Sequence[str]) -> list[float | None]:
-    """The length of each file by its header; None for one that cannot be read, which is told."""
+def durations(files: folders.Files, names: Sequence[str]) -> list[float | None]:
+    """The length of each file by its header; None for one that can't be read, which is logged."""
     paths = [files.path(name) for name in names]
     written_ns = [path.stat().st_mtime_ns for path in paths]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -145,7 +147,7 @@ def durations(files: folder.Files, names: Sequence[str]) -> list[float | None]:
 
 @cache  # a build that says what it will do looks at each file for that, and then does it
 def _duration_s(name: str, path: Path, written_ns: int) -> float | None:
-    """None for a file that cannot be cut: it is told, and looked at again the next time."""
+    """None for a file that can't be cut: it is logged, and tried again the next time."""
     del written_ns  # another file by the same name is another call
     try:
         return sandbox.call("probe", {"path": str(path)})[0]["duration_s"] or 0.0
@@ -159,8 +161,8 @@ def _duration_s(name: str, path: Path, written_ns: int) -> float | None:
 
 
 def windows_or_none(windows: Windows, name: str, duration_s: float | None) -> list[tuple[float, float]]:
-    """The windows of a file; none, which is told, of one that is too short."""
+    """The windows of a file; none for one that is too short, which is logged."""
     spans = windows.spans(duration_s) if duration_s is not None else []
     if duration_s is not None and not spans:
-        log.warning("left out %s: %s s by its header", name, duration_s)
+        log.warning("left out %s: %s s long by its header, too short for a window", name, duration_s)
     return spans

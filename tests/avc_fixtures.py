@@ -17,7 +17,8 @@ import simplejpeg
 from schemas.feature import Profile
 from schemas.segment import segment_key
 from schemas.shard import SHARDS, Shard, Version, frame_suffix, make_version, shard_name, write_version
-from schemas.signal import log_mel
+from schemas.waveforms import log_mel
+from tasks.features import member_suffixes
 from training.learning.augment import Augmentation
 from training.loop import TrainConfig, train
 from training.models.contrastive import Config
@@ -109,7 +110,7 @@ def write_dataset(
         members = [clip for clip in clips if clip.split == split]
         for start in range(0, len(members), clips_per_shard):
             shards.append(_write_shard(root, split, len(shards), members[start : start + clips_per_shard]))
-    version = make_version(profile, shards)
+    version = make_version(profile, member_suffixes(profile), shards)
     write_version(root, version, {})
     return version
 

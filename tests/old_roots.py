@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 from cuts_of_before import old_cut
 
+from schemas import layout
 from schemas.clip import CLIPS
 from schemas.feature import FEATURES, PROFILES
 from schemas.manifest import (
@@ -22,7 +23,6 @@ from schemas.manifest import (
 )
 from schemas.rules import Rules
 from tasks import download, validate
-from tasks.acquisition import ledger
 from tasks.acquisition.fetching import DownloadConfig
 from tasks.media.streams import probe
 from tasks.parts import Stage, header_of, read_inputs
@@ -32,7 +32,7 @@ OLD_CLIPS = pa.schema([field for field in CLIPS if field.name != "clock"])
 
 def aged(root: Path, files: Mapping[str, Path]) -> None:
     """Gives `root` the clips and rows that download 1 made of these videos, and features of another VERSION."""
-    shutil.rmtree(root / "state" / ledger.FOLDER)
+    shutil.rmtree(root / "state" / layout.ATTEMPTS)
     stage = replace(download.stage(root, DownloadConfig()), version=1)
     for part in part_numbers(root / "clips"):
         inputs = read_inputs(stage, part)

@@ -13,7 +13,7 @@ from timecode import Recipe
 from schemas.feature import Profile
 from schemas.rules import Rules
 from tasks import download, extract, index, pack, publish, validate
-from tasks.download import Day, DownloadConfig
+from tasks.download import DownloadConfig, DownloadContext
 from tasks.funnel import verdicts
 from tasks.index import IndexConfig
 from tasks.pack import PackConfig
@@ -65,7 +65,10 @@ class Root:
             validate.run(stage, parts, self.rules, self.profile)
         elif name == "download":
             download.run(
-                stage, parts, self.downloads, Day(self.now, self.state, FakeClock(self.now.timestamp()))
+                stage,
+                parts,
+                self.downloads,
+                DownloadContext(self.now, self.state, FakeClock(self.now.timestamp())),
             )
         elif name == "extract":
             with ThreadPoolExecutor(2) as pool:  # each thread's media process decodes beside the other's

@@ -12,7 +12,7 @@ from schemas.feature import Profile
 from schemas.manifest import Row, part_numbers, read_manifest
 from schemas.rules import Rules
 from tasks import download, extract, validate
-from tasks.download import Day, DownloadConfig
+from tasks.download import DownloadConfig, DownloadContext
 from tasks.index import IndexConfig, index
 from tasks.parts import commit_part, plan_stage, read_inputs
 
@@ -45,10 +45,10 @@ def passed(root: Path, manifest: str, parts: Iterable[int] | None = None) -> Non
         commit_part(stage, inputs, rows)
 
 
-def day(root: Path, days: float = 0) -> Day:
+def day(root: Path, days: float = 0) -> DownloadContext:
     """That many days after NOW."""
     now = NOW + timedelta(days=days)
-    return Day(now, root / "state", FakeClock(now.timestamp()))
+    return DownloadContext(now, root / "state", FakeClock(now.timestamp()))
 
 
 def fetch(root: Path, source: str, days: float = 0, lanes: int = 8) -> int:

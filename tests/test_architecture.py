@@ -58,8 +58,8 @@ ONLY_IN = {
 # The rooms of a package from the ground up: a room imports what stands before its level, and itself.
 LEVELS = {
     "tasks": (
-        {"processes", "progress", "columns", "parts", "leases", "feature_files", "tombstones"},
-        {"funnel", "leavings", "shard_files", "lists", "transport", "media"},
+        {"plugins", "processes", "progress", "columns", "parts", "feature_files", "tombstones"},
+        {"leases", "funnel", "shard_files", "lists", "transport", "media"},
         {"files", "features"},
         {"sources", "standing"},
         {"acquisition"},

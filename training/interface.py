@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from schemas import signal
+from schemas import waveforms
 from schemas.errors import RequestError
 from schemas.feature import PROFILES, Profile
 from training.reading.negatives import Steps
@@ -42,7 +42,7 @@ class FrontEnd(nn.Module):
 
 def stored_log_mel() -> FrontEnd:
     """The log-mel as it stands in the shards."""
-    return FrontEnd(signal.N_MELS, {name: float(getattr(signal, name)) for name in MEL_CONSTANTS})
+    return FrontEnd(waveforms.N_MELS, {name: float(getattr(waveforms, name)) for name in MEL_CONSTANTS})
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Needs:
     """What a model requires of a dataset version's profile."""
 
     frame_short_side_px: int
-    sample_rate_hz: int = signal.SAMPLE_RATE_HZ
+    sample_rate_hz: int = waveforms.SAMPLE_RATE_HZ
     channels: int = 1
     frame_rate_hz: float = 1.0
     length_ms: int = 1000

@@ -102,7 +102,11 @@ def check_media(pipeline: Pipeline) -> None:
     if options.refetch or "extract" not in options.stage_names:
         return
     due = plan_one(pipeline, "extract").due(options.only, options.part_numbers)
-    lost = retention.lacking(pipeline.stage("download"), pipeline.stage("extract"), only=due) if due else {}
+    lost = (
+        retention.missing_media(pipeline.stage("download"), pipeline.stage("extract"), only=due)
+        if due
+        else {}
+    )
     if count := retention.num_clips(lost):
         raise RequestError(
             f"preset {options.preset} needs the media of {count:,} clip(s) again, which were not kept; nothing was "

@@ -14,6 +14,7 @@ from schemas.manifest import part_numbers
 from schemas.shard import duplicates_path, exclude_path, latest_digest, make_version
 from tasks import index
 from tasks.acquisition import retention
+from tasks.features import member_suffixes
 from tasks.parts import Headers, PartPlan, Plan, header_of, plan_stage
 from tasks.shard_files import packed
 from tasks.sources import studio
@@ -51,8 +52,8 @@ def _with_refetches(pipeline: Pipeline, planned: Plan, headers_of: Headers) -> P
         return planned
     needs = retention.needs(pipeline.stage("download"), pipeline.stage("extract"), headers_of)
     if pipeline.options.refetch:
-        return retention.with_lacking(planned, needs.all)
-    return replace(planned, note=retention.told(needs))
+        return retention.with_refetch(planned, needs.all)
+    return replace(planned, note=retention.describe_needs(needs))
 
 
 def plan_one(
@@ -78,7 +79,7 @@ def plan_index(pipeline: Pipeline, lists: Sequence[Path]) -> Plan:
     fresh = index.deal(pipeline.root, new, pipeline.config.index) if new else []
     done = [PartPlan(part, "done") for part in part_numbers(pipeline.root / SEGMENTS)]
     parts = done + [PartPlan(one.part, "missing", "new segments") for one in fresh]
-    return Plan("index", parts, note="\n".join(one.told for one in new if one.told))
+    return Plan("index", parts, note="\n".join(one.problems for one in new if one.problems))
 
 
 @contextmanager
@@ -99,7 +100,9 @@ def plan_publish(pipeline: Pipeline, before: Plan, headers_of: Headers = header_
     pending = [plan for plan in before.parts if plan.state != "done"]
     if digest is None:
         return Plan("publish", [PartPlan(0, "missing", "no version yet")])
-    if pending or make_version(pipeline.config.profile, packed(pipeline.root, headers_of)).digest != digest:
+    profile = pipeline.config.profile
+    standing = make_version(profile, member_suffixes(profile), packed(pipeline.root, headers_of))
+    if pending or standing.digest != digest:
         return Plan("publish", [PartPlan(0, "stale", "the shards change")])
     if not (pipeline.root / VERSIONS / f"{digest}.html").is_file():
         return Plan("publish", [PartPlan(0, "stale", "its page is missing")])

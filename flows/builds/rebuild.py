@@ -11,11 +11,11 @@ from tempfile import TemporaryDirectory
 from flows.builds.pipeline import Pipeline
 from flows.compute import Map
 from schemas.errors import RequestError
+from schemas.layout import MEDIA
 from schemas.manifest import part_numbers
 from schemas.shard import Shard, read_version, tar_path
 from schemas.storage import lend
 from tasks import extract, pack, validate
-from tasks.acquisition.clips import MEDIA
 from tasks.parts import header_of
 from tasks.shard_files import packed
 from tasks.versions.verify import Difference, Findings, compare_tars

@@ -28,9 +28,8 @@ from schemas.shard import (
 )
 from schemas.storage import is_local, path_under
 from tasks.funnel import measure_funnel
-from tasks.leases import NAMES, lease
-from tasks.leavings import remove_leavings
-from tasks.tombstones import bury, read_tombstones
+from tasks.leases import NAMES, lease, remove_partial_writes
+from tasks.tombstones import read_tombstones, write_tombstones
 from tasks.validate import forget_examples
 from tasks.versions import erase as erase
 from tasks.versions.card import has_media, write_card
@@ -69,10 +68,10 @@ def forget(pipeline: Pipeline, video_ids: Sequence[str]) -> Forgotten:
     state = pipeline.state
     done = Forgotten()
     slots = erase.slots_of(root, video_ids)
-    bury(root, video_ids, erase.versions_that_held(root, slots), is_done=False)
+    write_tombstones(root, video_ids, erase.versions_that_held(root, slots), is_done=False)
     with lease(state, *NAMES):
         # Again: a build may have published meanwhile.
-        bury(root, video_ids, erase.versions_that_held(root, slots), is_done=False)
+        write_tombstones(root, video_ids, erase.versions_that_held(root, slots), is_done=False)
         stones = read_tombstones(root)
         held = {d: sure for v in video_ids for d, sure in sorted(stones[v].versions.items())}
         stages = [row.over(pipeline) for row in TABLE if row.make]
@@ -82,12 +81,12 @@ def forget(pipeline: Pipeline, video_ids: Sequence[str]) -> Forgotten:
         done.shards = {old: new and new.name for old, new in written.items()}
         done.versions = _succeed(pipeline, written)
         done.removed = erase.remove_files(root, state, slots, written)
-        remove_leavings(root, *NAMES)
+        remove_partial_writes(root, *NAMES)
         done.pages = _clean_pages(pipeline, video_ids, held, done)
         _clean_tracking(pipeline.here, video_ids, held, done)
         named = Named(video_ids, done.keys)
         _clean_told(pipeline, named, done)
-        bury(root, video_ids, {}, is_done=True)
+        write_tombstones(root, video_ids, {}, is_done=True)
         _require_no_trace(pipeline, named, slots)
     return done
 
@@ -126,7 +125,7 @@ def _succeed(pipeline: Pipeline, written: Mapping[str, Shard | None]) -> dict[st
         if not any(shard.name in written for shard in version.shards):
             continue
         shards = [written.get(shard.name, shard) for shard in version.shards]
-        successor = make_version(version.profile, [shard for shard in shards if shard])
+        successor = make_version(version.profile, version.fields, [shard for shard in shards if shard])
         with_media = has_media(root, digest)
         write_duplicates(root, successor)
         write_version(root, successor, _facts(root, version, successor), replaces=digest)

@@ -23,7 +23,7 @@ from tasks.funnel import FATE, count_fates, main_loss
 from tasks.lists.labels import find_labels
 from tasks.standing import num_kept
 from tasks.transport.failure_classes import hint
-from tasks.transport.lanes import lanes_told
+from tasks.transport.lanes import lane_report
 
 EXAMPLE = "mcgurk status --root data"
 IS_LONG = False
@@ -75,7 +75,7 @@ def status_of(root: Path, state: Path | None, now: datetime) -> dict[str, Any]:
         status["is_emptied"] = bool(status["dataset_version"]) and not read_version(root).shards
         status["kept"] = num_kept(root)
         status["reason"] = "" if status["in_shards"] else main_loss(root)
-        return {**status, **availability(root, now, read), "lanes": lanes_told(state)}
+        return {**status, **availability(root, now, read), "lanes": lane_report(state)}
 
 
 def status_text(status: Mapping[str, Any], names: Mapping[str, str]) -> str:

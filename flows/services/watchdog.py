@@ -130,13 +130,12 @@ def _await_end(parent: int) -> list[tuple[Path, Path]]:
 
 def _sweep(root: Path, state: Path) -> None:
     """Removes what was left half-written under a root, where no other process writes."""
-    from tasks.leases import NAMES, free
-    from tasks.leavings import remove_leavings
+    from tasks.leases import NAMES, free, remove_partial_writes
 
     for name in NAMES:
         with free(state, name) as is_free:
             if is_free:
-                remove_leavings(root, name)
+                remove_partial_writes(root, name)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Acquisition: what becomes of the media of segments over months. How a file comes is known in `transport/`."""
+"""Acquisition: the media of segments over months over all attempts. Transfers: `transport/`."""

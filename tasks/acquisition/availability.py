@@ -1,6 +1,6 @@
-"""Availability: what could be had, by class, label and day; how fast it comes; what is due when.
+"""Availability: how many segments could be fetched, by class, label and day; at what rate; and what is due when.
 
-All of it is read from the manifests `segments` and `clips`, whose rows are the fold of the attempts ledger.
+It is read from the manifests `segments` and `clips`, whose rows are the fold of the attempts ledger.
 """
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas import layout
 from schemas.manifest import part_numbers
 from tasks.columns import Reader, read_columns
 
@@ -28,18 +29,18 @@ RATE_WINDOW = timedelta(days=1)
 
 
 def availability(root: Path, now: datetime, read: Reader = read_columns) -> dict[str, Any]:
-    """What `status` says beside the funnel, as JSON values; times are ISO texts in UTC, rates are per hour."""
-    parts = part_numbers(root / "clips")
-    clips = read(root / "clips", parts, COLUMNS)
-    labels = read(root / "segments", parts, ("labels",))["labels"]
-    unseen = sorted(set(part_numbers(root / "segments")) - set(parts))
-    pace = _pace(clips, read(root / "segments", unseen, ("row",)).num_rows, now)
-    told = {"classes": _classes(clips), "labels": _labels(clips, labels), "due": _due(clips, now), **pace}
-    return {**told, "next_attempt_at": pc.min(clips["next_attempt_at"]).as_py()}
+    """What `mcgurk status` reports beside the funnel, as JSON values: times as ISO texts in UTC, rates per hour."""
+    parts = part_numbers(root / layout.CLIPS)
+    clips = read(root / layout.CLIPS, parts, COLUMNS)
+    labels = read(root / layout.SEGMENTS, parts, ("labels",))["labels"]
+    unseen = sorted(set(part_numbers(root / layout.SEGMENTS)) - set(parts))
+    pace = _pace(clips, read(root / layout.SEGMENTS, unseen, ("row",)).num_rows, now)
+    report = {"classes": _classes(clips), "labels": _labels(clips, labels), "due": _due(clips, now), **pace}
+    return {**report, "next_attempt_at": pc.min(clips["next_attempt_at"]).as_py()}
 
 
 def _classes(clips: pa.Table) -> dict[str, dict[str, Any]]:
-    """By class (`ok` for what could be had): how many segments, and when that was first and last seen."""
+    """By class (`ok` where the clip was fetched): how many segments, and when the class first and last occurred."""
     named = pc.if_else(pc.equal(clips["outcome"], "ok"), "ok", clips["reason"])
     table = pa.table({"class": named, "tried_at": clips["tried_at"]})
     found = table.group_by("class").aggregate([("class", "count"), ("tried_at", "min"), ("tried_at", "max")])
@@ -54,7 +55,7 @@ def _classes(clips: pa.Table) -> dict[str, dict[str, Any]]:
 
 
 def _labels(clips: pa.Table, labels: pa.ChunkedArray) -> dict[str, dict[str, int]]:
-    """By label: how many segments were tried, and how many of them could be had."""
+    """By label: how many segments were tried, and how many of them were fetched."""
     lists = labels.combine_chunks()
     parents = pc.list_parent_indices(lists)
     tried = pc.is_valid(clips["tried_at"]).combine_chunks().take(parents)
@@ -87,5 +88,5 @@ def _pace(clips: pa.Table, num_unseen: int, now: datetime) -> dict[str, Any]:
     backlog = num_unseen + untried + (due or 0)
     per_hour = recent / (RATE_WINDOW / timedelta(hours=1))
     ends = now + timedelta(hours=backlog / per_hour) if per_hour and backlog else None
-    told = {"backlog": backlog, "tried_per_hour": round(per_hour, 2)}
-    return {**told, "backlog_ends_at": ends.isoformat() if ends else None}
+    pace = {"backlog": backlog, "tried_per_hour": round(per_hour, 2)}
+    return {**pace, "backlog_ends_at": ends.isoformat() if ends else None}

@@ -1,10 +1,11 @@
-"""Clips: a fetched video -> the file and the row of each of its segments."""
+"""Clips: from a fetched video to the file and the row of each of its segments."""
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from schemas.clip import CLIPS, CLOCK
+from schemas.layout import MEDIA
 from schemas.manifest import Row, digest_of, sha256_of_file
 from schemas.outcome import ItemError, Outcome, Transient
 from schemas.segment import MIN_OPEN_MS
@@ -14,14 +15,11 @@ from tasks.media.streams import Probe
 from tasks.parts import Stage
 from tasks.transport.failure_classes import failure
 
-MEDIA = "clips/media"
-
-
 SLACK_S = 0.5  # by which a file may be longer than the segment that it holds alone: codecs pad
 
 
 def is_released(row: Row | None) -> bool:
-    """Whether a clip is there in all but its media."""
+    """Whether a clip is `ok` and its media were released."""
     return row is not None and row["outcome"] == Outcome.OK and not row["path"]
 
 
@@ -42,8 +40,14 @@ class Cuts:
     def cut(self, key: str, segment_s: tuple[float, float]) -> tuple[Path, float]:
         """The file of one segment, and where in it the segment begins. Raises ItemError."""
         target = self.scratch / f"cut-{key}"
-        asked = {"source": str(self.source), "facts": asdict(self.facts), "segment_s": segment_s}
-        made, _ = sandbox.call("cut", {**asked, "target": str(target)})
+        facts = asdict(self.facts)
+        arguments = {
+            "source": str(self.source),
+            "facts": facts,
+            "segment_s": segment_s,
+            "target": str(target),
+        }
+        made, _ = sandbox.call("cut", arguments)
         return Path(made["path"]), made["begins_s"]
 
 
@@ -72,7 +76,7 @@ class Pieces:
 
 
 def opened(source: Path, scratch: Path) -> Cuts | Pieces:
-    """What was fetched: a video, probed, or a folder of pieces. Raises ItemError for one that holds nothing."""
+    """The fetched media, opened: a probed video or a folder of pieces. Raises ItemError for one without content."""
     return Pieces(source, scratch) if source.is_dir() else _probed(source, scratch)
 
 
@@ -118,7 +122,7 @@ class ClipMaker:
         return {**row, **_header_facts(cuts.facts)}
 
     def row(self, segment: Row, error: ItemError | Transient | None = None) -> Row:
-        """A row that says no more than that its segment is `ok`, or why not."""
+        """A row with the outcome of a segment and nothing else: `ok`, or why not."""
         row: dict[str, Any] = dict.fromkeys(CLIPS.names)
         row |= {"key": segment["key"], "video_id": segment["video_id"], "outcome": Outcome.OK.value}
         row |= {"fingerprint": self.stage.row_fingerprint(segment), "digest": ""}

@@ -1,4 +1,4 @@
-"""Doctor: what this machine has and lacks for acquisition, each with its remedy."""
+"""Doctor: what this machine has and lacks for downloading, with a remedy for each."""
 
 import importlib.metadata
 import re
@@ -29,7 +29,7 @@ COOKIES_HEAD = re.compile(r"#\s*(Netscape )?HTTP Cookie File", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `remedy` is empty where it is well."""
+    """The result of one check; `remedy` is empty where all is well."""
 
     what: str
     found: str
@@ -37,7 +37,7 @@ class Finding:
 
 
 def examine(lanes: Sequence[LaneConfig], state: Path, secret: Callable[[str], str]) -> list[Finding]:
-    """All findings; none of them holds a secret."""
+    """The findings of all checks; none contains a secret."""
     found = [_runtime(), _solver(), _ffmpeg(), _clock(), _disk(state), *_clock_errors(state, lanes)]
     for lane in lanes:
         found += _lane(lane, secret)
@@ -52,7 +52,7 @@ def _runtime() -> Finding:
         if version and version >= least:
             return Finding("JavaScript runtime", f"{name} {version[0]}.{version[1]}")
     return Finding(
-        "JavaScript runtime", "none that yt-dlp takes", "pip install deno  (only youtube needs it)"
+        "JavaScript runtime", "none that yt-dlp supports", "pip install deno  (only youtube needs it)"
     )
 
 
@@ -66,13 +66,13 @@ def _version(path: str) -> tuple[int, int] | None:
 
 
 def _solver() -> Finding:
-    told = []
+    versions = []
     for name in ("yt-dlp", "yt-dlp-ejs"):
         try:
-            told.append(f"{name} {importlib.metadata.version(name)}")
+            versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             return Finding("yt-dlp and its solver", f"{name} is missing", 'pip install "yt-dlp[default]"')
-    return Finding("yt-dlp and its solver", ", ".join(told))
+    return Finding("yt-dlp and its solver", ", ".join(versions))
 
 
 def _ffmpeg() -> Finding:
@@ -112,11 +112,11 @@ def _clock() -> Finding:
 def _clock_errors(state: Path, lanes: Sequence[LaneConfig]) -> Iterator[Finding]:
     """What a run under a wrong clock has left."""
     for name, at_s in clock_errors(state, lanes, time.time()).items():
-        told = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at_s))
+        shown = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at_s))
         yield Finding(
             f"lane {name}: clock",
-            f"it remembers {told}: a run wrote that under a clock set ahead",
-            "see that the clock is right now (timedatectl); that time counts as now, and the next run replaces it",
+            f"its state says {shown}: a run wrote that while the clock was ahead",
+            "check the clock (timedatectl); a time in the future counts as now, and the next run replaces it",
         )
 
 
@@ -126,7 +126,7 @@ def _disk(state: Path) -> Finding:
     found = f"{free_bytes / 1e9:,.1f} GB free under {folder}"
     if free_bytes < LEAST_FREE_BYTES:
         return Finding(
-            "disk", found, f"free {LEAST_FREE_BYTES / 1e9:.0f} GB, or name another folder by --state"
+            "disk", found, f"free {LEAST_FREE_BYTES / 1e9:.0f} GB, or choose another folder with --state"
         )
     return Finding("disk", found)
 
@@ -138,7 +138,7 @@ def _lane(lane: LaneConfig, secret: Callable[[str], str]) -> Iterator[Finding]:
             try:
                 yield look(what, secret(name))
             except ValueError as error:
-                yield Finding(what, str(error), f"set what {name} names, or take it out of lanes.json")
+                yield Finding(what, str(error), f"set what {name} names, or remove it from lanes.json")
     yield from _hatches(lane, secret)
 
 
@@ -151,7 +151,7 @@ def _hatches(lane: LaneConfig, secret: Callable[[str], str]) -> Iterator[Finding
             yield Finding(f"{what}extractor_args", "taken by yt-dlp")
     except ValueError as error:
         yield Finding(
-            f"{what}extractor_args", str(error), "set what they name, or take them out of lanes.json"
+            f"{what}extractor_args", str(error), "set what they name, or remove them from lanes.json"
         )
     if lane.po_token_provider:
         yield _proxy(f"{what}po_token_provider", provider_address(lane.po_token_provider))
@@ -168,7 +168,7 @@ def _hatches(lane: LaneConfig, secret: Callable[[str], str]) -> Iterator[Finding
                     look(named)
                     yield Finding(f"{what}{name}", f"{named} can be had")
                 except ValueError as error:
-                    yield Finding(f"{what}{name}", str(error), "mend that, or take it out of lanes.json")
+                    yield Finding(f"{what}{name}", str(error), "fix that, or remove it from lanes.json")
 
 
 def _cookies(what: str, text: str) -> Finding:
@@ -180,7 +180,9 @@ def _cookies(what: str, text: str) -> Finding:
     stale = [one for one in lines if one[4].isdecimal() and 0 < int(one[4]) < time.time()]
     if not lines or len(stale) == len(lines):
         return Finding(
-            what, f"{len(lines)} cookie(s), none that holds", "export them anew, then close the window"
+            what,
+            f"{len(lines)} cookie(s), none of them still valid",
+            "export them again, then close the window",
         )
     return Finding(what, f"{len(lines)} cookie(s), {len(stale)} expired")
 
@@ -190,7 +192,7 @@ def _proxy(what: str, address: str) -> Finding:
         parts = urlsplit(address)
         host = parts.hostname
         port = parts.port or PROXY_PORTS.get(parts.scheme, 1080)
-    except ValueError:  # not told: it quotes what it takes for the port, a piece of the password
+    except ValueError:  # not shown: it quotes the port, which may be a piece of the password
         return Finding(what, "not a URL", PROXY_FORM)
     if not host or "@" in parts.path + parts.query + parts.fragment:  # which the password reaches into
         return Finding(what, "not a URL", PROXY_FORM)
@@ -198,5 +200,5 @@ def _proxy(what: str, address: str) -> Finding:
     try:
         socket.create_connection((host, port), TIMEOUT_S).close()
     except OSError as error:
-        return Finding(what, f"{where} does not answer: {error}", "start it, or mend its address")
+        return Finding(what, f"{where} does not answer: {error}", "start it, or correct its address")
     return Finding(what, f"{where} answers")

@@ -1,4 +1,4 @@
-"""Fetching: the lanes at work. Each takes videos from one queue, fetches, cuts, and writes what became of them."""
+"""Fetching: lanes take videos from one queue, fetch them, cut them into segments, and record the outcome of each."""
 
 import logging
 import time
@@ -13,27 +13,28 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
 
+from schemas.layout import SCRATCH
 from schemas.manifest import Row
 from schemas.outcome import ItemError, Outcome, Transient
 from tasks.acquisition import ledger
 from tasks.acquisition.clips import ClipMaker, opened
-from tasks.acquisition.retention import Room
-from tasks.acquisition.retry_schedule import after_failure, after_success
+from tasks.acquisition.retention import DiskBudget
+from tasks.acquisition.retry_schedule import Attempts, after_failure, after_success
 from tasks.parts import Stage
 from tasks.sources import Fetch, module_of, open_source
 from tasks.transport.failure_classes import CLASSES, Fault, hint
 from tasks.transport.hatches import Hatches, with_secrets
 from tasks.transport.lane_config import read_lanes
 from tasks.transport.lanes import Clock, Lane, LaneClosed, LaneConfig, moment
-from tasks.transport.partials import FOLDER, drop, scratch_of
-from tasks.transport.policy import Access, Limits, no_secret
+from tasks.transport.partials import drop, scratch_of
+from tasks.transport.policy import Access, DownloadLimits, no_secret
 from tasks.transport.templates import origin
 
 log = logging.getLogger(__name__)
 
 TRIES = 3  # in place, for passing trouble
 FIRST_WAIT_S = 0.5
-TOLD_S = 60.0  # without a video that ended, until what is under way is told
+REPORT_S = 60.0  # without a finished video, until the videos in progress are logged
 
 Segments = list[tuple[int, Row]]  # (part, row), of one video
 
@@ -52,18 +53,18 @@ class DownloadConfig:
     canary: str = ""  # a video that is always there; the source's own where none is named
     unextracted_gb: float = 100.0  # of media; more is fetched only when extraction has caught up
     keep_media: bool = True  # after extraction; without them another extraction fetches them again
-    limits: Limits = Limits()
+    limits: DownloadLimits = DownloadLimits()
 
 
 @dataclass(frozen=True)
-class Day:
-    """When this run happens, the folder of its ledger and lanes, who knows their secrets, and room on the disk."""
+class DownloadContext:
+    """The time of a run, the folder of its ledger and lanes, the lookup of their secrets, and the disk budget."""
 
     now: datetime
     state: Path
     clock: Clock = field(default_factory=Clock)
     secret: Callable[[str], str] = no_secret
-    room: Room = field(default_factory=Room)
+    budget: DiskBudget = field(default_factory=DiskBudget)
 
 
 def lanes_of(config: DownloadConfig, state: Path) -> tuple[LaneConfig, ...]:
@@ -73,51 +74,60 @@ def lanes_of(config: DownloadConfig, state: Path) -> tuple[LaneConfig, ...]:
 
 
 def fetched(
-    stage: Stage, videos: Mapping[str, Segments], config: DownloadConfig, day: Day
+    stage: Stage, videos: Mapping[str, Segments], config: DownloadConfig, context: DownloadContext
 ) -> Iterator[Segments]:
-    """[(part, clip row)] for each video that was tried, as they end; each is in the ledger by then.
+    """[(part, clip row)] for each video that was tried, as they end; the ledger has it by then.
 
-    Ends early where every lane has closed; raises what a lane raised.
+    Ends early when every lane has closed. Raises what a lane raised.
     """
     waiting = deque(videos.values())
     done = SimpleQueue()
-    lanes = lanes_of(config, day.state)
+    lanes = lanes_of(config, context.state)
     with ExitStack() as stack:
-        crews = [_Crew(stage, config, day, Lane(one, day.state, day.clock)) for one in lanes]
-        work = [_Work(crew, stack.enter_context(crew.open()), waiting, done) for crew in crews]
+        lanes_at_work = [
+            LaneWorkers(stage, config, context, Lane(one, context.state, context.clock)) for one in lanes
+        ]
+        work = [
+            _LaneLoop(workers, stack.enter_context(workers.open()), waiting, done)
+            for workers in lanes_at_work
+        ]
         pool = stack.enter_context(_threads(sum(one.concurrency for one in lanes)))
-        stack.callback(waiting.clear)  # where whoever asked has left, or one lane has failed
-        futures = [pool.submit(one.run) for one in work for _ in range(one.crew.lane.config.concurrency)]
+        stack.callback(waiting.clear)  # where the caller has stopped reading, or a lane has failed
+        futures = [pool.submit(one.run) for one in work for _ in range(one.workers.lane.config.concurrency)]
         for _ in futures:
-            yield from iter(partial(_next, done, crews), None)
+            yield from iter(partial(_next, done, lanes_at_work), None)
         for future in futures:
             future.result()
         left = len(waiting)
-    if left and day.room.is_full:
-        log.info("download: %d video(s) are left until what is there has been extracted", left)
+    if left and context.budget.is_spent:
+        log.info("download: %d video(s) wait until the media on disk have been extracted", left)
     elif left:
-        log.warning("download: no lane may ask now; %d video(s) are left to a later run", left)
+        log.warning("download: every lane is closed; %d video(s) are left for a later run", left)
 
 
-def _next(done: SimpleQueue, crews: Sequence["_Crew"]) -> Segments | None:
-    """The next thing that ended; says now and then what is waited for, so that no silence goes unnoticed."""
+def _next(done: SimpleQueue, lanes_at_work: Sequence["LaneWorkers"]) -> Segments | None:
+    """The next finished video; logs now and then which are in progress, so that a hanging one is noticed."""
     while True:
         with suppress(Empty):
-            return done.get(timeout=TOLD_S)
+            return done.get(timeout=REPORT_S)
         now = time.monotonic()
-        asked = {video_id: began for crew in crews for video_id, began in list(crew.asked.items())}
-        told = ", ".join(f"{video_id} for {now - began:.0f} s" for video_id, began in asked.items())
-        log.info("download: under way: %s", told or "nothing; every lane waits for its turn")
+        in_progress = {
+            video_id: began
+            for workers in lanes_at_work
+            for video_id, began in list(workers.in_progress.items())
+        }
+        listed = ", ".join(f"{video_id} for {now - began:.0f} s" for video_id, began in in_progress.items())
+        log.info("download: in progress: %s", listed or "nothing: every lane is waiting for its turn")
 
 
 def standing_row(stage: Stage, segment: Row) -> Row:
-    """The clip that a segment has a sample of, as far as it is there."""
+    """The row of a clip that is being fetched again while its sample stands."""
     return {**segment["before"], "fingerprint": stage.row_fingerprint(segment)}
 
 
 @contextmanager
 def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that are waited for, but not where a signal ends the process: a slow host would hold it up."""
+    """Threads that the block's end waits for, unless a signal ends the process: a slow host would delay that."""
     pool = ThreadPoolExecutor(count)
     is_wanted = True
     try:
@@ -130,10 +140,10 @@ def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
 
 
 @dataclass(frozen=True)
-class _Work:
-    """One lane's share of a run: what its threads do until the queue is empty or the lane closes."""
+class _LaneLoop:
+    """What each thread of a lane does until the queue is empty or the lane closes."""
 
-    crew: "_Crew"
+    workers: "LaneWorkers"
     fetch: Fetch
     waiting: deque
     done: SimpleQueue
@@ -149,16 +159,16 @@ class _Work:
             self.done.put(None)
 
     def _takes_one(self) -> bool:
-        if self.crew.day.room.is_full:
+        if self.workers.context.budget.is_spent:
             return False
         try:
             segments = self.waiting.popleft()
         except IndexError:
             return False
         try:
-            self.crew.check_turn()
-            self.crew.lane.take_video()
-            self.done.put(self.crew.video(self.fetch, segments))
+            self.workers.check_turn()
+            self.workers.lane.take_video()
+            self.done.put(self.workers.video(self.fetch, segments))
         except LaneClosed as closed:
             self.waiting.appendleft(segments)
             log.info(
@@ -173,21 +183,21 @@ class _Work:
 
 
 @dataclass(frozen=True)
-class _Crew:
-    """One lane, and what it needs to turn a video into rows."""
+class LaneWorkers:
+    """The workers of one lane, and what they need to turn a video into rows."""
 
     stage: Stage
     config: DownloadConfig
-    day: Day
+    context: DownloadContext
     lane: Lane
-    asked: dict[str, float] = field(
+    in_progress: dict[str, float] = field(
         default_factory=dict
     )  # videos under way -> since when, by the monotonic clock
 
     def open(self):
         """The source, through this lane."""
         lane = self.lane.config
-        secret = self.day.secret
+        secret = self.context.secret
         self.lane.renewed(self.tool)
         access = Access(
             self.lane.take_request,
@@ -203,7 +213,7 @@ class _Crew:
             secret=secret,
             limits=self.config.limits,
         )
-        return open_source(self.config.source, self.day.state, access)
+        return open_source(self.config.source, self.context.state, access)
 
     @property
     def tool(self) -> str:
@@ -212,20 +222,20 @@ class _Crew:
 
     @property
     def canary(self) -> str:
-        """A video that is always there; empty where nobody knows one."""
+        """A video that is always available; empty where none is known."""
         return self.config.canary or getattr(module_of(self.config.source), "CANARY", "")
 
     def check_turn(self) -> None:
-        """Raises LaneClosed once a lane with limits has had its turn: extraction waits for what is there."""
-        ends_s = self.day.now.timestamp() + self.config.turn_s
-        now_s = self.day.clock.now_s()
+        """Raises LaneClosed once a lane with limits has had its turn: extraction is waiting for its media."""
+        ends_s = self.context.now.timestamp() + self.config.turn_s
+        now_s = self.context.clock.now_s()
         if self.lane.config.is_limited and now_s > ends_s:
             raise LaneClosed(self.lane.config.name, "its turn is over", now_s)
 
     def video(self, fetch: Fetch, segments: Segments) -> Segments:
         """Fetches one video and cuts all its segments. Raises LaneClosed."""
         video_id = segments[0][1]["video_id"]
-        with self._asking(video_id), scratch_of(self.day.state, video_id) as scratch:
+        with self._tracking(video_id), scratch_of(self.context.state, video_id) as scratch:
             try:
                 cuts = opened(self._fetch(self._wanting(fetch, segments), video_id, scratch), scratch)
             except (ItemError, Transient) as error:
@@ -237,21 +247,21 @@ class _Crew:
                 self.lane.succeeded()
                 maker = ClipMaker(self.stage, self.config.min_covered_share)
                 made = [(part, self._segment(maker, part, segment, cuts)) for part, segment in segments]
-        self.day.room.take(sum(row["size_bytes"] or 0 for _, row in made if row["path"]))
+        self.context.budget.spend(sum(row["size_bytes"] or 0 for _, row in made if row["path"]))
         for part in {part for part, _ in made}:
-            ledger.append(self.day.state, part, [row for of_part, row in made if of_part == part])
+            ledger.append(self.context.state, part, [row for of_part, row in made if of_part == part])
         return made
 
     @contextmanager
-    def _asking(self, video_id: str) -> Iterator[None]:
-        self.asked[video_id] = time.monotonic()
+    def _tracking(self, video_id: str) -> Iterator[None]:
+        self.in_progress[video_id] = time.monotonic()
         try:
             yield
         finally:
-            del self.asked[video_id]
+            del self.in_progress[video_id]
 
     def _wanting(self, fetch: Fetch, segments: Segments) -> Fetch:
-        """`fetch` of little more than these segments, where the source can."""
+        """`fetch`, restricted to little more than these segments where the source can do that."""
         if not getattr(module_of(self.config.source), "SECTIONS", False):
             return fetch
         return partial(fetch, spans=[(row["start_ms"] / 1000, row["end_ms"] / 1000) for _, row in segments])
@@ -266,15 +276,15 @@ class _Crew:
                     self.lane.failed(error.reason, self.tool, error.after_s)
                 if fault != Fault.WORLD or attempt == TRIES - 1:
                     raise
-                self.day.clock.sleep_until(self.day.clock.now_s() + FIRST_WAIT_S * 2**attempt)
+                self.context.clock.sleep_until(self.context.clock.now_s() + FIRST_WAIT_S * 2**attempt)
         raise AssertionError("unreachable")
 
     def _is_vouched(self, fetch: Fetch, error: ItemError | Transient) -> bool:
-        """Whether the lane is sound: a video came through within the hour, or the canary does now."""
+        """Whether the lane works: a video came through within the hour, or the canary does now."""
         if isinstance(error, Transient) or not self.canary or self.lane.has_witness():
             return True
         self.lane.take_video()
-        with TemporaryDirectory(dir=self.day.state / FOLDER) as scratch:
+        with TemporaryDirectory(dir=self.context.state / SCRATCH) as scratch:
             try:
                 self._fetch(fetch, self.canary, Path(scratch))
             except (ItemError, Transient) as failed:
@@ -293,27 +303,27 @@ class _Crew:
 
     def _failed(self, segment: Row, error: ItemError | Transient, is_vouched: bool) -> Row:
         row = ClipMaker(self.stage, self.config.min_covered_share).row(segment, error)
-        at = datetime.fromtimestamp(self.day.clock.now_s(), UTC)
+        at = datetime.fromtimestamp(self.context.clock.now_s(), UTC)
         verdict = after_failure(segment["before"], error, at, is_vouched=is_vouched)
-        if verdict["next_attempt_at"] == at.isoformat():  # at once: for a retry of this very run too
-            verdict["next_attempt_at"] = self.day.now.isoformat()
+        if verdict.get("next_attempt_at") == at.isoformat():  # at once: for a retry of this very run too
+            verdict["next_attempt_at"] = self.context.now.isoformat()
         if segment["stands"]:
             return self._kept(segment, row, error, verdict)
         return {**row, **self._evidence(error.status), **verdict}
 
-    def _kept(self, segment: Row, row: Row, error: ItemError | Transient, verdict: Row) -> Row:
-        """The row of a clip whose sample stands, and that could not be fetched again: its clip, and what was said."""
+    def _kept(self, segment: Row, row: Row, error: ItemError | Transient, verdict: Attempts) -> Row:
+        """The row of a clip whose sample stands and that could not be fetched again: the clip with the failure."""
         clip = standing_row(self.stage, segment)
         evidence = {**self._evidence(error.status), "source": clip["source"]}
-        told = {"reason": row["reason"], "detail": row["detail"], **evidence}
-        is_gone = verdict["outcome"] != Outcome.WAITING  # nobody asks for it again
+        failure = {"reason": row["reason"], "detail": row["detail"], **evidence}
+        is_gone = verdict.get("outcome") != Outcome.WAITING  # it is not tried again
         attempts = {**verdict, "outcome": clip["outcome"]} | ({"next_attempt_at": None} if is_gone else {})
-        return {**clip, **told, **attempts}
+        return {**clip, **failure, **attempts}
 
     def _evidence(self, status: int | None = None) -> Row:
         shown = {"lane": self.lane.config.name, "tool": self.tool, "status": status}
         return {
             **shown,
             "source": origin(self.config.source),
-            "tried_at": moment(self.day.clock.now_s()),
+            "tried_at": moment(self.context.clock.now_s()),
         }

@@ -1,7 +1,8 @@
-"""The attempts ledger: append-only, one line a segment, committed per video; a kill loses one video.
+"""The attempts ledger: append-only, one line per segment, committed after each video, so that a kill loses one video.
 
-Lines are compacted to Parquet, part by part. A file of lines has a generation in its name, and the Parquet says up
-to which it holds them: a kill between the two neither loses an attempt nor counts it twice.
+Lines are compacted to Parquet, part by part. Every file of lines has a generation in its name, and the Parquet file
+records up to which generation it includes them: a kill between the two steps neither loses an attempt nor counts it
+twice.
 """
 
 import json
@@ -13,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.clip import CLIPS
+from schemas.layout import ATTEMPTS
 from schemas.manifest import Row
 from schemas.storage import naming, replacing
 
-FOLDER = "attempts"
 COMPACTED_BYTES = 1 << 20  # of lines, from which a part's are compacted: about 2,000 attempts
 GENERATION = b"mcgurk-generation"
 
@@ -41,7 +42,7 @@ def latest(state: Path, part: int) -> dict[str, Row]:
 
 
 def attempts(state: Path, part: int) -> Iterator[Row]:
-    """Every attempt of a part, in order; torn lines are passed over."""
+    """Every attempt of a part, in order; torn lines are skipped."""
     path = compacted_path(state, part)
     if path.is_file():
         yield from pq.ParquetFile(path).read().to_pylist()
@@ -69,7 +70,7 @@ def remove(state: Path, part: int, keys: Collection[str]) -> None:
 
 
 def compacted_path(state: Path, part: int) -> Path:
-    """Where the compacted attempts of a part lie, one row an attempt, as the schema CLIPS."""
+    """Where the compacted attempts of a part lie, one row per attempt, as the schema CLIPS."""
     return _folder(state) / f"{part:06d}.parquet"
 
 
@@ -97,7 +98,7 @@ def _lines(path: Path) -> Iterator[Row]:
 
 
 def _folder(state: Path) -> Path:
-    return state / FOLDER
+    return state / ATTEMPTS
 
 
 def _lines_path(state: Path, part: int, generation: int) -> Path:

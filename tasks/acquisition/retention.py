@@ -1,8 +1,8 @@
-"""Keeping: how much media may wait for extraction, and what becomes of them after it.
+"""Retention: how much media may wait for extraction, and what happens to media afterwards.
 
-A clip whose media were let go stays `ok`, with its digest and without a path: nothing after it changes. Where other
-tools would make its sample otherwise, the sample is kept; where it is asked for otherwise, it lacks its media. Only
-who says so has them fetched again: then what is kept stays until they are there, and what lacks is `waiting: refetch`.
+A clip whose media were released stays `ok`, with its digest and without a path: nothing downstream changes. Where newer
+tools would make its sample differently, the sample is kept. Where the settings changed, its media are missing. They are
+fetched again only on request: until then kept samples stay, and missing ones are `waiting: refetch`.
 """
 
 import logging
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 
 from schemas.clip import CLIPS
+from schemas.layout import MEDIA
 from schemas.manifest import (
     OLD_CUTS,
     REFETCH,
@@ -27,59 +28,59 @@ from schemas.manifest import (
 )
 from schemas.outcome import Outcome
 from schemas.storage import is_local, path_under
-from tasks.acquisition.clips import MEDIA, is_released
+from tasks.acquisition.clips import is_released
 from tasks.media.old_cuts import is_beyond_mending, is_old
 from tasks.parts import Headers, PartPlan, Plan, Stage, header_of, plan_stage, reusable_rows
-from tasks.standing import OPEN_FACTS, not_made, stands, with_returned
+from tasks.standing import OPEN_FACTS, stands, unmade_keys, with_returned
 
 log = logging.getLogger(__name__)
 
-Lacking = Mapping[int, Collection[str]]  # part -> keys of clips whose media are gone
+ClipsByPart = Mapping[int, Collection[str]]  # part -> keys of clips whose media are gone
 
 
 @dataclass(frozen=True)
-class Needs:
-    """What another extraction would have of media that were let go, and does without or waits for."""
+class MediaNeeds:
+    """The clips that extraction would decode now if their media were there, or were in a newer cut."""
 
-    lost: Lacking  # can't be made without them: they are asked for otherwise, or have no sample
-    kept: Lacking  # keep the sample that earlier code or tools made of them
-    apart: Lacking = field(default_factory=dict)  # are there, but in an old cut that can't be mended
-    mended: Lacking = field(default_factory=dict)  # in one that can: nothing is needed
+    lost: ClipsByPart  # released, and needed: the settings changed, or they have no sample
+    kept: ClipsByPart  # released, but have a sample that earlier code or tools made
+    apart: ClipsByPart = field(default_factory=dict)  # there, but in an old cut that can't be corrected
+    mended: ClipsByPart = field(default_factory=dict)  # in one that can be: nothing is needed
 
     @property
-    def standing(self) -> Lacking:
-        """Those whose clips stay until they are there again."""
+    def standing(self) -> ClipsByPart:
+        """The clips that stay until their media are there again."""
         return _joined(self.kept, self.apart)
 
     @property
-    def all(self) -> Lacking:
-        """All that would be fetched again."""
+    def all(self) -> ClipsByPart:
+        """All clips that a refetch would fetch."""
         return _joined(self.lost, self.standing)
 
 
-class Room:
-    """How many more bytes of media may wait for extraction: measured when first asked for. Lanes share one."""
+class DiskBudget:
+    """How many more bytes of media may wait for extraction, measured at the first use. Lanes share one budget."""
 
     def __init__(self, measure: Callable[[], float] = lambda: math.inf) -> None:
         self._measure = measure
         self._lock = threading.Lock()
         self._left_bytes: float | None = None
 
-    def take(self, size_bytes: int) -> None:
-        """Notes that so much was fetched."""
+    def spend(self, size_bytes: int) -> None:
+        """Subtracts what was fetched."""
         with self._lock:
             self._left_bytes = self._left() - size_bytes
 
     @property
-    def is_full(self) -> bool:
-        """Whether extraction comes first now."""
+    def is_spent(self) -> bool:
+        """Whether extraction must run before more is fetched."""
         with self._lock:
             self._left_bytes = self._left()
             return self._left_bytes <= 0
 
     @property
-    def was_full(self) -> bool:
-        """The same, if anybody has asked before: measuring takes a look at every part."""
+    def was_spent(self) -> bool:
+        """The same, without measuring, which looks at every part; False where nothing has used the budget."""
         return self._left_bytes is not None and self._left_bytes <= 0
 
     def _left(self) -> float:
@@ -87,7 +88,7 @@ class Room:
 
 
 def unextracted_bytes(clips: Stage, validate: Stage, extract: Stage) -> int:
-    """How much media lie in parts that are not checked and extracted yet."""
+    """The size of the media in parts that are not yet validated and extracted."""
     planned = with_returned(extract, plan_stage(extract, plan_stage(validate)))
     done = {one.part for one in planned.parts if one.state == "done"}
     waiting = (part for part in part_numbers(clips.target) if part not in done)
@@ -96,9 +97,9 @@ def unextracted_bytes(clips: Stage, validate: Stage, extract: Stage) -> int:
 
 
 def release(clips: Stage, extract: Stage) -> int:
-    """Removes the media of extracted parts, except for those that a rule keeps from extraction; returns bytes.
+    """Removes the media of extracted parts, except where a rule kept a clip from extraction; returns bytes.
 
-    Nobody may read or write clips and features meanwhile.
+    No other process may read or write clips and features meanwhile.
     """
     folders = {int(path.name): path for path in (clips.root / MEDIA).glob("*") if path.name.isdecimal()}
     done = [one.part for one in plan_stage(extract, only=folders.keys()).parts if one.state == "done"]
@@ -112,7 +113,7 @@ def _release(clips: Stage, extract: Stage, part: int) -> int:
     rows = read_part(path)
     if header is None:
         return 0
-    waiting = not_made(extract, part)
+    waiting = unmade_keys(extract, part)
     extracted = read_part(part_path(extract.source, part), ("key", "outcome", "digest"))
     taken = {
         (row["key"], row["digest"])
@@ -136,17 +137,17 @@ def _release(clips: Stage, extract: Stage, part: int) -> int:
     return freed
 
 
-def lacking(
+def missing_media(
     clips: Stage, extract: Stage, headers_of: Headers = header_of, *, only: Collection[int] | None = None
-) -> Lacking:
-    """The clips that extraction can't make now, of the parts `only`, and whose media were let go."""
+) -> ClipsByPart:
+    """The clips of the parts `only` that extraction would need media for that were released."""
     return needs(clips, extract, headers_of, only=only).lost
 
 
 def needs(
     clips: Stage, extract: Stage, headers_of: Headers = header_of, *, only: Collection[int] | None = None
-) -> Needs:
-    """The clips of the parts `only` that extraction would decode now, and whose media were let go."""
+) -> MediaNeeds:
+    """What extraction of the parts `only` would need of media that were released, or are in old cuts."""
     found: dict[int, tuple[list[str], ...]] = {}
     planned = with_returned(extract, plan_stage(extract, only=only, headers_of=headers_of), headers_of)
     for one in planned.parts:
@@ -157,8 +158,10 @@ def needs(
         may_need = header and (header.facts.get("num_released") or header.facts.get(OLD_CUTS, 1))
         if is_open and may_need:
             found[one.part] = _needs(clips, extract, one.part)
-    kinds = zip(*found.values(), strict=True) if found else [()] * len(fields(Needs))
-    return Needs(*({part: keys for part, keys in zip(found, kind, strict=True) if keys} for kind in kinds))
+    kinds = zip(*found.values(), strict=True) if found else [()] * len(fields(MediaNeeds))
+    return MediaNeeds(
+        *({part: keys for part, keys in zip(found, kind, strict=True) if keys} for kind in kinds)
+    )
 
 
 def _needs(clips: Stage, extract: Stage, part: int) -> tuple[list[str], ...]:
@@ -184,23 +187,22 @@ def _needs(clips: Stage, extract: Stage, part: int) -> tuple[list[str], ...]:
 
 
 def _was_given_up(before: Row | None) -> bool:
-    """Whether extraction found that an old cut can't be mended: its row kept what stood, or waits."""
+    """Whether extraction found that an old cut can't be corrected: its row kept the sample, or waits."""
     return before is not None and (bool(before.get("is_kept")) or before["reason"] == REFETCH)
 
 
-def _joined(one: Lacking, other: Lacking) -> Lacking:
+def _joined(one: ClipsByPart, other: ClipsByPart) -> ClipsByPart:
     return {part: [*one.get(part, ()), *other.get(part, ())] for part in {**one, **other}}
 
 
-def ask_again(clips: Stage, lacking: Lacking, now: datetime, *, kept: Lacking | None = None) -> int:
-    """Makes these clips `waiting: refetch`, and has those of `kept` asked for again as they are; all due now.
-
-    Returns how many they are.
-    """
+def request_refetch(
+    clips: Stage, missing: ClipsByPart, now: datetime, *, kept: ClipsByPart | None = None
+) -> int:
+    """Makes the clips `missing` `waiting: refetch`, and those of `kept` due as they are; returns how many there are."""
     kept = kept or {}
-    for part in {**lacking, **kept}:
+    for part in {**missing, **kept}:
         path = part_path(clips.target, part)
-        lost = set(lacking.get(part, ()))
+        lost = set(missing.get(part, ()))
         due = {"next_attempt_at": now.isoformat()}
         rows = [
             {**row, **(WAITS if row["key"] in lost else {}), **due}
@@ -209,31 +211,31 @@ def ask_again(clips: Stage, lacking: Lacking, now: datetime, *, kept: Lacking | 
             for row in read_part(path)
         ]
         write_part(path, rows, CLIPS, read_header(path) or PartHeader(clips.name, "", {}))
-    return num_clips(lacking) + num_clips(kept)
+    return num_clips(missing) + num_clips(kept)
 
 
 WAITS = {"outcome": Outcome.WAITING.value, "reason": REFETCH, "digest": ""}
 
 
-def num_clips(lacking: Lacking) -> int:
-    """How many clips they are."""
-    return sum(map(len, lacking.values()))
+def num_clips(missing: ClipsByPart) -> int:
+    """How many clips there are."""
+    return sum(map(len, missing.values()))
 
 
-def notice(lacking: Lacking) -> str:
-    """What a person is told of them."""
+def refetch_notice(missing: ClipsByPart) -> str:
+    """A line for the user about clips that will be fetched again."""
     return (
-        f"{num_clips(lacking):,} clip(s) are fetched again: extraction changed, and their media were not kept"
+        f"{num_clips(missing):,} clip(s) are fetched again: extraction changed, and their media were not kept"
     )
 
 
-def told(found: Needs) -> str:
-    """What a person is told of media that nobody has asked for; empty where none are needed."""
+def describe_needs(found: MediaNeeds) -> str:
+    """Lines for the user about media that only `--refetch` would fetch; empty where none are needed."""
     lost, kept, apart, mended = map(num_clips, (found.lost, found.kept, found.apart, found.mended))
     lines = []
     if lost:
         lines.append(
-            f"{lost:,} clip(s) can't be made: extraction is asked for something else, and their media were not kept; "
+            f"{lost:,} clip(s) can't be extracted: the settings changed, and their media were not kept; "
             "build --refetch fetches them again"
         )
     if kept:
@@ -243,22 +245,25 @@ def told(found: Needs) -> str:
         )
     if apart:
         lines.append(
-            f"{apart:,} clip(s) were cut when picture and sound could come apart, which nothing in them shows: what "
+            f"{apart:,} clip(s) were cut by an earlier version, which could shift sound against picture: what "
             "was made of them stays; build --refetch fetches them again"
         )
     if mended:
-        lines.append(f"{mended:,} clip(s) were cut when picture and sound could come apart; they are mended")
+        lines.append(
+            f"{mended:,} clip(s) were cut by an earlier version, which could shift sound against picture; extraction "
+            "corrects them"
+        )
     return "\n".join(lines)
 
 
-def with_lacking(planned: Plan, lacking: Lacking) -> Plan:
-    """A plan of `download` in which parts are stale if extraction needs media of theirs that were let go."""
-    if not lacking:
+def with_refetch(planned: Plan, missing: ClipsByPart) -> Plan:
+    """A plan of `download` in which parts are stale too where extraction needs media that were released."""
+    if not missing:
         return planned
     parts = [
         PartPlan(one.part, "stale", "media to fetch again")
-        if one.part in lacking and one.state == "done"
+        if one.part in missing and one.state == "done"
         else one
         for one in planned.parts
     ]
-    return Plan(planned.stage, parts, notice(lacking))
+    return Plan(planned.stage, parts, refetch_notice(missing))

@@ -1,7 +1,7 @@
-"""What a failure does to a segment: charged or not, confirmed or not, and when it is tried again."""
+"""The retry schedule: whether a failure counts against a segment, whether it is confirmed, and when to try again."""
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TypedDict
 
 from schemas.manifest import Row
 from schemas.outcome import ItemError, Outcome, Transient
@@ -12,22 +12,31 @@ SETBACK_HOURS = (0, 1, 4, 12, 24)  # for trouble of the world, in a row: at once
 UNVOUCHED = timedelta(days=1)
 
 
-def after_success() -> dict[str, Any]:
-    """What the row of a segment says whose clip is there: if it is lost one day, that is to be confirmed anew."""
+class Attempts(TypedDict, total=False):
+    """The columns of a clip's row that record its attempts."""
+
+    outcome: str
+    attempts: int
+    setbacks: int
+    charged_at: str | None
+    next_attempt_at: str | None
+
+
+def after_success() -> Attempts:
+    """The record of a segment whose clip was fetched: if it is lost later, that has to be confirmed afresh."""
     return {"attempts": 0, "setbacks": 0, "next_attempt_at": None}
 
 
-def after_failure(
-    before: Row, error: ItemError | Transient, at: datetime, *, is_vouched: bool
-) -> dict[str, Any]:
-    """What the row of a segment says of its attempts after it failed with `error` at `at`.
+def after_failure(before: Row, error: ItemError | Transient, at: datetime, *, is_vouched: bool) -> Attempts:
+    """The record of a segment after it failed with `error` at `at`.
 
-    Only its own fault charges it, once a day at most, and only if something vouches for the lane.
+    Only its own fault counts against it, at most once a day, and only if something vouches for the lane.
     """
-    return {"charged_at": before.get("charged_at"), **_verdict(before, error, at, is_vouched=is_vouched)}
+    verdict = _verdict(before, error, at, is_vouched=is_vouched)
+    return {**verdict, "charged_at": verdict.get("charged_at", before.get("charged_at"))}
 
 
-def _verdict(before: Row, error: ItemError | Transient, at: datetime, *, is_vouched: bool) -> dict[str, Any]:
+def _verdict(before: Row, error: ItemError | Transient, at: datetime, *, is_vouched: bool) -> Attempts:
     attempts = before.get("attempts") or 0
     setbacks = before.get("setbacks") or 0
     if isinstance(error, Transient):
@@ -45,14 +54,14 @@ def _verdict(before: Row, error: ItemError | Transient, at: datetime, *, is_vouc
     return {**row, "charged_at": charged_at}
 
 
-def _unchanged(error: Transient, at: datetime, attempts: int, setbacks: int) -> dict[str, Any]:
+def _unchanged(error: Transient, at: datetime, attempts: int, setbacks: int) -> Attempts:
     if CLASSES[error.reason].fault != Fault.WORLD:
         return {**_row(Outcome.WAITING, attempts, at), "setbacks": setbacks}
     hours = SETBACK_HOURS[min(setbacks, len(SETBACK_HOURS) - 1)]
     return {**_row(Outcome.WAITING, attempts, at + timedelta(hours=hours)), "setbacks": setbacks + 1}
 
 
-def _row(outcome: Outcome, attempts: int, again: datetime | None) -> dict[str, Any]:
+def _row(outcome: Outcome, attempts: int, again: datetime | None) -> Attempts:
     next_attempt_at = again.isoformat() if again else None
     return {"outcome": outcome.value, "attempts": attempts, "setbacks": 0, "next_attempt_at": next_attempt_at}
 

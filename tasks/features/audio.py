@@ -17,6 +17,11 @@ def settings(profile: Profile) -> object:
     return [profile.length_ms, profile.sound, profile.sample_rate_hz, profile.channels]
 
 
+def suffixes(profile: Profile) -> list[str]:
+    """One, by the format."""
+    return [profile.sound]
+
+
 def members(decoded: Decoded, profile: Profile) -> dict[str, bytes]:
     """One member: the whole sound of the segment."""
     encode = {"wav": _wav, "flac": encoded_flac}[profile.sound]

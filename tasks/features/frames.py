@@ -9,15 +9,23 @@ from tasks.media.decode import Decoded
 VERSION = 2
 
 
+def unmet(profile: Profile) -> str:
+    """Profiles have their pictures once: as JPEGs or as a video."""
+    return "" if profile.picture == "jpeg" else "pictures as JPEGs"
+
+
 def settings(profile: Profile) -> object:
-    """None for profiles whose pictures are one video file."""
-    if profile.picture != "jpeg":
-        return None
+    """Frames of some size and quality."""
     return [profile.length_ms, profile.frame_rate_hz, profile.frame_short_side_px, profile.jpeg_quality]
 
 
+def suffixes(profile: Profile) -> list[str]:
+    """One per frame."""
+    return [frame_suffix(k) for k in range(profile.num_frames)]
+
+
 def members(decoded: Decoded, profile: Profile) -> dict[str, bytes]:
-    """One member a frame, encoded from the planes: nothing is converted to RGB and back."""
+    """One member per frame, encoded from the planes: nothing is converted to RGB and back."""
     return {
         frame_suffix(k): simplejpeg.encode_jpeg_yuv_planes(
             picture.luma, picture.blue, picture.red, quality=profile.jpeg_quality, fastdct=False

@@ -1,4 +1,4 @@
-"""`log_mel.npy`: float16 (mels, frames), see `schemas.signal.log_mel`."""
+"""`log_mel.npy`: float16 (mels, frames), see `schemas.waveforms.log_mel`."""
 
 import io
 
@@ -6,15 +6,26 @@ import numpy as np
 
 from schemas.feature import Profile
 from schemas.shard import LOG_MEL_SUFFIX
-from schemas.signal import log_mel
+from schemas.waveforms import SAMPLE_RATE_HZ, log_mel
 from tasks.media.decode import Decoded
 
 VERSION = 1
 
 
+def unmet(profile: Profile) -> str:
+    """It is defined for mono sound at its own rate."""
+    return "" if profile.has_log_mel else f"mono sound at {SAMPLE_RATE_HZ:,} Hz"
+
+
 def settings(profile: Profile) -> object:
-    """None for profiles whose sound is not mono at the log-mel's rate."""
-    return [profile.length_ms] if profile.has_log_mel else None
+    """All but the length is fixed by `schemas.waveforms`."""
+    return [profile.length_ms]
+
+
+def suffixes(profile: Profile) -> list[str]:
+    """One."""
+    del profile
+    return [LOG_MEL_SUFFIX]
 
 
 def members(decoded: Decoded, profile: Profile) -> dict[str, bytes]:

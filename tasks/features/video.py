@@ -1,4 +1,4 @@
-"""`mp4`: the frames of the profile as one H.264 file with a key frame a second, without sound."""
+"""`mp4`: the frames of the profile as one H.264 file with a key frame every second, without sound."""
 
 from schemas.feature import Profile
 from schemas.shard import VIDEO_SUFFIX
@@ -8,11 +8,20 @@ from tasks.media.encode import encoded_video
 VERSION = 1
 
 
+def unmet(profile: Profile) -> str:
+    """Profiles have their pictures once: as JPEGs or as a video."""
+    return "" if profile.picture == "h264" else "pictures as H.264"
+
+
 def settings(profile: Profile) -> object:
-    """None for profiles whose pictures are JPEGs."""
-    if profile.picture != "h264":
-        return None
+    """Frames of some size and rate."""
     return [profile.length_ms, profile.frame_rate_hz, profile.frame_short_side_px]
+
+
+def suffixes(profile: Profile) -> list[str]:
+    """One."""
+    del profile
+    return [VIDEO_SUFFIX]
 
 
 def members(decoded: Decoded, profile: Profile) -> dict[str, bytes]:

@@ -1,1 +1,1 @@
-"""Files: how media lie on disks of others, in folders, tars and Parquet. What becomes of them is decided elsewhere."""
+"""Files: how media of others lie on disk, in folders, tars and Parquet. What becomes of them: `acquisition/`."""

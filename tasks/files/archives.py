@@ -1,13 +1,14 @@
-"""Tars of others: where the bytes of each member lie, read from the headers alone.
+"""Foreign tars: where the bytes of each member lie, read from the headers alone.
 
-Nothing is unpacked and no member's name becomes a path. A header is believed only with its checksum and inside the
-file; `tarfile` would read what a hostile one calls a long name into memory, whatever its size.
+Nothing is unpacked, and no member's name becomes a path. A header is trusted only with its checksum and inside the
+file: `tarfile` would read what a hostile header calls a long name into memory, whatever its size.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from schemas.errors import DataError
 from tasks.files.bytes_at import BytesAt
 
 BLOCK = 512
@@ -30,7 +31,7 @@ BASE_256 = 0x80  # GNU's flag of a size that octal digits cannot hold
 
 
 class Member(NamedTuple):
-    """A regular file in a tar: its name, and where its bytes begin and how many they are."""
+    """A regular file in a tar: its name, offset and size."""
 
     name: str
     offset: int
@@ -38,7 +39,7 @@ class Member(NamedTuple):
 
 
 def members(file: BytesAt) -> Iterator[Member]:
-    """The regular files of a tar, in order. Raises ValueError where it is damaged or none, after what was readable."""
+    """The regular files of a tar, in order. Raises DataError where it is damaged or none, after the readable ones."""
     at = 0
     extra = {}
     while (header := file.read_at(at, BLOCK)) not in (b"", bytes(BLOCK)):
@@ -50,7 +51,7 @@ def members(file: BytesAt) -> Iterator[Member]:
         if kind in WITHOUT_BYTES:
             size = 0
         if not file.holds(offset + size):
-            raise ValueError(f"{file.path}: what begins at byte {at} ends beyond the file")
+            raise DataError(f"{file.path}: the member at byte {at} ends beyond the file")
         if kind in (GNU_NAME, PAX):
             extra |= _extra(kind, file.read_at(offset, min(size, MAX_EXTRA_BYTES)))
         else:
@@ -61,18 +62,18 @@ def members(file: BytesAt) -> Iterator[Member]:
 
 
 def _checked_size(header: bytes, path: Path, at: int) -> int:
-    """The size that a header states. Raises ValueError for one without its checksum."""
+    """The size that a header states. Raises DataError for one without its checksum."""
     try:
         blank = header[: CHECKSUM.start] + b" " * 8 + header[CHECKSUM.stop :]
         if len(header) < BLOCK or sum(blank) != _number(header[CHECKSUM]):
             raise ValueError
         return _number(header[SIZE])
     except ValueError:
-        raise ValueError(f"{path}: no tar, compressed or damaged, at byte {at}") from None
+        raise DataError(f"{path}: not a tar, or damaged, at byte {at}") from None
 
 
 def _number(field: bytes) -> int:
-    """Octal digits, or GNU's binary form. Raises ValueError for anything else."""
+    """Octal digits, or GNU's binary form. Raises DataError for anything else."""
     if field[0] == BASE_256:
         return int.from_bytes(field[1:])
     digits = field.strip(b" \0") or b"0"

@@ -1,7 +1,7 @@
-"""The bytes that stand anywhere in a file, plain or gzipped: of a gzipped one without unpacking all before them.
+"""Random access to the bytes of a file, plain or gzipped, without unpacking all that precedes them.
 
-A gzipped file is unpacked once from its beginning; what its decoder knew every SPACING_BYTES is kept, so that any later
-look unpacks that much at most. Such an index takes a thousandth of the file.
+A gzipped file is unpacked once from its beginning. The state of the decoder is kept every SPACING_BYTES, so that any
+later read unpacks at most that much. Such an index is a thousandth of the file's size.
 """
 
 import os
@@ -14,6 +14,7 @@ from typing import Protocol
 import indexed_gzip
 from indexed_gzip.indexed_gzip import CrcError
 
+from schemas.errors import DataError
 from schemas.storage import replacing
 
 MAGIC = b"\x1f\x8b"
@@ -27,16 +28,16 @@ FREE_BYTES = 1 << 30
 
 
 class BytesAt(Protocol):
-    """A file whose bytes are read at any place."""
+    """A file that can be read at any offset."""
 
     path: Path
 
     def read_at(self, offset: int, size_bytes: int) -> bytes:
-        """At most so many bytes from there; fewer at the end of the file. Raises ValueError where it is damaged."""
+        """Up to `size_bytes` bytes from `offset`; fewer at the end. Raises DataError for a damaged file."""
         ...
 
     def holds(self, end: int) -> bool:
-        """Whether the file is at least so long. Raises ValueError where it is damaged before."""
+        """Whether the file has at least `end` bytes. Raises DataError where it is damaged before that."""
         ...
 
 
@@ -62,7 +63,7 @@ class Plain:
 
 
 class Gzipped:
-    """What a gzipped file unpacks to; safe to be asked from several threads."""
+    """What a gzipped file unpacks to; may be read from several threads."""
 
     def __init__(self, path: Path, index: Path | None = None) -> None:
         self.path = path
@@ -73,25 +74,25 @@ class Gzipped:
         try:
             self._file = indexed_gzip.IndexedGzipFile(str(path), spacing=SPACING_BYTES, **buffered)
         except indexed_gzip.ZranError as error:
-            raise ValueError(f"{path}: no gzip, or damaged: {error}") from None
+            raise DataError(f"{path}: not gzip, or damaged: {error}") from None
 
     def read_at(self, offset: int, size_bytes: int) -> bytes:
         """See BytesAt."""
         if offset + size_bytes > self._most:
-            raise ValueError(f"{self.path}: it grows more than {MAX_GROWTH}-fold when it is unpacked")
+            raise DataError(f"{self.path}: it unpacks to more than {MAX_GROWTH} times its size")
         try:
             with self._lock:
                 self._file.seek(offset)
                 return self._file.read(size_bytes)
         except (indexed_gzip.ZranError, CrcError, EOFError) as error:
-            raise ValueError(f"{self.path}: damaged after byte {offset}: {error}") from None
+            raise DataError(f"{self.path}: damaged after byte {offset}: {error}") from None
 
     def holds(self, end: int) -> bool:
         """See BytesAt."""
         return end == 0 or len(self.read_at(end - 1, 1)) == 1
 
     def keep_index(self, index: Path) -> None:
-        """Keeps what is known of the file, for `index` of a later one."""
+        """Writes the index of the file, for later readers."""
         with replacing(index) as temporary:
             self._file.export_index(str(temporary))
 

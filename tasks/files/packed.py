@@ -1,4 +1,4 @@
-"""Media packed in files of others: what each of these holds, by name, is looked up once and kept in the state."""
+"""Media inside larger files: the members of each are looked up once, and their index is kept in the state folder."""
 
 import hashlib
 import logging
@@ -10,6 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.errors import RequestError
+from schemas.layout import TARS
 from schemas.manifest import write_bytes
 from schemas.outcome import ItemError, Outcome
 from tasks.files.stems import STEM, Stems
@@ -19,17 +21,17 @@ from tasks.transport.failure_classes import failure
 
 log = logging.getLogger(__name__)
 
-FOLDER = "tars"  # in the state folder: the index of each file
+
 PIECES = "pieces"  # in the folder that a video is fetched to
 NAMED = (("stem", pa.string()), ("suffix", pa.string()))
 Copy = Callable[[dict, Path], None]  # writes what a row of the index names to a file
 
 
 def found(spec: str, suffixes: tuple[str, ...], what: str) -> list[Path]:
-    """The files that `spec` names: all below a folder with these suffixes, one, or those of a pattern."""
+    """The files that `spec` names: all with these suffixes below a folder, a single file, or those of a pattern."""
     kind, _, name = spec.partition(":")
     if not name:
-        raise ValueError(f"--source {spec}: name the {kind} as {kind}:FOLDER or '{kind}:PATTERN'")
+        raise RequestError(f"--source {spec}: name the {kind} as {kind}:FOLDER or '{kind}:PATTERN'")
     path = Path(name).expanduser()
     if path.is_dir():
         paths = [one for one in path.rglob("*") if one.name.lower().endswith(suffixes)]
@@ -38,27 +40,27 @@ def found(spec: str, suffixes: tuple[str, ...], what: str) -> list[Path]:
         paths = [path] if path.is_file() else list(anchor.glob(str(path.relative_to(path.anchor))))
     files = sorted(one.absolute() for one in paths if one.is_file())
     if not files:
-        raise ValueError(f"--source {spec}: there is no {what}")
+        raise RequestError(f"--source {spec}: there is no {what}")
     return files
 
 
 def named(name: str) -> dict[str, str] | None:
-    """Stem and suffix of a medium called so, in whatever folder; None for what is none."""
+    """Stem and suffix of a media file by its name, in any folder; None for other files."""
     stem, _, suffix = name.rpartition("/")[2].rpartition(".")
     suffix = f".{suffix.lower()}"
     return {"stem": stem, "suffix": suffix} if suffix in MEDIA_SUFFIXES and STEM.fullmatch(stem) else None
 
 
 def kept(path: Path, state: Path) -> Path:
-    """Where the index of a file lies."""
-    return state / FOLDER / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.parquet"
+    """The path of the index of a file."""
+    return state / TARS / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.parquet"
 
 
 @dataclass(frozen=True)
 class Packed:
-    """The media of all files, by stem; of the same stem pictures before sounds, then as they stand in the files.
+    """The media in all files, by stem; for equal stems pictures before sounds, then in the order of the files.
 
-    A row has `stem`, `suffix`, `file` (a number) and where in that file it stands.
+    A row has `stem`, `suffix`, `file` (a number) and its place in that file.
     """
 
     spec: str
@@ -88,7 +90,7 @@ class Packed:
 def index_of(
     files: Sequence[Path], state: Path, rows_of: Callable[[Path], list[dict]], schema: pa.Schema
 ) -> pa.Table:
-    """The rows of all files in order, each with the number of its file. Raises ValueError where there is none."""
+    """The rows of all files in order, each with the number of its file. Raises RequestError where there is none."""
     tables = []
     for number, path in enumerate(tracked(files, len(files), "archives", log)):
         table = _of_file(path, state, rows_of, schema)
@@ -96,7 +98,7 @@ def index_of(
     table = pa.concat_tables(tables)
     if not table.num_rows:
         others = f" and {len(files) - 1} more" if files[1:] else ""
-        raise ValueError(f"there is no media file in {files[0]}{others}")
+        raise RequestError(f"no media files in {files[0]}{others}")
     is_sound = pa.array([one in AUDIO_SUFFIXES for one in table["suffix"].to_pylist()])
     places = [name for name in schema.names if name not in dict(NAMED)]
     order = [(name, "ascending") for name in ("stem", "is_sound", "file", *places)]
@@ -104,7 +106,7 @@ def index_of(
 
 
 def _of_file(path: Path, state: Path, rows_of: Callable[[Path], list[dict]], schema: pa.Schema) -> pa.Table:
-    """What one file holds; looked at anew if it is another than it was."""
+    """The rows of one file, read again if the file has changed."""
     index = kept(path, state)
     facts = path.stat()
     stamp = f"{path} {facts.st_size} {facts.st_mtime_ns}".encode(errors="surrogateescape")

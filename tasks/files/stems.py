@@ -1,7 +1,7 @@
-"""Files known by their names: which of many hold a video, and which one of its segments.
+"""File names: which files hold a given video, and which hold one of its segments.
 
-`ID.mp4` holds a video (`YID.wav`, too, where that is one of YouTube's ids), `ID_000030.mp4` and `ID_30.mp4` the 10
-seconds from there, as VGGSound's; `ID_30000_40000.flac` (ms), `ID_30_40.wav` and `ID_30.000_40.000.wav` (s) a segment.
+`ID.mp4` holds a video (`YID.wav` too, where ID is a YouTube id). `ID_000030.mp4` and `ID_30.mp4` hold the 10 seconds
+from there, as in VGGSound. `ID_30000_40000.flac` (ms), `ID_30_40.wav` and `ID_30.000_40.000.wav` (s) hold a segment.
 """
 
 import re
@@ -22,7 +22,7 @@ LONGEST_S = 60
 
 @dataclass(frozen=True)
 class Stems:
-    """The names without suffixes of so many files, in order; of the same one, the file that comes first counts."""
+    """The sorted names of `count` files without suffixes; of equal names, the first counts."""
 
     count: int
     of_row: Callable[[int], str]

@@ -1,6 +1,6 @@
-"""What the suffix of a file's name says: a film, a sound, or nothing that can be had a picture and a sound from.
+"""File suffixes: which of them are films, which are sounds, and which hold neither.
 
-Every suffix that a demuxer of libav claims is in one of these sets; films have those of cameras and programs too.
+Every suffix that a demuxer of libav claims is in one of these sets. Films also have those of cameras and programs.
 """
 
 VIDEO_SUFFIXES = {
@@ -26,7 +26,7 @@ AUDIO_SUFFIXES = {
     ".w64", ".wa", ".wav", ".way", ".wma", ".wsd", ".wv", ".xa", ".xmd", ".xvag",
 }  # fmt: skip
 MEDIA_SUFFIXES = VIDEO_SUFFIXES | AUDIO_SUFFIXES
-# Pictures, subtitles, texts, and streams that nobody can read without being told their rate and size.
+# Pictures, subtitles, texts, and streams that can't be read without knowing their rate and size.
 OTHER_SUFFIXES = {
     ".adf", ".ans", ".apv", ".aqt", ".art", ".asc", ".avif", ".avs", ".bit", ".bitpacked", ".cdata", ".cdg", ".cgi",
     ".cif", ".dat", ".diz", ".gif", ".heic", ".heif", ".ice", ".idf", ".idx", ".ism", ".j2k", ".jxl", ".mcc", ".mks",

@@ -1,4 +1,4 @@
-"""The media files below a folder, and what was passed over there and why.
+"""The media files below a folder, and what was skipped there and why.
 
 Links to regular files are followed and counted. Folders behind links (and so loops), FIFOs and devices are not opened.
 """
@@ -15,7 +15,7 @@ from tasks.files.suffixes import AUDIO_SUFFIXES, MEDIA_SUFFIXES
 log = logging.getLogger(__name__)
 
 OURS = {"build.json", "root.json"}  # one of them stands in a root or state folder of this program
-SHOWN = 12  # kinds of what was passed over
+SHOWN = 12  # kinds of what was skipped
 
 
 @dataclass
@@ -27,14 +27,14 @@ class Walked:
     passed: Counter[str] = field(default_factory=Counter)  # what -> how many
 
     @property
-    def told(self) -> str:
-        """How many files were taken, and what was passed over, in a sentence."""
+    def summary(self) -> str:
+        """How many files were taken, and what was skipped, in a sentence."""
         links = f" ({self.num_links:,} behind links)" if self.num_links else ""
         ordered = sorted(self.passed.items(), key=lambda one: (-one[1], one[0]))
         kinds = [f"{count:,} {kind}" for kind, count in ordered[:SHOWN]]
         left = sum(count for _, count in ordered[SHOWN:])
         kinds += [f"{left:,} more"] if left else []
-        over = f"; passed over {', '.join(kinds)}" if kinds else "; nothing was passed over"
+        over = f"; skipped {', '.join(kinds)}" if kinds else "; nothing was skipped"
         return f"{len(self.names):,} media files{links}{over}"
 
 
@@ -69,7 +69,7 @@ def walk(folder: Path) -> Walked:
 
 
 def _why_not(entry: os.DirEntry, name: str) -> str:
-    """Why a file is not taken; empty where it is."""
+    """Why a file is skipped; empty where it is taken."""
     if not entry.is_file(follow_symlinks=False):
         try:
             mode = entry.stat().st_mode

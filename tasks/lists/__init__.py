@@ -1,1 +1,1 @@
-"""Lists: segments as people write them down, and which of them are chosen. Nothing is fetched here."""
+"""Lists: segments as people write them down, and which of them are selected. Nothing is fetched here."""

@@ -1,6 +1,6 @@
-"""AudioSet's own form, read as a whole: several times as fast as row by row, for lists of 2 M rows with no odd one.
+"""AudioSet's own format, read as a whole: several times as fast as row by row, for lists of 2 M regular rows.
 
-Any other list, and any other row, is left to the reader of all dialects, which reads the same out of these.
+Any other list, and any list with an irregular row, is left to the general reader, which reads these the same way.
 """
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.

@@ -1,7 +1,6 @@
-"""The dialect of a table of segments, seen from how it begins: what separates its fields, and what each column holds.
+"""The dialect of a table of segments, found from its first lines: the separator, and the meaning of each column.
 
-Columns are known by their header under the names that people use, or without one by their places in the published
-forms.
+Columns are known by the names in their header, or without a header by their positions in the published formats.
 """
 
 import csv
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 
+from schemas.errors import DataError
 from schemas.segment import VIDEO_ID
 from tasks.lists.lines import Line
 
@@ -54,11 +54,11 @@ class Dialect:
         return between.join(one or "..." for one in self.columns)
 
     def fields(self, line: str) -> list[str]:
-        """The fields of a line. Raises ValueError for one that is not closed, or of another number than columns."""
+        """The fields of a line. Raises DataError for one that is not closed, or of another number than columns."""
         try:
             found = next(csv.reader((line,), delimiter=self.delimiter, skipinitialspace=True, strict=True))
         except csv.Error:
-            raise ValueError(f"its quotes are not closed: {line[:80]!r}") from None
+            raise DataError(f"its quotes are not closed: {line[:80]!r}") from None
         missing = len(self.columns) - len(found)
         if missing == 0:
             return found
@@ -73,7 +73,7 @@ class Dialect:
                 ]  # whose quotes are missing
             if missing == 1 and not self.has_header:
                 return [*found, ""]
-        raise ValueError(f"not of the form `{self.shown}`: {line[:80]!r}")
+        raise DataError(f"not of the form `{self.shown}`: {line[:80]!r}")
 
 
 # Without a header: AVE's, VGGSound's test.csv, AudioSet's, vggsound.csv. No row is of two of them, but for one of
@@ -97,11 +97,12 @@ def dialect_of(head: Sequence[Line]) -> Dialect:
     if found := _by_header(first.text, first.number + 1):
         return found
     said = [line.text.lstrip("# \t") for line in remarks if line.text.strip()]
-    told = _by_header(said[-1], first.number) if said else None
+    by_remark = _by_header(said[-1], first.number) if said else None
     candidates = [
         Dialect(columns, delimiter, first.number)
         for delimiter in DELIMITERS
-        for columns in ([told.columns] if told and told.delimiter == delimiter else []) + [*FORMS]
+        for columns in ([by_remark.columns] if by_remark and by_remark.delimiter == delimiter else [])
+        + [*FORMS]
     ]
     rows = [line.text for line in begun if not _is_remark(line.text)]
     counts = [sum(_is_row(one, row) for row in rows) for one in candidates]

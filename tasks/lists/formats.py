@@ -1,6 +1,6 @@
-"""Segment lists as people hold them -> one table of segments each, with what was not read counted and shown.
+"""Segment lists in people's formats -> one table of segments each; rows that can't be read are counted and shown.
 
-Which dialect and which columns a list has is seen from its content: `tasks.lists.dialects`.
+The dialect and the columns of a list are found from its content: `tasks.lists.dialects`.
 """
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
@@ -17,6 +17,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.errors import DataError
 from schemas.manifest import sha256_of_file
 from schemas.segment import SEGMENTS, VIDEO_ID, segment_key
 from tasks.lists.audioset import read_whole
@@ -45,7 +46,7 @@ READ = pa.schema(
 
 @dataclass(frozen=True)
 class SegmentList:
-    """One list as read: its segments (schema READ), how many rows are none, and the first of those."""
+    """A list as read: its segments (schema READ), how many rows could not be read, and the first of those."""
 
     path: Path
     sha256: str
@@ -54,13 +55,13 @@ class SegmentList:
     unread: list[str] = field(default_factory=list)  # "file:line: reason"
 
     @property
-    def told(self) -> str:
-        """What was not read, in a sentence with an example; empty where all was."""
-        return Unread(self.path.name, self.num_unread, self.unread).told(self.table.num_rows)
+    def problems(self) -> str:
+        """What could not be read, in a sentence with an example; empty where everything could."""
+        return Unread(self.path.name, self.num_unread, self.unread).summary(self.table.num_rows)
 
 
 class Entry(NamedTuple):
-    """What one row says. A list of files has no times where it means whole files, and needs no ids."""
+    """The content of one row. Rows of a list of files need no ids, and no times where they mean whole files."""
 
     video_id: str
     file: str
@@ -72,19 +73,19 @@ class Entry(NamedTuple):
 
 @dataclass
 class Unread:
-    """Counts what was not read, and keeps the first of it."""
+    """Counts the rows that could not be read, and keeps the first of them."""
 
     name: str
     count: int = 0
     examples: list[str] = field(default_factory=list)
 
     def add(self, number: int, reason: str) -> None:
-        """One more, of this line or row."""
+        """Counts one more, with the number of its line or row."""
         self.count += 1
         if len(self.examples) < SHOWN:
             self.examples.append(f"{self.name}:{number}: {reason}")
 
-    def told(self, num_read: int) -> str:
+    def summary(self, num_read: int) -> str:
         """How many rows were not read, with the first of them; empty where all were."""
         if not self.count:
             return ""
@@ -93,7 +94,7 @@ class Unread:
 
 
 def read_list(path: Path) -> SegmentList:
-    """Reads one list; rows that are no segments are left out and counted. Raises ValueError for no table at all."""
+    """Reads a list; rows that are not segments are counted and left out. Raises DataError for what is no table."""
     unread = Unread(path.name)
     if whole := read_whole(path):
         table = _of_whole(whole[0], path.name)
@@ -106,15 +107,15 @@ def read_list(path: Path) -> SegmentList:
         table = _table(_merged(entries) if is_strong else entries, path.name, split)
     promised = HEADER.search(remarks)
     if promised and int(promised[2]) != table.num_rows + unread.count:
-        told = path.name, int(promised[2]), table.num_rows + unread.count
-        log.warning("%s: its header promises %d segments, it has %d", *told)
+        counts = int(promised[2]), table.num_rows + unread.count
+        log.warning("%s: its header promises %d segments, it has %d", path.name, *counts)
     return SegmentList(path, sha256_of_file(path), table, unread.count, unread.examples)
 
 
 def _timed(entries: Iterator[tuple[int, Entry]], unread: Unread) -> Iterator[Entry]:
     for number, entry in entries:
         if entry.times_ms is None or not entry.video_id:
-            unread.add(number, "it names a file, and no times of a video: read it over --source folder:PATH")
+            unread.add(number, "it names a file but no times of a video: use --source folder:PATH")
         else:
             yield entry
 
@@ -132,21 +133,21 @@ def _of_whole(columns: pa.Table, name: str) -> pa.Table:
 
 
 def read_segments(path: Path) -> SegmentList:
-    """The same; raises ValueError where not one row is a segment: it is no list, or of a form that nobody knows."""
+    """The same. Raises DataError where no row could be read as a segment."""
     found = read_list(path)
     require_some(path, found.table.num_rows, found.num_unread, found.unread)
     return found
 
 
 def require_some(path: Path, num_rows: int, num_unread: int, unread: Sequence[str]) -> None:
-    """Raises ValueError where a list has not one row that could be read."""
+    """Raises DataError where a list has not one row that could be read."""
     if not num_rows:
         said = f"the first of {num_unread:,} rows: {unread[0]}" if num_unread else "it has no rows"
-        raise ValueError(f"{path} is no list of segments: not one row is a segment; {said}")
+        raise DataError(f"{path} is not a list of segments: no row could be read as a segment; {said}")
 
 
 def entries_of(columns: Columns, rows: Iterator[Record], unread: Unread) -> Iterator[tuple[int, Entry]]:
-    """What the rows say, with their numbers; those that say nothing that can be meant are counted."""
+    """The entries of the rows, with their numbers; rows that can't be read are counted."""
     read = _reader(columns)
     for number, values, fault in rows:
         if fault:
@@ -159,14 +160,14 @@ def entries_of(columns: Columns, rows: Iterator[Record], unread: Unread) -> Iter
 
 
 def _reader(columns: Columns) -> Callable[[Sequence[Value]], Entry]:
-    """A function of the values of a row; it raises ValueError with what is wrong with them."""
+    """A function of the values of a row; it raises DataError with what is wrong with them."""
     places = {name: place for place, name in enumerate(columns) if name}
     starts_only = "end" not in places
 
     def text(values: Sequence[Value], name: str) -> str:
         found = values[places[name]] if name in places else ""
         if isinstance(found, tuple):
-            raise ValueError(f"several values of {name}: {found!r}"[:120])
+            raise DataError(f"several values of {name}: {found!r}"[:120])
         return found.strip()
 
     def read(values: Sequence[Value]) -> Entry:
@@ -192,49 +193,49 @@ def _reader(columns: Columns) -> Callable[[Sequence[Value]], Entry]:
 
 def _times(start: str, end: str, *, is_open: bool) -> tuple[int, int]:
     if not start:
-        raise ValueError("it has no start")
+        raise DataError("it has no start")
     start_ms = milliseconds(start)
     if is_open:
         return start_ms, start_ms + CLIP_MS
     end_ms = milliseconds(end)
     if end_ms <= start_ms:
-        raise ValueError(f"it ends at {end} s, not after its start at {start} s")
+        raise DataError(f"it ends at {end} s, not after its start at {start} s")
     return start_ms, end_ms
 
 
 def _clip(name: str) -> tuple[str, str]:
     found = CLIP.fullmatch(name)
     if found is None:
-        raise ValueError(f"no clip named as ID_000030.mp4: {name[:80]!r}")
+        raise DataError(f"not a clip name like ID_000030.mp4: {name[:80]!r}")
     return found[1], found[2]
 
 
 def _strong(segment_id: str, start: str, end: str) -> tuple[str, tuple[int, int]]:
-    """Video and times of the segment that an event belongs to; the event's own times are looked at, not kept."""
+    """Video and times of the segment that an event belongs to; the event's own times are checked, not kept."""
     found = STRONG_ID.fullmatch(segment_id)
     if found is None:
-        raise ValueError(f"no id of a segment as YTID_30000: {segment_id[:80]!r}")
+        raise DataError(f"not a segment id like YTID_30000: {segment_id[:80]!r}")
     _check_id(found[1])
     if milliseconds(end) < milliseconds(start):
-        raise ValueError(f"its event ends at {end} s, before its start at {start} s")
+        raise DataError(f"its event ends at {end} s, before its start at {start} s")
     return found[1], (int(found[2]), int(found[2]) + CLIP_MS)
 
 
 def _check_id(video_id: str) -> None:
     if VIDEO_ID.fullmatch(video_id) is None:
-        raise ValueError(f"unsafe video id {video_id[:80]!r}")
+        raise DataError(f"unsafe video id {video_id[:80]!r}")
 
 
 @lru_cache(maxsize=1 << 16)
 def milliseconds(seconds: str) -> int:
-    """A text of seconds in milliseconds. Raises ValueError for anything else."""
+    """A text of seconds in milliseconds. Raises DataError for anything else."""
     if SECONDS.fullmatch(seconds) is None:
-        raise ValueError(f"not seconds: {seconds[:20]!r}")
+        raise DataError(f"not a number of seconds: {seconds[:20]!r}")
     return round(float(seconds.replace(",", ".")) * 1000)
 
 
 def labels_of(value: Value) -> tuple[str, ...]:
-    """Labels: machine ids with commas between, or names with `|` between (names have commas). Raises ValueError."""
+    """Labels: machine ids with commas between, or names with `|` between (names have commas). Raises DataError."""
     return _known_labels(value) if len(value) <= KNOWN_CHARS else _labels(value)
 
 
@@ -257,18 +258,18 @@ def _labels(value: Value) -> tuple[str, ...]:
             or one.startswith(PRINTED)
             or "|" in one
         ):
-            raise ValueError(f"malformed label {one[:80]!r}")
+            raise DataError(f"malformed label {one[:80]!r}")
     return labels
 
 
 def _split(text: str) -> str:
     if text.lower() not in SPLITS:
-        raise ValueError(f"split {text[:20]!r} is none of {', '.join(name for name in SPLITS if name)}")
+        raise DataError(f"split {text[:20]!r} is none of {', '.join(name for name in SPLITS if name)}")
     return SPLITS[text.lower()]
 
 
 def split_of_list(name: str, columns: Columns) -> str:
-    """What a list's name says of all its segments."""
+    """The split that the name of a list gives all its segments; empty for none."""
     if EVAL_NAME.match(name):
         return "eval"
     found = SPLIT_NAME.fullmatch(name)
@@ -277,7 +278,7 @@ def split_of_list(name: str, columns: Columns) -> str:
 
 
 def _merged(entries: Iterator[Entry]) -> Iterator[Entry]:
-    """One segment for all its events; its labels are theirs, whatever the order of the rows."""
+    """One segment for all its events, with the labels of all of them, whatever the order of the rows."""
     labels: dict[Entry, set[str]] = {}
     for one in entries:
         labels.setdefault(one._replace(labels=()), set()).update(one.labels)
@@ -296,7 +297,7 @@ def _table(entries: Iterator[Entry], name: str, split: str) -> pa.Table:
 
 
 def table_of(entries: Sequence[Entry], name: str, split: str = "") -> pa.Table:
-    """Entries with ids and times as segments of the list `name`; `split` is that of those that say none."""
+    """Entries with ids and times as segments of the list `name`; `split` applies to entries without one."""
     times = [one.times_ms for one in entries if one.times_ms]
     columns = {
         "key": [segment_key(one.video_id, *at) for one, at in zip(entries, times, strict=True)],

@@ -1,6 +1,6 @@
-"""Labels: AudioSet's table (machine id -> index and display name) and its ontology (what stands below what).
+"""Labels: AudioSet's table (machine id -> index and display name) and its ontology (categories and subcategories).
 
-Both are taken from beside a list and kept in the root: later runs name labels the same, whatever lists they get.
+Both are taken from beside a list and kept in the root: later runs name labels the same way, whatever lists they get.
 """
 
 import csv
@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
+from schemas.errors import DataError, RequestError
 from schemas.manifest import write_text
 
 FILE = "class_labels_indices.csv"
@@ -47,19 +48,18 @@ def keep_labels(kept: Path, lists: Iterable[Path]) -> None:
 def machine_ids(
     categories: Iterable[str], labels: Labels, ontology: Ontology, others: Collection[str] = ()
 ) -> frozenset[str]:
-    """The labels of categories given by name or machine id, with all that stands below them.
+    """The labels of categories given by name or machine id, including all their subcategories.
 
-    `others` are labels that neither table nor ontology needs to know: those of a list. Raises ValueError for a
-    category that nobody knows, with those whose names are near.
+    `others` are further known labels: those of a list. Raises RequestError for an unknown category, with similar names.
     """
     names = {name: mid for mid, (_, name) in labels.items()} | {n["name"]: mid for mid, n in ontology.items()}
     known = {*labels, *ontology, *others}
-    asked = list(categories)
-    waiting = [names.get(one, one) for one in asked] + [one for one in asked if one in others]
+    given = list(categories)
+    waiting = [names.get(name, name) for name in given] + [name for name in given if name in others]
     found = set()
     for mid in waiting:
         if mid not in known:
-            raise ValueError(f"no label or category {mid!r}{_near(mid, {*names, *others})}")
+            raise RequestError(f"unknown label or category {mid!r}{_near(mid, {*names, *others})}")
     while waiting:
         mid = waiting.pop()
         if mid not in found:
@@ -69,7 +69,7 @@ def machine_ids(
 
 
 def _near(name: str, names: Collection[str]) -> str:
-    """The names that somebody may have meant."""
+    """A question that offers similar names; empty where there are none."""
     by_lower = {one.lower(): one for one in names}
     near = get_close_matches(name.lower(), by_lower, n=NEAR)
     holding = [lower for lower in sorted(by_lower) if name.lower() in lower][:NEAR]
@@ -83,13 +83,13 @@ def _find(name: str, kept: Path, lists: Iterable[Path]) -> Path | None:
 
 
 def read_ontology(path: Path) -> dict[str, dict]:
-    """The nodes in `path` by machine id. Raises ValueError if it is no ontology."""
+    """The nodes in `path` by machine id. Raises DataError if it is no ontology."""
     try:
         nodes = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
-        raise ValueError(f"{path}: no JSON: {error}") from None
+        raise DataError(f"{path}: not JSON: {error}") from None
     if not isinstance(nodes, list) or not all(map(_is_node, nodes)):
-        raise ValueError(f"{path}: not a list of nodes with {', '.join(sorted(NODE))}")
+        raise DataError(f"{path}: not a list of nodes with {', '.join(sorted(NODE))}")
     return {node["id"]: node for node in nodes}
 
 
@@ -101,11 +101,11 @@ def _is_node(node: object) -> bool:
 
 
 def read_labels(path: Path) -> dict[str, tuple[int, str]]:
-    """The table in `path`. Raises ValueError if it is none."""
+    """The table in `path`. Raises DataError if it is none."""
     with path.open(newline="", encoding="utf-8-sig") as lines:
         rows = csv.DictReader(lines)
         if not set(rows.fieldnames or ()) >= COLUMNS:
-            raise ValueError(f"{path}: its first line must name the columns index,mid,display_name")
+            raise DataError(f"{path}: its first line must name the columns index,mid,display_name")
         return dict(_label(row, f"{path}:{rows.line_num}") for row in rows)
 
 
@@ -114,5 +114,5 @@ def _label(row: dict[str, str | None], where: str) -> tuple[str, tuple[int, str]
     mid = row["mid"]
     name = row["display_name"]
     if not (index and index.isdecimal() and mid and name):
-        raise ValueError(f"{where}: not of the form index,mid,display_name")
+        raise DataError(f"{where}: not of the form index,mid,display_name")
     return mid, (int(index), name)

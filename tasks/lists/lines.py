@@ -1,9 +1,11 @@
-"""The lines of somebody else's text: any encoding, any ends of lines, and never more of one than can be meant."""
+"""The lines of a foreign text: any encoding, any line ends, and never more of a line than a list could contain."""
 
 import codecs
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+from schemas.errors import DataError
 
 MAX_CHARS = 1 << 20  # of a line: a JSON object with a page of text has some thousands
 HEAD_BYTES = 1 << 12  # in which an encoding, and a file that is no text, show themselves
@@ -19,7 +21,7 @@ NOT_DECODED = "\ufffd"  # stands where bytes are none of the encoding
 
 
 class Line(NamedTuple):
-    """One line without its end; `is_cut` where it was longer than MAX_CHARS, and this is how it begins."""
+    """A line without its end; `is_cut` where it was longer than MAX_CHARS, and `text` is only its beginning."""
 
     number: int  # from 1
     text: str
@@ -27,7 +29,7 @@ class Line(NamedTuple):
 
 
 def lines(path: Path) -> Iterator[Line]:
-    """The lines of a text file. Raises ValueError for a file that is no text."""
+    """The lines of a text file. Raises DataError for a file that is not text."""
     with path.open("rb") as file:
         encoding = encoding_of(file.read(HEAD_BYTES), path)
     number = 0
@@ -42,7 +44,7 @@ def lines(path: Path) -> Iterator[Line]:
 
 
 def encoding_of(head: bytes, path: Path) -> str:
-    """The encoding of a text that begins with `head`. Raises ValueError for what is no text."""
+    """The encoding of a text that begins with `head`. Raises DataError for bytes that are not text."""
     for mark, name in MARKS:
         if head.startswith(mark):
             return name
@@ -55,4 +57,4 @@ def encoding_of(head: bytes, path: Path) -> str:
         return "utf-16-le"
     if even > max(least, 8 * odd):
         return "utf-16-be"
-    raise ValueError(f"{path} is no list of segments: it is no text, but holds zero bytes")
+    raise DataError(f"{path} is not a list of segments: it is not text: it contains zero bytes")

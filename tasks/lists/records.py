@@ -1,4 +1,4 @@
-"""What each row of a table says, as texts: CSV in any dialect, JSON lines and Parquet, a few at a time."""
+"""The rows of a table as texts: CSV in any dialect, JSON lines and Parquet, read a few at a time."""
 
 import json
 import math
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.errors import DataError
 from tasks.lists.dialects import Dialect, columns_named, dialect_of
 from tasks.lists.lines import MAX_CHARS, NOT_DECODED, Line, lines
 
@@ -26,7 +27,7 @@ Columns = tuple[str | None, ...]
 
 
 class Record(NamedTuple):
-    """The values of one row, as many as there are columns; or why there are none."""
+    """The values of a row, one per column; or why it can't be read."""
 
     number: int  # of the line, or of the row
     values: Sequence[Value] = ()
@@ -34,7 +35,7 @@ class Record(NamedTuple):
 
 
 class Records(NamedTuple):
-    """What the columns hold (names of `dialects.NAMES`, or `clip`), the rows, and the remarks before them."""
+    """The meaning of each column (a name in `dialects.NAMES`, or `clip`), the rows, and the remarks before them."""
 
     columns: Columns
     rows: Iterator[Record]
@@ -42,7 +43,7 @@ class Records(NamedTuple):
 
 
 def open_records(path: Path) -> Records:
-    """The rows of a list. Raises ValueError for what is no table of texts."""
+    """The rows of a list. Raises DataError for a file that is not a table."""
     with path.open("rb") as file:
         if file.read(len(PARQUET)) == PARQUET:
             return _of_parquet(path)
@@ -86,7 +87,7 @@ def _fault_of(line: Line) -> str:
     if line.is_cut:
         return f"it is longer than {MAX_CHARS:,} characters: {line.text[:80]!r}"
     if NOT_DECODED in line.text:
-        return f"it is not UTF-8 (write it so, or as UTF-16 with its mark): {line.text[:80]!r}"
+        return f"it is not UTF-8 (save it as UTF-8, or as UTF-16 with a byte order mark): {line.text[:80]!r}"
     return ""
 
 
@@ -98,10 +99,10 @@ class _Object:
     @staticmethod
     @lru_cache(maxsize=256)
     def places(names: tuple[str, ...]) -> Mapping[str, str]:
-        """Column -> name of a key. Raises ValueError where the keys name no segment."""
+        """Column -> name of a key. Raises DataError where the keys name no segment."""
         held = columns_named(names)
         if held is None:
-            raise ValueError(f"its keys name no segment: {', '.join(names)[:80]}")
+            raise DataError(f"its keys name no segment: {', '.join(names)[:80]}")
         return {column: name for column, name in zip(held, names, strict=True) if column}
 
 
@@ -115,7 +116,7 @@ def _of_objects(path: Path) -> Iterator[Record]:
         try:
             found = json.loads(line.text)
             if not isinstance(found, dict):
-                raise ValueError(f"no object: {line.text[:80]!r}")
+                raise DataError(f"no object: {line.text[:80]!r}")
             places = _Object.places(tuple(found))
             values = [_value(found[places[name]]) if name in places else "" for name in _Object.columns]
             yield Record(line.number, values)
@@ -126,7 +127,7 @@ def _of_objects(path: Path) -> Iterator[Record]:
 
 
 def _value(value: Any) -> Value:
-    """A value as text, empty for none; several texts as such. Raises ValueError for anything else."""
+    """A value as text, empty for null; a list of texts as a tuple. Raises DataError for anything else."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, str):
@@ -135,18 +136,18 @@ def _value(value: Any) -> Value:
         return str(value)
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         return tuple(value)
-    raise ValueError(f"neither a text nor a number: {str(value)[:80]!r}")
+    raise DataError(f"neither a text nor a number: {str(value)[:80]!r}")
 
 
 def _of_parquet(path: Path) -> Records:
     try:
         file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
     except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is no list of segments: a damaged Parquet file: {error}") from None
+        raise DataError(f"{path} is not a list of segments: a damaged Parquet file: {error}") from None
     names = file.schema_arrow.names
     held = columns_named(names)
     if held is None:
-        raise ValueError(f"{path} is no list of segments: its columns are {', '.join(names)[:200]}")
+        raise DataError(f"{path} is not a list of segments: its columns are {', '.join(names)[:200]}")
     used = [name for name, column in zip(names, held, strict=True) if column]
     _require_small(file, used, path)
     return Records(tuple(column for column in held if column), _of_batches(file, used, path))
@@ -158,8 +159,8 @@ def _require_small(file: pq.ParquetFile, used: Sequence[str], path: Path) -> Non
         chunks = (group.column(place) for place in range(group.num_columns))
         size = sum(one.total_uncompressed_size for one in chunks if one.path_in_schema.split(".")[0] in used)
         if size > GROUP_BYTES:
-            raise ValueError(
-                f"{path} is no list of segments: one group of its rows has {size:,} bytes; write smaller ones"
+            raise DataError(
+                f"{path} is not a list of segments: one row group has {size:,} bytes; write smaller ones"
             )
 
 
@@ -175,4 +176,4 @@ def _of_batches(file: pq.ParquetFile, used: Sequence[str], path: Path) -> Iterat
                 except ValueError as error:
                     yield Record(number, fault=str(error))
     except (pa.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path}: a damaged Parquet file after row {number:,}: {error}") from None
+        raise DataError(f"{path}: a damaged Parquet file after row {number:,}: {error}") from None

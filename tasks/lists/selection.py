@@ -1,6 +1,7 @@
-"""Which segments of the lists get a slot: those of chosen labels, and of these so many.
+"""Selection: which segments of the lists get a slot, by label and by number.
 
-What is taken is the head of a fixed order, by the hash of the key: a larger number takes all that a smaller one took.
+Segments are taken from the head of a fixed order, the hash of the key: a larger number includes all that a smaller one
+selected.
 """
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
@@ -18,7 +19,7 @@ NO_LABEL = ""  # segments without any are a class of their own, as those of one'
 
 @dataclass(frozen=True)
 class Choice:
-    """All segments, unless a field says otherwise. Numbers are those of training and of evaluation each."""
+    """Which segments are selected: all, unless a field restricts them. Numbers are per training and evaluation set."""
 
     labels: tuple[str, ...] = ()  # names or machine ids, with all that stands below them
     per_class: int | None = None  # segments; some classes get more: who has several labels is taken for each
@@ -41,9 +42,9 @@ def label_set(table: pa.Table) -> set[str]:
 
 
 def chosen(table: pa.Table, choice: Choice, mids: frozenset[str]) -> pa.Table:
-    """The segments of `table` (key, labels, is_eval) that `choice` takes; `mids` are what its labels stand for.
+    """The segments of `table` (key, labels, is_eval) that `choice` selects; `mids` are what its labels stand for.
 
-    Of a key that stands there twice, the first row counts.
+    Of rows with the same key, the first counts.
     """
     if choice.is_all:
         return table
@@ -66,7 +67,7 @@ def _classes(labels: pa.ListArray) -> tuple[np.ndarray, pa.Array]:
 
 
 def _counted(table: pa.Table, choice: Choice, row: np.ndarray, label: pa.Array) -> np.ndarray:
-    """The rows that come first in one of their classes; of training and of evaluation apart."""
+    """The rows that come first in one of their classes, separately for training and evaluation."""
     is_eval = table["is_eval"].to_numpy()
     order = hashes(table["key"])
     place = np.full(table.num_rows, table.num_rows)

@@ -1,1 +1,1 @@
-"""Media: the only place that opens foreign media or starts a media process. No manifest is known here."""
+"""Media: the only place that opens foreign media or starts a media process. It knows no manifests."""

@@ -1,6 +1,6 @@
 """Colour and geometry: a decoded frame as an upright picture in the colours of a JPEG.
 
-High dynamic range (PQ and HLG, which phones record) is mapped to the standard one, since 8 bits can't hold it.
+High dynamic range (PQ and HLG, which phones record) is mapped to standard range, because 8 bits can't hold it.
 """
 
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class Picture:
 
 
 def is_hdr(frame: av.VideoFrame) -> bool:
-    """Whether a frame has a range of light that is mapped to what 8 bits hold."""
+    """Whether a frame has high dynamic range, which is mapped to what 8 bits hold."""
     return frame.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 
 

@@ -1,9 +1,8 @@
-"""Cut a segment out of a file without encoding it again, on the file's own clock.
+"""Cuts a segment out of a file without re-encoding, on the file's own clock.
 
-A cut is Matroska, whose clock counts milliseconds: each time stamp is the source's, rounded to one, less one number
-for both streams. Extraction goes by the same milliseconds in every file, so what it makes of a cut is what it would
-make of the source. Where Matroska can't hold a stream, or what was written does not come out as it went in, the whole
-source is kept instead.
+A cut is Matroska, whose clock counts milliseconds: each time stamp is the source's, rounded to the millisecond, minus
+one offset for both streams. Extraction uses the same milliseconds in every file, so a cut and its source give the same
+features. Where Matroska can't hold a stream, or the written packets differ from the source's, the whole source is kept.
 """
 
 import errno
@@ -44,7 +43,7 @@ MARGIN_MS = 500  # after it: packets are stored up to about this far from their 
 MILLISECONDS = Fraction(1, MS)
 # Neither rounds nor moves what we have rounded, and writes neither names nor dates.
 WRITING = {"fflags": "+bitexact", "avoid_negative_ts": "disabled"}
-COMPARED_EVERY = 8  # packets of sound; those between are told by their times
+COMPARED_EVERY = 8  # packets of sound; the times of those between are compared
 COMPARED_PX = (128, 128)
 CHANGED = "new_extradata"  # marks a packet from which on other parameters hold
 PACKED = "mpeg4"  # a packet may hold two pictures, and then none: their times are others than the packets'

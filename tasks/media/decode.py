@@ -1,8 +1,8 @@
-"""Decode a clip once: its pictures and its sound on the segment's own clock.
+"""Decodes the pictures and the sound of a clip once, on the segment's own clock.
 
-Everything goes by presentation time, so nothing outside the segment enters a feature: frame k is the picture
-on display (k + 0.5) / rate seconds after the segment's start, and the sound is cut at the sample. What no decoder could
-verify is no sample.
+Everything follows presentation time, so nothing outside the segment enters a feature: frame k is the picture on display
+(k + 0.5) / rate seconds after the segment's start, and the sound is cut at the exact sample. A clip that decodes with
+errors gives no sample.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""Downmix: one or two channels of however many, by where each stands, decided once for a whole segment.
+"""Downmix: any number of channels to one or two, by their positions, decided once for a whole segment.
 
-The weights are those of ITU-R BS.775-4, annex 4: the centre, and what comes from behind, go to the sides at -3 dB.
-The low-frequency channel is left out, as there: it repeats what the others say, or rumbles.
+The weights are those of ITU-R BS.775-4, annex 4: centre and rear channels go to both sides at -3 dB. The low-frequency
+channel is left out, as there: it repeats the others, or rumbles.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ CANCELLED = 0.1  # of the loudest channel's power (-10 dB): a mix below has lost
 
 @cache
 def names_of(layout: str) -> tuple[str, ...]:
-    """The names of a layout's channels in their order; `NONE` for those of which nobody said where they stand."""
+    """The names of a layout's channels in order; `NONE` for channels without a known position."""
     return tuple(channel.name for channel in av.AudioLayout(layout).channels)
 
 

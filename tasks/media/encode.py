@@ -1,4 +1,4 @@
-"""Encoders of members, in memory: the same input gives the same bytes on one build of the codecs."""
+"""Encoders of members, in memory. The same input gives the same bytes with the same build of the codecs."""
 
 import io
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a decoded clip shows and sounds like, measured in extraction's one pass; the suite `features` judges it."""
+"""Measures of a decoded clip, taken in the one pass of extraction. The suite `features` judges them."""
 
 import numpy as np
 import soxr
@@ -6,7 +6,7 @@ import webrtcvad
 
 from schemas.feature import Profile
 from schemas.manifest import Row
-from schemas.signal import INT16_SCALE, SAMPLE_RATE_HZ
+from schemas.waveforms import INT16_SCALE, SAMPLE_RATE_HZ
 from tasks.media.decode import Decoded
 
 BLOCK_PX = 8  # pictures are judged by block means, below compression noise
@@ -15,8 +15,8 @@ SPEECH_MS = 30  # the longest window that WebRTC's detector takes
 SPEECH_CAUTION = 2  # of 0 to 3: how sure it has to be
 
 
-def measured(decoded: Decoded, profile: Profile) -> Row:
-    """What is seen and heard up to `valid_ms`; padding is left out."""
+def measure_clip(decoded: Decoded, profile: Profile) -> Row:
+    """The measures of a clip's pictures and sound up to `valid_ms`, without padding."""
     valid_s = decoded.valid_ms / 1000
     return {
         "valid_ms": decoded.valid_ms,

@@ -1,8 +1,8 @@
-"""Cuts of before `schemas.clip.CLOCK`: MP4 in which libav's edit lists move picture and sound apart.
+"""Cuts from before `schemas.clip.CLOCK`: MP4 files in which libav's edit lists shift picture against sound.
 
-Without edit lists both lie as they lay in the source. Where the segment begins was measured with them, by the stream
-with more packets: how far they move that one says where it begins without them. Cuts in Matroska may lie apart in the
-file itself, which nobody can see in them.
+Without edit lists both streams lie as in the source. The start of the segment was measured with edit lists, on the
+stream with more packets; the shift of that stream gives the start without them. Matroska cuts may be shifted inside the
+file itself, which can't be detected.
 """
 
 from collections.abc import Iterator

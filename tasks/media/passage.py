@@ -1,4 +1,4 @@
-"""A passage: what a decoder needs of a file for one segment, from a clean picture and some sound before it on."""
+"""Passages: the packets that a decoder needs for one segment, from a clean picture and some earlier sound on."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -135,6 +135,6 @@ def shown_of(stream: av.VideoStream, packets: Sequence[av.Packet]) -> Iterator[a
 
 
 def _forget(stream: av.VideoStream) -> None:
-    """Has the decoder begin anew, for whoever decodes next."""
+    """Resets the decoder, so that the next packets are decoded afresh."""
     if stream.codec_context.is_open:
         stream.codec_context.flush_buffers()

@@ -1,9 +1,9 @@
-"""Prints: some hundred bytes by which a clip's sound and pictures are known again after re-encoding.
+"""Prints: a few hundred bytes that identify a clip's sound and pictures even after re-encoding.
 
-Sound: Haitsma & Kalker, "A Highly Robust Audio Fingerprinting System" (ISMIR 2002), section 4.2: the sign of
-the change, in time, of the difference between neighbouring bands; of log power, so that gain and tone control
-cancel. Searched by its clearest frames with their weakest bits left open, as in their section 5.3. Pictures:
-the signs of the lowest 8 x 8 DCT coefficients (the "pHash" of Zauner, 2010).
+Sound: Haitsma & Kalker, "A Highly Robust Audio Fingerprinting System" (ISMIR 2002), section 4.2: the sign of the
+change, in time, of the difference between neighbouring bands. Log power is used, so that gain and tone control cancel.
+Searching starts from the clearest frames, with their weakest bits left open (section 5.3). Pictures: the signs of the
+lowest 8 x 8 DCT coefficients (the "pHash" of Zauner, 2010).
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import soxr
 
 from schemas.feature import NUM_KEYS, NUM_PICTURES, PICTURE_PRINT, Profile, num_words, sound_print
 from schemas.manifest import Row
-from schemas.signal import INT16_SCALE, SAMPLE_RATE_HZ
+from schemas.waveforms import INT16_SCALE, SAMPLE_RATE_HZ
 from tasks.media.colour import Picture
 from tasks.media.decode import Decoded
 

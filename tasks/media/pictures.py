@@ -1,9 +1,8 @@
 """The pictures on display at given moments, decoding as little else as the codec allows.
 
-All packets are at hand before the first is decoded, so it is known which pictures are wanted: packets after
-the last one needed before a key frame are dropped, and of the others the decoder skips pictures that nothing
-refers to. What is decoded is byte-identical to a full decode, for which anything unusual asks: whatever was shown is
-compared with what was to be shown.
+All packets are known before the first is decoded, and so are the pictures that are needed: packets between the last
+needed one and the next key frame are dropped, and the decoder skips pictures that no other refers to. The result is
+byte-identical to a full decode: what was shown is compared with what should have been, and any doubt leads to one.
 """
 
 from bisect import bisect_right
@@ -309,7 +308,7 @@ class _Taker:
 
 
 def _size(frame: av.VideoFrame, short_side_px: int, aspect: float) -> tuple[int, int]:
-    """(width, height) with square pixels, the short side as asked."""
+    """(width, height) with square pixels and the given short side."""
     width = frame.width * aspect
     scale = short_side_px / min(width, frame.height)
     across, down = (max(EVEN, round(side * scale / EVEN) * EVEN) for side in (width, frame.height))

@@ -1,8 +1,8 @@
-"""Media calls in a process of their own: what a hostile file does there costs that file, and nothing else.
+"""The media process: decoding runs in a process of its own, so a hostile file costs that file and nothing else.
 
-libav parses what strangers made. The process that does it has no credentials in its environment, limits of
-memory, file size and time, and dies with its parent. It answers in JSON and raw bytes, never in pickles: the
-parent does not trust it either. `python -m tasks.media.sandbox` is that process.
+libav parses files from strangers. The process that runs it has no credentials in its environment, has limits of memory,
+file size and time, and ends with its parent. It answers in JSON and raw bytes, never in pickles: the parent does not
+trust it either. `python -m tasks.media.sandbox` is that process.
 """
 
 import errno
@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from schemas.errors import OperationalError
 from schemas.outcome import BUG, ItemError, Outcome
 from tasks.processes import end_with_parent, limit
 
@@ -44,23 +45,25 @@ START_S = 60.0  # it takes 0.3 to 0.7 s
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What one call may use: chosen to be far above any clip of a minute, not measured on the largest."""
+class ProcessLimits:
+    """The limits of one call, chosen far above the needs of any clip of a minute, not measured on the largest."""
 
     seconds: float = 120.0
     memory_bytes: int = 4 << 30  # of address space
     file_bytes: int = 8 << 30
 
 
-LIMITS = Limits()
+LIMITS = ProcessLimits()
 # Media processes that wait for a call: threads come and go, and a start costs more than most calls.
 _IDLE: list["MediaProcess"] = []
 # The kernel ends a media process with the *thread* that started it, so that thread lives as long as we do.
 _STARTER = ThreadPoolExecutor(1, "media-processes")
 
 
-def call(name: str, arguments: Mapping[str, Any], limits: Limits = LIMITS) -> tuple[Any, dict[str, bytes]]:
-    """What `name` (of CALLS) answers in a media process that serves nobody else meanwhile.
+def call(
+    name: str, arguments: Mapping[str, Any], limits: ProcessLimits = LIMITS
+) -> tuple[Any, dict[str, bytes]]:
+    """The answer to the call `name` (of CALLS) in a media process of its own.
 
     Raises what it raised (ItemError, OSError); ItemError (quarantined, `bug`) with the trace where our own code
     failed; ItemError (quarantined, `decodable`) with the evidence where the process crashed, hung or ran out of
@@ -84,13 +87,13 @@ def call(name: str, arguments: Mapping[str, Any], limits: Limits = LIMITS) -> tu
 
 
 def close() -> None:
-    """Ends the media processes that wait."""
+    """Ends the idle media processes."""
     while _IDLE:
         _IDLE.pop().kill()
 
 
-def _idle(limits: Limits) -> "MediaProcess | None":
-    """One that waits and has these limits."""
+def _idle(limits: ProcessLimits) -> "MediaProcess | None":
+    """An idle media process with these limits; None where there is none."""
     while _IDLE:
         with suppress(IndexError):  # another thread was faster
             process = _IDLE.pop()
@@ -101,7 +104,7 @@ def _idle(limits: Limits) -> "MediaProcess | None":
 
 
 class _DiedError(Exception):
-    """The process is gone, or had to be ended; says how, and what the item is quarantined as."""
+    """The media process ended or had to be killed; `reason` is what the item is quarantined as."""
 
     def __init__(self, how: str, reason: str = "decodable") -> None:
         super().__init__(how)
@@ -111,7 +114,7 @@ class _DiedError(Exception):
 class MediaProcess:
     """One media process and the pipe to it; not thread-safe. Its start is not on the first call's time."""
 
-    def __init__(self, name: str, limits: Limits) -> None:
+    def __init__(self, name: str, limits: ProcessLimits) -> None:
         self.limits = limits
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the process)
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
@@ -135,7 +138,7 @@ class MediaProcess:
         try:
             self._read(len(READY), time.monotonic() + START_S)
         except _DiedError as died:
-            raise RuntimeError(f"no media process starts on this machine: it {died}") from None
+            raise OperationalError(f"the media process does not start on this machine: it {died}") from None
 
     def call(self, name: str, arguments: Mapping[str, Any]) -> tuple[Any, dict[str, bytes]]:
         """One call and its answer. Raises _DiedError if there is none in time."""
@@ -147,7 +150,7 @@ class MediaProcess:
             raise self._gone() from None
         header = json.loads(self._line(ends))
         if sum(header["members"].values()) > MAX_ANSWER_BYTES:
-            raise _DiedError("answered with more than any clip holds")
+            raise _DiedError("returned more data than any clip holds")
         members = {member: self._read(size, ends) for member, size in header["members"].items()}
         if "error" in header:
             raise _raised(header["error"])
@@ -155,7 +158,7 @@ class MediaProcess:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it can be called: it was neither ended nor did it end by itself."""
+        """Whether it can be called: it has not ended, by itself or otherwise."""
         return self._end.alive and self._process.poll() is None
 
     def kill(self) -> None:
@@ -192,7 +195,7 @@ class MediaProcess:
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
     if stream is None:
-        raise AssertionError("both pipes are asked for")
+        raise AssertionError("the process was started without pipes")
     return stream
 
 
@@ -232,10 +235,10 @@ def main() -> None:
         answers.flush()
 
 
-def _answered(asked: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
-    name = asked.pop("name")
+def _answered(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, bytes]]:
+    name = arguments.pop("name")
     try:
-        result, members = getattr(importlib.import_module(CALLS[name]), f"answer_{name}")(**asked)
+        result, members = getattr(importlib.import_module(CALLS[name]), f"answer_{name}")(**arguments)
     except ItemError as error:
         why = {"outcome": error.outcome.value, "reason": error.reason, "detail": error.detail}
         return {"error": {"kind": "item", **why}}, {}

@@ -1,4 +1,4 @@
-"""The sound of a segment on its own clock: pieces placed by their presentation time, resampled once."""
+"""The sound of a segment on its own clock: pieces are placed by presentation time and resampled once."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

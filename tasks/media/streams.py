@@ -1,6 +1,6 @@
-"""Open and probe media files, and their clock; `cut.py` cuts, `decode.py` decodes.
+"""Media files: opening and probing them, and their clock. `cut.py` cuts, `decode.py` decodes.
 
-Everywhere the same two streams are taken: the first of pictures that move, and the sound that players play.
+The same two streams are used everywhere: the first with a moving picture, and the sound track that players choose.
 """
 
 import re
@@ -20,6 +20,7 @@ import av.stream
 import imageio_ffmpeg
 from av.stream import Disposition
 
+from schemas.errors import MissingError
 from schemas.outcome import ItemError, Outcome
 
 # What AudioSet's source and people's folders hold. Playlists, concat scripts and network protocols are not
@@ -61,7 +62,7 @@ Stream = TypeVar("Stream", bound=av.stream.Stream | None)
 
 @dataclass(frozen=True)
 class Probe:
-    """What a media file states of itself; times are None where nobody knows them."""
+    """What a media file states about itself; unknown times are None."""
 
     container: str
     start_s: float
@@ -205,7 +206,7 @@ def _span_s(path: Path, container: av.container.InputContainer) -> tuple[float, 
 
 
 def _gaps_ms(path: Path, container: av.container.InputContainer) -> dict[str, float]:
-    """By how much later the sound starts than the picture, and by how much longer it is; nothing where nobody knows."""
+    """How much later the sound starts than the picture, and how much longer it is; empty where unknown."""
     streams = media_streams(container)
     starts_s = {one.index: _at(one, one.start_time) for one in streams}
     ends_s = {one.index: _stated_end_s(one) for one in streams}
@@ -297,7 +298,7 @@ def ffmpeg_path() -> str:
     except RuntimeError:
         found = shutil.which("ffmpeg")
         if found is None:
-            raise FileNotFoundError(
+            raise MissingError(
                 "no ffmpeg: `pip install imageio-ffmpeg` or `apt-get install ffmpeg`"
             ) from None
         return found

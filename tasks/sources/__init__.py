@@ -1,24 +1,36 @@
-"""One file a source of media; the file name is its name, and the part of `--source` before the colon.
+"""One file per source of media; the file name is its name, and the part of `--source` before the colon.
 
-A source module has `open_source(spec, state, access)`, a context manager that yields `fetch(video_id, folder)`:
-the whole video as a file, in `folder` or (a source that owns its files) elsewhere; or a folder of files, each named
-by the key of the segment that it holds, or by the video's id. `fetch` is called from several threads. It raises
-ItemError for what is wrong with the video, Transient for what is wrong with the world.
-`TOOL` (optional) names the program that fetches, `CANARY` a video that is always there, `LANES` who may ask how fast.
-`SECTIONS` (optional) says that `fetch` also takes which spans in seconds are wanted, and may leave out the rest of a
-long video as long as its times stay what they are in the whole.
+A source module has
+
+FORM                                how `--source` names it, as `folder:PATH`
+open_source(spec, state, access)    a context manager that yields `fetch(video_id, folder)`
+
+`fetch` returns the whole video as a file, in `folder` or (a source that owns its files) elsewhere; or a folder of
+files, each named by the key of the segment that it holds, or by the id of the video. It is called from several threads,
+and raises ItemError for what is wrong with the video, Transient for what is wrong with the world. It may also have
+
+TOOL        the program that fetches, with its version
+CANARY      a video that is always there
+LANES       the lanes that it uses where the state folder lists none
+SECTIONS    True where `fetch` also takes the spans in seconds that are needed: it may leave out the rest of a long
+            video, as long as times stay those of the whole
+
+What sources share lives in `files/`, `lists/` and `transport/`.
 """
 
-import importlib
-import pkgutil
+import ast
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 
+from schemas.errors import RequestError
+from tasks.plugins import load_plugin, plugin_names
 from tasks.transport.policy import Access
 
 Fetch = Callable[..., Path]  # (video_id, folder), and spans where the source has SECTIONS
+REQUIRED = ("FORM", "open_source")
 
 
 def open_source(spec: str, state: Path, access: Access | None = None) -> AbstractContextManager[Fetch]:
@@ -27,13 +39,26 @@ def open_source(spec: str, state: Path, access: Access | None = None) -> Abstrac
 
 
 def module_of(spec: str) -> ModuleType:
-    """The module of the source that `spec` names. Raises ValueError with the choices."""
+    """The module of the source that `spec` names. Raises RequestError with the choices."""
     name = spec.split(":", 1)[0].replace("https", "http")
     if name not in names():
-        raise ValueError(f"unknown source {spec!r}: use one of {', '.join(names())} (http: a URL template)")
-    return importlib.import_module(f"tasks.sources.{name}")
+        raise RequestError(f"unknown source {spec!r}: use one of {', '.join(forms())}")
+    return load_plugin(sys.modules[__name__], name, REQUIRED)
 
 
 def names() -> list[str]:
     """The names of all sources."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
+    return plugin_names(sys.modules[__name__])
+
+
+def forms() -> list[str]:
+    """How `--source` names each source, read without importing them: yt-dlp alone takes a second."""
+    return [_form_of(Path(__file__).with_name(f"{name}.py")) for name in names()]
+
+
+def _form_of(path: Path) -> str:
+    """The FORM that a file assigns; the name of the file where it assigns none."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "FORM":
+            return ast.literal_eval(node.value)
+    return path.stem

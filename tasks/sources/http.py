@@ -1,7 +1,7 @@
-"""Any host that serves media by video id: a URL template as `http://host/{video_id}.mp4`, through yt-dlp.
+"""Any host that serves media by video id: a URL template such as `http://host/{video_id}.mp4`, through yt-dlp.
 
-Only direct media answers are taken: a page is an error, never searched for players. Secrets stand in it as `{env:NAME}`
-or `{block:NAME}`.
+Only direct media answers are accepted: a page is an error, and is never searched for players. Secrets stand in the
+template as `{env:NAME}` or `{block:NAME}`.
 """
 
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+from schemas.errors import RequestError
 from schemas.outcome import ItemError, Transient
 from schemas.segment import VIDEO_ID
 from tasks.sources import Fetch
@@ -19,16 +20,18 @@ from tasks.transport.templates import expanded, hidden, without_secrets
 from tasks.transport.ytdlp import TOOL as TOOL
 from tasks.transport.ytdlp import Downloader
 
+FORM = "http://HOST/{video_id}.mp4"
+
 
 @contextmanager
 def open_source(spec: str, state: Path, access: Access) -> Iterator[Fetch]:
-    """Yields `fetch` for the URL template `spec`. Raises ValueError for what is none, and for unknown secrets."""
+    """Yields `fetch` for the URL template `spec`. Raises RequestError for what is none, and for unknown secrets."""
     del state
     url = urlsplit(spec)
     if url.scheme not in ("http", "https") or not url.netloc or "{video_id}" not in spec:
-        raise ValueError(f"--source {spec}: a URL template is http(s)://... with {{video_id}} in it")
+        raise RequestError(f"--source {spec}: a URL template is http(s)://... with {{video_id}} in it")
     if without_secrets(spec)[1]:
-        raise ValueError(
+        raise RequestError(
             "--source: a URL with credentials would stand in logs and rows; name them as {env:NAME}"
         )
     template, secrets = expanded(spec, access.secret)

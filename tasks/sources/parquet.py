@@ -1,7 +1,7 @@
 """Media in Parquet: `parquet:PATH`, a folder or pattern of files with the bytes inside, as Hugging Face publishes them.
 
-A medium is a column of bytes, or of `{bytes, path}`. It is known by its path or key (`files/stems.py`), and by the
-columns that name video, start and end where there are such.
+A medium is a column of bytes, or of `{bytes, path}`. It is known by its path or key (`files/stems.py`), and by columns
+that name video, start and end.
 """
 
 import logging
@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.errors import DataError
 from schemas.outcome import ItemError, Outcome
 from schemas.segment import VIDEO_ID
 from tasks.files.packed import NAMED, Packed, found, index_of, named
@@ -26,6 +27,7 @@ from tasks.transport.policy import Access
 
 log = logging.getLogger(__name__)
 
+FORM = "parquet:PATH"
 SUFFIXES = (".parquet",)
 INDEX = pa.schema(
     [*NAMED, ("group", pa.int32()), ("row", pa.int64()), ("column", pa.string()), ("size_bytes", pa.int64())]
@@ -44,7 +46,7 @@ GROUP_BYTES = 4 << 30
 
 @contextmanager
 def open_source(spec: str, state: Path, access: Access) -> Iterator[Fetch]:
-    """Yields `fetch`, which gives a folder of what the files hold of a video. Raises ValueError where nothing is."""
+    """Yields `fetch`, which gives a folder of what the files hold of a video. Raises DataError where nothing is."""
     files = found(spec, SUFFIXES, "Parquet file")
     packed = Packed(spec, index_of(files, state, _rows_of, INDEX), access.limits.size_bytes)
     yield partial(packed.fetch, partial(_copy, files, packed.most_bytes))
@@ -58,7 +60,7 @@ def _rows_of(path: Path) -> list[dict]:
         for group in range(file.num_row_groups if media else 0):
             rows += _rows_of_group(file, group, media)
     except (pa.ArrowInvalid, OSError, ValueError) as error:
-        log.warning("parquet: %s: %s; what stands before it is used", path, error)
+        log.warning("parquet: %s: %s; what stands before that is used", path, error)
     return rows
 
 
@@ -90,9 +92,7 @@ def _rows_of_group(file: pq.ParquetFile, group: int, media: Mapping[str, bool]) 
     facts = file.metadata.row_group(group)
     sizes = _sizes(facts)
     if max(sizes[column] for column in media) > GROUP_BYTES:
-        raise ValueError(
-            f"a group of its rows has more than {GROUP_BYTES:,} bytes of media; write smaller ones"
-        )
+        raise DataError(f"a row group has more than {GROUP_BYTES:,} bytes of media; write smaller ones")
     held = dict(zip(schema.names, columns_named(schema.names) or (), strict=False))
     texts = [name for name in schema.names if name in KEYS or held.get(name) in ("video_id", "start", "end")]
     texts += [f"{column}.path" for column, is_named in media.items() if is_named]

@@ -1,10 +1,11 @@
 """The embedded default: generated scenes, served by a loopback HTTP host and downloaded as from any other.
 
+The one source that imports another: it is the source `http` over a host of its own, so that a demo downloads for real.
 The corpus (media, lists, ground truth) lies in the state folder; `render` makes what is missing, after a kill too.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -14,22 +15,24 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from schemas.errors import RequestError
+from schemas.layout import STUDIO
 from schemas.manifest import canonical_json, write_text
-from tasks.progress import tracked
+from tasks.progress import MapItems, tracked
 from tasks.sources import Fetch, http
 from tasks.sources.scenes.corpus import CorpusConfig, render_scene, scene_ids, write_lists, write_truth
 from tasks.transport.policy import Access
 
 log = logging.getLogger(__name__)
 
+FORM = "studio"
 CONFIG = "corpus.json"
 KEPT_EVERY = 200  # scenes: what a kill may cost
-Map = Callable[[Callable, Sequence], Iterable]
 
 
 def folder_of(state: Path) -> Path:
     """Where the corpus lies."""
-    return state / "studio"
+    return state / STUDIO
 
 
 def truth_of(state: Path) -> Path:
@@ -37,7 +40,7 @@ def truth_of(state: Path) -> Path:
     return folder_of(state) / "truth.parquet"
 
 
-def render(state: Path, config: CorpusConfig, map_items: Map) -> list[Path]:
+def render(state: Path, config: CorpusConfig, map_items: MapItems) -> list[Path]:
     """Renders the scenes that are missing, writes lists and truth; returns the lists for the index."""
     folder = folder_of(state)
     known = _known_truth(state, config)
@@ -76,7 +79,9 @@ def open_source(spec: str, state: Path, access: Access) -> Iterator[Fetch]:
     """Yields `fetch` for scenes that `render` has made, through a loopback HTTP host."""
     media = folder_of(state) / "media"
     if not media.is_dir():
-        raise ValueError(f"--source {spec}: no scenes in {folder_of(state)}; the preset `demo` renders them")
+        raise RequestError(
+            f"--source {spec}: no scenes in {folder_of(state)}; the preset `demo` renders them"
+        )
     with serving(media) as address, http.open_source(f"{address}/{{video_id}}.mp4", state, access) as fetch:
         yield fetch
 

@@ -1,7 +1,7 @@
 """Media in tars: `tars:PATH`, a folder or pattern of tars in WebDataset's layout, as copies of AudioSet circulate.
 
-A member is known by its name: `files/stems.py`. The state folder keeps where the bytes of each lie: the headers of a
-tar are read once, and a video costs one seek a member. A gzipped tar is unpacked once, for that and for its own index.
+A member is known by its name: `files/stems.py`. The headers of a tar are read once, and the state folder keeps where
+the bytes of each member lie: a video costs one seek per member. A gzipped tar is unpacked once, to index it.
 """
 
 import logging
@@ -22,6 +22,7 @@ from tasks.transport.policy import Access
 
 log = logging.getLogger(__name__)
 
+FORM = "tars:PATH"
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 CHUNK_BYTES = 16 << 20  # most members are read at once
 INDEX = pa.schema([*NAMED, ("offset", pa.int64()), ("size_bytes", pa.int64())])
@@ -29,7 +30,7 @@ INDEX = pa.schema([*NAMED, ("offset", pa.int64()), ("size_bytes", pa.int64())])
 
 @contextmanager
 def open_source(spec: str, state: Path, access: Access) -> Iterator[Fetch]:
-    """Yields `fetch`, which gives a folder of what the tars hold of a video. Raises ValueError where nothing is."""
+    """Yields `fetch`, which gives a folder of what the tars hold of a video. Raises RequestError where nothing is."""
     tars = found(spec, SUFFIXES, "tar")
     table = index_of(tars, state, partial(_rows_of, state), INDEX)
     with ExitStack() as stack:
@@ -53,7 +54,7 @@ def _rows_of(state: Path, tar: Path) -> list[dict]:
                 if name := named(member.name):
                     rows.append({**name, "offset": member.offset, "size_bytes": member.size_bytes})
         except ValueError as error:
-            log.warning("tars: %s; what stands before it is used", error)
+            log.warning("tars: %s; what stands before that is used", error)
         if isinstance(file, Gzipped):
             file.keep_index(index)
     return rows

@@ -1,6 +1,6 @@
-"""YouTube by yt-dlp: one guest lane, polite by default, the smallest sufficient format.
+"""YouTube through yt-dlp: one guest lane, polite by default, the smallest sufficient format.
 
-Not tried against YouTube itself where this was built (no network): only its options and error classes are.
+Never tried against YouTube itself, since it was built without a network: only options and error classes are tested.
 """
 
 import re
@@ -19,6 +19,7 @@ from tasks.transport.policy import Access
 from tasks.transport.ytdlp import TOOL as TOOL
 from tasks.transport.ytdlp import Downloader
 
+FORM = "youtube"
 ID = re.compile(r"[A-Za-z0-9_-]{11}")
 CANARY = "jNQXAC9IVRw"  # the first video of all, there since 2005
 SECTIONS = True

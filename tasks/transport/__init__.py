@@ -1,1 +1,1 @@
-"""Transport: how one file comes over the wire, politely. What becomes of a segment is decided in `acquisition/`."""
+"""Transport: how one file is transferred, politely. What becomes of a segment is decided in `acquisition/`."""

@@ -1,4 +1,4 @@
-"""Connections go to the addresses that were checked: a name may mean another address a moment later."""
+"""Connections to checked addresses: between the check and the request, a name may come to mean another address."""
 
 import socket
 from typing import Any
@@ -11,9 +11,9 @@ from tasks.transport.policy import Access, is_inside
 
 
 def checked_pools(access: Access, refused: type[Exception]) -> dict[str, Any]:
-    """urllib3's pools by scheme, whose connections resolve a name once, check what it means, and go there.
+    """Pools for urllib3 by scheme, whose connections resolve a name once, check its addresses, and use these.
 
-    They raise `refused` where an address is a private one, and the source is public. A proxy's are others.
+    They raise `refused` for a private address where the source is public. Connections to a proxy are not affected.
     """
     own = {"access": access, "refused": refused}
     plain = type("Plain", (_Checked, HTTPConnection), own)
@@ -25,7 +25,7 @@ def checked_pools(access: Access, refused: type[Exception]) -> dict[str, Any]:
 
 
 class _Checked:
-    """Stands before a connection of urllib3, whose certificate is still that of the name."""
+    """Mixed into a connection of urllib3; the certificate is still checked against the name."""
 
     access: Access
     refused: type[Exception]
@@ -49,13 +49,13 @@ class _Checked:
 
 
 def addresses_of(host: str, port: int, access: Access, refused: type[Exception]) -> list[str]:
-    """What a name means now, in the resolver's order; empty where nobody knows it.
+    """The addresses of a name, in the resolver's order; empty for an unknown name.
 
-    Raises `refused` where an address is a private one, and the source is public.
+    Raises `refused` for a private address where the source is public.
     """
     addresses = _addresses(host, port)
     if not access.may_go_inside and any(map(is_inside, addresses)):
-        raise refused(f"{host} is a private address, and the source a public one")
+        raise refused(f"{host} is a private address, but the source is public")
     return addresses
 
 

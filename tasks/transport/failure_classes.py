@@ -1,7 +1,7 @@
-"""The classes of failure: whose fault each one is, and how often it must be seen before it counts.
+"""Failure classes: who is to blame for a failure, and how often it must be seen before it counts.
 
-The lane's, the world's and the tool's faults never charge a segment. The video's own are confirmed on other
-days before the segment counts as unavailable.
+Faults of the lane, the world or the tool never count against a segment. Faults of the video itself are confirmed on
+other days before the segment counts as unavailable.
 """
 
 import errno
@@ -13,7 +13,7 @@ from schemas.outcome import ItemError, Outcome, Transient
 
 
 class Fault(StrEnum):
-    """Who is to blame, and so what happens next."""
+    """Who is to blame, which decides what happens next."""
 
     VIDEO = "video"  # to be confirmed on other days
     LANE = "lane"  # it stops, cools down and goes on at half its rate
@@ -59,7 +59,7 @@ CLASSES = {
     "empty": GONE,
     "policy_reject": GONE,  # a redirect that is not followed, a name that is no id
 }
-# What a person may set for a lane in lanes.json where it fails so: docs/acquisition.md.
+# The settings in lanes.json that may help a lane that fails with this class: docs/acquisition.md.
 HATCHES = {
     "bot_check": ("cookies_from_browser", "cookies", "po_token_provider"),
     "forbidden": ("po_token_provider", "extractor_args", "impersonate"),
@@ -70,7 +70,7 @@ HATCHES = {
     "members_only": ("cookies_from_browser", "cookies"),
     "private": ("cookies_from_browser", "cookies"),
 }
-# What a message says, most specific first. Texts of yt-dlp, of YouTube behind it, and of the libraries below it.
+# Patterns of messages, most specific first: of yt-dlp, of YouTube behind it, and of the libraries below it.
 MESSAGES = (
     ("disk_full", r"no space left on device|errno 28\b|disk quota exceeded"),
     ("rate_limited", r"rate.?limited|try again later|too many requests|error 429|error 402"),
@@ -113,7 +113,7 @@ MAX_DETAIL = 500  # characters of evidence: a page of HTML or a URL with tokens 
 
 
 def class_of(message: str) -> str:
-    """The class that a message speaks of; `unknown` for one that nobody has seen."""
+    """The class of a message; `unknown` for one that no pattern matches."""
     lowered = message.lower().replace("’", "'")
     return next((name for name, pattern in _PATTERNS if pattern.search(lowered)), "unknown")
 
@@ -130,5 +130,5 @@ def failure(reason: str, detail: str, status: int | None = None) -> ItemError | 
 
 
 def hint(reason: str) -> str:
-    """What may help a lane that fails so, to stand behind it; empty where nothing of a lane does."""
+    """A hint to append to the reason of a failing lane; empty where no setting of a lane helps."""
     return f" ({', '.join(HATCHES[reason])} in lanes.json may help)" if reason in HATCHES else ""

@@ -1,6 +1,6 @@
-"""A lane's escape hatches: what of yt-dlp's many options a person may set for it, for the failures that call for them.
+"""Escape hatches: the options of yt-dlp that a user may set for a lane, for the failures that call for them.
 
-Each is on a list of what is allowed: none of them runs a command, loads foreign code or names a file to be written.
+Only listed options are allowed: none of them runs a command, loads foreign code or names a file to be written.
 """
 
 import re
@@ -33,7 +33,7 @@ CHROMIUMS = ("chrome", "chromium", "brave", "edge", "opera", "vivaldi")
 
 @dataclass(frozen=True)
 class Hatches:
-    """What is set for one lane; its fields never stand in rows, logs or artefacts."""
+    """The settings of one lane. They never appear in rows, logs or artefacts."""
 
     extractor_args: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict, repr=False)
     po_token_provider: str = ""  # NAME or NAME@ADDRESS, of PROVIDERS
@@ -44,7 +44,7 @@ class Hatches:
 def with_secrets(
     arguments: Mapping[str, Any], secret: Callable[[str], str]
 ) -> dict[str, dict[str, list[str]]]:
-    """Extractor arguments with the secrets that they name. Raises ValueError for one that is not there."""
+    """Extractor arguments with the secrets that they name filled in. Raises RequestError for an unknown secret."""
     return {
         extractor: {
             name: [secret(one) if name in SECRET_ARGS else one for one in _listed(values)]
@@ -59,7 +59,7 @@ def _listed(values: Any) -> list[str]:
 
 
 def are_extractor_args(value: Any) -> bool:
-    """Whether extractor arguments are of the list, and their secrets named instead of given."""
+    """Whether extractor arguments are on the list of allowed ones, with secrets named instead of given."""
     if not isinstance(value, dict) or not value.keys() <= ALLOWED_ARGS.keys():
         return False
     if not all(isinstance(named, dict) for named in value.values()):
@@ -81,7 +81,7 @@ def _are_values(values: Any, *, is_secret: bool) -> bool:
 
 
 def is_provider(value: Any) -> bool:
-    """Whether a provider of PO tokens is named that is known, at an address that can be."""
+    """Whether a value names a known provider of PO tokens, at a valid address."""
     if not isinstance(value, str):
         return False
     name, at, address = value.partition("@")
@@ -99,18 +99,18 @@ def _is_address(text: str) -> bool:
 
 
 def provider_address(value: str) -> str:
-    """Where a provider listens; empty where none is named."""
+    """The address of a provider; empty where none is named."""
     name, _, address = value.partition("@")
     return (address or PROVIDERS.get(name, "")).rstrip("/")
 
 
 def is_client(value: Any) -> bool:
-    """Whether a browser is named that can be impersonated."""
+    """Whether a value names a browser that can be impersonated."""
     return isinstance(value, str) and (not value or CLIENTS.fullmatch(value) is not None)
 
 
 def is_browser(value: Any) -> bool:
-    """Whether a browser is named whose cookies can be read here without running a program."""
+    """Whether a value names a browser whose cookies can be read on this machine without running a program."""
     if not isinstance(value, str):
         return False
     name, _, profile = value.partition(":")

@@ -1,8 +1,8 @@
-"""Sections: of a long video only the fragments around its segments, where its host offers it as an HLS playlist.
+"""Sections: of a long video only the fragments around its segments, where its host offers an HLS playlist.
 
-The first fragment is always among them: a file's times are counted from its first, so what is cut out of a file
-with holes stands where it stands in the whole. Everything is asked for by our own lanes; ffmpeg, which fetches
-sections for yt-dlp, keeps to no rate and to no refusal.
+The first fragment is always included: a file's times are counted from its first, so a segment keeps its place in a file
+with gaps. All requests go through our own lanes: ffmpeg, which fetches sections for yt-dlp, obeys no rate and no
+refusal.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Any
 MARGIN_S = 5.0  # before and after a segment: a playlist rounds its times
 MOST_SHARE = 0.5  # of a video: what needs more is fetched whole
 LEAST_HEIGHT_PX = 256
-# Keys are derived from a fragment's number, and times begin anew at a discontinuity: they bear no holes.
+# Keys depend on a fragment's number, and times restart at a discontinuity: no fragment can be left out.
 UNFIT = re.compile(r"#EXT-X-KEY:(?!METHOD=NONE)|#EXT-X-DISCONTINUITY|#EXT-X-MAP.*#EXT-X-MAP", re.DOTALL)
 END = "#EXT-X-ENDLIST"
 LENGTH = re.compile(r"#EXTINF:([0-9.]+)")
@@ -45,9 +45,9 @@ def smallest_playlist(formats: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]
 
 
 def trimmed(playlist: str, spans: Spans, long_s: float) -> str:
-    """The playlist with its first fragment and those that `spans` touch.
+    """The playlist with only its first fragment and those that `spans` touch.
 
-    Empty where it bears no holes, is shorter than `long_s`, or most of it is wanted anyway.
+    Empty where fragments can't be left out, where it is shorter than `long_s`, or where most of it is needed anyway.
     """
     head, fragments = _parsed(playlist)
     is_fit = END in playlist and UNFIT.search(playlist) is None
@@ -69,7 +69,9 @@ def _parsed(playlist: str) -> tuple[list[str], list[_Fragment]]:
     for line in filter(None, map(str.strip, playlist.splitlines())):
         if found := LENGTH.match(line):
             length_s = float(found[1])
-        elif found := BYTES.match(line):  # where it begins is said only if it is not where the last one ended
+        elif found := BYTES.match(
+            line
+        ):  # the offset is given only where it is not the end of the previous fragment
             first = int(found[2] or next_byte)
             next_byte = first + int(found[1])
             line = f"#EXT-X-BYTERANGE:{found[1]}@{first}"

@@ -1,4 +1,4 @@
-"""The lanes that a person lists in `lanes.json` of the state folder, and what is wrong with such a list."""
+"""Lane configuration: the lanes that a user lists in `lanes.json` of the state folder, and errors in such a list."""
 
 import json
 import math
@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from schemas.errors import RequestError
 from tasks.transport import hatches
 from tasks.transport.lanes import LaneConfig
 
@@ -17,10 +18,10 @@ SHOWN_CHARS = 80  # of a value that is refused
 
 @dataclass(frozen=True)
 class _Rule:
-    """Which values a field takes, as a test and in words."""
+    """The values that a field accepts, as a test and in words."""
 
     takes: Callable[[Any], bool]
-    told: str
+    expected: str
     is_secret: bool = False  # then a value that is refused may be one
 
 
@@ -82,19 +83,19 @@ RULES: Mapping[str, _Rule] = {
 
 
 def read_lanes(state: Path, default: tuple[LaneConfig, ...]) -> tuple[LaneConfig, ...]:
-    """The lanes that `lanes.json` in the state folder lists, else `default`. Raises ValueError."""
+    """The lanes that `lanes.json` in the state folder lists, else `default`. Raises RequestError."""
     path = state / FILE
     if not path.is_file():
         return default
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: it is not JSON: {error}") from None
+        raise RequestError(f"{path}: it is not JSON: {error}") from None
     if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
-        raise ValueError(f'{path}: list the lanes as [{{"name": "home"}}, {{"name": "office"}}]')
+        raise RequestError(f'{path}: list the lanes as [{{"name": "home"}}, {{"name": "office"}}]')
     lanes = tuple(_lane(one, path) for one in listed)
     if not lanes or len({lane.name for lane in lanes}) < len(lanes):
-        raise ValueError(f"{path}: list at least one lane, each with a name of its own")
+        raise RequestError(f"{path}: list at least one lane, each with a name of its own")
     return lanes
 
 
@@ -102,8 +103,8 @@ def _lane(stored: Mapping[str, Any], path: Path) -> LaneConfig:
     where = f"{path}: lane {str(stored.get('name', LaneConfig.name))[:SHOWN_CHARS]}"
     for name, value in stored.items():
         if name not in RULES:
-            raise ValueError(f"{where}: {name!r}: use some of {', '.join(sorted(RULES))}")
+            raise RequestError(f"{where}: {name!r}: use some of {', '.join(sorted(RULES))}")
         if not RULES[name].takes(value):
             shown = "" if RULES[name].is_secret else f" is {json.dumps(value)[:SHOWN_CHARS]}"
-            raise ValueError(f"{where}: {name}{shown}: use {RULES[name].told}")
+            raise RequestError(f"{where}: {name}{shown}: use {RULES[name].expected}")
     return LaneConfig(**{**stored, "hours": tuple(stored.get("hours", LaneConfig.hours))})

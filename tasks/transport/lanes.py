@@ -1,7 +1,7 @@
-"""Lanes: one egress with one identity each, and how fast it may ask. What it knows survives restarts.
+"""Lanes: each is one way out with one identity and a rate of requests. Its state survives restarts.
 
-Every request of a lane takes its place in one queue that lies in the state folder behind a lock: more threads,
-more processes and more runs never raise its rate.
+All requests of a lane pass through one queue, which lies in the state folder behind a lock: more threads, processes or
+runs never raise its rate.
 """
 
 import fcntl
@@ -16,13 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from schemas.layout import LANES
 from schemas.manifest import write_text
 
-FOLDER = "lanes"
 HOUR_S = 3600.0
 DAY_S = 86_400.0
 COOL_DOWN_S = (1.0 * HOUR_S, 1.5 * HOUR_S)  # YouTube says "for up to an hour"
-BREAKER_S = 6 * HOUR_S  # a bot check asks for a human; each one in a row keeps it open twice as long
+BREAKER_S = 6 * HOUR_S  # a bot check needs a human; each in a row keeps the lane closed twice as long
 MAX_BREAKER_S = 4 * DAY_S
 SUSPECT = 3  # refusals in a row, which one video alone can cause, are the lane's
 MAX_SLOWDOWN = 16.0
@@ -31,14 +31,14 @@ WITNESS_STEP_S = 60.0  # a witness is written down once a minute, not at each vi
 
 
 class Clock:
-    """The time, and waiting for it; tests have one of their own."""
+    """The time, and waiting for a time; tests have their own."""
 
     def now_s(self) -> float:
         """Seconds since 1970."""
         return time.time()
 
     def sleep_until(self, then_s: float) -> None:
-        """Returns at `then_s` or later; after as long as that is from now, though the clock is set back meanwhile."""
+        """Returns at `then_s`; if the clock is set back meanwhile, after as long as `then_s` was ahead."""
         ends_s = time.monotonic() + then_s - self.now_s()
         while (left_s := min(then_s - self.now_s(), ends_s - time.monotonic())) > 0:
             threading.Event().wait(left_s)
@@ -46,7 +46,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class LaneConfig:
-    """One way out and how fast it may ask; 0 means no limit. Proxy and cookies are names of secrets, never secrets.
+    """One way out and its rates; 0 means no limit. Proxy and cookies are names of secrets, never secrets.
 
     `env:NAME` names an environment variable, `block:NAME` a Secret block of Prefect; `hours` are of the day in UTC.
     """
@@ -75,7 +75,7 @@ class LaneConfig:
 
 @dataclass(frozen=True)
 class LaneState:
-    """What a lane remembers. Times are seconds since 1970."""
+    """The state of a lane. Times are seconds since 1970."""
 
     next_request_s: float = 0.0
     next_video_s: float = 0.0
@@ -91,7 +91,7 @@ class LaneState:
 
 
 class LaneClosed(Exception):  # noqa: N818  (a state, not a fault)
-    """The lane may not ask before `until_s`: the run goes on without it."""
+    """The lane may not send requests before `until_s`: the run goes on without it."""
 
     def __init__(self, name: str, why: str, until_s: float) -> None:
         super().__init__(name, why, until_s)
@@ -142,7 +142,7 @@ class Lane:
         self.clock.sleep_until(at_s + self._jitter_s(gap_s))
 
     def succeeded(self) -> None:
-        """A video came through: the lane is sound, and a witness for the next hour."""
+        """Records that a video came through: the lane works, which vouches for it for an hour."""
         now_s = self.clock.now_s()
         state = self._read(now_s)
         if now_s - state.witness_s < WITNESS_STEP_S and not state.refusals:
@@ -153,15 +153,12 @@ class Lane:
             change(replace(state, slowdown=1.0, why="", tool="") if is_healed else state)
 
     def failed(self, reason: str, tool: str, after_s: float = 0.0) -> None:
-        """The lane's own fault (or the tool's): it closes, and comes back at half its rate.
-
-        It stays closed for `after_s` at least.
-        """
+        """Records a fault of the lane or the tool: it closes, for `after_s` at least, and returns at half its rate."""
         with self._changing() as change:
             now_s = self.clock.now_s()
             state = self._read(now_s)
             if state.closed_until_s > now_s:
-                return  # another thread was told the same
+                return  # another thread met the same failure
             refusals = state.refusals + 1
             if reason in ("forbidden", "extractor_broken") and refusals < SUSPECT:
                 change(replace(state, refusals=refusals))
@@ -170,12 +167,12 @@ class Lane:
             change(_closed(replace(state, refusals=refusals, closed_until_s=until_s, why=reason), tool))
 
     def has_witness(self) -> bool:
-        """Whether a video came through within the hour: then one that fails is itself to blame."""
+        """Whether a video came through within the hour: then a failing video is itself to blame."""
         now_s = self.clock.now_s()
         return self._read(now_s).witness_s > now_s - HOUR_S
 
     def opens_s(self) -> float:
-        """When the lane may ask again; in the past where it may."""
+        """When the lane opens again, in seconds since 1970; in the past where it is open."""
         now_s = self.clock.now_s()
         state = self._read(now_s)
         return max(state.closed_until_s, _opens_s(self.config, _of_today(state, now_s), now_s))
@@ -245,7 +242,7 @@ def _opens_s(config: LaneConfig, state: LaneState, now_s: float) -> float:
 
 
 def read_state(state: Path, name: str) -> LaneState:
-    """What lane `name` remembers in the folder `state`; a fresh one where there is nothing to read."""
+    """The state of lane `name` in the folder `state`; a fresh one where there is none that can be read."""
     try:
         stored = json.loads(_path(state, name).read_text())
         return LaneState(**stored)
@@ -254,14 +251,14 @@ def read_state(state: Path, name: str) -> LaneState:
 
 
 def _longest_s(config: LaneConfig) -> float:
-    """The longest pause that a lane is ever given: that of the breaker, or of its own rate at its slowest."""
+    """The longest possible pause of a lane: that of the circuit breaker, or of its own rate at its slowest."""
     rates = [rate for rate in (config.requests_per_hour, config.videos_per_hour) if rate]
     queue_s = (config.concurrency + 1) * HOUR_S * MAX_SLOWDOWN / min(rates) if rates else 0.0
     return max(MAX_BREAKER_S, config.patience_s + queue_s)
 
 
 def _believed(state: LaneState, config: LaneConfig, now_s: float) -> LaneState:
-    """What a lane remembers without what only a wrong clock can have written: a time further ahead counts as now."""
+    """A lane's state with times replaced by now that lie so far ahead that only a wrong clock can have set them."""
     latest_s = now_s + _longest_s(config)
     known = asdict(state)
     ahead = [name for name in TIMES if known[name] > latest_s]
@@ -270,9 +267,9 @@ def _believed(state: LaneState, config: LaneConfig, now_s: float) -> LaneState:
 
 
 def clock_errors(state: Path, lanes: Sequence[LaneConfig], now_s: float) -> dict[str, float]:
-    """The latest time of each lane that only a wrong clock can have written, by name; seconds since 1970."""
+    """The latest time, by lane, that only a wrong clock can have written; seconds since 1970."""
     configs = {one.name: one for one in lanes}
-    paths = sorted((state / FOLDER).glob("*.json"))
+    paths = sorted((state / LANES).glob("*.json"))
     found = {path.stem: read_state(state, path.stem) for path in paths}
     return {
         name: max(getattr(one, time) for time in (*TIMES, "witness_s"))
@@ -281,12 +278,12 @@ def clock_errors(state: Path, lanes: Sequence[LaneConfig], now_s: float) -> dict
     }
 
 
-def lanes_told(state: Path | None) -> dict[str, dict[str, Any]]:
-    """What every lane that ever asked remembers, by name, for people and programs; times are ISO texts."""
-    paths = sorted((state / FOLDER).glob("*.json")) if state else []
+def lane_report(state: Path | None) -> dict[str, dict[str, Any]]:
+    """The state of every lane that was ever used, by name, for people and programs; times are ISO texts."""
+    paths = sorted((state / LANES).glob("*.json")) if state else []
     now_s = time.time()
     found = {path.stem: read_state(path.parent.parent, path.stem) for path in paths}
-    told = {name: _believed(one, LaneConfig(), now_s) for name, one in found.items()}
+    lanes = {name: _believed(one, LaneConfig(), now_s) for name, one in found.items()}
     return {
         name: {
             "closed_until": moment(one.closed_until_s) if one.closed_until_s > now_s else None,
@@ -294,7 +291,7 @@ def lanes_told(state: Path | None) -> dict[str, dict[str, Any]]:
             "slowdown": one.slowdown,
             "videos_today": _of_today(one, now_s).videos_today,
         }
-        for name, one in told.items()
+        for name, one in lanes.items()
     }
 
 
@@ -304,4 +301,4 @@ def moment(at_s: float) -> str:
 
 
 def _path(state: Path, name: str) -> Path:
-    return state / FOLDER / f"{name}.json"
+    return state / LANES / f"{name}.json"

@@ -1,7 +1,7 @@
-"""Partials: what a killed or broken download fetched of a file, and how a later run goes on with it.
+"""Partial downloads: what a killed or broken download fetched of a file, and how a later run continues it.
 
-A part is continued only if the host vouches that it still has the same file (RFC 9110, If-Range): bytes of two
-files in one would look like a damaged video, and be held against it.
+A download is continued only if the host confirms that the file is the same (RFC 9110, If-Range): a mixture of two files
+would look like a damaged video, and count against it.
 """
 
 import hashlib
@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from schemas.layout import SCRATCH
 from schemas.manifest import write_text
 from tasks.transport.failure_classes import failure
 
-FOLDER = "scratch"  # in the state folder: media between their host and their clips
 VALIDATORS = "validators.json"
 PART = ".part"  # as yt-dlp names what is not whole
 FRAGMENT = ".part-Frag"  # and what is one piece of a list
@@ -27,8 +27,8 @@ KEPT_S = 2 * 86_400.0  # trouble of the world is tried again within a day
 
 @contextmanager
 def scratch_of(state: Path, video_id: str) -> Iterator[Path]:
-    """The folder of one video's media. After the block only what can be continued is left of it."""
-    folder = state / FOLDER / video_id
+    """The folder of one video's media. After the block, only downloads that can be continued are left in it."""
+    folder = state / SCRATCH / video_id
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield folder
@@ -37,9 +37,9 @@ def scratch_of(state: Path, video_id: str) -> Iterator[Path]:
 
 
 def sweep_scratch(state: Path) -> None:
-    """Removes what killed runs left in the state folder, except for what can be continued and is not old."""
+    """Removes what killed runs left in the state folder, except recent downloads that can be continued."""
     now_s = time.time()  # of the files, whatever the run takes for today
-    for folder in (state / FOLDER).glob("*"):
+    for folder in (state / SCRATCH).glob("*"):
         if now_s - max((path.stat().st_mtime for path in folder.glob("*")), default=0.0) < KEPT_S:
             _keep_partials(folder)
         else:
@@ -47,12 +47,12 @@ def sweep_scratch(state: Path) -> None:
 
 
 def drop(folder: Path) -> None:
-    """Removes the folder of a video whose media nobody will go on with."""
+    """Removes the folder of a video whose download will not be continued."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def _keep_partials(folder: Path) -> None:
-    """Leaves whole-file parts with what vouches for them; of a list of fragments nothing says which they are."""
+    """Keeps partial files with their validators. Lists of fragments are removed: nothing identifies their parts."""
     names = {path.name for path in folder.glob("*")}
     whole = {name for name in names if name.endswith(PART) and FRAGMENT not in name}
     parts = {name for name in whole if name.removesuffix(PART) + ".ytdl" not in names}
@@ -66,17 +66,17 @@ def _keep_partials(folder: Path) -> None:
 
 @dataclass
 class Validators:
-    """What the host of each file in `folder` names it by (ETag, else Last-Modified), on disk before its bytes."""
+    """The validator of each file in `folder` (ETag, else Last-Modified), written to disk before the file's bytes."""
 
     folder: Path
-    _seen: set[str] = field(default_factory=set, init=False)  # asked for since this was made
+    _seen: set[str] = field(default_factory=set, init=False)  # requested since this was made
     _old: list[Path] = field(init=False)  # parts of earlier tries
 
     def __post_init__(self) -> None:
         self._old = self._parts()
 
     def put_into(self, headers: Any, url: str) -> None:
-        """Makes a request for the rest of a file one for the whole, if it is another file by now."""
+        """Makes a request for the rest of a file conditional: if the file has changed, the host sends all of it."""
         entity = _entity(url)
         if "Range" not in headers or headers["Range"].startswith("bytes=0-"):
             return
@@ -86,9 +86,9 @@ class Validators:
             del headers["Range"]  # of a part that an earlier run left, and nothing vouches for it
 
     def keep(self, url: str, headers: Mapping[str, str], *, is_rest: bool = False) -> None:
-        """Notes what an answer names the file behind `url` by; parts of another file go.
+        """Records the validator in an answer for `url`; parts of a different file are removed.
 
-        Raises Transient where it is the rest of another file than was asked for.
+        Raises Transient where it is part of a different file than requested.
         """
         entity = _entity(url)
         etag = headers.get("ETag", "")
@@ -104,7 +104,7 @@ class Validators:
         if validator:
             write_text(self.folder / VALIDATORS, json.dumps({**known, entity: validator}))
         if is_mixed:
-            raise failure("network", "the host sent the rest of another file than it was asked for")
+            raise failure("network", "the host sent part of a different file than requested")
 
     def _parts(self) -> list[Path]:
         return list(self.folder.glob(f"*{PART}"))
@@ -117,7 +117,7 @@ class Validators:
 
 
 def _entity(url: str) -> str:
-    """Equal for addresses of one file: signatures and hosts change from run to run, and are nobody's business."""
+    """Equal for all addresses of one file: signatures and hosts change from run to run, and are private."""
     parts = urlsplit(url)
     formats = parse_qs(parts.query).get("itag", [])  # YouTube's name of a format
     return hashlib.sha256(json.dumps([parts.path, formats]).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What a source may do: how it goes out, what it waits for, and where it does not go."""
+"""Access policy: how a source connects, what it waits for, and which addresses it does not visit."""
 
 import ipaddress
 import socket
@@ -6,14 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from schemas.errors import RequestError
 from tasks.transport.hatches import Hatches
 
 SCHEMES = ("http", "https")
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Where a download stops."""
+class DownloadLimits:
+    """The limits at which a download stops."""
 
     size_bytes: int = 4 << 30
     duration_s: float = 12 * 3600.0
@@ -24,36 +25,36 @@ class Limits:
 
 
 def no_secret(name: str) -> str:
-    """The secrets of who has none. Raises ValueError."""
-    raise ValueError(f"the secret {name} can't be looked up here")
+    """The lookup of secrets where there are none. Raises RequestError."""
+    raise RequestError(f"the secret {name} can't be looked up here")
 
 
 @dataclass(frozen=True)
 class Access:
-    """One way out. Its fields never stand in rows, logs or artefacts."""
+    """One way out. Its fields never appear in rows, logs or artefacts."""
 
     gate: Callable[[], None] = field(default=lambda: None)  # returns when the next request may go
     proxy: str = ""
     cookies: str = ""  # the text of a cookies file
     user_agent: str = ""
     secret: Callable[[str], str] = no_secret  # of a template, by its name there
-    limits: Limits = Limits()
+    limits: DownloadLimits = DownloadLimits()
     hatches: Hatches = Hatches()
     may_go_inside: bool = True  # to private addresses; not when the source itself is a public one
 
 
 def refusal(url: str, access: Access) -> str:
-    """Why a request for `url` is not made; empty where it is."""
+    """Why a request for `url` is refused; empty where it is allowed."""
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES:
         return f"an address with the scheme {parts.scheme[:20]!r} is not fetched"
     if not access.may_go_inside and is_inside(parts.hostname or "", may_resolve=not access.proxy):
-        return f"{parts.hostname} is a private address, and the source a public one"
+        return f"{parts.hostname} is a private address, but the source is public"
     return ""
 
 
 def is_inside(host: str, *, may_resolve: bool = True) -> bool:
-    """Whether `host` is, or resolves to, an address that is not of the public network."""
+    """Whether `host` is, or resolves to, an address outside the public network."""
     try:
         addresses = [str(ipaddress.ip_address(host.partition("%")[0]))]
     except ValueError:

@@ -1,8 +1,8 @@
-"""URL templates of a source, and the secrets in them, which stand in no manifest, log, page or database.
+"""URL templates, and the secrets in them, which never appear in a manifest, log, page or database.
 
-`{env:NAME}` and `{block:NAME}` name a secret: a template that has such is public as it is. One that holds a secret
-itself (a login before the host, a token in the query) is made public: `{kept:NAME}` stands in its place, and the secret
-in a file of the state folder that only this account can read.
+`{env:NAME}` and `{block:NAME}` name a secret: a template with these is public as it is. A template that contains a
+secret itself (a login before the host, a token in the query) is made public: `{kept:NAME}` takes its place, and the
+secret goes to a file in the state folder that only this account can read.
 """
 
 import json
@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
+from schemas.errors import RequestError
+from schemas.manifest import read_json
 from schemas.storage import replacing
 
 FILE = "source-secrets.json"  # in the state folder
@@ -31,7 +33,7 @@ LEAST_HIDDEN = 4  # characters: shorter ones are in every text
 
 
 def without_secrets(spec: str) -> tuple[str, dict[str, str]]:
-    """A source as it may be shown, and the secrets that it held by the names that stand there instead."""
+    """A source as it may be shown, and its secrets by the names that take their places."""
     parts = urlsplit(spec) if spec.partition(":")[0] in SCHEMES else None
     if parts is None:
         return spec, {}
@@ -65,7 +67,7 @@ def shown(argument: str) -> str:
 
 
 def expanded(spec: str, secret: Callable[[str], str]) -> tuple[str, list[str]]:
-    """The template with its secrets in it, and these alone. Raises ValueError for one that nobody knows."""
+    """The template with its secrets filled in, and these secrets. Raises RequestError for an unknown one."""
     values: list[str] = []
     begins = spec.find("://") + 3
     login = spec.rfind("@", begins, spec.find("/", begins) if "/" in spec[begins:] else len(spec))
@@ -76,8 +78,8 @@ def expanded(spec: str, secret: Callable[[str], str]) -> tuple[str, list[str]]:
         values.append(value)
         if match.start() < login:
             if not name.startswith(KEPT) and NOT_IN_LOGIN & set(value):
-                raise ValueError(
-                    f"--source: {{{name}}} has a character that can't stand before the host of a URL"
+                raise RequestError(
+                    f"--source: {{{name}}} has a character that is not allowed before the host of a URL"
                 )
             return value
         return value if name.startswith(KEPT) else quote(value, safe="")
@@ -86,7 +88,7 @@ def expanded(spec: str, secret: Callable[[str], str]) -> tuple[str, list[str]]:
 
 
 def origin(spec: str) -> str:
-    """Where media come from, as a row says it: a URL to its first placeholder, without login and query."""
+    """The origin of media as rows record it: a URL up to its first placeholder, without login and query."""
     parts = urlsplit(spec)
     if parts.scheme not in SCHEMES:
         return spec.split("{")[0]
@@ -94,7 +96,7 @@ def origin(spec: str) -> str:
 
 
 def hidden(text: str, values: Iterable[str]) -> str:
-    """A text without these secrets, as they are and as a URL spells them."""
+    """A text with these secrets masked, in plain and in URL-encoded form."""
     forms = {
         form for value in values for form in (value, quote(value, safe=""), quote(value), unquote(value))
     }
@@ -105,7 +107,7 @@ def hidden(text: str, values: Iterable[str]) -> str:
 
 
 def keep(state: Path, secrets: Mapping[str, str]) -> None:
-    """Remembers the secrets of a template, where only this account can read them."""
+    """Stores the secrets of a template where only this account can read them."""
     if not secrets or {**_kept(state), **secrets} == _kept(state):
         return
     text = json.dumps({**_kept(state), **secrets}, sort_keys=True)
@@ -116,14 +118,14 @@ def keep(state: Path, secrets: Mapping[str, str]) -> None:
 
 
 def kept(state: Path, name: str) -> str:
-    """A secret that was remembered. Raises ValueError."""
+    """A stored secret. Raises RequestError for an unknown one."""
     if name not in (found := _kept(state)):
-        raise ValueError(
-            f"--source: nobody has told {state} what {{{KEPT}{name}}} is: name the source in full again"
+        raise RequestError(
+            f"--source: {state} does not hold the secret {{{KEPT}{name}}}: name the source in full again"
         )
     return found[name]
 
 
 def _kept(state: Path) -> dict[str, str]:
     path = state / FILE
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}

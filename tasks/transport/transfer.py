@@ -1,4 +1,4 @@
-"""How the body of an answer is taken: piece by piece, so that a host which drips is noticed wherever it does so."""
+"""Reading the body of an answer piece by piece, so that a host that drips is noticed wherever it does so."""
 
 import time
 from collections.abc import Callable
@@ -6,23 +6,23 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.transport.failure_classes import failure
-from tasks.transport.policy import Limits
+from tasks.transport.policy import DownloadLimits
 
 PIECE_BYTES = 1 << 16
 
 
 @dataclass
 class Patience:
-    """Reads of one body. Only the time in which its host was waited for counts, not what is done with its bytes."""
+    """Reads one body, and counts only the time spent waiting for its host, not the use of its bytes."""
 
     read_piece: Callable[..., bytes]  # what is there, and at most so many bytes
-    limits: Limits
+    limits: DownloadLimits
     clock: Callable[[], float] = time.monotonic
     _size_bytes: int = field(default=0, init=False)  # in the window under way
     _waited_s: float = field(default=0.0, init=False)
 
     def read(self, amt: int | None = None, **settings: Any) -> bytes:
-        """`amt` bytes (urllib3's name for it), or what is left of the body. Raises Transient once it drips."""
+        """`amt` bytes (urllib3's name), or the rest of the body. Raises Transient once it is too slow."""
         pieces = []
         missing = amt
         while missing is None or missing > 0:
@@ -39,7 +39,7 @@ class Patience:
         self._waited_s += self.clock() - began_s
         self._size_bytes += len(piece)
         if self._waited_s > self.limits.patience_s:
-            # Window by window: what came fast at first must not vouch for what drips now.
+            # Window by window: a fast start must not excuse a later drip.
             if self._size_bytes < self._waited_s * self.limits.slowest_bytes_s:
                 raise failure("network", f"{self._size_bytes:,} bytes in {self._waited_s:.0f} s: too slow")
             self._size_bytes = 0

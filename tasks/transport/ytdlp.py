@@ -1,4 +1,4 @@
-"""yt-dlp's Python API with the settings that every source shares, and what its errors mean.
+"""yt-dlp's Python API with the settings that all sources share, and the meaning of its errors.
 
 Its plugins are off: an installed plugin would run foreign code on every answer.
 """
@@ -49,11 +49,11 @@ QUERY = re.compile(r"(https?://[^\s?]+)\?\S+")  # of media: signatures, and our 
 
 
 class Refused(network.RequestError):
-    """An address that we do not go to, wherever a host sends us."""
+    """An address that is never visited, even after a redirect."""
 
 
 class _Silent:
-    """yt-dlp's logger: keeps the last complaint, because some failures are only ever said."""
+    """A logger for yt-dlp that keeps the last complaint, because some failures are only logged."""
 
     def __init__(self) -> None:
         self.last = ""
@@ -73,7 +73,7 @@ class _Silent:
 
 
 class _YoutubeDL(yt_dlp.YoutubeDL):
-    """Every request, redirects and retries too, waits for the lane and goes to no address that is refused."""
+    """Every request, including redirects and retries, waits for the lane and visits no refused address."""
 
     def __init__(self, options: Mapping[str, Any], access: Access) -> None:
         self.access = access
@@ -81,7 +81,7 @@ class _YoutubeDL(yt_dlp.YoutubeDL):
         super().__init__(dict(options))  # pyright: ignore[reportArgumentType]
 
     def urlopen(self, req):
-        """An answer. Raises what our own guards raised, which yt-dlp takes for a request that no handler can make."""
+        """An answer. Raises what our own guards raised, which yt-dlp would report as a request without a handler."""
         try:
             return super().urlopen(req)
         except network.NoSupportingHandlers as error:
@@ -91,7 +91,7 @@ class _YoutubeDL(yt_dlp.YoutubeDL):
             raise
 
     def build_request_director(self, handlers, preferences=None):
-        """One kind of handler only: the one that we can hold back."""
+        """A director with one kind of handler only: the one whose requests can be held back."""
         named = self.access.hatches.impersonate
         kind: Any = curl_handler(named) if named else RequestsRH
         director = super().build_request_director([kind], preferences)  # pyright: ignore[reportArgumentType]
@@ -147,7 +147,7 @@ class _YoutubeDL(yt_dlp.YoutubeDL):
 
 
 class Downloader:
-    """One YoutubeDL per thread with the same options; they cost 30 ms and are not thread-safe."""
+    """Keeps one YoutubeDL per thread with the same options; each costs 30 ms and is not thread-safe."""
 
     def __init__(self, options: Mapping[str, Any], access: Access, *, direct_only: bool) -> None:
         self._options = {**options, **options_of(access.hatches)}
@@ -158,9 +158,8 @@ class Downloader:
     def fetch(self, url: str, folder: Path, spans: Spans = ()) -> Path:
         """The media behind `url` as a file in `folder`. Raises ItemError, Transient or LaneClosed; never trusts "ok".
 
-        Of a long video it may hold little more than `spans`, each where it stands in the whole.
-
-        What an earlier try or run left half-done in `folder` is gone on with. Raises OSError for a full disk.
+        For a long video the file may contain little more than `spans`, at their times in the whole. A partial download
+        in `folder` is continued. Raises OSError for a full disk.
         """
         downloader, log = self._of_thread(folder)
         try:
@@ -177,7 +176,7 @@ class Downloader:
         return found[0]
 
     def _check(self, url: str, info: Mapping[str, Any]) -> None:
-        """Refuses what is not one finished video of a sensible length, before a byte of it is fetched."""
+        """Refuses anything but one finished video of acceptable length, before a byte of it is fetched."""
         if info.get("_type", "video") != "video":
             raise failure("not_media", f"{url} is a list of videos, not a video")
         if self._direct_only and not info.get("direct"):
@@ -190,7 +189,7 @@ class Downloader:
             raise failure("too_large", f"{url} lasts {length_s:.0f} s, more than {cap_s:.0f} s")
 
     def _sectioned(self, downloader: yt_dlp.YoutubeDL, info: Any, spans: Spans) -> Any:
-        """`info` with one format that holds little more than `spans`, where that is worth it."""
+        """`info` with one format that contains little more than `spans`, where that is worthwhile."""
         long_s = self._access.limits.long_s
         chosen = smallest_playlist(info.get("formats") or ())
         if not spans or chosen is None or (info.get("duration") or long_s) < long_s:
@@ -241,7 +240,7 @@ def _shared(access: Access) -> dict[str, Any]:
 
 
 class _Watch:
-    """Stops a download that grows beyond the cap without having said so."""
+    """Stops a download that exceeds the size limit without having announced its size."""
 
     def __init__(self, access: Access) -> None:
         self._limits = access.limits
@@ -249,11 +248,11 @@ class _Watch:
     def __call__(self, progress: Mapping[str, Any]) -> None:
         size_bytes = progress.get("downloaded_bytes") or 0
         if size_bytes > self._limits.size_bytes:
-            raise failure("too_large", f"it goes on after {size_bytes:,} bytes")
+            raise failure("too_large", f"still downloading after {size_bytes:,} bytes")
 
 
 def classified(error: Exception, *, is_direct: bool = True) -> ItemError | Transient | OSError:
-    """What an error of yt-dlp means: the video's fault (ItemError), the world's (Transient), the machine's."""
+    """The meaning of an error of yt-dlp: the fault of the video (ItemError), the world (Transient) or the machine."""
     cause = error.exc_info[1] if isinstance(error, yt_dlp.utils.DownloadError) and error.exc_info else error
     if isinstance(cause, yt_dlp.utils.ExtractorError) and cause.cause is not None:
         cause = cause.cause
@@ -267,7 +266,7 @@ def classified(error: Exception, *, is_direct: bool = True) -> ItemError | Trans
 
 
 def _of_connection(message: str) -> str:
-    """What urllib3 says of a connection that was not made, in the words of a person."""
+    """A readable form of urllib3's message about a failed connection."""
     if found := NOT_CONNECTED.search(message):
         return f"connection refused by {found[1]}:{found[2]}"
     if found := NOT_RESOLVED.search(message):
@@ -286,22 +285,22 @@ def _by_status(cause: network.HTTPError, message: str, *, is_direct: bool) -> It
 
 
 def _after_s(header: str) -> float:
-    """What Retry-After asks for, in seconds or as a date; at most a day, because a host may say anything."""
+    """The pause that Retry-After requests, in seconds or as a date; at most a day, since a host may send anything."""
     if header.strip().isdecimal():
         return min(float(header), DAY_S)
     try:
-        asked = parsedate_to_datetime(header).timestamp() - time.time()
+        pause_s = parsedate_to_datetime(header).timestamp() - time.time()
     except ValueError:
         return 0.0
-    return min(max(asked, 0.0), DAY_S)
+    return min(max(pause_s, 0.0), DAY_S)
 
 
 def by_message(message: str) -> ItemError | Transient | OSError:
-    """What a message of yt-dlp means; one that is not known waits, as `unknown`."""
+    """The meaning of a message of yt-dlp; an unknown one is `unknown`, to be tried again."""
     return failure(class_of(message), scrubbed(message))
 
 
 def scrubbed(message: str) -> str:
-    """A message as it may be kept: without credentials, signed queries and colours."""
+    """A message without credentials, signed queries and colours, fit to be stored."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", message).strip()
     return QUERY.sub(r"\1", CREDENTIALS.sub("", plain.removeprefix("ERROR: ")))

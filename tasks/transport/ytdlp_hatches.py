@@ -1,4 +1,4 @@
-"""A lane's escape hatches as yt-dlp's options: the provider of PO tokens, impersonation, cookies of a browser."""
+"""Escape hatches as options of yt-dlp: a provider of PO tokens, impersonation, and cookies from a browser."""
 
 import http.client
 import json
@@ -23,6 +23,7 @@ from yt_dlp.extractor.youtube.pot.utils import (  # noqa: E402
 from yt_dlp.networking.exceptions import TransportError  # noqa: E402
 from yt_dlp.networking.impersonate import ImpersonateTarget  # noqa: E402
 
+from schemas.errors import DataError, RequestError
 from tasks.transport.connections import addresses_of  # noqa: E402
 from tasks.transport.hatches import FIREFOX, Hatches, provider_address  # noqa: E402
 from tasks.transport.partials import Validators  # noqa: E402
@@ -36,7 +37,7 @@ BECOMES_GET = (301, 302, 303)
 
 
 def options_of(hatches: Hatches) -> dict[str, Any]:
-    """What yt-dlp is told of them. Raises ValueError for what is not there on this machine."""
+    """The options of yt-dlp for them. Raises RequestError for what this machine lacks."""
     options: dict[str, Any] = {}
     arguments: dict[str, Any] = {name: dict(args) for name, args in hatches.extractor_args.items()}
     if hatches.po_token_provider:
@@ -52,7 +53,7 @@ def options_of(hatches: Hatches) -> dict[str, Any]:
 
 
 def browser_of(named: str) -> tuple[str, str | None, str | None, None]:
-    """Browser, profile, keyring and container, as yt-dlp wants them. Raises ValueError where there are no cookies.
+    """Browser, profile, keyring and container, as yt-dlp wants them. Raises RequestError where there are no cookies.
 
     The keyring is the one for which no program has to be run.
     """
@@ -63,7 +64,7 @@ def browser_of(named: str) -> tuple[str, str | None, str | None, None]:
         keyring = cast(Any, spec[2])
         yt_dlp.cookies.extract_cookies_from_browser(name, spec[1], silent, keyring=keyring)
     except (OSError, ValueError, LookupError, sqlite3.Error, yt_dlp.utils.YoutubeDLError) as error:
-        raise ValueError(f"cookies_from_browser {named}: {error}") from None
+        raise RequestError(f"cookies_from_browser {named}: {error}") from None
     return spec
 
 
@@ -80,25 +81,25 @@ class _Silent:
 
 
 def target_of(named: str) -> ImpersonateTarget:
-    """The browser to look like. Raises ValueError where it can't be had."""
+    """The browser to look like. Raises RequestError where it can't be had."""
     handler = curl_handler(named)
     target = ImpersonateTarget.from_str(named)
     if not any(target in known for known in handler._SUPPORTED_IMPERSONATE_TARGET_MAP):
-        raise ValueError(f"impersonate {named}: curl_cffi knows no such browser; try chrome")
+        raise RequestError(f"impersonate {named}: curl_cffi knows no such browser; try chrome")
     return target
 
 
 def curl_handler(named: str) -> Any:
-    """yt-dlp's handler that can look like a browser. Raises ValueError where its library is missing."""
+    """yt-dlp's handler that can look like a browser. Raises RequestError where its library is missing."""
     try:
         from yt_dlp.networking._curlcffi import CurlCFFIRH
     except ImportError as error:
-        raise ValueError(f"impersonate {named}: {error}; pip install curl_cffi") from None
+        raise RequestError(f"impersonate {named}: {error}; pip install curl_cffi") from None
     return CurlCFFIRH
 
 
 class BgutilHttpPTP(pot.PoTokenProvider):
-    """Asks a server of bgutil-ytdlp-pot-provider for PO tokens, by its protocol: no plug-in is loaded."""
+    """Gets PO tokens from a server of bgutil-ytdlp-pot-provider by its protocol; no plug-in is loaded."""
 
     PROVIDER_VERSION = "2"
     BUG_REPORT_LOCATION = "docs/acquisition.md"
@@ -112,9 +113,9 @@ class BgutilHttpPTP(pot.PoTokenProvider):
 
     def _real_request_pot(self, request: pot.PoTokenRequest) -> pot.PoTokenResponse:
         address = self.settings["base_url"][0]
-        asked = {
+        body = {
             "bypass_cache": request.bypass_cache,
-            "challenge": None,  # then the server asks for one itself
+            "challenge": None,  # then the server fetches one itself
             "content_binding": get_webpo_content_binding(request)[0],
             "disable_tls_verification": False,
             "proxy": request.request_proxy,
@@ -122,26 +123,26 @@ class BgutilHttpPTP(pot.PoTokenProvider):
             "source_address": request.request_source_address,
         }
         try:
-            return pot.PoTokenResponse(po_token=_token_of(address, asked))
+            return pot.PoTokenResponse(po_token=_token_of(address, body))
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise pot.PoTokenProviderError(f"po_token_provider at {address}: {error}") from error
 
 
-def _token_of(address: str, asked: Mapping[str, Any]) -> str:
-    """The token that a provider answers with; it is asked directly, not through the lane, and redirects nobody."""
+def _token_of(address: str, body: Mapping[str, Any]) -> str:
+    """The token that a provider returns. The request is direct, not through the lane, and follows no redirects."""
     parts = urlsplit(address)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     with closing(kind(parts.hostname or "", parts.port, timeout=POT_S)) as connection:
         headers = {"Content-Type": "application/json"}
-        connection.request("POST", f"{parts.path}/get_pot", json.dumps(asked), headers)
+        connection.request("POST", f"{parts.path}/get_pot", json.dumps(body), headers)
         answer = connection.getresponse()
         said = answer.read(POT_BYTES)
         if answer.status != HTTPStatus.OK:
-            raise ValueError(f"HTTP {answer.status}")
-    told = json.loads(said)
-    token = told.get("poToken") if isinstance(told, dict) else None
+            raise DataError(f"HTTP {answer.status}")
+    returned = json.loads(said)
+    token = returned.get("poToken") if isinstance(returned, dict) else None
     if not isinstance(token, str) or not token:
-        raise ValueError(f"it answered without a token: {str(told)[:200]}")
+        raise DataError(f"it answered without a token: {str(returned)[:200]}")
     return token
 
 
@@ -149,7 +150,7 @@ pot.register_provider(BgutilHttpPTP)
 
 
 class CurlGuard:
-    """Holds back curl as requests are: each hop waits for the lane, and goes to the address that was checked."""
+    """Holds curl back in the same way: each hop waits for the lane, and uses the address that was checked."""
 
     def __init__(self, access: Access, refused: type[Exception], most_redirects: int) -> None:
         self._access = access

@@ -1,1 +1,1 @@
-"""Versions: what is done with finished data: cards, duplicates, proofs, take-downs. Nothing here makes a sample."""
+"""Versions: what happens to finished data: cards, duplicates, verification, take-downs. Nothing here makes a sample."""

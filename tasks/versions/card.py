@@ -1,10 +1,9 @@
-"""The data card of a version: what it holds, how it came to be, and how to read it.
+"""The data card of a version: its contents, its origin, and how to read it.
 
-`versions/{digest}.md` and `.html`, and `README.md` of the root for the latest: what a Hugging Face
-repository shows, and what tells `datasets` which tars are which split.
+It is `versions/{digest}.md` and `.html`, and for the latest version the README.md of the root: what a Hugging Face
+repository shows, and what tells `datasets` which tars belong to which split.
 """
 
-import json
 import math
 import re
 from collections import Counter
@@ -16,13 +15,13 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from schemas.manifest import Row, read_manifest, read_part, write_text
-from schemas.outcome import Outcome
+from schemas import layout
+from schemas.manifest import Row, read_json, read_manifest, read_part, write_text
+from schemas.outcome import Funnel, Outcome
 from schemas.shard import Version, index_path, latest_digest, read_facts
 from tasks.standing import kept_by_maker
-from tasks.versions.card_media import quarantined_clips, sample_clips
-from tasks.versions.charts import histogram
-from tasks.versions.duplicates import summary
+from tasks.versions.card_media import histogram, quarantined_clips, sample_clips
+from tasks.versions.duplicates import summarize_duplicates
 
 Labels = Mapping[str, tuple[int, str]]  # machine id -> index, display name
 COLUMNS = ("key", "outcome", "shard", "video_id", "labels", "split", "valid_ms", "size_bytes")
@@ -33,6 +32,7 @@ LOUD_DB = 0
 STEP_DB = 2
 BINS = 25
 MB = 1e6
+MS_PER_HOUR = 3_600_000
 MARKS = re.compile(r"[\\`*_\[\]!|~#$]")  # what Markdown takes for more than text
 OURS = "# Written by mcgurk"  # a README without this line is somebody's own
 KEPT = re.compile(rb'<meta name="mcgurk-kept" content="(\d+)">')
@@ -42,6 +42,18 @@ MEANINGS = {
     "unavailable": "lost at the source",
     "waiting": "to be tried again",
 }
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """The sizes of a split; hours are without padding."""
+
+    split: str
+    samples: int
+    videos: int
+    hours: float
+    shards: int
+    size_mb: float
 
 
 @dataclass(frozen=True)
@@ -61,11 +73,11 @@ def write_card(root: Path, version: Version, labels: Labels, *, with_media: bool
     counts: Counter[str] = Counter(label for row in rows for label in row["labels"])
     splits = split_table(version, rows)
     facts: dict[str, Any] = {"version": version, "splits": splits, "funnel": list(_funnel_lines(funnel))}
-    facts["duplicates"] = summary(root, version.digest)
+    facts["duplicates"] = summarize_duplicates(root, version.digest)
     facts["kept"] = kept_by_maker(root)
     cells = [(_cell(names.get(mid, mid)), n) for mid, n in counts.most_common()]
     card = _markdown().render(**facts, labels=cells)
-    path = root / "versions" / f"{version.digest}.md"
+    path = root / layout.VERSIONS / f"{version.digest}.md"
     write_text(path, card)
     if version.digest == latest_digest(root):
         _write_readme(root / "README.md", version, card)
@@ -74,7 +86,7 @@ def write_card(root: Path, version: Version, labels: Labels, *, with_media: bool
         **{**facts, "funnel": funnel_table(funnel)},
         rows=rows,
         videos=len({row["video_id"] for row in rows}),
-        hours=sum(row["valid_ms"] for row in rows) / 3_600_000,
+        hours=sum(row["valid_ms"] for row in rows) / MS_PER_HOUR,
         size_mb=sum(shard.size_bytes for shard in version.shards) / MB,
         labels=[(names.get(mid, mid), n, n / most) for mid, n in counts.most_common()],
         shown_labels=SHOWN_LABELS,
@@ -95,21 +107,21 @@ def samples(root: Path, version: Version) -> list[Row]:
     return [row for row in rows if row["outcome"] == Outcome.OK]
 
 
-def split_table(version: Version, rows: list[Row]) -> list[dict[str, Any]]:
-    """Samples, videos, hours, shards and megabytes of each split."""
+def split_table(version: Version, rows: list[Row]) -> list[SplitFacts]:
+    """The sizes of each split."""
     table = []
     for split in dict.fromkeys(shard.split for shard in version.shards):
         of_split = [row for row in rows if row["split"] == split]
         shards = version.of_split(split)
         table.append(
-            {
-                "split": split,
-                "samples": len(of_split),
-                "videos": len({row["video_id"] for row in of_split}),
-                "hours": sum(row["valid_ms"] for row in of_split) / 3_600_000,
-                "shards": len(shards),
-                "size_mb": sum(shard.size_bytes for shard in shards) / MB,
-            }
+            SplitFacts(
+                split=split,
+                samples=len(of_split),
+                videos=len({row["video_id"] for row in of_split}),
+                hours=sum(row["valid_ms"] for row in of_split) / MS_PER_HOUR,
+                shards=len(shards),
+                size_mb=sum(shard.size_bytes for shard in shards) / MB,
+            )
         )
     return table
 
@@ -120,7 +132,7 @@ def charts(root: Path, version: Version, rows: list[Row]) -> list[Chart]:
     valid = [row["valid_ms"] / 1000 for row in rows]
     sizes = [row["size_bytes"] / 1000 for row in rows]
     keys = {row["key"] for row in rows}
-    measured = read_manifest(root / "features" / "checked", ("key", "rms_db"))
+    measured = read_manifest(root / layout.FEATURES / layout.CHECKED, ("key", "rms_db"))
     loud = [row["rms_db"] for _, row in measured if row["key"] in keys and row["rms_db"] is not None]
     most = 100 * math.ceil(max(sizes, default=1.0) / 100)
     full = sum(one >= length_s for one in valid)
@@ -144,10 +156,10 @@ def charts(root: Path, version: Version, rows: list[Row]) -> list[Chart]:
     return [Chart(name, lead, Markup(svg)) for name, lead, svg in drawn]  # noqa: S704  (numbers only)
 
 
-def funnel_table(funnel: Mapping[str, Any]) -> list[tuple[str, str, int]]:
-    """(name, meaning, count), one row a term and reason of the law."""
+def funnel_table(funnel: Funnel) -> list[tuple[str, str, int]]:
+    """(name, meaning, count), one row per term and reason of the law."""
     table = [
-        ("segments", "asked for", funnel["segments"]),
+        ("segments", "requested", funnel["segments"]),
         ("in shards", "in this version", funnel["in_shards"]),
     ]
     for fate, meaning in MEANINGS.items():
@@ -157,27 +169,27 @@ def funnel_table(funnel: Mapping[str, Any]) -> list[tuple[str, str, int]]:
 
 
 def _checks(root: Path) -> list[dict[str, Any]]:
-    """What the suites found when they last ran, in the order of the manifests."""
-    folder = root / "reports" / "validation"
+    """The findings of the last run of the suites, in the order of the manifests."""
+    folder = root / layout.VALIDATION
     checks = []
-    for manifest in ("segments", "clips", "features", "shards"):
+    for manifest in layout.JUDGED:
         path = folder / f"{manifest}.json"
         if path.is_file():
-            found = json.loads(path.read_text())["expectations"]
+            found = read_json(path)["expectations"]
             checks += [{**one, "manifest": manifest} for one in found]
     return checks
 
 
 def has_media(root: Path, digest: str) -> bool:
     """Whether the page of a version embeds frames and sounds."""
-    path = root / "versions" / f"{digest}.html"
+    path = root / layout.VERSIONS / f"{digest}.html"
     text = path.read_text() if path.is_file() else ""
     return any(f"data:{kind}/" in text for kind in ("audio", "image", "video"))
 
 
 def kept_on_card(root: Path, digest: str) -> int:
-    """How many samples of earlier code or tools the page of a version counts."""
-    path = root / "versions" / f"{digest}.html"
+    """How many samples of earlier code or tools the page of a version mentions."""
+    path = root / layout.VERSIONS / f"{digest}.html"
     with path.open("rb") as page:  # with media it may be large
         found = KEPT.search(page.read(HEAD_BYTES))
     return int(found[1]) if found else 0
@@ -202,31 +214,31 @@ def _number(value: float) -> str:
 
 
 def _time(hours: float) -> str:
-    """Hours as a person says them: `12.3 h`, below one as `5 min`."""
+    """Hours in readable form: `12.3 h`, or `5 min` below an hour."""
     return f"{_number(hours)} h" if hours >= 1 else f"{60 * hours:,.2g} min"
 
 
 def _write_readme(path: Path, version: Version, card: str) -> None:
-    """The card with the front matter by which Hugging Face finds the splits; never over somebody's own."""
+    """Writes the card with the front matter by which Hugging Face finds the splits; never over a user's own README."""
     if path.is_file() and OURS not in path.read_text():
         return
     lines = ["---", OURS, "configs:", "- config_name: default", "  data_files:"]
     for split in dict.fromkeys(shard.split for shard in version.shards):
         lines += [f"  - split: {split}", "    path:"]
-        lines += [f"    - shards/{shard.name}.tar" for shard in version.of_split(split)]
+        lines += [f"    - {layout.SHARDS}/{shard.name}.tar" for shard in version.of_split(split)]
     write_text(path, "\n".join([*lines, "---", "", card]))
 
 
-def _funnel_lines(counts: Mapping[str, Any]) -> Iterator[str]:
+def _funnel_lines(counts: Funnel) -> Iterator[str]:
     yield f"{counts['segments']} segments = {counts['in_shards']} in shards"
     for fate in MEANINGS:
-        told = ", ".join(f"{reason} {n}" for reason, n in counts[fate].items())
-        yield f"+ {sum(counts[fate].values())} {fate}" + (f" ({told})" if told else "")
+        reasons = ", ".join(f"{reason} {n}" for reason, n in counts[fate].items())
+        yield f"+ {sum(counts[fate].values())} {fate}" + (f" ({reasons})" if reasons else "")
     yield f"+ {counts['forgotten']} forgotten"
 
 
 def _cell(text: str) -> str:
-    """A label as one cell of a table: foreign text that ends no cell, makes no link, and holds no mark-up."""
+    """A label as a cell of a Markdown table: foreign text that can't end the cell, make a link or contain markup."""
     plain = "".join(char if char.isprintable() else " " for char in text)
     escaped = MARKS.sub(r"\\\g<0>", plain.replace("&", "&amp;").replace("<", "&lt;"))
     return escaped.replace("://", "&#58;//").replace("www.", "www&#46;")  # which would be links as they stand

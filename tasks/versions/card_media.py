@@ -1,21 +1,21 @@
-"""Clips of a version to look at and listen to: a seeded sample, and some of each quarantine reason."""
+"""Media of a data card: a seeded sample of clips, some of each quarantine reason, and charts as inline SVG."""
 
 import base64
 import io
 import random
 import wave
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
 
+from schemas import layout
 from schemas.manifest import Row, read_manifest, read_part
 from schemas.outcome import Outcome
 from schemas.shard import AUDIO_SUFFIX, VIDEO_SUFFIX, Version, index_path, tar_path
-from tasks.feature_files import feature_files, members_by_key, open_members, read_sample
-from tasks.versions.charts import waveform
+from tasks.feature_files import feature_files, open_members, read_sample, spans_by_key
 
 NUM_CLIPS = 8
 PER_REASON = 2
@@ -24,6 +24,13 @@ FRAME_ENDING = ".jpg"
 SOUNDS = {AUDIO_SUFFIX: "audio/wav", "flac": "audio/flac"}
 PLAYABLE = {".mp4": "video/mp4", ".webm": "video/webm", ".mkv": "video/webm"}  # Matroska: by most browsers
 MOST_VIDEO_BYTES = 3_000_000  # of a clip in a page
+# Of a chart, in SVG's units.
+WIDTH = 320
+HEIGHT = 150
+LEFT = 4
+BOTTOM = 24
+TOP = 18
+GAP = 2  # between two bars
 
 
 @dataclass(frozen=True)
@@ -54,16 +61,19 @@ def sample_clips(root: Path, version: Version, rows: list[Row], names: Mapping[s
 
 def quarantined_clips(root: Path, names: Mapping[str, str], *, with_media: bool) -> dict[str, list[Shown]]:
     """Some clips of each expectation that rejected any; media where they had been extracted."""
-    segments = {row["key"]: row["labels"] for _, row in read_manifest(root / "segments", ("key", "labels"))}
+    segments = {
+        row["key"]: row["labels"] for _, row in read_manifest(root / layout.SEGMENTS, ("key", "labels"))
+    }
     found: dict[str, list[Shown]] = {}
-    for manifest in ("segments", "clips", "features"):
-        columns = ("key", "outcome", "reason", "detail", *(("path",) if manifest == "clips" else ()))
+    # A rejected shard stops `publish`: it quarantines nothing.
+    for manifest in (one for one in layout.JUDGED if one != layout.SHARDS):
+        columns = ("key", "outcome", "reason", "detail", *(("path",) if manifest == layout.CLIPS else ()))
         before = _rejected(root, manifest)
-        for part, row in read_manifest(root / manifest / "checked", columns):
+        for part, row in read_manifest(root / layout.checked(manifest), columns):
             of_reason = found.setdefault(row["reason"], [])
             if row["outcome"] != Outcome.QUARANTINED or row["key"] in before or len(of_reason) >= PER_REASON:
                 continue
-            members = _extracted(root, part, row["key"]) if with_media and manifest == "features" else {}
+            members = _extracted(root, part, row["key"]) if with_media and manifest == layout.FEATURES else {}
             video = _video(root / row["path"]) if with_media and row.get("path") else ""
             one = _shown(row["key"], named(segments[row["key"]], names), row["detail"], members)
             of_reason.append(replace(one, video=one.video or video))
@@ -71,7 +81,7 @@ def quarantined_clips(root: Path, names: Mapping[str, str], *, with_media: bool)
 
 
 def _rejected(root: Path, manifest: str) -> set[str]:
-    """The keys that had been rejected before this manifest was judged: each is shown where it fell."""
+    """The keys that were rejected before this manifest was validated: each is shown at its own stage only."""
     rows = read_manifest(root / manifest, ("key", "outcome"))
     return {row["key"] for _, row in rows if row["outcome"] == Outcome.QUARANTINED}
 
@@ -85,7 +95,7 @@ def _video(clip: Path) -> str:
 
 
 def named(labels: Iterable[str], names: Mapping[str, str]) -> str:
-    """The labels as a person calls them."""
+    """The labels by their display names."""
     return ", ".join(names.get(label, label) for label in labels)
 
 
@@ -130,10 +140,44 @@ def _extracted(root: Path, part: int, key: str) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for path in feature_files(root, part):
         with open_members(path) as table:
-            place = members_by_key(table).get(key)
+            place = spans_by_key(table).get(key)
             found |= read_sample(table, place) if place else {}
     return found
 
 
 def _uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def histogram(values: Sequence[float], low: float, high: float, *, bins: int, unit: str) -> str:
+    """SVG of how often values fall between `low` and `high`; what lies outside counts at the ends."""
+    counts, edges = np.histogram(np.clip(values, low, high), bins=bins, range=(low, high))
+    top = max(int(counts.max()), 1)
+    step = (WIDTH - 2 * LEFT) / bins
+    parts = [
+        f'<line class="axis" x1="{LEFT}" x2="{WIDTH - LEFT}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}"/>'
+    ]
+    for n, count in enumerate(counts.tolist()):
+        if count:
+            tall = max((HEIGHT - BOTTOM - TOP) * count / top, 1.5)
+            place = f'x="{LEFT + n * step:.1f}" y="{HEIGHT - BOTTOM - tall:.1f}"'
+            title = f"{edges[n]:.4g} to {edges[n + 1]:.4g} {unit}: {count:,}"
+            size = f'width="{step - GAP:.1f}" height="{tall:.1f}"'
+            parts.append(f'<rect {place} {size} rx="2"><title>{title}</title></rect>')
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        anchor = "start" if share == 0 else "end" if share == 1 else "middle"
+        x = LEFT + share * (WIDTH - 2 * LEFT)
+        label = f"{low + share * (high - low):.3g}" + (f" {unit}" if share == 1 else "")
+        parts.append(f'<text x="{x:.0f}" y="{HEIGHT - 8}" text-anchor="{anchor}">{label}</text>')
+    parts.append(f'<text x="{WIDTH - LEFT}" y="12" text-anchor="end">fullest bar {top:,}</text>')
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" class="histogram" role="img">{"".join(parts)}</svg>'
+
+
+def waveform(wave: np.ndarray, columns: int = 160) -> str:
+    """SVG of how loud a sound is over its time: int16 (samples,)."""
+    usable = len(wave) // columns * columns
+    heard = np.abs(wave[:usable].astype(np.float32)).reshape(columns, -1).max(axis=1) / 32768
+    half = np.maximum(np.sqrt(heard) * 20, 0.4)  # the root shows what is quiet, too
+    bars = "".join(f"M{n + 0.5} {20 - tall:.1f}V{20 + tall:.1f}" for n, tall in enumerate(half.tolist()))
+    head = f'<svg viewBox="0 0 {columns} 40" class="wave" preserveAspectRatio="none" role="img">'
+    return f'{head}<path d="{bars}"/></svg>'

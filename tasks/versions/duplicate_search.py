@@ -1,8 +1,8 @@
 """Near-duplicates among prints, without comparing all pairs.
 
-Clips that share a key are compared, by sorted buckets. What is found for certain (but for `BUCKET`): two
-prints with a key each, not more than REACH frames apart in time, that differ in bits only that one of the two
-has open; and two whose pictures at one place differ in at most two of the four 16-bit pieces of the hash.
+Only clips that share a key are compared, by way of sorted buckets. These are always found (apart from the limit
+`BUCKET`): two prints with a key each, at most REACH frames apart in time, that differ only in bits that one of the two
+leaves open; and two clips whose pictures at one place agree in at least two of the four 16-bit pieces of the hash.
 """
 
 import logging
@@ -33,7 +33,7 @@ ROW_BITS = 32
 
 @dataclass(frozen=True)
 class Prints:
-    """One row a clip; rows of one video are not compared."""
+    """One row per clip; rows of one video are not compared."""
 
     sounds: np.ndarray  # (clips,) of `sound_print(profile)`
     pictures: np.ndarray  # uint64 (clips, NUM_PICTURES)

@@ -1,12 +1,12 @@
-"""Near-duplicates of a dataset version: what was found, and the exclusion list that follows from it.
+"""Near-duplicates in a dataset version, and the exclusion list that follows from them.
 
-The list never changes a shard: it stands beside the version, and whoever trains skips its keys.
+The list never changes a shard: it lies beside the version, and training skips its keys.
 """
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from schemas import layout
 from schemas.feature import PICTURE_PRINT, sound_print
-from schemas.manifest import part_path, write_text
+from schemas.manifest import Row, part_path, write_text
 from schemas.outcome import Outcome
 from schemas.shard import DUPLICATES, Version, duplicates_path, exclude_path, index_path, read_exclusions
 from schemas.storage import readable, replacing
@@ -33,7 +34,7 @@ UNTOUCHED = "eval"  # AudioSet's own: comparable between papers as it is
 
 
 def write_duplicates(root: Path, version: Version) -> Path:
-    """Writes the pairs and the exclusion list of `version`; returns the list. The same twice."""
+    """Writes the pairs and the exclusion list of `version`; returns the list's path. Repeating it changes nothing."""
     clips, prints = read_prints(root, version)
     pairs = described(clips, search(prints))
     excluded = exclusions(pairs)
@@ -74,7 +75,7 @@ def _of_shard(root: Path, index: Path, part: int) -> tuple[pa.Table, pa.Table]:
     """The samples of a shard, and the prints that the manifest `features` has of them now (or null)."""
     clips = pq.ParquetFile(readable(index)).read(columns=["outcome", *_NO_CLIPS.schema.names])
     clips = clips.filter(pc.field("outcome") == Outcome.OK.value).select(_NO_CLIPS.schema.names)
-    path = part_path(root / "features", part)
+    path = part_path(root / layout.FEATURES, part)
     made = _NO_PRINTS
     if path.is_file():
         file = pq.ParquetFile(readable(path))
@@ -138,12 +139,12 @@ def _excluded(members: dict[str, str]) -> Sequence[str]:
 
 
 def problems_of_lists(root: Path, digest: str) -> list[str]:
-    """What is wrong with a version's exclusion list: it must be the one that the pairs beside it give."""
+    """Problems of a version's exclusion list: it must follow from the pairs beside it."""
     listed = exclude_path(root, digest)
     found = duplicates_path(root, digest)
     gone = [path.name for path in (listed, found) if not path.is_file()]
     if gone:
-        return [f"{' and '.join(gone)} beside it: gone; `mcgurk build` looks for duplicates anew"]
+        return [f"{' and '.join(gone)} beside it: missing; `mcgurk build` searches for duplicates again"]
     try:
         keys = exclusions(pq.ParquetFile(readable(found)).read())
     except (OSError, ValueError, KeyError) as error:
@@ -152,8 +153,18 @@ def problems_of_lists(root: Path, digest: str) -> list[str]:
     return [] if same else [f"{listed.name} beside it is not the list that {found.name} gives"]
 
 
-def summary(root: Path, digest: str) -> dict[str, Any] | None:
-    """Counts of pairs (within and across splits) and clusters, and some examples; None where none was looked for."""
+@dataclass(frozen=True)
+class DuplicateSummary:
+    """The near-duplicates of a version as a card shows them."""
+
+    pairs: list[tuple[str, int, int]]  # kind, pairs in all, pairs across splits
+    clusters: int
+    excluded: int  # clips on the exclusion list
+    examples: list[Row]  # of DUPLICATES
+
+
+def summarize_duplicates(root: Path, digest: str) -> DuplicateSummary | None:
+    """Counts of pairs (in all and across splits) and clusters, with examples; None where there was no search."""
     path = duplicates_path(root, digest)
     if not path.is_file():
         return None
@@ -161,12 +172,12 @@ def summary(root: Path, digest: str) -> dict[str, Any] | None:
     across = pairs["first_split"].to_numpy() != pairs["second_split"].to_numpy()
     kinds = pairs["kind"].to_numpy()
     near = pairs.filter(pa.array(kinds == NEAR))
-    return {
-        "pairs": [
+    return DuplicateSummary(
+        pairs=[
             (kind, int((kinds == kind).sum()), int(((kinds == kind) & across).sum()))
             for kind in (NEAR, SAME_SOUND)
         ],
-        "clusters": len(set(near["cluster"].to_pylist())),
-        "excluded": len(read_exclusions(root, digest)),
-        "examples": near.slice(0, EXAMPLES).to_pylist(),
-    }
+        clusters=len(set(near["cluster"].to_pylist())),
+        excluded=len(read_exclusions(root, digest)),
+        examples=near.slice(0, EXAMPLES).to_pylist(),
+    )

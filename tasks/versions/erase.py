@@ -1,7 +1,7 @@
-"""Forget: takes a video out of manifests, media, features, shards and every version that held it.
+"""Forget: removes a video from manifests, media, features, shards and every version that contained it.
 
-Done in place and for these slots only, whatever else is stale: each part ends as a build would write it.
-From the last manifest to the first, so that a kill leaves parts that are stale, never rows that contradict.
+It works in place and on these slots only, whatever else is stale: each part ends as a build would write it. It goes
+from the last manifest to the first, so that a kill leaves stale parts, never rows that contradict each other.
 """
 
 import logging
@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from schemas import layout
+from schemas.errors import RequestError
 from schemas.manifest import (
     CONTENT_COLUMNS,
     PartHeader,
@@ -29,10 +31,9 @@ from schemas.shard import Shard, published, read_superseded, read_version, witho
 from schemas.storage import path_under
 from tasks.acquisition import ledger
 from tasks.feature_files import drop_members, feature_files
-from tasks.parts import Stage, carried
+from tasks.parts import Stage, propagate_failure
 from tasks.shard_files import write_shard
-from tasks.tombstones import MARK, obeyed
-from tasks.transport.partials import FOLDER
+from tasks.tombstones import MARK, forgotten_row
 from tasks.versions.verify import read_samples
 
 log = logging.getLogger(__name__)
@@ -44,15 +45,15 @@ FACTS = ("video_id", "start_ms", "end_ms", "is_open", "split", "row", "csv", *SH
 
 
 def slots_of(root: Path, video_ids: Collection[str]) -> dict[int, list[str]]:
-    """The slots of the videos. Raises ValueError for a video that has none."""
+    """The slots of the videos. Raises RequestError for a video that has none."""
     slots: dict[int, list[str]] = {}
     unknown = set(video_ids)
-    for part, row in read_manifest(root / "segments", ("key", "video_id")):
+    for part, row in read_manifest(root / layout.SEGMENTS, ("key", "video_id")):
         if row["video_id"] in video_ids:
             slots.setdefault(part, []).append(row["key"])
             unknown.discard(row["video_id"])
     if unknown:
-        raise ValueError(f"no segment of {', '.join(sorted(unknown))} under {root}; nothing was changed")
+        raise RequestError(f"no segment of {', '.join(sorted(unknown))} under {root}; nothing was changed")
     return slots
 
 
@@ -63,7 +64,7 @@ def versions_that_held(root: Path, slots: Slots) -> dict[str, bool]:
     for version in versions:
         for shard in version.shards:
             keys = slots.get(shard.part, ())
-            found = _holds(root / "shards", shard.name, keys) if keys else False
+            found = _holds(root / layout.SHARDS, shard.name, keys) if keys else False
             if found is not False:
                 held[version.digest] = held.get(version.digest, False) or found is True
     return held
@@ -80,24 +81,24 @@ def _holds(folder: Path, name: str, keys: Collection[str]) -> bool | None:
 
 
 def write_without(root: Path, stage: Stage, slots: Slots) -> dict[str, Shard | None]:
-    """Each shard that holds a sample of `slots`, written anew without: name -> what takes its place.
+    """Rewrites each shard with a sample of `slots` without it: name -> the shard that takes its place.
 
-    Nothing names the new ones yet, and the old ones stay. None where no sample is left. Where a shard holds
-    none, its index alone tells of the slot, and is marked in its place.
+    The new shards are not referenced yet, and the old ones stay. None where no sample is left. Where a shard holds
+    none, only its index mentions the slot, and is marked in place.
     """
     written: dict[str, Shard | None] = {}
     for part, keys in slots.items():
-        for tar in sorted((root / "shards").glob(f"*-{part:06d}-*.tar")):
+        for tar in sorted((root / layout.SHARDS).glob(f"*-{part:06d}-*.tar")):
             sidecar = tar.with_suffix(".parquet")
             header = read_header(sidecar)
             if header is None:
                 continue  # of a pack that was killed: nothing names it
             rows = read_part(sidecar)
             marked = [_marked(stage, row, keys) for row in rows]
-            if _holds(root / "shards", tar.stem, keys):
+            if _holds(root / layout.SHARDS, tar.stem, keys):
                 written[tar.stem] = _write(root, part, marked, read_samples(tar))
-            elif (told := without_forgotten(marked)) != rows:
-                write_part(sidecar, told, stage.schema, header)
+            elif (published_rows := without_forgotten(marked)) != rows:
+                write_part(sidecar, published_rows, stage.schema, header)
     return written
 
 
@@ -106,20 +107,20 @@ def _write(root: Path, part: int, rows: list[Row], samples: Mapping) -> Shard | 
         row |= dict.fromkeys(SHARD_FACTS)
     ok = [row for row in rows if row["outcome"] == Outcome.OK]
     kept = ((one["key"], {suffix: made[1] for suffix, made in samples[one["key"]].items()}) for one in ok)
-    if not write_shard(root / "shards", part, kept, rows):
+    if not write_shard(root / layout.SHARDS, part, kept, rows):
         return None
     one = rows[0]
     return Shard(one["shard"], one["split"], part, one["shard_sha256"], one["shard_size_bytes"], len(ok))
 
 
 def mark_manifests(stages: Sequence[Stage], slots: Slots, written: Mapping[str, Shard | None]) -> None:
-    """The rows of `slots` become `forgotten` in every manifest that has them; `stages` in their order."""
+    """Marks the rows of `slots` `forgotten` in every manifest that has them; `stages` come in their order."""
     root = stages[0].root
     for part, keys in slots.items():
         for stage in reversed(stages):
             _mark_part(stage, part, keys, written)
-        path = part_path(root / "segments", part)
-        rows = [obeyed(row) if row["key"] in keys else row for row in read_part(path)]
+        path = part_path(root / layout.SEGMENTS, part)
+        rows = [forgotten_row(row) if row["key"] in keys else row for row in read_part(path)]
         write_part(path, rows, SEGMENTS, read_header(path) or PartHeader("index", "", {}))
 
 
@@ -134,10 +135,10 @@ def _mark_part(stage: Stage, part: int, keys: Collection[str], written: Mapping[
     )
     rows = [_marked(stage, row, keys) for row in read_part(path)]
     files = {name: size for name, size in header.files.items() if Path(name).stem not in keys}  # media
-    if stage.name == "extract":
+    if stage.writes == layout.FEATURES:
         made = {file: drop_members(file, keys) for file in feature_files(stage.root, part)}
         files = {path_under(stage.root, file): size for file, size in made.items()}
-    if stage.name == "pack":
+    if stage.writes == layout.SHARDS:
         rows, files = _repacked(stage, rows, files, written)
     write_part(path, rows, stage.schema, PartHeader(header.stage, fingerprint, files))
 
@@ -153,7 +154,7 @@ def _contents_after(stage: Stage, part: int, keys: Collection[str]) -> list[str]
 
 
 def _marked_input(stage: Stage, row: Row) -> Row:
-    """What the stage will read of a slot: as `read_inputs` gives it when all it joins is marked."""
+    """The input row of a slot as `read_inputs` will give it once everything it joins is marked."""
     return {**row, **MARK, "digest": digest_of("", *("" for _ in stage.joins)) if stage.joins else ""}
 
 
@@ -164,7 +165,7 @@ def _marked(stage: Stage, row: Row, keys: Collection[str]) -> Row:
     facts = {name: row[name] for name in FACTS if name in row} if "split" in stage.schema.names else {}
     labels = {"labels": []} if facts else {}
     empty = dict.fromkeys(stage.schema.names)
-    return {**empty, **facts, **labels, **carried(stage, _marked_input(stage, row))}
+    return {**empty, **facts, **labels, **propagate_failure(stage, _marked_input(stage, row))}
 
 
 def _repacked(
@@ -187,9 +188,9 @@ def _repacked(
 
 
 def remove_files(root: Path, state: Path, slots: Slots, written: Collection[str]) -> dict[str, int]:
-    """Removes old shards, media, and what a kill left half done; returns what went, with its bytes.
+    """Removes old shards, media, and partial writes of killed runs; returns the removed files with their bytes.
 
-    No run may write at the same time: in scratch folders nothing tells whose media lie there.
+    No run may write at the same time: a scratch folder does not say whose media it holds.
     """
     for part, keys in slots.items():
         ledger.remove(state, part, keys)
@@ -205,13 +206,13 @@ def remove_files(root: Path, state: Path, slots: Slots, written: Collection[str]
 
 def _files_of(root: Path, slots: Slots, written: Collection[str]) -> Iterator[Path]:
     for part, keys in slots.items():
-        media = root / "clips" / "media" / f"{part:06d}"
+        media = root / layout.MEDIA / f"{part:06d}"
         yield from (path for path in sorted(media.glob("*")) if path.name.lstrip(".").split(".")[0] in keys)
-        yield from sorted((root / "features").glob(f"*/.{part:06d}-*.arrow"))  # fragments
-        for tar in sorted((root / "shards").glob(f"*-{part:06d}-*.tar")):
-            if tar.stem in written or _holds(root / "shards", tar.stem, keys):
+        yield from sorted((root / layout.FEATURES).glob(f"*/.{part:06d}-*.arrow"))  # fragments
+        for tar in sorted((root / layout.SHARDS).glob(f"*-{part:06d}-*.tar")):
+            if tar.stem in written or _holds(root / layout.SHARDS, tar.stem, keys):
                 yield tar
-        for sidecar in sorted((root / "shards").glob(f"*-{part:06d}-*.parquet")):
+        for sidecar in sorted((root / layout.SHARDS).glob(f"*-{part:06d}-*.parquet")):
             # Its tar went just now, or before a kill.
             if not sidecar.with_suffix(".tar").is_file() or sidecar.stem in written:
                 yield sidecar
@@ -222,4 +223,5 @@ def _leavings(state: Path) -> list[Path]:
 
 
 def _scratch(state: Path) -> list[Path]:
-    return [path for path in [*(state / FOLDER).glob("*"), *state.glob("rebuild-*")] if path.is_dir()]
+    found = [*(state / layout.SCRATCH).glob("*"), *state.glob(f"{layout.REBUILD}*")]
+    return [path for path in found if path.is_dir()]

@@ -1,4 +1,4 @@
-"""Prune: removes the shards that nothing names any more, and takes their versions off the list."""
+"""Prune: removes shards that nothing references any more, and retires their versions."""
 
 import logging
 from collections.abc import Iterator
@@ -6,11 +6,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from schemas import layout
+from schemas.errors import OperationalError
 from schemas.manifest import PART_NAME, part_numbers, part_path, read_header
 from schemas.shard import index_path, latest_digest, published, read_version, retire, tar_path
 from schemas.storage import path_under
-from tasks.leases import lease, unread
-from tasks.leavings import remove_leavings
+from tasks.leases import lease, remove_partial_writes, unread
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +20,7 @@ KEEP = 2  # versions: the latest, and the one to go back to
 
 @dataclass
 class Pruned:
-    """Which versions stand and why, which were retired, and the files removed with their sizes."""
+    """Which versions were kept and why, which were retired, and the removed files with their sizes."""
 
     kept: dict[str, str] = field(default_factory=dict)
     retired: list[str] = field(default_factory=list)
@@ -27,9 +28,9 @@ class Pruned:
 
 
 def prune(root: Path, state: Path, keep: int = KEEP) -> Pruned:
-    """Removes what neither the last `keep` versions, a running training nor a manifest names.
+    """Removes the shards that neither the last `keep` versions, a running training nor a manifest references.
 
-    Waits for a build that packs just now. Raises ValueError where there is no version.
+    Waits for a build that is packing. Raises RequestError where there is no version.
     """
     read_version(root)
     pruned = Pruned()
@@ -42,7 +43,7 @@ def prune(root: Path, state: Path, keep: int = KEEP) -> Pruned:
                 pruned.kept[digest] = f"one of the last {keep} versions"
             # Held until all is removed: a training that begins meanwhile finds its version or does not.
             elif not until_removed.enter_context(unread(state, digest)):
-                pruned.kept[digest] = "a training reads it"
+                pruned.kept[digest] = "a training is reading it"
             else:
                 pruned.retired.append(digest)
         named = set(_named(root, pruned.kept))
@@ -52,7 +53,7 @@ def prune(root: Path, state: Path, keep: int = KEEP) -> Pruned:
             if path not in named:
                 pruned.removed[path_under(root, path)] = path.stat().st_size
                 path.unlink()
-        remove_leavings(root, "features")
+        remove_partial_writes(root, "features")
     log.info("prune: %d versions kept, %d retired", len(pruned.kept), len(pruned.retired))
     return pruned
 
@@ -62,16 +63,18 @@ def _named(root: Path, kept: dict[str, str]) -> Iterator[Path]:
     for digest in kept:
         for shard in read_version(root, digest).shards:
             yield from (tar_path(root, shard), index_path(root, shard))
-    for part in part_numbers(root / "shards"):
-        header = read_header(part_path(root / "shards", part))
+    for part in part_numbers(root / layout.SHARDS):
+        header = read_header(part_path(root / layout.SHARDS, part))
         if header is None:
-            raise RuntimeError(f"shards/{part:06d}.parquet is not readable: build first, then prune")
+            raise OperationalError(
+                f"{layout.SHARDS}/{part:06d}.parquet is not readable: build first, then prune"
+            )
         yield from (root / name for name in header.files)
 
 
 def _shard_files(root: Path) -> list[Path]:
-    """Tars and sidecars, named by anybody or not."""
-    paths = sorted((root / "shards").glob("*-*.*"))
+    """All tars and sidecars, referenced or not."""
+    paths = sorted((root / layout.SHARDS).glob("*-*.*"))
     return [
         path
         for path in paths

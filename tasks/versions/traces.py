@@ -1,6 +1,6 @@
-"""Traces: where the name of a video that was taken down still stands, read as each kind of file is read.
+"""Traces: where the name of a video that was taken down still occurs, read in the way of each kind of file.
 
-The bare id may stay in private manifests (its slot), in the tombstones, and in lists that a person gave.
+The bare id may stay in private manifests (as its slot), in the tombstones, and in lists that a user supplied.
 """
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas import layout
 from schemas.storage import as_local, is_local, path_under
 from tasks.tombstones import FILE
 
@@ -23,11 +24,17 @@ NAME = "[taken down]"
 DATABASE = b"SQLite format 3\0"
 BUSY_S = 30.0  # that a server may hold its database
 # In a root: what keeps slots. In a state folder: lists, which name what a person has for us to fetch.
-OURS = ("segments", "clips", "features", "shards", "versions", "reports", "mlruns")
-SLOTS = re.compile(
-    r"(segments|clips|features)(/checked)?/\d{6}\.parquet|shards/\d{6}\.parquet|segments/" + FILE
+OURS = (
+    layout.SEGMENTS,
+    layout.CLIPS,
+    layout.FEATURES,
+    layout.SHARDS,
+    layout.VERSIONS,
+    layout.REPORTS,
+    layout.MLRUNS,
 )
-LISTS = re.compile(r"(windows|studio|tars)/.*|lanes\.json")
+SLOTS = re.compile(rf"({'|'.join(layout.MANIFESTS)})/\d{{6}}\.parquet|{layout.SEGMENTS}/{FILE}")
+LISTS = re.compile(rf"({layout.WINDOWS}|{layout.STUDIO}|{layout.TARS})/.*|lanes\.json")
 BINARY = (".arrow", ".tar", ".part", ".tmp")
 PIECE_BYTES = 64 << 20
 
@@ -81,7 +88,7 @@ def _is_near(path: Path, parts: Collection[int]) -> bool:
 
 
 def _names(path: Path, named: Named) -> bool:
-    """Whether the content of a file names one of the videos; what is written or removed meanwhile is looked at."""
+    """Whether the content of a file names one of the videos; a file that is removed meanwhile does not."""
     try:
         with as_local(path) as file:
             return _names_here(file, named)
@@ -124,9 +131,9 @@ def _texts(table: pa.Table) -> Iterator[str | None]:
 
 
 def clean_database(path: Path, named: Named) -> bool:
-    """Takes the names out of the texts of an SQLite database, and out of what its file frees; whether there were any.
+    """Removes the names from the texts and the freed pages of an SQLite database; returns whether there were any.
 
-    Ids of its own rows stay. Others may use it meanwhile.
+    Ids of its own rows stay. Other processes may use it meanwhile.
     """
     if not path.is_file():
         return False
@@ -163,7 +170,7 @@ def _opened(path: Path, named: Named) -> sqlite3.Connection:
 
 
 def clean_log(path: Path, named: Named) -> bool:
-    """Takes the names out of a text that others may be adding to; whether there were any."""
+    """Removes the names from a text that others may be appending to; returns whether there were any."""
     text = path.read_text(encoding="utf-8", errors="surrogateescape")
     cleaned = named.without(text)
     if cleaned == text:

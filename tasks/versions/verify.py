@@ -1,14 +1,15 @@
-"""Verify: every digest anew from the bytes on disk; what differs is named by shard, sample and member."""
+"""Verify: recomputes every digest from the bytes on disk, and names what differs by shard, sample and member."""
 
 import hashlib
 import logging
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from schemas import layout
 from schemas.manifest import Row, part_numbers, part_path, read_header, read_part, sha256_of_file
 from schemas.outcome import Outcome
 from schemas.shard import (
@@ -24,18 +25,15 @@ from schemas.shard import (
 )
 from schemas.storage import as_local, lost_files, path_under
 from tasks.feature_files import feature_files, open_members
-from tasks.funnel import MANIFESTS
-from tasks.progress import tracked
+from tasks.progress import MapItems, tracked
 from tasks.versions.duplicates import problems_of_lists
 
 log = logging.getLogger(__name__)
 
-Map = Callable[[Callable, Sequence], Iterable]
-
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not what it was recorded as; empty where a level does not apply."""
+    """One difference from what was recorded; fields are empty where a level does not apply."""
 
     where: str  # a shard, a part, a clip or a version, as a path under the root
     problem: str
@@ -49,7 +47,7 @@ class Difference:
 
 @dataclass
 class Findings:
-    """What was looked at, by kind, and what differed."""
+    """How many things of each kind were checked, and the differences."""
 
     checked: Counter = field(default_factory=Counter)
     differences: list[Difference] = field(default_factory=list)
@@ -60,19 +58,19 @@ class Findings:
         return self
 
 
-def verify(root: Path, map_items: Map) -> Findings:
-    """Versions, shards, parts and clips of `root`. Raises ValueError where there is no version."""
+def verify(root: Path, map_items: MapItems) -> Findings:
+    """Versions, shards, parts and clips of `root`. Raises RequestError where there is no version."""
     read_version(root)
     found = Findings()
     shards = {}
     for digest in published(root):
         found += check_version(root, digest)
         shards |= {shard.name: shard for shard in _shards_of(root, digest)}
-    parts = [(name, part) for name in MANIFESTS for part in part_numbers(root / name)]
+    parts = [(name, part) for name in layout.MANIFESTS for part in part_numbers(root / name)]
     for what, function, items in (
         ("shards", check_shard, list(shards.values())),
         ("parts", check_part, parts),
-        ("clips", check_clips, part_numbers(root / "clips")),
+        ("clips", check_clips, part_numbers(root / layout.CLIPS)),
     ):
         results = map_items(partial(function, root), items) if items else ()
         for one in tracked(results, len(items), f"verify {what}", log):
@@ -89,25 +87,24 @@ def _shards_of(root: Path, digest: str) -> list[Shard]:
 
 
 def check_version(root: Path, digest: str) -> Findings:
-    """Whether a version's digest is that of what it lists, and its list of tars the one it should be."""
-    where = f"versions/{digest}.json"
+    """Checks that a version's digest follows from its content, and that its list of tars is right."""
+    where = f"{layout.VERSIONS}/{digest}.json"
     try:
         version = read_version(root, digest)
     except (ValueError, KeyError, TypeError) as error:
         return Findings(Counter(versions=1), [Difference(where, f"is not readable: {error}")])
-    made = make_version(version.profile, version.shards)
+    made = make_version(version.profile, version.fields, version.shards)
     problems = []
     if (version.digest, made.digest) != (digest, digest):
         problems.append(f"what it lists has the digest {made.digest}")
-    if made.fields != version.fields:
-        problems.append("its fields are not those of its profile")
+
     problems += [
         f"{shard.name} is not the name of its sha256"
         for shard in version.shards
         if shard.name != shard_name(shard.split, shard.part, shard.sha256)
     ]
-    listing = root / "versions" / f"{digest}.txt"
-    names = [f"../shards/{shard.name}.tar" for shard in version.shards]
+    listing = root / layout.VERSIONS / f"{digest}.txt"
+    names = [f"../{layout.SHARDS}/{shard.name}.tar" for shard in version.shards]
     if not listing.is_file() or listing.read_text().split() != names:
         problems.append("its list of tars (.txt) differs")
     problems += problems_of_lists(root, digest)
@@ -115,13 +112,13 @@ def check_version(root: Path, digest: str) -> Findings:
 
 
 def check_shard(root: Path, shard: Shard) -> Findings:
-    """A tar against its listed sha256 and its sidecar: places, sizes and digests of all members."""
+    """Checks a tar against its listed sha256 and its sidecar: places, sizes and digests of all members."""
     tar = tar_path(root, shard)
     sidecar = index_path(root, shard)
-    where = f"shards/{shard.name}.tar"
+    where = f"{layout.SHARDS}/{shard.name}.tar"
     gone = [path for path in (tar, sidecar) if not path.is_file()]
     if gone:
-        return Findings(differences=[Difference(f"shards/{path.name}", "is gone") for path in gone])
+        return Findings(differences=[Difference(f"{layout.SHARDS}/{path.name}", "is gone") for path in gone])
     with as_local(tar) as local:
         sha256 = sha256_of_file(local)
         size = local.stat().st_size
@@ -131,15 +128,15 @@ def check_shard(root: Path, shard: Shard) -> Findings:
         found.differences.append(Difference(where, f"has the sha256 {sha256}, not {shard.sha256}"))
     indexed = _rows(sidecar)
     if indexed is None:
-        found.differences.append(Difference(f"shards/{sidecar.name}", "is not readable"))
+        found.differences.append(Difference(f"{layout.SHARDS}/{sidecar.name}", "is not readable"))
         return found
     rows = [row for row in indexed if row["outcome"] == Outcome.OK]
     found.checked["samples"] = len(rows)
     if len(rows) != shard.num_samples:
         problem = f"has {len(rows)} samples, {shard.num_samples} are listed"
-        found.differences.append(Difference(f"shards/{sidecar.name}", problem))
+        found.differences.append(Difference(f"{layout.SHARDS}/{sidecar.name}", problem))
     found.differences += [
-        Difference(where, "is in the tar, not in its index", key)
+        Difference(where, "is in the tar but not in its index", key)
         for key in set(samples) - {row["key"] for row in rows}
     ]
     for row in rows:
@@ -152,12 +149,12 @@ def check_shard(root: Path, shard: Shard) -> Findings:
     return found
 
 
-Members = dict[str, tuple[int, bytes]]  # suffix -> offset and bytes
+PlacedMembers = dict[str, tuple[int, bytes]]  # suffix -> offset and bytes
 
 
-def read_samples(tar: Path) -> dict[str, Members]:
-    """The samples of a tar by key, read as anybody would; what a broken header hides is not in it."""
-    samples: dict[str, Members] = {}
+def read_samples(tar: Path) -> dict[str, PlacedMembers]:
+    """The samples of a tar by key, read with `tarfile`; samples behind a broken header are missing."""
+    samples: dict[str, PlacedMembers] = {}
     try:
         with as_local(tar) as local, tarfile.open(local, "r:") as file:
             for info in file:
@@ -169,8 +166,8 @@ def read_samples(tar: Path) -> dict[str, Members]:
     return samples
 
 
-def _sample_problems(root: Path, shard: Shard, row: Row, members: Members) -> Iterator[tuple[str, str]]:
-    """(member, problem) of one sample; the member is empty where it cannot be told."""
+def _sample_problems(root: Path, shard: Shard, row: Row, members: PlacedMembers) -> Iterator[tuple[str, str]]:
+    """(member, problem) of one sample; the member is empty where it is not known."""
     listed = {one["suffix"]: (one["offset"], one["size_bytes"]) for one in row["members"]}
     actual = {suffix: (offset, len(content)) for suffix, (offset, content) in members.items()}
     for suffix in sorted(listed.keys() | actual.keys()):
@@ -178,10 +175,10 @@ def _sample_problems(root: Path, shard: Shard, row: Row, members: Members) -> It
             yield suffix, f"stands at {actual.get(suffix)}, its index says {listed.get(suffix)}"
     if _digest(members) != row["digest"]:
         for suffix in _not_as_extracted(root, shard.part, row["key"], members):
-            yield suffix, "has other bytes than those that were packed"
+            yield suffix, "differs from what was packed"
 
 
-def _not_as_extracted(root: Path, part: int, key: str, members: Members) -> list[str]:
+def _not_as_extracted(root: Path, part: int, key: str, members: PlacedMembers) -> list[str]:
     """The members that differ from the feature files, [""] where these cannot tell."""
     different = []
     count = 0
@@ -204,7 +201,7 @@ def _extracted(root: Path, part: int) -> Iterator[tuple[Path, str, str, bytes]]:
 
 
 def check_part(root: Path, item: tuple[str, int]) -> Findings:
-    """One part of one manifest: readable, its files whole, its rows those of the index, slot by slot."""
+    """Checks a part: it is readable, its files are whole, and its rows are those of the index, slot by slot."""
     name, part = item
     path = part_path(root / name, part)
     where = f"{name}/{part:06d}.parquet"
@@ -212,12 +209,12 @@ def check_part(root: Path, item: tuple[str, int]) -> Findings:
     rows = _rows(path)
     if header is None or rows is None:
         return Findings(Counter(parts=1), [Difference(where, "is not readable as a part")])
-    problems = [f"its file {lost} is gone or has another size" for lost in lost_files(root, header.files)]
-    slots = _rows(part_path(root / "segments", part), ("key",))
+    problems = [f"its file {lost} is missing or has another size" for lost in lost_files(root, header.files)]
+    slots = _rows(part_path(root / layout.SEGMENTS, part), ("key",))
     if slots is not None and [row["key"] for row in rows] != [row["key"] for row in slots]:
         problems.append("its rows are not those of the index")
     found = Findings(Counter(parts=1), [Difference(where, problem) for problem in problems])
-    if name == "shards":
+    if name == layout.SHARDS:
         found += _check_packed(root, part, rows)
     return found
 
@@ -235,12 +232,12 @@ def _check_packed(root: Path, part: int, rows: list[Row]) -> Findings:
     ok = {row["key"]: row for row in rows if row["outcome"] == Outcome.OK}
     found = Findings()
     stem = next((row["shard"] for row in ok.values()), None)
-    tar, sidecar = (root / "shards" / f"{stem}.{kind}" for kind in ("tar", "parquet"))
+    tar, sidecar = (root / layout.SHARDS / f"{stem}.{kind}" for kind in ("tar", "parquet"))
     if not tar.is_file() or _rows(sidecar) is None:
         return found  # check_shard says so
     if _rows(sidecar) != without_forgotten(rows):
         problem = f"its rows are not those of shards/{stem}.parquet"
-        found.differences.append(Difference(f"shards/{part:06d}.parquet", problem))
+        found.differences.append(Difference(f"{layout.SHARDS}/{part:06d}.parquet", problem))
     whole = {k: m for k, m in read_samples(tar).items() if k in ok and _digest(m) == ok[k]["digest"]}
     for path, key, suffix, data in _extracted(root, part):
         if suffix in whole.get(key, {}):
@@ -251,15 +248,15 @@ def _check_packed(root: Path, part: int, rows: list[Row]) -> Findings:
     return found
 
 
-def _digest(members: Members) -> str:
+def _digest(members: PlacedMembers) -> str:
     """As pack digests a sample."""
     return hashlib.sha256(b"".join(members[suffix][1] for suffix in sorted(members))).hexdigest()
 
 
 def check_clips(root: Path, part: int) -> Findings:
-    """The media of one part against the sha256 that the manifest `clips` has of them."""
+    """Checks the media of one part against the sha256 in the manifest `clips`."""
     found = Findings()
-    rows = _rows(part_path(root / "clips", part), ("key", "path", "sha256", "outcome"))
+    rows = _rows(part_path(root / layout.CLIPS, part), ("key", "path", "sha256", "outcome"))
     for row in rows or ():  # check_part says where it is not readable
         if row["outcome"] == Outcome.OK and row["path"]:
             found.checked["clips"] += 1
@@ -276,8 +273,8 @@ def _clip_problem(path: Path, sha256: str) -> str:
 
 
 def compare_tars(root: Path, listed: Shard, rebuilt: Path) -> list[Difference]:
-    """What a rebuilt tar has otherwise than the one that `listed` names, member by member."""
-    where = f"shards/{listed.name}.tar"
+    """The differences between a rebuilt tar and the one that `listed` names, member by member."""
+    where = f"{layout.SHARDS}/{listed.name}.tar"
     before = read_samples(tar_path(root, listed))
     after = read_samples(rebuilt)
     found = []
@@ -287,10 +284,10 @@ def compare_tars(root: Path, listed: Shard, rebuilt: Path) -> list[Difference]:
         for suffix in sorted(old.keys() | new.keys()):
             problem = _member_problem(old.get(suffix), new.get(suffix))
             found += [Difference(where, problem, key, suffix)] if problem else []
-    return found or [Difference(where, "its rebuilt tar has other bytes, and the same members")]
+    return found or [Difference(where, "its rebuilt tar differs, though its members are the same")]
 
 
 def _member_problem(old: tuple[int, bytes] | None, new: tuple[int, bytes] | None) -> str:
     if old is None or new is None:
         return "is only in the rebuilt tar" if old is None else "is not in the rebuilt tar"
-    return "" if old[1] == new[1] else "is rebuilt with other bytes"
+    return "" if old[1] == new[1] else "was rebuilt with different bytes"

@@ -114,7 +114,7 @@ def test_a_wrong_setting_of_a_model_is_told_before_anything_starts(tmp_path, cap
             ["--study", "frame-difference"],
             "contrastive/motion needs more than profile 'small': frame_rate_hz 1.0 < 4.0",
         ),
-        (["--set", "judged_on=Bagpipes"], "no label or category 'Bagpipes'"),
+        (["--set", "judged_on=Bagpipes"], "unknown label or category 'Bagpipes'"),
         (["--set", "negatives=same_class"], "no two steps that do not match by same_class"),
     ],
 )

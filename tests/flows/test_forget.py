@@ -20,6 +20,7 @@ from flows.builds.options import BuildOptions
 from flows.builds.pipeline import resolve
 from flows.builds.plan import plan_all
 from flows.builds.takedown import Forgotten, forget
+from schemas.layout import MANIFESTS
 from schemas.manifest import read_manifest, write_text
 from schemas.shard import (
     duplicates_path,
@@ -31,8 +32,8 @@ from schemas.shard import (
     tar_path,
 )
 from tasks.acquisition.ledger import latest
-from tasks.funnel import MANIFESTS, measure_funnel
-from tasks.tombstones import FILE, bury, read_tombstones
+from tasks.funnel import measure_funnel
+from tasks.tombstones import FILE, read_tombstones, write_tombstones
 from tasks.versions.prune import prune
 from tasks.versions.verify import read_samples, verify
 from training.tracking.store import KEPT
@@ -248,7 +249,7 @@ def test_a_kill_in_the_middle_is_completed_by_the_same_command(root, original, t
 
 
 def test_a_build_completes_a_take_down_that_was_interrupted(root):
-    bury(root, [VIDEO], {}, is_done=False)
+    write_tombstones(root, [VIDEO], {}, is_done=False)
 
     run_mcgurk("build", "--root", str(root), "--from", "publish", "--compute", "threads")
 

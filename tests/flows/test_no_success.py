@@ -31,14 +31,14 @@ def test_what_is_no_list_stops_before_anything_starts(tmp_path, mcgurk):
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "other.csv").write_text("name;begins;ends\nabc;0;ten\n")
 
-    no_row = "not one row is a segment"
-    why = {"empty.csv": no_row, "other.csv": no_row, film.name: "it is no text, but holds zero bytes"}
+    no_row = "no row could be read as a segment"
+    why = {"empty.csv": no_row, "other.csv": no_row, film.name: "it is not text: it contains zero bytes"}
     for name in why:
         for verb in ("plan", "build"):
             told = mcgurk(
                 verb, "--root", str(root), "--segments", str(tmp_path / name), "--source", NOBODY, code=2
             )
-            assert f"{name} is no list of segments: {why[name]}" in told
+            assert f"{name} is not a list of segments: {why[name]}" in told
             assert "Traceback" not in told
     assert not root.exists()
 

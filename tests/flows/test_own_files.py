@@ -40,7 +40,7 @@ def test_folders_are_labels_and_what_was_passed_over_is_told(tmp_path, mcgurk):
 
     said = mcgurk("build", *asked, "--preset", "small")
 
-    assert "folder: 4 media files (1 behind links); passed over 1 .srt, 1 .txt" in said
+    assert "folder: 4 media files (1 behind links); skipped 1 .srt, 1 .txt" in said
     assert "folder: 2 labels from folders (--labels none leaves them out)" in said
     assert "split    10% of the videos are validation and 10% evaluation" in said
     guitar = ["playing guitar"]
@@ -60,7 +60,7 @@ def test_folders_are_chosen_from_and_may_be_no_labels(tmp_path, mcgurk, clip):
     put(videos, clip, "Dog/a.mp4", "Cat/b.mp4", "Cat/c.mp4")
     asked = ("plan", "--source", f"folder:{videos}", "--window", "2", "--preset", "small", "--root")
 
-    assert "2 of 6 segments are chosen" in mcgurk(*asked, str(tmp_path / "a"), "--labels", "Dog")
+    assert "2 of 6 segments are selected" in mcgurk(*asked, str(tmp_path / "a"), "--labels", "Dog")
     assert "from folders" not in mcgurk(*asked, str(tmp_path / "b"), "--labels", "none")
     assert "did you mean 'Dog'" in mcgurk(*asked, str(tmp_path / "c"), "--labels", "Dogs", code=2)
 
@@ -72,7 +72,7 @@ def test_where_a_file_lies_elsewhere_folders_are_no_labels(tmp_path, mcgurk, cli
         "plan", "--source", f"folder:{tmp_path}/videos", "--window", "2", "--root", str(tmp_path / "root")
     )
 
-    assert "from folders" not in said and "folder: 3 media files; nothing was passed over" in said
+    assert "from folders" not in said and "folder: 3 media files; nothing was skipped" in said
 
 
 def test_a_list_of_files_needs_no_source_and_no_ids(tmp_path, mcgurk, clip):
@@ -105,7 +105,7 @@ def test_what_a_list_of_files_cannot_be_is_told(tmp_path, mcgurk, clip):
 
     told = mcgurk(*root, str(tmp_path / "mine.csv"), "--source", "youtube", code=2)
     assert "mine.csv names files: their --source is folder:PATH, not youtube" in told
-    assert "gone.csv is no list of segments: not one row is a segment" in mcgurk(
+    assert "gone.csv is not a list of segments: no row could be read as a segment" in mcgurk(
         *root, str(tmp_path / "gone.csv"), code=2
     )
     assert "samples of this preset are 1 to 10 s" in mcgurk(

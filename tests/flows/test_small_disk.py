@@ -15,9 +15,9 @@ from flows.builds.options import BuildOptions
 from flows.builds.pipeline import resolve
 from flows.builds.plan import plan_all
 from flows.commands.text import plan_text
+from schemas.layout import MEDIA
 from schemas.manifest import part_numbers
 from schemas.shard import read_version
-from tasks.acquisition.clips import MEDIA
 from tasks.download import DownloadConfig
 from tasks.index import IndexConfig
 

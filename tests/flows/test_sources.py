@@ -129,7 +129,7 @@ def test_a_wider_choice_adds_and_a_narrower_one_keeps(tmp_path, mcgurk):
     assert first in {"a_0_2000", "d_0_2000"}
     assert keys(root) == {"a_0_2000", "b_0_2000", "d_0_2000"}
     assert shards.items() <= snapshot(root / "shards").items()
-    assert "2 that are not chosen now have slots from before, and stay" in narrower
+    assert "2 segments that are no longer selected keep their slots" in narrower
     plan = json.loads(mcgurk("plan", *options, "--labels", "Music", "Dog", "--json").splitlines()[-1])
     assert (plan["index"]["done"], plan["index"]["missing"]) == (2, 1)
 
@@ -155,8 +155,8 @@ def test_the_studios_scenes_are_chosen_by_category(tmp_path, mcgurk):
         output = mcgurk("plan", "--root", str(tmp_path), "--preset", "demo", *options)
         return [line.split("index: ")[1] for line in output.splitlines() if "are chosen" in line]
 
-    assert chosen("--labels", "Musical instrument") == ["126 of 432 segments are chosen"]
-    assert chosen("--labels", "Bell", "Animal", "--per-class", "3") == ["18 of 432 segments are chosen"]
+    assert chosen("--labels", "Musical instrument") == ["126 of 432 segments are selected"]
+    assert chosen("--labels", "Bell", "Animal", "--per-class", "3") == ["18 of 432 segments are selected"]
 
 
 def test_training_on_a_category_of_the_studio_knows_what_stands_below(tmp_path):

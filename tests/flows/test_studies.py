@@ -88,7 +88,7 @@ def test_labels_without_a_table_are_names_already(tmp_path):
     chosen = prepare(asked).dataset()
 
     assert len(chosen.split("eval")) == 2 and len(chosen.split("train")) == 6
-    with pytest.raises(ValueError, match="no label or category '/kind/7'"):
+    with pytest.raises(ValueError, match="unknown label or category '/kind/7'"):
         prepare(replace(asked, settings={"judged_on": ["/kind/7"]})).dataset()
 
 

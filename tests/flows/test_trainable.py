@@ -8,6 +8,7 @@ from flows.experiments.trainable import LEAST_VIDEOS, missing_to_train, shortest
 from schemas.feature import PROFILES, Profile
 from schemas.manifest import PartHeader, write_part
 from schemas.shard import SHARDS, Shard, exclude_path, index_path, make_version
+from tasks.features import member_suffixes
 from training.evaluation.correspondence import MIN_VIDEOS
 from training.reading.sampling import View, valid_steps
 
@@ -23,7 +24,7 @@ def version_of(root, splits: dict[str, list[str]], valid_ms: int = 10_000, profi
         ]
         write_part(index_path(root, shard), rows, SHARDS, PartHeader("pack", "", {}))
         shards.append(shard)
-    return make_version(profile or Profile(), shards)
+    return make_version(profile or Profile(), member_suffixes(profile or Profile()), shards)
 
 
 ENOUGH = {"train": ["a", "b"], "val": ["c", "d"], "eval": ["e", "f", "g"]}

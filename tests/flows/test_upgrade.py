@@ -16,9 +16,9 @@ from real_servers import hosting, run_mcgurk
 from timecode import Recipe
 
 from schemas.clip import CLOCK
+from schemas.layout import MEDIA
 from schemas.manifest import part_path, read_manifest, read_part
 from schemas.shard import latest_digest, read_version
-from tasks.acquisition.clips import MEDIA
 from tasks.feature_files import feature_path, open_members
 
 IDS = [f"video{n}" for n in range(6)]
@@ -214,7 +214,10 @@ def test_cuts_of_before_are_mended_or_keep_what_was_made_of_them(of_before):
     }
 
     told = run_mcgurk("plan", "--root", str(root))
-    assert "2 clip(s) were cut when picture and sound could come apart; they are mended" in told
+    assert (
+        "2 clip(s) were cut by an earlier version, which could shift sound against picture; extraction corrects them"
+        in told
+    )
     assert "1 clip(s) were cut when picture and sound could come apart, which nothing in them shows" in told
     run_mcgurk("build", "--root", str(root))
 

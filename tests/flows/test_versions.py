@@ -62,7 +62,7 @@ def test_a_shard_that_does_not_come_from_its_clips_is_named_by_member(root):
     told = run_mcgurk("verify", "--root", str(root), "--rebuild", "--compute", "threads", code=1)
 
     assert f"shards/{shard.name}.tar: has the sha256 {sha256_of_file(tar)}, not {shard.sha256}" in told
-    assert f"shards/{shard.name}.tar: {KEY}.wav: has other bytes than those that were packed" in told
+    assert f"shards/{shard.name}.tar: {KEY}.wav: differs from what was packed" in told
     assert "next: mcgurk plan" in told
 
 

@@ -8,7 +8,7 @@ import pytest
 from schemas.expectations import check, suite
 from schemas.feature import Profile
 from schemas.rules import ClipRules, Rules
-from schemas.shard import member_suffixes
+from tasks.features import member_suffixes
 
 PROFILE = Profile()
 MANIFESTS = ("segments", "clips", "features", "shards")
@@ -84,7 +84,7 @@ def test_shards_must_hold_every_member():
     count = len(member_suffixes(PROFILE))
     frame = pd.DataFrame({"key": ["a", "b"], "num_members": [count, count - 1]})
 
-    (members, unique) = check(frame, suite("shards", Rules(), PROFILE), Rules())
+    (members, unique) = check(frame, suite("shards", Rules(), PROFILE, member_suffixes(PROFILE)), Rules())
 
     assert members.rejected == {"b": count - 1}
     assert not unique.rejected

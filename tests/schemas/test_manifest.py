@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.errors import DataError
 from schemas.feature import Profile
 from schemas.manifest import (
     ROW_FIELDS,
@@ -24,6 +25,7 @@ from schemas.manifest import (
     write_part,
     write_text,
 )
+from schemas.shard import read_version
 from schemas.storage import replacing
 
 SCHEMA = pa.schema([*ROW_FIELDS, ("n", pa.int64())])
@@ -165,3 +167,25 @@ def test_what_has_no_canonical_form_is_refused():
     assert canonical_json({"path": Path("/a"), "one": Settings()}) == '{"one":{"a":1,"b":"x"},"path":"/a"}'
     with pytest.raises(TypeError, match="has no canonical form"):
         canonical_json({"when": object()})
+
+
+def test_a_damaged_part_is_named_with_what_helps(tmp_path):
+    path = tmp_path / "000000.parquet"
+    path.write_bytes(b"PAR1" + bytes(100) + b"PAR1")
+
+    with pytest.raises(
+        DataError, match=r"000000.parquet is damaged: .*; `mcgurk verify` lists all damaged files"
+    ):
+        read_part(path)
+    with pytest.raises(FileNotFoundError):
+        read_part(tmp_path / "000001.parquet")
+
+
+def test_a_damaged_version_is_named_with_what_helps(tmp_path):
+    path = tmp_path / "versions" / f"{'0' * 64}.json"
+    path.parent.mkdir()
+    for text in ("{", '{"digest": "0"}', '{"profile": {"colour": 1}}'):
+        path.write_text(text)
+
+        with pytest.raises(DataError, match=r"0000.json is damaged: .*; restore it from a copy"):
+            read_version(tmp_path, "0" * 64)

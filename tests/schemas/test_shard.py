@@ -13,12 +13,12 @@ from schemas.shard import (
     index_path,
     latest_digest,
     make_version,
-    member_suffixes,
     read_version,
     shard_name,
     tar_path,
     write_version,
 )
+from tasks.features import member_suffixes
 
 
 def shard(part=0, split="train", content="a"):
@@ -26,7 +26,7 @@ def shard(part=0, split="train", content="a"):
     return Shard(shard_name(split, part, sha256), split, part, sha256, 10_240, 3)
 
 
-VERSION = make_version(Profile(), [shard(1, "val", "b"), shard(0)])
+VERSION = make_version(Profile(), member_suffixes(Profile()), [shard(1, "val", "b"), shard(0)])
 
 
 @given(st.from_regex(VIDEO_ID, fullmatch=True), st.integers(0, 10**9), st.integers(0, 10**9))
@@ -56,10 +56,10 @@ def test_names_sort_by_split_and_part():
 @pytest.mark.parametrize(
     "other",
     [
-        make_version(Profile(jpeg_quality=84), VERSION.shards),
-        make_version(Profile(length_ms=9000), VERSION.shards),
-        make_version(Profile(), VERSION.shards[:1]),
-        make_version(Profile(), [shard(0, content="c"), VERSION.shards[1]]),
+        make_version(Profile(jpeg_quality=84), member_suffixes(Profile(jpeg_quality=84)), VERSION.shards),
+        make_version(Profile(length_ms=9000), member_suffixes(Profile(length_ms=9000)), VERSION.shards),
+        make_version(Profile(), member_suffixes(Profile()), VERSION.shards[:1]),
+        make_version(Profile(), member_suffixes(Profile()), [shard(0, content="c"), VERSION.shards[1]]),
     ],
 )
 def test_other_fields_settings_or_bytes_are_another_version(other):
@@ -92,7 +92,7 @@ def test_the_list_of_tars_points_at_them_from_where_it_lies(tmp_path):
 def test_what_is_written_is_never_changed_and_latest_points_back(tmp_path):
     path = write_version(tmp_path, VERSION, {"funnel": 1})
     before = path.read_bytes()
-    other = make_version(Profile(), VERSION.shards[:1])
+    other = make_version(Profile(), member_suffixes(Profile()), VERSION.shards[:1])
     write_version(tmp_path, other, {})
     assert latest_digest(tmp_path) == other.digest
 
@@ -114,6 +114,6 @@ def test_no_version_is_told_with_those_there_are_and_the_remedy(tmp_path):
 
 def test_a_profile_that_a_version_was_made_with_comes_back(tmp_path):
     profile = replace(Profile(), name="other", frame_rate_hz=2.5)
-    write_version(tmp_path, make_version(profile, [shard()]), {})
+    write_version(tmp_path, make_version(profile, member_suffixes(profile), [shard()]), {})
 
     assert read_version(tmp_path).profile == profile

@@ -74,7 +74,7 @@ def test_what_stands_before_a_cut_is_found(tmp_path):
     path.write_bytes(path.read_bytes()[: 3 * BLOCK + BLOCK + 5])
     found = []
 
-    with pytest.raises(ValueError, match=r"a.tar: what begins at byte 1536 ends beyond the file"):
+    with pytest.raises(ValueError, match=r"a.tar: the member at byte 1536 ends beyond the file"):
         found.extend(members(path))
 
     assert [one.name for one in members_before(path)] == ["a.wav"]
@@ -94,7 +94,7 @@ def members_before(path):
 def test_what_is_no_tar_is_told(tmp_path, content):
     (tmp_path / "a.tar").write_bytes(content)
 
-    with pytest.raises(ValueError, match=r"a.tar: no tar, compressed or damaged, at byte 0"):
+    with pytest.raises(ValueError, match=r"a.tar: not a tar, or damaged, at byte 0"):
         list(members(tmp_path / "a.tar"))
 
 

@@ -62,7 +62,7 @@ def test_the_page_counts_what_the_version_holds(root):
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", page_of(root)))
 
     assert "2 clips of 2 videos, each with 4 frames and 2 s of sound" in text
-    assert "Of 4 segments asked for, 50.0 % are here" in text
+    assert "Of 4 requested segments, 50.0 % are here" in text
     assert "quarantined: has_audio 1 25.0 %" in text
     assert "quarantined: not_frozen 1 25.0 %" in text
     assert "train 2 2" in text

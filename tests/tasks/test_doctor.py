@@ -60,7 +60,7 @@ def test_a_secret_that_is_not_there_is_named(tmp_path):
     [
         (COOKIES.format(0), "1 cookie(s), 0 expired", True),
         (COOKIES.format(4_000_000_000), "1 cookie(s), 0 expired", True),
-        (COOKIES.format(1_000_000_000), "1 cookie(s), none that holds", False),
+        (COOKIES.format(1_000_000_000), "1 cookie(s), none of them still valid", False),
         ("/home/me/s3cr3t.txt", "not the text of a cookies file", False),
     ],
 )
@@ -108,5 +108,5 @@ def test_a_lane_whose_memory_is_of_a_wrong_clock_is_named(tmp_path):
 
     (wrong,) = found
     assert wrong.what == "lane wrong: clock"
-    assert "a run wrote that under a clock set ahead" in wrong.found
+    assert "a run wrote that while the clock was ahead" in wrong.found
     assert "timedatectl" in wrong.remedy and "counts as now" in wrong.remedy

@@ -12,6 +12,7 @@ from real_servers import hosting
 from small_roots import NOW, RECIPE, clip_rows, day, fetch, indexed, key_of, media
 from timecode import Recipe
 
+from schemas import layout
 from schemas.clip import CLIPS
 from schemas.manifest import PartHeader, part_path, read_header, read_part, write_part
 from tasks import download
@@ -167,7 +168,7 @@ def test_a_broken_world_stops_the_stage_after_its_rows_are_written(tmp_path, cli
 
     with hosting(dict.fromkeys(ids, clip)) as host:
         host.statuses |= dict.fromkeys(ids[:5], 503)
-        with pytest.raises(RuntimeError, match="5 of 9 videos failed for no fault of their own"):
+        with pytest.raises(RuntimeError, match="5 of 9 videos failed through no fault of their own"):
             fetch(root, host.address + TEMPLATE)
 
     assert [verdicts(root)[video][0] for video in ids] == ["waiting"] * 5 + ["ok"] * 4
@@ -321,7 +322,7 @@ def test_a_file_at_which_an_earlier_version_failed_is_asked_for_again(tmp_path, 
         failed = {"outcome": "quarantined", "reason": "bug", "path": None, "digest": ""}
         failed["fingerprint"] = replace(stage, version=version).row_fingerprint(segment)
         write_part(path, [{**row, **failed}], CLIPS, PartHeader("download", "of then", {}))
-        shutil.rmtree(root / "state" / ledger.FOLDER)
+        shutil.rmtree(root / "state" / layout.ATTEMPTS)
         host.asked.clear()
 
         fetch(root, source)

@@ -19,7 +19,7 @@ from schemas.shard import DUPLICATES, duplicates_path, exclude_path, read_exclus
 from tasks import pack
 from tasks.index import IndexConfig, index
 from tasks.media.decode import decode
-from tasks.media.measure import measured
+from tasks.media.measure import measure_clip
 from tasks.media.perceptual_hash import prints_of
 from tasks.media.streams import ffmpeg_path
 from tasks.pack import PackConfig
@@ -27,7 +27,7 @@ from tasks.publish import publish
 from tasks.sources.scenes.corpus import CorpusConfig, media_path, render_scene, scene_families, scene_ids
 from tasks.sources.scenes.faults import write_fault
 from tasks.versions.duplicate_search import Prints, search
-from tasks.versions.duplicates import described, exclusions, summary, write_duplicates
+from tasks.versions.duplicates import described, exclusions, summarize_duplicates, write_duplicates
 from training.reading.dataset import open_dataset
 
 PROFILE = Profile()
@@ -41,7 +41,7 @@ ENCODED = {
 
 def printed(path, length_s=10.0):
     decoded = decode(path, 0.0, length_s, PROFILE)
-    return prints_of(decoded, measured(decoded, PROFILE), PROFILE)
+    return prints_of(decoded, measure_clip(decoded, PROFILE), PROFILE)
 
 
 def found_among(printed_clips):
@@ -177,7 +177,7 @@ def test_a_version_has_its_pairs_its_list_and_a_word_in_its_card(published):
     assert (pair["first"], pair["second"], pair["kind"]) == (first, second, "sound_and_picture")
     assert exclude_path(root, version.digest).read_text() == f"{second}\n"
     assert read_exclusions(root, version.digest) == {second}
-    assert summary(root, version.digest)["pairs"] == [("sound_and_picture", 1, 0), ("sound", 0, 0)]
+    assert summarize_duplicates(root, version.digest).pairs == [("sound_and_picture", 1, 0), ("sound", 0, 0)]
     card = (root / "versions" / f"{version.digest}.md").read_text()
     assert "1 groups, 1 clips on the exclusion" in card
     assert f"- `{first}` (train), `{second}` (train, 0 ms later)" in card

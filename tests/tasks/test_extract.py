@@ -28,12 +28,13 @@ from timecode import read_number
 from schemas.clip import CLIPS
 from schemas.feature import Profile
 from schemas.manifest import part_path, read_header, read_manifest, read_part, write_part
-from schemas.shard import JSON_SUFFIX, member_suffixes
-from schemas.signal import N_MELS, num_frames
+from schemas.shard import JSON_SUFFIX
+from schemas.waveforms import N_MELS, num_frames
 from tasks import extract, features, standing
 from tasks.feature_files import feature_path, open_members
+from tasks.features import member_suffixes
 from tasks.media.decode import decode
-from tasks.media.measure import measured
+from tasks.media.measure import measure_clip
 from tasks.parts import plan_stage
 
 IDS = ["first", "second", "third"]
@@ -83,7 +84,7 @@ def test_every_feature_has_a_version_and_gives_members(name, decoded):
     members, again = (module.members(decoded, PROFILE) for _ in range(2))
 
     assert isinstance(module.VERSION, int) and module.VERSION >= 1
-    assert members and set(members) <= set(member_suffixes(PROFILE)) - {JSON_SUFFIX}
+    assert members and set(members) == set(module.suffixes(PROFILE))
     assert all(isinstance(content, bytes) and content for content in members.values())
     assert members == again
 
@@ -239,7 +240,7 @@ def test_a_lost_feature_file_is_made_anew(root):
 
 
 def test_the_order_in_which_batches_end_does_not_matter(root, monkeypatch):
-    monkeypatch.setattr(extract, "BATCH", 1)
+    monkeypatch.setattr(extract, "CLIPS_PER_BATCH", 1)
     stage = extract.stage(root, PROFILE)
     extract.run(stage, [0], PROFILE, lambda f, batches: [f(one) for one in reversed(batches)])
     backwards = {path.name: path.read_bytes() for path in (root / "features").rglob("*.arrow")}
@@ -253,7 +254,7 @@ def test_the_order_in_which_batches_end_does_not_matter(root, monkeypatch):
 
 def seen(tmp_path, profile=PROFILE, **changes):
     clip = timecode.write(tmp_path / "clip.mp4", replace(RECIPE, **changes))
-    return measured(decode(clip, 0.0, SECONDS, profile), profile)
+    return measure_clip(decode(clip, 0.0, SECONDS, profile), profile)
 
 
 def test_an_ordinary_clip_is_loud_bright_and_moving(tmp_path):
@@ -312,11 +313,11 @@ def test_a_clip_without_sound_has_silence_of_full_length(tmp_path):
 
 
 def test_a_worker_with_other_tools_makes_no_bytes(tmp_path):
-    batch = extract.Batch(tmp_path, 0, 0, [], PROFILE)
+    batch = extract.ClipBatch(tmp_path, 0, 0, [], PROFILE)
     other = replace(batch, tools={**batch.tools, "av": "1.0"})
 
     assert extract.extract_batch(batch) == (0, [])
-    with pytest.raises(RuntimeError, match="'av': '1.0'.*install one lock on both"):
+    with pytest.raises(RuntimeError, match="'av': '1.0'.*install the same requirements.lock on both"):
         extract.extract_batch(other)
 
 
@@ -406,5 +407,5 @@ def test_code_that_fails_at_more_than_a_few_stops_the_stage(tmp_path, folder):
     passed(tmp_path, "clips")
     with_begin(tmp_path, None, *files)
 
-    with pytest.raises(RuntimeError, match="mcgurk itself failed at 5 of 5 items of part 0: Traceback"):
+    with pytest.raises(RuntimeError, match="mcgurk's own code failed on 5 of 5 items of part 0: Traceback"):
         extract_all(tmp_path)

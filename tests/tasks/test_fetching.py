@@ -14,7 +14,7 @@ from small_roots import NOW, RECIPE, clip_rows, indexed
 from schemas.outcome import Transient
 from tasks import download
 from tasks.acquisition import fetching
-from tasks.acquisition.fetching import Day, DownloadConfig
+from tasks.acquisition.fetching import DownloadConfig, DownloadContext
 from tasks.parts import plan_stage
 from tasks.transport.lanes import LaneClosed
 from tasks.transport.policy import Access
@@ -48,7 +48,9 @@ class Run:
         stage = download.stage(self.root, config)
         due = download.with_due(stage, plan_stage(stage), now).due()
         extra = {"secret": secret} if secret else {}
-        tried = download.run(stage, due, config, Day(now, self.root / "state", self.clock, **extra))
+        tried = download.run(
+            stage, due, config, DownloadContext(now, self.root / "state", self.clock, **extra)
+        )
         return tried, {video: (row["outcome"], row["reason"]) for video, row in clip_rows(self.root).items()}
 
 
@@ -159,13 +161,13 @@ def test_secrets_stand_nowhere(tmp_path, clip, caplog):
 
 
 def test_a_host_that_keeps_it_waiting_is_named(tmp_path, clip, caplog, monkeypatch):
-    monkeypatch.setattr(fetching, "TOLD_S", 0.05)  # a minute for users: no test waits for that
+    monkeypatch.setattr(fetching, "REPORT_S", 0.05)  # a minute for users: no test waits for that
     caplog.set_level(logging.INFO)
     run = Run(tmp_path, ["video0"])
     with hosting({"video0": clip}) as host, ThreadPoolExecutor(1) as pool:
         host.gate.clear()
         tried = pool.submit(run, host)
-        wait_for(lambda: "under way: video0 for" in caplog.text, "a line that names it")
+        wait_for(lambda: "in progress: video0 for" in caplog.text, "a line that names it")
         host.gate.set()
 
         assert tried.result() == (1, {"video0": ("ok", "")})

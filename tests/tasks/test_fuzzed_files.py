@@ -11,7 +11,7 @@ import timecode
 from roots import PROFILE, Root
 from timecode import Recipe
 
-from schemas.shard import member_suffixes
+from tasks.features import member_suffixes
 from tasks.funnel import measure_funnel
 from tasks.index import IndexConfig
 

@@ -100,7 +100,7 @@ def test_what_stands_before_a_cut_is_used(tmp_path, caplog):
     put(tmp_path, packed[: len(packed) * 5 // 8])
 
     assert fetched(tmp_path, "v0") == contents[0]
-    assert "what stands before it is used" in caplog.text
+    assert "what stands before that is used" in caplog.text
     with pytest.raises(ItemError, match="nothing of v3"):
         fetched(tmp_path, "v3")
 
@@ -108,7 +108,7 @@ def test_what_stands_before_a_cut_is_used(tmp_path, caplog):
 def test_bytes_that_only_look_like_gzip_are_told(tmp_path, caplog):
     put(tmp_path, b"\x1f\x8b" + os.urandom(2000))
 
-    with pytest.raises(ValueError, match="there is no media file in"):
+    with pytest.raises(ValueError, match="no media files in"):
         fetched(tmp_path, "v0")
     assert "part_00.tar.gz: " in caplog.text
 
@@ -119,6 +119,6 @@ def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch, caplog):
     put(tmp_path, gzip.compress(bomb))
 
     assert fetched(tmp_path, "v0") == b"first"
-    assert "it grows more than 100-fold" in caplog.text
+    assert "it unpacks to more than 100 times its size" in caplog.text
     with pytest.raises(ItemError, match="nothing of v2"):
         fetched(tmp_path, "v2")

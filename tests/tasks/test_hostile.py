@@ -12,12 +12,12 @@ from small_roots import NOW, RECIPE, clip_rows, indexed
 
 from schemas.outcome import funnel
 from tasks import download
-from tasks.acquisition.fetching import Day, DownloadConfig
+from tasks.acquisition.fetching import DownloadConfig, DownloadContext
 from tasks.parts import plan_stage
 from tasks.transport.lanes import DAY_S, HOUR_S, LaneConfig
-from tasks.transport.policy import Limits
+from tasks.transport.policy import DownloadLimits
 
-LIMITS = Limits(size_bytes=1 << 22, timeout_s=0.5, patience_s=0.3)
+LIMITS = DownloadLimits(size_bytes=1 << 22, timeout_s=0.5, patience_s=0.3)
 REQUESTS_PER_HOUR = 7200.0
 # What a large run meets; what keeps a connection waiting is rarer, because it takes real time.
 WEIGHTS = {
@@ -39,7 +39,7 @@ def run(root, host, **config):
     )
     stage = download.stage(root, asked)
     due = download.with_due(stage, plan_stage(stage), now).due()
-    return download.run(stage, due, asked, Day(now, root / "state", host.clock)) if due else 0
+    return download.run(stage, due, asked, DownloadContext(now, root / "state", host.clock)) if due else 0
 
 
 @pytest.mark.parametrize("lane", [{}, {"impersonate": "chrome"}], ids=["plain", "as_chrome"])

@@ -91,8 +91,8 @@ def test_a_narrower_choice_removes_nothing_and_says_so(tmp_path, lists, caplog):
     counts = index(tmp_path, lists, config_of(labels=("Drum",)))
 
     assert slots(tmp_path) == before and counts["segments"] == 0
-    assert "index: 12 of 48 segments are chosen" in caplog.text
-    assert "24 that are not chosen now have slots from before, and stay" in caplog.text
+    assert "index: 12 of 48 segments are selected" in caplog.text
+    assert "24 segments that are no longer selected keep their slots" in caplog.text
 
 
 def test_the_same_choice_again_reads_nothing(tmp_path, lists):
@@ -150,7 +150,7 @@ def test_without_an_ontology_the_error_says_where_to_get_it(tmp_path, lists):
     [
         ("guitar", "did you mean 'Guitar'"),
         ("Violins", "did you mean 'Violin'"),
-        ("/m/9", "no label or category '/m/9'"),
+        ("/m/9", "unknown label or category '/m/9'"),
     ],
 )
 def test_a_label_that_nobody_knows_is_told_with_those_that_are_near(tmp_path, lists, asked, told):

@@ -21,7 +21,7 @@ from schemas.manifest import read_manifest
 from schemas.outcome import ItemError, Outcome
 from tasks import extract, features
 from tasks.media import sandbox
-from tasks.media.sandbox import Limits
+from tasks.media.sandbox import ProcessLimits
 from tasks.media.streams import Probe
 
 NAMES = list(features.of_profile(PROFILE))
@@ -126,7 +126,7 @@ def test_a_file_that_crashes_the_decoder_is_quarantined_with_the_evidence(endles
 
 def test_a_file_that_hangs_the_decoder_is_given_up_in_time(endless):
     with pytest.raises(ItemError, match="took over 1 s, twice"):
-        sandbox.call("extract", asked(endless), Limits(seconds=1.0))
+        sandbox.call("extract", asked(endless), ProcessLimits(seconds=1.0))
 
     assert not media_processes()
 
@@ -163,16 +163,16 @@ def test_a_file_that_wants_too_much_memory_is_quarantined(tmp_path, monkeypatch)
 
     with pytest.raises(ItemError) as raised:
         # Time too: without memory some codecs neither end nor fail.
-        sandbox.call("extract", asked(vast), Limits(memory_bytes=500 << 20, seconds=5.0))
+        sandbox.call("extract", asked(vast), ProcessLimits(memory_bytes=500 << 20, seconds=5.0))
 
     assert raised.value.reason == "decodable"
 
 
 def test_the_next_clip_is_served_after_a_crash(clip, endless):
     with pytest.raises(ItemError):
-        sandbox.call("probe", {"path": str(endless)}, Limits(seconds=1.0))
+        sandbox.call("probe", {"path": str(endless)}, ProcessLimits(seconds=1.0))
 
-    facts, _ = sandbox.call("probe", {"path": str(clip)}, Limits(seconds=1.0))
+    facts, _ = sandbox.call("probe", {"path": str(clip)}, ProcessLimits(seconds=1.0))
 
     assert facts["video_codec"] == "h264"
 
@@ -208,7 +208,7 @@ def test_a_poisoned_clip_costs_itself_and_its_part_is_complete(tmp_path):
     poisoned.unlink()
 
     def short(function, batches):
-        return map(function, [replace(batch, limits=Limits(seconds=2.0)) for batch in batches])
+        return map(function, [replace(batch, limits=ProcessLimits(seconds=2.0)) for batch in batches])
 
     with endlessly(poisoned):
         extract.run(extract.stage(root, PROFILE), [0], PROFILE, short)

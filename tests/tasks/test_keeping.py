@@ -13,14 +13,15 @@ from hostile import HostileHost, hostile
 from roots import MONDAY, PROFILE, Root
 from small_roots import RECIPE, clip_rows, day, indexed
 
+from schemas.layout import MEDIA
 from schemas.manifest import part_path, read_header, read_manifest, write_table
 from schemas.shard import make_version
 from schemas.storage import open_root
 from tasks import download, extract
 from tasks.acquisition import retention
-from tasks.acquisition.clips import MEDIA
-from tasks.acquisition.retention import Room
-from tasks.download import Day, DownloadConfig
+from tasks.acquisition.retention import DiskBudget
+from tasks.download import DownloadConfig, DownloadContext
+from tasks.features import member_suffixes
 from tasks.funnel import measure_funnel
 from tasks.parts import commit_part, plan_stage, read_inputs
 from tasks.shard_files import packed
@@ -70,7 +71,7 @@ def media(root):
 
 
 def version(root):
-    return make_version(root.profile, packed(root.path)).digest
+    return make_version(root.profile, member_suffixes(root.profile), packed(root.path)).digest
 
 
 def outcomes(root):
@@ -78,7 +79,7 @@ def outcomes(root):
 
 
 def lacking(root):
-    return retention.lacking(root.stage("download"), root.stage("extract"))
+    return retention.missing_media(root.stage("download"), root.stage("extract"))
 
 
 def test_nothing_changes_for_what_was_made_of_media_that_were_let_go(root, host):
@@ -117,7 +118,7 @@ def test_another_extraction_says_what_it_lacks_and_fetches_it_again(root, host, 
     asked = lacking(root)
 
     assert sorted(key for keys in asked.values() for key in keys) == [f"{one}_0_2000" for one in IDS]
-    assert retention.ask_again(root.stage("download"), asked, root.now) == 5
+    assert retention.request_refetch(root.stage("download"), asked, root.now) == 5
     assert set(outcomes(root).values()) == {("waiting", "refetch")}
     host.log.clear()
     root.build()
@@ -129,7 +130,7 @@ def test_another_extraction_says_what_it_lacks_and_fetches_it_again(root, host, 
 def test_what_cannot_be_had_again_waits_and_is_counted(root, host):
     host.faults |= {"video0": "404"}
     root.profile = CHANGED
-    retention.ask_again(root.stage("download"), lacking(root), root.now)
+    retention.request_refetch(root.stage("download"), lacking(root), root.now)
 
     root.build()
 
@@ -142,11 +143,11 @@ def test_a_plan_names_the_clips_before_anything_starts(root):
     root.profile = CHANGED
     planned = plan_stage(root.stage("download"))
 
-    told = retention.with_lacking(planned, lacking(root))
+    told = retention.with_refetch(planned, lacking(root))
 
     assert told.counts()["stale"] == 2
     assert told.note == "4 clip(s) are fetched again: extraction changed, and their media were not kept"
-    assert retention.with_lacking(planned, {}) is planned
+    assert retention.with_refetch(planned, {}) is planned
 
 
 def test_media_that_a_rule_keeps_from_extraction_stay(host, tmp_path):
@@ -227,12 +228,14 @@ def test_fetching_stops_where_the_room_ends_and_the_rest_is_due(host, tmp_path, 
     stage = download.stage(root, config)
     on = day(root)
 
-    tried = download.run(stage, [0], config, replace(on, room=Room(lambda: 1.5 * clip.stat().st_size)))
+    tried = download.run(
+        stage, [0], config, replace(on, budget=DiskBudget(lambda: 1.5 * clip.stat().st_size))
+    )
 
     verdicts = {video: (row["outcome"], row["reason"]) for video, row in clip_rows(root).items()}
     assert tried == 2
     assert sorted(verdicts.values()) == [("ok", "")] * 2 + [("waiting", "queued")] * 3
-    assert download.run(stage, [0], config, replace(on, room=Room(lambda: 0))) == 0
+    assert download.run(stage, [0], config, replace(on, budget=DiskBudget(lambda: 0))) == 0
     assert download.run(stage, [0], config, on) == 3
 
 
@@ -245,7 +248,7 @@ def test_without_room_a_clip_that_vanished_is_not_held_for_there(host, tmp_path)
     before = clip_rows(root)
     (root / before["video0"]["path"]).unlink()
 
-    assert download.run(stage, [0], config, replace(on, room=Room(lambda: 0))) == 0
+    assert download.run(stage, [0], config, replace(on, budget=DiskBudget(lambda: 0))) == 0
 
     row = clip_rows(root)["video0"]
     assert (row["outcome"], row["reason"], row["path"]) == ("waiting", "refetch", None)
@@ -266,7 +269,7 @@ def test_without_room_what_a_killed_run_fetched_is_written_into_its_part(host, t
     download.run(stage, [0], config, on)
     part_path(root / "clips", 0).write_bytes(before)  # killed before it wrote its part
 
-    download.run(stage, [0], config, replace(on, room=Room(lambda: 0)))
+    download.run(stage, [0], config, replace(on, budget=DiskBudget(lambda: 0)))
 
     assert len(read_header(part_path(root / "clips", 0)).files) == 2
 
@@ -294,7 +297,9 @@ def test_other_tools_keep_what_they_can_not_make_anew(root, host, monkeypatch):
 
     assert needs(root).lost == {}
     assert sorted(key for keys in needs(root).kept.values() for key in keys) == FOUR
-    assert retention.told(needs(root)).startswith("4 sample(s) stay as earlier code or tools made them")
+    assert retention.describe_needs(needs(root)).startswith(
+        "4 sample(s) stay as earlier code or tools made them"
+    )
     assert {"extract"} < set(root.build())
     assert {video for _, video in host.log} == {LATE}
     assert (kept(root), version(root), num_kept(root.path)) == (FOUR, before, 4)
@@ -325,7 +330,7 @@ def test_media_that_come_back_byte_for_byte_are_extracted_before_they_go(root, h
     clips = root.stage("download")
     stage = root.stage("extract")
 
-    assert retention.ask_again(clips, {}, root.now, kept=needs(root).kept) == 4
+    assert retention.request_refetch(clips, {}, root.now, kept=needs(root).kept) == 4
     root.run("download")
     assert len(media(root)) == 4
     assert retention.release(clips, stage) == 0  # nothing was made of them yet
@@ -358,14 +363,14 @@ def test_a_world_that_is_broken_is_told_of_clips_that_stand_too(root, host, monk
     other_tools(monkeypatch)
     monkeypatch.setattr(download, "MIN_TRIED", 4)
     root.build()
-    retention.ask_again(root.stage("download"), {}, root.now, kept=needs(root).kept)
+    retention.request_refetch(root.stage("download"), {}, root.now, kept=needs(root).kept)
     host.faults |= dict.fromkeys(IDS, "503")
 
-    with pytest.raises(RuntimeError, match="of . videos failed for no fault of their own"):
+    with pytest.raises(RuntimeError, match="of . videos failed through no fault of their own"):
         download.run(root.stage("download"), [0, 1], root.downloads, day_of(root))
 
     assert {one: outcomes(root)[one] for one in IDS[:4]} == dict.fromkeys(IDS[:4], ("ok", "network"))
 
 
 def day_of(root):
-    return Day(root.now, root.state, FakeClock(root.now.timestamp()))
+    return DownloadContext(root.now, root.state, FakeClock(root.now.timestamp()))

@@ -1,4 +1,4 @@
-"""Lanes are listed by a person: a list that cannot be obeyed is told with its file, lane, value and remedy."""
+"""Lanes are listed by a person: a list that cannot be forgotten_row is told with its file, lane, value and remedy."""
 
 import json
 from dataclasses import fields

@@ -11,6 +11,7 @@ from roots import MONDAY, PROFILE, Root
 from schemas.manifest import part_path, read_header, read_manifest, sha256_of_file
 from schemas.shard import make_version
 from tasks.acquisition import ledger
+from tasks.features import member_suffixes
 from tasks.shard_files import packed
 from tasks.transport.lanes import DAY_S
 
@@ -51,7 +52,7 @@ def made(root):
     """What training sees: tars, feature files, and the version they make."""
     files = contents(root, "shards", "features")
     bytes_of = {name: sha for name, sha in files.items() if not name.endswith(".parquet")}
-    return bytes_of, make_version(PROFILE, packed(root.path)).digest
+    return bytes_of, make_version(PROFILE, member_suffixes(PROFILE), packed(root.path)).digest
 
 
 def written(root):

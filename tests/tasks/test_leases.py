@@ -53,7 +53,7 @@ def test_a_lease_names_machine_start_process_and_time(tmp_path):
 def test_a_build_that_is_to_be_alone_names_the_other_one_and_does_not_wait(tmp_path):
     with (
         held_by_another(tmp_path, "build") as pid,
-        pytest.raises(HeldError, match=rf"process {pid} on .*, since 20\d\d-.*, builds here"),
+        pytest.raises(HeldError, match=rf"process {pid} on .*, since 20\d\d-.*, is building here"),
         building(tmp_path, only_if_alone=True),
     ):
         pass

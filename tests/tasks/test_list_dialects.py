@@ -215,7 +215,7 @@ def test_every_row_is_a_segment_or_counted(rows, bad, random, tmp_path_factory):
 
     assert sorted(map(str, found)) == sorted(map(str, rows))
     assert read.num_unread == len(read.unread) == len(bad)
-    assert read.told.startswith(
+    assert read.problems.startswith(
         f"list.csv: {len(bad)} of {len(lines)} rows were not read; the first: list.csv:"
     )
 
@@ -228,7 +228,7 @@ def test_no_bytes_are_more_than_unread(content, tmp_path_factory):
     try:
         found = read_list(path)
     except ValueError as error:
-        assert "any.csv is no list of segments: it is no text" in str(error) or "Parquet" in str(error)
+        assert "any.csv is not a list of segments: it is not text" in str(error) or "Parquet" in str(error)
     else:
         assert all(line.startswith("any.csv:") for line in found.unread)
 

@@ -87,7 +87,7 @@ def test_a_malformed_line_of_vggsound_is_told(tmp_path):
     assert found.table["video_id"].to_pylist() == ["a"]
     assert found.unread == [
         "vggsound.csv:4: unsafe video id 'b/c'",
-        "vggsound.csv:5: not seconds: 'one'",
+        "vggsound.csv:5: not a number of seconds: 'one'",
         "vggsound.csv:6: split 'often' is none of train, training, val, valid, validation, dev, test, testing, eval, "
         "evaluation",
         "vggsound.csv:7: its quotes are not closed: 'b,1,\"dog,train'",
@@ -129,7 +129,7 @@ def test_a_malformed_line_of_a_strong_list_is_told(tmp_path):
     reasons = [line.split(": ", 1)[1] for line in found.unread]
     assert reasons == [
         "unsafe video id 'b/c'",
-        "no id of a segment as YTID_30000: 'b'",
+        "not a segment id like YTID_30000: 'b'",
         "its event ends at 1 s, before its start at 2 s",
         "malformed label '\\x07'",
         r"not of the form `segment_id<tab>start<tab>end<tab>labels`: 'b_0\t0\t1\t/m/1\tPRESENT'",
@@ -175,7 +175,7 @@ def test_a_file_without_one_valid_line_is_no_list(tmp_path, content, reason):
     (tmp_path / "list.csv").write_bytes(content)
 
     with pytest.raises(
-        ValueError, match=r"list.csv is no list of segments: not one row is a segment"
+        ValueError, match=r"list.csv is not a list of segments: no row could be read as a segment"
     ) as told:
         read_segments(tmp_path / "list.csv")
     assert reason in str(told.value)
@@ -186,6 +186,6 @@ def test_what_is_no_text_is_no_list(tmp_path, content):
     (tmp_path / "list.csv").write_bytes(content)
 
     with pytest.raises(
-        ValueError, match=r"list.csv is no list of segments: (it is no text|a damaged Parquet)"
+        ValueError, match=r"list.csv is not a list of segments: (it is not text|a damaged Parquet)"
     ):
         read_segments(tmp_path / "list.csv")

@@ -11,7 +11,7 @@ from schemas.outcome import ItemError
 from tasks.media import streams
 from tasks.media.cut import cut
 from tasks.media.decode import decode
-from tasks.media.measure import measured
+from tasks.media.measure import measure_clip
 from tasks.media.passage import SOUND_LEAD_MS
 
 RATE = 16_000
@@ -169,4 +169,4 @@ def test_one_picture_stands_as_long_as_its_sound(tmp_path):
     decoded = decode(path, 0.0, 4.0, Profile())
 
     assert decoded.valid_ms == 4000
-    assert measured(decoded, Profile())["frozen_share"] == 1.0
+    assert measure_clip(decoded, Profile())["frozen_share"] == 1.0

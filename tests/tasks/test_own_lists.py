@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from roots import put
 from timecode import Recipe
 
+from schemas import layout
 from schemas.segment import VIDEO_ID
+from tasks.files import folders
 from tasks.index import IndexConfig, deal
 from tasks.lists.formats import read_list
 from tasks.own_lists import cut_own, is_own, segments_of
-from tasks.sources import folder, open_source
+from tasks.sources import open_source
 from tasks.windows import Windows
 
 WINDOWS = Windows(2.0)
@@ -34,7 +36,7 @@ def cut(tmp_path, *texts, windows=WINDOWS, **asked):
         paths.append(tmp_path / f"list{number}.csv")
         paths[-1].write_text(text)
     record = cut_own(paths, f"folder:{tmp_path}/videos", tmp_path / "state", windows, **asked)
-    record.write(tmp_path / "state" / folder.RECORD)
+    record.write(tmp_path / "state" / layout.WINDOWS)
     found = read_list(segments_of(tmp_path / "state"))
     assert found.unread == []
     return [
@@ -81,7 +83,7 @@ def test_rows_with_times_are_segments_as_they_stand(rows, tmp_path_factory):
         (name, start, start + length, tuple(labels), split) for name, start, length, labels, split in rows
     ]
     with open_source(f"folder:{tmp_path}/videos", tmp_path / "state") as fetch:
-        for video_id, name in folder.recorded(tmp_path / "state").items():
+        for video_id, name in folders.recorded(tmp_path / "state").items():
             assert VIDEO_ID.fullmatch(video_id)
             assert fetch(video_id, tmp_path) == tmp_path / "videos" / name
 
@@ -127,7 +129,7 @@ def test_a_list_of_which_nothing_is_there_is_refused(tmp_path):
     (tmp_path / "videos").mkdir()
 
     with pytest.raises(
-        ValueError, match=r"list0.csv is no list of segments: not one row .* no such file: 'a.mp4'"
+        ValueError, match=r"list0.csv is not a list of segments: no row .* no such file: 'a.mp4'"
     ):
         cut(tmp_path, "file\na.mp4\nb.mp4\n")
 
@@ -135,11 +137,11 @@ def test_a_list_of_which_nothing_is_there_is_refused(tmp_path):
 def test_ids_and_windows_stay_whatever_a_list_says_later(tmp_path, clip):
     put(tmp_path / "videos", clip, "a.mp4", "b/a.mp4", "c.mp4")
     cut(tmp_path, "file\nb/a.mp4\n")
-    before = folder.recorded(tmp_path / "state")
+    before = folders.recorded(tmp_path / "state")
 
     found = cut(tmp_path, "file,label\na.mp4,Dog\nb/a.mp4,Dog\nc.mp4,\n")
 
-    assert before.items() <= folder.recorded(tmp_path / "state").items()
+    assert before.items() <= folders.recorded(tmp_path / "state").items()
     assert len(found) == 9 and before == {"a": "b/a.mp4"}
 
 
@@ -149,7 +151,7 @@ def test_lists_may_give_ids_but_not_one_for_two_files(tmp_path, clip):
     found = cut(tmp_path, "video_id,file,start,end\nmine,a.mp4,0,1\n", "file,start,end\nb.mp4,0,1\n")
 
     assert [name for name, *_ in found] == ["a.mp4", "b.mp4"]
-    assert folder.recorded(tmp_path / "state")["mine"] == "a.mp4"
+    assert folders.recorded(tmp_path / "state")["mine"] == "a.mp4"
     with pytest.raises(ValueError, match=r"video id mine stands for a.mp4 and for b.mp4"):
         cut(tmp_path, "video_id,file,start,end\nmine,b.mp4,0,1\n")
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from schemas.outcome import ItemError
 from tasks.sources import open_source
-from tasks.transport.policy import Access, Limits
+from tasks.transport.policy import Access, DownloadLimits
 
 STRUCT = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 
@@ -87,7 +87,7 @@ def test_a_row_without_bytes_and_one_too_large_are_told(tmp_path):
     with pytest.raises(ItemError, match="names abc, and has no bytes of it"):
         fetched(tmp_path, "abc")
     with pytest.raises(ItemError, match="too_large"):
-        fetched(tmp_path, "abd", Access(limits=Limits(size_bytes=999)))
+        fetched(tmp_path, "abd", Access(limits=DownloadLimits(size_bytes=999)))
     with pytest.raises(ItemError, match="nothing of abe in parquet:"):
         fetched(tmp_path, "abe")
 
@@ -104,7 +104,7 @@ def test_a_damaged_file_is_told_and_the_others_are_used(tmp_path, content, caplo
 def test_a_file_of_texts_holds_no_media(tmp_path):
     put(tmp_path, {"video_id": ["abc"], "label": ["Dog"]})
 
-    with pytest.raises(ValueError, match="there is no media file in"):
+    with pytest.raises(ValueError, match="no media files in"):
         fetched(tmp_path, "abc")
 
 
@@ -116,4 +116,4 @@ def test_groups_are_read_row_by_row_and_a_group_too_large_is_refused(tmp_path, m
     put(tmp_path, {"__key__": ["abd"], "mp4": [b"x"]}, "b.parquet")
 
     assert fetched(tmp_path, "abd") == {"abd.mp4": b"x"}
-    assert "a.parquet: a group of its rows has more than 1,000 bytes of media" in caplog.text
+    assert "a.parquet: a row group has more than 1,000 bytes of media" in caplog.text

@@ -10,9 +10,9 @@ from tasks.parts import (
     PartPlan,
     Plan,
     Stage,
-    carried,
     commit_part,
     plan_stage,
+    propagate_failure,
     read_inputs,
     reusable_rows,
 )
@@ -157,7 +157,7 @@ def test_nothing_is_copied_from_a_part_that_lost_a_file(stage):
 def test_what_failed_before_keeps_its_first_verdict(stage):
     failed = {**row("a", "waiting", digest="d", detail="HTTP 404"), "reason": "removed", "attempts": 1}
 
-    kept = carried(stage, failed)
+    kept = propagate_failure(stage, failed)
 
     assert (kept["outcome"], kept["reason"], kept["detail"], kept["digest"]) == (
         "waiting",

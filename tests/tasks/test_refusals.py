@@ -3,7 +3,7 @@
 import pytest
 
 from schemas.outcome import ItemError
-from tasks.transport.policy import Access, Limits, refusal
+from tasks.transport.policy import Access, DownloadLimits, refusal
 from tasks.transport.ytdlp import Downloader
 
 PRIVATE = (
@@ -22,7 +22,7 @@ PRIVATE = (
 def test_a_public_source_is_not_followed_to_private_addresses(host):
     url = f"http://{host}/clip.mp4"
 
-    assert "is a private address, and the source a public one" in refusal(url, Access(may_go_inside=False))
+    assert "is a private address, but the source is public" in refusal(url, Access(may_go_inside=False))
     assert refusal(url, Access(may_go_inside=True)) == ""  # a source that is itself inside
 
 
@@ -49,7 +49,7 @@ def test_only_http_is_fetched(url):
     ],
 )
 def test_what_is_not_one_finished_video_of_sensible_length_is_refused(info, reason):
-    downloader = Downloader({}, Access(limits=Limits(duration_s=60.0)), direct_only=True)
+    downloader = Downloader({}, Access(limits=DownloadLimits(duration_s=60.0)), direct_only=True)
 
     with pytest.raises(ItemError) as raised:
         downloader._check("http://host/clip", info)
@@ -58,6 +58,6 @@ def test_what_is_not_one_finished_video_of_sensible_length_is_refused(info, reas
 
 
 def test_a_finished_video_is_not_refused():
-    downloader = Downloader({}, Access(limits=Limits(duration_s=60.0)), direct_only=True)
+    downloader = Downloader({}, Access(limits=DownloadLimits(duration_s=60.0)), direct_only=True)
 
     downloader._check("http://host/clip", {"direct": True, "duration": 60.0, "live_status": "not_live"})

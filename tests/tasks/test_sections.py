@@ -19,7 +19,7 @@ from tasks.media import streams
 from tasks.media.cut import cut
 from tasks.media.decode import decode
 from tasks.transport.hls import MARGIN_S, smallest_playlist, trimmed
-from tasks.transport.policy import Access, Limits
+from tasks.transport.policy import Access, DownloadLimits
 from tasks.transport.ytdlp import Downloader
 
 SECONDS = 120
@@ -94,7 +94,7 @@ def fetched(host, folder, spans, long_s=60.0):
     """What is fetched of the video for these spans, and which fragments were asked for."""
     folder.mkdir()
     host.asked.clear()
-    access = Access(limits=Limits(long_s=long_s))
+    access = Access(limits=DownloadLimits(long_s=long_s))
     file = Downloader({"allowed_extractors": ["generic"]}, access, direct_only=False).fetch(
         host.url, folder, spans
     )

@@ -1,5 +1,7 @@
 """A source says what is wrong with what it was given, and what an answer of the world means."""
 
+import inspect
+import re
 import socket
 
 import pytest
@@ -7,12 +9,41 @@ import timecode
 import yt_dlp.dependencies
 import yt_dlp.networking.exceptions as network
 import yt_dlp.utils
+from plugin_copies import copied_with, run_in
 from real_servers import hosting
 from timecode import Recipe
 
+from schemas.errors import RequestError
 from schemas.outcome import ItemError, Outcome, Transient
 from tasks import sources
 from tasks.transport.ytdlp import by_message, classified, scrubbed
+
+SHELF = '''
+"""`shelf:FOLDER`: files named by video id, all of one suffix."""
+
+from contextlib import contextmanager
+from pathlib import Path
+
+FORM = "shelf:FOLDER"
+
+
+@contextmanager
+def open_source(spec, state, access):
+    yield lambda video_id, folder: Path(spec.partition(":")[2]) / f"{video_id}.mp4"
+'''
+USE_SHELF = """
+import sys
+from pathlib import Path
+from schemas.errors import InternalError
+from tasks import sources
+with sources.open_source(sys.argv[1], Path(sys.argv[2])) as fetch:
+    print(fetch("a", Path(sys.argv[2])))
+print(sources.forms())
+try:
+    sources.module_of("names")
+except InternalError as error:
+    print(error)
+"""
 
 
 def opened(spec, state):
@@ -20,15 +51,36 @@ def opened(spec, state):
         return fetch
 
 
-def test_the_sources_are_the_files_of_the_folder():
-    assert sources.names() == ["folder", "http", "parquet", "studio", "tars", "youtube"]
+@pytest.mark.parametrize("name", sources.names())
+def test_every_source_says_how_it_is_named_and_can_be_opened(name):
+    module = sources.module_of(name)
+
+    assert module.__doc__ and module.__name__ == f"tasks.sources.{name}"
+    assert module.FORM.startswith(name)
+    assert module.FORM in sources.forms()
+    assert list(inspect.signature(module.open_source).parameters) == ["spec", "state", "access"]
+
+
+def test_a_new_source_is_one_file(tmp_path):
+    copy = copied_with(
+        tmp_path, {"tasks/sources/shelf.py": SHELF, "tasks/sources/names.py": '"""Helpers."""\n'}
+    )
+    (tmp_path / "a.mp4").write_bytes(b"x")
+
+    told = run_in(copy, USE_SHELF, f"shelf:{tmp_path}", tmp_path).splitlines()
+
+    assert told[0] == f"{tmp_path}/a.mp4"
+    assert "shelf:FOLDER" in told[1]
+    assert (
+        f"{copy}/tasks/sources/names.py is not a plug-in of tasks.sources: it lacks FORM, open_source."
+        in told[2]
+    )
 
 
 @pytest.mark.parametrize("spec", ["vimeo", "", "ftp://host/{video_id}", "scenes", "../youtube", "Folder:/x"])
 def test_an_unknown_source_is_told_with_the_choices(tmp_path, spec):
-    with pytest.raises(
-        ValueError, match="unknown source .*: use one of folder, http, parquet, studio, tars, youtube"
-    ):
+    choices = re.escape(", ".join(sources.forms()))
+    with pytest.raises(RequestError, match=f"unknown source .*: use one of {choices}"):
         opened(spec, tmp_path)
 
 

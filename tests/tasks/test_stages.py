@@ -16,8 +16,9 @@ from timecode import Recipe
 
 from schemas.manifest import part_path, read_manifest
 from schemas.rules import ClipRules, FeatureRules
-from schemas.shard import member_suffixes, read_version
+from schemas.shard import read_version
 from tasks.feature_files import feature_path, open_members
+from tasks.features import member_suffixes
 from tasks.funnel import measure_funnel
 from tasks.pack import PackConfig, describe
 from tasks.parts import PartPlan, Plan, plan_stage
@@ -253,7 +254,7 @@ def test_the_members_of_a_feature_file_stand_in_slot_order(built):
 
 
 def test_the_stored_log_mel_is_what_the_stored_sound_gives(built):
-    from schemas.signal import log_mel
+    from schemas.waveforms import log_mel
 
     with open_members(feature_path(built.path, "audio", 0)) as table:
         wave = np.frombuffer(table["data"][0].as_py()[44:], "<i2")

@@ -9,11 +9,11 @@ import timecode
 from small_roots import clip_rows, fetch, passed
 from timecode import Recipe
 
+from schemas.layout import TARS
 from schemas.outcome import ItemError
-from tasks.files.packed import FOLDER
 from tasks.index import IndexConfig, index
 from tasks.sources import open_source
-from tasks.transport.policy import Access, Limits
+from tasks.transport.policy import Access, DownloadLimits
 
 YOUTUBE = "-bcdefghij_"
 
@@ -122,7 +122,7 @@ def test_tars_may_be_a_folder_a_pattern_or_one_file(tmp_path):
     [
         ("tars:", "name the tars as"),
         ("tars:{}/none", "there is no tar"),
-        ("tars:{}/tars", "there is no media file"),
+        ("tars:{}/tars", "no media files"),
     ],
 )
 def test_where_nothing_is_it_is_told(tmp_path, spec, told):
@@ -135,7 +135,7 @@ def test_where_nothing_is_it_is_told(tmp_path, spec, told):
 def test_headers_are_read_once_and_again_where_a_tar_is_another(tmp_path):
     path = write_tar(tmp_path / "tars" / "0.tar", [("a.mp4", b"a")])
     fetched(tmp_path, "a")
-    (kept,) = (tmp_path / "state" / FOLDER).iterdir()
+    (kept,) = (tmp_path / "state" / TARS).iterdir()
     written_ns = kept.stat().st_mtime_ns
 
     assert fetched(tmp_path, "a") == {"a.mp4": b"a"} and kept.stat().st_mtime_ns == written_ns
@@ -149,7 +149,7 @@ def test_a_damaged_tar_is_told_and_what_stands_before_is_used(tmp_path, caplog):
     path.write_bytes(path.read_bytes()[:2500])
 
     assert fetched(tmp_path, "a") == {"a.mp4": b"a"}
-    assert "ends beyond the file; what stands before it is used" in caplog.text
+    assert "ends beyond the file; what stands before that is used" in caplog.text
     with pytest.raises(ItemError, match="nothing of b"):
         fetched(tmp_path, "b")
 
@@ -159,7 +159,7 @@ def test_more_than_the_limit_is_not_unpacked(tmp_path):
     write_tar(tmp_path / "tars" / "0.tar", members)
 
     with pytest.raises(ItemError, match=r"too_large\): 20,000 bytes of a, more than 9,999"):
-        fetched(tmp_path, "a", access=Access(limits=Limits(size_bytes=9_999)))
+        fetched(tmp_path, "a", access=Access(limits=DownloadLimits(size_bytes=9_999)))
 
 
 def first_number(path, begins_s):

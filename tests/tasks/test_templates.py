@@ -51,7 +51,7 @@ def test_a_template_gets_its_secrets_back(tmp_path):
 
 
 def test_a_secret_that_nobody_kept_is_asked_for(tmp_path):
-    with pytest.raises(ValueError, match=r"what \{kept:token\} is: name the source in full again"):
+    with pytest.raises(ValueError, match=r"the secret \{kept:token\}: name the source in full again"):
         templates.kept(tmp_path, "token")
 
 

@@ -3,10 +3,10 @@
 import pytest
 
 from schemas.outcome import Transient
-from tasks.transport.policy import Limits
+from tasks.transport.policy import DownloadLimits
 from tasks.transport.transfer import PIECE_BYTES, Patience
 
-LIMITS = Limits(patience_s=60.0, slowest_bytes_s=1000.0)
+LIMITS = DownloadLimits(patience_s=60.0, slowest_bytes_s=1000.0)
 
 
 class Body:

@@ -74,7 +74,7 @@ def test_a_flipped_bit_is_found_in_its_member(root, suffix):
     where = f"shards/{shard.name}.tar"
     assert [one[:3] for one in found] == [(where, "", ""), (where, KEY, suffix)]
     assert "has the sha256" in found[0][3]
-    assert found[1][3] == "has other bytes than those that were packed"
+    assert found[1][3] == "differs from what was packed"
 
 
 def test_a_flipped_bit_between_members_is_found_in_its_shard(root):
@@ -100,7 +100,7 @@ def test_a_lost_tar_is_named_by_shard_and_part(root):
 
     lost = f"shards/{shard.name}.tar"
     assert differences(root) == [
-        (f"shards/{shard.part:06d}.parquet", "", "", f"its file {lost} is gone or has another size"),
+        (f"shards/{shard.part:06d}.parquet", "", "", f"its file {lost} is missing or has another size"),
         (lost, "", "", "is gone"),
     ]
 
@@ -139,7 +139,7 @@ def test_an_exclusion_list_that_was_changed_or_lost_is_found(root):
 
     pairs = duplicates_path(root, digest).name
     assert changed == [(where, "", "", f"{listed.name} beside it is not the list that {pairs} gives")]
-    gone = f"{listed.name} beside it: gone; `mcgurk build` looks for duplicates anew"
+    gone = f"{listed.name} beside it: missing; `mcgurk build` searches for duplicates again"
     assert differences(root) == [(where, "", "", gone)]
 
 
@@ -192,5 +192,5 @@ def test_tars_are_compared_member_by_member(root, tmp_path):
     flip(rebuilt, member_of(row, "000.jpg")["offset"] + 100)
 
     assert [(one.key, one.member, one.problem) for one in compare_tars(root, shard, rebuilt)] == [
-        (KEY, "000.jpg", "is rebuilt with other bytes")
+        (KEY, "000.jpg", "was rebuilt with different bytes")
     ]

@@ -81,7 +81,7 @@ def test_links_to_files_are_followed_and_nothing_else_is_opened(tmp_path):
     assert found.passed == Counter(
         {"link(s) that lead nowhere": 2, "link(s) to folders": 2, "pipe(s), socket(s) or device(s)": 3}
     )
-    assert found.told.startswith("2 media files (2 behind links); passed over 3 pipe(s)")
+    assert found.summary.startswith("2 media files (2 behind links); skipped 3 pipe(s)")
 
 
 def test_a_root_in_the_folder_is_not_its_content(tmp_path):

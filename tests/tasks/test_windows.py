@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from timecode import Recipe
 
+from schemas import layout
 from schemas.outcome import ItemError
 from schemas.segment import VIDEO_ID
+from tasks.files import folders
 from tasks.lists.formats import read_list
-from tasks.sources import folder, open_source
+from tasks.sources import open_source
 from tasks.windows import Windows, _duration_s, cut_in_windows, segments_of
 
 WINDOWS = Windows(2.0)
@@ -34,7 +36,7 @@ def put(clips, folder, *names):
 
 def record(tmp_path):
     """Cuts what is in `tmp_path/videos`; returns the keys of all windows."""
-    cut_in_windows(f"folder:{tmp_path}/videos", tmp_path, WINDOWS).write(tmp_path / folder.RECORD)
+    cut_in_windows(f"folder:{tmp_path}/videos", tmp_path, WINDOWS).write(tmp_path / layout.WINDOWS)
     found = read_list(segments_of(tmp_path))
     assert found.unread == []
     return found.table["key"].to_pylist()
@@ -85,7 +87,7 @@ def test_every_id_leads_to_its_file(tmp_path, clips):
     put(clips, tmp_path / "videos", *names)
     record(tmp_path)
 
-    with (tmp_path / folder.RECORD / folder.LIST).open(newline="") as lines:
+    with (tmp_path / layout.WINDOWS / folders.LIST).open(newline="") as lines:
         files = {row["video_id"]: row["file"] for row in csv.DictReader(lines)}
     with open_source(f"folder:{tmp_path}/videos", tmp_path) as fetch:
         assert {fetch(video_id, tmp_path).name: video_id for video_id in files} == {
@@ -113,7 +115,7 @@ def test_an_id_never_stands_for_a_second_file(tmp_path, clips):
 
 @given(name=st.text(min_size=1, max_size=80).filter(lambda name: "\0" not in name and "/" not in name))
 def test_any_name_gets_a_safe_id(name):
-    assert VIDEO_ID.fullmatch(folder._id_of(f"{name}.mp4", ()))
+    assert VIDEO_ID.fullmatch(folders._id_of(f"{name}.mp4", ()))
 
 
 @given(st.floats(1.0, 60.0), st.floats(0.0, 500.0))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from avc_fixtures import TINY
 
-from schemas import signal
+from schemas import waveforms
 from schemas.errors import MissingError
 from training.models import contrastive, load_model
 from training.networks.checkpoint import ResumeError, read_checkpoint, save_checkpoint
@@ -34,7 +34,7 @@ def test_a_model_comes_back_as_it_was(saved):
 
 
 def test_another_front_end_is_refused_with_both_values(saved, monkeypatch):
-    monkeypatch.setattr(signal, "N_FFT", 1024)
+    monkeypatch.setattr(waveforms, "N_FFT", 1024)
 
     with pytest.raises(ValueError, match=r"N_FFT: 512.0 there, 1024.0 here"):
         load_model(saved[0])

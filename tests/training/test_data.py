@@ -8,7 +8,7 @@ import pytest
 
 from schemas.errors import DataError, MissingError
 from schemas.shard import index_path, tar_path
-from schemas.signal import log_mel
+from schemas.waveforms import log_mel
 from training.reading.dataset import clip_groups, default_groups, open_dataset
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from avc_fixtures import tone
 
-from schemas.signal import INT16_SCALE, log_mel
+from schemas.waveforms import INT16_SCALE, log_mel
 from training.networks.frontend import LogMel
 
 ROUNDING = 2e-3  # half a step of float16 at -6, the floor

@@ -15,7 +15,7 @@ import torch
 from avc_fixtures import tone
 from real_servers import REPOSITORY, tracking_server, wait_for
 
-from schemas.signal import INT16_SCALE
+from schemas.waveforms import INT16_SCALE
 from training.estimates import GateScore
 from training.models import load_model
 from training.tracking import runs

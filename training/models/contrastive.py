@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from schemas.signal import N_MELS, SAMPLE_RATE_HZ
+from schemas.waveforms import N_MELS, SAMPLE_RATE_HZ
 from training.interface import AvcModel, FrontEnd, ModelCard, Needs, stored_log_mel
 from training.networks import losses
 from training.networks.frontend import FrontEndKind, LogSpectrogram, raw_wave

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from schemas.errors import RequestError
-from schemas.signal import FRAMES_PER_S, N_MELS
+from schemas.waveforms import FRAMES_PER_S, N_MELS
 from training.interface import AvcModel, ModelCard, Needs
 from training.models import load_model, needs_of
 from training.networks.frozen import FrozenModel, Side

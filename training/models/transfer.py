@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from schemas.signal import N_MELS, SAMPLE_RATE_HZ
+from schemas.waveforms import N_MELS, SAMPLE_RATE_HZ
 from training.interface import ModelCard, Needs
 from training.networks import losses
 from training.networks.frontend import raw_wave

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchaudio.transforms import Spectrogram
 
-from schemas import signal
+from schemas import waveforms
 from training.interface import AvcModel, FrontEnd
 from training.reading.dataset import Dataset
 from training.reading.decoding import sound_suffix
@@ -42,23 +42,23 @@ class LogSpectrogram(FrontEnd):
         window, hop = (sample_rate_hz * ms // 1000 for ms in (SPECTROGRAM_WINDOW_MS, SPECTROGRAM_HOP_MS))
         n_fft = 2 * (SPECTROGRAM_BINS - 1)
         constants = {"sample_rate_hz": sample_rate_hz, "window": window, "hop": hop}
-        super().__init__(SPECTROGRAM_BINS, {**constants, "n_fft": n_fft, "log_floor": signal.LOG_FLOOR})
+        super().__init__(SPECTROGRAM_BINS, {**constants, "n_fft": n_fft, "log_floor": waveforms.LOG_FLOOR})
         self._power = Spectrogram(n_fft, window, hop, center=False, window_fn=torch.hann_window)
         self._margin = (n_fft - window) // 2  # torch's windows stand in the middle of the FFT's samples
 
     def forward(self, sound: Tensor) -> Tensor:
         """Log10 power (B, 257, T) of mono waves (B, 1, samples) in [-1, 1]."""
         padded_BS = nn.functional.pad(sound[:, 0], (self._margin, self._margin))
-        return torch.log10(self._power(padded_BS) + signal.LOG_FLOOR)
+        return torch.log10(self._power(padded_BS) + waveforms.LOG_FLOOR)
 
 
 def sounds(stored: Tensor) -> Tensor:
     """A batch's sound in floats: int16 samples in [-1, 1], log-mels as they are."""
-    return stored.float() / signal.INT16_SCALE if stored.dtype == torch.int16 else stored
+    return stored.float() / waveforms.INT16_SCALE if stored.dtype == torch.int16 else stored
 
 
 class LogMel(nn.Module):
-    """`schemas.signal.log_mel` for waves in [-1, 1]: float32 (B, samples) to (B, mels, samples // HOP).
+    """`schemas.waveforms.log_mel` for waves in [-1, 1]: float32 (B, samples) to (B, mels, samples // HOP).
 
     The Fourier transform is a product with its matrix, in float64: a weak bin beside a loud tone is the
     small difference of large sums, and any runtime can multiply matrices.
@@ -69,21 +69,21 @@ class LogMel(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        bins = np.arange(signal.N_FFT // 2 + 1)
-        angles = 2 * np.pi * np.outer(np.arange(signal.WINDOW), bins) / signal.N_FFT
-        basis = np.concatenate([np.cos(angles), np.sin(angles)], axis=1) * signal.window()[:, None]
+        bins = np.arange(waveforms.N_FFT // 2 + 1)
+        angles = 2 * np.pi * np.outer(np.arange(waveforms.WINDOW), bins) / waveforms.N_FFT
+        basis = np.concatenate([np.cos(angles), np.sin(angles)], axis=1) * waveforms.window()[:, None]
         self.register_buffer("analysis", torch.from_numpy(basis))
-        self.register_buffer("filterbank", torch.from_numpy(signal.mel_filterbank().T.copy()))
+        self.register_buffer("filterbank", torch.from_numpy(waveforms.mel_filterbank().T.copy()))
 
     def forward(self, wave_BS: Tensor) -> Tensor:
         """Log10 mel power, frame i centred on sample (i + 0.5) * HOP, zeros beyond the ends."""
-        before = (signal.WINDOW - signal.HOP) // 2
-        after = signal.WINDOW - signal.HOP - before
+        before = (waveforms.WINDOW - waveforms.HOP) // 2
+        after = waveforms.WINDOW - waveforms.HOP - before
         padded_BS = nn.functional.pad(wave_BS.double(), (before, after))
-        framed_BTW = padded_BS.unfold(1, signal.WINDOW, signal.HOP)
+        framed_BTW = padded_BS.unfold(1, waveforms.WINDOW, waveforms.HOP)
         real_BTF, imaginary_BTF = (framed_BTW @ self.analysis).chunk(2, dim=-1)
         mel_BTM = (real_BTF.square() + imaginary_BTF.square()) @ self.filterbank
-        return torch.log10(mel_BTM + signal.LOG_FLOOR).transpose(1, 2).float()
+        return torch.log10(mel_BTM + waveforms.LOG_FLOOR).transpose(1, 2).float()
 
 
 @torch.no_grad()
@@ -104,5 +104,5 @@ def learn_sound_statistics(model: AvcModel, dataset: Dataset) -> None:
 def _valid_sound(dataset: Dataset, row: int, model: AvcModel) -> torch.Tensor:
     valid_ms = int(dataset.clips.valid_ms[row])
     if model.view.sound == "log_mel":
-        return torch.from_numpy(dataset.log_mel(row)[:, : valid_ms // signal.HOP_MS].astype(np.float32))
+        return torch.from_numpy(dataset.log_mel(row)[:, : valid_ms // waveforms.HOP_MS].astype(np.float32))
     return torch.from_numpy(dataset.wave(row)[:, : valid_ms * dataset.profile.sample_rate_hz // 1000].copy())

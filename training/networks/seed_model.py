@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from schemas.signal import SAMPLE_RATE_HZ
+from schemas.waveforms import SAMPLE_RATE_HZ
 from training.interface import AvcModel
 from training.networks import losses
 from training.networks.frontend import LogSpectrogram

@@ -24,7 +24,7 @@ from schemas.feature import Profile
 from schemas.manifest import digest_of
 from schemas.outcome import Outcome
 from schemas.shard import AUDIO_SUFFIX, LOG_MEL_SUFFIX, VIDEO_SUFFIX, Version, frame_suffix
-from schemas.signal import FRAMES_PER_S, N_MELS
+from schemas.waveforms import FRAMES_PER_S, N_MELS
 from training.reading.shards import Place, Shards, open_shards
 
 WAV_HEADER_BYTES = 44

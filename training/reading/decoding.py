@@ -14,7 +14,7 @@ from torch.nn import functional
 from schemas.errors import DataError
 from schemas.feature import Profile
 from schemas.shard import AUDIO_SUFFIX, LOG_MEL_SUFFIX, VIDEO_SUFFIX, frame_suffix
-from schemas.signal import FRAMES_PER_S
+from schemas.waveforms import FRAMES_PER_S
 from training.reading.dataset import Dataset
 from training.reading.negatives import Steps
 from training.reading.sampling import Plan, View

@@ -15,7 +15,7 @@ import numpy as np
 
 from schemas.errors import RequestError
 from schemas.feature import Profile
-from schemas.signal import HOP_MS
+from schemas.waveforms import HOP_MS
 from training.reading.dataset import Dataset
 
 SPREAD_CLIPS = 4400  # how far streamed clips may trade places; half as many wait at any time

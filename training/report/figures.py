@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import simplejpeg
 
-from schemas.signal import SAMPLE_RATE_HZ
+from schemas.waveforms import SAMPLE_RATE_HZ
 
 JPEG_QUALITY = 82
 # Anchors of perceptually even palettes: dark violet to yellow for power, blue over grey to red for scores.

@@ -10,8 +10,8 @@ import torch
 from markupsafe import Markup
 from soxr import resample
 
-from schemas import signal
-from schemas.signal import SAMPLE_RATE_HZ
+from schemas import waveforms
+from schemas.waveforms import SAMPLE_RATE_HZ
 from training.estimates import ranks
 from training.evaluation import SPLIT, steps_of_matrix
 from training.interface import AvcModel
@@ -128,7 +128,7 @@ class GalleryClips:
     def _excerpt(self, row: int, middle: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """All of a clip's sound and log-mel, or EXCERPT_S around frame `middle`."""
         sound = resample(self.clips.wave(row).T, self.clips.profile.sample_rate_hz, SAMPLE_RATE_HZ)[:, 0]
-        log_mel = signal.log_mel(sound)
+        log_mel = waveforms.log_mel(sound)
         if middle is None:
             return sound, log_mel
         columns = EXCERPT_S * 100

@@ -27,7 +27,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.types import Schema, TensorSpec
 from torch import Tensor, nn
 
-from schemas import signal
+from schemas import waveforms
 from schemas.errors import DataError, RequestError
 from training.estimates import GateScore
 from training.interface import AvcModel
@@ -311,6 +311,6 @@ def examples(model: AvcModel) -> tuple[Tensor, Tensor]:
     run = (view.num_frames,) if view.num_frames > 1 else ()
     frames = torch.zeros(EXAMPLE_BATCH, *run, view.frame_px, view.frame_px, 3, dtype=torch.uint8)
     if view.sound == "log_mel":
-        return frames, torch.zeros(EXAMPLE_BATCH, signal.SAMPLE_RATE_HZ * view.sound_ms // 1000)
+        return frames, torch.zeros(EXAMPLE_BATCH, waveforms.SAMPLE_RATE_HZ * view.sound_ms // 1000)
     samples = round(constants["sample_rate_hz"] * view.sound_ms / 1000)
     return frames, torch.zeros(EXAMPLE_BATCH, int(constants.get("channels", 1)), samples)

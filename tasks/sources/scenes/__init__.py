@@ -1,1 +1,1 @@
-"""Generated scenes whose sound is caused by what is seen; the truth about them travels beside the media."""
+"""Generated scenes whose sound is caused by what is seen. Their truth is stored beside the media, never inside."""

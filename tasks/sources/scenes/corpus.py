@@ -18,12 +18,33 @@ from tasks.lists.labels import FILE, ONTOLOGY
 from tasks.sources.scenes.encode import write_media
 from tasks.sources.scenes.families import FAMILIES, HELD_OUT, LABELS
 from tasks.sources.scenes.laws import FRAME_RATE_HZ, LENGTH_S
-from tasks.sources.scenes.ontology import nodes
 from tasks.sources.scenes.scene import CAUSE_NAMES, Scene, Truth, draw_scene, render
 
 ID_LENGTH = 11  # as YouTube's
 
-# One row a scene, joined to evaluation by video id. `causes` has null for what a family does not draw.
+# What the families' labels stand below: machine id -> name and children, as in AudioSet's ontology. Only enough to try
+# a choice of categories on; each is a short cut of the published tree, where more stands between.
+GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "/m/0dgw9r": ("Human sounds", ("/m/07pbtc8", "/m/0l15bq", "/m/09x0r")),
+    "/m/0jbk": ("Animal", ("/m/07pggtn", "/m/09ld4")),
+    "/m/04rlf": ("Music", ("/m/04szw",)),
+    "/m/04szw": ("Musical instrument", ("/m/0l14md", "/m/0395lw", "/m/0342h", "/m/0mkg")),
+    "/m/0l14md": ("Percussion", ("/m/02hnl", "/m/0dwtp", "/m/0dwsp")),
+    "/m/0395lw": ("Bell", ("/m/03w41f", "/m/026fgl")),
+    "/t/dd00041": (
+        "Sounds of things",
+        (
+            "/m/07k1x", "/m/07yv9", "/m/04k94", "/m/02mk9", "/m/03kmc9", "/m/0c2wf", "/m/07qjznl", "/m/0g6b5",
+        ),
+    ),
+    "/m/07k1x": ("Tools", ("/m/03l9g", "/m/01b82r")),
+    "/m/07yv9": ("Vehicle", ("/m/07jdr",)),
+    "/m/04k94": ("Liquid", ("/m/07r5v4s", "/m/0dv3j")),
+    "/m/059j3w": ("Natural sounds", ("/m/06mb1",)),
+    "/t/dd00098": ("Source-ambiguous sounds", ("/m/07pqn27",)),
+}  # fmt: skip
+
+# One row per scene, joined to evaluation by video id. `causes` has null for what a family does not draw.
 TRUTH = pa.schema(
     [
         ("video_id", pa.string()),
@@ -89,8 +110,14 @@ def write_lists(folder: Path, config: CorpusConfig) -> list[Path]:
     paths.append(folder / FILE)
     write_text(paths[-1], "".join(["index,mid,display_name\n", *rows]))
     paths.append(folder / ONTOLOGY)
-    write_text(paths[-1], json.dumps(nodes(), indent=1) + "\n")
+    write_text(paths[-1], json.dumps(ontology_nodes(), indent=1) + "\n")
     return paths
+
+
+def ontology_nodes() -> list[dict]:
+    """The tree in the form in which AudioSet's is published: a list of {id, name, child_ids}."""
+    groups = [{"id": mid, "name": name, "child_ids": list(below)} for mid, (name, below) in GROUPS.items()]
+    return groups + [{"id": mid, "name": name, "child_ids": []} for mid, name in LABELS.items()]
 
 
 def corpus_scene(config: CorpusConfig, index: int) -> Scene:

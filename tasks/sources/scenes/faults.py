@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from schemas.errors import RequestError
 from schemas.storage import replacing
 from tasks.sources.scenes.corpus import CorpusConfig, corpus_scene, media_path
 from tasks.sources.scenes.encode import write_media
@@ -32,11 +33,11 @@ class _Media:
 def write_fault(name: str, folder: Path, config: CorpusConfig, index: int) -> Path:
     """Writes scene `index` with fault `name` to where its sound media would lie.
 
-    A duplicate has the content of the scene before it, under its own video id. Raises ValueError for a
+    A duplicate has the content of the scene before it, under its own video id. Raises RequestError for a
     name that is not in FAULTS.
     """
     if name not in _MAKERS:
-        raise ValueError(f"no fault {name!r}; there are {', '.join(FAULTS)}")
+        raise RequestError(f"no fault {name!r}; there are {', '.join(FAULTS)}")
     of = (index - 1) % config.num_scenes if name == "duplicate" else index
     media = _MAKERS[name](corpus_scene(config, of))
     path = media_path(folder, config, index)

@@ -58,7 +58,7 @@ SOLIDS = ("wood", "rubber", "glass", "metal")  # materials that a body of any sh
 
 @dataclass(frozen=True)
 class Moment:
-    """Where a scene stands in its rhythm: what a painter needs to know of time."""
+    """A moment in the rhythm of a scene: all that a painter needs to know about time."""
 
     index: int  # of the last beat
     phase: float  # 0 at that beat, towards 1 at the next

@@ -30,7 +30,7 @@ class Palette:
 
 @dataclass(frozen=True)
 class Place:
-    """Where the stage's origin stands in the frame, in pixels, and how large its unit is."""
+    """The position of the stage's origin in the frame and the size of its unit, both in pixels."""
 
     x_px: float
     y_px: float

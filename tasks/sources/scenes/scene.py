@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from schemas.errors import RequestError
 from tasks.sources.scenes import nuisance
 from tasks.sources.scenes.families import FAMILIES, TRAINED
 from tasks.sources.scenes.laws import FRAME_RATE_HZ, LENGTH_S, MARGIN_S, Cause, draw_beats
@@ -47,7 +48,9 @@ class Scene:
     def with_sound_shifted(self, shift_ms: int) -> "Scene":
         """The sound `shift_ms` later than the picture has it; negative is earlier."""
         if abs(shift_ms) > MARGIN_S * 1000.0:
-            raise ValueError(f"a shift of {shift_ms} ms is not within {MARGIN_S * 1000.0:.0f} ms either way")
+            raise RequestError(
+                f"a shift of {shift_ms} ms is not within {MARGIN_S * 1000.0:.0f} ms either way"
+            )
         return replace(self, shift_ms=shift_ms)
 
 

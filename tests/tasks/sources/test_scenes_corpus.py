@@ -16,15 +16,23 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plugin_copies import copied_with, run_in
 
 from tasks.lists.labels import ONTOLOGY, machine_ids, read_ontology
 from tasks.sources.scenes import corpus
-from tasks.sources.scenes.corpus import CorpusConfig, render_scene, write_lists, write_truth
+from tasks.sources.scenes.corpus import GROUPS, CorpusConfig, render_scene, write_lists, write_truth
 from tasks.sources.scenes.families import FAMILIES, HELD_OUT, LABELS, TRAINED
-from tasks.sources.scenes.ontology import GROUPS
 from tasks.sources.scenes.scene import render
 from tasks.sources.scenes.synth import SAMPLE_RATE_HZ
 
+ZITHERS = '''
+"""One more."""
+
+from tasks.sources.scenes.families import music
+from tasks.sources.scenes.family import Family
+
+FAMILIES = (Family("zither", "/m/0zither", "Zither", 120.0, music._guitar, music._struck, ("string",)),)
+'''
 # Where AudioSet's own label table lies, on machines that have it.
 configs = st.builds(
     CorpusConfig, num_scenes=st.integers(1, 400), seed=st.integers(0, 10**6), eval_share=st.floats(0, 1)
@@ -57,6 +65,32 @@ def test_families_are_balanced_and_held_out_ones_are_never_trained_on(config):
         num_eval = sum(1 for f, s in zip(families, splits, strict=True) if (f, s) == (name, "eval"))
         share = 1.0 if name in HELD_OUT else config.eval_share
         assert num_eval == round(share * families.count(name))
+
+
+def test_families_stand_in_the_order_that_seeds_and_labels_count_by():
+    assert list(FAMILIES) == [
+        "ball", "hammer", "footsteps", "clapping", "typewriter", "bird", "face", "frog", "engine", "siren", "train",
+        "saw", "bell", "glockenspiel", "marimba", "guitar", "drum_kit", "metronome", "accordion", "wind_chime", "rain",
+        "drip", "boiling", "fireworks",
+    ]  # fmt: skip
+    assert set(HELD_OUT) == {"marimba", "frog", "wind_chime", "clapping"}
+
+
+def test_a_family_is_found_by_its_file(tmp_path):
+    added = {
+        "tasks/sources/scenes/families/zithers.py": ZITHERS,
+        "tasks/sources/scenes/families/zz_helpers.py": '"""Helpers."""\n',
+    }
+    script = "from tasks.sources.scenes.families import FAMILIES; print(list(FAMILIES)[-1])"
+    folder = "tasks/sources/scenes/families"
+
+    assert run_in(copied_with(tmp_path / "one", dict(list(added.items())[:1])), script) == "zither\n"
+    refused = copied_with(tmp_path / "two", added)
+    told = run_in(
+        refused, f"try:\n    {script.split(';')[0]}\nexcept RuntimeError as error:\n    print(error)"
+    )
+    assert told.startswith(f"{refused}/{folder}/zz_helpers.py is not a plug-in")
+    assert "it lacks FAMILIES" in told
 
 
 @settings(max_examples=20, deadline=None)

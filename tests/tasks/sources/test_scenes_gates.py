@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from schemas.signal import log_mel
+from schemas.waveforms import log_mel
 from tasks.sources.scenes import nuisance
 from tasks.sources.scenes.families import FAMILIES
 from tasks.sources.scenes.scene import draw_scene

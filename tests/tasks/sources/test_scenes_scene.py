@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.signal import log_mel
+from schemas.waveforms import log_mel
 from tasks.sources.scenes import nuisance
 from tasks.sources.scenes.families import FAMILIES
 from tasks.sources.scenes.laws import FRAME_RATE_HZ, LENGTH_S, MARGIN_S

@@ -139,6 +139,6 @@ FAMILIES = (
     Family("hammer", "/m/03l9g", "Hammer", 220.0, _hammer, _struck, SOLIDS, further_causes=("material",)),
     Family("footsteps", "/m/07pbtc8", "Walk, footsteps", 110.0, _footsteps, _steps, SOLIDS,
            further_causes=("material",)),
-    Family("clapping", "/m/0l15bq", "Clapping", 400.0, _clapping, _slap, ("skin",)),
+    Family("clapping", "/m/0l15bq", "Clapping", 400.0, _clapping, _slap, ("skin",), is_held_out=True),
     Family("typewriter", "/m/0c2wf", "Typewriter", 600.0, _typewriter, _clack, ("metal",)),
 )  # fmt: skip

@@ -224,12 +224,12 @@ def _tubes(cause: Cause, pitch_hz: float) -> np.ndarray:
 FAMILIES = (
     Family("bell", "/m/03w41f", "Church bell", 180.0, _bell, _struck, ("bronze",), (1.2, 3.0)),
     Family("glockenspiel", "/m/0dwtp", "Glockenspiel", 350.0, _glockenspiel, _struck, ("metal",)),
-    Family("marimba", "/m/0dwsp", "Marimba, xylophone", 130.0, _marimba, _struck, ("wood",)),
+    Family("marimba", "/m/0dwsp", "Marimba, xylophone", 130.0, _marimba, _struck, ("wood",), is_held_out=True),
     Family("guitar", "/m/0342h", "Guitar", 82.0, _guitar, _struck, ("string",)),
     Family("drum_kit", "/m/02hnl", "Drum kit", 60.0, _drum_kit, _kit, ("skin",)),
     Family("metronome", "/m/07qjznl", "Tick-tock", 500.0, _metronome, _ticks, ("wood",)),
     Family("accordion", "/m/0mkg", "Accordion", 110.0, _accordion, _reeds, ("metal",),
            is_struck=False),
     Family("wind_chime", "/m/026fgl", "Wind chime", 500.0, _wind_chime, _tubes, ("metal",),
-           (1.2, 2.5), ("count",)),
+           (1.2, 2.5), ("count",), is_held_out=True),
 )  # fmt: skip

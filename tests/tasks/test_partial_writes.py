@@ -9,8 +9,7 @@ import pytest
 from real_servers import REPOSITORY
 from roots import Root, write_clips
 
-from tasks.leases import NAMES
-from tasks.leavings import FOLDERS, remove_leavings
+from tasks.leases import FOLDERS, NAMES, remove_partial_writes
 from tasks.versions.prune import prune
 from tasks.versions.verify import verify
 
@@ -82,7 +81,7 @@ def test_a_lease_covers_its_own_folders_only(root):
     for name, place in places.items():
         folder = (root.path / place).parent
         assert any(path.name.endswith(".tmp") for path in folder.glob(".*"))
-        remove_leavings(root.path, name)
+        remove_partial_writes(root.path, name)
         assert list(folder.glob(".*")) == []
 
 
@@ -91,7 +90,7 @@ def test_files_of_somebody_else_stay(root):
         (root.path / name).write_text("mine")
     before = files(root)
 
-    remove_leavings(root.path, *NAMES)
+    remove_partial_writes(root.path, *NAMES)
 
     assert files(root) == before
     assert set(FOLDERS) == set(NAMES)

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas import signal
-from schemas.signal import HOP, LOG_FLOOR, N_FFT, N_MELS, SAMPLE_RATE_HZ, WINDOW, log_mel, mel_filterbank
+from schemas import waveforms
+from schemas.waveforms import HOP, LOG_FLOOR, N_FFT, N_MELS, SAMPLE_RATE_HZ, WINDOW, log_mel, mel_filterbank
 
 SECOND = SAMPLE_RATE_HZ
 
@@ -18,7 +18,9 @@ def tone(hertz, seconds=1.0, amplitude=0.5):
 
 
 def mel_centres_hz():
-    edges = np.linspace(signal.mel_of_hz(signal.MEL_LOW_HZ), signal.mel_of_hz(signal.MEL_HIGH_HZ), N_MELS + 2)
+    edges = np.linspace(
+        waveforms.mel_of_hz(waveforms.MEL_LOW_HZ), waveforms.mel_of_hz(waveforms.MEL_HIGH_HZ), N_MELS + 2
+    )
     return 700.0 * (10.0 ** (edges[1:-1] / 2595.0) - 1.0)
 
 
@@ -86,7 +88,7 @@ def test_filters_are_triangles_of_height_one_that_cover_the_band():
     assert bank.shape == (N_MELS, N_FFT // 2 + 1)
     assert bank.min() >= 0.0 and bank.max() <= 1.0
     assert np.all(bank.sum(axis=1) > 0)
-    assert not bank[:, bins_hz < signal.MEL_LOW_HZ].any()
+    assert not bank[:, bins_hz < waveforms.MEL_LOW_HZ].any()
     inside = (bins_hz > mel_centres_hz()[0]) & (bins_hz < mel_centres_hz()[-1])
     assert bank[:, inside].sum(axis=0) == pytest.approx(1.0)
 
@@ -101,7 +103,7 @@ def test_torchaudio_with_the_same_settings_gives_the_same():
     left = before + (N_FFT - WINDOW) // 2  # torch centres the window inside N_FFT
     padded = np.pad(wave / 32768.0, (left, N_FFT)).astype(np.float64)
     transform = MelSpectrogram(
-        SAMPLE_RATE_HZ, N_FFT, WINDOW, HOP, signal.MEL_LOW_HZ, signal.MEL_HIGH_HZ,
+        SAMPLE_RATE_HZ, N_FFT, WINDOW, HOP, waveforms.MEL_LOW_HZ, waveforms.MEL_HIGH_HZ,
         n_mels=N_MELS, power=2.0, center=False, norm=None, mel_scale="htk",
     )  # fmt: skip
 

@@ -1,0 +1,25 @@
+"""Plug-ins: every file of a plug-in folder is one, registered by its name. A file that is not a plug-in is refused."""
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from types import ModuleType
+
+from schemas.errors import InternalError
+
+
+def plugin_names(package: ModuleType) -> list[str]:
+    """The names of the plug-ins of a package, sorted; folders are none."""
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.ispkg)
+
+
+def load_plugin(package: ModuleType, name: str, required: Sequence[str]) -> ModuleType:
+    """The plug-in `name` of `package`. Raises InternalError, naming its file, where it lacks one of `required`."""
+    module = importlib.import_module(f"{package.__name__}.{name}")
+    lacking = [attribute for attribute in required if not hasattr(module, attribute)]
+    if lacking:
+        raise InternalError(
+            f"{module.__file__} is not a plug-in of {package.__name__}: it lacks {', '.join(lacking)}. "
+            "Code that plug-ins share belongs outside this folder"
+        )
+    return module
