@@ -27,7 +27,6 @@ ELSEWHERE = {
 SHORTER = {"seconds=120": "seconds=None, steps=2", "num_scenes=360": "num_scenes=3"}  # what costs minutes
 NUM_VIDEOS = {"train": 8, "val": 4, "eval": 6}
 SOURCE = re.compile(r"\b(?:flows|tasks|training|schemas|tests|benchmarks|docs)/[\w/]+\.py\b")
-COMING = {"flows/stages.py"}  # the table of stages as flows see it, which CONTRIBUTING names already
 # What other benchmarks measure with, or run in a peer's interpreter.
 NO_BENCHMARK = {"__init__", "content", "extract_peer", "read_peer"}
 
@@ -138,7 +137,7 @@ def test_pages_that_code_names_are_there():
 def test_files_that_a_page_names_are_there(page):
     named = set(SOURCE.findall((REPOSITORY / page).read_text()))
 
-    assert {name for name in named - COMING if not (REPOSITORY / name).is_file()} == set()
+    assert {name for name in named if not (REPOSITORY / name).is_file()} == set()
 
 
 def test_every_benchmark_has_its_section():

@@ -10,6 +10,7 @@ from schemas.errors import RequestError
 from schemas.layout import STAGE_NAMES
 from tasks.lists.selection import Choice
 from tasks.parts import Only
+from tasks.sources import forms
 
 NO_LABELS = ("none",)  # names no label, not even those of folders
 
@@ -45,8 +46,7 @@ class BuildOptions:
     source: Annotated[
         str | None,
         Option(
-            "where media come from: youtube, http://host/{video_id}.mp4 (secrets as {env:NAME} or {block:NAME}), "
-            "folder:PATH, tars:PATH, parquet:PATH or studio",
+            f"where media come from: {', '.join(forms())}; secrets in an address as {{env:NAME}} or {{block:NAME}}",
             "S",
         ),
     ] = None
