@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.step import bare_step, first_batch
-from tests import avc_fixtures as shards
+from tests.support import avc_fixtures as shards
 from training.learning.ranks import Ranks
 from training.loop import TrainConfig, Trainer
 from training.networks.precision import Precision

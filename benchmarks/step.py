@@ -21,7 +21,7 @@ from pathlib import Path
 
 import torch
 
-from tests import avc_fixtures as shards
+from tests.support import avc_fixtures as shards
 from training.learning.ranks import Ranks
 from training.loop import TrainConfig, Trainer
 from training.reading.decoding import Batch, load_batch

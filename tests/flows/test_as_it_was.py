@@ -10,13 +10,13 @@ from real_servers import REPOSITORY
 
 
 def told(start: str, folder) -> dict:
-    """What one of `tests/as_it_was.py` printed last, in a process of its own."""
+    """What one of `tests/support/as_it_was.py` printed last, in a process of its own."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))
     }
     done = subprocess.run(
         [sys.executable, "-c", f"import sys, as_it_was; as_it_was.{start}(sys.argv[1])", str(folder)],
-        env={**environment, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests'}"},
+        env={**environment, "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'tests' / 'support'}"},
         capture_output=True,
         text=True,
         timeout=300,

@@ -42,7 +42,7 @@ def killed(tmp_path, clip):
 
 def killed_once(part, arguments):
     """Ends a download with SIGKILL once some of the file is on disk; returns how much that is."""
-    paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests")])
+    paths = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests" / "support")])
     command = [sys.executable, "-c", DOWNLOAD, *arguments]
     with subprocess.Popen(
         command, env={**os.environ, "PYTHONPATH": paths}, start_new_session=True

@@ -1,14 +1,10 @@
 """What the training tests share: one small version, written once, and one tiny trained model."""
 
-import sys
 from pathlib import Path
 
+import avc_fixtures as shards
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))  # the fixture module beside the tests
-
-import avc_fixtures as shards
 from avc_fixtures import tiny_run, written
 
 from training.reading.dataset import Dataset

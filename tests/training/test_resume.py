@@ -11,6 +11,7 @@ from shutil import which
 import numpy as np
 import pytest
 import torch
+import training_process
 from avc_fixtures import TINY
 from training_process import config
 
@@ -25,7 +26,7 @@ from training.reading.decoding import load_batch
 from training.reading.negatives import Negatives, Steps
 from training.reading.sampling import Epoch, Sampling
 
-SCRIPT = Path(__file__).with_name("training_process.py")
+SCRIPT = Path(training_process.__file__)
 REPOSITORY = Path(__file__).resolve().parents[2]
 STEPS = 14  # two epochs and a bit: the sampler's place counts
 

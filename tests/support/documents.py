@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     str(path.relative_to(REPOSITORY))
     for path in (*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").glob("*.md"))

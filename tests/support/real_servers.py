@@ -29,7 +29,7 @@ from flows.services.keeper import KEPT, await_health, start
 from flows.services.servers import free_port, mlflow_service, running, stop
 from tasks.processes import marked
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE_S = 180.0
 DATA_FOLDERS = ("segments", "clips", "features", "shards", "versions")
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = ("schemas", "tasks")
 
 
@@ -22,7 +22,7 @@ def copied_with(folder: Path, added: Mapping[str, str]) -> Path:
 
 def run_in(folder: Path, script: str, *arguments: object) -> str:
     """What a Python script prints under the copy in `folder`."""
-    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{REPOSITORY / 'tests'}"}
+    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{REPOSITORY / 'tests' / 'support'}"}
     command = [sys.executable, "-c", script, *map(str, arguments)]
     done = subprocess.run(
         command, env=environment, cwd=folder, capture_output=True, text=True, timeout=120, check=False
