@@ -86,7 +86,7 @@ def run(stage: Stage, parts: Sequence[int], config: DownloadConfig, context: Dow
 
     Raises OperationalError if more than `max_transient_share` of the videos fail for the world's fault.
     """
-    _remove_leavings(context.state)
+    _remove_partial_files(context.state)
     works = {part: _work(stage, part, context) for part in parts}
     videos: dict[str, list[tuple[int, Row]]] = {}
     for part, work in works.items():
@@ -120,7 +120,7 @@ def _fetched(
     yield from fetched(stage, videos, config, context)
 
 
-def _remove_leavings(state: Path) -> None:
+def _remove_partial_files(state: Path) -> None:
     """Removes what a run that was killed left in the state folder: one downloads at a time."""
     sweep_scratch(state)
     for name in (layout.LANES, layout.ATTEMPTS):

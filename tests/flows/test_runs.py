@@ -124,7 +124,7 @@ def test_what_is_done_counts_as_done_though_the_server_is_lost(prefect_server, c
         raise httpx.ConnectError("refused")
 
     assert outcome_of(works) == "digest"
-    assert "it is done" in caplog.text
+    assert "finished, but" in caplog.text
 
 
 def test_a_server_that_is_lost_before_the_end_is_named(prefect_server):

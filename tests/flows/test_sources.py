@@ -153,7 +153,7 @@ def test_choices_that_cannot_be_made_are_told(tmp_path, mcgurk):
 def test_the_studios_scenes_are_chosen_by_category(tmp_path, mcgurk):
     def chosen(*options):
         output = mcgurk("plan", "--root", str(tmp_path), "--preset", "demo", *options)
-        return [line.split("index: ")[1] for line in output.splitlines() if "are chosen" in line]
+        return [line.split("index: ")[1] for line in output.splitlines() if "are selected" in line]
 
     assert chosen("--labels", "Musical instrument") == ["126 of 432 segments are selected"]
     assert chosen("--labels", "Bell", "Animal", "--per-class", "3") == ["18 of 432 segments are selected"]

@@ -127,9 +127,7 @@ def test_another_preset_without_media_changes_nothing_until_they_are_asked_for(c
     before = read_version(root)
     parts = (root / "features").stat().st_mtime_ns
 
-    assert "6 clip(s) can't be made: extraction is asked for something else" in run(
-        "plan", "--preset", "dense"
-    )
+    assert "6 clip(s) can't be extracted: the settings changed" in run("plan", "--preset", "dense")
     told = run("build", "--preset", "dense", code=2)
 
     assert "preset dense needs the media of 6 clip(s) again, which were not kept; nothing was changed" in told
@@ -218,7 +216,10 @@ def test_cuts_of_before_are_mended_or_keep_what_was_made_of_them(of_before):
         "2 clip(s) were cut by an earlier version, which could shift sound against picture; extraction corrects them"
         in told
     )
-    assert "1 clip(s) were cut when picture and sound could come apart, which nothing in them shows" in told
+    assert (
+        "1 clip(s) were cut by an earlier version, which could shift sound against picture: what was made"
+        in told
+    )
     run_mcgurk("build", "--root", str(root))
 
     assert not host.asked and read_version(root).num_samples == 3
@@ -231,7 +232,7 @@ def test_cuts_of_before_are_mended_or_keep_what_was_made_of_them(of_before):
     assert frames_of(root) == before  # which were made of today's cuts
     assert json.loads(run_mcgurk("status", "--root", str(root), "--json"))["kept"] == 1
     told = run_mcgurk("plan", "--root", str(root))
-    assert "1 clip(s) were cut" in told and "they are mended" not in told and "nothing to do" in told
+    assert "1 clip(s) were cut" in told and "extraction corrects them" not in told and "nothing to do" in told
 
     run_mcgurk("build", "--root", str(root), "--refetch")
 

@@ -228,6 +228,7 @@ def text_of(path: Path) -> str:
 @contextmanager
 def serving(root: Path, output: Path, *options: str) -> Iterator[tuple[psutil.Process, Api]]:
     """`mcgurk serve` over a root, and its Prefect."""
+    root.mkdir(parents=True, exist_ok=True)  # one that is not there is refused
     output.unlink(missing_ok=True)
     with started("serve", "--root", str(root), *options, output=output) as process:
         wait_for(lambda: "Deployments" in text_of(output) or process.poll() is not None, "serve")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from ffmpeg_runs import run_ffmpeg
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from schemas.feature import Profile
@@ -11,6 +11,7 @@ from tasks.media import streams
 from tasks.media.cut import cut
 from tasks.media.decode import decode
 
+LFE = 3  # its place in 5.1 and 7.1
 PICTURE = ["-f", "lavfi", "-i", "testsrc2=s=64x48:r=10"]
 PROFILE = Profile(frame_short_side_px=48, length_ms=2000)
 # Flags and title of a second track -> whether it is heard instead of a first one that has none.
@@ -56,7 +57,7 @@ def test_each_codec_of_a_track_is_heard(tmp_path, second):
     assert pitch_of(path) == pytest.approx(700, abs=10)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12, deadline=None, derandomize=True)
 @given(
     st.sampled_from(["stereo", "5.1", "7.1", "quad", "3.0"]),
     st.integers(0, 7),
@@ -66,7 +67,10 @@ def test_each_codec_of_a_track_is_heard(tmp_path, second):
 def test_a_file_that_is_loud_in_any_channel_is_heard(tmp_path_factory, layout, channel, codec, channels):
     folder = tmp_path_factory.mktemp("loud")
     names = {"stereo": 2, "5.1": 6, "7.1": 8, "quad": 4, "3.0": 3}
-    pan = f"pan={layout}|c{channel % names[layout]}=c0"
+    channel %= names[layout]
+    # ffmpeg's AAC encoder leaves a fortieth of a tone in a channel for low frequencies: such a file is not loud.
+    assume(not (codec == "aac" and layout in ("5.1", "7.1") and channel == LFE))
+    pan = f"pan={layout}|c{channel}=c0"
     path = folder / "film.mkv"
     run_ffmpeg(*PICTURE, *tone(100), "-t", "2", "-af", pan, "-c:v", "libx264", "-c:a", codec, path)
     profile = Profile(frame_short_side_px=48, length_ms=2000, channels=channels)

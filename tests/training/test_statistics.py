@@ -51,7 +51,7 @@ def test_auc_counts_pairs_and_halves_ties(rng):
     assert auc(scores, labels) == pytest.approx(((pairs > 0) + 0.5 * (pairs == 0)).mean())
     assert auc(np.zeros(60), labels) == 0.5
     assert np.isnan(auc(scores, np.ones(60, bool)))
-    with pytest.raises(ValueError, match="1 of 60 scores are no numbers: the model's weights have diverged"):
+    with pytest.raises(ValueError, match="1 of 60 scores are not numbers: the model's weights have diverged"):
         auc(np.append(scores[1:], np.nan), labels)
 
 
