@@ -142,7 +142,7 @@ def test_another_preset_without_media_changes_nothing_until_they_are_asked_for(c
     version = read_version(root)
     assert (version.profile.name, version.num_samples) == ("dense", 1)
     assert (
-        f"5 sample(s) fewer than version {before.digest[:12]} (1 instead of 6): its profile or rules were"
+        f"5 sample(s) fewer than version {before.digest[:12]} (1 instead of 6): its profile or rules changed"
         in told
     )
 
