@@ -70,8 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _run(command, end)
         if end.number is None and watchdog:
             watchdog.done()
-    end.say()
-    return code if end.number is None else end.exit_code
+    if end.number is not None:
+        # All blocks are left. Taking Prefect and Dask down would hold the interpreter for seconds more, and no timer
+        # could end that.
+        end.leave()
+    return code
 
 
 def _run(command: Command, end: Ending) -> int:

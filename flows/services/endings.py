@@ -54,13 +54,14 @@ class Ending:
             return
         if self.watchdog:
             self.watchdog.stop()
-        countdown = threading.Timer(ORDERLY_S, self._leave)
-        countdown.daemon = True  # an orderly end is not held up by it
+        countdown = threading.Timer(ORDERLY_S, self.leave)
+        countdown.daemon = True  # an orderly end is not held up by it; what does not let go is
         countdown.start()
 
-    def _leave(self) -> None:
-        """Ends the process where it stands: something does not let go."""
+    def leave(self) -> None:
+        """Says the last line, and ends the process where it stands."""
         self.say()
+        sys.stdout.flush()
         os._exit(self.exit_code)
 
 
