@@ -58,7 +58,7 @@ ONLY_IN = {
 # The rooms of a package from the ground up: a room imports what stands before its level, and itself.
 LEVELS = {
     "tasks": (
-        {"plugins", "processes", "progress", "columns", "parts", "feature_files", "tombstones"},
+        {"processes", "progress", "columns", "parts", "feature_files", "tombstones"},
         {"leases", "funnel", "shard_files", "lists", "transport", "media"},
         {"files", "features"},
         {"sources", "standing"},
@@ -69,7 +69,7 @@ LEVELS = {
         {"publish"},
     ),
     "training": (
-        {"reading", "estimates", "plugins"},
+        {"reading", "estimates"},
         {"interface"},
         {"networks"},
         {"learning"},

@@ -26,8 +26,8 @@ import pyarrow as pa
 
 from schemas.errors import InternalError, RequestError
 from schemas.feature import FEATURES, Profile
+from schemas.plugins import load_plugin, plugin_names
 from schemas.shard import JSON_SUFFIX
-from tasks.plugins import load_plugin, plugin_names
 
 if TYPE_CHECKING:
     from tasks.media.decode import Decoded

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import ModuleType
 
 from schemas.errors import RequestError
-from tasks.plugins import load_plugin, plugin_names
+from schemas.plugins import load_plugin, plugin_names
 from tasks.transport.policy import Access
 
 Fetch = Callable[..., Path]  # (video_id, folder), and spans where the source has SECTIONS

@@ -7,10 +7,11 @@ import pytest
 from plugin_copies import copied_with, run_in
 from roots import PROFILE, Root, write_clips
 
+from schemas import plugins
 from schemas.errors import InternalError, RequestError
 from schemas.feature import FEATURES, PROFILES, ExtendedProfile, Profile, stored_profile
 from schemas.manifest import canonical_json, digest_of
-from tasks import features, plugins
+from tasks import features
 from tasks.media.decode import decode
 
 RMS = '''

@@ -8,7 +8,7 @@ import pytest
 from avc_fixtures import corresponding, written
 
 from flows.commands.text import scores_text
-from schemas.errors import RequestError
+from schemas.errors import InternalError
 from training import evaluation, models
 from training.evaluation import EvaluationOptions, evaluate_all, headlines, results_json, sections
 from training.interface import AvcModel, ModelCard, Needs
@@ -170,13 +170,13 @@ def test_an_evaluation_that_does_not_apply_is_left_out(folder, dataset, model, m
 
 @pytest.mark.parametrize(
     ("package", "missing"),
-    [(models, "`Config`, `CARD`, `needs`, `build`"), (evaluation, "`applies`, `evaluate`, `headline`")],
+    [(models, "Config, CARD, needs, build"), (evaluation, "applies, evaluate, headline")],
 )
 def test_a_file_that_is_no_plug_in_is_refused_with_what_it_lacks(folder, package, missing):
     folder(package, "stray", '"""A helper that landed in the wrong folder."""\n')
 
     with pytest.raises(
-        RequestError, match=rf"stray\.py is no .*does not define {missing}; .*training/networks/"
+        InternalError, match=rf"stray\.py is not a plug-in of {package.__name__}: it lacks {missing}\."
     ):
         package.load("stray")
 

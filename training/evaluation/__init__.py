@@ -24,10 +24,11 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from types import ModuleType
 from typing import Any
 
+from schemas.errors import RequestError
 from schemas.feature import Profile
+from schemas.plugins import load_plugin, plugin_names
 from training.estimates import Estimate
 from training.interface import AvcModel
-from training.plugins import PluginFolder
 from training.reading.dataset import Dataset
 from training.reading.negatives import Negatives
 from training.reading.sampling import View
@@ -36,8 +37,6 @@ SPLIT = "eval"  # no model has learnt from its clips
 MOST_STEPS = 5
 REQUIRED = ("applies", "evaluate", "headline")
 ABSENT = "absent"  # key of a field's metadata: what JSON has for None
-
-_FOLDER = PluginFolder(sys.modules[__name__], "evaluation", REQUIRED, "training/networks/")
 
 
 @dataclass(frozen=True)
@@ -116,12 +115,14 @@ def as_json(value: Any) -> Any:
 
 def names() -> list[str]:
     """The evaluations in this folder."""
-    return _FOLDER.names()
+    return plugin_names(sys.modules[__name__])
 
 
 def load(name: str) -> ModuleType:
-    """The module of evaluation `name`. Raises RequestError for one that is not there, or lacks its contract."""
-    return _FOLDER.load(name)
+    """The module of evaluation `name`. Raises RequestError, with the choices, for one that is not there."""
+    if name not in names():
+        raise RequestError(f"no evaluation {name!r}; choose from {', '.join(names())}")
+    return load_plugin(sys.modules[__name__], name, REQUIRED)
 
 
 def evaluate_all(

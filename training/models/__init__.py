@@ -25,23 +25,23 @@ from types import ModuleType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from schemas.errors import RequestError
+from schemas.plugins import load_plugin, plugin_names
 from training.interface import AvcModel, ModelCard, Needs
 from training.networks.checkpoint import ResumeError, read_checkpoint, require_same
-from training.plugins import PluginFolder
 
 REQUIRED = ("Config", "CARD", "needs", "build")
-
-_FOLDER = PluginFolder(sys.modules[__name__], "model", REQUIRED, "training/networks/")
 
 
 def names() -> list[str]:
     """The models in this folder."""
-    return _FOLDER.names()
+    return plugin_names(sys.modules[__name__])
 
 
 def load(name: str) -> ModuleType:
-    """The module of model `name`. Raises RequestError for one that is not there, or lacks its contract."""
-    return _FOLDER.load(name)
+    """The module of model `name`. Raises RequestError, with the choices, for one that is not there."""
+    if name not in names():
+        raise RequestError(f"no model {name!r}; choose from {', '.join(names())}")
+    return load_plugin(sys.modules[__name__], name, REQUIRED)
 
 
 def card(name: str) -> ModelCard:

@@ -6,7 +6,7 @@ more makes other corpora of the same seeds.
 
 import sys
 
-from tasks.plugins import load_plugin, plugin_names
+from schemas.plugins import load_plugin, plugin_names
 from tasks.sources.scenes.family import Family
 
 _PACKAGE = sys.modules[__name__]

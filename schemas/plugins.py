@@ -1,4 +1,4 @@
-"""Plug-ins: every file of a plug-in folder is one, registered by its name. A file that is not a plug-in is refused."""
+"""Plug-ins: every file of a plug-in folder is one, found by its name. A file that is not a plug-in is refused."""
 
 import importlib
 import pkgutil
@@ -19,7 +19,7 @@ def load_plugin(package: ModuleType, name: str, required: Sequence[str]) -> Modu
     lacking = [attribute for attribute in required if not hasattr(module, attribute)]
     if lacking:
         raise InternalError(
-            f"{module.__file__} is not a plug-in of {package.__name__}: it lacks {', '.join(lacking)}. "
-            "Code that plug-ins share belongs outside this folder"
+            f"{module.__file__} is not a plug-in of {package.__name__}: it lacks {', '.join(lacking)}. The docstring "
+            "of that package says what a plug-in has. Code that plug-ins share belongs outside the folder"
         )
     return module
