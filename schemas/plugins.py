@@ -5,12 +5,19 @@ import pkgutil
 from collections.abc import Sequence
 from types import ModuleType
 
-from schemas.errors import InternalError
+from schemas.errors import InternalError, RequestError
 
 
 def plugin_names(package: ModuleType) -> list[str]:
     """The names of the plug-ins of a package, sorted; folders are none."""
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.ispkg)
+
+
+def chosen_plugin(package: ModuleType, kind: str, name: str, required: Sequence[str]) -> ModuleType:
+    """The plug-in that a user names; `kind` is what the user calls it. Raises RequestError with the choices."""
+    if name not in plugin_names(package):
+        raise RequestError(f"no {kind} {name!r}; choose from {', '.join(plugin_names(package))}")
+    return load_plugin(package, name, required)
 
 
 def load_plugin(package: ModuleType, name: str, required: Sequence[str]) -> ModuleType:

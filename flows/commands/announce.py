@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from flows.builds.memory import find_state, remembered_state
 from flows.builds.pipeline import Pipeline
 from schemas.errors import RequestError
+from schemas.layout import SEGMENTS
 from schemas.manifest import part_numbers
 from schemas.shard import latest_digest, read_version
 from schemas.storage import open_root
@@ -53,6 +54,15 @@ def command(verb: str, root: Path | str, state: Path | None, *more: str) -> str:
         is_known = False
     where = ["--root", str(root), *([] if is_known else ["--state", str(state)])]
     return shlex.join(["mcgurk", verb, *where, *more])
+
+
+def require_segments(root: Path) -> None:
+    """Raises RequestError, with the command that makes them, for a root that has no segments."""
+    if not part_numbers(root / SEGMENTS):
+        build = shlex.join(["mcgurk", "build", "--root", str(root)])
+        raise RequestError(
+            f"{root} has no segments: build a dataset there first: {build} --segments LIST --source S"
+        )
 
 
 def _settings(pipeline: Pipeline) -> dict[str, str]:

@@ -9,9 +9,7 @@ from itertools import groupby
 from typing import Annotated
 
 from flows.arguments import Json, Option, Root
-from schemas.errors import RequestError
-from schemas.layout import SEGMENTS
-from schemas.manifest import part_numbers
+from flows.commands.announce import require_segments
 from schemas.storage import open_root
 from tasks.failures import Failure, failures
 
@@ -32,8 +30,7 @@ class Options:
 def run(options: Options) -> int:
     """Prints them by class; as CSV or JSON all of them."""
     root = open_root(options.root)
-    if not part_numbers(root / SEGMENTS):
-        raise RequestError(f"{options.root} has no segments: build a dataset there first (mcgurk build)")
+    require_segments(root)
     found = list(failures(root))
     if options.json:
         print(json.dumps([asdict(one) for one in found]))

@@ -1,7 +1,6 @@
 """`mcgurk status`: what became of every segment, and what is due when."""
 
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,11 +9,9 @@ from typing import Any
 
 from flows.arguments import Json, Root, State
 from flows.builds.memory import find_state
-from flows.commands.announce import command
+from flows.commands.announce import command, require_segments
 from flows.commands.text import funnel_text
-from schemas.errors import RequestError
 from schemas.layout import CLIPS, SEGMENTS
-from schemas.manifest import part_numbers
 from schemas.shard import latest_digest, read_version
 from schemas.storage import open_root
 from tasks.acquisition.availability import COLUMNS, availability
@@ -64,11 +61,7 @@ def status_of(root: Path, state: Path | None, now: datetime) -> dict[str, Any]:
 
     Raises RequestError for no root.
     """
-    if not part_numbers(root / SEGMENTS):
-        build = shlex.join(["mcgurk", "build", "--root", str(root)])
-        raise RequestError(
-            f"{root} has no segments: build a dataset there first: {build} --segments LIST --source S"
-        )
+    require_segments(root)
     wanted = {SEGMENTS: ("row", "labels", *FATE), CLIPS: tuple(dict.fromkeys((*FATE, *COLUMNS)))}
     with Once(wanted, state / "looked" if state else None) as read:
         status = {**count_fates(root, read), "dataset_version": latest_digest(root)}

@@ -100,9 +100,10 @@ def answering(handler: Callable, context: ssl.SSLContext | None = None) -> Itera
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 256  # with 5, as by default, some of many requests at once wait for seconds
 
     def handle_error(self, request, client_address):
-        """yt-dlp reads the head of a file, closes, and comes again."""
+        """A reader that has what it needs hangs up: yt-dlp reads the head of a file, closes, and comes again."""
 
 
 class _Handler(SimpleHTTPRequestHandler):

@@ -1,11 +1,9 @@
 """One iterator over mapped and remote shards: the same clips, equal batches, an order that nothing else changes."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 
 import avc_fixtures as shards
 import numpy as np
@@ -14,6 +12,7 @@ import torch
 from avc_fixtures import SHORT_RUN, TINY
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from real_servers import answering
 
 from training.evaluation import correspondence, retrieval
 from training.loop import train
@@ -58,27 +57,6 @@ class _NoRanges(_Ranges):
     has_ranges = False
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 256  # with 5, as by default, some of many requests at once wait for seconds
-
-    def handle_error(self, request, client_address):
-        """A reader that has what it needs hangs up."""
-
-
-@contextmanager
-def serving(folder: Path, handler: type[_Ranges]) -> Iterator[str]:
-    server = _Server(("127.0.0.1", 0), partial(handler, directory=str(folder)))
-    thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     """45 training clips in 7 tars, so that neither clips nor tars can be shared evenly."""
@@ -93,7 +71,8 @@ def remote(request, root) -> Iterator[Dataset]:
     if request.param == "file":
         yield open_dataset(f"file://{folder}", version)
         return
-    with serving(folder, _Ranges if request.param == "http" else _NoRanges) as url:
+    handler = _Ranges if request.param == "http" else _NoRanges
+    with answering(partial(handler, directory=str(folder))) as url:
         yield open_dataset(url, version)
 
 

@@ -24,9 +24,8 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from types import ModuleType
 from typing import Any
 
-from schemas.errors import RequestError
 from schemas.feature import Profile
-from schemas.plugins import load_plugin, plugin_names
+from schemas.plugins import chosen_plugin, plugin_names
 from training.estimates import Estimate
 from training.interface import AvcModel
 from training.reading.dataset import Dataset
@@ -120,9 +119,7 @@ def names() -> list[str]:
 
 def load(name: str) -> ModuleType:
     """The module of evaluation `name`. Raises RequestError, with the choices, for one that is not there."""
-    if name not in names():
-        raise RequestError(f"no evaluation {name!r}; choose from {', '.join(names())}")
-    return load_plugin(sys.modules[__name__], name, REQUIRED)
+    return chosen_plugin(sys.modules[__name__], "evaluation", name, REQUIRED)
 
 
 def evaluate_all(

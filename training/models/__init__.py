@@ -25,7 +25,7 @@ from types import ModuleType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from schemas.errors import RequestError
-from schemas.plugins import load_plugin, plugin_names
+from schemas.plugins import chosen_plugin, plugin_names
 from training.interface import AvcModel, ModelCard, Needs
 from training.networks.checkpoint import ResumeError, read_checkpoint, require_same
 
@@ -39,9 +39,7 @@ def names() -> list[str]:
 
 def load(name: str) -> ModuleType:
     """The module of model `name`. Raises RequestError, with the choices, for one that is not there."""
-    if name not in names():
-        raise RequestError(f"no model {name!r}; choose from {', '.join(names())}")
-    return load_plugin(sys.modules[__name__], name, REQUIRED)
+    return chosen_plugin(sys.modules[__name__], "model", name, REQUIRED)
 
 
 def card(name: str) -> ModelCard:
