@@ -2,10 +2,12 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from postgres import Postgres, postgres_programs, postgres_server
 
 settings.register_profile("mcgurk", deadline=None)  # a shared machine's pauses are no failures
 settings.load_profile("mcgurk")
@@ -47,3 +49,13 @@ def system_ffmpeg() -> str:
     if found is None:
         pytest.skip("no system ffmpeg: apt-get install ffmpeg")
     return found
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server without a database of ours."""
+    found = postgres_programs()
+    if found is None:
+        pytest.skip("no PostgreSQL: apt-get install postgresql")
+    with postgres_server(found) as server:
+        yield server
