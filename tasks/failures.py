@@ -46,6 +46,41 @@ OF_FAULT = {
     Fault.MACHINE: "make room on the disk, and run the build again",
 }
 
+# What is said of one segment, by the reason of its row.
+PHRASES = {
+    REFETCH: "waits to be downloaded again",
+    BUG: "failed by a mistake in mcgurk",
+    "decodable": "is damaged",
+    "has_video": "has no moving picture",
+    "has_audio": "has no sound",
+    "not_silent": "is silent",
+    "not_black": "is black",
+    "not_frozen": "has a still picture",
+    "not_clipped": "is overdriven",
+    "not_empty": "is empty",
+    "empty": "is empty",
+    "too_short": "is too short",
+    "too_large": "is too large",
+    "segment_length": "is longer or shorter than a segment may be",
+    "covers_segment": "ends too early",
+    "private": "is private",
+    "removed": "is gone from the source",
+    "terminated": "is gone with its account",
+    "copyright": "is blocked for copyright",
+    "members_only": "is for members only",
+    "age_gated": "has an age limit",
+    "geo_blocked": "is blocked in this country",
+    "network": "is out of reach",
+}
+OF_FAULT_SAID = {
+    Fault.VIDEO: "is no use",
+    Fault.LANE: "is refused by the source for now",
+    Fault.TOOL: "is more than yt-dlp can read now",
+    Fault.WORLD: "failed for now",
+    Fault.MACHINE: "has no room on the disk",
+}
+PLURALS = {"is": "are", "has": "have", "waits": "wait", "ends": "end"}  # of the verbs above
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -95,3 +130,17 @@ def remedy_for(reason: str) -> str:
         return OF_QUARANTINE
     settings = f"; in lanes.json, {', '.join(HATCHES[reason])} may help" if reason in HATCHES else ""
     return f"{OF_FAULT[CLASSES[reason].fault]}{settings}"
+
+
+def said_of(reason: str, outcome: str, *, is_one: bool) -> str:
+    """What is said of one or several segments that are in no shard: `has no sound`, `are private`."""
+    said = PHRASES.get(reason) or _said_by_kind(reason)
+    verb, _, rest = said.partition(" ")
+    said = said if is_one else f"{PLURALS.get(verb, verb)} {rest}"
+    is_of_video = reason in CLASSES and CLASSES[reason].fault == Fault.VIDEO
+    return f"{said} (to be confirmed)" if outcome == Outcome.WAITING and is_of_video else said
+
+
+def _said_by_kind(reason: str) -> str:
+    said = OF_FAULT_SAID[CLASSES[reason].fault] if reason in CLASSES else "is rejected"
+    return f"{said} ({reason})"

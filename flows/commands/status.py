@@ -4,23 +4,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from flows.arguments import Json, Root, State
 from flows.builds.memory import find_state
 from flows.commands.announce import command, require_segments
 from flows.commands.text import funnel_text
-from schemas.layout import CLIPS, SEGMENTS
-from schemas.shard import latest_digest, read_version
+from schemas.layout import SEGMENTS
 from schemas.storage import open_root
-from tasks.acquisition.availability import COLUMNS, availability
-from tasks.columns import Once
-from tasks.funnel import FATE, count_fates, main_loss
 from tasks.lists.labels import find_labels
-from tasks.standing import num_kept
+from tasks.status import measure_status
 from tasks.transport.failure_classes import hint
-from tasks.transport.lanes import lane_report
 
 EXAMPLE = "mcgurk status --root data"
 IS_LONG = False
@@ -37,10 +31,11 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Prints the funnel, availability, lanes, pace and what is due."""
+    """Prints what stands as a story, and the tables behind it."""
     root = open_root(options.root)
     state = find_state(root, options.state)
-    status = status_of(root, state, datetime.now(UTC))
+    require_segments(root)
+    status = measure_status(root, state, datetime.now(UTC), command("build", options.root, state))
     if options.json:
         print(json.dumps(status))
         return 0
@@ -50,30 +45,12 @@ def run(options: Options) -> int:
     print(f"\ndataset version {status['dataset_version'] or 'none yet'}{emptied}")
     if status["reason"]:
         print(f"no sample: {status['reason']}")
-    if status["next_attempt_at"]:
-        again = command("build", options.root, state, "--from", "download")
-        print(f"next attempt due {status['next_attempt_at']}: {again}")
     return 0
 
 
-def status_of(root: Path, state: Path | None, now: datetime) -> dict[str, Any]:
-    """Funnel, latest version, availability, pace, lanes and what is due; `reason`: why no sample is there.
-
-    Raises RequestError for no root.
-    """
-    require_segments(root)
-    wanted = {SEGMENTS: ("row", "labels", *FATE), CLIPS: tuple(dict.fromkeys((*FATE, *COLUMNS)))}
-    with Once(wanted, state / "looked" if state else None) as read:
-        status = {**count_fates(root, read), "dataset_version": latest_digest(root)}
-        status["is_emptied"] = bool(status["dataset_version"]) and not read_version(root).shards
-        status["kept"] = num_kept(root)
-        status["reason"] = "" if status["in_shards"] else main_loss(root)
-        return {**status, **availability(root, now, read), "lanes": lane_report(state)}
-
-
 def status_text(status: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """The funnel, then availability by class and label, lanes, pace, and what is due when."""
-    lines = [funnel_text(status)]
+    """The story, then the funnel, availability by class and label, lanes, pace, and what is due when."""
+    lines = [*status["story"], "", funnel_text(status)]
     if status["kept"]:
         lines.append(
             f"{status['kept']:>9,} samples were made by earlier code or tools (build --refetch makes them again)"

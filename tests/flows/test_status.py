@@ -36,5 +36,5 @@ def test_lanes_are_those_of_the_state_folder(told, tmp_path):
 def test_what_is_due_is_built_with_the_same_state_folder(told, tmp_path):
     text = told("--state", str(tmp_path / "elsewhere"))
 
-    assert f"--state {tmp_path / 'elsewhere'} --from download" in text
+    assert f"--state {tmp_path / 'elsewhere'}\n" in text
     assert "lane other: closed until" in text
