@@ -20,15 +20,18 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Puts pool, deployments and automation on the user's own Prefect server."""
+    """Puts pools, deployments and automation on the user's own Prefect server."""
     root = open_root(options.root)
     if given_api() is None:
         raise RequestError(
             "no server: set PREFECT_API_URL or a Prefect profile; for one of ours, mcgurk serve"
         )
     with prefect_api(Path()) as address:
-        from flows.services.deployments import POOL, deploy  # Prefect reads its settings when it is imported
+        from flows.services.deployments import POOLS, deploy  # Prefect reads its settings when it is imported
 
         deploy(str(root))
-    print(f"deployed on {address} for {root}\nnext: prefect worker start --pool {POOL}")
+    print(f"deployed on {address} for {root}")
+    print(
+        "next, a worker for each pool: " + "; ".join(f"prefect worker start --pool {pool}" for pool in POOLS)
+    )
     return 0

@@ -1,4 +1,4 @@
-"""`mcgurk serve`: Prefect with our deployments, a worker and MLflow, for one machine; Ctrl-C ends all of it."""
+"""`mcgurk serve`: Prefect with our deployments, its workers and MLflow, for one machine; Ctrl-C ends all of it."""
 
 import logging
 import socket
@@ -100,7 +100,7 @@ def run(options: Options) -> int:
 
 @contextmanager
 def serving(root: Path, state: Path, doors: Doors) -> Iterator[Addresses]:
-    """Both servers and a worker that serves our deployments; on free ports where the usual ones are taken.
+    """Both servers and a worker for each pool of our deployments; on free ports where the usual ones are taken.
 
     What another `serve` left when it was killed is ended first. Raises HeldError where another serves this folder.
     """
@@ -113,7 +113,7 @@ def serving(root: Path, state: Path, doors: Doors) -> Iterator[Addresses]:
         stack.enter_context(_reporting(state))
         deploy(str(root))
         port = doors.mlflow_port or MLFLOW_PORT
-        mlflow = _entered(stack, port, lambda port: _worker_and_mlflow(root, state, port, doors))
+        mlflow = _entered(stack, port, lambda port: _workers_and_mlflow(root, state, port, doors))
         is_asked = doors.mlflow_login or api == served_api(state)
         yield Addresses(api, mlflow, login(state) if is_asked else "")
 
@@ -149,10 +149,12 @@ def holder_of(port: int) -> str:
     return "another program"
 
 
-def _worker_and_mlflow(root: Path, state: Path, port: int, doors: Doors) -> AbstractContextManager[str]:
+def _workers_and_mlflow(root: Path, state: Path, port: int, doors: Doors) -> AbstractContextManager[str]:
+    from flows.services.deployments import POOLS
+
     mlflow = mlflow_service(root, state, port, with_login=doors.mlflow_login)
-    services = [mlflow, worker_service(state)]
-    return kept(state / SERVE, services, f"http://127.0.0.1:{port}")
+    workers = [worker_service(state, pool) for pool in POOLS]
+    return kept(state / SERVE, [mlflow, *workers], f"http://127.0.0.1:{port}")
 
 
 def watch(state: Path) -> None:
@@ -190,12 +192,10 @@ def _report(state: Path) -> None:
         log.info("Prefect's server does not answer now: %s", error)
 
 
-def worker_service(state: Path) -> Service:
-    """A worker of our pool."""
-    from flows.services.deployments import POOL
-
-    command = (sys.executable, "-P", "-m", "prefect", "worker", "start", "--pool", POOL, "--name", POOL)
-    return Service("worker", command, str(state / "logs" / "worker.log"), has_runs=True)
+def worker_service(state: Path, pool: str) -> Service:
+    """A worker of one of our pools."""
+    command = (sys.executable, "-P", "-m", "prefect", "worker", "start", "--pool", pool, "--name", pool)
+    return Service(f"worker {pool}", command, str(state / "logs" / f"worker-{pool}.log"), has_runs=True)
 
 
 def _is_free(port: int) -> bool:

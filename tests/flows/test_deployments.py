@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from real_servers import Api, answered, serving, wait_for
+from real_servers import Api, answered, serving, started, wait_for
 from roots import write_clips
 
 IDS = [f"clip{n:02d}" for n in range(6)]
@@ -46,6 +46,65 @@ def test_no_folder_of_ours_heads_the_path_of_a_flow(served):
         one["job_variables"]["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30" for one in deployments
     )
     assert all(one["global_concurrency_limit"] is None for one in deployments)  # its lease could be lost
+
+
+def deploy_again(root: Path, api: Api, output: Path) -> None:
+    """`mcgurk deploy` as a user with a server of their own calls it."""
+    given = {"PREFECT_API_URL": api.address, "PREFECT_API_AUTH_STRING": api.login}
+    with started("deploy", "--root", str(root), output=output, **given) as process:
+        assert process.wait(120) == 0, output.read_text()
+
+
+def pools_of(api: Api) -> dict[str, dict]:
+    return {pool["name"]: pool for pool in api.ask("/work_pools/filter", {})}
+
+
+@pytest.mark.slow
+def test_the_pool_of_earlier_versions_runs_nothing_any_more(served, tmp_path):
+    """Who upgrades has deployments, a waiting run and one at work in the pool `mcgurk`."""
+    root, api = served
+    template = pools_of(api)["cpu"]["base_job_template"]
+    api.ask("/work_pools/", {"name": "mcgurk", "type": "process", "base_job_template": template})
+    for one in api.ask("/deployments/filter", {}):
+        api.send("PATCH", f"/deployments/{one['id']}", {"work_pool_name": "mcgurk"})
+    waiting = api.begin("on-new-version")
+    at_work = api.begin("hourly")
+    running = {"state": {"type": "RUNNING"}, "force": True}
+    api.ask(f"/flow_runs/{at_work}/set_state", running)
+
+    deploy_again(root, api, tmp_path / "first")
+
+    found = api.ask("/deployments/filter", {})
+    assert {one["name"]: one["work_pool_name"] for one in found}.items() >= {
+        "hourly": "cpu",
+        "on-new-version": "gpu",
+    }.items()
+    assert {one["work_pool_name"] for one in found} == {"cpu", "gpu"}
+    assert api.state_of(waiting) == ("Cancelled", "the pool mcgurk is no more")
+    assert api.state_of(at_work)[0] == "Running"
+    assert pools_of(api)["mcgurk"]["is_paused"]
+    assert "the pool mcgurk is paused" in (tmp_path / "first").read_text()
+
+    api.ask(f"/flow_runs/{at_work}/set_state", {"state": {"type": "COMPLETED"}, "force": True})
+    deploy_again(root, api, tmp_path / "second")
+
+    assert pools_of(api).keys() == {"cpu", "gpu"}
+
+
+@pytest.mark.slow
+def test_a_pool_of_that_name_to_which_others_deploy_stays(served, tmp_path):
+    root, api = served
+    template = pools_of(api)["cpu"]["base_job_template"]
+    api.ask("/work_pools/", {"name": "mcgurk", "type": "process", "base_job_template": template})
+    flow = api.ask("/flows/", {"name": "of-others"})["id"]
+    theirs = {"name": "theirs", "flow_id": flow, "work_pool_name": "mcgurk", "entrypoint": "a.b"}
+    made = api.ask("/deployments/", theirs)["id"]
+
+    deploy_again(root, api, tmp_path / "output")
+
+    assert not pools_of(api)["mcgurk"]["is_paused"]
+    api.send("DELETE", f"/deployments/{made}")
+    api.send("DELETE", "/work_pools/mcgurk")
 
 
 def test_a_build_of_a_worker_uses_the_compute_that_is_shipped(served, tmp_path):

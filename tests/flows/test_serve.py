@@ -205,7 +205,7 @@ def test_a_command_uses_the_server_that_serves_its_state_folder(served, host, tm
     assert len(servers) == 1
 
 
-@pytest.mark.parametrize("name", ["server", "worker", "mlflow"])
+@pytest.mark.parametrize("name", ["server", "cpu", "gpu", "mlflow"])
 def test_what_dies_is_started_again_on_the_same_port(served, name):
     root, _, api = served
     folder = str(root / "state" / ("prefect" if name == "server" else "serve"))
