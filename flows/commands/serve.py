@@ -14,7 +14,7 @@ import psutil
 
 from flows.arguments import Option, Root, State
 from flows.builds.pipeline import state_folder
-from flows.services.keeper import Service, kept, running_in
+from flows.services.keeper import Service, kept, running_in, wake
 from flows.services.servers import PREFECT, free_port, login, mlflow_service, prefect_api, served_api
 from schemas.errors import OperationalError, RequestError
 from schemas.storage import is_local, open_root
@@ -169,6 +169,8 @@ def watch(state: Path) -> None:
                     f"the process that kept the servers of {folder} was killed: serve again"
                 )
         if time.monotonic() - looked > LOOK_S:
+            for folder in keepers:
+                wake(folder)
             _report(state)
             looked = time.monotonic()
 

@@ -40,6 +40,7 @@ START_S = 120.0  # Prefect takes 4 to 10 s, MLflow up to 20 on a loaded machine
 POLL_S = 0.1
 RESTART_S = 1.0  # before what has died is started again; twice as long each time, up to the next
 MOST_RESTART_S = 60.0
+WAKE_S = 30.0  # until what somebody has stopped (SIGSTOP) is told to go on
 STEADY_S = 60.0  # a service that has run for so long begins with the shortest wait again
 END_S = 1.0  # that services may take to end until they are killed: their databases stand that
 RUN_END_S = 1.5  # and flow runs before them: they report their end to a server that is still there
@@ -73,7 +74,7 @@ def kept(folder: Path, services: Sequence[Service], address: str) -> Iterator[st
             fcntl.flock(starting, fcntl.LOCK_EX)
             if running_in(folder) is None:
                 _start(folder, services, address)
-        keeper = running_in(folder)
+        keeper = wake(folder)
         try:
             yield address_in(folder)
         finally:
@@ -81,6 +82,7 @@ def kept(folder: Path, services: Sequence[Service], address: str) -> Iterator[st
             is_last = _is_free(users)
             fcntl.flock(users, fcntl.LOCK_UN)
             if is_last and keeper:
+                wake(folder)
                 _await_end(folder, keeper)
 
 
@@ -91,6 +93,14 @@ def running_in(folder: Path) -> Identity | None:
         keeper = Identity.read(facts["keeper"])
         return keeper if keeper.process else None
     return None
+
+
+def wake(folder: Path) -> Identity | None:
+    """The keeper of that folder, if there is one; where it was stopped it goes on, or nothing would ever end."""
+    keeper = running_in(folder)
+    if keeper and keeper.process:
+        end([keeper.process], signal.SIGCONT)
+    return keeper
 
 
 def address_in(folder: Path) -> str:
@@ -154,6 +164,7 @@ class Keeper:
         self.folder = folder
         self.services = services
         self.running: list[_Running] = []
+        self.woken = time.monotonic()
 
     def keep(self, address: str) -> None:
         """Starts the services in order, keeps them up, and ends them."""
@@ -168,6 +179,7 @@ class Keeper:
                 while not _is_free(users):
                     for one in self.running:
                         self._revive(one)
+                    self._wake()
                     time.sleep(POLL_S)
             finally:
                 self._end()  # before the lock goes: who comes now waits
@@ -186,6 +198,14 @@ class Keeper:
             one.process = start(one.service)
             one.began = now
             one.again = None
+
+    def _wake(self) -> None:
+        """Has services go on that somebody stopped: none would be restarted, and whoever asks one would wait."""
+        if time.monotonic() - self.woken > WAKE_S:
+            for one in self.running:
+                if one.process.poll() is None:
+                    os.killpg(one.process.pid, signal.SIGCONT)
+            self.woken = time.monotonic()
 
     def _end(self) -> None:
         """Ends flow runs first: whoever starts them would kill them. What doesn't go in time is killed."""

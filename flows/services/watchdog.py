@@ -76,6 +76,7 @@ def watched() -> Iterator[Watchdog]:
     finally:
         with suppress(BrokenPipeError):
             process.stdin.close()
+        process.send_signal(signal.SIGCONT)  # where somebody stopped it, this command would never end
         process.wait()
 
 

@@ -14,8 +14,9 @@ import psutil
 import pytest
 from real_servers import REPOSITORY, answering, wait_for
 
-from flows.services.keeper import KEPT, Service, kept
+from flows.services.keeper import KEPT, Service, kept, running_in
 from flows.services.servers import free_port, given_api, prefect_api, running
+from flows.services.watchdog import watched
 from tasks.processes import marked
 
 WAITS = """
@@ -65,6 +66,48 @@ def test_commands_of_one_state_folder_share_a_server_that_ends_with_the_last(tmp
         assert server.is_running()
 
     wait_for(lambda: not marked(KEPT, str(tmp_path)), "the end of the server")
+
+
+def stopped(process: psutil.Process) -> psutil.Process:
+    """A process that somebody has stopped, as Ctrl-Z or `kill -STOP` does."""
+    process.suspend()
+    wait_for(lambda: process.status() == psutil.STATUS_STOPPED, "its stop")
+    return process
+
+
+def test_a_stopped_keeper_ends_its_services_all_the_same(tmp_path):
+    waits = Service("waits", (sys.executable, "-c", "import time; time.sleep(600)"), str(tmp_path / "log"))
+
+    with kept(tmp_path, [waits], "address"):
+        keeper = running_in(tmp_path)
+        assert keeper and keeper.process
+        stopped(keeper.process)
+
+    wait_for(lambda: not marked(KEPT, str(tmp_path)), "the end of its service")
+
+
+@pytest.mark.slow
+def test_a_stopped_service_goes_on(tmp_path):
+    waits = Service("waits", (sys.executable, "-c", "import time; time.sleep(600)"), str(tmp_path / "log"))
+
+    with kept(tmp_path, [waits], "address"):
+        (one,) = [
+            one for one in marked(KEPT, str(tmp_path)) if "import time; time.sleep(600)" in one.cmdline()
+        ]
+        stopped(one)
+
+        wait_for(lambda: one.status() != psutil.STATUS_STOPPED, "its waking")
+        assert one.is_running()
+
+
+def test_a_command_ends_whose_watchdog_is_stopped():
+    with watched():
+        (watchdog,) = [
+            one for one in psutil.Process().children() if "flows.services.watchdog" in one.cmdline()
+        ]
+        stopped(watchdog)
+
+    assert not watchdog.is_running()
 
 
 def test_two_commands_that_begin_at_once_start_one_server(tmp_path):
