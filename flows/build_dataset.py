@@ -6,27 +6,31 @@ from itertools import groupby
 from typing import Any
 
 from prefect import flow
-from prefect.artifacts import create_table_artifact
 from prefect.events import emit_event
+from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.builds.checks import checked, handed_on
 from flows.builds.memory import remember
 from flows.builds.options import BuildOptions
-from flows.builds.pipeline import Pipeline
+from flows.builds.pipeline import Pipeline, resolve
 from flows.builds.plan import plan_one, plan_publish
 from flows.builds.takedown import finish_takedowns
 from flows.compute import open_when_used
 from flows.credentials import secrets_of
 from flows.experiments.due import GROWTH, why_due
+from flows.run_page import followed, named, rename, show_funnel, show_links, stretch
 from flows.services.runs import UNREACHABLE, is_scheduled, is_waiting, noted_run, record_result, take_over
 from flows.stages import TABLE, BuildStage, Tools, stages_from
-from flows.task_runs import task_of
-from schemas.layout import WINDOWS, stage_facts
+from flows.task_runs import parts_text, task_of
+from schemas.errors import McgurkError
+from schemas.layout import SEGMENTS, VALIDATION, VERSIONS, WINDOWS, stage_facts
+from schemas.manifest import part_numbers
 from schemas.shard import Version, latest_digest, read_version
 from tasks import funnel, index, publish
 from tasks.acquisition import retention
 from tasks.acquisition.retention import DiskBudget
+from tasks.columns import read_columns
 from tasks.download import DownloadContext
 from tasks.leases import HeldError, building, lease, remove_partial_writes
 from tasks.sources import studio
@@ -42,7 +46,22 @@ TRAINING_DUE = "mcgurk.training.due"  # fires the deployment TRAINING of prefect
 TRAINING = "on-new-version"
 
 
-@flow(name="build-dataset", persist_result=False)
+def _run_name() -> str:
+    """The name of the run that begins now, by what it was asked for."""
+    try:
+        return _name_of(handed_on() or resolve(flow_run.parameters["options"]))
+    except (McgurkError, OSError, ValueError):  # the run itself says what is wrong
+        return named("build")
+
+
+def _name_of(pipeline: Pipeline) -> str:
+    """Says how many clips the index has; nothing of them before there is one."""
+    parts = part_numbers(pipeline.root / SEGMENTS)
+    count = read_columns(pipeline.root / SEGMENTS, parts, ("row",)).num_rows
+    return named("build", pipeline.options.preset or "", f"{count} clips" if count else "")
+
+
+@flow(name="build-dataset", flow_run_name=_run_name, persist_result=False)
 def build_dataset(options: BuildOptions) -> Any:
     """Does what is missing, failed or stale, and nothing else; returns the digest of the dataset version.
 
@@ -52,7 +71,7 @@ def build_dataset(options: BuildOptions) -> Any:
     pipeline = handed_on() or checked(options)
     take_over(pipeline.state)
     try:
-        with noted_run(pipeline.state), building(pipeline.state, only_if_alone=is_scheduled()):
+        with noted_run(pipeline.state), building(pipeline.state, only_if_alone=is_scheduled()), followed():
             return record_result(_build(pipeline))
     except HeldError as held:
         log.warning("%s", held)
@@ -74,6 +93,7 @@ def _build(pipeline: Pipeline) -> str:
     digest = latest_digest(pipeline.root) or ""
     if digest:
         _tell(pipeline, read_version(pipeline.root, digest), is_new=digest != before)
+        _show_links(pipeline, digest)
     return digest
 
 
@@ -137,6 +157,8 @@ def _index(pipeline: Pipeline, row: BuildStage, tools: Tools) -> None:
             pipeline.root, pipeline.lists, pipeline.config.index, strict=pipeline.options.strict
         )
     log.info("index: %(segments)d new segments in %(parts)d new parts, %(malformed)d malformed lines", counts)
+    if counts["segments"]:
+        rename(_name_of(pipeline))
 
 
 def _disk_budget(pipeline: Pipeline) -> DiskBudget:
@@ -184,14 +206,19 @@ def _run_parts(pipeline: Pipeline, row: BuildStage, tools: Tools) -> None:
         retries=row.retries,
         retry_delay_s=row.retry_delay_s,
     )
+    num_done = 0
     for group in _groups(due, row.group or len(due)):
-        with lease(pipeline.state, held):
+        with (
+            lease(pipeline.state, held),
+            stretch(num_done / len(due), (num_done + len(group)) / len(due)),
+        ):
             # Another build may have done it while this one waited.
             left = plan_one(pipeline, row.name, only=group).due(only, group)
             if left:
-                runner(left)
+                runner.with_options(task_run_name=f"{row.name} {parts_text(left)}")(left)
             else:
                 log.info("%s: another build has done parts %d to %d", row.name, group[0], group[-1])
+        num_done += len(group)
 
 
 def _groups(parts: Sequence[int], size: int) -> Iterator[Sequence[int]]:
@@ -204,7 +231,7 @@ def _publish(pipeline: Pipeline, row: BuildStage, tools: Tools) -> None:
     try:
         _publish_version(pipeline, row)
     finally:
-        _show_funnel(pipeline)
+        show_funnel(funnel.measure_funnel(pipeline.root))
 
 
 def _publish_version(pipeline: Pipeline, row: BuildStage) -> None:
@@ -227,18 +254,10 @@ def _show_media(pipeline: Pipeline) -> None:
         log.info("%s", write_card(pipeline.root, version, pipeline.labels, with_media=True))
 
 
-def _show_funnel(pipeline: Pipeline) -> None:
-    counts = funnel.measure_funnel(pipeline.root)
-    rows = [
-        {"fate": fate, "reason": reason, "segments": n}
-        for fate in ("quarantined", "unavailable", "waiting")
-        for reason, n in counts[fate].items()
-    ]
-    rows.insert(0, {"fate": "in shards", "reason": "", "segments": counts["in_shards"]})
-    try:
-        create_table_artifact(rows, key="funnel", description="What became of every segment")
-    except UNREACHABLE as error:  # the page lacks it; the root does not
-        log.warning("Prefect's server has no funnel of this run: %s", error)
+def _show_links(pipeline: Pipeline, digest: str) -> None:
+    folder = pipeline.root / VERSIONS
+    places = {"dataset version": digest, "data card": folder / f"{digest}.html"}
+    show_links({**places, "what was checked": pipeline.root / VALIDATION / "index.html"})
 
 
 WHOLE = {"index": _index, "publish": _publish}  # the stages that are not made part by part

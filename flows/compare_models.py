@@ -10,17 +10,20 @@ from typing import Any
 
 import numpy as np
 from prefect import flow
+from prefect.runtime import flow_run
 
 from flows.experiments.experiment import ExperimentOptions, prepare
 from flows.experiments.run_marker import results_path
 from flows.experiments.studies import Variant
 from flows.run_experiment import run_experiment
+from flows.run_page import named
 from flows.services.runs import record_result
 from schemas.manifest import write_text
 
 log = logging.getLogger(__name__)
 
 SEEDS = (0, 1, 2)
+MOST_NAMED = 3  # variants in the name of a run
 T_975 = 4.303  # Student's t for 95 % with two degrees of freedom: three seeds
 NUMBERS = {  # what is compared: where it stands in an evaluation, and its chance
     "AUC, any other video": ("correspondence", "random", "auc"),
@@ -39,7 +42,14 @@ class Compared:
     steps: int
 
 
-@flow(name="compare-models", persist_result=False)
+def _run_name() -> str:
+    """`compare ave, avol and 3 others 2026-11-28 21:17`."""
+    names = [variant.name for variant in flow_run.parameters["variants"]]
+    others = f" and {len(names) - MOST_NAMED} others" if len(names) > MOST_NAMED else ""
+    return named("compare", ", ".join(names[:MOST_NAMED]) + others)
+
+
+@flow(name="compare-models", flow_run_name=_run_name, persist_result=False)
 def compare_models(options: ExperimentOptions, variants: Sequence[Variant]) -> list[Compared]:
     """Trains each variant with each seed, all for as many steps as the first one takes in the preset's time.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow
+from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.experiments.due import recorded, why_done
@@ -20,9 +21,10 @@ from flows.experiments.evaluate import REPORT, evaluate, gate_score, measure_che
 from flows.experiments.experiment import Experiment, ExperimentOptions, prepare
 from flows.experiments.fit import Training, planned
 from flows.experiments.run_marker import RunMarker, run_marker
+from flows.run_page import followed, mlflow_place, named, show_links, tell
 from flows.services.runs import noted_run, record_result, take_over
 from flows.task_runs import task_of
-from schemas.errors import OperationalError
+from schemas.errors import McgurkError, OperationalError
 from schemas.manifest import digest_of
 from schemas.shard import published, read_version
 from tasks.leases import lease, training_mark
@@ -44,7 +46,17 @@ OF_DATA = ("model", "clips_share", "trained_on", "judged_on")  # settings: what 
 EVERY_S = 5.0  # between two lines about a training
 
 
-@flow(name="run-experiment", persist_result=False)
+def _run_name() -> str:
+    """`train contrastive on 3f2a91c0 seed 0 2026-11-28 21:17`: the model, and the version's first digits."""
+    try:
+        experiment = prepare(flow_run.parameters["options"])
+    except (McgurkError, OSError, ValueError):  # the run itself says what is wrong
+        return named("train")
+    settings = experiment.pipeline.config.train
+    return named("train", settings.model, "on", experiment.version.digest[:8], f"seed {settings.seed}")
+
+
+@flow(name="run-experiment", flow_run_name=_run_name, persist_result=False)
 def run_experiment(options: ExperimentOptions) -> Any:
     """Trains and evaluates on one dataset version; returns results, report and the gate's verdict.
 
@@ -58,7 +70,7 @@ def run_experiment(options: ExperimentOptions) -> Any:
         return Completed(name="Skipped", message=done)
     take_over(state)
     # Marked, so that `prune` leaves the version alone; the mark ends with this process.
-    with noted_run(state), training_mark(state, version.digest), _recorded(experiment):
+    with noted_run(state), training_mark(state, version.digest), _recorded(experiment), followed():
         read_version(experiment.pipeline.root, version.digest)
         return record_result(_run(experiment))
 
@@ -102,6 +114,7 @@ def _tracked(experiment: Experiment, note: RunMarker) -> dict[str, Any]:
                 run.log_artifact(experiment.folder(run.run_id) / name)
             _describe(experiment, run)
             verdict = task_of("promote", _promote)(experiment, run, results)
+    _show_links(experiment, run)
     return {
         **results_json(results),
         "headline": [(label, asdict(estimate)) for label, estimate in headlines(results)],
@@ -139,6 +152,20 @@ def _describe(experiment: Experiment, run: runs.Run, version: str | None = None)
     run.describe(links)
 
 
+def _show_links(experiment: Experiment, run: runs.Run) -> None:
+    """On the run's page in Prefect: what it was trained on, and where its report and its page in MLflow are."""
+    pipeline = experiment.pipeline
+    digest = experiment.version.digest
+    show_links(
+        {
+            "dataset version": digest,
+            "data card": pipeline.root / "versions" / f"{digest}.html",
+            "report": experiment.folder(run.run_id) / REPORT,
+            "MLflow run": mlflow_place(pipeline.state, run.page, pipeline.root),
+        }
+    )
+
+
 def _require_version(experiment: Experiment, run: runs.Run) -> None:
     """Raises OperationalError, and leaves nothing of the run, where its version was taken down meanwhile."""
     root = experiment.pipeline.root
@@ -169,6 +196,7 @@ def _told(steps: Iterator[dict[str, float]]) -> Iterator[dict[str, float]]:
     auc = float("nan")
     for metrics in steps:
         auc = metrics.get("val_auc", auc)
+        tell(f"train: step {metrics['step']:.0f}, loss {metrics['loss']:.3f}", metrics["progress"])
         if time.monotonic() - spoke >= EVERY_S:
             spoke = time.monotonic()
             share = 100 * metrics["progress"]

@@ -12,6 +12,8 @@ T = TypeVar("T")
 MapItems = Callable[[Callable, Sequence], Iterable]
 EVERY_S = 5.0
 _LISTENER: ContextVar[Callable[[], None] | None] = ContextVar("listener", default=None)
+Told = Callable[[str, int, int], None]  # what, how much of it is done, of how much
+_TOLD: ContextVar[Told | None] = ContextVar("told", default=None)
 
 
 @contextmanager
@@ -30,11 +32,24 @@ def sign_of_life() -> None:
         listener()
 
 
+@contextmanager
+def telling(told: Told) -> Iterator[None]:
+    """Inside the block `told` is called for each item that is `tracked`."""
+    token = _TOLD.set(told)
+    try:
+        yield
+    finally:
+        _TOLD.reset(token)
+
+
 def tracked(items: Iterable[T], total: int, what: str, log: logging.Logger) -> Iterator[T]:
     """The items as they come, with a line like `extract: 120 of 360 clips, 14/s, 17 s left` now and then."""
+    told = _TOLD.get()
     began = spoke = time.monotonic()
     for done, item in enumerate(items, 1):
         yield item
+        if told:
+            told(what, done, total)
         now = time.monotonic()
         if now - spoke >= EVERY_S:
             rate = done / (now - began)

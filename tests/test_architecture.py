@@ -26,6 +26,7 @@ MAY_IMPORT = {
 ONLY_IN = {
     "prefect": {
         "flows/task_runs.py",
+        "flows/run_page.py",
         "flows/build_dataset.py",
         "flows/run_experiment.py",
         "flows/compare_models.py",
@@ -80,7 +81,7 @@ LEVELS = {
     ),
     "flows": (
         {"arguments", "presets", "credentials", "services", "task_runs"},
-        {"compute"},
+        {"compute", "run_page"},
         {"stages"},
         {"builds"},
         {"experiments"},

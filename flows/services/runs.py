@@ -38,6 +38,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 _DONE: ContextVar[list[Any] | None] = ContextVar("done", default=None)
 
+OURS = ("flows", "tasks", "training")  # loggers whose lines a run's page shows
 FOLDER = "runs"  # in the state folder: a note a run that is at work
 AT_WORK = ("RUNNING", "PENDING", "CANCELLING")
 UNREACHABLE = (httpx.HTTPError, PrefectHTTPStatusError)  # the server, or what stands before it
@@ -52,6 +53,8 @@ def noted_run(state: Path) -> Iterator[None]:
     if run_id is None:  # called without Prefect's engine
         yield
         return
+    for name in OURS:
+        logging.getLogger(name).setLevel(logging.INFO)  # in the process of a worker they say warnings only
     path = state / FOLDER / f"{UUID(run_id)}.json"
     since = datetime.now(UTC).isoformat(timespec="seconds")
     write_text(path, json.dumps({**asdict(Identity.own()), "since": since}))

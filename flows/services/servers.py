@@ -16,6 +16,7 @@ from pathlib import Path
 from flows.services.keeper import Service, address_in, await_health, end_group, kept, running_in, start
 from schemas.environment import changed
 from schemas.errors import OperationalError, RequestError
+from schemas.layout import SERVE
 from schemas.manifest import write_text
 from training.tracking.store import relocate
 
@@ -175,6 +176,12 @@ def login(state: Path) -> str:
 def served_api(state: Path) -> str | None:
     """The address of our server that serves this state folder now."""
     folder = state / PREFECT
+    return address_in(folder) if running_in(folder) else None
+
+
+def served_mlflow(state: Path) -> str | None:
+    """The address of the MLflow server that serves the root of this state folder now."""
+    folder = state / SERVE
     return address_in(folder) if running_in(folder) else None
 
 

@@ -1,5 +1,7 @@
 """The deployments on real servers: schedules create runs, a version triggers a training, foreign names are refused."""
 
+import json
+import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from real_servers import Api, answered, serving, started, wait_for
 from roots import write_clips
 
 IDS = [f"clip{n:02d}" for n in range(6)]
+STAGES = 8
 FINAL = ("Completed", "Failed", "Crashed")
 
 
@@ -107,16 +110,56 @@ def test_a_pool_of_that_name_to_which_others_deploy_stays(served, tmp_path):
     api.send("DELETE", "/work_pools/mcgurk")
 
 
-def test_a_build_of_a_worker_uses_the_compute_that_is_shipped(served, tmp_path):
+@pytest.fixture(scope="module")
+def build(served, tmp_path_factory) -> str:
+    """The id of a run of the deployment of builds, which has ended."""
     root, api = served
-    (path,) = write_clips(tmp_path, IDS)
-    asked = {"root": str(root), "preset": "small", "segments": [str(path)], "source": f"folder:{tmp_path}"}
-
+    folder = tmp_path_factory.mktemp("clips")
+    (path,) = write_clips(folder, IDS)
+    asked = {"root": str(root), "preset": "small", "segments": [str(path)], "source": f"folder:{folder}"}
     run = api.begin("hourly", {"options": asked})
     wait_for(lambda: api.state_of(run)[0] in FINAL, "the build")
+    return run
 
-    assert api.state_of(run)[0] == "Completed", api.state_of(run)
+
+def test_a_build_of_a_worker_uses_the_compute_that_is_shipped(served, build):
+    root, api = served
+
+    assert api.state_of(build)[0] == "Completed", api.state_of(build)
     assert (root / "versions" / "latest.json").is_file()
+
+
+def test_a_run_and_its_tasks_bear_names_that_say_what_they_are(served, build):
+    _, api = served
+    of_run = {"flow_runs": {"id": {"any_": [build]}}}
+
+    tasks = wait_for(lambda: len(found := api.ask("/task_runs/filter", of_run)) >= STAGES and found, "tasks")
+
+    # Its index was empty when it began.
+    name = api.ask(f"/flow_runs/{build}")["name"]
+    assert re.fullmatch(rf"build small {len(IDS)} clips 20\d\d-\d\d-\d\d \d\d:\d\d", name)
+    assert {task["name"] for task in tasks} >= {"index", "download part 0", "pack part 0", "publish"}
+
+
+def test_the_page_of_a_run_shows_progress_funnel_links_and_a_line_a_part(served, build):
+    root, api = served
+    digest = json.loads((root / "versions" / "latest.json").read_text())["digest"]
+    of_run = {"artifacts": {"flow_run_id": {"any_": [build]}}}
+
+    found = {one["key"]: one for one in api.ask("/artifacts/filter", of_run)}
+    lines = wait_for(lambda: _lines(api, build), "its last lines")
+
+    assert found["progress"]["data"] == 100.0
+    assert {"fate": "in shards", "reason": "", "segments": len(IDS)} in json.loads(found["funnel"]["data"])
+    assert f"`{root / 'versions' / digest}.html`" in found["links"]["data"]
+    for stage in ("download", "extract", "pack"):
+        assert any(line.startswith(f"{stage}: part 0, {len(IDS)} of {len(IDS)}") for line in lines), lines
+
+
+def _lines(api: Api, run: str) -> list[str]:
+    """What a run has logged; empty until the last stage is among it."""
+    lines = [one["message"] for one in api.ask("/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}})]
+    return lines if any(line.startswith("version ") for line in lines) else []
 
 
 def test_mlflow_answers_to_its_own_names_only(served):
