@@ -184,10 +184,10 @@ def percent(scores: dict[str, Any]) -> str:
 def scores(root: Path, found: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Logits of a model on the pairs of one family, their labels and videos."""
     from flows.experiments.evaluate import evaluation_options
-    from flows.experiments.experiment import RUN_NAME, ExperimentOptions, prepare
+    from flows.experiments.experiment import ExperimentOptions, prepare
 
     experiment = prepare(ExperimentOptions(str(root)))
-    model = load_model(experiment.pipeline.here / "reports" / found["run_id"][:RUN_NAME] / BEST)
+    model = load_model(experiment.folder(found["run_id"]) / BEST)
     clips = usable(experiment.dataset().split("eval"), model.view)
     config = PairConfig()
     encoded = embed(model, clips, config.num_steps)

@@ -13,6 +13,7 @@ from prefect.states import Completed
 from flows.builds.checks import checked, handed_on
 from flows.builds.memory import remember
 from flows.builds.options import BuildOptions
+from flows.builds.overview import renew_overview
 from flows.builds.pipeline import Pipeline, resolve
 from flows.builds.plan import plan_one, plan_publish
 from flows.builds.takedown import finish_takedowns
@@ -232,6 +233,7 @@ def _publish(pipeline: Pipeline, row: BuildStage, tools: Tools) -> None:
         _publish_version(pipeline, row)
     finally:
         show_funnel(funnel.measure_funnel(pipeline.root))
+        renew_overview(pipeline.root, pipeline.state)
 
 
 def _publish_version(pipeline: Pipeline, row: BuildStage) -> None:

@@ -16,8 +16,9 @@ from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
+from flows.builds.overview import renew_overview
 from flows.experiments.due import recorded, why_done
-from flows.experiments.evaluate import REPORT, evaluate, gate_score, measure_checkpoint, require_evaluations
+from flows.experiments.evaluate import evaluate, gate_score, measure_checkpoint, require_evaluations
 from flows.experiments.experiment import Experiment, ExperimentOptions, prepare
 from flows.experiments.fit import Training, planned
 from flows.experiments.run_marker import RunMarker, run_marker
@@ -25,6 +26,7 @@ from flows.run_page import followed, mlflow_place, named, show_links, tell
 from flows.services.runs import noted_run, record_result, take_over
 from flows.task_runs import task_of
 from schemas.errors import McgurkError, OperationalError
+from schemas.layout import RUN_REPORT
 from schemas.manifest import digest_of
 from schemas.shard import published, read_version
 from tasks.leases import lease, training_mark
@@ -72,7 +74,10 @@ def run_experiment(options: ExperimentOptions) -> Any:
     # Marked, so that `prune` leaves the version alone; the mark ends with this process.
     with noted_run(state), training_mark(state, version.digest), _recorded(experiment), followed():
         read_version(experiment.pipeline.root, version.digest)
-        return record_result(_run(experiment))
+        try:
+            return record_result(_run(experiment))
+        finally:
+            renew_overview(experiment.pipeline.root, state)
 
 
 def _recorded(experiment: Experiment) -> AbstractContextManager[None]:
@@ -110,7 +115,7 @@ def _tracked(experiment: Experiment, note: RunMarker) -> dict[str, Any]:
         with lease(experiment.pipeline.state, "pages"):
             _require_version(experiment, run)
             run.log_results(results_json(results))
-            for name in (REPORT, BEST):
+            for name in (RUN_REPORT, BEST):
                 run.log_artifact(experiment.folder(run.run_id) / name)
             _describe(experiment, run)
             verdict = task_of("promote", _promote)(experiment, run, results)
@@ -118,7 +123,7 @@ def _tracked(experiment: Experiment, note: RunMarker) -> dict[str, Any]:
     return {
         **results_json(results),
         "headline": [(label, asdict(estimate)) for label, estimate in headlines(results)],
-        "report": str(experiment.folder(run.run_id) / REPORT),
+        "report": str(experiment.folder(run.run_id) / RUN_REPORT),
         "run_id": run.run_id,
         "steps": int(history[-1]["step"]),
         "train_s": history[-1]["seconds"],
@@ -143,7 +148,7 @@ def _run_spec(experiment: Experiment, training: Training, note: RunMarker) -> ru
 def _describe(experiment: Experiment, run: runs.Run, version: str | None = None) -> None:
     """Keeps the data card beside a run, and says on the run's page what can be opened."""
     card = experiment.pipeline.root / "versions" / f"{experiment.version.digest}.md"
-    links = {"report": run.artifact_page(REPORT)}
+    links = {"report": run.artifact_page(RUN_REPORT)}
     if card.is_file():
         run.log_text(card.read_text(), CARD)
         links["data card"] = run.artifact_page(CARD)
@@ -160,7 +165,7 @@ def _show_links(experiment: Experiment, run: runs.Run) -> None:
         {
             "dataset version": digest,
             "data card": pipeline.root / "versions" / f"{digest}.html",
-            "report": experiment.folder(run.run_id) / REPORT,
+            "report": experiment.folder(run.run_id) / RUN_REPORT,
             "MLflow run": mlflow_place(pipeline.state, run.page, pipeline.root),
         }
     )

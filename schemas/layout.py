@@ -14,8 +14,10 @@ FEATURES = "features"
 SHARDS = "shards"
 VERSIONS = "versions"
 REPORTS = "reports"
+OVERVIEW = "index.html"  # what stands, for people
 VALIDATION = "reports/validation"
 MLRUNS = "mlruns"
+RUN_REPORT = "report.html"  # in the folder of a run
 CHECKED = "checked"  # beside the parts of a manifest: those that were validated
 
 # Under a state folder.
@@ -32,6 +34,13 @@ STUDIO = "studio"
 TARS = "tars"  # the index of each file of a source of archives
 TRAININGS = "trainings"
 WINDOWS = "windows"  # which id stands for which of a person's own files, and the windows of each
+
+RUN_NAME = 12  # characters of a run's id
+
+
+def run_folder(run_id: str) -> str:
+    """The folder of checkpoint, results and report of one training, under the root."""
+    return f"{REPORTS}/{run_id[:RUN_NAME]}"
 
 
 def checked(manifest: str) -> str:

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from schemas.errors import OperationalError
 from schemas.identity import Identity
@@ -155,7 +155,7 @@ def _sign(file: IO[str]) -> None:
     file.flush()
 
 
-def locks(file: IO[str], how: int) -> bool:
+def locks(file: IO[Any], how: int) -> bool:
     """Whether a file could be locked that way without waiting."""
     try:
         fcntl.flock(file, how)

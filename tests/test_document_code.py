@@ -3,6 +3,9 @@
 import ast
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import avc_fixtures as shards
@@ -59,9 +62,26 @@ def test_every_block_is_run_or_says_why_not(block):
         "console": block.page in TYPED,
         "python": True,  # by the tests below, or by that of ELSEWHERE
         "json": True,
+        "ini": True,
         "{toctree}": True,  # `make check` builds the pages
     }
     assert block.why or ways.get(block.language, False), f"{block} is typed by nobody, and bears no mark"
+
+
+def test_the_unit_for_systemd_is_one(tmp_path):
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("no systemd-analyze: apt-get install systemd")
+    (block,) = [one for one in BLOCKS if one.language == "ini"]
+    unit = tmp_path / "mcgurk.service"
+    unit.write_text(block.code.replace("%h/mcgurk/.venv/bin/mcgurk", sys.executable))
+
+    command = [analyze, "verify", "--user", str(unit)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={"XDG_RUNTIME_DIR": str(tmp_path)}, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_blocks_that_are_not_run_are_counted():

@@ -4,13 +4,15 @@ Each step looks at what is there: after a kill, the same command (or the next bu
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from flows.builds.overview import overview_path, write_overview
 from flows.builds.pipeline import Pipeline
+from flows.services.databases import databases_of
 from flows.stages import TABLE
 from schemas.errors import OperationalError
 from schemas.manifest import write_text
@@ -34,6 +36,7 @@ from tasks.validate import forget_examples
 from tasks.versions import erase as erase
 from tasks.versions.card import has_media, write_card
 from tasks.versions.duplicates import write_duplicates
+from tasks.versions.server_traces import clean_server
 from tasks.versions.traces import Named, clean_database, clean_log, find_traces
 
 log = logging.getLogger(__name__)
@@ -104,6 +107,19 @@ def _clean_told(pipeline: Pipeline, named: Named, done: Forgotten) -> None:
     ):  # and what one was
         if clean_database(path, named):
             done.pages.append(path_under(here, path))
+    for address in _servers(pipeline):
+        if clean_server(address, named):
+            done.pages.append(address)
+    page = overview_path(pipeline.root, state)
+    if page.is_file() and named(page.read_text()):
+        done.pages.append(page.name)
+    write_overview(pipeline.root, state)
+
+
+def _servers(pipeline: Pipeline) -> Iterator[str]:
+    """The databases of Prefect and MLflow that are no files."""
+    if databases := databases_of(pipeline.state):
+        yield from (databases.address(name) for name in databases.names)
 
 
 def _require_no_trace(pipeline: Pipeline, named: Named, slots: erase.Slots) -> None:
@@ -184,7 +200,7 @@ def _clean_tracking(here: Path, video_ids: Sequence[str], held: Mapping[str, boo
     from training.tracking.store import Store
 
     store = Store.of(here)
-    if not (held and (store.uri or (here / "mlruns" / "mlflow.db").is_file())):
+    if not (held and (store.uri or store.server or (here / "mlruns" / "mlflow.db").is_file())):
         return
     from training.report.redact import without_media
     from training.tracking import registry, runs

@@ -40,9 +40,12 @@ def log_path(state: Path) -> Path:
 @contextmanager
 def quieted(state: Path) -> Iterator[None]:
     """Inside the block what Prefect prints to the console goes to the log instead. Prefect must be imported by then."""
+    from flows.services.rotation import rotate_all  # what `mcgurk --help` does not pay for
+
     path = log_path(state)
     raises = logging.raiseExceptions
     path.parent.mkdir(parents=True, exist_ok=True)
+    rotate_all([path])  # a server's keeper does so later on; a server of the user's has none
     file = logging.FileHandler(path, delay=True)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger(name) for name in CONSOLES]

@@ -13,10 +13,13 @@ from typing import Annotated
 import psutil
 
 from flows.arguments import Option, Root, State
+from flows.builds.overview import Renewal, overview_path
 from flows.builds.pipeline import state_folder
+from flows.services.databases import Databases, choose
 from flows.services.keeper import Service, kept, running_in, wake
-from flows.services.servers import PREFECT, free_port, login, mlflow_service, prefect_api, served_api
+from flows.services.servers import free_port, login, mlflow_service, prefect_api, served_api
 from schemas.errors import OperationalError, RequestError
+from schemas.layout import PREFECT, SERVE
 from schemas.storage import is_local, open_root
 from tasks.leases import alone
 
@@ -28,23 +31,8 @@ IS_LONG = True
 # The ports that their documentation uses
 PREFECT_PORT = 4200
 MLFLOW_PORT = 5000
-SERVE = "serve"  # the folder under the state folder, and the lease
 LOOK_S = 15.0  # between two looks for runs whose process is gone
 POLL_S = 0.5
-
-
-@dataclass(frozen=True)
-class Addresses:
-    """Where the servers answer, and the login of those that are ours; none of a Prefect server of the user's."""
-
-    prefect_api: str
-    mlflow: str
-    login: str
-
-    @property
-    def prefect(self) -> str:
-        """Prefect's pages."""
-        return self.prefect_api.removesuffix("/api")
 
 
 @dataclass(frozen=True)
@@ -55,6 +43,7 @@ class Doors:
     mlflow_login: bool = False
     port: int | None = None  # of Prefect, if it must be this one
     mlflow_port: int | None = None
+    database: str | None = None  # where the servers keep what they know, if not as before
 
 
 @dataclass(frozen=True)
@@ -71,6 +60,14 @@ class Options:
     port: Annotated[
         int | None, Option(f"of Prefect; default {PREFECT_PORT}, or a free one where that is taken", "N")
     ] = None
+    database: Annotated[
+        str | None,
+        Option(
+            "a PostgreSQL server and a prefix, on which PREFIX_prefect and PREFIX_mlflow are made and then used; its "
+            "password is in PGPASSWORD or ~/.pgpass; default: files, or what was named before",
+            "postgresql://USER@HOST/PREFIX",
+        ),
+    ] = None
     mlflow_port: Annotated[
         int | None, Option(f"of MLflow; default {MLFLOW_PORT}, or a free one where that is taken", "N")
     ] = None
@@ -84,28 +81,37 @@ def run(options: Options) -> int:
     if not root.is_dir():
         raise RequestError(f"--root {options.root}: no such folder: build there first (mcgurk build)")
     state = state_folder(root, options.state)
-    doors = Doors(options.origin, options.mlflow_login, options.port, options.mlflow_port)
+    doors = Doors(options.origin, options.mlflow_login, options.port, options.mlflow_port, options.database)
     require_free(doors)
-    with serving(root, state, doors) as addresses:
-        print(f"Prefect  {addresses.prefect}")
-        if addresses.login:
-            print(f"login    {addresses.login}" + ("  (of MLflow too)" if doors.mlflow_login else ""))
-        print(f"MLflow   {addresses.mlflow}")
+    if options.database:
+        Databases.parsed(options.database)  # before anything is written
+    with serving(root, state, doors) as asked:
+        page = Renewal(root, state)
+        page.look()
+        print(f"page     {overview_path(root, state).as_uri()}")
+        if asked:
+            print(f"login    {asked}" + ("  (of MLflow too)" if doors.mlflow_login else ""))
         print(
             "Deployments: build-dataset/hourly, run-experiment/on-new-version. Ctrl-C stops all.", flush=True
         )
-        watch(state)
+        try:
+            watch(state, page)
+        finally:
+            page.leave()
     return 0
 
 
 @contextmanager
-def serving(root: Path, state: Path, doors: Doors) -> Iterator[Addresses]:
+def serving(root: Path, state: Path, doors: Doors) -> Iterator[str]:
     """Both servers and a worker for each pool of our deployments; on free ports where the usual ones are taken.
 
-    What another `serve` left when it was killed is ended first. Raises HeldError where another serves this folder.
+    Yields the login that one of them asks for; empty for none. What another `serve` left when it was killed is ended
+    first. Raises HeldError where another serves this folder.
     """
     with ExitStack() as stack:
         stack.enter_context(alone(state, SERVE, "serves this state folder"))
+        if doors.database:
+            choose(doors.database, root, state)
         prefect = doors.port or PREFECT_PORT
         api = _entered(stack, prefect, lambda port: prefect_api(state, port, doors.origins))
         from flows.services.deployments import deploy  # Prefect reads its settings when it is imported
@@ -113,9 +119,9 @@ def serving(root: Path, state: Path, doors: Doors) -> Iterator[Addresses]:
         stack.enter_context(_reporting(state))
         deploy(str(root))
         port = doors.mlflow_port or MLFLOW_PORT
-        mlflow = _entered(stack, port, lambda port: _workers_and_mlflow(root, state, port, doors))
+        _entered(stack, port, lambda port: _workers_and_mlflow(root, state, port, doors))
         is_asked = doors.mlflow_login or api == served_api(state)
-        yield Addresses(api, mlflow, login(state) if is_asked else "")
+        yield login(state) if is_asked else ""
 
 
 def _entered(stack: ExitStack, usual: int, servers: Callable[[int], AbstractContextManager[str]]) -> str:
@@ -157,8 +163,11 @@ def _workers_and_mlflow(root: Path, state: Path, port: int, doors: Doors) -> Abs
     return kept(state / SERVE, [mlflow, *workers], f"http://127.0.0.1:{port}")
 
 
-def watch(state: Path) -> None:
-    """Looks for runs whose process is gone, until it is interrupted. Raises OperationalError where a keeper is gone."""
+def watch(state: Path, page: Renewal) -> None:
+    """Renews the page and looks for runs whose process is gone, until it is interrupted.
+
+    Raises OperationalError where a keeper is gone.
+    """
     looked = time.monotonic()
     keepers = [folder for folder in (state / PREFECT, state / SERVE) if running_in(folder)]
     while True:
@@ -172,6 +181,7 @@ def watch(state: Path) -> None:
             for folder in keepers:
                 wake(folder)
             _report(state)
+            page.look()
             looked = time.monotonic()
 
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from flows.builds.pipeline import Pipeline
 from flows.experiments.fit import Training
+from schemas.layout import RUN_REPORT
 from schemas.manifest import write_text
 from tasks.funnel import measure_funnel
 from tasks.sources import studio
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-REPORT = "report.html"
 RESULTS = "results.json"
 
 
@@ -63,7 +63,7 @@ def evaluate(
         group_names=options.group_names,
         **media,
     )
-    log.info("report: %s", write_report(folder / REPORT, page))
+    log.info("report: %s", write_report(folder / RUN_REPORT, page))
     return results
 
 

@@ -15,6 +15,7 @@ from flows.experiments.settings import setting
 from flows.experiments.trainable import missing_to_train
 from flows.presets import TrainSettings
 from schemas.errors import RequestError
+from schemas.layout import run_folder
 from schemas.manifest import digest_of
 from schemas.shard import Version, read_exclusions, read_version
 from tasks.lists.labels import machine_ids
@@ -24,7 +25,6 @@ from training.networks.checkpoint import ResumeError
 from training.reading.dataset import Dataset, open_dataset, thinned, with_labels
 from training.tracking.store import Store, require_open
 
-RUN_NAME = 12  # characters of the run's id
 LEAVING_S = 60.0  # more than it takes to leave a run that cannot be resumed
 
 
@@ -94,7 +94,7 @@ class Experiment:
 
     def folder(self, run_id: str) -> Path:
         """Where checkpoint, results and report of one run go."""
-        return self.pipeline.here / "reports" / run_id[:RUN_NAME]
+        return self.pipeline.here / run_folder(run_id)
 
 
 def prepare(options: ExperimentOptions) -> Experiment:

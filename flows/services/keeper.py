@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from flows.services.rotation import rotate_all
 from flows.services.watchdog import MARK
 from schemas.errors import OperationalError
 from schemas.identity import Identity
@@ -36,6 +37,8 @@ KEPT = "MCGURK_KEPT"  # in the environment of all that a keeper starts: the fold
 USERS = "users"
 STARTING = "starting"
 UP = "up.json"
+LOG = "keeper.log"
+LOOK_S = 10.0  # between two looks at the length of logs
 START_S = 120.0  # Prefect takes 4 to 10 s, MLflow up to 20 on a loaded machine
 POLL_S = 0.1
 RESTART_S = 1.0  # before what has died is started again; twice as long each time, up to the next
@@ -114,7 +117,7 @@ def _start(folder: Path, services: Sequence[Service], address: str) -> None:
     end(marked(KEPT, str(folder)), within_s=END_S)
     facts = {"folder": str(folder), "address": address, "services": [asdict(one) for one in services]}
     environment = {name: value for name, value in os.environ.items() if name not in (MARK, "TMPDIR")}
-    with (folder / "keeper.log").open("ab") as output:
+    with (folder / LOG).open("ab") as output:
         process = subprocess.Popen(  # noqa: S603  (our own command)
             [sys.executable, "-P", "-m", "flows.services.keeper"],
             stdin=subprocess.PIPE,
@@ -131,7 +134,7 @@ def _start(folder: Path, services: Sequence[Service], address: str) -> None:
     ends = time.monotonic() + START_S * len(services)
     while running_in(folder) is None:
         if process.poll() is not None or time.monotonic() > ends:
-            raise OperationalError(_tail(folder / "keeper.log"))
+            raise OperationalError(_tail(folder / LOG))
         time.sleep(POLL_S)
 
 
@@ -176,13 +179,23 @@ class Keeper:
                 write_text(
                     self.folder / UP, json.dumps({"keeper": asdict(Identity.own()), "address": address})
                 )
+                looked = time.monotonic()
                 while not _is_free(users):
                     for one in self.running:
                         self._revive(one)
                     self._wake()
+                    if time.monotonic() - looked > LOOK_S:
+                        rotate_all(self.logs)
+                        looked = time.monotonic()
                     time.sleep(POLL_S)
             finally:
                 self._end()  # before the lock goes: who comes now waits
+
+    @property
+    def logs(self) -> list[Path]:
+        """Its own log and those beside the logs of its services, such as that of the commands."""
+        folders = {Path(one.log).parent for one in self.services}
+        return [self.folder / LOG, *sorted(path for folder in folders for path in folder.glob("*.log"))]
 
     def _revive(self, one: _Running) -> None:
         now = time.monotonic()

@@ -1,6 +1,8 @@
 """The servers of one machine: which Prefect server a command uses, and MLflow; started quiet, kept by a keeper."""
 
+import getpass
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -12,15 +14,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from flows.services.databases import databases_of
 from flows.services.keeper import Service, address_in, await_health, end_group, kept, running_in, start
 from schemas.environment import changed
 from schemas.errors import OperationalError, RequestError
-from schemas.layout import SERVE
+from schemas.layout import PREFECT, SERVE
 from schemas.manifest import write_text
-from training.tracking.store import relocate
+from training.tracking.store import Store, relocate
 
-PREFECT = "prefect"  # the folder under the state folder: database, login, keeper
+LOOPBACK = ("127.0.0.1", "localhost")
 LOGIN = "login"
 ANSWER_S = 10.0  # that somebody else's server may take to say anything
 DRAIN_S = 2.0  # for the last log lines and events
@@ -75,6 +79,8 @@ def prefect_api(state: Path, port: int | None = None, origins: Sequence[str] = (
             yield given
             return
         folder = state / PREFECT
+        if databases := databases_of(state):
+            databases.make()  # says in a sentence what is wrong with them
         address = f"http://127.0.0.1:{port or free_port()}/api"
         service = prefect_service(state, address, origins)
         address = stack.enter_context(kept(folder, [service], address))
@@ -142,6 +148,9 @@ def prefect_service(state: Path, address: str, origins: Sequence[str] = ()) -> S
         # In memory, leases are lost with the server, and it would end every run that renews one.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     }
+    if databases := databases_of(state):
+        prefect, _ = databases.names
+        environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = databases.address(prefect, "asyncpg")
     return Service(
         "Prefect's server",
         (sys.executable, "-P", "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port),
@@ -185,6 +194,25 @@ def served_mlflow(state: Path) -> str | None:
     return address_in(folder) if running_in(folder) else None
 
 
+def addresses_of(state: Path) -> dict[str, str]:
+    """Where Prefect and MLflow answer while `mcgurk serve` runs over this state folder; empty while it doesn't."""
+    mlflow = served_mlflow(state)
+    if mlflow is None:
+        return {}
+    api = given_api() or served_api(state) or ""
+    prefect = re.sub(r"//[^/@]*@", "//", api.removesuffix("/api"))  # without a login
+    found = {"Prefect": prefect, "MLflow": mlflow}
+    return {name: address for name, address in found.items() if address}
+
+
+def tunnel(addresses: Sequence[str]) -> str:
+    """The ssh command by which who sits elsewhere reaches the loopback ones of these addresses; empty for none."""
+    parts = [urlsplit(address) for address in addresses]
+    ports = [one.port for one in parts if one.hostname in LOOPBACK and one.port]
+    ways = [f"-L {port}:127.0.0.1:{port}" for port in ports]
+    return f"ssh {' '.join(ways)} {getpass.getuser()}@{socket.gethostname()}" if ways else ""
+
+
 def _send_what_waits() -> None:
     """Sends the log lines and events that Prefect still holds."""
     if "prefect" not in sys.modules:
@@ -198,11 +226,13 @@ def _send_what_waits() -> None:
 
 def mlflow_service(root: Path, state: Path, port: int, *, with_login: bool = False) -> Service:
     """An MLflow server over the runs of `root`, which answers to its own names only; Prefect's login on request."""
-    runs = root / "mlruns"
+    store = Store(root)
+    runs = store.folder
     runs.mkdir(parents=True, exist_ok=True)
-    relocate(runs / "mlflow.db")
+    if store.database:
+        relocate(store.database)
     command = [sys.executable, "-P", "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", f"sqlite:///{runs / 'mlflow.db'}", "--workers", "1"]
+    command += ["--backend-store-uri", store.tracking_uri, "--workers", "1"]
     command += ["--artifacts-destination", str(runs / "artifacts")]
     command += ["--allowed-hosts", f"127.0.0.1:{port},localhost:{port}"]
     # Eight processes of 240 MB, for jobs that nobody gives it.

@@ -48,6 +48,11 @@ class Named:
         self._pattern = re.compile(rf"(?<![A-Za-z0-9_-])({'|'.join(ids)})(?![A-Za-z0-9_-])")
         self._keys = [key.encode() for key in keys]
 
+    @property
+    def pattern(self) -> str:
+        """The regular expression that finds them, in Python and in PostgreSQL."""
+        return self._pattern.pattern
+
     def __call__(self, text: str | None) -> bool:
         """Whether a text names one of them."""
         return bool(text and self._pattern.search(text))
@@ -67,7 +72,7 @@ def find_traces(root: Path, state: Path, named: Named, parts: Collection[int] = 
     Of a store's shards and features those of other parts are not read: it would cost the whole corpus's transfer.
     """
     ours = [(path, root, SLOTS) for name in OURS for path in sorted((root / name).rglob("*"))]
-    ours += [(root / name, root, SLOTS) for name in ("README.md", "build.json")]
+    ours += [(root / name, root, SLOTS) for name in ("README.md", "build.json", layout.OVERVIEW)]
     ours += [(path, state, LISTS) for path in sorted(state.rglob("*"))]
     found = []
     for path, folder, allowed in ours:

@@ -36,7 +36,7 @@ OPTIONS = {
     "verify": {"--root", "--state", "--rebuild", "--compute", "--json"},
     "prune": {"--root", "--state"},
     "forget": {"video_ids", "--root", "--state"},
-    "serve": {"--root", "--state", "--origin", "--mlflow-login", "--port", "--mlflow-port"},
+    "serve": {"--root", "--state", "--origin", "--mlflow-login", "--database", "--port", "--mlflow-port"},
     "deploy": {"--root"},
 }
 

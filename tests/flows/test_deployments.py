@@ -11,6 +11,8 @@ import pytest
 from real_servers import Api, answered, serving, started, wait_for
 from roots import write_clips
 
+from flows.services.servers import addresses_of
+
 IDS = [f"clip{n:02d}" for n in range(6)]
 STAGES = 8
 FINAL = ("Completed", "Failed", "Crashed")
@@ -164,7 +166,7 @@ def _lines(api: Api, run: str) -> list[str]:
 
 def test_mlflow_answers_to_its_own_names_only(served):
     root, _ = served
-    address = (root.parent / "output").read_text().partition("MLflow   ")[2].split()[0]
+    address = addresses_of(root / "state")["MLflow"]
 
     with answered(urllib.request.Request(f"{address}/health")) as answer:
         assert answer.read() == b"OK"

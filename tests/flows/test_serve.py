@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -28,6 +29,8 @@ from real_servers import (
 from roots import write_clips
 
 from flows.services.keeper import KEPT
+from flows.services.rotation import MOST_BYTES
+from flows.services.servers import addresses_of
 from flows.services.watchdog import MARK
 from schemas.shard import read_version
 from tasks.processes import marked
@@ -173,6 +176,32 @@ def test_a_page_of_another_origin_and_a_stranger_are_refused(served):
     without_token = urllib.request.Request(url, b"{}", {"Authorization": f"Basic {api.secret}"})
     with pytest.raises(urllib.error.HTTPError, match="403"), answered(without_token):
         pass
+
+
+def test_one_address_is_printed_and_leads_to_the_servers(served):
+    root, _, _ = served
+    printed = (root.parent / "serve.out").read_text()
+    address = printed.partition("page     ")[2].split()[0]
+
+    page = Path(urllib.request.url2pathname(urlsplit(address).path))
+    text = page.read_text()
+    found = addresses_of(root / "state")
+    ports = [urlsplit(one).port for one in found.values()]
+    assert page == root / "index.html" and list(found) == ["Prefect", "MLflow"]
+    assert all(f'<a href="{one}">' in text for one in found.values())
+    assert f"ssh -L {ports[0]}:127.0.0.1:{ports[0]} -L {ports[1]}:127.0.0.1:{ports[1]} " in text
+    assert (root / "state" / "prefect" / "login").read_text().partition(":")[2] not in text
+
+
+def test_a_long_log_is_rotated_under_its_server(served):
+    root, _, api = served
+    path = root / "state" / "logs" / "prefect.log"
+    with path.open("ab") as file:
+        file.write(b"a line\n" * (MOST_BYTES // 7 + 1))
+
+    wait_for(lambda: path.stat().st_size < MOST_BYTES, "a short log")
+    assert path.with_name("prefect.log.1").stat().st_size > MOST_BYTES
+    assert _answers(api)
 
 
 def test_the_login_is_for_this_account_only(served):
@@ -385,7 +414,7 @@ def test_a_signal_during_the_start_of_servers_leaves_none(host, tmp_path):
 def test_mlflow_asks_for_the_login_where_it_is_told_to(tmp_path):
     output = tmp_path / "output"
     with serving(tmp_path / "root", output, "--mlflow-login") as (_, api):
-        address = output.read_text().partition("MLflow   ")[2].split()[0]
+        address = addresses_of(tmp_path / "root" / "state")["MLflow"]
         url = f"{address}/api/2.0/mlflow/experiments/search?max_results=1"
 
         with pytest.raises(urllib.error.HTTPError, match="401"), answered(urllib.request.Request(url)):

@@ -49,6 +49,7 @@ OF_EXPERIMENT = {
 }
 # By default MLflow tries for 4 minutes.
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+_FOLDERS: dict[str, Path] = {}  # the artefacts of a database on a server
 SET_BY_MLFLOW = (ADDRESS, "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_ID")
 
 
@@ -61,6 +62,10 @@ def connect(store: Store, *, is_new: bool = False) -> None:
     resolve_addresses()
     if database := store.database:
         _open(database, is_new=is_new)
+    if server := store.server:
+        _FOLDERS[server] = store.folder / ARTIFACTS
+        with refusals_named(store):
+            SqlAlchemyStore(server, SCHEME).engine.dispose()
     # MLflow leaves these values in the environment, where they would pass for the user's.
     with restored(SET_BY_MLFLOW), refusals_named(store), _impatient():
         mlflow.set_tracking_uri(store.tracking_uri)
@@ -125,12 +130,12 @@ def repository(
     Raises MlflowException for an address outside the folder.
     """
     store = tracking_uri or get_tracking_uri()
-    if not store.startswith(SQLITE):
+    if not (store.startswith(SQLITE) or store in _FOLDERS):
         return MlflowArtifactsRepository(artifact_uri, tracking_uri, registry_uri)
     path = PurePosixPath(urlparse(artifact_uri).path.lstrip("/"))
     if ".." in path.parts:
         raise MlflowException.invalid_parameter_value(f"{artifact_uri} is outside the folder of artefacts")
-    folder = Path(store.removeprefix(SQLITE)).parent / ARTIFACTS / path
+    folder = (_FOLDERS.get(store) or Path(store.removeprefix(SQLITE)).parent / ARTIFACTS) / path
     return LocalArtifactRepository(folder.as_uri(), tracking_uri, registry_uri)
 
 

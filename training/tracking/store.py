@@ -1,7 +1,8 @@
 """Where runs and registered models are stored.
 
-A store below a root holds addresses relative to the folder of artefacts beside its database (`mlflow-artifacts:/...`),
-as MLflow's server gives them: a root that was moved or copied stays whole, and nothing is written into the original.
+A store below a root is a database file, or a database on a PostgreSQL server whose address stands in its place. It
+holds addresses relative to the folder of artefacts below the root (`mlflow-artifacts:/...`), as MLflow's server gives
+them: a root that was moved or copied stays whole, and nothing is written into the original.
 """
 
 import os
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.errors import RequestError
+from schemas.manifest import write_text
 from schemas.storage import replacing
 
 ADDRESS = "MLFLOW_TRACKING_URI"
@@ -22,6 +24,7 @@ SQLITE = "sqlite:///"
 FOLDER = "mlruns"
 DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
+ELSEWHERE = "database"  # in place of the file: the address of a database on a server, without a password
 KEPT = "mlflow.absolute.db"  # copy of a store with absolute addresses, before they were made relative
 WAIT_S = 60.0  # for another process that writes
 
@@ -51,12 +54,22 @@ class Store:
     @property
     def tracking_uri(self) -> str:
         """The address for MLflow. Raises ValueError where neither is given."""
-        return self.uri or f"{SQLITE}{self._folder / DATABASE}"
+        return self.uri or self.server or f"{SQLITE}{self.folder / DATABASE}"
+
+    @property
+    def server(self) -> str | None:
+        """The address of the database on a PostgreSQL server that has the runs below the root; None without one."""
+        path = None if self.uri else self.folder / ELSEWHERE
+        return path.read_text().strip() if path and path.is_file() else None
+
+    def move(self, address: str) -> None:
+        """Has the runs below the root in the database at `address` from here on."""
+        write_text(self.folder / ELSEWHERE, f"{address}\n")
 
     @property
     def database(self) -> Path | None:
         """The file below the root; None for a server."""
-        return None if self.uri else self._folder / DATABASE
+        return None if self.uri or self.server else self.folder / DATABASE
 
     @property
     def artifacts(self) -> str | None:
@@ -64,7 +77,8 @@ class Store:
         return None if self.uri else f"{SCHEME}{EXPERIMENT}"
 
     @property
-    def _folder(self) -> Path:
+    def folder(self) -> Path:
+        """Where database and artefacts lie below the root. Raises ValueError for a tracking server."""
         if self.root is None:
             raise ValueError("a Store needs a root or a tracking URI")
         return (self.root / FOLDER).resolve()
