@@ -62,7 +62,7 @@ def demo() -> PipelineConfig:
     """
     return PipelineConfig(
         index=IndexConfig(part_size=48, eval_part_size=48, val_share=0.12),
-        download=DownloadConfig(source="studio", lanes=2),
+        download=DownloadConfig(source="studio"),
         corpus=CorpusConfig(num_scenes=432, eval_share=0.2),
         train=TrainSettings(seconds=120.0),
     )
@@ -75,7 +75,7 @@ def tiny() -> PipelineConfig:
     """
     return PipelineConfig(
         index=IndexConfig(part_size=24, eval_part_size=24, val_share=0.12),
-        download=DownloadConfig(source="studio", lanes=2),
+        download=DownloadConfig(source="studio"),
         corpus=CorpusConfig(num_scenes=96, eval_share=0.25),
         train=TrainSettings(seconds=20.0),
     )

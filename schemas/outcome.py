@@ -12,6 +12,9 @@ from enum import StrEnum
 from typing import Any, TypedDict
 
 BUG = "bug"  # the reason of a row on whose bytes our own code failed: tried again by the next VERSION
+TRACE = (
+    "trace: "  # how the detail of a row begins whose host answered what our code, or yt-dlp's, did not expect
+)
 
 
 class Outcome(StrEnum):

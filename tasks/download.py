@@ -4,7 +4,7 @@ This is the one stage whose result depends on the day: rows record their attempt
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,7 +14,7 @@ from schemas.clip import CLIPS
 from schemas.errors import OperationalError
 from schemas.layout import stage_facts
 from schemas.manifest import DUE_COLUMN, LAST_DUE, REFETCH, Row, part_path, read_header, read_part
-from schemas.outcome import BUG, Outcome
+from schemas.outcome import BUG, TRACE, Outcome
 from schemas.storage import is_whole, sweep
 from tasks.acquisition import ledger
 from tasks.acquisition.clips import is_released
@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 VERSION = 2
 LONGEST = timedelta(days=LADDER_DAYS[-1])  # the longest pause of a segment
+FEW_TRACES = 5  # fewer unexpected answers in a part are those of single videos,
+TRACE_SHARE = 0.02  # and so is a smaller share
 MIN_TRIED = 8  # fewer failures than this say nothing about the world
 
 
@@ -104,6 +106,7 @@ def run(stage: Stage, parts: Sequence[int], config: DownloadConfig, context: Dow
             works[part].rows[row["key"]] = row
     for work in works.values():
         _commit(stage, work, context)
+    _check_answers(works)
     if tried >= MIN_TRIED and broken > config.max_transient_share * tried:
         raise OperationalError(
             f"{broken} of {tried} videos failed through no fault of their own: see `mcgurk status`"
@@ -198,6 +201,19 @@ def _commit(stage: Stage, work: _PartInProgress, context: DownloadContext) -> No
     ledger.compact(context.state, part)
     there = sum(row["outcome"] == Outcome.OK for row in rows)
     log.info("download: part %d, %d of %d clips", part, there, len(rows))
+
+
+def _check_answers(works: Mapping[int, _PartInProgress]) -> None:
+    """Raises OperationalError where a large share of a part was answered in ways that nobody expected."""
+    for part, work in works.items():
+        details = [row["detail"] or "" for row in work.rows.values()]
+        traces = [detail for detail in details if detail.startswith(TRACE)]
+        if len(traces) >= max(FEW_TRACES, TRACE_SHARE * len(details)):
+            raise OperationalError(
+                f"download: {len(traces)} of {len(details)} videos of part {part} were answered in ways that "
+                "neither mcgurk nor yt-dlp expects. They wait (mcgurk failures). Update both, or report it. "
+                f"The first: {traces[0]}"
+            )
 
 
 def _queued(stage: Stage, segment: Row, context: DownloadContext) -> Row:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,27 +14,30 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
 
+from schemas.errors import McgurkError, is_of_the_machine
 from schemas.layout import SCRATCH
 from schemas.manifest import Row
-from schemas.outcome import ItemError, Outcome, Transient
+from schemas.outcome import TRACE, ItemError, Outcome, Transient
 from tasks.acquisition import ledger
 from tasks.acquisition.clips import ClipMaker, opened
 from tasks.acquisition.retention import DiskBudget
 from tasks.acquisition.retry_schedule import Attempts, after_failure, after_success
 from tasks.parts import Stage
 from tasks.sources import Fetch, module_of, open_source
+from tasks.transport.answers import scrubbed
 from tasks.transport.failure_classes import CLASSES, Fault, hint
 from tasks.transport.hatches import Hatches, with_secrets
 from tasks.transport.lane_config import read_lanes
 from tasks.transport.lanes import Clock, Lane, LaneClosed, LaneConfig, moment
 from tasks.transport.partials import drop, scratch_of
 from tasks.transport.policy import Access, DownloadLimits, no_secret
-from tasks.transport.templates import origin
+from tasks.transport.templates import expanded, hidden, origin
 
 log = logging.getLogger(__name__)
 
 TRIES = 3  # in place, for passing trouble
 FIRST_WAIT_S = 0.5
+TRACE_CHARS = 2000
 REPORT_S = 60.0  # without a finished video, until the videos in progress are logged
 
 Segments = list[tuple[int, Row]]  # (part, row), of one video
@@ -209,6 +213,7 @@ class LaneWorkers:
                 lane.po_token_provider,
                 lane.impersonate,
                 lane.cookies_from_browser,
+                lane.through,
             ),
             secret=secret,
             limits=self.config.limits,
@@ -269,15 +274,32 @@ class LaneWorkers:
     def _fetch(self, fetch: Fetch, video_id: str, scratch: Path) -> Path:
         for attempt in range(TRIES):
             try:
-                return fetch(video_id, scratch)
+                return self._guarded(fetch, video_id, scratch)
             except Transient as error:
                 fault = CLASSES[error.reason].fault
                 if fault in (Fault.LANE, Fault.TOOL):
                     self.lane.failed(error.reason, self.tool, error.after_s)
-                if fault != Fault.WORLD or attempt == TRIES - 1:
+                is_known = fault == Fault.WORLD and not error.detail.startswith(TRACE)
+                if not is_known or attempt == TRIES - 1:  # what broke a parser breaks it again
                     raise
                 self.context.clock.sleep_until(self.context.clock.now_s() + FIRST_WAIT_S * 2**attempt)
         raise AssertionError("unreachable")
+
+    def _guarded(self, fetch: Fetch, video_id: str, scratch: Path) -> Path:
+        """What `fetch` returns. What it did not expect in an answer becomes `unknown`, with the trace as evidence.
+
+        So one video never ends a build; a large share of a part that is answered so does (`tasks.download`).
+        """
+        try:
+            return fetch(video_id, scratch)
+        except (ItemError, Transient, LaneClosed, McgurkError):
+            raise
+        except Exception as error:
+            if is_of_the_machine(error):
+                raise
+            trace = scrubbed(traceback.format_exc()[-TRACE_CHARS:])
+            secrets = expanded(self.config.source, self.context.secret)[1]
+            raise Transient("unknown", TRACE + hidden(trace, secrets)) from error
 
     def _is_vouched(self, fetch: Fetch, error: ItemError | Transient) -> bool:
         """Whether the lane works: a video came through within the hour, or the canary does now."""

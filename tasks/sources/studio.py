@@ -21,11 +21,15 @@ from schemas.manifest import canonical_json, write_text
 from tasks.progress import MapItems, tracked
 from tasks.sources import Fetch, http
 from tasks.sources.scenes.corpus import CorpusConfig, render_scene, scene_ids, write_lists, write_truth
+from tasks.transport.hatches import YTDLP
+from tasks.transport.lanes import LaneConfig
 from tasks.transport.policy import Access
 
 log = logging.getLogger(__name__)
 
 FORM = "studio"
+# One lane takes the way of pages and lists of fragments, so that each demo has gone it.
+LANES = (LaneConfig(), LaneConfig("yt-dlp", through=YTDLP))
 CONFIG = "corpus.json"
 KEPT_EVERY = 200  # scenes: what a kill may cost
 

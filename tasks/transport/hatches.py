@@ -27,6 +27,7 @@ SECRET_PREFIXES = ("env:", "block:")
 PROVIDERS = {"bgutil-http": "http://127.0.0.1:4416"}  # name -> where it listens by default
 CLIENTS = re.compile(r"(chrome|edge|firefox|safari)(-[0-9.]{1,8})?(:[a-z]{1,12}(-[0-9.]{1,8})?)?")
 FIREFOX = "firefox"
+YTDLP = "yt-dlp"
 # Cookies of these are looked up without a keyring, whose programs would have to be run; so on Linux only.
 CHROMIUMS = ("chrome", "chromium", "brave", "edge", "opera", "vivaldi")
 
@@ -39,6 +40,7 @@ class Hatches:
     po_token_provider: str = ""  # NAME or NAME@ADDRESS, of PROVIDERS
     impersonate: str = ""  # a browser of CLIENTS
     cookies_from_browser: str = ""  # BROWSER or BROWSER:PROFILE
+    through: str = ""  # YTDLP: what plain requests could fetch, too
 
 
 def with_secrets(
@@ -116,3 +118,8 @@ def is_browser(value: Any) -> bool:
     name, _, profile = value.partition(":")
     known = (FIREFOX, *CHROMIUMS) if sys.platform.startswith("linux") else (FIREFOX,)
     return not value or (name in known and profile.isprintable())
+
+
+def is_program(value: Any) -> bool:
+    """Whether a value names the program that a lane may fetch through."""
+    return value in ("", YTDLP)

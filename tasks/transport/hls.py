@@ -16,7 +16,7 @@ LEAST_HEIGHT_PX = 256
 # Keys depend on a fragment's number, and times restart at a discontinuity: no fragment can be left out.
 UNFIT = re.compile(r"#EXT-X-KEY:(?!METHOD=NONE)|#EXT-X-DISCONTINUITY|#EXT-X-MAP.*#EXT-X-MAP", re.DOTALL)
 END = "#EXT-X-ENDLIST"
-LENGTH = re.compile(r"#EXTINF:([0-9.]+)")
+LENGTH = re.compile(r"#EXTINF:(\d{1,9}(?:\.\d{1,9})?)")
 BYTES = re.compile(r"#EXT-X-BYTERANGE:(\d+)(?:@(\d+))?")
 
 Spans = Sequence[tuple[float, float]]  # start and end in seconds

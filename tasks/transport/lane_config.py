@@ -79,6 +79,7 @@ RULES: Mapping[str, _Rule] = {
     "cookies_from_browser": _Rule(
         hatches.is_browser, "firefox or firefox:PROFILE; on Linux also " + ", ".join(hatches.CHROMIUMS)
     ),
+    "through": _Rule(hatches.is_program, hatches.YTDLP),
 }
 
 

@@ -66,6 +66,7 @@ class LaneConfig:
     po_token_provider: str = ""
     impersonate: str = ""
     cookies_from_browser: str = ""
+    through: str = ""
 
     @property
     def is_limited(self) -> bool:

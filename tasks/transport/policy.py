@@ -42,6 +42,17 @@ class Access:
     hatches: Hatches = Hatches()
     may_go_inside: bool = True  # to private addresses; not when the source itself is a public one
 
+    @property
+    def needs_ytdlp(self) -> bool:
+        """Whether plain requests can't do what the lane wants, even where media are direct."""
+        hatches = self.hatches
+        return bool(
+            hatches.through
+            or hatches.impersonate
+            or hatches.cookies_from_browser
+            or self.proxy.startswith("socks")
+        )
+
 
 def refusal(url: str, access: Access) -> str:
     """Why a request for `url` is refused; empty where it is allowed."""

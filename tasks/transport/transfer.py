@@ -26,14 +26,15 @@ class Patience:
         pieces = []
         missing = amt
         while missing is None or missing > 0:
-            piece = self._piece(PIECE_BYTES if missing is None else min(missing, PIECE_BYTES), settings)
+            piece = self.piece(PIECE_BYTES if missing is None else min(missing, PIECE_BYTES), **settings)
             if not piece:
                 break
             pieces.append(piece)
             missing = None if missing is None else missing - len(piece)
         return b"".join(pieces)
 
-    def _piece(self, size: int, settings: dict[str, Any]) -> bytes:
+    def piece(self, size: int, **settings: Any) -> bytes:
+        """What is there of the body, at most `size` bytes. Raises Transient once it is too slow."""
         began_s = self.clock()
         piece = self.read_piece(size, **settings)
         self._waited_s += self.clock() - began_s

@@ -4,11 +4,8 @@ Its plugins are off: an installed plugin would run foreign code on every answer.
 """
 
 import os
-import re
 import threading
-import time
 from collections.abc import Callable, Mapping
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from io import StringIO
 from pathlib import Path
@@ -24,6 +21,7 @@ from yt_dlp.networking import Request  # noqa: E402
 from yt_dlp.networking._requests import RequestsRH  # noqa: E402
 
 from schemas.outcome import ItemError, Transient  # noqa: E402
+from tasks.transport.answers import MAX_REDIRECTS, by_status, of_connection, scrubbed  # noqa: E402
 from tasks.transport.connections import checked_pools  # noqa: E402
 from tasks.transport.failure_classes import class_of, failure  # noqa: E402
 from tasks.transport.hls import Spans, smallest_playlist, trimmed  # noqa: E402
@@ -34,18 +32,8 @@ from tasks.transport.transfer import Patience  # noqa: E402
 from tasks.transport.ytdlp_hatches import CurlGuard, curl_handler, options_of  # noqa: E402
 
 TOOL = f"yt-dlp {yt_dlp.version.__version__}"
-# What a host's status means where it serves files by name. YouTube answers 200 to everything that is gone.
-STATUSES = {401: "private", 404: "removed", 410: "removed", 451: "copyright"}
-EVERYWHERE = {402: "rate_limited", 403: "forbidden", 429: "rate_limited"}
-OF_PAGES = {400: "extractor_broken", 401: "forbidden", 404: "forbidden", 410: "forbidden"}
 LIVE = ("is_live", "is_upcoming", "post_live")
-NOT_CONNECTED = re.compile(r"host='([^']*)', port=(\d+)\): .*Connection refused")
-NOT_RESOLVED = re.compile(r"Failed to resolve '([^']*)'")
-CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
-MAX_REDIRECTS = 5
 PLAYLIST_BYTES = 8 << 20  # of 12 hours in fragments of 5 s with signed addresses of 900 bytes
-DAY_S = 86_400.0
-QUERY = re.compile(r"(https?://[^\s?]+)\?\S+")  # of media: signatures, and our address
 
 
 class Refused(network.RequestError):
@@ -163,7 +151,7 @@ class Downloader:
         """
         downloader, log = self._of_thread(folder)
         try:
-            info = downloader.extract_info(url, download=False, process=False) or {}
+            url, info = self._looked_up(downloader, url)
             self._check(url, info)
             info = self._sectioned(downloader, info, spans)
             downloader.validators = Validators(folder)  # not before: a page names itself, not its media
@@ -175,11 +163,23 @@ class Downloader:
             raise by_message(log.last or "did not get any data blocks")
         return found[0]
 
+    def _looked_up(self, downloader: yt_dlp.YoutubeDL, url: str) -> tuple[str, Any]:
+        """What is known of a video, and its address behind all redirects, which yt-dlp returns one by one."""
+        for _ in range(MAX_REDIRECTS + 1):
+            info: Any = downloader.extract_info(url, download=False, process=False) or {}
+            is_redirect = info.get("_type") == "url" and not info.get(
+                "title"
+            )  # a page's embed has the page's
+            if not (self._direct_only and is_redirect):
+                return url, info
+            url = info["url"]
+        raise failure("network", f"more than {MAX_REDIRECTS} redirects (redirect loop)")
+
     def _check(self, url: str, info: Mapping[str, Any]) -> None:
         """Refuses anything but one finished video of acceptable length, before a byte of it is fetched."""
         if info.get("_type", "video") != "video":
             raise failure("not_media", f"{url} is a list of videos, not a video")
-        if self._direct_only and not info.get("direct"):
+        if self._direct_only and not (info.get("direct") or _is_manifest(url, info)):
             raise failure("not_media", f"{url} is a page, not a media file")
         if info.get("is_live") or info.get("live_status") in LIVE:
             raise failure("live", f"{url} is {info.get('live_status') or 'live'}")
@@ -213,6 +213,12 @@ class Downloader:
         log.last = ""
         downloader.validators = None
         return downloader, log
+
+
+def _is_manifest(url: str, info: Mapping[str, Any]) -> bool:
+    """Whether the address itself is a list of fragments, and not a page that names one."""
+    formats = info.get("formats") or ()
+    return bool(formats) and all(url in (one.get("manifest_url"), one.get("url")) for one in formats)
 
 
 def _shared(access: Access) -> dict[str, Any]:
@@ -261,46 +267,17 @@ def classified(error: Exception, *, is_direct: bool = True) -> ItemError | Trans
     if isinstance(cause, network.HTTPError):
         return _by_status(cause, str(error), is_direct=is_direct)
     if isinstance(cause, network.TransportError):
-        return failure("network", _of_connection(scrubbed(str(cause))))
+        return failure("network", of_connection(scrubbed(str(cause))))
     return by_message(str(error))
 
 
-def _of_connection(message: str) -> str:
-    """A readable form of urllib3's message about a failed connection."""
-    if found := NOT_CONNECTED.search(message):
-        return f"connection refused by {found[1]}:{found[2]}"
-    if found := NOT_RESOLVED.search(message):
-        return f"no address is known for {found[1]}"
-    return message
-
-
 def _by_status(cause: network.HTTPError, message: str, *, is_direct: bool) -> ItemError | Transient | OSError:
-    known = EVERYWHERE | (STATUSES if is_direct else OF_PAGES)
-    said = "" if is_direct else f": {scrubbed(message)}"
-    loop = " (redirect loop)" if cause.redirect_loop else ""
-    error = failure(known.get(cause.status, "network"), f"HTTP {cause.status}{loop}{said}", cause.status)
-    if isinstance(error, Transient):
-        error.after_s = _after_s(cause.response.headers.get("Retry-After") or "")
-    return error
-
-
-def _after_s(header: str) -> float:
-    """The pause that Retry-After requests, in seconds or as a date; at most a day, since a host may send anything."""
-    if header.strip().isdecimal():
-        return min(float(header), DAY_S)
-    try:
-        pause_s = parsedate_to_datetime(header).timestamp() - time.time()
-    except ValueError:
-        return 0.0
-    return min(max(pause_s, 0.0), DAY_S)
+    said = " (redirect loop)" if cause.redirect_loop else ""
+    said += "" if is_direct else f": {scrubbed(message)}"
+    retry_after = cause.response.headers.get("Retry-After") or ""
+    return by_status(cause.status, retry_after, said=said, is_direct=is_direct)
 
 
 def by_message(message: str) -> ItemError | Transient | OSError:
     """The meaning of a message of yt-dlp; an unknown one is `unknown`, to be tried again."""
     return failure(class_of(message), scrubbed(message))
-
-
-def scrubbed(message: str) -> str:
-    """A message without credentials, signed queries and colours, fit to be stored."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", message).strip()
-    return QUERY.sub(r"\1", CREDENTIALS.sub("", plain.removeprefix("ERROR: ")))

@@ -24,6 +24,7 @@ from yt_dlp.networking.exceptions import TransportError  # noqa: E402
 from yt_dlp.networking.impersonate import ImpersonateTarget  # noqa: E402
 
 from schemas.errors import DataError, RequestError
+from tasks.transport.answers import REDIRECTS  # noqa: E402
 from tasks.transport.connections import addresses_of  # noqa: E402
 from tasks.transport.hatches import FIREFOX, Hatches, provider_address  # noqa: E402
 from tasks.transport.partials import Validators  # noqa: E402
@@ -32,7 +33,6 @@ from tasks.transport.transfer import Patience  # noqa: E402
 
 POT_S = 30.0  # a provider runs YouTube's own script for each token
 POT_BYTES = 1 << 16  # of an answer, which has some hundred
-REDIRECTS = (301, 302, 303, 307, 308)
 BECOMES_GET = (301, 302, 303)
 
 

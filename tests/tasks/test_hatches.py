@@ -185,11 +185,10 @@ def asked_with(tmp_path, hatches):
     """The headers of the requests for a clip."""
     clip = timecode.write(tmp_path / "clip.mp4", Recipe(seconds=1, frame_rate=10))
     asked = []
-    with (
-        answering(lambda *arguments: _Told(asked, clip.read_bytes(), *arguments)) as address,
-        sources.open_source(f"{address}/{{video_id}}.mp4", tmp_path, Access(hatches=hatches)) as fetch,
-    ):
-        assert fetch("abc", tmp_path / "into").read_bytes() == clip.read_bytes()
+    access = Access(hatches=hatches)
+    downloader = Downloader({"allowed_extractors": ["generic"]}, access, direct_only=True)
+    with answering(lambda *arguments: _Told(asked, clip.read_bytes(), *arguments)) as address:
+        assert downloader.fetch(f"{address}/abc.mp4", tmp_path / "into").read_bytes() == clip.read_bytes()
     return asked
 
 

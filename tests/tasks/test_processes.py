@@ -10,9 +10,9 @@ from ffmpeg_runs import run_ffmpeg
 from small_roots import RECIPE
 from yt_dlp.postprocessor.ffmpeg import FFmpegMergerPP
 
+from tasks.media.merging import merger
 from tasks.media.streams import probe
 from tasks.processes import write_confined
-from tasks.sources.youtube import merger
 
 SHOWN = "env; ulimit -t; ulimit -v"
 

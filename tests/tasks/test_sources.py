@@ -16,7 +16,8 @@ from timecode import Recipe
 from schemas.errors import RequestError
 from schemas.outcome import ItemError, Outcome, Transient
 from tasks import sources
-from tasks.transport.ytdlp import by_message, classified, scrubbed
+from tasks.transport.answers import scrubbed
+from tasks.transport.ytdlp import by_message, classified
 
 SHELF = '''
 """`shelf:FOLDER`: files named by video id, all of one suffix."""
