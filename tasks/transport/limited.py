@@ -34,7 +34,7 @@ PASSED_ON = (
     "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
 )  # fmt: skip
 YTDLP = f"yt-dlp {version('yt-dlp')}"
-MEMORY_BYTES = 2 << 30  # of data; a script runtime reserves far more addresses than it uses
+MEMORY_BYTES = 1 << 30  # of data; a script runtime reserves far more addresses than it uses
 SILENCE_S = 300.0  # without a request or a byte: it parses, or merges
 START_S = 60.0
 LINE_BYTES = 1 << 20  # of an answer; playlists stay in the process
