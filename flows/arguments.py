@@ -5,7 +5,7 @@ uses, reads the same field: it is not imported here, since it costs a command a 
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import MISSING, Field, dataclass, fields
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -15,16 +15,29 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Option:
-    """What a field says of itself beside its type: what it does, what stands for its value, another name of it."""
+    """What a field says of itself beside its type: what it does, what stands for its value, another name of it.
+
+    `choices` and `pattern` say which texts there are in Prefect's form; a command refuses others by a sentence.
+    """
 
     help: str
     metavar: str | None = None
     flag: str | None = None
     is_positional: bool = False
+    choices: Callable[[], Iterable[str]] | None = None
+    pattern: str | None = None
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Callable[[Any], dict]) -> dict:
-        """The description in Prefect's form."""
-        return {**handler(schema), "description": self.help}
+        """The description in Prefect's form, and what a text may be."""
+        form = {**handler(schema), "description": self.help}
+        for one in form.get("anyOf", [form]):  # a text, or a text or nothing
+            if one.get("type") == "string":
+                one |= self._limits()
+        return form
+
+    def _limits(self) -> dict[str, Any]:
+        enum = {"enum": list(self.choices())} if self.choices else {}
+        return {**enum, "pattern": self.pattern} if self.pattern else enum
 
 
 Root = Annotated[str, Option("where segments, clips, shards and versions lie", "DIR")]

@@ -1,7 +1,7 @@
 """build_dataset: index -> download -> validate -> extract -> validate -> pack -> publish, each gated."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -38,6 +38,7 @@ from tasks.sources import studio
 from tasks.transport import templates
 from tasks.versions.card import has_media, write_card
 
+RunStage = Callable[[Pipeline, BuildStage, Tools], None]
 log = logging.getLogger(__name__)
 
 MB = 1e6
@@ -84,18 +85,26 @@ def _build(pipeline: Pipeline) -> str:
     templates.keep(pipeline.state, pipeline.secrets)
     remember(pipeline.root, pipeline.options, pipeline.state)
     finish_takedowns(pipeline)
+    digest = run_stages(pipeline, WHOLE)
+    if digest:
+        _tell(pipeline, read_version(pipeline.root, digest), is_new=digest != before)
+        _show_links(pipeline, digest)
+    return digest
+
+
+def run_stages(pipeline: Pipeline, whole: Mapping[str, RunStage]) -> str:
+    """Runs what is due of each stage, and tells nobody; returns the digest of the version, empty where there is none.
+
+    `whole` has the stages that are not made part by part.
+    """
     with open_when_used(pipeline.options.compute) as map_items:
         for row, budget in _in_order(pipeline):
             context = DownloadContext(
                 pipeline.now, pipeline.state, secret=secrets_of(pipeline.state), budget=budget
             )
-            run = WHOLE.get(row.name, _run_parts)
+            run = whole.get(row.name, _run_parts)
             run(pipeline, row, Tools(map_items, context))
-    digest = latest_digest(pipeline.root) or ""
-    if digest:
-        _tell(pipeline, read_version(pipeline.root, digest), is_new=digest != before)
-        _show_links(pipeline, digest)
-    return digest
+    return latest_digest(pipeline.root) or ""
 
 
 def _in_order(pipeline: Pipeline) -> Iterator[tuple[BuildStage, DiskBudget]]:
@@ -146,7 +155,8 @@ def _tell(pipeline: Pipeline, version: Version, *, is_new: bool) -> None:
         log.warning("a training is due (%s), but Prefect's server could not be informed: %s", why, error)
 
 
-def _index(pipeline: Pipeline, row: BuildStage, tools: Tools) -> None:
+def make_index(pipeline: Pipeline, row: BuildStage, tools: Tools) -> None:
+    """Gives every segment its slot; renders the scenes of the studio and reads a person's own files before that."""
     held = stage_facts(row.name).lease
     with lease(pipeline.state, held):
         remove_partial_writes(pipeline.root, held)
@@ -228,15 +238,16 @@ def _groups(parts: Sequence[int], size: int) -> Iterator[Sequence[int]]:
 
 
 def _publish(pipeline: Pipeline, row: BuildStage, tools: Tools) -> None:
-    del tools
     try:
-        _publish_version(pipeline, row)
+        publish_version(pipeline, row, tools)
     finally:
         show_funnel(funnel.measure_funnel(pipeline.root))
         renew_overview(pipeline.root, pipeline.state)
 
 
-def _publish_version(pipeline: Pipeline, row: BuildStage) -> None:
+def publish_version(pipeline: Pipeline, row: BuildStage, tools: Tools) -> None:
+    """Makes a version of the shards, where that is due."""
+    del tools
     held = stage_facts(row.name).lease
     with lease(pipeline.state, held):
         if not plan_publish(pipeline, plan_one(pipeline, "pack")).due():
@@ -262,4 +273,7 @@ def _show_links(pipeline: Pipeline, digest: str) -> None:
     show_links({**places, "what was checked": pipeline.root / VALIDATION / "index.html"})
 
 
-WHOLE = {"index": _index, "publish": _publish}  # the stages that are not made part by part
+WHOLE: Mapping[str, RunStage] = {
+    "index": make_index,
+    "publish": _publish,
+}  # the stages that are not made part by part

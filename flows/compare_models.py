@@ -12,12 +12,14 @@ import numpy as np
 from prefect import flow
 from prefect.runtime import flow_run
 
+from flows.experiments.comparison import ComparisonOptions
 from flows.experiments.experiment import ExperimentOptions, prepare
 from flows.experiments.run_marker import results_path
 from flows.experiments.studies import Variant
 from flows.run_experiment import run_experiment
 from flows.run_page import named
 from flows.services.runs import record_result
+from schemas.errors import McgurkError
 from schemas.manifest import write_text
 
 log = logging.getLogger(__name__)
@@ -44,13 +46,21 @@ class Compared:
 
 def _run_name() -> str:
     """`compare ave, avol and 3 others 2026-11-28 21:17`."""
-    names = [variant.name for variant in flow_run.parameters["variants"]]
+    try:
+        names = [variant.name for variant in flow_run.parameters["options"].variants]
+    except McgurkError:  # the run itself says what is wrong
+        return named("compare")
     others = f" and {len(names) - MOST_NAMED} others" if len(names) > MOST_NAMED else ""
     return named("compare", ", ".join(names[:MOST_NAMED]) + others)
 
 
 @flow(name="compare-models", flow_run_name=_run_name, persist_result=False)
-def compare_models(options: ExperimentOptions, variants: Sequence[Variant]) -> list[Compared]:
+def compare_models(options: ComparisonOptions) -> list[Compared]:
+    """Trains each model or variant of a study with each seed; returns their numbers. Raises RequestError for none."""
+    return record_result(compare_variants(options.experiment, options.variants))
+
+
+def compare_variants(options: ExperimentOptions, variants: Sequence[Variant]) -> list[Compared]:
     """Trains each variant with each seed, all for as many steps as the first one takes in the preset's time.
 
     So the number of pictures and sounds that are encoded is the same for all models with the usual batch. Those with
@@ -74,7 +84,7 @@ def compare_models(options: ExperimentOptions, variants: Sequence[Variant]) -> l
         found.append(compared(variant.name, runs))
     for path in kept:
         path.unlink(missing_ok=True)
-    return record_result(found)
+    return found
 
 
 def _results(options: ExperimentOptions) -> tuple[dict[str, Any], Path]:

@@ -1,7 +1,8 @@
 """Where everything lies under a root and under a state folder, and the facts of the eight stages.
 
 ROOT    segments/ clips/ clips/media/ features/ shards/ versions/ reports/ mlruns/
-STATE   attempts/ lanes/ leases/ logs/ prefect/ rebuild-*/ runs/ scratch/ serve/ studio/ tars/ trainings/ windows/
+STATE   attempts/ canary/ lanes/ leases/ logs/ prefect/ rebuild-*/ runs/ scratch/ serve/ studio/ tars/ trainings/
+        windows/
 """
 
 from dataclasses import dataclass
@@ -22,10 +23,12 @@ CHECKED = "checked"  # beside the parts of a manifest: those that were validated
 
 # Under a state folder.
 ATTEMPTS = "attempts"
+CANARY = "canary"  # a root of its own, with four scenes
 LANES = "lanes"
 LEASES = "leases"
 LOGS = "logs"
 PREFECT = "prefect"
+RECHECKS = "rechecks.jsonl"  # what the sources last said of the videos that we hold
 REBUILD = "rebuild-"  # begins the name of a folder for each `verify --rebuild`
 RUNS = "runs"  # a note for each active run
 SCRATCH = "scratch"  # media between their host and their clips

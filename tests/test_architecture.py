@@ -30,6 +30,9 @@ ONLY_IN = {
         "flows/build_dataset.py",
         "flows/run_experiment.py",
         "flows/compare_models.py",
+        "flows/canary.py",
+        "flows/prune.py",
+        "flows/recheck_take_downs.py",
         "flows/services/servers.py",
         "flows/credentials.py",
         "flows/services/runs.py",
@@ -41,6 +44,7 @@ ONLY_IN = {
     "mlflow": {
         "training/tracking/connection.py",
         "training/tracking/program.py",
+        "training/tracking/pruning.py",
         "training/tracking/runs.py",
         "training/tracking/registry.py",
     },
@@ -85,8 +89,8 @@ LEVELS = {
         {"stages"},
         {"builds"},
         {"experiments"},
-        {"build_dataset", "run_experiment"},
-        {"compare_models"},
+        {"build_dataset", "run_experiment", "prune", "recheck_take_downs"},
+        {"compare_models", "canary"},
         {"commands"},
     ),
 }

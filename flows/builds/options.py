@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from flows.arguments import Option, Root, State
+from flows.presets import PRESETS
 from schemas.errors import RequestError
 from schemas.layout import STAGE_NAMES
 from tasks.lists.selection import Choice
@@ -18,7 +19,8 @@ Preset = Annotated[
     str | None,
     Option(
         "a complete configuration: demo, tiny, small, standard, lean, dense, video, seed or multisensory; default: the "
-        "preset of the last build of ROOT"
+        "preset of the last build of ROOT",
+        choices=lambda: PRESETS,
     ),
 ]
 Compute = Annotated[
@@ -26,6 +28,7 @@ Compute = Annotated[
     Option(
         "local (a Dask cluster on this machine, the default), threads (no crash containment) or tcp://scheduler:8786",
         "C",
+        pattern=r"^(local|threads|[a-z]+://[^\s/]+:[0-9]+)$",
     ),
 ]
 
@@ -82,10 +85,23 @@ class BuildOptions:
         int | None, Option("at most N segments in each split, spread evenly over the labels", "N")
     ] = None
     from_stage: Annotated[
-        str | None, Option("start at this stage: " + ", ".join(STAGE_NAMES), "STAGE", flag="--from")
+        str | None,
+        Option(
+            "start at this stage: " + ", ".join(STAGE_NAMES),
+            "STAGE",
+            flag="--from",
+            choices=lambda: STAGE_NAMES,
+        ),
     ] = None
     only: Annotated[Only, Option("which parts of the dataset to build")] = "all"
-    parts: Annotated[str | None, Option("build only the parts with these numbers", "3,7-9")] = None
+    parts: Annotated[
+        str | None,
+        Option(
+            "build only the parts with these numbers",
+            "3,7-9",
+            pattern=r"^\s*\d+(-\d+)?\s*(,\s*\d+(-\d+)?\s*)*$",
+        ),
+    ] = None
     compute: Compute = "local"
     state: State = None
     refetch: Annotated[

@@ -29,6 +29,7 @@ from schemas.shard import (
     write_version,
 )
 from schemas.storage import is_local, path_under
+from tasks.acquisition.recheck import drop_marks
 from tasks.funnel import measure_funnel
 from tasks.leases import NAMES, lease, remove_partial_writes
 from tasks.tombstones import read_tombstones, write_tombstones
@@ -84,6 +85,7 @@ def forget(pipeline: Pipeline, video_ids: Sequence[str]) -> Forgotten:
         done.shards = {old: new and new.name for old, new in written.items()}
         done.versions = _succeed(pipeline, written)
         done.removed = erase.remove_files(root, state, slots, written)
+        drop_marks(state, video_ids)
         remove_partial_writes(root, *NAMES)
         done.pages = _clean_pages(pipeline, video_ids, held, done)
         _clean_tracking(pipeline.here, video_ids, held, done)

@@ -24,7 +24,8 @@ log = logging.getLogger("flows.commands.cli")
 
 # In the order in which a person meets them.
 VERBS = (
-    "demo", "build", "plan", "train", "status", "failures", "doctor", "verify", "prune", "forget", "serve", "deploy",
+    "demo", "build", "plan", "train", "status", "failures", "doctor", "verify", "prune", "recheck", "forget",
+    "serve", "deploy",
 )  # fmt: skip
 BUG = (
     "this is a mistake in mcgurk, and not in what you typed. Please report it to where you have mcgurk from, with "

@@ -27,10 +27,14 @@ def run(options: Options) -> int:
             "no server: set PREFECT_API_URL or a Prefect profile; for one of ours, mcgurk serve"
         )
     with prefect_api(Path()) as address:
-        from flows.services.deployments import POOLS, deploy  # Prefect reads its settings when it is imported
+        from flows.services.deployments import (  # Prefect reads its settings when it is imported
+            DEPLOYMENTS,
+            POOLS,
+            deploy,
+        )
 
         deploy(str(root))
-    print(f"deployed on {address} for {root}")
+    print(f"deployed on {address} for {root}: what {DEPLOYMENTS} holds")
     print(
         "next, a worker for each pool: " + "; ".join(f"prefect worker start --pool {pool}" for pool in POOLS)
     )

@@ -11,6 +11,7 @@ from flows.builds.pipeline import Pipeline, resolve
 from flows.commands.announce import command
 from flows.commands.logs import quieted
 from flows.commands.text import comparison_text, scores_text
+from flows.experiments.comparison import ComparisonOptions
 from flows.experiments.experiment import ExperimentOptions, assist, require_possible
 from flows.experiments.fit import check
 from flows.experiments.settings import parsed
@@ -71,7 +72,7 @@ def run(options: Options) -> int:
         require_possible(one)
     with prefect_api(pipeline.state):
         if compared:
-            _compare(pipeline, usual, compared)
+            _compare(pipeline, _comparison(options, usual))
         else:
             _train(pipeline, usual)
     print(f"next: {command('serve', options.root, pipeline.state)}")
@@ -87,12 +88,19 @@ def _train(pipeline: Pipeline, options: ExperimentOptions) -> None:
     print(f"{scores_text(results)}\n\n{results['reason']}\nreport  {results['report']}")
 
 
-def _compare(pipeline: Pipeline, options: ExperimentOptions, compared: Sequence[Variant]) -> None:
+def _comparison(options: Options, usual: ExperimentOptions) -> ComparisonOptions:
+    model = None if options.study else options.model
+    return ComparisonOptions(
+        options.root, model, options.study, options.preset, usual.settings, options.state
+    )
+
+
+def _compare(pipeline: Pipeline, options: ComparisonOptions) -> None:
     from flows.compare_models import compare_models
     from flows.services.runs import outcome_of
 
     with quieted(pipeline.state):
-        found = outcome_of(lambda: compare_models(options, compared))
+        found = outcome_of(lambda: compare_models(options))
     print(comparison_text(found))
 
 

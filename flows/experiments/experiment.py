@@ -20,7 +20,7 @@ from schemas.manifest import digest_of
 from schemas.shard import Version, read_exclusions, read_version
 from tasks.lists.labels import machine_ids
 from training.loop import clips_for
-from training.models import load, training_overrides
+from training.models import load, names_with_presets, training_overrides
 from training.networks.checkpoint import ResumeError
 from training.reading.dataset import Dataset, open_dataset, thinned, with_labels
 from training.tracking.store import Store, require_open
@@ -35,7 +35,9 @@ class ExperimentOptions:
     root: Root
     dataset_version: Annotated[str | None, Option("digest of a dataset version; default: the latest")] = None
     preset: Preset = None
-    model: Annotated[str | None, Option("a model or model/preset of training/models")] = None
+    model: Annotated[
+        str | None, Option("a model or model/preset of training/models", choices=names_with_presets)
+    ] = None
     seconds: Annotated[float | None, Option("training time")] = None
     steps: Annotated[int | None, Option("training steps, instead of seconds")] = None
     seed: Annotated[int | None, Option("of all that is random in the training")] = None

@@ -54,6 +54,12 @@ def run_marker(state: Path, identity: str) -> Iterator[RunMarker]:
         note.drop()
 
 
+def unfinished_runs(state: Path) -> set[str]:
+    """The runs of trainings that have begun and not ended well: the same command goes on with them."""
+    notes = [path for path in (state / FOLDER).glob("*") if len(path.name) == NAME]
+    return {run_id for path in notes if (run_id := RunMarker(path).run_id)}
+
+
 def results_path(state: Path, identity: str) -> Path:
     """Where the results of training `identity` stand until the comparison that it belongs to has ended."""
     return state / FOLDER / f"{identity[:NAME]}.json"

@@ -19,11 +19,10 @@ from prefect.workers.process import ProcessWorker
 from flows.services.runs import AT_WORK
 from flows.services.servers import prefect_cli
 from schemas.environment import changed
-from schemas.errors import MissingError
 
 log = logging.getLogger(__name__)
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+DEPLOYMENTS = Path(__file__).resolve().parents[1] / "prefect.yaml"
 CPU = "cpu"  # builds and upkeep
 GPU = "gpu"  # trainings, which take the processors where there is no GPU
 POOLS = (CPU, GPU)
@@ -36,17 +35,12 @@ ALIVE = ("Pending", "Submitting", "InfrastructurePending", "Running", "heartbeat
 
 
 def deploy(root: str) -> None:
-    """Puts pools, deployments for `root` and the automation on the server in use; the same again changes nothing.
-
-    Raises MissingError where the deployments are not beside the code.
-    """
-    if not (REPOSITORY / "prefect.yaml").is_file():
-        raise MissingError(f"no prefect.yaml in {REPOSITORY}: run mcgurk from a checkout")
+    """Puts pools, deployments for `root` and the automation on the server in use; the same again changes nothing."""
     with get_client(sync_client=True) as client:
         for pool in POOLS:
             _make(client, pool)
         with changed({"MCGURK_ROOT": root}):
-            prefect_cli(["deploy", "--all"], REPOSITORY)
+            prefect_cli(["deploy", "--all", "--prefect-file", str(DEPLOYMENTS)], DEPLOYMENTS.parents[1])
         # A queue's limit holds no lease, which a server's absence could cost a training.
         queue = client.read_work_queue_by_name(TRAININGS, work_pool_name=GPU)
         client.update_work_queue(queue.id, concurrency_limit=1)

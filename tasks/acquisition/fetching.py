@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from schemas.errors import McgurkError, is_of_the_machine
 from schemas.layout import SCRATCH
@@ -80,7 +81,18 @@ def lanes_of(config: DownloadConfig, state: Path) -> tuple[LaneConfig, ...]:
 def fetched(
     stage: Stage, videos: Mapping[str, Segments], config: DownloadConfig, context: DownloadContext
 ) -> Iterator[Segments]:
-    """[(part, clip row)] for each video that was tried, as they end; the ledger has it by then.
+    """[(part, clip row)] for each video that was tried, as they end; the ledger has it by then."""
+    return through_lanes(LaneWorkers, stage, videos, config, context)
+
+
+def through_lanes(
+    kind: type["LaneWorkers"],
+    stage: Stage,
+    videos: Mapping[str, Segments],
+    config: DownloadConfig,
+    context: DownloadContext,
+) -> Iterator[Any]:
+    """What the workers of `kind` make of each video, as they end.
 
     Ends early when every lane has closed. Raises what a lane raised.
     """
@@ -89,7 +101,7 @@ def fetched(
     lanes = lanes_of(config, context.state)
     with ExitStack() as stack:
         lanes_at_work = [
-            LaneWorkers(stage, config, context, Lane(one, context.state, context.clock)) for one in lanes
+            kind(stage, config, context, Lane(one, context.state, context.clock)) for one in lanes
         ]
         work = [
             _LaneLoop(workers, stack.enter_context(workers.open()), waiting, done)
@@ -104,12 +116,12 @@ def fetched(
             future.result()
         left = len(waiting)
     if left and context.budget.is_spent:
-        log.info("download: %d video(s) wait until the media on disk have been extracted", left)
+        log.info("%s: %d video(s) wait until the media on disk have been extracted", kind.what, left)
     elif left:
-        log.warning("download: every lane is closed; %d video(s) are left for a later run", left)
+        log.warning("%s: every lane is closed; %d video(s) are left for a later run", kind.what, left)
 
 
-def _next(done: SimpleQueue, lanes_at_work: Sequence["LaneWorkers"]) -> Segments | None:
+def _next(done: SimpleQueue, lanes_at_work: Sequence["LaneWorkers"]) -> Any:
     """The next finished video; logs now and then which are in progress, so that a hanging one is noticed."""
     while True:
         with suppress(Empty):
@@ -121,7 +133,8 @@ def _next(done: SimpleQueue, lanes_at_work: Sequence["LaneWorkers"]) -> Segments
             for video_id, began in list(workers.in_progress.items())
         }
         listed = ", ".join(f"{video_id} for {now - began:.0f} s" for video_id, began in in_progress.items())
-        log.info("download: in progress: %s", listed or "nothing: every lane is waiting for its turn")
+        what = lanes_at_work[0].what
+        log.info("%s: in progress: %s", what, listed or "nothing: every lane is waiting for its turn")
 
 
 def standing_row(stage: Stage, segment: Row) -> Row:
@@ -198,6 +211,9 @@ class LaneWorkers:
         default_factory=dict
     )  # videos under way -> since when, by the monotonic clock
 
+    what = "download"  # in the log
+    takes_media = True
+
     def open(self):
         """The source, through this lane."""
         lane = self.lane.config
@@ -217,6 +233,7 @@ class LaneWorkers:
             ),
             secret=secret,
             limits=self.config.limits,
+            takes_media=self.takes_media,
         )
         return open_source(self.config.source, self.context.state, access)
 

@@ -40,6 +40,7 @@ class Access:
     secret: Callable[[str], str] = no_secret  # of a template, by its name there
     limits: DownloadLimits = DownloadLimits()
     hatches: Hatches = Hatches()
+    takes_media: bool = True  # else it is only asked whether a video is there, where a source can tell
     may_go_inside: bool = True  # to private addresses; not when the source itself is a public one
 
     @property

@@ -147,12 +147,15 @@ class Downloader:
         """The media behind `url` as a file in `folder`. Raises ItemError, Transient or LaneClosed; never trusts "ok".
 
         For a long video the file may contain little more than `spans`, at their times in the whole. A partial download
-        in `folder` is continued. Raises OSError for a full disk.
+        in `folder` is continued. Where the access takes no media, an empty `folder` says that they are there.
+        Raises OSError for a full disk.
         """
         downloader, log = self._of_thread(folder)
         try:
             url, info = self._looked_up(downloader, url)
             self._check(url, info)
+            if not self._access.takes_media:
+                return folder
             info = self._sectioned(downloader, info, spans)
             downloader.validators = Validators(folder)  # not before: a page names itself, not its media
             info = downloader.process_ie_result(info, download=True)

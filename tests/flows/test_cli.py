@@ -1,6 +1,5 @@
 """The command line: few verbs, few options, each explained, none of it slow to start."""
 
-import json
 import os
 import re
 import socket
@@ -35,6 +34,7 @@ OPTIONS = {
     "doctor": {"--state", "--json"},
     "verify": {"--root", "--state", "--rebuild", "--compute", "--json"},
     "prune": {"--root", "--state"},
+    "recheck": {"--root", "--state", "--drop-removed"},
     "forget": {"video_ids", "--root", "--state"},
     "serve": {"--root", "--state", "--origin", "--mlflow-login", "--database", "--port", "--mlflow-port"},
     "deploy": {"--root"},
@@ -216,26 +216,6 @@ def test_a_port_that_is_named_and_taken_is_refused_with_its_holder(flag, tmp_pat
 def test_a_root_on_a_store_is_not_served(tmp_path, capsys):
     assert main(["serve", "--root", "s3://bucket/root", "--state", str(tmp_path)]) == 2
     assert "MLflow's database needs a disk" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("name", ["build_dataset", "run_experiment"])
-def test_the_form_of_a_flow_shows_the_help_of_each_option(name, prefect_server):
-    """What Prefect's pages show to whom runs a deployment by hand."""
-    code = (
-        f"import json\nfrom flows.{name} import {name}\n"
-        f"print(json.dumps({name}.parameters.model_dump()['definitions']))"
-    )
-
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-    )
-
-    (options,) = (form for form in json.loads(done.stdout).values() if "root" in form["properties"])
-    assert [one for one, form in options["properties"].items() if not form.get("description")] == []
-    assert options["properties"]["root"]["description"] == "where segments, clips, shards and versions lie"
 
 
 def test_the_help_of_preset_names_all_of_them():

@@ -14,7 +14,7 @@ import torch
 from real_servers import answering, tracking_server
 
 from flows import compare_models as comparison
-from flows.compare_models import compare_models
+from flows.compare_models import compare_variants
 from flows.experiments.experiment import ExperimentOptions, prepare
 from flows.experiments.studies import Variant
 from flows.run_experiment import run_experiment
@@ -103,9 +103,9 @@ def test_a_comparison_goes_on_after_the_trainings_that_have_ended(root, monkeypa
     small = Variant("small", "contrastive")
     paper = Variant("paper", "l3/paper")
     with pytest.raises(ValueError, match="sample_rate_hz"):  # of a version at another rate
-        compare_models(options(root), [small, paper])
+        compare_variants(options(root), [small, paper])
 
-    compared = compare_models(options(root), [small, Variant("shallow", "contrastive/shallow")])
+    compared = compare_variants(options(root), [small, Variant("shallow", "contrastive/shallow")])
 
     store = prepare(options(root)).store
     client = runs.MlflowClient(store.tracking_uri)

@@ -188,11 +188,15 @@ class Api:
 
     def runs(self, deployment: str) -> list[dict]:
         """The flow runs of a deployment."""
-        return self.ask("/flow_runs/filter", {"deployments": {"name": {"any_": [deployment]}}})
+        return self.ask("/flow_runs/filter", _named(deployment))
+
+    def events(self, name: str) -> list[dict]:
+        """The events of a name, the latest first."""
+        return self.ask("/events/filter", {"filter": {"event": {"name": [name]}}})["events"]
 
     def begin(self, deployment: str, parameters: dict | None = None) -> str:
         """Has a run of a deployment begun now, as its page does; returns the run's id."""
-        (found,) = self.ask("/deployments/filter", {"deployments": {"name": {"any_": [deployment]}}})
+        (found,) = self.ask("/deployments/filter", _named(deployment))
         body = {"state": {"type": "SCHEDULED"}, "parameters": parameters or {}}
         return self.ask(f"/deployments/{found['id']}/create_flow_run", body)["id"]
 
@@ -200,6 +204,13 @@ class Api:
         """The name of a run's state, and its message."""
         state = self.ask(f"/flow_runs/{run_id}")["state"] or {}
         return state.get("name", ""), state.get("message") or ""
+
+
+def _named(deployment: str) -> dict:
+    """What finds `canary/hourly`; without its flow, the one that builds (`hourly`) or trains (`on-new-version`)."""
+    flow, _, name = deployment.rpartition("/")
+    usual = "run-experiment" if name == "on-new-version" else "build-dataset"
+    return {"flows": {"name": {"any_": [flow or usual]}}, "deployments": {"name": {"any_": [name]}}}
 
 
 @contextmanager
@@ -210,7 +221,7 @@ def started(
     given = {
         name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "MLFLOW_"))
     }
-    command = [str(Path(sys.executable).with_name(program)), *arguments]
+    command = [str(Path(sys.executable).parent / program), *arguments]
     with output.open("a") as file:
         process = subprocess.Popen(
             command, stdout=file, stderr=file, env={**given, **environment}, start_new_session=True

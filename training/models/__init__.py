@@ -37,6 +37,15 @@ def names() -> list[str]:
     return plugin_names(sys.modules[__name__])
 
 
+def names_with_presets() -> list[str]:
+    """The models in this folder, each with its presets behind it: `MODEL`, `MODEL/PRESET`."""
+    return [
+        one
+        for name in names()
+        for one in (name, *(f"{name}/{p}" for p in getattr(load(name), "PRESETS", ())))
+    ]
+
+
 def load(name: str) -> ModuleType:
     """The module of model `name`. Raises RequestError, with the choices, for one that is not there."""
     return chosen_plugin(sys.modules[__name__], "model", name, REQUIRED)

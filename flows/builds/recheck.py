@@ -1,0 +1,33 @@
+"""A recheck of take-downs as a user asks for it, and what it does. Without Prefect."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from flows.arguments import Option, Root, State
+from flows.builds.pipeline import Pipeline
+from flows.credentials import secrets_of
+from tasks.acquisition.recheck import Rechecked, ask, drop_marks, longest_unasked
+from tasks.download import DownloadContext
+from tasks.tombstones import read_tombstones
+
+
+@dataclass(frozen=True)
+class RecheckOptions:
+    """Whose clips are looked for at their source, and whether those that are gone are taken down."""
+
+    root: Root
+    state: State = None
+    drop_removed: Annotated[
+        bool,
+        Option("take down, as `mcgurk forget` does, what an earlier recheck found gone and this one too"),
+    ] = False
+
+
+def recheck(pipeline: Pipeline, *, marked_first: bool) -> Rechecked:
+    """Asks the source of the last build for the clips that it was asked for the longest ago, and marks what is gone."""
+    config = pipeline.config.download
+    videos = longest_unasked(pipeline.root, pipeline.state, config.source, marked_first=marked_first)
+    context = DownloadContext(pipeline.now, pipeline.state, secret=secrets_of(pipeline.state))
+    done = ask(pipeline.stage("download"), videos, config, context)
+    drop_marks(pipeline.state, read_tombstones(pipeline.root))  # of what was taken down meanwhile
+    return done

@@ -1,0 +1,152 @@
+"""A recheck asks for what we hold, marks what is gone, and concludes nothing from what proves nothing."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import timecode
+from clocks import FakeClock
+from real_servers import hosting
+from small_roots import NOW, RECIPE, clip_rows, indexed
+
+from tasks import download
+from tasks.acquisition.recheck import ask, drop_marks, longest_unasked, read_marks
+from tasks.download import DownloadConfig, DownloadContext
+from tasks.parts import plan_stage
+from tasks.transport.lanes import Lane, LaneConfig
+
+IDS = [f"video{n}" for n in range(6)]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return timecode.write(tmp_path_factory.mktemp("clip") / "clip.mp4", RECIPE)
+
+
+class Held:
+    """A root whose clips all came from one host, and rechecks of it."""
+
+    def __init__(self, folder, host):
+        self.root = indexed(folder / "root", IDS)
+        self.state = self.root / "state"
+        self.clock = FakeClock(NOW.timestamp())
+        self.context = DownloadContext(NOW, self.state, self.clock)
+        self.config = DownloadConfig(host.address + "/{video_id}.mp4")
+        self.stage = download.stage(self.root, self.config)
+        due = download.with_due(self.stage, plan_stage(self.stage), NOW).due()
+        download.run(self.stage, due, self.config, self.context)
+        host.asked.clear()
+
+    def due(self, most=500, **options):
+        return longest_unasked(self.root, self.state, self.config.source, most=most, **options)
+
+    def recheck(self, most=500, **options):
+        self.clock.sleep_until(self.clock.now_s() + 60.0)
+        return ask(self.stage, self.due(most, **options), self.config, self.context)
+
+
+@pytest.fixture
+def held(tmp_path, clip):
+    with hosting(dict.fromkeys(IDS, clip)) as host:
+        yield Held(tmp_path, host), host
+
+
+def test_what_is_gone_is_marked_and_stays(held):
+    root, host = held
+    rows = clip_rows(root.root)
+    host.statuses |= {"video1": 410, "video2": 401, "video3": 503, "video4": 451}
+
+    done = root.recheck()
+
+    assert {mark.video_id: mark.reason for mark in done.gone} == {
+        "video1": "removed", "video2": "private", "video4": "copyright",
+    }  # fmt: skip
+    assert (done.num_there, done.unclear, done.num_unasked) == (2, {"network": 1}, 0)
+    marks = read_marks(root.state)
+    assert {one.video_id: one.sightings for one in marks.values()} == {
+        "video0": 0, "video1": 1, "video2": 1, "video4": 1, "video5": 0,
+    }  # fmt: skip
+    assert clip_rows(root.root) == rows and not list((root.state / "scratch").iterdir())
+
+
+def test_no_media_are_taken(held):
+    root, host = held
+    root.recheck()
+
+    assert set(host.asked.values()) == {1}  # a download asks twice: for its head, and for all of it
+
+
+def test_a_second_recheck_confirms_and_one_that_finds_it_clears(held):
+    root, host = held
+    host.statuses |= {"video1": 410, "video2": 410}
+    root.recheck()
+    del host.statuses["video2"]
+
+    done = root.recheck()
+
+    assert [(mark.video_id, mark.is_confirmed) for mark in done.gone] == [("video1", True)]
+    assert read_marks(root.state)["video2"].sightings == 0
+
+
+def test_the_longest_unasked_come_first(held):
+    root, _ = held
+    root.recheck(most=2)
+    first = set(read_marks(root.state))
+
+    assert len(first) == 2
+    assert set(root.due(most=4)) == set(IDS) - first
+    assert set(list(root.due())[4:]) == first
+
+
+def test_what_was_marked_can_come_first(held):
+    root, host = held
+    host.statuses["video3"] = 404
+    root.recheck()
+
+    assert next(iter(root.due(marked_first=True))) == "video3"
+
+
+def test_a_host_that_has_lost_everything_proves_nothing(held):
+    root, host = held
+    host.files.clear()
+
+    done = root.recheck()
+
+    assert done.gone == [] and done.unclear == {"removed": len(IDS)}
+    assert read_marks(root.state) == {}
+
+
+def test_a_lane_whose_breaker_is_open_is_left_out(held):
+    root, host = held
+    lanes = [{"name": "open"}, {"name": "sound"}]
+    (root.state / "lanes.json").write_text(json.dumps(lanes))
+    Lane(LaneConfig("open"), root.state, root.clock).failed("bot_check", "")
+    done = root.recheck()
+    assert (done.num_there, done.num_unasked) == (len(IDS), 0)
+
+    Lane(LaneConfig("sound"), root.state, root.clock).failed("bot_check", "")
+    host.asked.clear()
+    done = root.recheck()
+
+    assert (done.num_there, done.num_unasked) == (0, len(IDS)) and not host.asked
+
+
+def test_clips_from_elsewhere_are_not_asked_for_here(held):
+    root, _ = held
+    root.config = replace(root.config, source="http://127.0.0.1:9/{video_id}.mp4")
+
+    assert root.due() == {}
+
+
+def test_marks_survive_a_torn_line_and_forget_who_is_taken_down(held):
+    root, _ = held
+    root.recheck()
+    with (root.state / "rechecks.jsonl").open("a") as file:
+        file.write('{"video_id": "vid')
+    root.recheck(most=1)
+    assert set(read_marks(root.state)) == set(IDS)
+
+    drop_marks(root.state, ["video1"])
+
+    assert "video1" not in (root.state / "rechecks.jsonl").read_text()
+    assert len((root.state / "rechecks.jsonl").read_text().splitlines()) == len(IDS) - 1
