@@ -91,9 +91,7 @@ def run(options: Options) -> int:
         print(f"page     {overview_path(root, state).as_uri()}")
         if asked:
             print(f"login    {asked}" + ("  (of MLflow too)" if doors.mlflow_login else ""))
-        print(
-            "Deployments: build-dataset/hourly, run-experiment/on-new-version. Ctrl-C stops all.", flush=True
-        )
+        print("Deployments: builds by the hour, trainings when due, upkeep. Ctrl-C stops all.", flush=True)
         try:
             watch(state, page)
         finally:
