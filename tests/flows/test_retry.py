@@ -58,7 +58,7 @@ def by_command(api: Api, root: Path, run: str, chromium: str, folder: Path) -> s
 
 def by_schedule(api: Api, root: Path, run: str, chromium: str, folder: Path) -> str:
     """The next run that a schedule makes."""
-    (hourly,) = api.ask("/deployments/filter", {"deployments": {"name": {"any_": ["hourly"]}}})
+    hourly = api.deployment("hourly")
     minutes = {"interval": 60}  # more often, a flood of runs keeps the server busy
     soon = {"schedule": minutes, "active": True, "parameters": {"options": {"root": str(root)}}}
     (schedule,) = api.ask(f"/deployments/{hourly['id']}/schedules", [soon])

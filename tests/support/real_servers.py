@@ -190,15 +190,19 @@ class Api:
         """The flow runs of a deployment."""
         return self.ask("/flow_runs/filter", _named(deployment))
 
+    def deployment(self, name: str) -> dict:
+        """One deployment, as `_named` finds it."""
+        (found,) = self.ask("/deployments/filter", _named(name))
+        return found
+
     def events(self, name: str) -> list[dict]:
         """The events of a name, the latest first."""
         return self.ask("/events/filter", {"filter": {"event": {"name": [name]}}})["events"]
 
     def begin(self, deployment: str, parameters: dict | None = None) -> str:
         """Has a run of a deployment begun now, as its page does; returns the run's id."""
-        (found,) = self.ask("/deployments/filter", _named(deployment))
         body = {"state": {"type": "SCHEDULED"}, "parameters": parameters or {}}
-        return self.ask(f"/deployments/{found['id']}/create_flow_run", body)["id"]
+        return self.ask(f"/deployments/{self.deployment(deployment)['id']}/create_flow_run", body)["id"]
 
     def state_of(self, run_id: str) -> tuple[str, str]:
         """The name of a run's state, and its message."""
