@@ -73,9 +73,12 @@ class DirectHost:
     def fetch(self, url: str, folder: Path) -> Path:
         """The media file behind `url`, in `folder`; a partial download there is continued.
 
-        Raises ItemError, Transient, what the lane raises, ManifestError for a list of fragments, and OSError for a
-        full disk.
+        Where the access takes no media, only the first bytes are read, and `folder` stays empty. Raises ItemError,
+        Transient, what the lane raises, ManifestError for a list of fragments, and OSError for a full disk.
         """
+        if not self._access.takes_media:
+            self._look(url, folder)
+            return folder
         suffix = Path(urlsplit(url).path).suffix.lower()
         target = folder / f"media{suffix if SUFFIX.fullmatch(suffix) else ''}"
         part = folder / f"{target.name}{PART}"
@@ -85,6 +88,14 @@ class DirectHost:
             self._continued(url, part)
         return part.replace(target)
 
+    def _look(self, url: str, folder: Path) -> None:
+        """Hangs up when the head of a media file has come. Raises as `fetch` does."""
+        with self._answer(url, self._headers(folder)) as answer:
+            _require_success(answer)
+            patience = Patience(answer.read1, self._access.limits)
+            if not _head(patience, answer.headers.get("Content-Type", "")):
+                raise failure("network", "the answer is empty")
+
     def _continued(self, url: str, part: Path) -> bool:
         """Fetches what `part` lacks; False where the host has nothing that follows it."""
         validators = Validators(part.parent)
@@ -93,8 +104,7 @@ class DirectHost:
         with self._answer(url, headers) as answer:
             if answer.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and "Range" in headers:
                 return False
-            if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
-                raise by_status(answer.status, answer.headers.get("Retry-After", ""))
+            _require_success(answer)
             is_rest = answer.status == HTTPStatus.PARTIAL_CONTENT
             validators.keep(url, answer.headers, is_rest=is_rest)
             self._store(answer, part, _require_rest(answer, part) if is_rest else 0)
@@ -153,6 +163,12 @@ class DirectHost:
                 piece = _read(patience)
         if not size:
             raise failure("network", "the answer is empty")
+
+
+def _require_success(answer: Any) -> None:
+    """Raises ItemError or Transient for an answer that says why there is no file."""
+    if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
+        raise by_status(answer.status, answer.headers.get("Retry-After", ""))
 
 
 def _head(patience: Patience, content_type: str) -> bytes:

@@ -73,7 +73,7 @@ class LimitedDownloader:
 
 def _sent(access: Access) -> dict[str, Any]:
     """The fields of a lane that its process needs."""
-    names = ("proxy", "cookies", "user_agent", "may_go_inside")
+    names = ("proxy", "cookies", "user_agent", "may_go_inside", "takes_media")
     fields = {name: getattr(access, name) for name in names}
     return {**fields, "limits": asdict(access.limits), "hatches": asdict(access.hatches)}
 

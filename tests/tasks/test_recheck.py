@@ -1,7 +1,10 @@
 """A recheck asks for what we hold, marks what is gone, and concludes nothing from what proves nothing."""
 
 import json
+from contextlib import suppress
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Thread
 
 import pytest
 import timecode
@@ -13,7 +16,9 @@ from tasks import download
 from tasks.acquisition.recheck import ask, drop_marks, longest_unasked, read_marks
 from tasks.download import DownloadConfig, DownloadContext
 from tasks.parts import plan_stage
+from tasks.sources import open_source
 from tasks.transport.lanes import Lane, LaneConfig
+from tasks.transport.policy import Access
 
 IDS = [f"video{n}" for n in range(6)]
 
@@ -69,11 +74,38 @@ def test_what_is_gone_is_marked_and_stays(held):
     assert clip_rows(root.root) == rows and not list((root.state / "scratch").iterdir())
 
 
-def test_no_media_are_taken(held):
-    root, host = held
-    root.recheck()
+class Dripping(BaseHTTPRequestHandler):
+    """A host whose files begin like media and never end."""
 
-    assert set(host.asked.values()) == {1}  # a download asks twice: for its head, and for all of it
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", str(1 << 30))
+        self.end_headers()
+        with suppress(ConnectionError):
+            self.wfile.write(self.head)
+            self.server.gone.wait(30)
+
+    def log_message(self, *arguments):
+        pass
+
+
+def test_no_media_are_taken(tmp_path, clip):
+    """Who waited for the whole file would wait until the host is called slow."""
+    Dripping.head = clip.read_bytes()[:8192]
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Dripping)
+    server.daemon_threads = True
+    server.gone = Event()
+    Thread(target=server.serve_forever, daemon=True).start()
+    source = f"http://127.0.0.1:{server.server_port}/{{video_id}}.mp4"
+    try:
+        with open_source(source, tmp_path, Access(takes_media=False)) as fetch:
+            assert fetch("video0", tmp_path / "empty") == tmp_path / "empty"
+    finally:
+        server.gone.set()
+        server.shutdown()
+        server.server_close()
+
+    assert not (tmp_path / "empty").exists()
 
 
 def test_a_second_recheck_confirms_and_one_that_finds_it_clears(held):
