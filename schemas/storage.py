@@ -36,6 +36,12 @@ def is_local(path: Path) -> bool:
     return isinstance(path, Path)
 
 
+def is_writable(folder: Path) -> bool:
+    """Whether this account may write in a local folder, or make it."""
+    there = next(path for path in (folder, *folder.parents) if path.is_dir())
+    return os.access(there, os.W_OK)
+
+
 def path_under(root: Path, path: Path) -> str:
     """`path` relative to `root`, as manifests name files: `features/audio/000003.arrow`."""
     return str(path).removeprefix(str(root)).lstrip("/")

@@ -5,15 +5,18 @@ gives the index's append-only slots the mutual exclusion that they need. It bind
 folder. Its file names the current holder, or the last one.
 """
 
+import errno
 import fcntl
 import json
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from tempfile import TemporaryFile
+from typing import IO, Any, cast
 
 from schemas.errors import OperationalError
 from schemas.identity import Identity
@@ -30,6 +33,7 @@ FOLDERS = {
     **{name: tuple(it for one in STAGES if one.lease == name for it in one.folders) for name in NAMES},
     "pages": (f"{REPORTS}/*",),
 }
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 BUILD = "build"  # held by every build, together with others
 
 
@@ -144,11 +148,19 @@ def remove_partial_writes(root: Path, *names: str) -> None:
 
 
 def _opened(path: Path) -> IO[str]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("a+")
+    """The file of a lease. Who may only read here holds what is there, or where nothing is, a file of its own."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a+")
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+    return path.open() if os.access(path, os.R_OK) else cast("IO[str]", TemporaryFile("a+"))
 
 
 def _sign(file: IO[str]) -> None:
+    if not file.writable():
+        return
     holder = {**asdict(Identity.own()), "since": datetime.now(UTC).isoformat(timespec="seconds")}
     file.truncate(0)
     file.write(json.dumps(holder))

@@ -11,6 +11,7 @@ from flows.builds.pipeline import Pipeline, resolve
 from flows.builds.plan import plan_one
 from flows.credentials import secrets_of
 from schemas.errors import OperationalError, RequestError
+from schemas.mounts import require_local
 from tasks.acquisition import retention
 from tasks.sources import open_source
 from tasks.transport.policy import Access
@@ -51,6 +52,7 @@ def handed_on() -> Pipeline | None:
 
 def check(pipeline: Pipeline) -> None:
     """Raises RequestError for a build that can't be, OperationalError where its scheduler does not answer."""
+    require_local(pipeline.state)
     _ = pipeline.options.part_numbers
     check_compute(pipeline.options.compute)
     check_source(pipeline)

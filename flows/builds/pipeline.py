@@ -16,7 +16,7 @@ from schemas.errors import RequestError
 from schemas.layout import SEGMENTS, STAGE_NAMES
 from schemas.manifest import part_numbers
 from schemas.shard import read_version
-from schemas.storage import is_local, open_root
+from schemas.storage import is_local, is_writable, open_root
 from tasks import own_lists, windows
 from tasks.lists.labels import find_labels, find_ontology
 from tasks.own_lists import cut_own
@@ -45,8 +45,8 @@ class Pipeline:
 
     @property
     def here(self) -> Path:
-        """Where reports and runs of experiments go: the root, or for one on a store the state folder."""
-        return self.root if is_local(self.root) else self.state
+        """Where reports and runs of experiments go: the root; the state folder for one on a store, or to read only."""
+        return self.root if is_local(self.root) and is_writable(self.root) else self.state
 
     @property
     def is_studio(self) -> bool:

@@ -20,6 +20,7 @@ from flows.services.keeper import Service, kept, running_in, wake
 from flows.services.servers import free_port, login, mlflow_service, prefect_api, served_api
 from schemas.errors import OperationalError, RequestError
 from schemas.layout import PREFECT, SERVE
+from schemas.mounts import require_local
 from schemas.storage import is_local, open_root
 from tasks.leases import alone
 
@@ -81,6 +82,7 @@ def run(options: Options) -> int:
     if not root.is_dir():
         raise RequestError(f"--root {options.root}: no such folder: build there first (mcgurk build)")
     state = state_folder(root, options.state)
+    require_local(state)
     doors = Doors(options.origin, options.mlflow_login, options.port, options.mlflow_port, options.database)
     require_free(doors)
     if options.database:

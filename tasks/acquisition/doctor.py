@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import ffmpeg
 
+from schemas.mounts import network_file_system
 from tasks.media.streams import ffmpeg_path
 from tasks.transport.hatches import provider_address, with_secrets
 from tasks.transport.lanes import LaneConfig, clock_errors
@@ -38,7 +39,15 @@ class Finding:
 
 def examine(lanes: Sequence[LaneConfig], state: Path, secret: Callable[[str], str]) -> list[Finding]:
     """The findings of all checks; none contains a secret."""
-    found = [_runtime(), _solver(), _ffmpeg(), _clock(), _disk(state), *_clock_errors(state, lanes)]
+    found = [
+        _runtime(),
+        _solver(),
+        _ffmpeg(),
+        _clock(),
+        _disk(state),
+        _file_system(state),
+        *_clock_errors(state, lanes),
+    ]
     for lane in lanes:
         found += _lane(lane, secret)
     return found
@@ -129,6 +138,14 @@ def _disk(state: Path) -> Finding:
             "disk", found, f"free {LEAST_FREE_BYTES / 1e9:.0f} GB, or choose another folder with --state"
         )
     return Finding("disk", found)
+
+
+def _file_system(state: Path) -> Finding:
+    """Whether locks and databases work in the state folder."""
+    if kind := network_file_system(state):
+        remedy = "choose a folder on a disk of this machine with --state"
+        return Finding("state folder", f"on a network file system ({kind})", remedy)
+    return Finding("state folder", "on a disk of this machine")
 
 
 def _lane(lane: LaneConfig, secret: Callable[[str], str]) -> Iterator[Finding]:

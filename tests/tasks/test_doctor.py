@@ -30,7 +30,14 @@ def of_lane(tmp_path, told, **lane):
 def test_a_machine_that_runs_the_tests_has_what_it_needs(tmp_path):
     found = {one.what: one for one in examine([], tmp_path / "not" / "there", lambda name: name)}
 
-    assert set(found) == {"JavaScript runtime", "yt-dlp and its solver", "ffmpeg", "clock", "disk"}
+    assert set(found) == {
+        "JavaScript runtime",
+        "yt-dlp and its solver",
+        "ffmpeg",
+        "clock",
+        "disk",
+        "state folder",
+    }
     for what in ("yt-dlp and its solver", "ffmpeg", "clock"):
         assert found[what].remedy == ""
     assert "ffmpeg version" in found["ffmpeg"].found
