@@ -104,9 +104,9 @@ def _clean_told(pipeline: Pipeline, named: Named, done: Forgotten) -> None:
         path_under(state, path) for path in sorted((state / "logs").glob("*")) if clean_log(path, named)
     ]
     for path in (
-        state / "prefect" / "prefect.db",
+        *sorted((state / "prefect").glob("*.db")),
         *sorted((here / "mlruns").glob("*.db")),
-    ):  # and what one was
+    ):  # and what they were
         if clean_database(path, named):
             done.pages.append(path_under(here, path))
     for address in _servers(pipeline):

@@ -18,6 +18,7 @@ from flows.experiments.settings import parsed
 from flows.experiments.studies import Variant, models_named, study_named
 from flows.services.servers import prefect_api
 from schemas.errors import RequestError
+from schemas.mounts import require_local
 from training.learning.ranks import world_size
 
 EXAMPLE = "mcgurk train --root data --model contrastive --set seconds=3600 patience=3 model.width=32"
@@ -65,6 +66,7 @@ def run(options: Options) -> int:
     usual = usual if compared else replace(usual, model=options.model)
     experiments = [one.applied_to(usual) for one in compared] or [usual]
     pipeline = _checked(experiments)
+    require_local(pipeline.state)
     if int(os.environ.get("RANK", "0")) > 0:
         assist(usual)
         return 0

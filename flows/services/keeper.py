@@ -25,6 +25,7 @@ import psutil
 
 from flows.services.rotation import rotate_all
 from flows.services.watchdog import MARK
+from schemas.databases import copies_of, keep_before, note_opened
 from schemas.errors import OperationalError
 from schemas.identity import Identity
 from schemas.manifest import write_text
@@ -62,6 +63,8 @@ class Service:
     health: str | None = None
     environment: dict[str, str] = field(default_factory=dict)
     has_runs: bool = False  # it starts flow runs, which are ended before it
+    package: str = ""  # whose version matters to its databases: files of SQLite
+    databases: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -94,7 +97,8 @@ def running_in(folder: Path) -> Identity | None:
     with suppress(OSError, ValueError, KeyError):
         facts = json.loads((folder / UP).read_text())
         keeper = Identity.read(facts["keeper"])
-        return keeper if keeper.process else None
+        is_copied = not folder.samefile(facts.get("folder", folder))  # with a backup of a running root
+        return keeper if keeper.process and not is_copied else None
     return None
 
 
@@ -174,11 +178,12 @@ class Keeper:
         with (self.folder / USERS).open("a") as users:
             try:
                 for service in self.services:
-                    self.running.append(_Running(service, start(service), time.monotonic()))
+                    self.running.append(_Running(service, _opened(service), time.monotonic()))
                     await_health(self.running[-1].process, service, lambda: _is_free(users))
-                write_text(
-                    self.folder / UP, json.dumps({"keeper": asdict(Identity.own()), "address": address})
-                )
+                    for path in service.databases:
+                        note_opened(Path(path), service.package)  # of a new one
+                facts = {"keeper": asdict(Identity.own()), "folder": str(self.folder), "address": address}
+                write_text(self.folder / UP, json.dumps(facts))
                 looked = time.monotonic()
                 while not _is_free(users):
                     for one in self.running:
@@ -208,7 +213,12 @@ class Keeper:
             log.warning("%s ended with code %s: restarting it", one.service.name, one.process.returncode)
         elif now >= one.again:
             end_group(one.process)  # what it started may hold its port
-            one.process = start(one.service)
+            try:
+                one.process = _opened(one.service)
+            except OperationalError as error:
+                log.warning("%s is not started: %s", one.service.name, error)
+                one.again = now + MOST_RESTART_S
+                return
             one.began = now
             one.again = None
 
@@ -240,6 +250,14 @@ def _is_run(process: psutil.Process) -> bool:
     with suppress(psutil.Error):
         return OF_A_RUN in process.environ()
     return False
+
+
+def _opened(service: Service) -> subprocess.Popen:
+    """A service's process. What another version has left in its databases is copied first."""
+    for path in service.databases:
+        if copy := keep_before(Path(path), service.package):
+            log.warning("another version of %s opened %s last: kept as %s", service.package, path, copy.name)
+    return start(service)
 
 
 def start(service: Service) -> subprocess.Popen:
@@ -276,8 +294,17 @@ def await_health(
         if is_unwanted():
             raise OperationalError(f"nobody waits for {service.name} any more")
         if process.poll() is not None or time.monotonic() > ends:
-            raise OperationalError(f"{service.name} did not come up: {_tail(Path(service.log))}")
+            said = _tail(Path(service.log))
+            raise OperationalError(f"{service.name} did not come up: {said}{_way_back(service)}")
         time.sleep(POLL_S)
+
+
+def _way_back(service: Service) -> str:
+    """What can be done where a server does not come up behind an upgrade."""
+    copies = [str(copy) for path in service.databases for copy in copies_of(Path(path))]
+    if not copies:
+        return ""
+    return f" (from before an upgrade: {', '.join(copies)}; docs/operating.md says how to go back)"
 
 
 def answers(address: str) -> bool:

@@ -22,7 +22,8 @@ from schemas.environment import changed
 from schemas.errors import OperationalError, RequestError
 from schemas.layout import PREFECT, SERVE
 from schemas.manifest import write_text
-from training.tracking.store import Store, relocate
+from schemas.mounts import require_local
+from training.tracking.store import Store, relocate, upgrade
 
 LOOPBACK = ("127.0.0.1", "localhost")
 LOGIN = "login"
@@ -69,7 +70,8 @@ def prefect_api(state: Path, port: int | None = None, origins: Sequence[str] = (
     folder already, and one of ours that is started here, on `port` or a free one, and ends with its last user. Must
     be entered before `prefect` is imported, because that is when it reads its settings.
 
-    Raises OperationalError where the user's server does not answer, or ours does not come up.
+    Raises OperationalError where the user's server does not answer, or ours does not come up; RequestError for a
+    state folder on a network file system.
     """
     usual = {name: value for name, value in {**QUIET, **PATIENT}.items() if name not in os.environ}
     with ExitStack() as stack:
@@ -78,6 +80,7 @@ def prefect_api(state: Path, port: int | None = None, origins: Sequence[str] = (
             _require_answer(given)
             yield given
             return
+        require_local(state)
         folder = state / PREFECT
         if databases := databases_of(state):
             databases.make()  # says in a sentence what is wrong with them
@@ -157,6 +160,8 @@ def prefect_service(state: Path, address: str, origins: Sequence[str] = ()) -> S
         str(state / "logs" / "prefect.log"),
         f"{address}/health",
         {name: value for name, value in environment.items() if value is not None},
+        package="prefect",
+        databases=(str(state / PREFECT / "prefect.db"),),
     )
 
 
@@ -229,8 +234,10 @@ def mlflow_service(root: Path, state: Path, port: int, *, with_login: bool = Fal
     store = Store(root)
     runs = store.folder
     runs.mkdir(parents=True, exist_ok=True)
-    if store.database:
-        relocate(store.database)
+    databases = [store.database] if store.database else []
+    for database in databases:
+        upgrade(database)
+        relocate(database)
     command = [sys.executable, "-P", "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--backend-store-uri", store.tracking_uri, "--workers", "1"]
     command += ["--artifacts-destination", str(runs / "artifacts")]
@@ -240,9 +247,11 @@ def mlflow_service(root: Path, state: Path, port: int, *, with_login: bool = Fal
     if with_login:
         command += ["--app-name", "basic-auth"]
         environment |= _mlflow_login(state)
+        databases.append(state / "mlflow" / "users.db")
     log = str(state / "logs" / "mlflow.log")
     health = f"http://127.0.0.1:{port}/health"
-    return Service("MLflow", tuple(command), log, health, environment)
+    opened = tuple(map(str, databases))
+    return Service("MLflow", tuple(command), log, health, environment, package="mlflow", databases=opened)
 
 
 def _mlflow_login(state: Path) -> dict[str, str]:

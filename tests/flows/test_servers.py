@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,6 +133,18 @@ def test_two_commands_that_begin_at_once_start_one_server(tmp_path):
     assert len(set(addresses)) == len(servers) == 1
     assert [one.returncode for one in both] == [0, 0]
     wait_for(lambda: not marked(KEPT, str(tmp_path / "prefect")), "the end of the server")
+
+
+def test_a_copy_of_a_folder_whose_services_run_has_none_that_run(tmp_path):
+    """As a backup has it, of a root that is served."""
+    service = Service("web", (sys.executable, "-c", "import time; time.sleep(600)"), str(tmp_path / "log"))
+    folder = tmp_path / "served"
+
+    with kept(folder, [service], "address"):
+        shutil.copytree(folder, tmp_path / "copy")
+
+        assert running_in(folder) is not None
+        assert running_in(tmp_path / "copy") is None
 
 
 def test_what_a_killed_keeper_left_is_ended_by_the_next_start(tmp_path):

@@ -25,17 +25,20 @@ from mlflow.tracking import MlflowClient, get_tracking_uri
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 from requests.exceptions import RequestException
 
+from schemas.databases import note_opened
 from schemas.environment import restored
 from schemas.errors import MissingError, OperationalError, RequestError
 from training.tracking.store import (
     ADDRESS,
     ARTIFACTS,
     EXPERIMENT,
+    PACKAGE,
     SCHEME,
     SQLITE,
     Store,
     deleted,
     relocate,
+    upgrade,
     without_login,
 )
 
@@ -98,6 +101,9 @@ def _open(database: Path, *, is_new: bool) -> None:
         database.parent.mkdir(parents=True, exist_ok=True)
         # By itself MLflow would put an absolute address into it.
         SqlAlchemyStore(f"{SQLITE}{database}", SCHEME).engine.dispose()
+        note_opened(database, PACKAGE)
+    if copy := upgrade(database):
+        log.info("another version of MLflow opened %s last: kept as %s", database, copy.name)
     if copy := relocate(database):
         log.info("made the addresses in %s relative; a copy of it as it was is %s", database, copy.name)
 

@@ -8,14 +8,16 @@ them: a root that was moved or copied stays whole, and nothing is written into t
 import os
 import re
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas.errors import RequestError
+from schemas.databases import copy_database, keep_before
+from schemas.errors import OperationalError, RequestError
 from schemas.manifest import write_text
-from schemas.storage import replacing
 
 ADDRESS = "MLFLOW_TRACKING_URI"
 EXPERIMENT = "mcgurk"
@@ -23,6 +25,7 @@ SCHEME = "mlflow-artifacts:/"
 SQLITE = "sqlite:///"
 FOLDER = "mlruns"
 DATABASE = "mlflow.db"
+PACKAGE = "mlflow"  # as pip has it
 ARTIFACTS = "artifacts"
 ELSEWHERE = "database"  # in place of the file: the address of a database on a server, without a password
 KEPT = "mlflow.absolute.db"  # copy of a store with absolute addresses, before they were made relative
@@ -110,6 +113,25 @@ def without_login(text: str) -> str:
     return re.sub(r"//[^/@\s]*@", "//", text)
 
 
+def upgrade(database: Path) -> Path | None:
+    """Gives a store that another version of MLflow opened last the form of this one; returns a copy of what it was.
+
+    By itself MLflow refuses some of them. Raises OperationalError where it can't read this one.
+    """
+    copy = keep_before(database, PACKAGE)
+    if copy is None:
+        return None
+    command = [sys.executable, "-P", "-m", "mlflow", "db", "upgrade", f"{SQLITE}{database}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603  (our own command)
+    if done.returncode:
+        said = done.stderr.strip().splitlines()[-1:]
+        raise OperationalError(
+            f"MLflow can't read {database}, which another version opened last: {''.join(said)}. Install that version, "
+            f"or put a copy from before the upgrade in its place; docs/operating.md says how"
+        )
+    return copy
+
+
 def relocate(database: Path) -> Path | None:
     """Makes absolute addresses in a store relative, once; returns a copy of the original, None where nothing changed.
 
@@ -123,7 +145,8 @@ def relocate(database: Path) -> Path | None:
             return None
         connection.execute("BEGIN IMMEDIATE")
         moves = _moves(connection)  # again: another process may have been faster
-        kept = _copied(database)
+        kept = database.with_name(KEPT)
+        copy_database(database, kept)
         for table, column, old, new in moves:
             connection.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (new, old))  # noqa: S608  (ours)
         connection.execute("COMMIT")
@@ -163,15 +186,3 @@ def _unused(connection: sqlite3.Connection) -> Iterator[tuple[str, str, str, str
         for (old,) in connection.execute("SELECT artifact_location FROM experiments WHERE experiment_id = 0"):
             if re.match("/|file:", str(old)):
                 yield "experiments", "artifact_location", old, f"{SCHEME}0"
-
-
-def _copied(database: Path) -> Path:
-    """A copy of the database beside it."""
-    kept = database.with_name(KEPT)
-    with (
-        replacing(kept) as temporary,
-        closing(sqlite3.connect(database)) as source,
-        closing(sqlite3.connect(temporary)) as copy,
-    ):
-        source.backup(copy)
-    return kept
