@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help install demo test slow check docs format lock audit clean
+.PHONY: help install demo test slow gpu check docs format lock audit clean
 help:  ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
@@ -23,6 +23,9 @@ test: $(READY)  ## The tests that every change must pass (under 20 minutes on 2 
 
 slow: $(READY)  ## What takes longer: training goals, kills, damaged files, what is deployed (under 45 minutes)
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
+
+gpu: $(READY)  ## Whether training works on this machine's GPU, a line for each thing tried (8 minutes at most)
+	$(BIN)/python -m benchmarks.gpu
 
 check: $(READY) docs  ## Format, lint, types and documents
 	$(BIN)/ruff format --check .

@@ -73,7 +73,9 @@ def opened_by(database: Path) -> str:
 
 
 def note_opened(database: Path, package: str) -> None:
-    """Notes in a database that the installed version of `package` opens it."""
+    """Notes in a database, where there is one, that the installed version of `package` opens it."""
+    if not database.is_file():
+        return
     major, minor, micro = map(int, _release(metadata.version(package)).split("."))
     number = (major * DIGITS + minor) * DIGITS + micro
     with closing(sqlite3.connect(database, timeout=WAIT_S)) as connection:

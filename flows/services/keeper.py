@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -180,8 +181,7 @@ class Keeper:
                 for service in self.services:
                     self.running.append(_Running(service, _opened(service), time.monotonic()))
                     await_health(self.running[-1].process, service, lambda: _is_free(users))
-                    for path in service.databases:
-                        note_opened(Path(path), service.package)  # of a new one
+                    _note_new(service)
                 facts = {"keeper": asdict(Identity.own()), "folder": str(self.folder), "address": address}
                 write_text(self.folder / UP, json.dumps(facts))
                 looked = time.monotonic()
@@ -258,6 +258,13 @@ def _opened(service: Service) -> subprocess.Popen:
         if copy := keep_before(Path(path), service.package):
             log.warning("another version of %s opened %s last: kept as %s", service.package, path, copy.name)
     return start(service)
+
+
+def _note_new(service: Service) -> None:
+    """Notes in databases that a service has just made which version made them."""
+    with suppress(sqlite3.Error):  # too busy: then the next start keeps a copy that nobody needs
+        for path in service.databases:
+            note_opened(Path(path), service.package)
 
 
 def start(service: Service) -> subprocess.Popen:

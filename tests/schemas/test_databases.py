@@ -86,6 +86,8 @@ def test_without_room_for_the_copy_nothing_is_opened(tmp_path):
 
 
 def test_a_new_database_is_noted(tmp_path):
+    note_opened(tmp_path / "mlflow.db", "mlflow")
+    assert not (tmp_path / "mlflow.db").exists()
     write(tmp_path / "mlflow.db", 0)
 
     note_opened(tmp_path / "mlflow.db", "mlflow")
