@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help install demo test slow gpu check docs format lock audit clean
+.PHONY: help install demo test slow gpu chaos check docs format lock audit clean
 help:  ## Show this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
@@ -26,6 +26,9 @@ slow: $(READY)  ## What takes longer: training goals, kills, damaged files, what
 
 gpu: $(READY)  ## Whether training works on this machine's GPU, a line for each thing tried (8 minutes at most)
 	$(BIN)/python -m benchmarks.gpu
+
+chaos: $(READY)  ## Accidents on what is deployed, for an hour or ROUNDS=n, drawn by SEED=n; goes on where it stopped
+	$(BIN)/python -m benchmarks.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED))
 
 check: $(READY) docs  ## Format, lint, types and documents
 	$(BIN)/ruff format --check .

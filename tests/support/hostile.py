@@ -10,7 +10,7 @@ import re
 import socket
 import ssl
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -66,6 +66,11 @@ class HostileHost:
     untrusted: str = ""  # the same, with a certificate that nobody signed
     is_over: Event = field(default_factory=Event)
 
+    def content_of(self, video_id: str) -> bytes:
+        """The file that it serves under that id."""
+        del video_id
+        return self.file.read_bytes()
+
     def fault_of(self, video_id: str) -> str:
         """What happens to a request for `video_id` now."""
         is_back = self.clock.now_s() >= self.back_at_s.get(video_id, float("inf"))
@@ -82,12 +87,17 @@ def seeded(ids: list[str], share: float, weights: Mapping[str, int], seed: int) 
 @contextmanager
 def hostile(host: HostileHost) -> Iterator[HostileHost]:
     """The host on a free port of loopback."""
-    handler = partial(_Handler, host)
+    handler = handler_of(host)
     with answering(handler) as host.address, answering(handler, _self_signed()) as host.untrusted:
         try:
             yield host
         finally:
             host.is_over.set()  # those who stall
+
+
+def handler_of(host: HostileHost) -> Callable:
+    """What answers the requests to a host."""
+    return partial(_Handler, host)
 
 
 def _self_signed() -> ssl.SSLContext:
@@ -129,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._head(302, 0, {"Location": self._elsewhere[fault]})
         else:
             with suppress(ConnectionError):
-                self._media(fault, self.host.file.read_bytes())
+                self._media(fault, self.host.content_of(video_id))
 
     @property
     def _elsewhere(self) -> dict[str, str]:

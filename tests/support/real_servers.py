@@ -83,9 +83,9 @@ def hosting(files: dict[str, Path]) -> Iterator[Host]:
 
 
 @contextmanager
-def answering(handler: Callable, context: ssl.SSLContext | None = None) -> Iterator[str]:
+def answering(handler: Callable, context: ssl.SSLContext | None = None, port: int = 0) -> Iterator[str]:
     """An HTTP server on a free port of loopback, over TLS where there is a context; yields its address."""
-    server = _Server(("127.0.0.1", 0), handler)
+    server = _Server(("127.0.0.1", port), handler)
     if context:
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
@@ -318,12 +318,12 @@ def _elsewhere(
         stop(process)
 
 
-def wait_for(condition, what: str):
+def wait_for(condition, what: str, within_s: float = PATIENCE_S):
     """The first true answer of `condition`; fails with `what` when patience ends."""
-    ends = time.monotonic() + PATIENCE_S
+    ends = time.monotonic() + within_s
     while time.monotonic() < ends:
         found = condition()
         if found:
             return found
         time.sleep(0.2)
-    raise AssertionError(f"{what} did not happen within {PATIENCE_S:g} s")
+    raise AssertionError(f"{what} did not happen within {within_s:g} s")
