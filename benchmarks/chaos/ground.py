@@ -211,8 +211,11 @@ class Ground:
     def is_held(self, lease: str) -> bool:
         """Whether a process holds a lease, as the kernel tells without a try that could get in its way."""
         path = self.state / LEASES / lease
-        number = path.stat().st_ino if path.exists() else -1
-        return f":{number} " in Path("/proc/locks").read_text()
+        if not path.exists():
+            return False
+        file = path.stat()  # the number alone is another file's on another disk
+        name = f"{os.major(file.st_dev):02x}:{os.minor(file.st_dev):02x}:{file.st_ino}"
+        return f" {name} " in Path("/proc/locks").read_text()
 
     def parts(self) -> dict[Path, int]:
         """Every part of every manifest -> when it was written, in ns."""
