@@ -82,7 +82,7 @@ def prefect_api(state: Path, port: int | None = None, origins: Sequence[str] = (
             return
         require_local(state)
         folder = state / PREFECT
-        if databases := databases_of(state):
+        if running_in(folder) is None and (databases := databases_of(state)):
             databases.make()  # says in a sentence what is wrong with them
         address = f"http://127.0.0.1:{port or free_port()}/api"
         service = prefect_service(state, address, origins)
