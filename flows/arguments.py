@@ -43,6 +43,20 @@ class Option:
 Root = Annotated[str, Option("where segments, clips, shards and versions lie", "DIR")]
 State = Annotated[str | None, Option("attempts, lanes, logs and databases; default ROOT/state", "DIR")]
 Json = Annotated[bool, Option("machine-readable")]
+Notify = Annotated[
+    str | None,
+    Option(
+        "who is told of alarms: a URL of Apprise's (slack://, mailto://, json://, ...) as env:NAME or block:NAME; none "
+        "takes it away; default: as it was set before",
+        "NAME",
+    ),
+]
+Ping = Annotated[
+    str | None,
+    Option(
+        "an http(s) URL, or env:NAME of one, that is requested at each success of a scheduled build", "URL"
+    ),
+]
 
 
 def flag_of(field: Field, option: Option) -> str:

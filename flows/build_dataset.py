@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
@@ -16,11 +18,13 @@ from flows.builds.options import BuildOptions
 from flows.builds.overview import renew_overview
 from flows.builds.pipeline import Pipeline, resolve
 from flows.builds.plan import plan_one, plan_publish
+from flows.builds.signs import news
 from flows.builds.takedown import finish_takedowns
 from flows.compute import open_when_used
 from flows.credentials import secrets_of
 from flows.experiments.due import GROWTH, why_due
 from flows.run_page import followed, named, rename, show_funnel, show_links, stretch
+from flows.services.receivers import RESOURCE, SIGN
 from flows.services.runs import UNREACHABLE, is_scheduled, is_waiting, noted_run, record_result, take_over
 from flows.stages import TABLE, BuildStage, Tools, stages_from
 from flows.task_runs import parts_text, task_of
@@ -85,7 +89,8 @@ def _build(pipeline: Pipeline) -> str:
     templates.keep(pipeline.state, pipeline.secrets)
     remember(pipeline.root, pipeline.options, pipeline.state)
     finish_takedowns(pipeline)
-    digest = run_stages(pipeline, WHOLE)
+    with _told_of(pipeline):
+        digest = run_stages(pipeline, WHOLE)
     if digest:
         _tell(pipeline, read_version(pipeline.root, digest), is_new=digest != before)
         _show_links(pipeline, digest)
@@ -103,8 +108,34 @@ def run_stages(pipeline: Pipeline, whole: Mapping[str, RunStage]) -> str:
                 pipeline.now, pipeline.state, secret=secrets_of(pipeline.state), budget=budget
             )
             run = whole.get(row.name, _run_parts)
-            run(pipeline, row, Tools(map_items, context))
+            with _blamed(row.name):
+                run(pipeline, row, Tools(map_items, context))
     return latest_digest(pipeline.root) or ""
+
+
+@contextmanager
+def _blamed(stage: str) -> Iterator[None]:
+    """An error that leaves the block says in which stage it was: an alarm has nothing else."""
+    try:
+        yield
+    except McgurkError as error:
+        if stage not in str(error):
+            error.args = (f"{stage}: {error}",)
+        raise
+
+
+@contextmanager
+def _told_of(pipeline: Pipeline) -> Iterator[None]:
+    """After the block, whatever came of it, Prefect's server is told what began to fail, and what works again.
+
+    Only in a run of a deployment: who builds by hand sees it.
+    """
+    try:
+        yield
+    finally:
+        for message in news(pipeline.root, pipeline.state, pipeline.now) if is_scheduled() else ():
+            log.warning("%s", message.subject)
+            emit_event(SIGN, resource={"prefect.resource.id": RESOURCE}, payload=asdict(message))
 
 
 def _in_order(pipeline: Pipeline) -> Iterator[tuple[BuildStage, DiskBudget]]:

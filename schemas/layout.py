@@ -33,6 +33,7 @@ REBUILD = "rebuild-"  # begins the name of a folder for each `verify --rebuild`
 RUNS = "runs"  # a note for each active run
 SCRATCH = "scratch"  # media between their host and their clips
 SERVE = "serve"
+SIGNS = "signs.json"  # what fails and was told
 STUDIO = "studio"
 TARS = "tars"  # the index of each file of a source of archives
 TRAININGS = "trainings"

@@ -37,6 +37,7 @@ ONLY_IN = {
         "flows/credentials.py",
         "flows/services/runs.py",
         "flows/services/deployments.py",
+        "flows/services/alarms.py",
     },
     "dask": {"flows/compute.py"},
     "distributed": {"flows/compute.py"},

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from flows.arguments import Root
+from flows.arguments import Notify, Ping, Root
+from flows.services.receivers import Receivers
 from flows.services.servers import given_api, prefect_api
 from schemas.errors import RequestError
 from schemas.storage import open_root
@@ -14,9 +15,11 @@ IS_LONG = True
 
 @dataclass(frozen=True)
 class Options:
-    """Which root the deployments build and train on."""
+    """Which root the deployments build and train on, and who is told when that fails."""
 
     root: Root
+    notify: Notify = None
+    ping: Ping = None
 
 
 def run(options: Options) -> int:
@@ -26,14 +29,13 @@ def run(options: Options) -> int:
         raise RequestError(
             "no server: set PREFECT_API_URL or a Prefect profile; for one of ours, mcgurk serve"
         )
+    receivers = Receivers(options.notify, options.ping)
+    receivers.check()
     with prefect_api(Path()) as address:
-        from flows.services.deployments import (  # Prefect reads its settings when it is imported
-            DEPLOYMENTS,
-            POOLS,
-            deploy,
-        )
+        from flows.services.alarms import deploy_watched  # Prefect reads its settings when it is imported
+        from flows.services.deployments import DEPLOYMENTS, POOLS
 
-        deploy(str(root))
+        deploy_watched(str(root), receivers)
     print(f"deployed on {address} for {root}: what {DEPLOYMENTS} holds")
     print(
         "next, a worker for each pool: " + "; ".join(f"prefect worker start --pool {pool}" for pool in POOLS)

@@ -12,11 +12,12 @@ from typing import Annotated
 
 import psutil
 
-from flows.arguments import Option, Root, State
+from flows.arguments import Notify, Option, Ping, Root, State
 from flows.builds.overview import Renewal, overview_path
 from flows.builds.pipeline import state_folder
 from flows.services.databases import Databases, choose
 from flows.services.keeper import Service, kept, running_in, wake
+from flows.services.receivers import Receivers
 from flows.services.servers import free_port, login, mlflow_service, prefect_api, served_api
 from schemas.errors import OperationalError, RequestError
 from schemas.layout import PREFECT, SERVE
@@ -34,6 +35,7 @@ PREFECT_PORT = 4200
 MLFLOW_PORT = 5000
 LOOK_S = 15.0  # between two looks for runs whose process is gone
 POLL_S = 0.5
+AS_BEFORE = Receivers()
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class Options:
     mlflow_port: Annotated[
         int | None, Option(f"of MLflow; default {MLFLOW_PORT}, or a free one where that is taken", "N")
     ] = None
+    notify: Notify = None
+    ping: Ping = None
 
 
 def run(options: Options) -> int:
@@ -84,10 +88,12 @@ def run(options: Options) -> int:
     state = state_folder(root, options.state)
     require_local(state)
     doors = Doors(options.origin, options.mlflow_login, options.port, options.mlflow_port, options.database)
+    receivers = Receivers(options.notify, options.ping)
+    receivers.check()
     require_free(doors)
     if options.database:
         Databases.parsed(options.database)  # before anything is written
-    with serving(root, state, doors) as asked:
+    with serving(root, state, doors, receivers) as asked:
         page = Renewal(root, state)
         page.look()
         print(f"page     {overview_path(root, state).as_uri()}")
@@ -102,7 +108,7 @@ def run(options: Options) -> int:
 
 
 @contextmanager
-def serving(root: Path, state: Path, doors: Doors) -> Iterator[str]:
+def serving(root: Path, state: Path, doors: Doors, receivers: Receivers = AS_BEFORE) -> Iterator[str]:
     """Both servers and a worker for each pool of our deployments; on free ports where the usual ones are taken.
 
     Yields the login that one of them asks for; empty for none. What another `serve` left when it was killed is ended
@@ -114,10 +120,10 @@ def serving(root: Path, state: Path, doors: Doors) -> Iterator[str]:
             choose(doors.database, root, state)
         prefect = doors.port or PREFECT_PORT
         api = _entered(stack, prefect, lambda port: prefect_api(state, port, doors.origins))
-        from flows.services.deployments import deploy  # Prefect reads its settings when it is imported
+        from flows.services.alarms import deploy_watched  # Prefect reads its settings when it is imported
 
         stack.enter_context(_reporting(state))
-        deploy(str(root))
+        deploy_watched(str(root), receivers, state)
         port = doors.mlflow_port or MLFLOW_PORT
         _entered(stack, port, lambda port: _workers_and_mlflow(root, state, port, doors))
         is_asked = doors.mlflow_login or api == served_api(state)

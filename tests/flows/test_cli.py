@@ -36,8 +36,18 @@ OPTIONS = {
     "prune": {"--root", "--state"},
     "recheck": {"--root", "--state", "--drop-removed"},
     "forget": {"video_ids", "--root", "--state"},
-    "serve": {"--root", "--state", "--origin", "--mlflow-login", "--database", "--port", "--mlflow-port"},
-    "deploy": {"--root"},
+    "serve": {
+        "--root",
+        "--state",
+        "--origin",
+        "--mlflow-login",
+        "--database",
+        "--port",
+        "--mlflow-port",
+        "--notify",
+        "--ping",
+    },
+    "deploy": {"--root", "--notify", "--ping"},
 }
 
 

@@ -1,0 +1,116 @@
+"""Signs of trouble that a build finds: a lane whose breaker is open, and far fewer videos than usual that come through.
+
+Each is told once when it begins and once when it ends. What was told stands in the state folder, so that neither the
+next build nor a restart tells it again.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from schemas.layout import CLIPS, LANES, SIGNS
+from schemas.manifest import part_numbers, read_json, write_text
+from tasks.columns import read_columns
+from tasks.transport.failure_classes import hint
+from tasks.transport.lanes import LaneState, moment, read_state
+
+# pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
+# pyright: reportAttributeAccessIssue=false
+
+PASSING = ("rate_limited", "its hours")  # a lane comes back from these by itself, at half its rate
+RECENT = timedelta(days=1)
+LEAST = 20  # videos: fewer say nothing
+DROPPED = 0.5  # of the usual share
+RESTORED = 0.75
+
+
+@dataclass(frozen=True)
+class Sign:
+    """Something that fails or works: what it is about, what is said of it now, and what helps."""
+
+    about: str
+    is_failing: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Message:
+    """What is to be told."""
+
+    subject: str
+    body: str
+
+
+def news(root: Path, state: Path, now: datetime) -> list[Message]:
+    """What began to fail, and what works again, since this was last asked; it is remembered as told."""
+    path = state / SIGNS
+    known: dict[str, str] = read_json(path) if path.is_file() else {}
+    told = []
+    failing = dict(known)
+    for sign in [*_lanes(state, known), *_availability(root, now)]:
+        if sign.is_failing and sign.about not in known:
+            failing[sign.about] = now.isoformat(timespec="seconds")
+            told.append(_message(sign, "fails", failing[sign.about], root))
+        elif not sign.is_failing and sign.about in known:
+            told.append(_message(sign, "works again", failing.pop(sign.about), root))
+    if failing != known:
+        write_text(path, json.dumps(failing, sort_keys=True) + "\n")
+    return told
+
+
+def _message(sign: Sign, what: str, since: str, root: Path) -> Message:
+    body = (
+        f"What: {sign.about} {what}\nSince: {since}\nEvidence: {sign.text}\nNext: mcgurk status --root {root}"
+    )
+    return Message(f"mcgurk: {sign.about} {what}", body)
+
+
+def _lanes(state: Path, known: dict[str, str]) -> Iterator[Sign]:
+    """Those that are closed by what does not pass by itself, and those that brought a video after that."""
+    now_s = time.time()
+    for path in sorted((state / LANES).glob("*.json")):
+        lane = read_state(state, path.stem)
+        about = f"lane {path.stem}"
+        if lane.closed_until_s > now_s and lane.why not in PASSING:
+            until = moment(lane.closed_until_s)[:16]
+            yield Sign(about, True, f"{lane.why}, closed until {until} UTC{hint(lane.why)}")
+        elif about in known and _is_back(lane, known[about]):
+            yield Sign(about, False, f"a video came through at {moment(lane.witness_s)[:16]} UTC")
+
+
+def _is_back(lane: LaneState, since: str) -> bool:
+    return lane.witness_s > max(lane.closed_until_s, datetime.fromisoformat(since).timestamp())
+
+
+def _availability(root: Path, now: datetime) -> Iterator[Sign]:
+    """The share that came through of the videos first tried in the last day, against that of all before."""
+    clips = read_columns(root / CLIPS, part_numbers(root / CLIPS), ("outcome", "attempts", "tried_at"))
+    attempts = pc.fill_null(clips["attempts"], 0)
+    is_there = pc.equal(clips["outcome"], "ok")
+    # What the world or a lane did to a video says nothing about it: that is told otherwise.
+    is_judged = pc.and_(pc.is_valid(clips["tried_at"]), pc.or_(is_there, pc.greater(attempts, 0)))
+    since = (now - RECENT).isoformat()
+    is_first = pc.and_(
+        pc.less_equal(attempts, 1), pc.greater_equal(pc.fill_null(clips["tried_at"], ""), since)
+    )
+    recent = is_there.filter(pc.and_(is_judged, is_first))
+    before = is_there.filter(pc.and_(is_judged, pc.invert(is_first)))
+    if min(len(recent), len(before)) < LEAST:
+        return
+    share = _share(recent)
+    usual = _share(before)
+    text = (
+        f"{share:.0%} of {len(recent):,} videos first tried in the last day came through; {usual:.0%} before"
+    )
+    if share < DROPPED * usual or share >= RESTORED * usual:
+        yield Sign("availability", share < DROPPED * usual, text)
+
+
+def _share(flags: pa.ChunkedArray) -> float:
+    return pc.sum(flags).as_py() / len(flags)
