@@ -1,11 +1,15 @@
 """canary: four scenes of the studio through all stages, in a root of their own: does what builds still work?"""
 
+import json
+import logging
 import shutil
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
+from prefect.events import emit_event
 from prefect.states import Completed
 
 from flows.arguments import Root, State
@@ -13,14 +17,20 @@ from flows.build_dataset import make_index, publish_version, run_stages
 from flows.builds.options import BuildOptions, Compute
 from flows.builds.pipeline import resolve, state_folder
 from flows.run_page import named
-from flows.services.runs import noted_run, record_result, take_over
+from flows.services.alarms import SILENT, was_told
+from flows.services.receivers import RESOURCE, SIGN
+from flows.services.runs import UNREACHABLE, noted_run, record_result, take_over
 from schemas.errors import OperationalError
 from schemas.layout import CANARY
+from schemas.manifest import read_json, write_text
 from schemas.shard import read_version
 from schemas.storage import open_root
 from tasks.leases import HeldError, alone
 from tasks.sources.scenes.corpus import CorpusConfig
 
+log = logging.getLogger(__name__)
+
+BACK = "mcgurk: the canary works again"
 # Of four scenes with this seed one is of a family that is kept for evaluation: no list may be empty.
 SCENES = CorpusConfig(num_scenes=4, seed=1)
 # Without the funnel of a build, which would stand before that of the dataset on the server's pages.
@@ -50,7 +60,9 @@ def canary(options: CanaryOptions) -> Any:
     take_over(state)
     try:
         with noted_run(state), alone(state, CANARY, "tries the canary here"):
-            return record_result(_built_anew(state / CANARY, options.compute))
+            digest = _built_anew(state / CANARY, options.compute)
+            _tell_if_back(state)
+            return record_result(digest)
     except HeldError as held:
         return Completed(name="Skipped", message=str(held))
 
@@ -67,3 +79,20 @@ def _built_anew(root: Path, compute: str) -> str:
             f"{count} of {SCENES.num_scenes} scenes are in shards: `mcgurk failures` of {root} shows why"
         )
     return digest
+
+
+def _tell_if_back(state: Path) -> None:
+    """Tells that the canary works again, where it was told since its last success that it is silent."""
+    path = state / f"{CANARY}.json"
+    before = read_json(path)["succeeded_at"] if path.is_file() else ""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    try:
+        if before and was_told(SILENT, before):
+            log.warning("%s", BACK)
+            body = f"What: a run of the canary has succeeded\nSince: {now}\nEvidence: the one before was at {before}"
+            emit_event(
+                SIGN, resource={"prefect.resource.id": RESOURCE}, payload={"subject": BACK, "body": body}
+            )
+    except UNREACHABLE as error:  # the alarm is not taken back; the run is what it is
+        log.warning("Prefect's server was not told that the canary works again: %s", error)
+    write_text(path, json.dumps({"succeeded_at": now}) + "\n")

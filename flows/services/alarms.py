@@ -45,6 +45,7 @@ NEW = "mcgurk.alarms.new"  # from now on the next failure is told
 STARTED = "mcgurk.alarms.started"  # from now on a success of the canary is awaited
 ALWAYS = timedelta(days=3650)  # for which the next event is awaited
 SILENT_FOR = timedelta(hours=2)
+MOST_EVENTS = 50  # that a server returns at once; the latest come first
 FLOW_RUNS = "prefect.flow-run.*"
 DEPLOYMENT = {"prefect.resource.role": "deployment"}
 TITLE = "mcgurk: {{ flow.name }}/{{ deployment.name }}"
@@ -73,6 +74,18 @@ def deploy_watched(root: str, receivers: Receivers, state: Path | None = None) -
         _send(client, NEW if is_new else STARTED)
     if is_new and state is not None:
         (state / SIGNS).unlink(missing_ok=True)  # nobody was told of what stands in it
+
+
+def was_told(alarm: str, since: str) -> bool:
+    """Whether the server in use has sent the alarm of that name since a moment (ISO 8601).
+
+    Raises what UNREACHABLE of `flows.services.runs` names.
+    """
+    wanted = {"event": {"name": ["prefect.automation.triggered"]}, "occurred": {"since": since}}
+    with get_client(sync_client=True) as client:
+        answer = client.request("POST", "/events/filter", json={"filter": wanted, "limit": MOST_EVENTS})  # pyright: ignore[reportArgumentType]
+    answer.raise_for_status()
+    return any(event["resource"].get("prefect.resource.name") == alarm for event in answer.json()["events"])
 
 
 def _remove(client: SyncPrefectClient, receivers: Receivers) -> None:
