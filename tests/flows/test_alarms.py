@@ -19,6 +19,7 @@ from real_servers import (
     Host,
     answering,
     hosting,
+    kept_processes,
     serving,
     started,
     text_of,
@@ -30,6 +31,7 @@ from flows.commands.cli import main
 from flows.services.servers import free_port
 
 SILENT = "mcgurk: the canary is silent"
+NOWHERE = "folder:/no/such/folder"  # with it a build fails
 IDS = [f"clip{n:02d}" for n in range(6)]
 FINAL = ("Completed", "Failed", "Crashed")
 TOKEN = "s3cr3t-t0ken-of-the-receiver"  # in the URL, as such services have it
@@ -150,14 +152,14 @@ def test_each_alarm_comes_once_when_it_begins_and_once_when_it_ends(receiver, ho
     with alarming(builds.root, tmp_path / "first") as api:
         builds.kill(api)
         wait_for(lambda: receiver.subjects == ["build-dataset/hourly fails"], "the first alarm")
-        assert builds.end(api, preset="nonsense") == "Failed"
+        assert builds.end(api, source=NOWHERE) == "Failed"
     crashed = receiver.alarms[0]["message"]
     assert "is Crashed" in crashed and "Evidence: " in crashed and f"--root {builds.root}" in crashed
     assert "/runs/flow-run/" in crashed or "/flow-runs/flow-run/" in crashed, crashed
 
     # Nothing is named this time: what was set stays, and what was told is not told again.
     with serving(builds.root, tmp_path / "second", *ports()) as (_, api):
-        assert builds.end(api, preset="nonsense") == "Failed"
+        assert builds.end(api, source=NOWHERE) == "Failed"
         keep_lane(builds.root, **CLOSED)
         assert builds.end(api) == "Completed"
         told = ["build-dataset/hourly fails", "lane other fails", "build-dataset/hourly works again"]
@@ -178,7 +180,7 @@ def test_each_alarm_comes_once_when_it_begins_and_once_when_it_ends(receiver, ho
 
         receiver.status = 500
         try:
-            assert builds.end(api, preset="nonsense") == "Failed"
+            assert builds.end(api, source=NOWHERE) == "Failed"
             log = builds.root / "state" / "logs" / "prefect.log"
             wait_for(lambda: "Notification failed" in text_of(log), "a line about the alarm that was lost")
             assert builds.end(api) == "Completed"
@@ -190,6 +192,7 @@ def test_each_alarm_comes_once_when_it_begins_and_once_when_it_ends(receiver, ho
         ]
 
     assert TOKEN not in json.dumps(seen) and PING_TOKEN not in json.dumps(seen)
+    wait_for(lambda: not kept_processes(builds.root), "the end of its servers")
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     holders = [
         path for path in files if any(one.encode() in path.read_bytes() for one in (TOKEN, PING_TOKEN))
