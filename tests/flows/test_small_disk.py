@@ -61,7 +61,7 @@ def test_a_build_goes_in_turns_and_keeps_no_media(options, lines):
 
     build_dataset(asked)
 
-    turns = [one.args[0] for one in lines.records if "wait until the media on disk" in one.msg]
+    turns = [one.args[1] for one in lines.records if "wait until the media on disk" in one.msg]
     assert turns == [5, 2]
     assert sum(shard.num_samples for shard in read_version(root).shards) == len(IDS)
     assert not [path for path in (root / MEDIA).rglob("*") if path.is_file()]
