@@ -10,6 +10,8 @@ from small_roots import RECIPE, clip_rows, fetch, indexed
 from schemas.errors import OperationalError
 from schemas.outcome import TRACE, ItemError, Transient
 from tasks import sources
+from tasks.transport.hatches import Hatches
+from tasks.transport.policy import Access
 
 UNKNOWN_SHARE = 0.05
 
@@ -19,14 +21,16 @@ def clip(tmp_path_factory):
     return timecode.write(tmp_path_factory.mktemp("clip") / "clip.mp4", RECIPE)
 
 
-def classes(told, folder):
+def classes(told, folder, through="", names=None):
     """What is fetched of each answer by name: the file, or the class of the failure."""
     found = {}
     with (
         sending({name: one.content for name, one in told.items()}) as address,
-        sources.open_source(f"{address}/{{video_id}}.mp4", folder) as fetching,
+        sources.open_source(
+            f"{address}/{{video_id}}.mp4", folder, Access(hatches=Hatches(through=through))
+        ) as fetching,
     ):
-        for name in told:
+        for name in names or told:
             try:
                 found[name] = fetching(name, folder / name).read_bytes()
             except (ItemError, Transient) as error:
@@ -47,6 +51,26 @@ def test_each_of_two_hundred_answers_gets_its_class(clip, tmp_path):
     assert wrong == {}
     assert len(told) >= 200
     assert Counter(found.values())["unknown"] <= UNKNOWN_SHARE * len(told)
+
+
+def test_redirects_and_media_get_the_same_class_through_yt_dlp(clip, tmp_path):
+    told = answers(clip.read_bytes())
+    names = [
+        "plain",
+        "typed",
+        "html",
+        "to_ftp",
+        "status_404_0",
+        "status_429_1",
+        *(n for n in told if "302" in n),
+    ]
+
+    found = classes(told, tmp_path, "yt-dlp", names)
+
+    assert {name: one if isinstance(one, str) else OK for name, one in found.items()} == {
+        name: told[name].reason for name in names
+    }
+    assert found["to_302_chain"] == found["plain"] == clip.read_bytes()
 
 
 def test_answers_that_break_a_parser_wait_with_their_trace_and_the_others_are_fetched(clip, tmp_path):
