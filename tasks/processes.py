@@ -5,9 +5,14 @@ import os
 import resource
 import shlex
 import signal
-from collections.abc import Iterable
+import subprocess
+import sys
+import tempfile
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -71,3 +76,69 @@ def end(processes: Iterable[psutil.Process], number: int = signal.SIGKILL, withi
             process.send_signal(number)
     if within_s:
         psutil.wait_procs(processes, within_s)
+
+
+class PipedProcess:
+    """A module of ours as a process of its own, with pipes to it; not thread-safe.
+
+    Of our environment it has what is named, so no secrets. It ends with this object.
+    """
+
+    def __init__(
+        self, module: str, arguments: Sequence[str], passed_on: Iterable[str], settings: Mapping[str, str]
+    ) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the process)
+        environment = {name: os.environ[name] for name in passed_on if name in os.environ}
+        here = {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+        self._process = subprocess.Popen(  # noqa: S603  (our own command)
+            [sys.executable, "-P", "-m", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env={**environment, **settings, **here},
+            start_new_session=True,  # a Ctrl-C in a terminal is not meant for it
+        )
+        self._end = weakref.finalize(self, _ended, self._process, self._errors)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can be called: it has not ended, by itself or otherwise."""
+        return self._end.alive and self._process.poll() is None
+
+    @property
+    def answers(self) -> int:
+        """The descriptor from which its answers are read."""
+        return _pipe(self._process.stdout).fileno()
+
+    def write(self, line: bytes) -> None:
+        """Sends a line. Raises BrokenPipeError where it has ended."""
+        _pipe(self._process.stdin).write(line + b"\n")
+        _pipe(self._process.stdin).flush()
+
+    def ended(self, size: int) -> tuple[int, str]:
+        """Waits for its end; returns the exit code, and the last bytes that it wrote about errors."""
+        code = self._process.wait()
+        self._errors.seek(0)
+        return code, self._errors.read()[-size:].decode(errors="replace").strip()
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        self._process.kill()
+
+    def close(self) -> None:
+        """Ends it at once, and closes the pipes."""
+        self._end()
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise AssertionError("the process was started without pipes")
+    return stream
+
+
+def _ended(process: subprocess.Popen, errors: IO[bytes]) -> None:
+    process.kill()
+    process.wait()
+    for stream in (process.stdin, process.stdout, errors):
+        with suppress(BrokenPipeError):  # what was not sent is of no use to a dead process
+            _pipe(stream).close()

@@ -11,22 +11,18 @@ import json
 import os
 import select
 import signal
-import subprocess
 import sys
-import tempfile
 import time
 import traceback
-import weakref
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from schemas.errors import OperationalError
 from schemas.outcome import BUG, ItemError, Outcome
-from tasks.processes import end_with_parent, limit
+from tasks.processes import PipedProcess, end_with_parent, limit
 
 # What may be called, by name: functions of JSON arguments that return (JSON, {name: bytes}).
 CALLS = {"probe": "tasks.media.streams", "cut": "tasks.media.cut", "extract": "tasks.extract"}
@@ -116,25 +112,8 @@ class MediaProcess:
 
     def __init__(self, name: str, limits: ProcessLimits) -> None:
         self.limits = limits
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the process)
-        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        here = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-        self._process = subprocess.Popen(  # noqa: S603  (our own command)
-            [
-                sys.executable,
-                "-m",
-                "tasks.media.sandbox",
-                str(limits.memory_bytes),
-                str(limits.file_bytes),
-                name,
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._said,
-            env={**environment, **ONE_THREAD, **here},
-            start_new_session=True,  # a Ctrl-C in a terminal is not meant for it
-        )
-        self._end = weakref.finalize(self, _ended, self._process, self._said)
+        arguments = [str(limits.memory_bytes), str(limits.file_bytes), name]
+        self._process = PipedProcess("tasks.media.sandbox", arguments, PASSED_ON, ONE_THREAD)
         try:
             self._read(len(READY), time.monotonic() + START_S)
         except _DiedError as died:
@@ -144,8 +123,7 @@ class MediaProcess:
         """One call and its answer. Raises _DiedError if there is none in time."""
         ends = time.monotonic() + self.limits.seconds
         try:
-            _pipe(self._process.stdin).write(json.dumps({"name": name, **arguments}).encode() + b"\n")
-            _pipe(self._process.stdin).flush()
+            self._process.write(json.dumps({"name": name, **arguments}).encode())
         except BrokenPipeError:
             raise self._gone() from None
         header = json.loads(self._line(ends))
@@ -159,11 +137,11 @@ class MediaProcess:
     @property
     def is_alive(self) -> bool:
         """Whether it can be called: it has not ended, by itself or otherwise."""
-        return self._end.alive and self._process.poll() is None
+        return self._process.is_alive
 
     def kill(self) -> None:
         """Ends the process at once."""
-        self._end()
+        self._process.close()
 
     def _line(self, ends: float) -> bytes:
         """The header's length, then the header: both are this side's to bound."""
@@ -172,7 +150,7 @@ class MediaProcess:
     def _read(self, size: int, ends: float) -> bytes:
         parts = []
         missing = size
-        stream = _pipe(self._process.stdout).fileno()
+        stream = self._process.answers
         while missing:
             if not select.select([stream], [], [], max(0.0, ends - time.monotonic()))[0]:
                 raise _DiedError(f"took over {self.limits.seconds:g} s")
@@ -184,27 +162,11 @@ class MediaProcess:
         return b"".join(parts)
 
     def _gone(self) -> _DiedError:
-        code = self._process.wait()
+        code, said = self._process.ended(TRACE_BYTES)
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-        self._said.seek(0)
-        said = self._said.read()[-TRACE_BYTES:].decode(errors="replace").strip()
         is_bug = code == RAISED and MemoryError.__name__ not in said
         how = f"{how} ({said[-EVIDENCE_BYTES:]})" if said else how
         return _DiedError(how, BUG if is_bug else "decodable")
-
-
-def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
-    if stream is None:
-        raise AssertionError("the process was started without pipes")
-    return stream
-
-
-def _ended(process: subprocess.Popen, said: IO[bytes]) -> None:
-    process.kill()
-    process.wait()
-    for stream in (process.stdin, process.stdout, said):
-        with suppress(BrokenPipeError):  # what was not sent is of no use to a dead process
-            _pipe(stream).close()
 
 
 def _raised(error: Mapping[str, Any]) -> Exception:

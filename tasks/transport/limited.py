@@ -8,21 +8,19 @@ answers in JSON. `python -m tasks.transport.limited` is that process.
 import json
 import os
 import select
-import subprocess
 import sys
-import tempfile
 import threading
-import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from schemas.errors import OperationalError, RequestError, is_of_the_machine
 from schemas.outcome import TRACE, ItemError, Outcome, Transient
-from tasks.processes import end_with_parent, limit
+from tasks.processes import PipedProcess, end_with_parent, limit
+from tasks.transport.answers import scrubbed
 from tasks.transport.hatches import Hatches
 from tasks.transport.hls import Spans
 from tasks.transport.lanes import LaneClosed
@@ -83,18 +81,7 @@ class _Process:
 
     def __init__(self, setup: Mapping[str, Any], access: Access) -> None:
         self._access = access
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (lives as long as the process)
-        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        here = {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-        self._process = subprocess.Popen(  # noqa: S603  (our own command)
-            [sys.executable, "-P", "-m", "tasks.transport.limited", str(MEMORY_BYTES)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env={**environment, **here},
-            start_new_session=True,  # a Ctrl-C in a terminal is not meant for it
-        )
-        self.end = weakref.finalize(self, _ended, self._process, self._errors)
+        self._process = PipedProcess("tasks.transport.limited", [str(MEMORY_BYTES)], PASSED_ON, {})
         self._unread = b""
         try:
             self._write(setup)
@@ -107,7 +94,11 @@ class _Process:
     @property
     def is_alive(self) -> bool:
         """Whether it can be called."""
-        return self.end.alive and self._process.poll() is None
+        return self._process.is_alive
+
+    def end(self) -> None:
+        """Ends the process at once."""
+        self._process.close()
 
     def fetch(self, url: str, folder: Path, spans: Spans) -> Path:
         """One call and its answer. Raises what the lane raises, ItemError, Transient or OSError."""
@@ -127,14 +118,13 @@ class _Process:
 
     def _write(self, message: Mapping[str, Any]) -> None:
         try:
-            _pipe(self._process.stdin).write(json.dumps(message).encode() + b"\n")
-            _pipe(self._process.stdin).flush()
+            self._process.write(json.dumps(message).encode())
         except BrokenPipeError:
             raise self._gone() from None
 
     def _said_next(self, within_s: float, folder: Path | None = None) -> dict[str, Any]:
         """The next message. Raises Transient where there is none, and nothing new in `folder`, for so long."""
-        stream = _pipe(self._process.stdout).fileno()
+        stream = self._process.answers
         size = -1
         while b"\n" not in self._unread:
             if not select.select([stream], [], [], within_s)[0]:
@@ -154,11 +144,9 @@ class _Process:
     def _gone(self) -> Transient:
         """The failure of the video whose answer ended the process, with what it said last as evidence."""
         self._process.kill()  # where it has not ended, but says too much
-        code = self._process.wait()
-        self._errors.seek(0)
-        said = self._errors.read()[-SAID_BYTES:].decode(errors="replace").strip()
+        code, said = self._process.ended(SAID_BYTES)
         self.end()
-        return Transient("unknown", f"{TRACE}yt-dlp ended with code {code}: {said}")
+        return Transient("unknown", f"{TRACE}yt-dlp ended with code {code}: {scrubbed(said)}")
 
 
 def _size_of(folder: Path) -> int:
@@ -167,20 +155,6 @@ def _size_of(folder: Path) -> int:
         with suppress(FileNotFoundError):  # renamed just now
             total += path.stat().st_size
     return total
-
-
-def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
-    if stream is None:
-        raise AssertionError("the process was started without pipes")
-    return stream
-
-
-def _ended(process: subprocess.Popen, errors: IO[bytes]) -> None:
-    process.kill()
-    process.wait()
-    for stream in (process.stdin, process.stdout, errors):
-        with suppress(BrokenPipeError):  # what was not sent is of no use to a dead process
-            _pipe(stream).close()
 
 
 def _raised(error: Mapping[str, Any]) -> Exception:

@@ -5,7 +5,8 @@ import socketserver
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from threading import Thread
+
+from real_servers import answering
 
 OK = "ok"
 STATUSES = {
@@ -180,12 +181,5 @@ def sending(sent: Mapping[str, bytes]) -> Iterator[str]:
             with suppress(OSError):  # who has seen enough hangs up
                 self.wfile.write(sent.get(name, b"HTTP/1.1 404 gone\r\nContent-Length: 0\r\n\r\n"))
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering(Handler) as address:
+        yield address
