@@ -1,9 +1,11 @@
 """Real servers for the tests of flows."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from real_servers import run_mcgurk
+from real_servers import Host, hosting, run_mcgurk
+from roots import write_clips
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +21,13 @@ def prefect_server(tmp_path_factory) -> Iterator[str]:
 def mcgurk(prefect_server):
     """Runs one command as a user would; returns what it printed."""
     return run_mcgurk
+
+
+@pytest.fixture(scope="module")
+def host(request, tmp_path_factory) -> Iterator[tuple[Path, Host]]:
+    """A list of clips, the IDS of the test's module, and the host that has them."""
+    folder = tmp_path_factory.mktemp("clips")
+    ids = request.module.IDS
+    (path,) = write_clips(folder, ids)
+    with hosting({video_id: folder / f"{video_id}.mp4" for video_id in ids}) as one:
+        yield path, one

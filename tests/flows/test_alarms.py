@@ -18,14 +18,12 @@ from real_servers import (
     Api,
     Host,
     answering,
-    hosting,
     kept_processes,
     serving,
     started,
     text_of,
     wait_for,
 )
-from roots import write_clips
 
 from flows.commands.cli import main
 from flows.services.servers import free_port
@@ -84,15 +82,6 @@ def receiver() -> Iterator[Receiver]:
         patch.setenv("MCGURK_TEST_ALARMS", f"{one.address}/{TOKEN}".replace("http://", "json://"))
         patch.setenv("MCGURK_TEST_PING", f"{one.address}/{PING_TOKEN}")
         yield one
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory) -> Iterator[tuple[Path, Host]]:
-    """A list of clips, and the host that has them."""
-    folder = tmp_path_factory.mktemp("clips")
-    (path,) = write_clips(folder, IDS)
-    with hosting({video_id: folder / f"{video_id}.mp4" for video_id in IDS}) as one:
-        yield path, one
 
 
 @dataclass

@@ -20,7 +20,6 @@ from real_servers import (
     Api,
     Host,
     answered,
-    hosting,
     kept_processes,
     serving,
     started,
@@ -42,15 +41,6 @@ IDS = [f"clip{n:02d}" for n in range(14)]
 FINAL = ("Completed", "Failed", "Crashed", "Cancelled", "Skipped")
 BY_EVENT = "run-experiment/on-new-version"
 ENDS_WITHIN_S = 5.0
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory) -> Iterator[tuple[Path, Host]]:
-    """A list of clips, and the host that has them."""
-    folder = tmp_path_factory.mktemp("clips")
-    (path,) = write_clips(folder, IDS)
-    with hosting({video_id: folder / f"{video_id}.mp4" for video_id in IDS}) as one:
-        yield path, one
 
 
 def build(root: Path, host: tuple[Path, Host]) -> tuple[str, ...]:
