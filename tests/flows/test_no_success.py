@@ -64,7 +64,7 @@ def test_a_host_that_refuses_every_connection_gives_no_version(tmp_path, mcgurk)
 
     assert "        3 segments\n        0 in shards\n" in told
     reason = "no sample, so no version: 3 of 3: connection refused by 127.0.0.1:9 (waiting: network)"
-    assert told.splitlines()[-1] == f"mcgurk build: stopped: {reason}"
+    assert told.splitlines()[-1] == f"mcgurk build: stopped: publish: {reason}"
     assert "next: mcgurk train" not in told
     assert not (root / "versions").exists()
     assert num_events(root) == 0
