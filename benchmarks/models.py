@@ -26,7 +26,7 @@ from flows import presets
 from flows.experiments.settings import parsed
 from flows.services.servers import prefect_api
 from schemas.feature import PROFILES
-from schemas.manifest import digest_of, write_text
+from schemas.files import digest_of, write_text
 from tasks.sources.scenes.corpus import CorpusConfig
 from tasks.sources.scenes.families import FAMILIES, HELD_OUT, TRAINED
 from training import estimates

@@ -21,8 +21,8 @@ from flows.services.alarms import SILENT, was_told
 from flows.services.receivers import RESOURCE, SIGN
 from flows.services.runs import UNREACHABLE, noted_run, record_result, take_over
 from schemas.errors import OperationalError
+from schemas.files import read_json, write_text
 from schemas.layout import CANARY
-from schemas.manifest import read_json, write_text
 from schemas.shard import read_version
 from schemas.storage import open_root
 from tasks.leases import HeldError, alone

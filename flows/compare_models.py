@@ -20,7 +20,7 @@ from flows.run_experiment import run_experiment
 from flows.run_page import named
 from flows.services.runs import record_result
 from schemas.errors import McgurkError
-from schemas.manifest import write_text
+from schemas.files import write_text
 
 log = logging.getLogger(__name__)
 

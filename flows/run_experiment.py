@@ -26,8 +26,8 @@ from flows.run_page import followed, mlflow_place, named, show_links, tell
 from flows.services.runs import noted_run, record_result, take_over
 from flows.task_runs import task_of
 from schemas.errors import McgurkError, OperationalError
+from schemas.files import digest_of
 from schemas.layout import RUN_REPORT
-from schemas.manifest import digest_of
 from schemas.shard import published, read_version
 from tasks.leases import lease, training_mark
 from training.evaluation import Evaluation, headlines, results_json

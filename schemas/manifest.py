@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from schemas.errors import DataError
-from schemas.storage import is_local, readable, replacing
+from schemas.files import DIGEST, digest_of, encoded_table, read_table, write_bytes
+from schemas.storage import is_local, readable
 
 # Every row of every manifest after the first says which segment it is and what became of it.
 ROW_FIELDS: list[tuple[str, pa.DataType]] = [
@@ -82,32 +82,18 @@ def write_table(path: Path, table: pa.Table, header: PartHeader) -> None:
     write_bytes(path, encoded(table, header))
 
 
-def encoded(table: pa.Table, header: PartHeader) -> pa.Buffer:
-    """The bytes of a part, made in memory: pyarrow writes a file in 30 small pieces."""
+def encoded(table: pa.Table, header: PartHeader) -> bytes:
+    """The bytes of a part: a Parquet file that holds `header`, content digest and facts."""
     header = replace(header, content=digest_of_table(table), facts=facts_of(table))
-    metadata = {METADATA_KEY: json.dumps(asdict(header), sort_keys=True).encode()}
-    sink = pa.BufferOutputStream()
+    stored = {DIGEST: digest_of(header), **asdict(header)}
+    metadata = {METADATA_KEY: json.dumps(stored, sort_keys=True).encode()}
     # Snappy takes half of zstd's time and 40 % more bytes; dictionaries do not pay in parts of some hundred rows.
-    pq.write_table(table.replace_schema_metadata(metadata), sink, compression="snappy", use_dictionary=False)
-    return sink.getvalue()
+    return encoded_table(table.replace_schema_metadata(metadata), compression="snappy", use_dictionary=False)
 
 
 def read_part(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
     """The rows of a part, in slot order. Raises DataError where it is damaged."""
-    try:
-        return pq.ParquetFile(readable(path)).read(columns=list(columns) if columns else None).to_pylist()
-    except (pa.ArrowInvalid, OSError) as error:
-        if damaged := damage(path, error, "`mcgurk verify` lists all damaged files"):
-            raise damaged from error
-        raise
-
-
-def damage(path: Path, error: Exception, remedy: str) -> DataError | None:
-    """A DataError for what pyarrow raised while it read `path`; None where a disk or a store failed."""
-    # Pyarrow raises a bare OSError without a number where Parquet's bytes make no sense.
-    if isinstance(error, pa.ArrowInvalid) or (type(error) is OSError and error.errno is None):
-        return DataError(f"{path} is damaged: {' '.join(str(error).split())}; {remedy}")
-    return None
+    return read_table(path, columns).to_pylist()
 
 
 def facts_of(table: pa.Table) -> dict[str, Any]:
@@ -133,14 +119,15 @@ def facts_of(table: pa.Table) -> dict[str, Any]:
 
 
 def read_header(path: Path) -> PartHeader | None:
-    """The header of the part at `path`; None where there is no such part or it is not readable."""
+    """The header of the part at `path`; None where there is no such part, or it is damaged."""
     try:
         found = _found_in_footer(path) if is_local(path) else None
-        return PartHeader(
-            **json.loads(found or (pq.read_schema(readable(path)).metadata or {})[METADATA_KEY])
-        )
-    except (OSError, KeyError, ValueError, TypeError):  # pyarrow's ArrowInvalid is a ValueError
+        stored = json.loads(found or (pq.read_schema(readable(path)).metadata or {})[METADATA_KEY])
+        digest = stored.pop(DIGEST, None)
+        header = PartHeader(**stored)
+    except (OSError, KeyError, ValueError, TypeError, pa.ArrowException):
         return None
+    return header if digest in (None, digest_of(header)) else None
 
 
 def _found_in_footer(path: Path) -> bytes | None:
@@ -173,52 +160,9 @@ def read_manifest(folder: Path, columns: Sequence[str] | None = None) -> Iterato
             yield part, row
 
 
-def write_bytes(path: Path, data: bytes | pa.Buffer) -> None:
-    """Writes a file whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
-    write_bytes(path, text.encode())
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file that mcgurk wrote holds. Raises DataError where it is damaged."""
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise DataError(f"{path} is damaged: it is not JSON: {error}; restore it from a copy") from error
-
-
-def digest_of(*values: Any) -> str:
-    """sha256 of values as canonical JSON; dataclasses count by their fields, so a new field changes it."""
-    return hashlib.sha256(canonical_json(values).encode()).hexdigest()
-
-
 def digest_of_table(table: pa.Table) -> str:
     """The content digest of a part: each row's key, outcome and digest; never attempts, messages or dates."""
     columns = [pc.fill_null(table[name].cast(pa.string()), "") for name in CONTENT_COLUMNS]
     lines = pc.binary_join_element_wise(*columns, "|").combine_chunks()
     whole = pc.binary_join(pa.ListArray.from_arrays([0, len(lines)], lines), "\n")
     return hashlib.sha256(whole[0].as_buffer()).hexdigest()
-
-
-def canonical_json(value: Any) -> str:
-    """JSON that depends on the value only: sorted keys, no spaces."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
-
-
-def sha256_of_file(path: Path) -> str:
-    """sha256 of a file's bytes, as hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
-    if isinstance(value, Path):
-        return str(value)
-    raise TypeError(f"{value!r} has no canonical form")

@@ -19,7 +19,8 @@ import pyarrow as pa
 from schemas import layout
 from schemas.errors import DataError, RequestError
 from schemas.feature import Profile, stored_profile
-from schemas.manifest import ROW_FIELDS, Row, canonical_json, digest_of, read_json, write_text
+from schemas.files import canonical_json, digest_of, read_json, write_text
+from schemas.manifest import ROW_FIELDS, Row
 from schemas.outcome import Outcome
 
 VIDEO_SUFFIX = "mp4"

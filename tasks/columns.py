@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyarrow import ipc
 
 from schemas.clip import CLIPS
-from schemas.manifest import PART_NAME, digest_of, part_path
+from schemas.files import digest_of, read_table
+from schemas.manifest import PART_NAME, part_path
 from schemas.segment import SEGMENTS
-from schemas.storage import is_local, readable, replacing
+from schemas.storage import is_local, replacing
 
 THREADS = 2  # they open files, and Arrow decodes without Python's lock; more wait for each other on two cores
 FEW = 32  # parts are opened sooner than all columns of a manifest are written
@@ -121,8 +121,7 @@ def _tables(folder: Path, parts: Sequence[int], columns: Sequence[str]) -> list[
     schema = _schema(columns)
 
     def one(part: int) -> pa.Table:
-        found = pq.ParquetFile(readable(part_path(folder, part)), pre_buffer=False)
-        table = found.read(columns=list(columns), use_threads=False).replace_schema_metadata(None)
+        table = read_table(part_path(folder, part), columns).replace_schema_metadata(None)
         if table.schema.equals(schema):
             return table  # all of them but the oldest
         for name in set(columns) - set(table.column_names):

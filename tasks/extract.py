@@ -16,8 +16,9 @@ from typing import Any
 
 from schemas.errors import MissingError, OperationalError
 from schemas.feature import Profile, stored_profile
+from schemas.files import digest_of
 from schemas.layout import MEDIA, stage_facts
-from schemas.manifest import REFETCH, Row, digest_of, part_path, read_part
+from schemas.manifest import REFETCH, Row, part_path, read_part
 from schemas.outcome import ItemError, Outcome
 from schemas.storage import as_local
 from tasks import features

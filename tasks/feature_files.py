@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from schemas import layout
-from schemas.manifest import damage
+from schemas.files import telling_damage
 from schemas.storage import as_local, replacing
 
 MEMBERS = pa.schema([("key", pa.string()), ("suffix", pa.string()), ("data", pa.large_binary())])
@@ -47,12 +47,8 @@ def all_fragments(root: Path) -> list[Path]:
 def open_members(path: Path) -> Iterator[pa.Table]:
     """A feature file as a memory-mapped table, valid inside the block. Raises DataError where it is damaged."""
     with as_local(path) as local, pa.memory_map(str(local)) as source:
-        try:
+        with telling_damage(path):
             table = pa.ipc.open_file(source).read_all()
-        except (pa.ArrowInvalid, OSError) as error:
-            if damaged := damage(path, error, "remove it, and `mcgurk build` makes it again"):
-                raise damaged from error
-            raise
         yield table
 
 

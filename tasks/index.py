@@ -18,23 +18,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from schemas import layout
 from schemas.errors import RequestError
-from schemas.manifest import (
-    PartHeader,
-    canonical_json,
-    encoded,
-    part_numbers,
-    part_path,
-    read_json,
-    sha256_of_file,
-    write_bytes,
-    write_text,
-)
+from schemas.files import canonical_json, read_json, read_table, sha256_of_file, write_bytes, write_text
+from schemas.manifest import PartHeader, encoded, part_numbers, part_path
 from schemas.segment import SEGMENTS, SPLITS
-from schemas.storage import readable
 from tasks.lists.formats import READ, SegmentList, read_segments
 from tasks.lists.labels import MACHINE_ID, ONTOLOGY, find_labels, find_ontology, keep_labels, machine_ids
 from tasks.lists.selection import Choice, chosen, hashes, label_set
@@ -214,11 +203,8 @@ def _chosen(table: pa.Table, choice: Choice, mids: frozenset[str], known: pa.Arr
 
 
 def _known(root: Path) -> tuple[pa.Array, dict[str, str]]:
-    parts = (
-        pq.ParquetFile(readable(part_path(root / layout.SEGMENTS, n)))
-        for n in part_numbers(root / layout.SEGMENTS)
-    )
-    tables = [part.read(columns=["key", "video_id", "split"]) for part in parts]
+    folder = root / layout.SEGMENTS
+    tables = [read_table(part_path(folder, n), ("key", "video_id", "split")) for n in part_numbers(folder)]
     if not tables:
         return pa.array([], pa.string()), {}
     table = pa.concat_tables(tables)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from schemas.errors import RequestError
+from schemas.files import write_text
 from schemas.layout import WINDOWS
-from schemas.manifest import write_text
 from tasks.files import folders
 from tasks.lists.formats import Entry, Unread, entries_of, require_some, split_of_list
 from tasks.lists.records import open_records

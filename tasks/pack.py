@@ -11,8 +11,9 @@ from pathlib import Path
 
 from schemas import layout
 from schemas.feature import Profile
+from schemas.files import canonical_json
 from schemas.layout import checked, stage_facts
-from schemas.manifest import Row, canonical_json
+from schemas.manifest import Row
 from schemas.outcome import Outcome
 from schemas.shard import JSON_SUFFIX, SHARDS
 from tasks import features

@@ -14,16 +14,8 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from schemas.errors import InternalError
-from schemas.manifest import (
-    PartHeader,
-    Row,
-    digest_of,
-    part_numbers,
-    part_path,
-    read_header,
-    read_part,
-    write_part,
-)
+from schemas.files import digest_of
+from schemas.manifest import PartHeader, Row, part_numbers, part_path, read_header, read_part, write_part
 from schemas.outcome import BUG
 from schemas.storage import lost_files, path_under
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from schemas.errors import InternalError, OperationalError
 from schemas.feature import Profile
-from schemas.manifest import digest_of
+from schemas.files import digest_of
 from schemas.rules import Rules
 from schemas.shard import (
     EMPTIED,

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from schemas import layout
 from schemas.feature import Profile
-from schemas.manifest import Row, digest_of, part_numbers, part_path, read_header, read_part
+from schemas.files import digest_of
+from schemas.manifest import Row, part_numbers, part_path, read_header, read_part
 from schemas.outcome import Outcome
 from schemas.shard import latest_digest, read_version
 from tasks import features

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from schemas import layout
-from schemas.manifest import Row, read_json, write_text
+from schemas.files import read_json, write_text
+from schemas.manifest import Row
 from schemas.outcome import Outcome
 
 FILE = "forgotten.json"

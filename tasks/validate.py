@@ -18,8 +18,9 @@ from schemas import layout
 from schemas.clip import CLIPS
 from schemas.errors import OperationalError
 from schemas.feature import FEATURES, Profile
+from schemas.files import read_json, write_text
 from schemas.layout import stage_facts
-from schemas.manifest import Row, read_json, read_manifest, write_text
+from schemas.manifest import Row, read_manifest
 from schemas.outcome import Outcome
 from schemas.rules import Rules
 from schemas.segment import SEGMENTS

@@ -17,8 +17,8 @@ from io import StringIO
 from pathlib import Path
 
 from schemas.errors import RequestError
+from schemas.files import write_text
 from schemas.layout import WINDOWS
-from schemas.manifest import write_text
 from schemas.outcome import ItemError
 from tasks.files import folders
 from tasks.files.suffixes import VIDEO_SUFFIXES

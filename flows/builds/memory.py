@@ -11,7 +11,7 @@ from typing import Any
 
 from flows.builds.options import NO_LABELS, BuildOptions
 from schemas.errors import DataError, RequestError
-from schemas.manifest import canonical_json, write_text
+from schemas.files import canonical_json, write_text
 from schemas.storage import is_local, open_root
 
 REMEMBERED = "build.json"

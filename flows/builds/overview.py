@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from flows.services.servers import addresses_of, tunnel
 from schemas.errors import McgurkError
+from schemas.files import write_text
 from schemas.layout import (
     MANIFESTS,
     MLRUNS,
@@ -28,7 +29,7 @@ from schemas.layout import (
     VERSIONS,
     run_folder,
 )
-from schemas.manifest import part_numbers, write_text
+from schemas.manifest import part_numbers
 from schemas.shard import published, read_history, read_version
 from schemas.storage import is_local
 from tasks.columns import read_columns

@@ -14,8 +14,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.files import read_json, write_text
 from schemas.layout import CLIPS, LANES, SIGNS
-from schemas.manifest import part_numbers, read_json, write_text
+from schemas.manifest import part_numbers
 from tasks.columns import read_columns
 from tasks.transport.failure_classes import hint
 from tasks.transport.lanes import LaneState, moment, read_state

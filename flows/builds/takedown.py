@@ -15,7 +15,7 @@ from flows.builds.pipeline import Pipeline
 from flows.services.databases import databases_of
 from flows.stages import TABLE
 from schemas.errors import OperationalError
-from schemas.manifest import write_text
+from schemas.files import write_text
 from schemas.shard import (
     EMPTIED,
     Shard,

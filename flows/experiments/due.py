@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from flows.experiments.trainable import missing_to_train
-from schemas.manifest import canonical_json, write_text
+from schemas.files import canonical_json, write_text
 from schemas.shard import Version
 from tasks.leases import unread
 

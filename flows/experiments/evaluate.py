@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
-
 from flows.builds.pipeline import Pipeline
 from flows.experiments.fit import Training
+from schemas.files import read_table, write_text
 from schemas.layout import RUN_REPORT
-from schemas.manifest import write_text
 from tasks.funnel import measure_funnel
 from tasks.sources import studio
 from training.estimates import GateScore
@@ -112,7 +110,7 @@ def evaluation_options(pipeline: Pipeline, tolerance_ms: float = Negatives.toler
     if not (pipeline.is_studio and path.is_file()):
         group_names = {mid: name for mid, (_, name) in pipeline.labels.items()}
         return EvaluationOptions(group_names=group_names, tolerance_ms=tolerance_ms)
-    rows = pq.read_table(path, columns=["video_id", "family", "held_out"]).to_pylist()
+    rows = read_table(path, ("video_id", "family", "held_out"), "a build renders what it lacks").to_pylist()
     held_out = frozenset(row["family"] for row in rows if row["held_out"])
     groups = {row["video_id"]: row["family"] for row in rows}
     return EvaluationOptions(groups, held_out, tolerance_ms=tolerance_ms)

@@ -15,8 +15,8 @@ from flows.experiments.settings import setting
 from flows.experiments.trainable import missing_to_train
 from flows.presets import TrainSettings
 from schemas.errors import RequestError
+from schemas.files import digest_of
 from schemas.layout import run_folder
-from schemas.manifest import digest_of
 from schemas.shard import Version, read_exclusions, read_version
 from tasks.lists.labels import machine_ids
 from training.loop import clips_for

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.errors import RequestError
-from schemas.manifest import write_text
+from schemas.files import write_text
 
 FOLDER = "trainings"
 NAME = 16  # characters of the identity

@@ -25,8 +25,8 @@ from prefect.events.schemas.automations import EventTrigger, Posture
 from flows.services.deployments import deploy
 from flows.services.receivers import BLOCK, NONE, RESOURCE, SIGN, Receivers, require_known
 from schemas.errors import RequestError
+from schemas.files import digest_of
 from schemas.layout import SIGNS
-from schemas.manifest import digest_of
 
 ALARMS_BLOCK = "mcgurk-alarms"
 PING_BLOCK = "mcgurk-ping"

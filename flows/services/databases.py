@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from schemas.errors import OperationalError, RequestError
-from schemas.manifest import write_text
+from schemas.files import write_text
 from training.tracking.store import Store
 
 FILE = "database"  # in the state folder: the address that was named

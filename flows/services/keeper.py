@@ -28,8 +28,8 @@ from flows.services.rotation import rotate_all
 from flows.services.watchdog import MARK
 from schemas.databases import copies_of, keep_before, note_opened
 from schemas.errors import OperationalError
+from schemas.files import write_text
 from schemas.identity import Identity
-from schemas.manifest import write_text
 from tasks.leases import locks
 from tasks.processes import end, end_with_parent, marked
 

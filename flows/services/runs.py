@@ -30,8 +30,8 @@ from prefect.states import Crashed
 from flows.services.keeper import OF_A_RUN
 from flows.services.servers import served_api
 from schemas.errors import OperationalError
+from schemas.files import write_text
 from schemas.identity import Identity
-from schemas.manifest import write_text
 from tasks.processes import end, marked
 
 T = TypeVar("T")

@@ -20,8 +20,8 @@ from flows.services.databases import databases_of
 from flows.services.keeper import Service, address_in, await_health, end_group, kept, running_in, start
 from schemas.environment import changed
 from schemas.errors import OperationalError, RequestError
+from schemas.files import write_text
 from schemas.layout import PREFECT, SERVE
-from schemas.manifest import write_text
 from schemas.mounts import require_local
 from training.tracking.store import Store, relocate, upgrade
 

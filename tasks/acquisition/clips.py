@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from schemas.clip import CLIPS, CLOCK
+from schemas.files import digest_of, sha256_of_file
 from schemas.layout import MEDIA
-from schemas.manifest import Row, digest_of, sha256_of_file
+from schemas.manifest import Row
 from schemas.outcome import ItemError, Outcome, Transient
 from schemas.segment import MIN_OPEN_MS
 from schemas.storage import path_under, place

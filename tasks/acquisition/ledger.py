@@ -11,15 +11,16 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from schemas.clip import CLIPS
+from schemas.files import encoded_table, open_table, read_table, write_bytes
 from schemas.layout import ATTEMPTS
 from schemas.manifest import Row
-from schemas.storage import naming, replacing
+from schemas.storage import naming
 
 COMPACTED_BYTES = 1 << 20  # of lines, from which a part's are compacted: about 2,000 attempts
 GENERATION = b"mcgurk-generation"
+REMEDY = "restore it from a copy, or remove it: then its attempts are forgotten, and what they fetched stays"
 
 
 def append(state: Path, part: int, rows: Iterable[Row]) -> None:
@@ -45,7 +46,7 @@ def attempts(state: Path, part: int) -> Iterator[Row]:
     """Every attempt of a part, in order; torn lines are skipped."""
     path = compacted_path(state, part)
     if path.is_file():
-        yield from pq.ParquetFile(path).read().to_pylist()
+        yield from read_table(path, remedy=REMEDY).to_pylist()
     yield from _lines(_lines_path(state, part, _generation(state, part) + 1))
 
 
@@ -75,17 +76,16 @@ def compacted_path(state: Path, part: int) -> Path:
 
 
 def _write(state: Path, part: int, rows: list[Row], generation: int) -> None:
-    table = pa.Table.from_pylist(rows, schema=CLIPS)
-    with replacing(compacted_path(state, part)) as temporary:
-        pq.write_table(
-            table.replace_schema_metadata({GENERATION: str(generation)}), temporary, compression="zstd"
-        )
+    table = pa.Table.from_pylist(rows, schema=CLIPS).replace_schema_metadata({GENERATION: str(generation)})
+    write_bytes(compacted_path(state, part), encoded_table(table, compression="zstd"))
 
 
 def _generation(state: Path, part: int) -> int:
     """Up to which generation of lines the Parquet of a part holds them."""
     path = compacted_path(state, part)
-    return int((pq.read_schema(path).metadata or {}).get(GENERATION, 0)) if path.is_file() else 0
+    if not path.is_file():
+        return 0
+    return int((open_table(path, REMEDY).schema_arrow.metadata or {}).get(GENERATION, 0))
 
 
 def _lines(path: Path) -> Iterator[Row]:

@@ -13,7 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from schemas import layout
-from schemas.manifest import read_manifest, write_text
+from schemas.files import write_text
+from schemas.manifest import read_manifest
 from schemas.outcome import ItemError, Outcome, Transient
 from schemas.storage import naming
 from tasks.acquisition.fetching import DownloadConfig, DownloadContext, LaneWorkers, Segments, through_lanes

@@ -8,11 +8,10 @@ from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from schemas.errors import RequestError
+from schemas.files import encoded_table, read_kept, write_bytes
 from schemas.layout import TARS
-from schemas.manifest import write_bytes
 from schemas.outcome import ItemError, Outcome
 from tasks.files.stems import STEM, Stems
 from tasks.files.suffixes import AUDIO_SUFFIXES, MEDIA_SUFFIXES
@@ -105,19 +104,18 @@ def index_of(
     return table.append_column("is_sound", is_sound).sort_by(order).combine_chunks()
 
 
+def _has(table: pa.Table, schema: pa.Schema) -> bool:
+    return set(table.column_names) == set(schema.names)
+
+
 def _of_file(path: Path, state: Path, rows_of: Callable[[Path], list[dict]], schema: pa.Schema) -> pa.Table:
     """The rows of one file, read again if the file has changed."""
     index = kept(path, state)
     facts = path.stat()
     stamp = f"{path} {facts.st_size} {facts.st_mtime_ns}".encode(errors="surrogateescape")
-    if index.is_file():
-        table = pq.read_table(index)
-        if (table.schema.metadata or {}).get(b"tar") == stamp and set(table.column_names) == set(
-            schema.names
-        ):
-            return table.replace_schema_metadata()
+    before = read_kept(index)
+    if before is not None and before.schema.metadata == {b"tar": stamp} and _has(before, schema):
+        return before.replace_schema_metadata()
     table = pa.Table.from_pylist(rows_of(path), schema)
-    sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata({b"tar": stamp}), sink)
-    write_bytes(index, sink.getvalue())
+    write_bytes(index, encoded_table(table.replace_schema_metadata({b"tar": stamp})))
     return table

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.errors import DataError
-from schemas.manifest import sha256_of_file
+from schemas.files import sha256_of_file
 from schemas.segment import SEGMENTS, VIDEO_ID, segment_key
 from tasks.lists.audioset import read_whole
 from tasks.lists.dialects import CLIP, MACHINE_IDS, SECONDS, SPLITS

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from schemas.errors import DataError, RequestError
-from schemas.manifest import write_text
+from schemas.files import write_text
 
 FILE = "class_labels_indices.csv"
 ONTOLOGY = "ontology.json"  # as AudioSet publishes it: a list of {id, name, child_ids}

@@ -13,11 +13,9 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from schemas.errors import RequestError
+from schemas.files import canonical_json, read_kept, write_text
 from schemas.layout import STUDIO
-from schemas.manifest import canonical_json, write_text
 from tasks.progress import MapItems, tracked
 from tasks.sources import Fetch, http
 from tasks.sources.scenes.corpus import CorpusConfig, render_scene, scene_ids, write_lists, write_truth
@@ -69,9 +67,10 @@ def _known_truth(state: Path, config: CorpusConfig) -> dict[str, dict]:
     """The rows of scenes that were rendered with this configuration."""
     stored = folder_of(state) / CONFIG
     path = truth_of(state)
-    if not path.is_file() or not stored.is_file() or stored.read_text() != canonical_json(config):
+    truth = read_kept(path)
+    if truth is None or not stored.is_file() or stored.read_text() != canonical_json(config):
         return {}
-    return {row["video_id"]: row for row in pq.read_table(path).to_pylist()}
+    return {row["video_id"]: row for row in truth.to_pylist()}
 
 
 def _media(folder: Path, video_id: str) -> bool:

@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from schemas.files import write_text
 from schemas.layout import LANES
-from schemas.manifest import write_text
 
 HOUR_S = 3600.0
 DAY_S = 86_400.0

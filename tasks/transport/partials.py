@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from schemas.files import write_text
 from schemas.layout import SCRATCH
-from schemas.manifest import write_text
 from tasks.transport.failure_classes import failure
 
 VALIDATORS = "validators.json"

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from schemas.errors import RequestError
-from schemas.manifest import read_json
+from schemas.files import read_json
 from schemas.storage import replacing
 
 FILE = "source-secrets.json"  # in the state folder

@@ -16,7 +16,8 @@ import jinja2
 from markupsafe import Markup
 
 from schemas import layout
-from schemas.manifest import Row, read_json, read_manifest, read_part, write_text
+from schemas.files import read_json, write_text
+from schemas.manifest import Row, read_manifest, read_part
 from schemas.outcome import Funnel, Outcome
 from schemas.shard import Version, index_path, latest_digest, read_facts
 from tasks.standing import kept_by_maker

@@ -11,16 +11,15 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from schemas import layout
 from schemas.feature import PICTURE_PRINT, sound_print
-from schemas.manifest import Row, part_path, write_text
+from schemas.files import encoded_table, open_table, read_table, write_bytes, write_text
+from schemas.manifest import Row, part_path
 from schemas.outcome import Outcome
 from schemas.shard import DUPLICATES, Version, duplicates_path, exclude_path, index_path, read_exclusions
-from schemas.storage import readable, replacing
 from tasks.versions.duplicate_search import MAX_PICTURE_BITS, Prints, search
 
 log = logging.getLogger(__name__)
@@ -39,8 +38,7 @@ def write_duplicates(root: Path, version: Version) -> Path:
     pairs = described(clips, search(prints))
     excluded = exclusions(pairs)
     path = duplicates_path(root, version.digest)
-    with replacing(path) as temporary:
-        pq.write_table(pairs, temporary, compression="zstd")
+    write_bytes(path, encoded_table(pairs, compression="zstd"))
     write_text(exclude_path(root, version.digest), "".join(f"{key}\n" for key in excluded))
     near = pc.sum(pc.equal(pairs["kind"], NEAR)).as_py() or 0  # pyright: ignore[reportAttributeAccessIssue]
     found = "duplicates: %d pairs, %d of them in sound and picture; %d clips excluded from training"
@@ -73,14 +71,14 @@ def read_prints(root: Path, version: Version) -> tuple[pa.Table, Prints]:
 
 def _of_shard(root: Path, index: Path, part: int) -> tuple[pa.Table, pa.Table]:
     """The samples of a shard, and the prints that the manifest `features` has of them now (or null)."""
-    clips = pq.ParquetFile(readable(index)).read(columns=["outcome", *_NO_CLIPS.schema.names])
+    clips = read_table(index, ("outcome", *_NO_CLIPS.schema.names))
     clips = clips.filter(pc.field("outcome") == Outcome.OK.value).select(_NO_CLIPS.schema.names)
     path = part_path(root / layout.FEATURES, part)
     made = _NO_PRINTS
     if path.is_file():
-        file = pq.ParquetFile(readable(path))
+        file = open_table(path)
         has_prints = set(made.schema.names) <= set(file.schema_arrow.names)
-        made = file.read(columns=made.schema.names) if has_prints else made
+        made = read_table(path, made.schema.names) if has_prints else made
     at = pc.index_in(clips["key"], value_set=made["key"].combine_chunks())  # pyright: ignore[reportAttributeAccessIssue]
     return clips, made.take(at.combine_chunks())
 
@@ -146,7 +144,7 @@ def problems_of_lists(root: Path, digest: str) -> list[str]:
     if gone:
         return [f"{' and '.join(gone)} beside it: missing; `mcgurk build` searches for duplicates again"]
     try:
-        keys = exclusions(pq.ParquetFile(readable(found)).read())
+        keys = exclusions(read_table(found))
     except (OSError, ValueError, KeyError) as error:
         return [f"{found.name} beside it is not readable: {error}"]
     same = listed.read_text().split() == keys
@@ -168,7 +166,7 @@ def summarize_duplicates(root: Path, digest: str) -> DuplicateSummary | None:
     path = duplicates_path(root, digest)
     if not path.is_file():
         return None
-    pairs = pq.ParquetFile(readable(path)).read()
+    pairs = read_table(path)
     across = pairs["first_split"].to_numpy() != pairs["second_split"].to_numpy()
     kinds = pairs["kind"].to_numpy()
     near = pairs.filter(pa.array(kinds == NEAR))

@@ -13,11 +13,11 @@ import pyarrow as pa
 
 from schemas import layout
 from schemas.errors import RequestError
+from schemas.files import digest_of
 from schemas.manifest import (
     CONTENT_COLUMNS,
     PartHeader,
     Row,
-    digest_of,
     digest_of_table,
     part_path,
     read_header,

@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from schemas import layout
-from schemas.manifest import Row, part_numbers, part_path, read_header, read_part, sha256_of_file
+from schemas.files import sha256_of_file
+from schemas.manifest import Row, part_numbers, part_path, read_header, read_part
 from schemas.outcome import Outcome
 from schemas.shard import (
     JSON_SUFFIX,

@@ -18,7 +18,7 @@ from flows.compare_models import compare_variants
 from flows.experiments.experiment import ExperimentOptions, prepare
 from flows.experiments.studies import Variant
 from flows.run_experiment import run_experiment
-from schemas.manifest import write_text
+from schemas.files import write_text
 from schemas.shard import latest_digest
 from training.learning.state import LAST
 from training.networks.checkpoint import read_checkpoint

@@ -20,8 +20,9 @@ from flows.builds.options import BuildOptions
 from flows.builds.pipeline import resolve
 from flows.builds.plan import plan_all
 from flows.builds.takedown import Forgotten, forget
+from schemas.files import write_text
 from schemas.layout import MANIFESTS
-from schemas.manifest import read_manifest, write_text
+from schemas.manifest import read_manifest
 from schemas.shard import (
     duplicates_path,
     exclude_path,

@@ -7,7 +7,7 @@ from flows.builds.options import BuildOptions
 from flows.builds.pipeline import resolve
 from flows.experiments.experiment import Experiment
 from flows.run_experiment import _require_version
-from schemas.manifest import write_text
+from schemas.files import write_text
 from schemas.shard import read_version
 from training.tracking.runs import RunSpec, Store, VersionSource, experiment_run
 

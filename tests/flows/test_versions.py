@@ -11,7 +11,8 @@ from roots import Root, write_clips
 from flows.builds.options import BuildOptions
 from flows.builds.pipeline import resolve
 from flows.builds.plan import plan_publish
-from schemas.manifest import read_part, sha256_of_file
+from schemas.files import sha256_of_file
+from schemas.manifest import read_part
 from schemas.shard import index_path, published, read_version, tar_path
 from tasks.parts import PartPlan, Plan
 

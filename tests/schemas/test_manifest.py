@@ -10,20 +10,17 @@ from hypothesis import strategies as st
 
 from schemas.errors import DataError
 from schemas.feature import Profile
+from schemas.files import canonical_json, digest_of, sha256_of_file, write_text
 from schemas.manifest import (
     ROW_FIELDS,
     PartHeader,
-    canonical_json,
-    digest_of,
     digest_of_table,
     part_numbers,
     part_path,
     read_header,
     read_manifest,
     read_part,
-    sha256_of_file,
     write_part,
-    write_text,
 )
 from schemas.shard import read_version
 from schemas.storage import replacing
@@ -174,7 +171,7 @@ def test_a_damaged_part_is_named_with_what_helps(tmp_path):
     path.write_bytes(b"PAR1" + bytes(100) + b"PAR1")
 
     with pytest.raises(
-        DataError, match=r"000000.parquet is damaged: .*; `mcgurk verify` lists all damaged files"
+        DataError, match=r"000000.parquet is damaged: .*; `mcgurk verify --mend` says what comes back"
     ):
         read_part(path)
     with pytest.raises(FileNotFoundError):

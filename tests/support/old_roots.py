@@ -11,16 +11,8 @@ from cuts_of_before import old_cut
 from schemas import layout
 from schemas.clip import CLIPS
 from schemas.feature import FEATURES, PROFILES
-from schemas.manifest import (
-    PartHeader,
-    Row,
-    digest_of,
-    part_numbers,
-    part_path,
-    read_part,
-    sha256_of_file,
-    write_part,
-)
+from schemas.files import digest_of, sha256_of_file
+from schemas.manifest import PartHeader, Row, part_numbers, part_path, read_part, write_part
 from schemas.rules import Rules
 from tasks import download, validate
 from tasks.acquisition.fetching import DownloadConfig

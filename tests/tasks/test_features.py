@@ -10,7 +10,7 @@ from roots import PROFILE, Root, write_clips
 from schemas import plugins
 from schemas.errors import InternalError, RequestError
 from schemas.feature import FEATURES, PROFILES, ExtendedProfile, Profile, stored_profile
-from schemas.manifest import canonical_json, digest_of
+from schemas.files import canonical_json, digest_of
 from tasks import features
 from tasks.media.decode import decode
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from schemas.feature import Profile
-from schemas.manifest import digest_of, digest_of_table
+from schemas.files import digest_of
+from schemas.manifest import digest_of_table
 from tasks import extract, features, index, pack
 from tasks.index import IndexConfig
 from tasks.lists.formats import read_list

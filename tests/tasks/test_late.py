@@ -8,7 +8,8 @@ from clocks import FakeClock
 from hostile import HostileHost, hostile
 from roots import MONDAY, PROFILE, Root
 
-from schemas.manifest import part_path, read_header, read_manifest, sha256_of_file
+from schemas.files import sha256_of_file
+from schemas.manifest import part_path, read_header, read_manifest
 from schemas.shard import make_version
 from tasks.acquisition import ledger
 from tasks.features import member_suffixes

@@ -10,7 +10,8 @@ import pytest
 from small_roots import NOW, PROFILE, RECIPE, extract_all, fetch, indexed, key_of, media, passed
 
 from schemas.errors import DataError
-from schemas.manifest import canonical_json, part_numbers, read_part, sha256_of_file
+from schemas.files import canonical_json, sha256_of_file
+from schemas.manifest import part_numbers, read_part
 from schemas.shard import JSON_SUFFIX, index_path, make_version, shard_name, tar_path
 from tasks import pack
 from tasks.features import member_suffixes

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from schemas.errors import RequestError
-from schemas.manifest import digest_of
+from schemas.files import digest_of
 from training import estimates
 from training.estimates import Estimate, bootstrap, percent
 from training.evaluation import (

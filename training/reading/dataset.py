@@ -21,7 +21,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from schemas.errors import DataError
 from schemas.feature import Profile
-from schemas.manifest import digest_of
+from schemas.files import digest_of
 from schemas.outcome import Outcome
 from schemas.shard import AUDIO_SUFFIX, LOG_MEL_SUFFIX, VIDEO_SUFFIX, Version, frame_suffix
 from schemas.waveforms import FRAMES_PER_S, N_MELS

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from markupsafe import Markup
 
-from schemas.manifest import write_text
+from schemas.files import write_text
 from training.estimates import percent
 from training.evaluation import Evaluation, GroupScore, answers, sections
 from training.interface import AvcModel

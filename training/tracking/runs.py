@@ -25,8 +25,8 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_RUN_NOTE
 
 from schemas.errors import DataError
+from schemas.files import write_text
 from schemas.identity import Identity
-from schemas.manifest import write_text
 from training.tracking.connection import FIRST, all_pages, connect, refusals_named
 from training.tracking.store import Store
 

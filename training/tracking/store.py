@@ -17,7 +17,7 @@ from pathlib import Path
 
 from schemas.databases import copy_database, keep_before
 from schemas.errors import OperationalError, RequestError
-from schemas.manifest import write_text
+from schemas.files import write_text
 
 ADDRESS = "MLFLOW_TRACKING_URI"
 EXPERIMENT = "mcgurk"

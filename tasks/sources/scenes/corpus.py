@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from schemas.manifest import write_text
+from schemas.files import encoded_table, write_bytes, write_text
 from schemas.storage import replacing
 from tasks.lists.labels import FILE, ONTOLOGY
 from tasks.sources.scenes.encode import write_media
@@ -153,8 +152,7 @@ def write_truth(folder: Path, rows: list[dict[str, Any]]) -> Path:
     """Writes `folder/truth.parquet`, sorted by video id."""
     path = folder / "truth.parquet"
     table = pa.Table.from_pylist(sorted(rows, key=lambda row: row["video_id"]), schema=TRUTH)
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    write_bytes(path, encoded_table(table, compression="zstd"))
     return path
 
 

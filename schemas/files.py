@@ -1,0 +1,145 @@
+"""How our own files are written so that damage shows, and read so that it is told in one sentence.
+
+Parquet has a checksum a page, for readers of some columns, and a seal: the digest of all its bytes, between the pages
+and the footer, where Parquet lets any bytes stand. JSON has the digest of its content under `#sha256`. A reader raises
+DataError, which names the file, the damage and the remedy. Files from before there were digests are read as they are.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.errors import DataError
+from schemas.storage import readable, replacing
+
+DIGEST = "#sha256"  # no video id, no digest and no name of a field has a `#`
+SEAL = b"sha256:"  # and the digest of all other bytes
+MEND = "`mcgurk verify --mend` says what comes back, and how"
+
+
+def write_bytes(path: Path, data: bytes | pa.Buffer) -> None:
+    """Writes a file whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes a mapping with the digest of its content, for `read_json`."""
+    plain = json.loads(canonical_json(value))
+    write_text(path, json.dumps({DIGEST: digest_of(plain), **plain}, indent=1, sort_keys=True) + "\n")
+
+
+def read_json(path: Path, remedy: str = "restore it from a copy") -> Any:
+    """What a JSON file that mcgurk wrote holds. Raises DataError where it is damaged, or was edited."""
+    try:
+        stored = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DataError(f"{path} is damaged: it is not JSON: {error}; {remedy}") from error
+    digest = stored.pop(DIGEST, None) if isinstance(stored, dict) else None
+    if digest is not None and digest != digest_of(stored):
+        raise DataError(
+            f"{path} is damaged, or was edited: its content is not what its {DIGEST} says; {remedy}"
+        )
+    return stored
+
+
+def encoded_table(table: pa.Table, **options: Any) -> bytes:
+    """The bytes of a sealed Parquet file, made in memory: pyarrow writes a file in 30 small pieces."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, write_page_checksum=True, **options)
+    return _sealed(sink.getvalue().to_pybytes())
+
+
+def _sealed(content: bytes) -> bytes:
+    at = _footer_start(content)
+    return content[:at] + SEAL + hashlib.sha256(content).digest() + content[at:]
+
+
+def _is_whole(content: bytes) -> bool:
+    """Whether a Parquet file has the bytes that its seal says, or no seal."""
+    at = _footer_start(content)
+    begin = at - len(SEAL) - hashlib.sha256().digest_size
+    if begin < 0 or content[begin : begin + len(SEAL)] != SEAL:
+        return True
+    return hashlib.sha256(content[:begin] + content[at:]).digest() == content[begin + len(SEAL) : at]
+
+
+def _footer_start(content: bytes) -> int:
+    return len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+
+
+def open_table(path: Path, remedy: str = MEND) -> pq.ParquetFile:
+    """A Parquet file of ours, whose pages are checked as they are read. Raises DataError where it is damaged."""
+    with telling_damage(path, remedy):
+        return pq.ParquetFile(readable(path), pre_buffer=False, page_checksum_verification=True)
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None, remedy: str = MEND) -> pa.Table:
+    """A Parquet file of ours, all its bytes checked; or only some columns of it, and their bytes.
+
+    Raises DataError where it is damaged.
+    """
+    with telling_damage(path, remedy):
+        if columns is not None:
+            return open_table(path, remedy).read(columns=list(columns), use_threads=False)
+        content = path.read_bytes()
+        if not _is_whole(content):
+            raise DataError(f"{path} is damaged: its bytes are not those that were written; {remedy}")
+        file = pq.ParquetFile(pa.BufferReader(content), page_checksum_verification=True)
+        return file.read(use_threads=False)
+
+
+def read_kept(path: Path) -> pa.Table | None:
+    """A table that is kept to save work; None where it is not there or damaged: then the work is done again."""
+    try:
+        return read_table(path) if path.is_file() else None
+    except DataError:
+        return None
+
+
+@contextmanager
+def telling_damage(path: Path, remedy: str = MEND) -> Iterator[None]:
+    """What Arrow raises about the bytes of `path`, as DataError; what a disk or a store raises, as it is."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        # Arrow raises a bare OSError without a number where Parquet's bytes make no sense.
+        if isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None):
+            raise DataError(f"{path} is damaged: {' '.join(str(error).split())}; {remedy}") from error
+        raise
+
+
+def digest_of(*values: Any) -> str:
+    """sha256 of values as canonical JSON; dataclasses count by their fields, so a new field changes it."""
+    return hashlib.sha256(canonical_json(values).encode()).hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """JSON that depends on the value only: sorted keys, no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
+
+
+def sha256_of_file(path: Path) -> str:
+    """sha256 of a file's bytes, as hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{value!r} has no canonical form")
