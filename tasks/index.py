@@ -20,10 +20,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas import layout
-from schemas.errors import RequestError
-from schemas.files import canonical_json, read_json, read_table, sha256_of_file, write_bytes, write_text
+from schemas.errors import DataError, RequestError
+from schemas.files import (
+    canonical_json,
+    read_json,
+    read_table,
+    sha256_of_file,
+    write_bytes,
+    write_json,
+)
 from schemas.manifest import PartHeader, encoded, part_numbers, part_path
 from schemas.segment import SEGMENTS, SPLITS
+from tasks import inventory
 from tasks.lists.formats import READ, SegmentList, read_segments
 from tasks.lists.labels import MACHINE_ID, ONTOLOGY, find_labels, find_ontology, keep_labels, machine_ids
 from tasks.lists.selection import Choice, chosen, hashes, label_set
@@ -67,18 +75,67 @@ def index(root: Path, paths: Sequence[Path], config: IndexConfig, *, strict: boo
     for one in lists:
         if one.problems:
             log.warning("%s", one.problems)
+    _deal_again(root, inventory.restore(root), paths, config)
     parts = deal(root, lists, config) if lists else []
     _write(root / layout.SEGMENTS, parts, set(read_tombstones(root)))
     keep_labels(root / layout.SEGMENTS, paths)
-    if lists:
-        choice = _plain(config.choice)
-        known = recorded_lists(root) | {
-            one.sha256: {"file": one.path.name, "malformed": one.unread, "choice": choice} for one in lists
-        }
-        write_text(root / layout.SEGMENTS / LISTS, json.dumps(known, indent=1, sort_keys=True) + "\n")
+    _record(root, parts, lists, config.choice)
     new = sum(part.table.num_rows for part in parts)
     num_unread = sum(one.num_unread for one in lists)
     return {"lists": len(lists), "segments": new, "parts": len(parts), "malformed": num_unread}
+
+
+def _record(root: Path, parts: Sequence[NewPart], lists: Sequence[SegmentList], choice: Choice) -> None:
+    """Adds parts to the inventory, those too that a killed run has written, and then their lists to those read."""
+    folder = root / layout.SEGMENTS
+    known = inventory.read_inventory(root)
+    sha256s = tuple(sorted(one.sha256 for one in lists))
+    known |= {one.part: inventory.dealt(one.table["key"], sha256s) for one in parts}
+    others = [part for part in part_numbers(folder) if part not in known]
+    known |= {part: inventory.dealt(read_table(part_path(folder, part), ("key",))["key"]) for part in others}
+    if parts or others:
+        inventory.write_inventory(root, known)
+    if lists:
+        facts = {one.sha256: {**_facts(one), "choice": _plain(choice)} for one in lists}
+        write_json(folder / LISTS, recorded_lists(root) | facts)
+
+
+def _facts(one: SegmentList) -> dict:
+    return {"file": one.path.name, "segments": one.table.num_rows, "malformed": one.unread}
+
+
+def _deal_again(root: Path, lost: Sequence[int], paths: Sequence[Path], config: IndexConfig) -> None:
+    """Deals lost parts from their lists into the slots that they had. Raises DataError where that can't be."""
+    known = inventory.read_inventory(root)
+    read = recorded_lists(root)
+    named = {sha256_of_file(path): path for path in paths} if lost else {}
+    by_lists: dict[tuple[str, ...], list[int]] = {}
+    for part in lost:
+        by_lists.setdefault((known[part].lists if part in known else ()) or tuple(read), []).append(part)
+    for sha256s, parts in by_lists.items():
+        missing = [read[one]["file"] if one in read else one for one in sha256s if one not in named]
+        again = [] if missing else deal(root, [read_segments(named[one]) for one in sha256s], config)
+        same = [one for one in again if one.part in parts and _is_as_dealt(one, known.get(one.part))]
+        if [one.part for one in same] != parts:
+            raise DataError(_loss(root, parts, missing))
+        _write(root / layout.SEGMENTS, same, set(read_tombstones(root)))
+        log.warning("index: %d lost part(s) were dealt again from their lists", len(parts))
+
+
+def _is_as_dealt(one: NewPart, before: inventory.Dealt | None) -> bool:
+    return before is None or before.keys == inventory.dealt(one.table["key"]).keys
+
+
+def _loss(root: Path, parts: Sequence[int], missing: Sequence[str]) -> str:
+    """What is lost, and what helps."""
+    lost = part_path(root / layout.SEGMENTS, parts[0])
+    more = f" and {len(parts) - 1} more" if parts[1:] else ""
+    lists = (
+        f"name {', '.join(missing)} again by --segments"
+        if missing
+        else "build with the options of its first build"
+    )
+    return f"{lost}{more}: lost, and its validated twin too: {lists}, or restore it from a copy"
 
 
 def require_well_formed(lists: Sequence[SegmentList]) -> None:
@@ -131,7 +188,7 @@ def _obeyed(table: pa.Table, forgotten: set[str]) -> pa.Table:
 def recorded_lists(root: Path) -> dict[str, dict]:
     """The lists that were read into this root: sha256 -> file name, malformed lines and the last choice."""
     path = root / layout.SEGMENTS / LISTS
-    return read_json(path) if path.is_file() else {}
+    return read_json(path, "remove it, and the next build reads its lists again") if path.is_file() else {}
 
 
 def deal(root: Path, lists: Sequence[SegmentList], config: IndexConfig) -> list[NewPart]:
@@ -149,7 +206,7 @@ def deal(root: Path, lists: Sequence[SegmentList], config: IndexConfig) -> list[
         table = _chosen(_with_evals(table, splits), config.choice, mids, known)
     fresh = table.filter(pc.invert(pc.is_in(table["key"], known))) if len(known) else table
     table = _in_slot_order(_with_splits(fresh, splits, config))
-    standing = set(part_numbers(root / layout.SEGMENTS))
+    standing = set(inventory.standing_parts(root))
     # Gaps first: a kill leaves them, and the parts that belong there come again, in the same order and pieces.
     free = (part for part in count() if part not in standing)
     return [NewPart(part, of_part) for part, of_part in zip(free, _cut(table, config), strict=False)]
@@ -204,7 +261,9 @@ def _chosen(table: pa.Table, choice: Choice, mids: frozenset[str], known: pa.Arr
 
 def _known(root: Path) -> tuple[pa.Array, dict[str, str]]:
     folder = root / layout.SEGMENTS
-    tables = [read_table(part_path(folder, n), ("key", "video_id", "split")) for n in part_numbers(folder)]
+    tables = [
+        read_table(part_path(folder, n), ("key", "video_id", "split")) for n in inventory.standing_parts(root)
+    ]
     if not tables:
         return pa.array([], pa.string()), {}
     table = pa.concat_tables(tables)

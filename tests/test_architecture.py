@@ -65,7 +65,7 @@ ONLY_IN = {
 LEVELS = {
     "tasks": (
         {"processes", "progress", "columns", "parts", "feature_files", "tombstones"},
-        {"leases", "funnel", "shard_files", "lists", "transport", "media"},
+        {"leases", "funnel", "inventory", "shard_files", "lists", "transport", "media"},
         {"files", "features"},
         {"sources", "standing"},
         {"acquisition"},

@@ -15,12 +15,15 @@ from schemas.shard import duplicates_path, exclude_path, latest_digest, make_ver
 from tasks import index
 from tasks.acquisition import retention
 from tasks.features import member_suffixes
+from tasks.inventory import lost_parts
 from tasks.parts import Headers, PartPlan, Plan, header_of, plan_stage
 from tasks.shard_files import packed
 from tasks.sources import studio
 from tasks.standing import num_kept
 from tasks.tombstones import read_tombstones
 from tasks.versions.card import has_media, kept_on_card
+
+LOST = "lost: it comes back from its validated twin, or from its lists"
 
 
 def plan_all(pipeline: Pipeline) -> dict[str, Plan]:
@@ -77,9 +80,13 @@ def plan_index(pipeline: Pipeline, lists: Sequence[Path]) -> Plan:
     if pipeline.options.strict:
         index.require_well_formed(new)
     fresh = index.deal(pipeline.root, new, pipeline.config.index) if new else []
-    done = [PartPlan(part, "done") for part in part_numbers(pipeline.root / SEGMENTS)]
-    parts = done + [PartPlan(one.part, "missing", "new segments") for one in fresh]
-    return Plan("index", parts, note="\n".join(one.problems for one in new if one.problems))
+    lost = lost_parts(pipeline.root)
+    done = [PartPlan(part, "done") for part in part_numbers(pipeline.root / SEGMENTS) if part not in lost]
+    again = [PartPlan(part, "missing", LOST) for part in lost]
+    new_parts = [PartPlan(one.part, "missing", "new segments") for one in fresh if one.part not in lost]
+    return Plan(
+        "index", done + again + new_parts, note="\n".join(one.problems for one in new if one.problems)
+    )
 
 
 @contextmanager

@@ -54,7 +54,8 @@ def test_after_a_kill_every_segment_gets_the_slot_that_it_would_have_had(tmp_pat
     index(tmp_path, lists, CONFIG)
     paths = sorted((tmp_path / "segments").glob("*.parquet"))
     before = [path.read_bytes() for path in paths]
-    for path in [tmp_path / "segments" / "lists.json", *(paths[part] for part in lost)]:
+    records = [tmp_path / "segments" / name for name in ("lists.json", "parts.json")]
+    for path in [*records, *(paths[part] for part in lost)]:
         path.unlink()  # what was not written yet
 
     counts = index(tmp_path, lists, CONFIG)

@@ -1,0 +1,113 @@
+"""Inventory: which parts the index has dealt, so that a lost one is named and comes back into the same slots.
+
+`segments/parts.json` holds a line for each part: how many segments it has, the digest of their keys in slot order, and
+from which lists it was dealt. A part that is lost comes back from its validated twin in `segments/checked/`, which has
+the same columns; `tasks/index.py` deals it again from its lists where the twin is lost too.
+"""
+
+# pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
+# pyright: reportAttributeAccessIssue=false
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from schemas import layout
+from schemas.errors import DataError
+from schemas.files import read_json, read_table, write_json
+from schemas.manifest import PartHeader, Row, part_numbers, part_path, read_header, write_part
+from schemas.outcome import Outcome
+from schemas.segment import SEGMENTS
+from tasks.tombstones import forgotten_row, read_tombstones
+
+log = logging.getLogger(__name__)
+
+FILE = "parts.json"
+HEADER = PartHeader("index", "", {})
+REMEDY = "remove it, and a build writes it again from the parts that stand"
+AS_DEALT: Row = {"outcome": Outcome.OK.value, "reason": "", "detail": "", "fingerprint": ""}
+
+
+@dataclass(frozen=True)
+class Dealt:
+    """A part as it was dealt."""
+
+    segments: int
+    keys: str  # sha256 of its keys in slot order, one a line
+    lists: tuple[str, ...] = ()  # sha256 of the lists that were read together; none where that is not known
+
+
+def dealt(keys: pa.ChunkedArray, lists: tuple[str, ...] = ()) -> Dealt:
+    """The record of a part with these keys, in slot order."""
+    listed = keys.to_pylist()
+    return Dealt(len(listed), hashlib.sha256("\n".join(listed).encode()).hexdigest(), lists)
+
+
+def read_inventory(root: Path) -> dict[int, Dealt]:
+    """Every part that was dealt under `root`; empty for a root from before there was an inventory."""
+    path = root / layout.SEGMENTS / FILE
+    stored = read_json(path, REMEDY) if path.is_file() else {}
+    try:
+        return {
+            int(part): Dealt(one["segments"], one["keys"], tuple(one["lists"]))
+            for part, one in stored.items()
+        }
+    except (TypeError, ValueError, KeyError) as error:
+        raise DataError(f"{path} is damaged: it does not list parts ({error}); {REMEDY}") from error
+
+
+def write_inventory(root: Path, known: Mapping[int, Dealt]) -> None:
+    """Writes the inventory whole or not at all."""
+    stored = {f"{part:06d}": asdict(one) for part, one in known.items()}
+    write_json(root / layout.SEGMENTS / FILE, stored)
+
+
+def standing_parts(root: Path) -> list[int]:
+    """The parts of the index that can be read, ascending."""
+    folder = root / layout.SEGMENTS
+    return [part for part in part_numbers(folder) if read_header(part_path(folder, part)) is not None]
+
+
+def lost_parts(root: Path) -> list[int]:
+    """The parts of the index that are gone or can't be read, ascending; the inventory or other manifests have them."""
+    known = set(read_inventory(root)).union(*(part_numbers(root / name) for name in layout.MANIFESTS))
+    return sorted(known - set(standing_parts(root)))
+
+
+def restore(root: Path) -> list[int]:
+    """Brings lost parts back from their validated twins; returns those whose twin is lost too."""
+    known = read_inventory(root)
+    forgotten = set(read_tombstones(root))
+    left = []
+    for part in lost_parts(root):
+        rows = _of_twin(root, part, known.get(part))
+        if rows is None:
+            left.append(part)
+            continue
+        rows = [_as_dealt(row, is_forgotten=row["video_id"] in forgotten) for row in rows]
+        write_part(part_path(root / layout.SEGMENTS, part), rows, SEGMENTS, HEADER)
+        log.warning("index: part %d was lost, with %d segments; it stands again", part, len(rows))
+    return left
+
+
+def _of_twin(root: Path, part: int, before: Dealt | None) -> list[Row] | None:
+    """The rows of a part as its validated twin has them; None where that is lost, or has other segments."""
+    path = part_path(root / layout.checked(layout.SEGMENTS), part)
+    if read_header(path) is None:
+        return None
+    try:
+        table = read_table(path)
+    except DataError:
+        return None
+    if before and before.keys != dealt(table["key"]).keys:
+        return None
+    return table.to_pylist()
+
+
+def _as_dealt(row: Row, *, is_forgotten: bool) -> Row:
+    is_forgotten = is_forgotten or row["outcome"] == Outcome.FORGOTTEN
+    return forgotten_row(row) if is_forgotten else {**row, **AS_DEALT}
