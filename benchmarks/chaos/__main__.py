@@ -2,7 +2,8 @@
 
 A round: the lists of a root grow, its hourly build is begun as the schedule begins it, an accident happens in the
 middle of a stage, and the next schedule, or one plain build, does the rest. Then the laws are looked at. Rounds are
-drawn by seed and number, and the journal holds each: the same command goes on where it stopped.
+drawn by seed, those first that hit a stage the least often so far, and the journal holds each: the same command goes
+on where it stopped.
 """
 
 import argparse
@@ -37,8 +38,8 @@ def main() -> None:
     asked = parser.parse_args()
     folder = asked.folder.absolute()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    folder.mkdir(parents=True, exist_ok=True)
     corpus = Corpus(folder)
-    corpus.write_clips()
     journal = Journal(folder / "journal.jsonl")
     began = time.monotonic()
     played = 0
@@ -50,7 +51,7 @@ def main() -> None:
     }
     try:
         while played < asked.rounds if asked.rounds else time.monotonic() - began < HOUR_S:
-            draw = drawn(asked.seed, journal.count, asked.victim)
+            draw = drawn(asked.seed, journal.rounds, asked.victim)
             ground = grounds[draw.is_outgrown]
             if not ground.is_served or ground.step == STEPS:
                 ground.renew()

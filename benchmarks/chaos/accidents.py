@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -14,11 +15,14 @@ from pathlib import Path
 import psutil
 from postgres import postgres_programs
 
-from benchmarks.chaos.ground import Ground, faketime, wait
-from benchmarks.chaos.weather import KINDS, RATE_LIMIT
+from benchmarks.chaos.ground import Ground, wait
+from benchmarks.chaos.weather import DELAYED, KINDS
+from schemas.layout import stage_facts
 
 STOPPED_S = (3.0, 12.0)
 AWAY_S = (2.0, 8.0)
+FULL_S = (3.0, 30.0)
+POLL_S = 0.1
 HOUR_S = 3600
 WHILE_FETCHING = ("validate-segments", "download")
 STAGES_OF_CLIPS = ("download", "extract")
@@ -111,25 +115,37 @@ def _refusal(ground: Ground, run: str, rng: random.Random) -> Iterator[None]:
 
 @contextmanager
 def _full_disk(ground: Ground, run: str, rng: random.Random) -> Iterator[None]:
-    """All that is free is taken, and given back when the run has ended or after some seconds."""
-    del run
+    """All that is free is taken, and given back when the flow has ended or after some seconds."""
     if not ground.folder.is_mount():
         raise MissedError("it has no disk of its own")
     ballast = ground.folder / "ballast"
-    with ballast.open("wb") as file, suppress(OSError):
-        while True:
-            file.write(bytes(1 << 16))
+    with ballast.open("wb", buffering=0) as file:
+        for chunk in (bytes(1 << 20), bytes(1 << 12)):
+            with suppress(OSError):
+                while file.write(chunk):
+                    pass
     try:
-        yield
+        _await_flow(ground, run, rng.uniform(*FULL_S))
     finally:
         ballast.unlink()
+    yield
+
+
+def _await_flow(ground: Ground, run: str, within_s: float) -> None:
+    """Waits until the flow has ended, or as long."""
+    ends = time.monotonic() + within_s
+    while ground.flow(run) and time.monotonic() < ends:
+        wait(POLL_S)
 
 
 @contextmanager
 def _read_only_disk(ground: Ground, run: str, rng: random.Random) -> Iterator[None]:
-    """The data folders can be read and not written, until the run has ended."""
-    del run
-    folder = str(ground.root / rng.choice(("clips", "features", "shards", "versions")))
+    """The folder that the stage writes can be read and not written, until the run has ended."""
+    del run, rng
+    stage = ground.stage()
+    if stage is None:
+        raise MissedError("no stage")
+    folder = str(ground.root / stage_facts(stage).writes)
     if subprocess.run(["mount", "--bind", folder, folder], check=False).returncode:
         raise MissedError("nothing can be mounted")
     try:
@@ -189,11 +205,11 @@ ACCIDENTS = (
     Accident(WEATHER, "refuses", _refusal, WHILE_FETCHING),
     Accident(
         WEATHER,
-        "35 % faults and 429",
-        _storm(RATE_LIMIT),
+        "35 % faults, 429 and pages",
+        _storm(*DELAYED),
         WHILE_FETCHING,
         needs_clock=True,
-        later_s=2 * HOUR_S,
+        later_s=25 * HOUR_S,
     ),
     Accident(DISK, "full", _full_disk, ends_runs=True),
     Accident(DISK, "read-only", _read_only_disk, ends_runs=True),
@@ -223,7 +239,7 @@ def possible() -> Iterator[Accident]:
     can_mount = os.geteuid() == 0
     lacks = {
         DISK: not can_mount,
-        CLOCK: faketime() is None,
+        CLOCK: shutil.which("cc") is None,
     }
     for one in ACCIDENTS:
         is_slow = (one.victim, one.how) == (DISK, "slow")

@@ -12,7 +12,7 @@ from schemas.layout import SHARDS
 from schemas.manifest import part_numbers
 from schemas.shard import read_version
 
-STEPS = 8  # by which a root grows until another one begins: a root of months has many versions
+STEPS = 20  # by which a root grows until another one begins: a root of months has many versions
 EVAL = 3  # new clips a step
 TRAIN = 9
 LISTS = ("eval_segments", "train_segments")
@@ -32,7 +32,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Clips of two seconds, made once, and lists of the first steps of them."""
+    """Clips of two seconds, made once, and lists of the first steps of them, which name only clips that are there."""
 
     folder: Path
 
@@ -46,24 +46,22 @@ class Corpus:
         count = (step + 1) * (EVAL if name == LISTS[0] else TRAIN)
         return [f"{name[:5]}{n:03d}" for n in range(count)]
 
-    def write_clips(self) -> None:
-        """Makes the clips that are not there."""
-        self.media.mkdir(parents=True, exist_ok=True)
-        for name in LISTS:
-            for n, video_id in enumerate(self.ids(name, STEPS)):
-                path = self.media / f"{video_id}.mp4"
-                if not path.exists():
-                    made = timecode.write(
-                        self.media / f"{video_id}.new.mp4", Recipe(seconds=2 + n / 50, frame_rate=10)
-                    )
-                    made.rename(path)
+    def _write_clip(self, video_id: str, number: int) -> None:
+        path = self.media / f"{video_id}.mp4"
+        if not path.exists():
+            self.media.mkdir(parents=True, exist_ok=True)
+            recipe = Recipe(seconds=2 + number / 50, frame_rate=10)
+            timecode.write(path.with_suffix(".new.mp4"), recipe).rename(path)
 
     def write_lists(self, folder: Path, step: int) -> list[Path]:
         """The lists after so many steps; they grow where they lie, as a person's do."""
         folder.mkdir(parents=True, exist_ok=True)
         paths = []
         for name in LISTS:
-            lines = [f'{video_id}, 0.000, 2.000, "/m/09x0r"\n' for video_id in self.ids(name, step)]
+            ids = self.ids(name, step)
+            for number, video_id in enumerate(ids):
+                self._write_clip(video_id, number)
+            lines = [f'{video_id}, 0.000, 2.000, "/m/09x0r"\n' for video_id in ids]
             paths.append(folder / f"{name}.csv")
             paths[-1].write_text("".join(lines))
         return paths

@@ -12,8 +12,10 @@ from real_servers import answering
 from flows.services.servers import free_port
 
 SHARE = 0.35
-KINDS = ("reset", "truncated", "500", "503", "slow")
-RATE_LIMIT = "429"
+MALFORMED = ("words", "status_huge", "long_header", "many_headers", "two_lengths")  # heads of answers
+KINDS = ("reset", "truncated", "500", "503", "slow", "redirect_loop", *MALFORMED)
+# After these a later hour, or another day, has the last word: a lane rests, and what looks gone is asked for again.
+DELAYED = ("429", "html", "redirect_scheme")
 MOST = 4  # faults a video: a run and the next one, with three tries each, get past them
 SLOW_S = 2.0
 

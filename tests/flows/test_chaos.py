@@ -2,37 +2,68 @@
 
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 from real_servers import REPOSITORY
 
-from benchmarks.chaos.accidents import Accident, possible
+from benchmarks.chaos.accidents import OUTGROWN, can_outgrow, possible
 from benchmarks.chaos.journal import Journal, Round
-from benchmarks.chaos.rounds import EVERY, drawn
+from benchmarks.chaos.rounds import EVERY, MISSES, ONE, SEVERAL, Draw, drawn
 
 SEED = "2"  # a power cut, a flow that is told to end, a server that is stopped for good
 
 
-def on_one_machine(seed: int) -> list[str]:
+def played(seed: int, count: int, missed: str = "") -> list[Round]:
+    """As many rounds, each of which hit a stage unless its victim is `missed`."""
+    rounds: list[Round] = []
+    for _ in range(count):
+        rounds.append(as_round(drawn(seed, rounds), missed))
+    return rounds
+
+
+def as_round(draw: Draw, missed: str) -> Round:
+    one = draw.accident
+    stage = "" if one.victim == missed else "extract"
+    return Round(draw.number, SEVERAL if draw.is_outgrown else ONE, one.victim, one.how, stage)
+
+
+def on_one_machine(seed: int) -> list[tuple[str, str]]:
     """The accidents of as many rounds as there are, without those of several machines."""
     count = len(list(possible()))
-    draws = [drawn(seed, number) for number in range(2 * count)]
-    return [named(one.accident) for one in draws if not one.is_outgrown][:count]
-
-
-def named(accident: Accident) -> str:
-    return f"{accident.victim}, {accident.how}"
+    return [(one.victim, one.how) for one in played(seed, 2 * count) if one.where == ONE][:count]
 
 
 def test_a_seed_draws_the_same_rounds_again_and_every_accident_once():
     assert on_one_machine(1) == on_one_machine(1) != on_one_machine(2)
-    assert sorted(on_one_machine(1)) == sorted(map(named, possible()))
+    assert sorted(on_one_machine(1)) == sorted((one.victim, one.how) for one in possible())
 
 
 def test_every_fourth_round_is_of_several_machines_where_they_can_be_had():
-    draws = [drawn(0, number) for number in range(2 * EVERY)]
+    rounds = played(0, 2 * EVERY)
 
-    assert {number for number, one in enumerate(draws) if one.is_outgrown} <= {EVERY - 1, 2 * EVERY - 1}
+    several = {one.number for one in rounds if one.where == SEVERAL}
+    assert several == ({EVERY - 1, 2 * EVERY - 1} if can_outgrow() else set())
+
+
+def test_an_accident_that_missed_comes_again_but_does_not_keep_the_others_out():
+    count = len(list(possible()))
+    rounds = [one for one in played(0, 4 * count, missed="host") if one.where == ONE]
+
+    assert {(one.victim, one.how) for one in rounds} == {(one.victim, one.how) for one in possible()}
+    assert max(Counter((one.victim, one.how) for one in rounds).values()) > MISSES
+
+
+@pytest.mark.skipif(not can_outgrow(), reason="several machines need PostgreSQL and rclone")
+@pytest.mark.parametrize("victim", sorted({one.victim for one in OUTGROWN}))
+def test_a_victim_is_played_wherever_it_is(victim):
+    rounds: list[Round] = []
+    for _ in range(EVERY):
+        draw = drawn(0, rounds, victim)
+        assert draw.accident.victim == victim
+        rounds.append(as_round(draw, ""))
+
+    assert SEVERAL in {one.where for one in rounds}
 
 
 def test_the_journal_goes_on_and_counts_what_was_hit(tmp_path):

@@ -23,6 +23,7 @@ from threading import Event
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from raw_answers import NOT_HTTP
 from real_servers import answering
 
 from tasks.transport.lanes import Clock
@@ -135,6 +136,10 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.host.fault_of(video_id)
         if fault.split("_")[0] in STATUSES:
             self._head(int(fault.split("_")[0]), 0, {"Retry-After": RETRY_AFTER_S} if "_" in fault else {})
+        elif fault in NOT_HTTP:
+            self.close_connection = True
+            with suppress(ConnectionError):
+                self.wfile.write(NOT_HTTP[fault])
         elif fault in self._elsewhere:
             self._head(302, 0, {"Location": self._elsewhere[fault]})
         else:
