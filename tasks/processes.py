@@ -78,6 +78,13 @@ def end(processes: Iterable[psutil.Process], number: int = signal.SIGKILL, withi
         psutil.wait_procs(processes, within_s)
 
 
+def is_stopped(process: psutil.Process) -> bool:
+    """Whether a process was stopped by a signal or a debugger: it holds what it holds, and does nothing."""
+    with suppress(psutil.Error):
+        return process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    return False
+
+
 class PipedProcess:
     """A module of ours as a process of its own, with pipes to it; not thread-safe.
 

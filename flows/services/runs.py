@@ -25,14 +25,14 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
-from prefect.states import Crashed
+from prefect.states import Crashed, Running
 
 from flows.services.keeper import OF_A_RUN
 from flows.services.servers import served_api
 from schemas.errors import OperationalError
 from schemas.files import write_text
 from schemas.identity import Identity
-from tasks.processes import end, marked
+from tasks.processes import end, is_stopped, marked
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -128,6 +128,7 @@ def report_dead(state: Path) -> list[str]:
 def _report(client: SyncPrefectClient, state: Path, run_id: str, process: Identity) -> str | None:
     """The name of a run that was reported, where its process is gone."""
     if process.may_live:
+        _revive(client, run_id, process)
         return None
     name = None
     with suppress(ObjectNotFound):  # of another server, or deleted
@@ -136,6 +137,21 @@ def _report(client: SyncPrefectClient, state: Path, run_id: str, process: Identi
             name = _crash(client, run, f"process {process.pid} on {process.host} is gone")
     (state / FOLDER / f"{run_id}.json").unlink(missing_ok=True)
     return name
+
+
+def _revive(client: SyncPrefectClient, run_id: str, identity: Identity) -> None:
+    """Has a run `Running` again that was declared dead, and whose process is at work here.
+
+    The server goes by the clock: where that jumps by more than a run may be silent, all runs seem to be dead.
+    """
+    process = identity.process
+    if process is None or is_stopped(process):
+        return
+    with suppress(ObjectNotFound):
+        run = client.read_flow_run(UUID(run_id))
+        if run.state and run.state.type == StateType.CRASHED:
+            client.set_flow_run_state(run.id, Running(message=f"process {process.pid} lives"), force=True)
+            log.warning("run %s was declared dead, but process %d lives", run.name, process.pid)
 
 
 def _without_process(client: SyncPrefectClient, state: Path) -> Iterator[FlowRun]:
@@ -156,11 +172,14 @@ def _crash(client: SyncPrefectClient, run: FlowRun, why: str) -> str:
 
 
 def end_declared_dead(state: Path) -> None:
-    """Ends processes of this machine whose run the server has declared dead, a stopped one too: they hold leases."""
+    """Ends stopped processes of this machine whose run the server has declared dead: they hold leases.
+
+    One that is at work is left alone, whatever the server takes it for.
+    """
     with get_client(sync_client=True) as client:
         for run_id, identity in processes_of(state).items():
             process = identity.process
-            if process is None or identity == Identity.own():
+            if process is None or not is_stopped(process):
                 continue
             with suppress(ObjectNotFound):
                 run = client.read_flow_run(UUID(run_id))

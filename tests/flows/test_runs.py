@@ -88,6 +88,24 @@ def test_a_stopped_process_is_alive_until_its_run_is_declared_dead_and_then_ende
         assert not psutil.pid_exists(process.pid)
 
 
+def test_a_run_that_was_declared_dead_and_is_at_work_is_left_at_work_and_said_to_run(
+    prefect_server, tmp_path
+):
+    from prefect import get_client
+    from prefect.states import Crashed
+
+    from flows.services.runs import take_over
+
+    with at_work(tmp_path) as (process, run_id):
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(run_id, Crashed(message="No sign of life, by a clock that has jumped"))
+
+        take_over(tmp_path)
+
+        assert process.poll() is None
+        assert state_of(run_id) == ("Running", f"process {process.pid} lives")
+
+
 @pytest.mark.parametrize("change", ["host", "another process"])
 def test_a_note_of_another_machine_or_another_server_harms_nobody(prefect_server, tmp_path, change):
     from flows.services.runs import report_dead
