@@ -11,6 +11,7 @@ import dask
 import preloaded
 import psutil
 import pytest
+from cryptography import x509
 from distributed import Client, LocalCluster, Security
 from roots import Root, write_clips
 
@@ -164,6 +165,15 @@ def test_no_other_process_joins_or_uses_our_cluster():
         for scheme, security in (("tcp", None), ("tls", Security.temporary())):
             with pytest.raises(OSError):
                 Client(f"{scheme}://{place}", security=security, timeout=2)
+
+
+def test_no_clock_that_is_set_parts_a_cluster():
+    with local_map(1) as map_items:
+        (client,) = map_items.args
+        made = x509.load_pem_x509_certificate(client.security.tls_client_cert.encode())
+
+    assert made.not_valid_before_utc.year == 1970
+    assert made.not_valid_after_utc.year == 9999
 
 
 def test_a_cluster_leaves_the_environment_as_it_was():
