@@ -5,14 +5,16 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from statistics import median
+from threading import Timer
 from typing import Any
 
 import dask
+import psutil
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -23,6 +25,7 @@ from distributed.comm import CommClosedError
 from schemas.environment import restored
 from schemas.errors import OperationalError, RequestError
 from tasks import progress
+from tasks.processes import end
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,7 @@ QUIET = {
 SPAWNED = "distributed.nanny.pre-spawn-environ"
 FOR_NANNIES = dict.fromkeys(("PYTHONHASHSEED", "__DASK_PARENT_PID"))
 SIGNS = "mcgurk-signs-of-life"
+START_S = 120.0  # of a cluster of ours, which takes 2 s, and 10 on a busy machine
 LOOK_S = 5.0  # between two looks for silent workers, where no batch ends
 WARN_S = 60.0  # of silence, before a warning
 LEAST_SILENCE_S = 300.0  # a clip may take two media processes of 120 s
@@ -122,18 +126,54 @@ def local_map(num_workers: int = CPU_COUNT) -> Iterator[Map]:
     can run code as we do.
     """
     with dask.config.set(QUIET), restored({**dask.config.get(SPAWNED), **FOR_NANNIES}):
-        cluster = LocalCluster(
-            n_workers=num_workers,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            protocol="tls://",
-            security=_own_security(),
-            dashboard_address=PAGES,
-            worker_dashboard_address=PAGES,
-            silence_logs=logging.ERROR,
-        )
+        with _bounded_start():
+            cluster = LocalCluster(
+                n_workers=num_workers,
+                threads_per_worker=1,
+                host="127.0.0.1",
+                protocol="tls://",
+                security=_own_security(),
+                dashboard_address=PAGES,
+                worker_dashboard_address=PAGES,
+                silence_logs=logging.ERROR,
+            )
         with cluster, Client(cluster) as client:
             yield partial(_on_dask, client)
+
+
+@contextmanager
+def _bounded_start() -> Iterator[None]:
+    """Ends workers that have not come up within START_S: Dask would wait for one that is stopped for ever.
+
+    Raises OperationalError where they don't come up.
+    """
+    before = _spawned()
+
+    def end_new() -> None:
+        log.warning("no cluster within %.0f s: ending its workers", START_S)
+        end(set(_spawned()) - set(before))
+
+    timer = Timer(START_S, end_new)
+    timer.start()
+    try:
+        yield
+    except RuntimeError as error:
+        raise OperationalError(
+            f"the workers of a local cluster did not come up ({error}): the same command goes on; "
+            "--compute threads needs none"
+        ) from error
+    finally:
+        timer.cancel()
+
+
+def _spawned() -> list[psutil.Process]:
+    """The processes that Python's multiprocessing has started below this one."""
+    found = []
+    for one in psutil.Process().children():
+        with suppress(psutil.Error):
+            if any("spawn_main" in word for word in one.cmdline()):
+                found.append(one)
+    return found
 
 
 def _own_security() -> Security:

@@ -137,6 +137,9 @@ class Ground:
             with changed(self._clock() if self.has_clock else {}):
                 self.serve, _ = self._serving.enter_context(serving(self.root, output))
 
+    def supervise(self) -> None:
+        """Starts again what has ended since, where that has a supervisor of its own."""
+
     def serve_with_clock(self, *, has_clock: bool) -> None:
         """Serves the root with a clock of its own or without: anew, where it isn't so already."""
         if has_clock == self.has_clock:

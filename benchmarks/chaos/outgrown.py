@@ -109,6 +109,10 @@ class Outgrown(Ground):
         self.database.begin()
         self._start_all(NAMES)
 
+    def supervise(self) -> None:
+        """The same, later: workers leave a scheduler that was killed when they notice it."""
+        self.serve_again()
+
     def _start_all(self, names: Sequence[str]) -> None:
         for name in names:
             if name not in self.running or not is_alive(self.running[name]):

@@ -120,12 +120,15 @@ def _await_end(ground: Ground, run: str) -> None:
     wait_for(lambda: not ground.is_served or ground.state_of(run) in FINAL, "the end of the run", within_s)
 
 
+def _is_over(ground: Ground, run: str) -> bool:
+    ground.supervise()
+    return ground.state_of(run) in FINAL
+
+
 def _finish(ground: Ground, draw: Draw, runs: list[str], one: Round) -> None:
     """Has the rest done, and looks at the laws. Raises AssertionError where something does not end."""
     ground.serve_again()
-    wait_for(
-        lambda: ground.state_of(runs[0]) in FINAL, "the report of the run that was hit", SILENT_S + PATIENCE_S
-    )
+    wait_for(lambda: _is_over(ground, runs[0]), "the report of the run that was hit", SILENT_S + PATIENCE_S)
     if not draw.accident.holds_lease:
         wait_for(lambda: not ground.is_held("build"), "the end of the build that was hit")
     one.state = ground.state_of(runs[0])
@@ -133,7 +136,7 @@ def _finish(ground: Ground, draw: Draw, runs: list[str], one: Round) -> None:
         ground.set_clock(draw.accident.later_s)
     if draw.rng.random() < BY_SCHEDULE:
         runs.append(ground.begin())
-        wait_for(lambda: ground.state_of(runs[1]) in FINAL, "the end of the next scheduled run")
+        wait_for(lambda: _is_over(ground, runs[1]), "the end of the next scheduled run")
         one.then = f"schedule: {ground.state_of(runs[1])}"
         is_done = ground.state_of(runs[1]) in ("Completed", "Skipped")
         # Where the schedule itself was faster, its build does the rest.

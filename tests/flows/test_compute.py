@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 import dask
 import preloaded
@@ -13,10 +14,12 @@ import psutil
 import pytest
 from cryptography import x509
 from distributed import Client, LocalCluster, Security
+from real_servers import wait_for
 from roots import Root, write_clips
 
 from flows import compute
 from flows.compute import PAGES, local_map, open_compute
+from schemas.errors import OperationalError
 from schemas.shard import read_version
 from tasks import progress
 from tasks.index import IndexConfig
@@ -165,6 +168,19 @@ def test_no_other_process_joins_or_uses_our_cluster():
         for scheme, security in (("tcp", None), ("tls", Security.temporary())):
             with pytest.raises(OSError):
                 Client(f"{scheme}://{place}", security=security, timeout=2)
+
+
+def test_a_worker_that_is_stopped_while_it_starts_ends_the_start_and_not_the_patience(monkeypatch):
+    monkeypatch.setattr(compute, "START_S", 3.0)
+
+    def stop_one() -> None:
+        wait_for(compute._spawned, "a worker")[0].suspend()
+
+    stopping = Thread(target=stop_one)
+    stopping.start()
+    with pytest.raises(OperationalError, match="did not come up"), local_map(2):
+        pass
+    stopping.join()
 
 
 def test_no_clock_that_is_set_parts_a_cluster():
