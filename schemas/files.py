@@ -55,6 +55,14 @@ def read_json(path: Path, remedy: str = "restore it from a copy") -> Any:
     return stored
 
 
+def read_text(path: Path, remedy: str = MEND) -> str:
+    """A text file of ours. Raises DataError where it is not text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is damaged: it is not text: {error}; {remedy}") from error
+
+
 def encoded_table(table: pa.Table, **options: Any) -> bytes:
     """The bytes of a sealed Parquet file, made in memory: pyarrow writes a file in 30 small pieces."""
     sink = pa.BufferOutputStream()

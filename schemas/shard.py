@@ -19,7 +19,16 @@ import pyarrow as pa
 from schemas import layout
 from schemas.errors import DataError, RequestError
 from schemas.feature import Profile, stored_profile
-from schemas.files import canonical_json, digest_of, read_json, write_text
+from schemas.files import (
+    DIGEST,
+    MEND,
+    canonical_json,
+    digest_of,
+    read_json,
+    read_text,
+    write_json,
+    write_text,
+)
 from schemas.manifest import ROW_FIELDS, Row
 from schemas.outcome import Outcome
 
@@ -151,7 +160,7 @@ def exclude_path(root: Path, digest: str) -> Path:
 def read_exclusions(root: Path, digest: str) -> frozenset[str]:
     """The keys of a version's exclusion list; none where it has no list."""
     path = exclude_path(root, digest)
-    return frozenset(path.read_text().split()) if path.is_file() else frozenset()
+    return frozenset(read_text(path).split()) if path.is_file() else frozenset()
 
 
 def write_version(
@@ -163,20 +172,30 @@ def write_version(
     version for people (counts, funnel); they are no part of the digest.
     """
     path = root / layout.VERSIONS / f"{version.digest}.json"
-    listing = "".join(f"../{layout.SHARDS}/{shard.name}.tar\n" for shard in version.shards)
     if not path.is_file():
-        write_text(path.with_suffix(".txt"), listing)
-        write_text(path, canonical_json({**asdict(version), "facts": facts}) + "\n")
+        write_listing(root, version)
+        write_json(path, {**asdict(version), "facts": facts})
     _record(root, version.digest, replaces)
     if replaces in (None, latest_digest(root)):
-        write_text(root / layout.VERSIONS / "latest.txt", listing)
-        write_text(root / layout.VERSIONS / "latest.json", canonical_json({"digest": version.digest}) + "\n")
+        write_latest(root, version)
     return path
+
+
+def write_listing(root: Path, version: Version, name: str = "") -> None:
+    """Writes a version's list of tars, one a line for foreign readers, as `versions/{name or digest}.txt`."""
+    listing = "".join(f"../{layout.SHARDS}/{shard.name}.tar\n" for shard in version.shards)
+    write_text(root / layout.VERSIONS / f"{name or version.digest}.txt", listing)
+
+
+def write_latest(root: Path, version: Version) -> None:
+    """Has `latest.*` point at a version."""
+    write_listing(root, version, "latest")
+    write_json(root / layout.VERSIONS / "latest.json", {"digest": version.digest})
 
 
 def read_facts(root: Path, digest: str) -> dict[str, Any]:
     """The facts of a version for people, as they were given to `write_version`."""
-    return read_json(root / layout.VERSIONS / f"{digest}.json")["facts"]
+    return read_json(root / layout.VERSIONS / f"{digest}.json", MEND)["facts"]
 
 
 def read_version(root: Path, digest: str | None = None) -> Version:
@@ -193,15 +212,13 @@ def read_version(root: Path, digest: str | None = None) -> Version:
 
 
 def _parsed(path: Path) -> Version:
-    stored = read_json(path)
+    stored = read_json(path, MEND)
     try:
         profile = stored_profile(stored["profile"])
         shards = [Shard(**shard) for shard in stored["shards"]]
         return Version(stored["digest"], profile, stored["fields"], shards)
     except (KeyError, TypeError) as error:
-        raise DataError(
-            f"{path} is damaged: it does not describe a version ({error}); restore it from a copy"
-        ) from error
+        raise DataError(f"{path} is damaged: it does not describe a version ({error}); {MEND}") from error
 
 
 def without_forgotten(rows: Sequence[Row]) -> list[Row]:
@@ -214,7 +231,7 @@ def without_forgotten(rows: Sequence[Row]) -> list[Row]:
 def latest_digest(root: Path) -> str | None:
     """The digest of the newest version under `root`, or None."""
     path = root / layout.VERSIONS / "latest.json"
-    return read_json(path)["digest"] if path.is_file() else None
+    return read_json(path, MEND)["digest"] if path.is_file() else None
 
 
 def published(root: Path) -> list[str]:
@@ -240,7 +257,31 @@ def published(root: Path) -> list[str]:
 def read_history(root: Path) -> list[Publication]:
     """Every publication in order: digest, time, and the version that it replaced (usually None)."""
     path = root / layout.VERSIONS / HISTORY
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    if not path.is_file():
+        return []
+    try:
+        return [parsed_line(line) for line in path.read_bytes().splitlines()]
+    except ValueError as error:
+        raise DataError(f"{path} is damaged: a line of it is {error}; {MEND}") from error
+
+
+def parsed_line(line: bytes) -> Publication:
+    """A line of the history. Raises ValueError for what is none, or was changed."""
+    try:
+        stored = json.loads(line)
+        digest = stored.pop(DIGEST, None)
+        publication = Publication(**{name: stored[name] for name in Publication.__annotations__})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"no publication ({error})") from error
+    if digest not in (None, digest_of(publication)):
+        raise ValueError("not what was written")
+    return publication
+
+
+def write_history(root: Path, lines: Sequence[Publication]) -> None:
+    """Writes the history, each line with its digest."""
+    text = "".join(canonical_json({**one, DIGEST: digest_of(one)}) + "\n" for one in lines)
+    write_text(root / layout.VERSIONS / HISTORY, text)
 
 
 def _record(root: Path, digest: str, replaces: str | None) -> None:
@@ -253,8 +294,7 @@ def _record(root: Path, digest: str, replaces: str | None) -> None:
         return
     now = datetime.now(UTC).isoformat()
     line: Publication = {"digest": digest, "published_at": now, "replaces": replaces}
-    text = "".join(canonical_json(one) + "\n" for one in [*lines, line])
-    write_text(root / layout.VERSIONS / HISTORY, text)
+    write_history(root, [*lines, line])
 
 
 def retire(root: Path, digest: str) -> None:

@@ -4,7 +4,6 @@ Decoding happens in a media process (`tasks.media.sandbox`): whatever a file doe
 A feature whose own settings did not change is not encoded again, even where others did.
 """
 
-import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,14 @@ from schemas.manifest import REFETCH, Row, part_path, read_part
 from schemas.outcome import ItemError, Outcome
 from schemas.storage import as_local
 from tasks import features
-from tasks.feature_files import feature_path, fragment_path, fragment_paths, join_members, write_fragment
+from tasks.feature_files import (
+    digest_of_members,
+    feature_path,
+    fragment_path,
+    fragment_paths,
+    join_members,
+    write_fragment,
+)
 from tasks.media import sandbox
 from tasks.media.decode import decode
 from tasks.media.measure import measure_clip
@@ -306,8 +312,7 @@ def _by_feature(answered: Mapping[str, bytes], profile: Profile) -> dict[str, Me
 
 
 def _entry(name: str, members: Members, fingerprint: str) -> dict[str, str]:
-    hashes = {suffix: hashlib.sha256(data).hexdigest() for suffix, data in members.items()}
-    return {"name": name, "fingerprint": fingerprint, "digest": digest_of(hashes)}
+    return {"name": name, "fingerprint": fingerprint, "digest": digest_of_members(members)}
 
 
 def answer_extract(

@@ -1,5 +1,6 @@
 """Feature files: one Arrow file per part and feature, one row per member, with the members of a key together."""
 
+import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from mmap import ACCESS_READ, mmap
@@ -8,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from schemas import layout
-from schemas.files import telling_damage
+from schemas.files import digest_of, telling_damage
 from schemas.storage import as_local, replacing
 
 MEMBERS = pa.schema([("key", pa.string()), ("suffix", pa.string()), ("data", pa.large_binary())])
@@ -67,6 +68,11 @@ def read_sample(table: pa.Table, place: RowSpan) -> dict[str, bytes]:
     return dict(zip(rows["suffix"].to_pylist(), rows["data"].to_pylist(), strict=True))
 
 
+def digest_of_members(members: Mapping[str, bytes]) -> str:
+    """The digest of a feature of one sample, as its row has it."""
+    return digest_of({suffix: hashlib.sha256(data).hexdigest() for suffix, data in members.items()})
+
+
 def write_fragment(path: Path, samples: Mapping[str, Mapping[str, bytes]]) -> None:
     """Writes the members of some clips: key -> suffix -> bytes."""
     rows = [
@@ -75,6 +81,15 @@ def write_fragment(path: Path, samples: Mapping[str, Mapping[str, bytes]]) -> No
         for suffix in sorted(members)
     ]
     _write(path, [pa.Table.from_pylist(rows, MEMBERS)])
+
+
+def write_members(path: Path, samples: Mapping[str, Mapping[str, bytes]]) -> None:
+    """Writes the feature file that `join_members` makes of these members: key -> suffix -> bytes."""
+    rows = (
+        [{"key": key, "suffix": suffix, "data": members[suffix]} for suffix in sorted(members)]
+        for key, members in samples.items()
+    )
+    _write(path, (pa.Table.from_pylist(of_key, MEMBERS) for of_key in rows))
 
 
 def join_members(target: Path, fragments: Sequence[Path], keys: Sequence[str]) -> int:

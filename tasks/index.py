@@ -32,6 +32,7 @@ from schemas.files import (
 from schemas.manifest import PartHeader, encoded, part_numbers, part_path
 from schemas.segment import SEGMENTS, SPLITS
 from tasks import inventory
+from tasks.inventory import LISTS
 from tasks.lists.formats import READ, SegmentList, read_segments
 from tasks.lists.labels import MACHINE_ID, ONTOLOGY, find_labels, find_ontology, keep_labels, machine_ids
 from tasks.lists.selection import Choice, chosen, hashes, label_set
@@ -40,7 +41,6 @@ from tasks.tombstones import forgotten_row, read_tombstones
 log = logging.getLogger(__name__)
 
 WRITERS = 4  # files under way at once: they wait for the disk
-LISTS = "lists.json"  # which lists were read, with their digests
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,18 @@ def _record(root: Path, parts: Sequence[NewPart], lists: Sequence[SegmentList], 
     folder = root / layout.SEGMENTS
     known = inventory.read_inventory(root)
     sha256s = tuple(sorted(one.sha256 for one in lists))
-    known |= {one.part: inventory.dealt(one.table["key"], sha256s) for one in parts}
+    known |= {one.part: inventory.dealt(one.table["key"].to_pylist(), sha256s) for one in parts}
     others = [part for part in part_numbers(folder) if part not in known]
-    known |= {part: inventory.dealt(read_table(part_path(folder, part), ("key",))["key"]) for part in others}
+    known |= {part: inventory.dealt(_keys_of(part_path(folder, part))) for part in others}
     if parts or others:
         inventory.write_inventory(root, known)
     if lists:
         facts = {one.sha256: {**_facts(one), "choice": _plain(choice)} for one in lists}
         write_json(folder / LISTS, recorded_lists(root) | facts)
+
+
+def _keys_of(path: Path) -> list[str]:
+    return read_table(path, ("key",))["key"].to_pylist()
 
 
 def _facts(one: SegmentList) -> dict:
@@ -123,7 +127,7 @@ def _deal_again(root: Path, lost: Sequence[int], paths: Sequence[Path], config: 
 
 
 def _is_as_dealt(one: NewPart, before: inventory.Dealt | None) -> bool:
-    return before is None or before.keys == inventory.dealt(one.table["key"]).keys
+    return before is None or before.keys == inventory.dealt(one.table["key"].to_pylist()).keys
 
 
 def _loss(root: Path, parts: Sequence[int], missing: Sequence[str]) -> str:

@@ -10,11 +10,9 @@ the same columns; `tasks/index.py` deals it again from its lists where the twin 
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import pyarrow as pa
 
 from schemas import layout
 from schemas.errors import DataError
@@ -27,6 +25,7 @@ from tasks.tombstones import forgotten_row, read_tombstones
 log = logging.getLogger(__name__)
 
 FILE = "parts.json"
+LISTS = "lists.json"  # which lists were read, with their digests
 HEADER = PartHeader("index", "", {})
 REMEDY = "remove it, and a build writes it again from the parts that stand"
 AS_DEALT: Row = {"outcome": Outcome.OK.value, "reason": "", "detail": "", "fingerprint": ""}
@@ -41,10 +40,9 @@ class Dealt:
     lists: tuple[str, ...] = ()  # sha256 of the lists that were read together; none where that is not known
 
 
-def dealt(keys: pa.ChunkedArray, lists: tuple[str, ...] = ()) -> Dealt:
+def dealt(keys: Sequence[str], lists: tuple[str, ...] = ()) -> Dealt:
     """The record of a part with these keys, in slot order."""
-    listed = keys.to_pylist()
-    return Dealt(len(listed), hashlib.sha256("\n".join(listed).encode()).hexdigest(), lists)
+    return Dealt(len(keys), hashlib.sha256("\n".join(keys).encode()).hexdigest(), lists)
 
 
 def read_inventory(root: Path) -> dict[int, Dealt]:
@@ -103,11 +101,12 @@ def _of_twin(root: Path, part: int, before: Dealt | None) -> list[Row] | None:
         table = read_table(path)
     except DataError:
         return None
-    if before and before.keys != dealt(table["key"]).keys:
+    if before and before.keys != dealt(table["key"].to_pylist()).keys:
         return None
     return table.to_pylist()
 
 
 def _as_dealt(row: Row, *, is_forgotten: bool) -> Row:
     is_forgotten = is_forgotten or row["outcome"] == Outcome.FORGOTTEN
-    return forgotten_row(row) if is_forgotten else {**row, **AS_DEALT}
+    made = {**row, **AS_DEALT}
+    return forgotten_row(made) if is_forgotten else made

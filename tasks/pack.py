@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from schemas import layout
+from schemas.errors import DataError
 from schemas.feature import Profile
-from schemas.files import canonical_json
+from schemas.files import MEND, canonical_json
 from schemas.layout import checked, stage_facts
 from schemas.manifest import Row
 from schemas.outcome import Outcome
 from schemas.shard import JSON_SUFFIX, SHARDS
 from tasks import features
-from tasks.feature_files import feature_path, open_members, read_sample, spans_by_key
+from tasks.feature_files import digest_of_members, feature_path, open_members, read_sample, spans_by_key
 from tasks.parts import Inputs, Stage, commit_part, propagate_failure, read_inputs
 from tasks.shard_files import write_shard
 
@@ -80,9 +81,20 @@ def _samples(root: Path, inputs: Inputs, config: PackConfig) -> Iterator[tuple[s
         for row in inputs.rows:
             if row["outcome"] == Outcome.OK:
                 members = {JSON_SUFFIX: describe(row, config).encode()}
-                for table, at in zip(tables, places, strict=True):
-                    members |= read_sample(table, at[row["key"]])
+                for name, table, at in zip(names, tables, places, strict=True):
+                    made = read_sample(table, at[row["key"]]) if row["key"] in at else {}
+                    _require_as_extracted(feature_path(root, name, inputs.part), row, name, made)
+                    members |= made
                 yield row["key"], members
+
+
+def _require_as_extracted(path: Path, row: Row, name: str, members: Mapping[str, bytes]) -> None:
+    """Raises DataError where the members of a feature file are not those that the row's digest is of."""
+    digest = next(one["digest"] for one in row["features"] if one["name"] == name)
+    if digest_of_members(members) != digest:
+        raise DataError(
+            f"{path} is damaged: its members of {row['key']} are not those that were extracted; {MEND}"
+        )
 
 
 def describe(row: Row, config: PackConfig) -> str:

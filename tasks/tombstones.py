@@ -1,13 +1,12 @@
 """Tombstones: the videos that were taken down and that later builds leave out, in `segments/forgotten.json`."""
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from schemas import layout
-from schemas.files import read_json, write_text
+from schemas.files import MEND, read_json, write_json
 from schemas.manifest import Row
 from schemas.outcome import Outcome
 
@@ -28,7 +27,7 @@ class Tombstone:
 def read_tombstones(root: Path) -> dict[str, Tombstone]:
     """Every video that was taken down."""
     path = root / layout.SEGMENTS / FILE
-    stored = read_json(path) if path.is_file() else {}
+    stored = read_json(path, MEND) if path.is_file() else {}
     return {video_id: Tombstone(**one) for video_id, one in stored.items()}
 
 
@@ -42,7 +41,7 @@ def write_tombstones(
         held = {**versions, **{digest: sure for digest, sure in before.versions.items() if sure}}
         known[video_id] = Tombstone(before.forgotten_at, {**before.versions, **held}, is_done)
     stored = {video_id: asdict(one) for video_id, one in known.items()}
-    write_text(root / layout.SEGMENTS / FILE, json.dumps(stored, indent=1, sort_keys=True) + "\n")
+    write_json(root / layout.SEGMENTS / FILE, stored)
 
 
 def forgotten_row(segment: Row) -> Row:

@@ -18,7 +18,7 @@ from schemas import layout
 from schemas.clip import CLIPS
 from schemas.errors import OperationalError
 from schemas.feature import FEATURES, Profile
-from schemas.files import read_json, write_text
+from schemas.files import MEND, read_json, write_json, write_text
 from schemas.layout import stage_facts
 from schemas.manifest import Row, read_manifest
 from schemas.outcome import Outcome
@@ -120,8 +120,8 @@ def write_reports(folder: Path, manifest: str, rows: int, findings: Sequence["Fi
         }
         for one in findings
     ]
-    report = {"manifest": manifest, "rows": rows, "expectations": expectations}
-    write_text(folder / f"{manifest}.json", json.dumps(report, indent=1, sort_keys=True, default=str) + "\n")
+    plain = json.loads(json.dumps(expectations, default=str))  # GX observes values of pandas, and dates
+    write_json(folder / f"{manifest}.json", {"manifest": manifest, "rows": rows, "expectations": plain})
     _write_page(folder)
 
 
@@ -129,13 +129,13 @@ def forget_examples(folder: Path, keys: Collection[str]) -> list[Path]:
     """Removes `keys` from the examples in reports; returns the reports that had any."""
     changed = []
     for path in [path for name in SCHEMAS if (path := folder / f"{name}.json").is_file()]:
-        report = read_json(path)
+        report = read_json(path, MEND)
         found = False
         for one in report["expectations"]:
             found |= bool(one["examples"].keys() & set(keys))
             one["examples"] = {key: value for key, value in one["examples"].items() if key not in keys}
         if found:
-            write_text(path, json.dumps(report, indent=1, sort_keys=True) + "\n")
+            write_json(path, report)
             changed.append(path)
     page = folder / "index.html"
     if page.is_file() and any(key in page.read_text() for key in keys):
@@ -146,7 +146,7 @@ def forget_examples(folder: Path, keys: Collection[str]) -> list[Path]:
 
 def _write_page(folder: Path) -> None:
     paths = [folder / f"{name}.json" for name in SCHEMAS]
-    reports = [read_json(path) for path in paths if path.is_file()]
+    reports = [read_json(path, MEND) for path in paths if path.is_file()]
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     template = jinja2.Environment(loader=loader, autoescape=True).get_template("validation.html")
     write_text(folder / "index.html", template.render(reports=reports))

@@ -18,6 +18,7 @@ from schemas.manifest import part_numbers
 from schemas.shard import read_version
 from schemas.storage import is_local, is_writable, open_root
 from tasks import own_lists, windows
+from tasks.inventory import lost_parts
 from tasks.lists.labels import find_labels, find_ontology
 from tasks.own_lists import cut_own
 from tasks.pack import PackConfig
@@ -135,16 +136,21 @@ def resolve(options: BuildOptions) -> Pipeline:
         raise RequestError(f"--growth {given.growth:g}: it is a share above 0, such as 0.2 for a fifth")
     if pipeline.windows:
         _check_windows(pipeline)
-    elif not pipeline.is_studio and not options.segments and not part_numbers(root / SEGMENTS):
+    elif not pipeline.is_studio and not options.segments and not _is_indexed(root):
         raise RequestError(f"{root} has no segments yet: name a list by --segments")
     return pipeline
 
 
 def resolve_indexed(root: str, state: str | None) -> Pipeline:
     """The pipeline of a root that has segments, published or not. Raises RequestError for any other."""
-    if not part_numbers(open_root(root) / SEGMENTS):
+    if not _is_indexed(open_root(root)):
         raise RequestError(f"{root} has no segments: nothing was changed")
     return resolve(BuildOptions(root, state=state))
+
+
+def _is_indexed(root: Path) -> bool:
+    """Whether the index has parts, or has lost them."""
+    return bool(part_numbers(root / SEGMENTS) or lost_parts(root))
 
 
 def resolve_published(root: str, state: str | None) -> Pipeline:

@@ -18,7 +18,8 @@ from schemas.storage import lend
 from tasks import extract, pack, validate
 from tasks.parts import header_of
 from tasks.shard_files import packed
-from tasks.versions.verify import Difference, Findings, compare_tars
+from tasks.versions.findings import Difference, Findings
+from tasks.versions.verify import compare_tars
 
 log = logging.getLogger(__name__)
 

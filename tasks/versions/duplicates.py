@@ -147,7 +147,7 @@ def problems_of_lists(root: Path, digest: str) -> list[str]:
         keys = exclusions(read_table(found))
     except (OSError, ValueError, KeyError) as error:
         return [f"{found.name} beside it is not readable: {error}"]
-    same = listed.read_text().split() == keys
+    same = listed.read_bytes().split() == [key.encode() for key in keys]
     return [] if same else [f"{listed.name} beside it is not the list that {found.name} gives"]
 
 

@@ -1,76 +1,55 @@
 """Verify: recomputes every digest from the bytes on disk, and names what differs by shard, sample and member."""
 
-import hashlib
 import logging
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
+import pyarrow as pa
+
 from schemas import layout
-from schemas.files import sha256_of_file
+from schemas.errors import DataError, RequestError
+from schemas.files import digest_of, sha256_of_file
 from schemas.manifest import Row, part_numbers, part_path, read_header, read_part
 from schemas.outcome import Outcome
 from schemas.shard import (
     JSON_SUFFIX,
     Shard,
     index_path,
+    latest_digest,
     make_version,
-    published,
     read_version,
     shard_name,
     tar_path,
     without_forgotten,
 )
 from schemas.storage import as_local, lost_files, path_under
+from tasks import inventory
 from tasks.feature_files import feature_files, open_members
 from tasks.progress import MapItems, tracked
 from tasks.versions.duplicates import problems_of_lists
+from tasks.versions.findings import Difference, Findings, damage_of
+from tasks.versions.records import check_records, without_tombstones
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Difference:
-    """One difference from what was recorded; fields are empty where a level does not apply."""
-
-    where: str  # a shard, a part, a clip or a version, as a path under the root
-    problem: str
-    key: str = ""
-    member: str = ""  # the suffix after the key and its dot
-
-    def __str__(self) -> str:
-        name = ".".join(one for one in (self.key, self.member) if one)
-        return f"{self.where}: {name + ': ' if name else ''}{self.problem}"
-
-
-@dataclass
-class Findings:
-    """How many things of each kind were checked, and the differences."""
-
-    checked: Counter = field(default_factory=Counter)
-    differences: list[Difference] = field(default_factory=list)
-
-    def __iadd__(self, other: "Findings") -> "Findings":
-        self.checked += other.checked
-        self.differences += other.differences
-        return self
-
-
 def verify(root: Path, map_items: MapItems) -> Findings:
-    """Versions, shards, parts and clips of `root`. Raises RequestError where there is no version."""
-    read_version(root)
-    found = Findings()
+    """Records, versions, shards, parts, features and clips of `root`. Raises RequestError where there is no version."""
+    found = check_records(root)
+    digests = _digests(root)
     shards = {}
-    for digest in published(root):
+    for digest in digests:
         found += check_version(root, digest)
         shards |= {shard.name: shard for shard in _shards_of(root, digest)}
     parts = [(name, part) for name in layout.MANIFESTS for part in part_numbers(root / name)]
     for what, function, items in (
         ("shards", check_shard, list(shards.values())),
         ("parts", check_part, parts),
+        ("features", check_features, part_numbers(root / layout.FEATURES)),
         ("clips", check_clips, part_numbers(root / layout.CLIPS)),
     ):
         results = map_items(partial(function, root), items) if items else ()
@@ -80,10 +59,23 @@ def verify(root: Path, map_items: MapItems) -> Findings:
     return found
 
 
+def _digests(root: Path) -> list[str]:
+    """The versions that stand, and the latest even if it does not. Raises RequestError where there is none."""
+    folder = root / layout.VERSIONS
+    standing = {path.stem for path in folder.glob("*.json")} - {"latest"}
+    try:
+        latest = latest_digest(root)
+    except DataError:  # check_records says so
+        latest = None
+    if not standing and latest is None:
+        read_version(root)
+    return sorted(standing | ({latest} if latest else set()))
+
+
 def _shards_of(root: Path, digest: str) -> list[Shard]:
     try:
         return read_version(root, digest).shards
-    except (ValueError, KeyError, TypeError):  # check_version says so
+    except (DataError, RequestError):  # check_version says so
         return []
 
 
@@ -92,8 +84,11 @@ def check_version(root: Path, digest: str) -> Findings:
     where = f"{layout.VERSIONS}/{digest}.json"
     try:
         version = read_version(root, digest)
-    except (ValueError, KeyError, TypeError) as error:
-        return Findings(Counter(versions=1), [Difference(where, f"is not readable: {error}")])
+    except DataError as error:
+        problem = damage_of(root / where, error)
+        return Findings(Counter(versions=1), [Difference(where, problem)])
+    except RequestError:
+        return Findings(Counter(versions=1), [Difference(where, "is gone, and latest.json names it")])
     made = make_version(version.profile, version.fields, version.shards)
     problems = []
     if (version.digest, made.digest) != (digest, digest):
@@ -106,7 +101,7 @@ def check_version(root: Path, digest: str) -> Findings:
     ]
     listing = root / layout.VERSIONS / f"{digest}.txt"
     names = [f"../{layout.SHARDS}/{shard.name}.tar" for shard in version.shards]
-    if not listing.is_file() or listing.read_text().split() != names:
+    if not listing.is_file() or listing.read_bytes().split() != [name.encode() for name in names]:
         problems.append("its list of tars (.txt) differs")
     problems += problems_of_lists(root, digest)
     return Findings(Counter(versions=1), [Difference(where, problem) for problem in problems])
@@ -183,22 +178,56 @@ def _not_as_extracted(root: Path, part: int, key: str, members: PlacedMembers) -
     """The members that differ from the feature files, [""] where these cannot tell."""
     different = []
     count = 0
-    for _, of_key, suffix, data in _extracted(root, part):
-        if of_key == key:
+    for path in feature_files(root, part):
+        for suffix, digest in _hashes(path).get(key, {}).items():
             count += 1
-            if suffix in members and members[suffix][1] != data:
+            if suffix in members and sha256(members[suffix][1]).hexdigest() != digest:
                 different.append(suffix)
     if len(different) == count:  # nothing there, or extracted anew by another profile
         return [""]
     return different or [JSON_SUFFIX]  # all is as extracted but what pack writes itself
 
 
-def _extracted(root: Path, part: int) -> Iterator[tuple[Path, str, str, bytes]]:
-    """(file, key, suffix, bytes) of every member in the feature files of a part."""
-    for path in feature_files(root, part):
+def _hashes(path: Path) -> dict[str, dict[str, str]]:
+    """The sha256 of each member of a feature file: key -> suffix -> digest. None can be read of a damaged file."""
+    hashes: dict[str, dict[str, str]] = {}
+    try:
         with open_members(path) as table:
             for n, key in enumerate(table["key"].to_pylist()):
-                yield path, key, table["suffix"][n].as_py(), table["data"][n].as_py()
+                data = table["data"][n].as_buffer()
+                hashes.setdefault(key, {})[table["suffix"][n].as_py()] = sha256(data).hexdigest()
+    except (DataError, UnicodeDecodeError, pa.ArrowException, OverflowError):
+        return {}
+    return hashes
+
+
+def _only(members: Collection[str]) -> str:
+    """The member, where there is one; of several it is not known which one differs."""
+    return next(iter(members)) if len(members) == 1 else ""
+
+
+def check_features(root: Path, part: int) -> Findings:
+    """Checks the feature files of a part against the digests in its rows: all members of each sample, and no other."""
+    found = Findings()
+    rows = (
+        _rows(part_path(root / layout.FEATURES, part), ("key", "outcome", "features")) or []
+    )  # check_part says so
+    made = {row["key"]: row["features"] for row in rows if row["outcome"] == Outcome.OK}
+    for path in feature_files(root, part):
+        name = path.parent.name
+        listed = {key: one["digest"] for key, some in made.items() for one in some if one["name"] == name}
+        hashes = _hashes(path)
+        where = path_under(root, path)
+        if listed and not hashes:
+            found.differences.append(Difference(where, "is not readable"))
+            continue
+        found.checked["features"] += sum(len(hashes.get(key, ())) for key in listed)
+        found.differences += [
+            Difference(where, "is not what was extracted", key, _only(hashes.get(key, {})))
+            for key, digest in listed.items()
+            if digest_of(hashes.get(key, {})) != digest
+        ]
+    return found
 
 
 def check_part(root: Path, item: tuple[str, int]) -> Findings:
@@ -212,12 +241,25 @@ def check_part(root: Path, item: tuple[str, int]) -> Findings:
         return Findings(Counter(parts=1), [Difference(where, "is not readable as a part")])
     problems = [f"its file {lost} is missing or has another size" for lost in lost_files(root, header.files)]
     slots = _rows(part_path(root / layout.SEGMENTS, part), ("key",))
+    found = Findings(Counter(parts=1))
+    if name == layout.SEGMENTS:
+        problems += _not_as_dealt(root, part, rows)
+        found.differences += without_tombstones(root, rows)
     if slots is not None and [row["key"] for row in rows] != [row["key"] for row in slots]:
         problems.append("its rows are not those of the index")
-    found = Findings(Counter(parts=1), [Difference(where, problem) for problem in problems])
+    found.differences += [Difference(where, problem) for problem in problems]
     if name == layout.SHARDS:
         found += _check_packed(root, part, rows)
     return found
+
+
+def _not_as_dealt(root: Path, part: int, rows: list[Row]) -> list[str]:
+    try:
+        before = inventory.read_inventory(root).get(part)
+    except DataError:  # check_records says so
+        return []
+    is_as_dealt = before is None or before.keys == inventory.dealt([row["key"] for row in rows]).keys
+    return [] if is_as_dealt else ["its segments are not those that were dealt"]
 
 
 def _rows(path: Path, columns: Sequence[str] | None = None) -> list[Row] | None:
@@ -229,7 +271,7 @@ def _rows(path: Path, columns: Sequence[str] | None = None) -> list[Row] | None:
 
 
 def _check_packed(root: Path, part: int, rows: list[Row]) -> Findings:
-    """The rows of the manifest `shards` against the sidecar, and the samples against the feature files."""
+    """The rows of the manifest `shards` against the sidecar."""
     ok = {row["key"]: row for row in rows if row["outcome"] == Outcome.OK}
     found = Findings()
     stem = next((row["shard"] for row in ok.values()), None)
@@ -239,19 +281,12 @@ def _check_packed(root: Path, part: int, rows: list[Row]) -> Findings:
     if _rows(sidecar) != without_forgotten(rows):
         problem = f"its rows are not those of shards/{stem}.parquet"
         found.differences.append(Difference(f"{layout.SHARDS}/{part:06d}.parquet", problem))
-    whole = {k: m for k, m in read_samples(tar).items() if k in ok and _digest(m) == ok[k]["digest"]}
-    for path, key, suffix, data in _extracted(root, part):
-        if suffix in whole.get(key, {}):
-            found.checked["features"] += 1
-            if whole[key][suffix][1] != data:
-                name = path_under(root, path)
-                found.differences.append(Difference(name, "is not what was packed", key, suffix))
     return found
 
 
 def _digest(members: PlacedMembers) -> str:
     """As pack digests a sample."""
-    return hashlib.sha256(b"".join(members[suffix][1] for suffix in sorted(members))).hexdigest()
+    return sha256(b"".join(members[suffix][1] for suffix in sorted(members))).hexdigest()
 
 
 def check_clips(root: Path, part: int) -> Findings:

@@ -184,5 +184,5 @@ def test_a_damaged_version_is_named_with_what_helps(tmp_path):
     for text in ("{", '{"digest": "0"}', '{"profile": {"colour": 1}}'):
         path.write_text(text)
 
-        with pytest.raises(DataError, match=r"0000.json is damaged: .*; restore it from a copy"):
+        with pytest.raises(DataError, match=r"0000.json is damaged: .*; `mcgurk verify --mend`"):
             read_version(tmp_path, "0" * 64)

@@ -7,13 +7,15 @@ from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
+from roots import Root, write_clips
 from small_roots import NOW, PROFILE, RECIPE, extract_all, fetch, indexed, key_of, media, passed
 
 from schemas.errors import DataError
 from schemas.files import canonical_json, sha256_of_file
-from schemas.manifest import part_numbers, read_part
+from schemas.manifest import part_numbers, part_path, read_part
 from schemas.shard import JSON_SUFFIX, index_path, make_version, shard_name, tar_path
 from tasks import pack
+from tasks.feature_files import feature_path
 from tasks.features import member_suffixes
 from tasks.pack import PackConfig
 from tasks.parts import plan_stage
@@ -240,3 +242,20 @@ def test_the_version_does_not_depend_on_the_order_of_shards(original):
         != make_version(PROFILE, member_suffixes(PROFILE), shards).digest
     )
     assert JSON_SUFFIX in make_version(PROFILE, member_suffixes(PROFILE), shards).fields
+
+
+def test_a_feature_that_changed_since_it_was_extracted_is_not_packed(tmp_path):
+    root = Root(
+        tmp_path / "root", f"folder:{tmp_path / 'media'}", write_clips(tmp_path / "media", ["one", "two"])
+    )
+    root.build()
+    path = feature_path(root.path, "audio", 0)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    part_path(root.path / "shards", 0).unlink()
+
+    with pytest.raises(
+        DataError, match=r"audio/000000.arrow is damaged: its members of (one|two)_0_2000 are not"
+    ):
+        root.run("pack")

@@ -155,13 +155,13 @@ def test_a_clip_with_other_bytes_and_one_that_is_gone_are_found(root):
     assert found[clips[other]["path"], other] == "is gone"
 
 
-def test_a_feature_that_is_not_what_was_packed_is_found(root):
+def test_a_feature_that_is_not_what_was_extracted_is_found(root):
     shard, row = shard_of(root)
     path = feature_path(root, "audio", shard.part)
     sound = tar_path(root, shard).read_bytes()[member_of(row, "wav")["offset"] :][:4000]
     flip(path, path.read_bytes().index(sound) + 100)
 
-    expected = (str(path.relative_to(root)), KEY, "wav", "is not what was packed")
+    expected = (str(path.relative_to(root)), KEY, "wav", "is not what was extracted")
     assert differences(root) == [expected]
 
 

@@ -1,0 +1,138 @@
+"""Records: the JSON beside the manifests, the history and what points at versions; checked, and mended."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from schemas import layout
+from schemas.errors import DataError, McgurkError
+from schemas.files import read_json
+from schemas.manifest import Row, part_numbers, part_path, read_manifest
+from schemas.outcome import Outcome
+from schemas.shard import (
+    HISTORY,
+    SUPERSEDED,
+    latest_digest,
+    parsed_line,
+    published,
+    read_history,
+    read_version,
+    write_history,
+    write_latest,
+)
+from schemas.storage import path_under
+from tasks import inventory
+from tasks.tombstones import FILE as TOMBSTONES
+from tasks.tombstones import read_tombstones, write_tombstones
+from tasks.versions.findings import Difference, Findings, damage_of
+
+RECORDS = (  # patterns under a root
+    f"{layout.SEGMENTS}/*.json",
+    f"{layout.VERSIONS}/latest.json",
+    f"{layout.VERSIONS}/{HISTORY}",
+    f"{layout.VERSIONS}/{SUPERSEDED}/*.json",
+    f"{layout.VALIDATION}/*.json",
+)
+
+
+def check_records(root: Path) -> Findings:
+    """Checks what stands beside the manifests: records in JSON, the history, and that no part of the index is lost."""
+    found = Findings()
+    for path in sorted(path for pattern in RECORDS for path in root.glob(pattern)):
+        found.checked["records"] += 1
+        try:
+            read_history(root) if path.name == HISTORY else read_json(path)
+        except DataError as error:
+            found.differences.append(Difference(path_under(root, path), damage_of(path, error)))
+    found.differences += [Difference(name, problem) for name, problem in _lost(root)]
+    return found
+
+
+def _lost(root: Path) -> Iterator[tuple[str, str]]:
+    """(file, problem) of what is not there though other files say that it was."""
+    folder = root / layout.SEGMENTS
+    with suppress(DataError):  # said already
+        lost = [part for part in inventory.lost_parts(root) if not part_path(folder, part).is_file()]
+        yield from ((path_under(root, part_path(folder, part)), "is gone") for part in lost)
+        if part_numbers(folder) and not inventory.read_inventory(root):
+            yield f"{layout.SEGMENTS}/{inventory.FILE}", "is gone"
+        dealt = {sha256 for one in inventory.read_inventory(root).values() for sha256 in one.lists}
+        if dealt and not (folder / inventory.LISTS).is_file():
+            yield f"{layout.SEGMENTS}/{inventory.LISTS}", "is gone"
+    later: set[int] = set()
+    with suppress(McgurkError):  # said already
+        later = {shard.part for shard in read_version(root).shards}
+    for name in layout.MANIFESTS:  # from the last one
+        parts = set(part_numbers(root / name))
+        if name != layout.SEGMENTS:  # said above
+            yield from (
+                (path_under(root, part_path(root / name, part)), "is gone") for part in sorted(later - parts)
+            )
+        later |= parts
+    for name in layout.JUDGED[:-1]:
+        if (
+            part_numbers(root / layout.checked(name))
+            and not (root / layout.VALIDATION / f"{name}.json").is_file()
+        ):
+            yield f"{layout.VALIDATION}/{name}.json", "is gone"
+    yield from _lost_pointers(root)
+
+
+def _lost_pointers(root: Path) -> Iterator[tuple[str, str]]:
+    """The same of what points at versions."""
+    folder = root / layout.VERSIONS
+    standing = {path.stem for path in folder.glob("*.json")} - {"latest"}
+    if standing and not (folder / "latest.json").is_file():
+        yield f"{layout.VERSIONS}/latest.json", "is gone"
+    with suppress(DataError):  # said already
+        recorded = {one["digest"] for one in read_history(root)}
+        if standing - recorded:
+            yield f"{layout.VERSIONS}/{HISTORY}", f"has no line for {len(standing - recorded)} version(s)"
+
+
+def without_tombstones(root: Path, rows: list[Row]) -> list[Difference]:
+    """Videos that were taken down, and whose tombstone is lost: another build could bring them back."""
+    taken_down = {row["video_id"] for row in rows if row["outcome"] == Outcome.FORGOTTEN}
+    try:
+        lost = taken_down - set(read_tombstones(root)) if taken_down else set()
+    except DataError:  # check_records says so
+        return []
+    where = f"{layout.SEGMENTS}/{TOMBSTONES}"
+    return (
+        [Difference(where, f"has no tombstone of {len(lost)} video(s) that were taken down")] if lost else []
+    )
+
+
+def mend_records(root: Path, damaged: frozenset[str]) -> None:
+    """Writes damaged records again from what they record: tombstones, the history, and what `latest` names.
+
+    The inventory and the list of lists are removed: the index writes them again.
+    """
+    for name in damaged & {
+        f"{layout.SEGMENTS}/{file}" for file in (inventory.FILE, inventory.LISTS, TOMBSTONES)
+    }:
+        (root / name).unlink(missing_ok=True)
+        if name.endswith(TOMBSTONES):
+            rows = read_manifest(root / layout.SEGMENTS, ("video_id", "outcome"))
+            forgotten = {row["video_id"] for _, row in rows if row["outcome"] == Outcome.FORGOTTEN}
+            write_tombstones(root, forgotten, {}, is_done=True)
+    if f"{layout.VERSIONS}/{HISTORY}" in damaged:
+        _mend_history(root)
+    if f"{layout.VERSIONS}/latest.json" in damaged:
+        (root / layout.VERSIONS / "latest.json").unlink(missing_ok=True)
+        write_latest(root, read_version(root, published(root)[-1]))
+
+
+def _mend_history(root: Path) -> None:
+    """Keeps the lines that can be read, and has the latest version as the last one."""
+    path = root / layout.VERSIONS / HISTORY
+    lines = []
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        with suppress(ValueError):
+            lines.append(parsed_line(line))
+    with suppress(DataError):
+        if (latest := latest_digest(root)) and latest not in [one["digest"] for one in lines]:
+            now = datetime.now(UTC).isoformat()
+            lines.append({"digest": latest, "published_at": now, "replaces": None})
+    write_history(root, lines)
