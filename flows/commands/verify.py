@@ -11,6 +11,9 @@ from flows.builds.pipeline import Pipeline, resolve_indexed
 from flows.builds.rebuild import rebuild
 from flows.commands.announce import command
 from flows.compute import open_compute
+from schemas.layout import VERSIONS
+from schemas.shard import read_version
+from schemas.storage import open_root
 from tasks.leases import lease
 from tasks.versions.findings import Findings
 from tasks.versions.verify import verify
@@ -41,6 +44,9 @@ class Options:
 
 def run(options: Options) -> int:
     """Prints what was proved, what differs, and what was mended; 1 where something still differs."""
+    root = open_root(options.root)
+    if not any((root / VERSIONS).glob("*.json")):
+        read_version(root)  # says that there is none
     pipeline = resolve_indexed(options.root, options.state)
     found = _found(pipeline, options)
     mended = _mended(pipeline, options, found) if options.mend and found.differences else None

@@ -32,7 +32,7 @@ OPTIONS = {
     "status": {"--root", "--state", "--json"},
     "failures": {"--root", "--csv", "--json"},
     "doctor": {"--state", "--json"},
-    "verify": {"--root", "--state", "--rebuild", "--compute", "--json"},
+    "verify": {"--root", "--state", "--rebuild", "--mend", "--compute", "--json"},
     "prune": {"--root", "--state"},
     "recheck": {"--root", "--state", "--drop-removed"},
     "forget": {"video_ids", "--root", "--state"},

@@ -20,7 +20,7 @@ from flows.builds.options import BuildOptions
 from flows.builds.pipeline import resolve
 from flows.builds.plan import plan_all
 from flows.builds.takedown import Forgotten, forget
-from schemas.files import write_text
+from schemas.files import read_json, write_json, write_text
 from schemas.layout import MANIFESTS
 from schemas.manifest import read_manifest
 from schemas.shard import (
@@ -292,9 +292,9 @@ def test_pages_that_name_or_show_it_are_cleaned(root):
     write_text(reports / "a" / "report.html", f"<h1>t</h1><audio controls {media}></audio>{held}")
     write_text(reports / "b" / "report.html", f"<h1>t</h1>other {media} {KEY} and -dash_0_2000")
     write_text(reports / "c" / "report.html", f"<h1>t</h1>other {media}")
-    report = json.loads((reports / "validation" / "clips.json").read_text())
+    report = read_json(reports / "validation" / "clips.json")
     report["expectations"][0]["examples"] = {KEY: 1, "plain_0_2000": 2}
-    write_text(reports / "validation" / "clips.json", json.dumps(report))
+    write_json(reports / "validation" / "clips.json", report)
 
     done = forgotten(root)
 
@@ -302,7 +302,7 @@ def test_pages_that_name_or_show_it_are_cleaned(root):
     assert "data:audio" not in texts["a"] and "media of this page were removed" in texts["a"]
     assert texts["b"] == f"<h1>t</h1>other {media} [taken down] and -dash_0_2000"
     assert texts["c"] == f"<h1>t</h1>other {media}"
-    report = json.loads((reports / "validation" / "clips.json").read_text())
+    report = read_json(reports / "validation" / "clips.json")
     assert report["expectations"][0]["examples"] == {"plain_0_2000": 2}
     assert KEY not in (reports / "validation" / "index.html").read_text()
     assert {"reports/a/report.html", "reports/b/report.html", "reports/validation/clips.json"} <= set(
@@ -359,7 +359,7 @@ def test_the_command_says_what_it_did(root):
 def test_tombstones_name_what_must_stay_away(root):
     forgotten(root)
 
-    stored = json.loads((root / "segments" / FILE).read_text())
+    stored = read_json(root / "segments" / FILE)
     assert set(stored) == {VIDEO} and stored[VIDEO]["is_done"]
 
 

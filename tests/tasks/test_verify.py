@@ -123,8 +123,12 @@ def test_a_version_that_lists_another_shard_is_found(root):
     stored["shards"] = stored["shards"][:1]
     path.write_text(json.dumps(stored))
 
+    edited = [problem for where, _, _, problem in differences(root) if where == f"versions/{path.name}"]
+    del stored["#sha256"]  # as an earlier mcgurk wrote it
+    path.write_text(json.dumps(stored))
     problems = [problem for where, _, _, problem in differences(root) if where == f"versions/{path.name}"]
 
+    assert edited == ["is damaged, or was edited: its content is not what its #sha256 says"]
     assert problems[0].startswith("what it lists has the digest ")
     assert problems[1] == "its list of tars (.txt) differs"
 
