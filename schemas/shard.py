@@ -8,7 +8,7 @@
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +39,7 @@ JSON_SUFFIX = "json"
 HISTORY = "history.jsonl"  # in versions/: what was published when
 EMPTIED = "is_emptied"  # a fact of a version without a sample: all were taken down
 SUPERSEDED = "superseded"  # in versions/: the records of versions that were pruned or replaced
+HISTORY_LINES = 1000  # that stay, beside those of versions that stand
 
 # The sidecar of a tar, and the rows of the manifest `shards`: one row per slot, with members only where it is ok.
 SHARDS = pa.schema(
@@ -297,6 +298,20 @@ def _record(root: Path, digest: str, replaces: str | None) -> None:
     write_history(root, [*lines, line])
 
 
+def shorten_history(root: Path, most: int = HISTORY_LINES) -> None:
+    """Leaves the last `most` publications, and those before them that give the standing versions their order."""
+    lines = read_history(root)
+    needed: set[str | None] = set(published(root))
+    kept = []
+    for number, line in reversed(list(enumerate(lines))):
+        if number >= len(lines) - most or line["digest"] in needed:
+            kept.append(line)
+            needed.add(line["replaces"])  # whose place it took
+    if len(kept) < len(lines):
+        text = "".join(canonical_json(one) + "\n" for one in reversed(kept))
+        write_text(root / layout.VERSIONS / HISTORY, text)
+
+
 def retire(root: Path, digest: str) -> None:
     """Retires a version: its JSON moves to `versions/superseded/`, its pages and lists are removed.
 
@@ -314,4 +329,16 @@ def retire(root: Path, digest: str) -> None:
 
 def read_superseded(root: Path) -> list[Version]:
     """The retired versions; their tars may no longer exist."""
-    return [_parsed(path) for path in sorted((root / layout.VERSIONS / SUPERSEDED).glob("*.json"))]
+    return [_parsed(path) for path in _superseded(root)]
+
+
+def drop_superseded(root: Path, needed: Collection[str]) -> list[str]:
+    """Removes the records of retired versions but for the digests `needed`; returns the digests of those removed."""
+    old = [path for path in _superseded(root) if path.stem not in needed]
+    for path in old:
+        path.unlink()
+    return [path.stem for path in old]
+
+
+def _superseded(root: Path) -> list[Path]:
+    return sorted((root / layout.VERSIONS / SUPERSEDED).glob("*.json"))

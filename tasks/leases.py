@@ -121,16 +121,36 @@ def holder_of(path: Path) -> Holder | None:
 @contextmanager
 def training_mark(state: Path, digest: str) -> Iterator[None]:
     """Inside the block, version `digest` is being read: `prune` leaves it alone."""
-    with _opened(state / TRAININGS / digest) as file:
-        fcntl.flock(file, fcntl.LOCK_SH)  # trainings do not exclude each other
-        yield
+    path = state / TRAININGS / digest
+    while True:
+        with _opened(path) as file:
+            fcntl.flock(file, fcntl.LOCK_SH)  # trainings do not exclude each other
+            if file.writable() and not _is_at(file, path):
+                continue  # `prune` has removed it meanwhile
+            yield
+            return
 
 
 @contextmanager
 def unread(state: Path, digest: str) -> Iterator[bool]:
-    """Yields whether no training reads version `digest`; if so, none can start to inside the block."""
-    with _opened(state / TRAININGS / digest) as file:
-        yield locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    """Yields whether no training reads version `digest`; if so, none can start to inside the block.
+
+    Its mark goes then: there would be a file for each version that ever was.
+    """
+    path = state / TRAININGS / digest
+    with _opened(path) as file:
+        is_unread = locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield is_unread
+        if is_unread:
+            path.unlink(missing_ok=True)
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Whether an open file is still the one that its path names."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def remove_partial_writes(root: Path, *names: str) -> None:

@@ -20,7 +20,8 @@ def upkeep_text(done: Upkeep) -> str:
     """What was removed of versions, runs and logs."""
     runs = [f"removed  artefacts of run {run_id}" for run_id in done.runs]
     logs = [f"removed  logs/{name}" for name in done.logs]
-    return "\n".join([*runs, *logs, pruned_text(done.versions)])
+    records = [f"removed  record of version {digest[:12]}" for digest in done.records]
+    return "\n".join([*runs, *logs, *records, pruned_text(done.versions)])
 
 
 def pruned_text(pruned: Pruned) -> str:

@@ -14,7 +14,7 @@ from flows.experiments.run_marker import unfinished_runs
 from schemas import layout
 from schemas.shard import published
 from tasks.leases import lease
-from tasks.versions.prune import Pruned, prune
+from tasks.versions.prune import Pruned, drop_records, prune
 from training.tracking.store import Store
 
 log = logging.getLogger(__name__)
@@ -33,9 +33,10 @@ class PruneOptions:
 
 @dataclass
 class Upkeep:
-    """What was removed: of versions, of MLflow's runs (their ids), and of the logs."""
+    """What was removed: of versions, the records of retired ones, of MLflow's runs (their ids), and of the logs."""
 
     versions: Pruned
+    records: list[str] = field(default_factory=list)
     runs: list[str] = field(default_factory=list)
     logs: list[str] = field(default_factory=list)
 
@@ -47,6 +48,7 @@ def keep_up(pipeline: Pipeline, *, keep_runs: int = KEEP_RUNS) -> Upkeep:
     """
     done = Upkeep(prune(pipeline.root, pipeline.state))
     done.runs = _prune_runs(pipeline, keep_runs)
+    done.records = drop_records(pipeline.root, pipeline.state, _trained_on(pipeline))
     done.logs = list(_remove_logs(pipeline, pipeline.now - LOGS_STAY))
     renew_overview(pipeline.root, pipeline.state)
     return done
@@ -55,7 +57,7 @@ def keep_up(pipeline: Pipeline, *, keep_runs: int = KEEP_RUNS) -> Upkeep:
 def _prune_runs(pipeline: Pipeline, keep: int) -> list[str]:
     """The runs whose artefacts were removed; the folders of their checkpoints and reports go with them."""
     store = Store.of(pipeline.here)
-    if store.database and not store.database.is_file():
+    if _is_empty(store):
         return []
     from training.tracking.pruning import Needs, prune_runs  # MLflow takes seconds to import
 
@@ -69,6 +71,19 @@ def _prune_runs(pipeline: Pipeline, keep: int) -> list[str]:
         pruned = prune_runs(store, needs, lambda run_id: _remove(pipeline.here / layout.run_folder(run_id)))
     log.info("prune: the artefacts of %d run(s) removed", len(pruned))
     return pruned
+
+
+def _trained_on(pipeline: Pipeline) -> set[str]:
+    store = Store.of(pipeline.here)
+    if _is_empty(store):
+        return set()
+    from training.tracking.pruning import trained_on
+
+    return trained_on(store)
+
+
+def _is_empty(store: Store) -> bool:
+    return store.database is not None and not store.database.is_file()
 
 
 def _remove(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Prune: removes shards that nothing references any more, and retires their versions."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +9,16 @@ from pathlib import Path
 from schemas import layout
 from schemas.errors import OperationalError
 from schemas.manifest import PART_NAME, part_numbers, part_path, read_header
-from schemas.shard import index_path, latest_digest, published, read_version, retire, tar_path
+from schemas.shard import (
+    drop_superseded,
+    index_path,
+    latest_digest,
+    published,
+    read_version,
+    retire,
+    shorten_history,
+    tar_path,
+)
 from schemas.storage import path_under
 from tasks.leases import lease, remove_partial_writes, unread
 
@@ -56,6 +65,19 @@ def prune(root: Path, state: Path, keep: int = KEEP) -> Pruned:
         remove_partial_writes(root, "features")
     log.info("prune: %d versions kept, %d retired", len(pruned.kept), len(pruned.retired))
     return pruned
+
+
+def drop_records(root: Path, state: Path, needed: Collection[str]) -> list[str]:
+    """Removes what is still said of retired versions, but for the digests `needed`; returns whose records went.
+
+    A record tells which shards a model was trained on, so a version that no training has read needs none. The history
+    keeps its last lines.
+    """
+    with lease(state, "tars"):
+        dropped = drop_superseded(root, needed)
+        shorten_history(root)
+    log.info("prune: the records of %d retired version(s) removed", len(dropped))
+    return dropped
 
 
 def _named(root: Path, kept: dict[str, str]) -> Iterator[Path]:

@@ -3,6 +3,7 @@
 import os
 import shutil
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
 
 import avc_fixtures as shards
@@ -15,7 +16,7 @@ from flows.builds.options import BuildOptions
 from flows.builds.pipeline import resolve
 from flows.experiments.upkeep import KEEP_RUNS, LOGS_STAY, keep_up
 from schemas.layout import run_folder
-from schemas.shard import latest_digest
+from schemas.shard import latest_digest, read_superseded, read_version, retire, write_version
 from training.estimates import GateScore
 from training.models import load_model
 from training.tracking import pruning
@@ -160,6 +161,29 @@ def test_at_a_tracking_server_only_the_runs_of_this_root_are_looked_at(root, tmp
     client = MlflowClient(root.store.tracking_uri)
     assert client.list_artifacts(ours) == [] and client.list_artifacts(theirs) != []
     assert not root.folder(ours).exists()
+
+
+def test_the_record_of_a_retired_version_stays_as_long_as_a_run_or_a_model_names_it(root):
+    version = read_version(root.path)
+    retired = [replace(version, digest=digit * 64) for digit in "abc"]
+    for one in (*retired, version):
+        write_version(root.path, one, {"rules": one.digest, "funnel": {}})
+    for one in retired:
+        retire(root.path, one.digest)
+    root.train(digest="b" * 64)
+
+    assert root.keep_up(keep_runs=0).records == ["a" * 64, "c" * 64]
+
+    assert [one.digest for one in read_superseded(root.path)] == ["b" * 64]
+
+
+def test_without_a_training_no_record_stays(root):
+    version = read_version(root.path)
+    write_version(root.path, replace(version, digest="a" * 64), {})
+    write_version(root.path, version, {})
+    retire(root.path, "a" * 64)
+
+    assert root.keep_up().records == ["a" * 64]
 
 
 def test_logs_that_nobody_writes_any_more_go(root):

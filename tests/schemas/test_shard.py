@@ -1,6 +1,9 @@
 """A dataset version is named by what it holds, and never changes once it is written."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
@@ -9,12 +12,16 @@ from hypothesis import strategies as st
 from schemas.feature import Profile
 from schemas.segment import VIDEO_ID, segment_key
 from schemas.shard import (
+    HISTORY_LINES,
     Shard,
     index_path,
     latest_digest,
     make_version,
+    published,
+    read_history,
     read_version,
     shard_name,
+    shorten_history,
     tar_path,
     write_version,
 )
@@ -117,3 +124,44 @@ def test_a_profile_that_a_version_was_made_with_comes_back(tmp_path):
     write_version(tmp_path, make_version(profile, member_suffixes(profile), [shard()]), {})
 
     assert read_version(tmp_path).profile == profile
+
+
+NAMES = st.sampled_from("abcdefg")
+
+
+@given(st.lists(st.tuples(NAMES, st.none() | NAMES), max_size=30), st.sets(NAMES), st.integers(0, 5))
+def test_a_short_history_gives_the_versions_that_stand_the_same_order(lines, standing, most):
+    with TemporaryDirectory() as name:
+        root = Path(name)
+        folder = root / "versions"
+        folder.mkdir()
+        for digest in standing:
+            (folder / f"{digest}.json").write_text("{}")
+        history = [{"digest": d, "published_at": "", "replaces": r} for d, r in lines if d != r]
+        (folder / "history.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in history))
+        order = published(root)
+
+        shorten_history(root, most)
+
+        kept = read_history(root)
+        assert published(root) == order
+        assert (
+            kept[len(kept) - min(most, len(history)) :] == history[len(history) - min(most, len(history)) :]
+        )
+
+
+def test_a_year_of_versions_leaves_a_short_history(tmp_path):
+    for number in range(3 * HISTORY_LINES):
+        _append(tmp_path, f"{number:064x}")
+    write_version(tmp_path, VERSION, {})
+
+    shorten_history(tmp_path)
+
+    assert len(read_history(tmp_path)) == HISTORY_LINES
+    assert published(tmp_path) == [VERSION.digest]
+
+
+def _append(root, digest):
+    (root / "versions").mkdir(exist_ok=True)
+    with (root / "versions" / "history.jsonl").open("a") as file:
+        file.write(json.dumps({"digest": digest, "published_at": "", "replaces": None}) + "\n")

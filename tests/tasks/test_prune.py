@@ -2,14 +2,16 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Event
 
 import pytest
 from real_servers import REPOSITORY
 from roots import PROFILE, Root, write_clips
 
 from schemas.shard import latest_digest, published, read_history, read_superseded, read_version, tar_path
-from tasks.leases import lease, training_mark
+from tasks.leases import lease, training_mark, unread
 from tasks.versions.prune import prune
 from tasks.versions.verify import verify
 
@@ -93,6 +95,37 @@ def test_what_a_running_training_reads_stays_until_it_is_dead(root):
     assert during.kept[first] == "a training is reading it"
     assert during.removed == {}
     assert prune(root.path, root.state).retired == [first]
+
+
+def test_the_mark_of_a_training_goes_with_its_version(root):
+    first, second, _ = (publish(root, quality) for quality in (60, 70, 80))
+    for digest in (first, second):
+        with training_mark(root.state, digest):
+            pass
+
+    prune(root.path, root.state)
+
+    assert [path.name for path in (root.state / "trainings").iterdir()] == [second]
+
+
+def test_a_training_that_waited_for_a_prune_has_a_mark_that_the_next_one_sees(tmp_path):
+    begun = Event()
+    ends = Event()
+
+    def read():
+        with training_mark(tmp_path, "d"):
+            begun.set()
+            ends.wait(60)
+
+    with ThreadPoolExecutor(1) as pool:
+        with unread(tmp_path, "d") as is_unread:
+            reading = pool.submit(read)
+            assert is_unread and not begun.is_set()
+        assert begun.wait(60)
+        with unread(tmp_path, "d") as is_unread:
+            assert not is_unread
+        ends.set()
+        reading.result()
 
 
 def test_two_trainings_may_read_one_version(root):

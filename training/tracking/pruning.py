@@ -16,7 +16,7 @@ from training.tracking.store import EXPERIMENT, Store
 
 SCORE = f"{JUDGED_ON}/correspondence.random.auc.value"
 ENDED = ("FINISHED", "FAILED", "KILLED")
-OURS = "dataset_version"  # tag of each run of a training
+OURS = "dataset_version"  # tag of each run of a training, and of its model
 PRUNED = "pruned"  # tag of a run: since when its artefacts are gone
 
 
@@ -47,11 +47,7 @@ def prune_runs(store: Store, needs: Needs, remove: Callable[[str], None]) -> lis
     with refusals_named(store):
         connect(store)
         client = MlflowClient()
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        if experiment is None:
-            return []
-        found = all_pages(client.search_runs, [experiment.experiment_id])
-        found = [run for run in found if OURS in run.data.tags and PRUNED not in run.data.tags]
+        found = [run for run in _trainings(client) if PRUNED not in run.data.tags]
         if store.uri:
             found = [run for run in found if needs.is_here(run.info.run_id)]
         models = all_pages(client.search_model_versions)
@@ -62,6 +58,23 @@ def prune_runs(store: Store, needs: Needs, remove: Callable[[str], None]) -> lis
             remove(run.info.run_id)
             _mark(client, run)
     return [run.info.run_id for run in old]
+
+
+def trained_on(store: Store) -> set[str]:
+    """The digests of the dataset versions that any run or registered model was trained on. Raises as `prune_runs`."""
+    with refusals_named(store):
+        connect(store)
+        client = MlflowClient()
+        models = all_pages(client.search_model_versions)
+        return {run.data.tags[OURS] for run in _trainings(client)} | {
+            one.tags.get(OURS, "") for one in models
+        }
+
+
+def _trainings(client: MlflowClient) -> list[Run]:
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    found = all_pages(client.search_runs, [experiment.experiment_id]) if experiment else []
+    return [run for run in found if OURS in run.data.tags]
 
 
 def _resumable(found: Sequence[Run], needs: Needs) -> set[str]:
