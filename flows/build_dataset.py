@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
@@ -23,8 +22,7 @@ from flows.builds.takedown import finish_takedowns
 from flows.compute import open_when_used
 from flows.credentials import secrets_of
 from flows.experiments.due import GROWTH, why_due
-from flows.run_page import followed, named, rename, show_funnel, show_links, stretch
-from flows.services.receivers import RESOURCE, SIGN
+from flows.run_page import followed, named, rename, show_funnel, show_links, sound_alarms, stretch
 from flows.services.runs import UNREACHABLE, is_scheduled, is_waiting, noted_run, record_result, take_over
 from flows.stages import TABLE, BuildStage, Tools, stages_from
 from flows.task_runs import parts_text, task_of
@@ -133,9 +131,8 @@ def _told_of(pipeline: Pipeline) -> Iterator[None]:
     try:
         yield
     finally:
-        for message in news(pipeline.root, pipeline.state, pipeline.now) if is_scheduled() else ():
-            log.warning("%s", message.subject)
-            emit_event(SIGN, resource={"prefect.resource.id": RESOURCE}, payload=asdict(message))
+        if is_scheduled():
+            sound_alarms(news(pipeline.root, pipeline.state, pipeline.now))
 
 
 def _in_order(pipeline: Pipeline) -> Iterator[tuple[BuildStage, DiskBudget]]:

@@ -8,7 +8,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.states import Completed
 
 from flows.builds.pipeline import Pipeline, resolve_indexed
-from flows.builds.recheck import RecheckOptions, recheck
+from flows.builds.recheck import RecheckOptions, is_empty, recheck
 from flows.builds.takedown import forget
 from flows.run_page import named
 from flows.services.runs import UNREACHABLE, is_scheduled, noted_run, record_result, take_over
@@ -30,8 +30,11 @@ def recheck_take_downs(options: RecheckOptions) -> Any:
     """Asks the source for up to 500 clips, those first that it was asked for the longest ago; returns what it said.
 
     With `drop_removed` takes down what an earlier recheck found gone and this one too. Where another one is at work a
-    scheduled one ends at once, as `Skipped`; any other raises HeldError.
+    scheduled one ends at once, as `Skipped`; any other raises HeldError. Without segments there is nothing to ask for.
     """
+    if is_empty(options.root):
+        log.info("recheck: nothing to ask for under %s yet", options.root)
+        return record_result(Rechecked())
     pipeline = resolve_indexed(options.root, options.state)
     take_over(pipeline.state)
     try:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -17,13 +18,14 @@ from prefect.runtime import flow_run
 from prefect.states import Completed
 
 from flows.builds.overview import renew_overview
+from flows.builds.signs import verdict_news
 from flows.experiments.due import recorded, why_done
 from flows.experiments.evaluate import evaluate, gate_score, measure_checkpoint, require_evaluations
 from flows.experiments.experiment import Experiment, ExperimentOptions, prepare
 from flows.experiments.fit import Training, planned
 from flows.experiments.run_marker import RunMarker, run_marker
-from flows.run_page import followed, mlflow_place, named, show_links, tell
-from flows.services.runs import noted_run, record_result, take_over
+from flows.run_page import followed, mlflow_place, named, show_links, sound_alarms, tell
+from flows.services.runs import is_scheduled, noted_run, record_result, take_over
 from flows.task_runs import task_of
 from schemas.errors import McgurkError, OperationalError
 from schemas.files import digest_of
@@ -75,9 +77,19 @@ def run_experiment(options: ExperimentOptions) -> Any:
     with noted_run(state), training_mark(state, version.digest), _recorded(experiment), followed():
         read_version(experiment.pipeline.root, version.digest)
         try:
-            return record_result(_run(experiment))
+            done = _run(experiment)
+            _tell_verdict(experiment, done)
+            return record_result(done)
         finally:
             renew_overview(experiment.pipeline.root, state)
+
+
+def _tell_verdict(experiment: Experiment, done: Mapping[str, Any]) -> None:
+    """Alarms of a gate that begins to refuse, and of one that promotes again: who trains by hand sees the verdict."""
+    if is_scheduled() and experiment.is_offered:
+        pipeline = experiment.pipeline
+        refusal = "" if done["is_promoted"] else f"{done['reason']} ({done['report']})"
+        sound_alarms(verdict_news(pipeline.root, pipeline.state, datetime.now(UTC), refusal))
 
 
 def _recorded(experiment: Experiment) -> AbstractContextManager[None]:

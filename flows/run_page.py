@@ -6,9 +6,10 @@ What changes while a run works is sent by a thread of its own, so a server that 
 import contextvars
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -17,8 +18,10 @@ from prefect import get_client
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate
+from prefect.events import emit_event
 from prefect.runtime import flow_run
 
+from flows.services.receivers import RESOURCE, SIGN, Message
 from flows.services.runs import UNREACHABLE
 from flows.services.servers import served_mlflow
 from schemas.outcome import Funnel
@@ -150,6 +153,13 @@ def show_links(places: Mapping[str, Path | str]) -> None:
         create_markdown_artifact("\n".join(lines), key=LINKS, description="What this run made")
     except UNREACHABLE as error:
         log.warning("Prefect's server has no links of this run: %s", error)
+
+
+def sound_alarms(messages: Sequence[Message]) -> None:
+    """Tells Prefect's server what began to fail, and what works again: it sends the alarms."""
+    for message in messages:
+        log.warning("%s", message.subject)
+        emit_event(SIGN, resource={"prefect.resource.id": RESOURCE}, payload=asdict(message))
 
 
 def mlflow_place(state: Path, page: str, root: Path) -> str:

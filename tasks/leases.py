@@ -27,7 +27,7 @@ from tasks.feature_files import all_fragments
 log = logging.getLogger(__name__)
 
 # What a process may hold, in the order in which it takes several: so that two never wait for each other.
-NAMES = (*dict.fromkeys(one.lease for one in STAGES), "tars", "pages")
+NAMES = (*dict.fromkeys(one.lease for one in STAGES), "tars", "pages", "signs")
 # Whoever holds a lease is the only writer in these folders of a root.
 FOLDERS = {
     **{name: tuple(it for one in STAGES if one.lease == name for it in one.folders) for name in NAMES},

@@ -1,5 +1,6 @@
 """What stands under a root, measured: the funnel, its story, availability, pace, lanes, and what is due when."""
 
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from schemas.layout import CLIPS, SEGMENTS
 from schemas.shard import latest_digest, read_version
 from tasks.acquisition.availability import COLUMNS, availability
+from tasks.acquisition.recheck import gone
 from tasks.columns import Once
 from tasks.funnel import FATE, count_fates, main_loss
 from tasks.standing import num_kept
@@ -24,6 +26,7 @@ def measure_status(root: Path, state: Path | None, now: datetime, command: str) 
         status: dict[str, Any] = {**count_fates(root, read), "dataset_version": latest_digest(root)}
         status["is_emptied"] = bool(status["dataset_version"]) and not read_version(root).shards
         status["kept"] = num_kept(root)
+        status["gone_at_source"] = dict(Counter(one.reason for one in gone(state))) if state else {}
         status["reason"] = "" if status["in_shards"] else main_loss(root)
         status |= {**availability(root, now, read), "lanes": lane_report(state)}
         return {**status, "story": story(status, losses(root, state, status, read), command)}

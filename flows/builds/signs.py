@@ -1,4 +1,4 @@
-"""Signs of trouble that a build finds: a lane whose breaker is open, and far fewer videos than usual that come through.
+"""Signs of trouble: an open breaker of a lane, far fewer videos than usual that come through, a gate that refuses.
 
 Each is told once when it begins and once when it ends. What was told stands in the state folder, so that neither the
 next build nor a restart tells it again.
@@ -6,7 +6,7 @@ next build nor a restart tells it again.
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,10 +14,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flows.services.receivers import Message
 from schemas.files import read_json, write_text
 from schemas.layout import CLIPS, LANES, SIGNS
 from schemas.manifest import part_numbers
 from tasks.columns import read_columns
+from tasks.leases import lease
 from tasks.transport.failure_classes import hint
 from tasks.transport.lanes import LaneState, moment, read_state
 
@@ -29,6 +31,7 @@ RECENT = timedelta(days=1)
 LEAST = 20  # videos: fewer say nothing
 DROPPED = 0.5  # of the usual share
 RESTORED = 0.75
+PROMOTION = "promotion to champion"
 
 
 @dataclass(frozen=True)
@@ -40,28 +43,35 @@ class Sign:
     text: str
 
 
-@dataclass(frozen=True)
-class Message:
-    """What is to be told."""
-
-    subject: str
-    body: str
-
-
 def news(root: Path, state: Path, now: datetime) -> list[Message]:
-    """What began to fail, and what works again, since this was last asked; it is remembered as told."""
+    """What a build finds that began to fail, or works again, since this was last asked; it is remembered as told."""
+    return _told(root, state, now, lambda known: [*_lanes(state, known), *_availability(root, now)])
+
+
+def verdict_news(root: Path, state: Path, now: datetime, refusal: str) -> list[Message]:
+    """The same of the gate's verdict on a model: why it was refused, empty where it is champion now."""
+    return _told(
+        root, state, now, lambda known: [Sign(PROMOTION, bool(refusal), refusal or "there is a new champion")]
+    )
+
+
+def _told(
+    root: Path, state: Path, now: datetime, find: Callable[[Mapping[str, str]], Iterable[Sign]]
+) -> list[Message]:
+    """What is new in the signs that `find` finds, given what is known to fail, and since when."""
     path = state / SIGNS
-    known: dict[str, str] = read_json(path) if path.is_file() else {}
     told = []
-    failing = dict(known)
-    for sign in [*_lanes(state, known), *_availability(root, now)]:
-        if sign.is_failing and sign.about not in known:
-            failing[sign.about] = now.isoformat(timespec="seconds")
-            told.append(_message(sign, "fails", failing[sign.about], root))
-        elif not sign.is_failing and sign.about in known:
-            told.append(_message(sign, "works again", failing.pop(sign.about), root))
-    if failing != known:
-        write_text(path, json.dumps(failing, sort_keys=True) + "\n")
+    with lease(state, "signs"):  # a build and a training may end at once
+        known: dict[str, str] = read_json(path) if path.is_file() else {}
+        failing = dict(known)
+        for sign in find(known):
+            if sign.is_failing and sign.about not in known:
+                failing[sign.about] = now.isoformat(timespec="seconds")
+                told.append(_message(sign, "fails", failing[sign.about], root))
+            elif not sign.is_failing and sign.about in known:
+                told.append(_message(sign, "works again", failing.pop(sign.about), root))
+        if failing != known:
+            write_text(path, json.dumps(failing, sort_keys=True) + "\n")
     return told
 
 
@@ -72,7 +82,7 @@ def _message(sign: Sign, what: str, since: str, root: Path) -> Message:
     return Message(f"mcgurk: {sign.about} {what}", body)
 
 
-def _lanes(state: Path, known: dict[str, str]) -> Iterator[Sign]:
+def _lanes(state: Path, known: Mapping[str, str]) -> Iterator[Sign]:
     """Those that are closed by what does not pass by itself, and those that brought a video after that."""
     now_s = time.time()
     for path in sorted((state / LANES).glob("*.json")):

@@ -9,8 +9,10 @@ from itertools import groupby
 from typing import Annotated
 
 from flows.arguments import Json, Option, Root
+from flows.builds.memory import find_state
 from flows.commands.announce import require_segments
 from schemas.storage import open_root
+from tasks.acquisition.recheck import Mark, gone
 from tasks.failures import Failure, failures
 
 EXAMPLE = "mcgurk failures --root data --csv > failures.csv"
@@ -40,6 +42,9 @@ def run(options: Options) -> int:
         table.writerows(asdict(one) for one in found)
     else:
         print(failures_text(found))
+        state = find_state(root, None)
+        if marks := gone(state) if state else []:
+            print(gone_text(marks))
     return 0
 
 
@@ -56,4 +61,16 @@ def failures_text(found: Sequence[Failure]) -> str:
         lines += [f"     {one.key}  {one.file}  {one.evidence}".rstrip() for one in some[:MOST_OF_A_CLASS]]
         if len(some) > MOST_OF_A_CLASS:
             lines.append(f"     and {len(some) - MOST_OF_A_CLASS:,} more: --csv has them all")
+    return "\n".join(lines)
+
+
+def gone_text(marks: Sequence[Mark]) -> str:
+    """What a recheck found gone at its source of the videos that are held."""
+    lines = ["", f"{len(marks):,} video(s) are held that are gone at their source"]
+    lines.append(
+        "  -> nothing is lost; recheck --drop-removed takes down what another recheck finds gone, too"
+    )
+    lines += [f"     {one.video_id}  {one.reason}: {one.detail}".rstrip() for one in marks[:MOST_OF_A_CLASS]]
+    if len(marks) > MOST_OF_A_CLASS:
+        lines.append(f"     and {len(marks) - MOST_OF_A_CLASS:,} more: STATE/rechecks.jsonl has them all")
     return "\n".join(lines)

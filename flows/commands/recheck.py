@@ -2,6 +2,7 @@
 
 from flows.builds.pipeline import resolve_indexed
 from flows.builds.recheck import RecheckOptions as Options
+from flows.builds.recheck import is_empty
 from flows.commands.announce import command
 from flows.commands.logs import quieted
 from flows.services.servers import prefect_api
@@ -9,10 +10,14 @@ from tasks.acquisition.recheck import Rechecked
 
 EXAMPLE = "mcgurk recheck --root data --drop-removed"
 IS_LONG = True
+NOTHING = "nothing to ask for: no clip of the source is held here"
 
 
 def run(options: Options) -> int:
     """Asks for up to 500 clips, and prints what is gone; takes it down where that was asked and is confirmed."""
+    if is_empty(options.root):
+        print(NOTHING)
+        return 0
     pipeline = resolve_indexed(options.root, options.state)
     with prefect_api(pipeline.state):
         from flows.recheck_take_downs import (
@@ -30,6 +35,8 @@ def run(options: Options) -> int:
 
 def rechecked_text(done: Rechecked, *, is_dropped: bool) -> str:
     """What the source said, and what was taken down."""
+    if not (done.num_there or done.gone or done.unclear or done.num_unasked):
+        return NOTHING
     lines = []
     for one in done.gone:
         is_taken_down = is_dropped and one.is_confirmed

@@ -55,6 +55,10 @@ def status_text(status: Mapping[str, Any], names: Mapping[str, str]) -> str:
         lines.append(
             f"{status['kept']:>9,} samples were made by earlier code or tools (build --refetch makes them again)"
         )
+    for reason, count in status["gone_at_source"].items():
+        lines.append(
+            f"{count:>9,} video(s) that are held are {reason} at the source (recheck --drop-removed)"
+        )
     lines += ["", "last answers of the source, by class"]
     for name, one in status["classes"].items():
         days = (

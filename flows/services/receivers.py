@@ -8,10 +8,18 @@ from urllib.parse import urlsplit
 from schemas.errors import RequestError
 
 RESOURCE = "mcgurk.alarms"  # of the events of ours that alarms await
-SIGN = "mcgurk.alarms.sign"  # of something that a build found
+SIGN = "mcgurk.alarms.sign"  # of something that a build or a training found
 NONE = "none"  # takes away what was set
 ENV = "env:"
 BLOCK = "block:"
+
+
+@dataclass(frozen=True)
+class Message:
+    """What is to be told."""
+
+    subject: str
+    body: str
 
 
 @dataclass(frozen=True)

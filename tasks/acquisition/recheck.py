@@ -169,6 +169,11 @@ def read_marks(state: Path) -> dict[str, Mark]:
     return marks
 
 
+def gone(state: Path) -> list[Mark]:
+    """The marks of the videos that their source no longer has, as far as it was asked, by id."""
+    return sorted((one for one in read_marks(state).values() if one.sightings), key=lambda one: one.video_id)
+
+
 def drop_marks(state: Path, video_ids: Collection[str]) -> None:
     """Removes what was kept of videos that are taken down."""
     marks = read_marks(state)

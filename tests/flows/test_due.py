@@ -115,7 +115,7 @@ def test_one_training_of_this_root_waits_and_takes_the_newest_version(tmp_path):
     how = ("--preset", "tiny", "--source", f"folder:{videos}", "--window", "10")
     root.mkdir()
     with serving(root, tmp_path / "serve.out") as (_, api):
-        api.send("PATCH", "/work_pools/mcgurk", {"is_paused": True})
+        api.send("PATCH", "/work_pools/gpu", {"is_paused": True})
         built(output, "--root", str(root), *how)
         (waiting,) = wait_for(lambda: api.runs("on-new-version"), "the training that is due")
         assert waiting["parameters"] == {"options": {"root": str(root), "only_new": True}}
@@ -129,10 +129,15 @@ def test_one_training_of_this_root_waits_and_takes_the_newest_version(tmp_path):
         wait_for(lambda: roots_due(api) == sorted(map(str, (root, other))), "the event of the other root")
         assert [run["id"] for run in api.runs("on-new-version")] == [waiting["id"]]
 
-        api.send("PATCH", "/work_pools/mcgurk", {"is_paused": False})
+        api.send("PATCH", "/work_pools/gpu", {"is_paused": False})
         wait_for(lambda: api.state_of(waiting["id"])[0] in FINAL, "the training")
         assert api.state_of(waiting["id"])[0] == "Completed"
         assert last_trained(root / "state").digest == latest_digest(root)
         again = api.begin("on-new-version")
         wait_for(lambda: api.state_of(again)[0] in FINAL, "the second training")
         assert api.state_of(again)[0] == "Skipped"
+        equal = api.begin("on-new-version", {"options": {"root": str(root)}})
+        wait_for(lambda: api.state_of(equal)[0] in FINAL, "a training that scores the same")
+        (told,) = wait_for(lambda: api.events("mcgurk.alarms.sign"), "the alarm")
+        assert told["payload"]["subject"] == "mcgurk: promotion to champion fails"
+        assert "not promoted: " in told["payload"]["body"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.builds.signs import news
+from flows.builds.signs import news, verdict_news
 from schemas.clip import CLIPS
 from schemas.manifest import PartHeader, part_path, write_part
 
@@ -91,3 +91,18 @@ def test_what_is_no_drop_is_not_told(tmp_path, counts):
     clips(tmp_path, **counts)
 
     assert subjects(tmp_path, tmp_path) == []
+
+
+def test_a_gate_that_refuses_is_told_once_and_so_is_the_next_champion(tmp_path):
+    lane(tmp_path, closed_until_s=time.time() + 3600, why="bot_check")
+    refusal = "not promoted: 0.6 does not beat the champion's 0.7 (/reports/r/index.html)"
+    verdicts = ["", refusal, refusal, "", ""]
+
+    told = [verdict_news(tmp_path, tmp_path, NOW, verdict) for verdict in verdicts]
+
+    assert [[one.subject for one in some] for some in told] == [
+        [], ["mcgurk: promotion to champion fails"], [], ["mcgurk: promotion to champion works again"], []
+    ]  # fmt: skip
+    assert f"Evidence: {refusal}" in told[1][0].body
+    assert subjects(tmp_path, tmp_path) == ["mcgurk: lane direct fails"]
+    assert verdict_news(tmp_path, tmp_path, NOW, refusal) and subjects(tmp_path, tmp_path) == []
