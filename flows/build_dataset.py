@@ -75,7 +75,9 @@ def build_dataset(options: BuildOptions) -> Any:
     pipeline = handed_on() or checked(options)
     take_over(pipeline.state)
     try:
-        with noted_run(pipeline.state), building(pipeline.state, only_if_alone=is_scheduled()), followed():
+        # An appeal takes turns with the hourly build, which may last for an hour, so that it is ever heard.
+        is_alone = is_scheduled() and not pipeline.options.retry
+        with noted_run(pipeline.state), building(pipeline.state, only_if_alone=is_alone), followed():
             return record_result(_build(pipeline))
     except HeldError as held:
         log.warning("%s", held)
@@ -103,7 +105,11 @@ def run_stages(pipeline: Pipeline, whole: Mapping[str, RunStage]) -> str:
     with open_when_used(pipeline.options.compute) as map_items:
         for row, budget in _in_order(pipeline):
             context = DownloadContext(
-                pipeline.now, pipeline.state, secret=secrets_of(pipeline.state), budget=budget
+                pipeline.now,
+                pipeline.state,
+                secret=secrets_of(pipeline.state),
+                budget=budget,
+                reopened=pipeline.reopened,
             )
             run = whole.get(row.name, _run_parts)
             with _blamed(row.name):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from flows.presets import PipelineConfig
 from schemas.layout import STAGE_NAMES
 from tasks import download, extract, pack, validate
+from tasks.acquisition.appeals import Reopened
 from tasks.download import DownloadContext
 from tasks.pack import PackConfig
 from tasks.parts import Headers, Plan, Stage
@@ -38,6 +39,16 @@ class Build(Protocol):
         ...
 
     @property
+    def now(self) -> datetime:
+        """When the build began."""
+        ...
+
+    @property
+    def reopened(self) -> Reopened:
+        """The segments that are tried again though they are not due."""
+        ...
+
+    @property
     def pack_config(self) -> PackConfig:
         """What `pack` writes into a sample's JSON."""
         ...
@@ -52,7 +63,7 @@ class Tools:
 
 
 Run = Callable[[Build, Tools, Stage, Sequence[int]], object]
-Revise = Callable[[Stage, Plan, datetime, Headers], Plan]
+Revise = Callable[[Build, Stage, Plan, Headers], Plan]
 
 
 @dataclass(frozen=True)
@@ -106,7 +117,9 @@ TABLE = (
         lambda build, tools, stage, parts: download.run(stage, parts, build.config.download, tools.context),
         retries=2,
         retry_delay_s=30.0,
-        revise=lambda stage, plan, now, headers_of: download.with_due(stage, plan, now, headers_of),
+        revise=lambda build, stage, plan, headers_of: download.with_due(
+            stage, plan, build.now, headers_of, build.reopened
+        ),
         is_bounded=True,
     ),
     _validation("clips", is_bounded=True),
@@ -114,7 +127,7 @@ TABLE = (
         "extract",
         lambda build: extract.stage(build.root, build.config.profile),
         lambda build, tools, stage, parts: extract.run(stage, parts, build.config.profile, tools.map_items),
-        revise=lambda stage, plan, now, headers_of: with_returned(stage, plan, headers_of),
+        revise=lambda build, stage, plan, headers_of: with_returned(stage, plan, headers_of),
         is_bounded=True,
     ),
     _validation("features"),

@@ -44,5 +44,9 @@ CLIPS = pa.schema(
         ("tool", pa.string()),
         ("status", pa.int32()),  # of HTTP
         ("next_attempt_at", pa.string()),  # ISO time; a part is due when a row is due
+        (
+            "stamp",
+            pa.string(),
+        ),  # of the local file that was judged, by which another one is known; null for a host's
     ]
 )

@@ -4,7 +4,7 @@ This is the one stage whose result depends on the day: rows record their attempt
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ from schemas.manifest import DUE_COLUMN, LAST_DUE, REFETCH, Row, part_path, read
 from schemas.outcome import BUG, TRACE, Outcome
 from schemas.storage import is_whole, sweep
 from tasks.acquisition import ledger
+from tasks.acquisition.appeals import NOTHING, Reopened
 from tasks.acquisition.clips import is_released
 from tasks.acquisition.fetching import DownloadConfig, DownloadContext, fetched, standing_row
 from tasks.acquisition.retry_schedule import LADDER_DAYS
@@ -62,9 +63,29 @@ def stage(root: Path, config: DownloadConfig) -> Stage:
     return Stage(facts.name, VERSION, root, facts.reads, facts.writes, CLIPS, settings)
 
 
-def with_due(stage: Stage, planned: Plan, now: datetime, headers_of: Headers = header_of) -> Plan:
-    """A plan of this stage in which parts are `failed` when one of their rows is due again."""
-    return Plan(stage.name, [_with_due(stage, part, now, headers_of) for part in planned.parts])
+def with_due(
+    stage: Stage,
+    planned: Plan,
+    now: datetime,
+    headers_of: Headers = header_of,
+    reopened: Reopened = NOTHING,
+) -> Plan:
+    """A plan of this stage in which parts are `failed` when one of their rows is due again, or reopened."""
+    parts = [_with_due(stage, part, now, headers_of) for part in planned.parts]
+    return Plan(stage.name, [_with_reopened(stage, part, now, reopened) for part in parts])
+
+
+def _with_reopened(stage: Stage, planned: PartPlan, now: datetime, reopened: Reopened) -> PartPlan:
+    if planned.state != "done" or planned.part not in reopened:
+        return planned
+    rows = read_part(part_path(stage.target, planned.part), ("key", "tried_at"))
+    count = sum(_is_reopened(row, reopened[planned.part], now) for row in rows)
+    return PartPlan(planned.part, "failed", f"{count} segment(s) reopened") if count else planned
+
+
+def _is_reopened(row: Row, keys: Collection[str], now: datetime) -> bool:
+    """Whether a row is to be tried again, and was not yet since `now`, when the build began."""
+    return row["key"] in keys and (row["tried_at"] or "") < now.isoformat()
 
 
 def _with_due(stage: Stage, planned: PartPlan, now: datetime, headers_of: Headers) -> PartPlan:
@@ -145,11 +166,16 @@ def _work(stage: Stage, part: int, context: DownloadContext) -> _PartInProgress:
             before[key] = row
     work = _PartInProgress(inputs, {}, [])
     standing = sampled_keys(stage.root, part)
+    keys = context.reopened.get(part, ())
     for segment in inputs.rows:
         row = before.get(segment["key"])
         if segment["outcome"] != Outcome.OK:
             work.rows[segment["key"]] = propagate_failure(stage, segment)
-        elif row is not None and _stands(stage, segment, row, context.now):
+        elif (
+            row is not None
+            and not _is_reopened(row, keys, context.now)
+            and _stands(stage, segment, row, context.now)
+        ):
             work.rows[segment["key"]] = row
         else:
             stands = row is not None and row["outcome"] == Outcome.OK and segment["key"] in standing

@@ -14,20 +14,20 @@ from schemas.layout import CLIPS
 from schemas.manifest import REFETCH, part_numbers
 from schemas.outcome import BUG, Outcome
 from tasks.columns import read_columns
-from tasks.funnel import VERDICT, verdicts
-from tasks.transport.failure_classes import CLASSES, HATCHES, Fault
+from tasks.funnel import PENDING, VERDICT, verdicts
+from tasks.transport.failure_classes import CLASSES, DAMAGED, HATCHES, SURE, Fault
 
 COLUMNS = (*VERDICT, "detail")
-PENDING = "pending"  # made by one stage, and not yet by the next
 QUEUED = "queued"  # not yet tried
-REPLACE = "replace the file by another one, or take it off the list"
+REPLACE = "replace the file by another one, which the next build sees, or take it off the list"
+APPEAL = "build --retry {reason} tries it again now"
 # What to do, by the reason of a row.
 REMEDIES = {
     PENDING: "run the build again: it was not finished",
     QUEUED: "run the build again: it was not tried yet",
     REFETCH: "build --refetch downloads its media again",
     BUG: "report it with its evidence: our own code failed; the next release tries it again",
-    "decodable": f"the file is damaged: {REPLACE}",
+    DAMAGED: f"the file is damaged: {REPLACE}",
     "has_video": f"the file has no moving picture: {REPLACE}",
     "has_audio": f"the file has no sound track: {REPLACE}",
     "too_short": "the file ends before the segment does: take a shorter segment of it",
@@ -39,7 +39,7 @@ REMEDIES = {
 }
 OF_QUARANTINE = "a rule of the preset rejects it: reports/validation/index.html shows the rule and the value"
 OF_FAULT = {
-    Fault.VIDEO: "nothing: the source has lost it, or never had it",
+    Fault.VIDEO: "the source has lost it, or never had it",
     Fault.LANE: "wait: the lane slows down and tries again",
     Fault.TOOL: "update yt-dlp (mcgurk doctor): then it is tried again",
     Fault.WORLD: "wait: it is tried again when it is due (mcgurk status says when)",
@@ -124,6 +124,12 @@ def _failure(row: Mapping[str, str | None], files: Mapping[str, str]) -> Failure
 
 def remedy_for(reason: str) -> str:
     """What to do about a class of failure, or about an expectation that rejects."""
+    if reason in (PENDING, QUEUED, REFETCH):
+        return REMEDIES[reason]
+    return f"{_remedy_of(reason)}; {APPEAL.format(reason=reason)}"
+
+
+def _remedy_of(reason: str) -> str:
     if reason in REMEDIES:
         return REMEDIES[reason]
     if reason not in CLASSES:
@@ -137,7 +143,7 @@ def said_of(reason: str, outcome: str, *, is_one: bool) -> str:
     said = PHRASES.get(reason) or _said_by_kind(reason)
     verb, _, rest = said.partition(" ")
     said = said if is_one else f"{PLURALS.get(verb, verb)} {rest}"
-    is_of_video = reason in CLASSES and CLASSES[reason].fault == Fault.VIDEO
+    is_of_video = CLASSES.get(reason, SURE if reason == DAMAGED else CLASSES["unknown"]).fault == Fault.VIDEO
     return f"{said} (to be confirmed)" if outcome == Outcome.WAITING and is_of_video else said
 
 

@@ -18,6 +18,7 @@ from tasks.columns import Reader, read_columns
 
 FATE = ("outcome", "reason")
 VERDICT = ("key", *FATE)
+PENDING = "pending"  # made by one stage, and not yet by the next
 LOSS = (*FATE, "detail")
 
 
@@ -81,7 +82,7 @@ def verdicts(root: Path, read: Reader = read_columns, columns: Sequence[str] = V
         table = read(root / name, parts, columns)
         if name != layout.SHARDS:
             is_pending = pc.equal(table["outcome"], Outcome.OK.value)
-            for column, pending in (("reason", "pending"), ("outcome", Outcome.WAITING.value)):
+            for column, pending in (("reason", PENDING), ("outcome", Outcome.WAITING.value)):
                 at = table.schema.get_field_index(column)
                 table = table.set_column(at, column, pc.if_else(is_pending, pending, table[column]))
         yield table

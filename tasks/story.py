@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 from schemas.layout import MANIFESTS, SEGMENTS
 from schemas.manifest import part_numbers, part_path, read_part
 from tasks.columns import Reader
-from tasks.failures import PENDING, QUEUED, said_of
+from tasks.failures import QUEUED, said_of
 from tasks.files.folders import recorded
-from tasks.funnel import FATE
+from tasks.funnel import FATE, PENDING
 
 Kind = tuple[str, str]  # outcome and reason
 FATES = ("quarantined", "unavailable", "waiting")

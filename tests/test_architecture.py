@@ -257,3 +257,23 @@ def test_each_exception_to_the_rules_of_security_bears_its_reason():
         if not re.search(r"noqa:[ A-Z0-9,]+\(\w.*\)", line)
     ]
     assert bare == []
+
+
+def test_one_place_of_the_stages_catches_whatever_a_stranger_causes():
+    """`LaneWorkers._guarded`: what one video's answer raises is its own failure. All else that is unknown stops."""
+    found = []
+    for path in (one for one in MODULES if name_of(one).startswith("tasks/")):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef):
+                handlers = [one for one in ast.walk(function) if isinstance(one, ast.ExceptHandler)]
+                found += [(name_of(path), function.name) for one in handlers if catches_all(one)]
+
+    assert found == [("tasks/acquisition/fetching.py", "_guarded")]
+
+
+def catches_all(handler: ast.ExceptHandler) -> bool:
+    """Whether it takes any exception and does not end in raising it as it came."""
+    names = {one.id for one in ast.walk(handler.type) if isinstance(one, ast.Name)} if handler.type else {""}
+    last = handler.body[-1]
+    is_passed_on = isinstance(last, ast.Raise) and last.exc is None
+    return bool(names & {"Exception", "BaseException", ""}) and not is_passed_on

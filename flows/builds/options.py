@@ -110,6 +110,14 @@ class BuildOptions:
             "download again media that were not kept, where other code, tools or another preset need them"
         ),
     ] = False
+    retry: Annotated[
+        tuple[str, ...],
+        Option(
+            "try again now what is missing of these classes (as `mcgurk failures` names them) or videos, whatever the "
+            "verdict",
+            "CLASS|VIDEO_ID",
+        ),
+    ] = ()
     strict: Annotated[bool, Option("stop at a malformed line of a list")] = False
     growth: Annotated[
         float | None,

@@ -18,6 +18,7 @@ from schemas.manifest import part_numbers
 from schemas.shard import read_version
 from schemas.storage import is_local, is_writable, open_root
 from tasks import own_lists, windows
+from tasks.acquisition.appeals import Reopened, reopened
 from tasks.inventory import lost_parts
 from tasks.lists.labels import find_labels, find_ontology
 from tasks.own_lists import cut_own
@@ -93,6 +94,11 @@ class Pipeline:
             return cut_own(self.own, source, self.state, cuts, strict=self.options.strict)
         with_labels = self.options.labels != NO_LABELS
         return cut_in_windows(source, self.state, cuts, with_labels=with_labels) if cuts else None
+
+    @cached_property
+    def reopened(self) -> Reopened:
+        """The segments that are tried though they are not due. Raises RequestError for what `--retry` misnames."""
+        return reopened(self.root, self.state, self.config.download.source, self.options.retry)
 
     @property
     def labels(self) -> dict[str, tuple[int, str]]:

@@ -71,7 +71,7 @@ def plan_one(
     row = stage_named(name)
     stage = row.over(pipeline)
     planned = plan_stage(stage, before, only, headers_of)
-    return row.revise(stage, planned, pipeline.now, headers_of) if row.revise else planned
+    return row.revise(pipeline, stage, planned, headers_of) if row.revise else planned
 
 
 def plan_index(pipeline: Pipeline, lists: Sequence[Path]) -> Plan:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from tempfile import TemporaryDirectory
@@ -20,6 +20,7 @@ from schemas.layout import SCRATCH
 from schemas.manifest import Row
 from schemas.outcome import TRACE, ItemError, Outcome, Transient
 from tasks.acquisition import ledger
+from tasks.acquisition.appeals import Reopened, stamps_of
 from tasks.acquisition.clips import ClipMaker, opened
 from tasks.acquisition.retention import DiskBudget
 from tasks.acquisition.retry_schedule import Attempts, after_failure, after_success
@@ -70,6 +71,7 @@ class DownloadContext:
     clock: Clock = field(default_factory=Clock)
     secret: Callable[[str], str] = no_secret
     budget: DiskBudget = field(default_factory=DiskBudget)
+    reopened: Reopened = field(default_factory=dict)  # segments that are tried though they are not due
 
 
 def lanes_of(config: DownloadConfig, state: Path) -> tuple[LaneConfig, ...]:
@@ -247,6 +249,10 @@ class LaneWorkers:
         """A video that is always available; empty where none is known."""
         return self.config.canary or getattr(module_of(self.config.source), "CANARY", "")
 
+    @cached_property
+    def _stamps(self) -> Callable[[str], str] | None:
+        return stamps_of(self.config.source, self.context.state)
+
     def check_turn(self) -> None:
         """Raises LaneClosed once a lane with limits has had its turn: extraction is waiting for its media."""
         ends_s = self.context.now.timestamp() + self.config.turn_s
@@ -257,6 +263,8 @@ class LaneWorkers:
     def video(self, fetch: Fetch, segments: Segments) -> Segments:
         """Fetches one video and cuts all its segments. Raises LaneClosed."""
         video_id = segments[0][1]["video_id"]
+        stamp = self._stamps(video_id) if self._stamps else None  # before its file is read
+        segments = [(part, {**segment, "stamp": stamp}) for part, segment in segments]
         with self._tracking(video_id), scratch_of(self.context.state, video_id) as scratch:
             try:
                 cuts = opened(self._fetch(self._wanting(fetch, segments), video_id, scratch), scratch)
@@ -338,29 +346,31 @@ class LaneWorkers:
             made = maker.clip(part, segment, cuts)
         except ItemError as error:
             return self._failed(segment, error, is_vouched=True)
-        return {**made, **self._evidence(), **after_success()}
+        return {**made, **self._evidence(segment), **after_success()}
 
     def _failed(self, segment: Row, error: ItemError | Transient, is_vouched: bool) -> Row:
         row = ClipMaker(self.stage, self.config.min_covered_share).row(segment, error)
         at = datetime.fromtimestamp(self.context.clock.now_s(), UTC)
-        verdict = after_failure(segment["before"], error, at, is_vouched=is_vouched)
+        is_local = self._stamps is not None
+        verdict = after_failure(segment["before"], error, at, is_vouched=is_vouched, is_local=is_local)
         if verdict.get("next_attempt_at") == at.isoformat():  # at once: for a retry of this very run too
             verdict["next_attempt_at"] = self.context.now.isoformat()
         if segment["stands"]:
             return self._kept(segment, row, error, verdict)
-        return {**row, **self._evidence(error.status), **verdict}
+        return {**row, **self._evidence(segment, error.status), **verdict}
 
     def _kept(self, segment: Row, row: Row, error: ItemError | Transient, verdict: Attempts) -> Row:
         """The row of a clip whose sample stands and that could not be fetched again: the clip with the failure."""
         clip = standing_row(self.stage, segment)
-        evidence = {**self._evidence(error.status), "source": clip["source"]}
+        evidence = {**self._evidence(segment, error.status), "source": clip["source"]}
         failure = {"reason": row["reason"], "detail": row["detail"], **evidence}
         is_gone = verdict.get("outcome") != Outcome.WAITING  # it is not tried again
         attempts = {**verdict, "outcome": clip["outcome"]} | ({"next_attempt_at": None} if is_gone else {})
         return {**clip, **failure, **attempts}
 
-    def _evidence(self, status: int | None = None) -> Row:
+    def _evidence(self, segment: Row, status: int | None = None) -> Row:
         shown = {"lane": self.lane.config.name, "tool": self.tool, "status": status}
+        shown["stamp"] = segment["stamp"]
         return {
             **shown,
             "source": origin(self.config.source),

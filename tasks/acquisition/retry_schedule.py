@@ -4,8 +4,8 @@ from datetime import datetime, timedelta
 from typing import TypedDict
 
 from schemas.manifest import Row
-from schemas.outcome import ItemError, Outcome, Transient
-from tasks.transport.failure_classes import CLASSES, Fault
+from schemas.outcome import BUG, ItemError, Outcome, Transient
+from tasks.transport.failure_classes import CLASSES, SURE, Fault
 
 LADDER_DAYS = (1, 7, 30, 90, 365)
 SETBACK_HOURS = (0, 1, 4, 12, 24)  # for trouble of the world, in a row: at once, then within hours
@@ -27,12 +27,18 @@ def after_success() -> Attempts:
     return {"attempts": 0, "setbacks": 0, "next_attempt_at": None}
 
 
-def after_failure(before: Row, error: ItemError | Transient, at: datetime, *, is_vouched: bool) -> Attempts:
+def after_failure(
+    before: Row, error: ItemError | Transient, at: datetime, *, is_vouched: bool, is_local: bool = False
+) -> Attempts:
     """The record of a segment after it failed with `error` at `at`.
 
-    Only its own fault counts against it, at most once a day, and only if something vouches for the lane.
+    Only its own fault counts against it, at most once a day, and only if something vouches for the lane. What is wrong
+    with a file on a disk of ours (`is_local`) counts at once: no host has to be asked twice.
     """
-    verdict = _verdict(before, error, at, is_vouched=is_vouched)
+    if isinstance(error, ItemError) and (error.reason == BUG or (is_local and error.reason != "removed")):
+        verdict = _row(error.outcome, before.get("attempts") or 0, None)
+    else:
+        verdict = _verdict(before, error, at, is_vouched=is_vouched)
     return {**verdict, "charged_at": verdict.get("charged_at", before.get("charged_at"))}
 
 
@@ -41,16 +47,14 @@ def _verdict(before: Row, error: ItemError | Transient, at: datetime, *, is_vouc
     setbacks = before.get("setbacks") or 0
     if isinstance(error, Transient):
         return _unchanged(error, at, attempts, setbacks)
-    if error.outcome == Outcome.QUARANTINED or CLASSES[error.reason].sightings == 1:
-        return _row(error.outcome, attempts, None)
     if not is_vouched:
         return _row(Outcome.WAITING, attempts, at + UNVOUCHED)
     is_new = not _was_charged_today(before, at)
     attempts = attempts + is_new
     charged_at = at.isoformat() if is_new else before["charged_at"]
-    is_gone = attempts >= CLASSES[error.reason].sightings
+    is_confirmed = attempts >= CLASSES.get(error.reason, SURE).sightings
     again = at + timedelta(days=LADDER_DAYS[min(attempts, len(LADDER_DAYS)) - 1])
-    row = _row(Outcome.UNAVAILABLE if is_gone else Outcome.WAITING, attempts, again)
+    row = _row(error.outcome if is_confirmed else Outcome.WAITING, attempts, again)
     return {**row, "charged_at": charged_at}
 
 

@@ -12,6 +12,8 @@ and raises ItemError for what is wrong with the video, Transient for what is wro
 TOOL        the program that fetches, with its version
 CANARY      a video that is always there
 LANES       the lanes that it uses where the state folder lists none
+stamps      `stamps(spec, state)` gives what tells a video's file on a disk of ours from another one, by id; empty where
+            there is none: a verdict about that file stands at once, and falls when it is another one
 SECTIONS    True where `fetch` also takes the spans in seconds that are needed: it may leave out the rest of a long
             video, as long as times stay those of the whole
 

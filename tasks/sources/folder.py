@@ -3,12 +3,13 @@
 A file whose name is not a valid id gets one that is derived from it: `files/folders.py`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from schemas.outcome import ItemError, Outcome
 from tasks.files.folders import Files, files_of, recorded, stem_of
+from tasks.files.stamps import stamp_of
 from tasks.files.stems import Stems
 from tasks.sources import Fetch
 from tasks.transport.policy import Access
@@ -38,6 +39,20 @@ def open_source(spec: str, state: Path, access: Access) -> Iterator[Fetch]:
         return _linked(found, files, folder / PIECES)
 
     yield fetch
+
+
+def stamps(spec: str, state: Path) -> Callable[[str], str]:
+    """Sizes and times of the files of a video or its segments."""
+    files = files_of(spec, state)
+    named = sorted((stem_of(name), name) for name in files.walked.names)
+    stems = Stems(len(named), lambda row: named[row][0])
+
+    def stamp(video_id: str) -> str:
+        whole = files.by_id.get(video_id)
+        names = [whole] if whole is not None else [named[row][1] for row in stems.of(video_id).values()]
+        return stamp_of(files.path(name) for name in names)
+
+    return stamp
 
 
 def _linked(found: Mapping[str, str], files: Files, pieces: Path) -> Path:

@@ -6,7 +6,7 @@ that name video, start and end.
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -15,9 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.errors import DataError
+from schemas.manifest import digest_of
 from schemas.outcome import ItemError, Outcome
 from schemas.segment import VIDEO_ID
 from tasks.files.packed import NAMED, Packed, found, index_of, named
+from tasks.files.stamps import stamp_of
 from tasks.files.suffixes import AUDIO_SUFFIXES, MEDIA_SUFFIXES
 from tasks.lists.dialects import columns_named
 from tasks.lists.formats import CLIP_MS, milliseconds
@@ -50,6 +52,13 @@ def open_source(spec: str, state: Path, access: Access) -> Iterator[Fetch]:
     files = found(spec, SUFFIXES, "Parquet file")
     packed = Packed(spec, index_of(files, state, _rows_of, INDEX), access.limits.size_bytes)
     yield partial(packed.fetch, partial(_copy, files, packed.most_bytes))
+
+
+def stamps(spec: str, state: Path) -> Callable[[str], str]:
+    """Sizes and times of all files: what any video is cut from may be in any of them."""
+    del state
+    stamp = digest_of(stamp_of(found(spec, SUFFIXES, "Parquet file")))
+    return lambda video_id: stamp
 
 
 def _rows_of(path: Path) -> list[dict]:

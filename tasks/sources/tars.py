@@ -5,17 +5,19 @@ the bytes of each member lie: a video costs one seek per member. A gzipped tar i
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 
+from schemas.manifest import digest_of
 from schemas.outcome import ItemError, Outcome
 from tasks.files.archives import members
 from tasks.files.bytes_at import BytesAt, Gzipped, is_gzipped, opened
 from tasks.files.packed import NAMED, Packed, found, index_of, kept, named
+from tasks.files.stamps import stamp_of
 from tasks.sources import Fetch
 from tasks.transport.failure_classes import failure
 from tasks.transport.policy import Access
@@ -36,6 +38,13 @@ def open_source(spec: str, state: Path, access: Access) -> Iterator[Fetch]:
     with ExitStack() as stack:
         files = [stack.enter_context(opened(tar, _bytes_index(tar, state))) for tar in tars]
         yield partial(Packed(spec, table, access.limits.size_bytes).fetch, partial(_copy, files))
+
+
+def stamps(spec: str, state: Path) -> Callable[[str], str]:
+    """Sizes and times of all files: what any video is cut from may be in any of them."""
+    del state
+    stamp = digest_of(stamp_of(found(spec, SUFFIXES, "tar")))
+    return lambda video_id: stamp
 
 
 def _bytes_index(tar: Path, state: Path) -> Path | None:

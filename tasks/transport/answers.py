@@ -81,6 +81,11 @@ def why_not_media(head: bytes, content_type: str) -> str:
     return ""
 
 
+def is_page(head: bytes, content_type: str) -> bool:
+    """Whether bytes from the middle of a body are no media: text, and by their type too."""
+    return bool(OTHER_TYPES.match(content_type.strip().lower())) and _is_text(head)
+
+
 def _is_known(head: bytes) -> bool:
     if head.startswith(MAGIC) or head[4:8] in BOXES or FRAMES.match(head):
         return True

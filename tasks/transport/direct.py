@@ -28,6 +28,7 @@ from tasks.transport.answers import (
     REDIRECTS,
     by_status,
     is_manifest,
+    is_page,
     of_connection,
     scrubbed,
     why_not_media,
@@ -153,7 +154,8 @@ class DirectHost:
         patience = Patience(answer.read1, self._access.limits)
         size = offset
         # Before there is a file: what is no media leaves none behind.
-        piece = _read(patience) if offset else _head(patience, answer.headers.get("Content-Type", ""))
+        content_type = answer.headers.get("Content-Type", "")
+        piece = _rest(patience, content_type) if offset else _head(patience, content_type)
         with part.open("ab" if offset else "wb", buffering=0) as file:
             while piece:
                 size += len(piece)
@@ -180,6 +182,14 @@ def _head(patience: Patience, content_type: str) -> bytes:
     if head and (why := why_not_media(head, content_type)):
         raise failure("not_media", why)
     return head
+
+
+def _rest(patience: Patience, content_type: str) -> bytes:
+    """The first piece of a body's rest. Raises ItemError for text that is sent in its place."""
+    piece = _read(patience)
+    if is_page(piece[:HEAD_BYTES], content_type):
+        raise failure("not_media", f"the rest of it is {content_type.strip()[:80]}")
+    return piece
 
 
 def _read(patience: Patience) -> bytes:

@@ -32,8 +32,7 @@ class FailureClass:
 
 GONE = FailureClass(Fault.VIDEO, 3)  # seen, and confirmed on two other days
 AMBIGUOUS = FailureClass(Fault.VIDEO, 4)  # and on three: it may be the lane's doing
-SURE = FailureClass(Fault.VIDEO, 2)
-DEFINITE = FailureClass(Fault.VIDEO, 1)  # measured on what we hold
+SURE = FailureClass(Fault.VIDEO, 2)  # measured on bytes that a host sent: it may send others tomorrow
 CLASSES = {
     "rate_limited": FailureClass(Fault.LANE),
     "bot_check": FailureClass(Fault.LANE),
@@ -52,13 +51,14 @@ CLASSES = {
     "geo_blocked": AMBIGUOUS,
     "unavailable_ambiguous": AMBIGUOUS,
     "live": SURE,
-    "too_short": DEFINITE,
+    "too_short": SURE,
     "too_large": SURE,
     "no_format": GONE,  # none that suffices
     "not_media": GONE,
     "empty": GONE,
     "policy_reject": GONE,  # a redirect that is not followed, a name that is no id
 }
+DAMAGED = "decodable"  # by which a file is quarantined that is no film; of a host's, when another day brings the same
 # The settings in lanes.json that may help a lane that fails with this class: docs/acquisition.md.
 HATCHES = {
     "bot_check": ("cookies_from_browser", "cookies", "po_token_provider"),

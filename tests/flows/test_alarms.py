@@ -95,9 +95,7 @@ class Builds:
     def begin(self, api: Api, **others) -> str:
         asked = {"root": str(self.root), "preset": "small", "segments": [str(self.list)]}
         asked |= {"source": f"{self.host.address}/{{video_id}}", **others}
-        (found,) = [one for one in api.ask("/deployments/filter", {}) if "build_dataset" in one["entrypoint"]]
-        body = {"state": {"type": "SCHEDULED"}, "parameters": {"options": asked}}
-        return api.ask(f"/deployments/{found['id']}/create_flow_run", body)["id"]
+        return api.begin("hourly", {"options": asked})
 
     def end(self, api: Api, **others) -> str:
         """The name of the state in which a build ends."""

@@ -19,8 +19,8 @@ from flows.presets import PRESETS
 BUILD = {
     "--root", "--preset", "--segments", "--labels", "--per-class", "--sample", "--source", "--window",
     # How many of one's own videos are set apart is said once a root, and not a property of a preset.
-    "--val-share", "--eval-share", "--from", "--only", "--parts", "--compute", "--state", "--refetch", "--strict",
-    "--growth", "--with-media",
+    "--val-share", "--eval-share", "--from", "--only", "--parts", "--compute", "--state", "--refetch", "--retry",
+    "--strict", "--growth", "--with-media",
 }  # fmt: skip
 # Frozen: hyper-parameters live in presets. A new option is a decision, so it is made here too.
 OPTIONS = {

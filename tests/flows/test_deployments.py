@@ -50,17 +50,20 @@ def test_schedules_are_those_of_the_file(served):
     _, api = served
 
     found = {
-        one["entrypoint"].split(".")[-1]: [(it["schedule"]["cron"], it["active"]) for it in one["schedules"]]
+        f"{one['entrypoint'].split('.')[-1]}/{one['name']}": [
+            (it["schedule"]["cron"], it["active"]) for it in one["schedules"]
+        ]
         for one in api.ask("/deployments/filter", {})
     }
 
     assert found == {
-        "build_dataset": [("17 * * * *", True)],
-        "run_experiment": [],
-        "canary": [("47 * * * *", True)],
-        "prune": [("37 4 * * 0", True)],
-        "recheck_take_downs": [("7 3 1 * *", True)],
-        "compare_models": [("27 5 * * 6", False)],
+        "build_dataset/hourly": [("17 * * * *", True)],
+        "build_dataset/retry-unavailable": [("57 2 * * 3", True)],
+        "run_experiment/on-new-version": [],
+        "canary/hourly": [("47 * * * *", True)],
+        "prune/weekly": [("37 4 * * 0", True)],
+        "recheck_take_downs/monthly": [("7 3 1 * *", True)],
+        "compare_models/weekly": [("27 5 * * 6", False)],
     }
 
 

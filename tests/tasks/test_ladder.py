@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.outcome import Outcome, Transient
+from schemas.outcome import BUG, ItemError, Outcome, Transient
 from tasks.acquisition.retry_schedule import LADDER_DAYS, SETBACK_HOURS, after_failure, after_success
 from tasks.transport.failure_classes import CLASSES, Fault, failure
 
@@ -88,10 +88,28 @@ def test_what_fails_after_a_success_is_confirmed_as_if_it_had_never_failed():
     assert (row["outcome"], row["attempts"], row["setbacks"]) == ("waiting", 1, 0)
 
 
-def test_what_was_measured_is_final():
-    row = failed({}, "too_short")
+@pytest.mark.parametrize("reason", [name for name in OWN if name != "removed"])
+def test_what_is_wrong_with_a_local_file_counts_at_once(reason):
+    row = after_failure({}, failure(reason, ""), MONDAY, is_vouched=True, is_local=True)
 
     assert (row["outcome"], row["next_attempt_at"]) == (Outcome.UNAVAILABLE.value, None)
+
+
+def test_bytes_of_a_host_that_are_no_film_are_quarantined_when_another_day_brings_no_others():
+    damaged = ItemError(Outcome.QUARANTINED, "decodable", "")
+
+    first = after_failure({}, damaged, MONDAY, is_vouched=True)
+    again = after_failure(first, damaged, MONDAY + timedelta(hours=2), is_vouched=True)
+    later = after_failure(again, damaged, MONDAY + timedelta(days=1), is_vouched=True)
+
+    assert [one["outcome"] for one in (first, again, later)] == ["waiting", "waiting", "quarantined"]
+    assert later["next_attempt_at"] == (MONDAY + timedelta(days=8)).isoformat()
+
+
+def test_what_our_own_code_fails_on_waits_for_other_code_not_for_another_day():
+    row = after_failure({}, ItemError(Outcome.QUARANTINED, BUG, ""), MONDAY, is_vouched=True)
+
+    assert (row["outcome"], row["next_attempt_at"]) == (Outcome.QUARANTINED.value, None)
 
 
 def test_the_lanes_fault_leaves_a_segment_as_it_was():

@@ -9,10 +9,12 @@ import time
 import pytest
 import timecode
 from hostile import HostileHost, hostile
+from raw_answers import sending
 from real_servers import REPOSITORY
 from small_roots import RECIPE, clip_rows, fetch, indexed, key_of
 
-from schemas.outcome import Transient
+from schemas.outcome import ItemError, Transient
+from tasks.sources import open_source
 from tasks.transport.partials import KEPT_S, Validators, scratch_of, sweep_scratch
 from tasks.transport.policy import Access
 from tasks.transport.ytdlp import Downloader
@@ -198,3 +200,28 @@ def test_only_parts_that_can_be_continued_are_kept(tmp_path):
         os.utime(path, (0, time.time() - KEPT_S - 1))
     sweep_scratch(tmp_path)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("status", [200, 206])
+def test_a_page_in_place_of_the_rest_is_no_media(tmp_path, clip, status):
+    """As a host sends it whose link has run out, whatever status it gives."""
+    film = clip.read_bytes()
+    page = b"<!doctype html><html><body>Please sign in</body></html>"
+    half = len(film) // 2
+    named = b'ETag: "1"\r\nConnection: close\r\n'
+    begun = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%s\r\n" % (len(film), named)
+    span = (
+        b"Content-Range: bytes %d-%d/%d\r\n" % (half, half + len(page) - 1, len(film))
+        if status == 206
+        else b""
+    )
+    head = b"HTTP/1.1 %d OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n" % (status, len(page))
+    sent = {"one": begun + film[:half]}
+    with sending(sent) as address, open_source(f"{address}/{{video_id}}.mp4", tmp_path) as fetch_one:
+        with pytest.raises(Transient):
+            fetch_one("one", tmp_path / "scratch")
+        assert (tmp_path / "scratch" / "media.mp4.part").stat().st_size == half
+        sent["one"] = head + span + named + b"\r\n" + page
+
+        with pytest.raises(ItemError, match="not_media"):
+            fetch_one("one", tmp_path / "scratch")
