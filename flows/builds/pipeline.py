@@ -95,9 +95,13 @@ class Pipeline:
         with_labels = self.options.labels != NO_LABELS
         return cut_in_windows(source, self.state, cuts, with_labels=with_labels) if cuts else None
 
-    @cached_property
+    @property
     def reopened(self) -> Reopened:
         """The segments that are tried though they are not due. Raises RequestError for what `--retry` misnames."""
+        return self._reopened
+
+    @cached_property
+    def _reopened(self) -> Reopened:
         return reopened(self.root, self.state, self.config.download.source, self.options.retry)
 
     @property

@@ -5,7 +5,7 @@ The corpus (media, lists, ground truth) lies in the state folder; `render` makes
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +16,7 @@ from typing import Any
 from schemas.errors import RequestError
 from schemas.files import canonical_json, read_kept, write_text
 from schemas.layout import STUDIO
+from tasks.files.stamps import stamp_of
 from tasks.progress import MapItems, tracked
 from tasks.sources import Fetch, http
 from tasks.sources.scenes.corpus import CorpusConfig, render_scene, scene_ids, write_lists, write_truth
@@ -47,7 +48,9 @@ def render(state: Path, config: CorpusConfig, map_items: MapItems) -> list[Path]
     folder = folder_of(state)
     known = _known_truth(state, config)
     missing = [
-        n for n, video in enumerate(scene_ids(config)) if video not in known or not _media(folder, video)
+        n
+        for n, video in enumerate(scene_ids(config))
+        if video not in known or not _media(folder, video).is_file()
     ]
     rendered = map_items(partial(render_scene, folder, config), missing) if missing else ()
     for done, row in enumerate(tracked(rendered, len(missing), "studio", log), 1):
@@ -73,8 +76,14 @@ def _known_truth(state: Path, config: CorpusConfig) -> dict[str, dict]:
     return {row["video_id"]: row for row in truth.to_pylist()}
 
 
-def _media(folder: Path, video_id: str) -> bool:
-    return (folder / "media" / f"{video_id}.mp4").is_file()
+def _media(folder: Path, video_id: str) -> Path:
+    return folder / "media" / f"{video_id}.mp4"
+
+
+def stamps(spec: str, state: Path) -> Callable[[str], str]:
+    """Size and time of the file of a scene."""
+    del spec
+    return lambda video_id: stamp_of([_media(folder_of(state), video_id)])
 
 
 @contextmanager
