@@ -173,7 +173,9 @@ def test_a_folder_of_the_same_files_gives_the_same_version(built, shared, tmp_pa
 
     run_mcgurk("build", "--root", str(tmp_path), "--segments", segments, "--source", source)
 
-    assert fates(tmp_path) == OUTCOMES
+    assert fates(tmp_path) == OUTCOMES | {
+        "Late_end_16_50000_60000": ("unavailable", "too_short")
+    }  # a disk is not asked twice
     assert read_version(tmp_path).digest == read_version(root).digest
 
 
