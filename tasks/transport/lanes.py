@@ -114,8 +114,8 @@ class Lane:
         """Returns when the lane may ask for another video. Raises LaneClosed where that takes too long."""
         config = self.config
         now_s = self.clock.now_s()
-        if not config.is_limited and self.opens_s() <= now_s:
-            return
+        if not config.is_limited and self._read(now_s).closed_until_s <= now_s:
+            return  # without a note of when: were the clock set back, the next one would wait for that time
         with self._changing() as change:
             state = _of_today(self._read(now_s), now_s)
             at_s = max(now_s, state.next_video_s, state.closed_until_s, _opens_s(config, state, now_s))

@@ -290,6 +290,23 @@ def test_the_longest_pauses_of_a_right_clock_are_kept(tmp_path):
         lane(tmp_path / "slow", slow).take_video()
 
 
+class MovingClock(FakeClock):
+    """It moves between two looks, as real ones do."""
+
+    def now_s(self) -> float:
+        self.advance(1e-3)
+        return super().now_s()
+
+
+def test_a_lane_without_limits_lets_videos_through_though_the_clock_was_set_back(tmp_path):
+    lane(tmp_path, LaneConfig(), MovingClock()).take_video()
+    an_hour_back = MovingClock(MONDAY_S - HOUR_S)
+
+    lane(tmp_path, LaneConfig(), an_hour_back).take_video()
+
+    assert an_hour_back.now_s() < MONDAY_S - HOUR_S + 1.0
+
+
 def test_a_sleeper_wakes_though_the_clock_is_set_back():
     class SetBack(Clock):
         reads = 0
