@@ -286,11 +286,18 @@ class Trainer:
         key = (config.seed, progress.epoch, progress.batch, self.ranks.rank)
         loss, chance = self.gradients.backward(batch.to(self.device), config.num_pieces, key)
         grad_norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), config.max_grad_norm))
-        require_finite(progress.step + 1, rate, loss, grad_norm)
+        require_finite(progress.step + 1, rate, loss, grad_norm, lambda: self._without_numbers(batch))
         self.optimizer.step()
         self.average.update(self.model)
         metrics = {"loss": loss, "chance_loss": chance, "grad_norm": grad_norm, "learning_rate": rate}
         return metrics | self.model.logged_scalars()
+
+    def _without_numbers(self, batch: Batch) -> list[str]:
+        """The clips of a batch whose sound is not finite, as `KEY in SHARD`."""
+        is_broken = ~torch.isfinite(batch.sound.float()).flatten(1).all(1)
+        clips = self.train_clips
+        rows = sorted(set(batch.clips[is_broken.cpu()].tolist()))
+        return [f"{clips.keys[row]} in {clips.shard_name(row)}.tar" for row in rows]
 
     def _validated(self, folder: Path, metrics: dict[str, float]) -> dict[str, float]:
         """The numbers of a validation; saves the averaged weights where they are the best so far."""

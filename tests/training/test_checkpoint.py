@@ -6,11 +6,13 @@ from dataclasses import asdict
 import pytest
 import torch
 from avc_fixtures import TINY
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas import waveforms
 from schemas.errors import MissingError
 from training.models import contrastive, load_model
-from training.networks.checkpoint import ResumeError, read_checkpoint, save_checkpoint
+from training.networks.checkpoint import ResumeError, digest_of_content, read_checkpoint, save_checkpoint
 
 
 @pytest.fixture
@@ -100,3 +102,46 @@ def test_weights_of_another_network_are_refused(saved):
 def test_a_checkpoint_that_does_not_exist_is_named(tmp_path):
     with pytest.raises(MissingError, match="there is no checkpoint .*none.pt"):
         read_checkpoint(tmp_path / "none.pt")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("checkpoint") / "best.pt"
+    save_checkpoint(
+        path, "contrastive", TINY, contrastive.build(TINY), {"why": "test", "nested": {1: [2.5, None]}}
+    )
+    return path
+
+
+@given(share=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_a_flipped_bit_is_told_or_changes_nothing(checkpoint, share, bit):
+    whole = read_checkpoint(checkpoint)
+    content = bytearray(checkpoint.read_bytes())
+    content[int(share * len(content))] ^= 1 << bit
+    flipped = checkpoint.with_name("flipped.pt")
+    flipped.write_bytes(content)
+
+    try:
+        found = read_checkpoint(flipped)
+    except ResumeError as error:
+        assert str(flipped) in str(error)
+    else:
+        assert digest_of_content(found) == digest_of_content(whole)
+
+
+def test_a_checkpoint_from_before_digests_is_read_as_it_is(checkpoint, tmp_path):
+    content = read_checkpoint(checkpoint)
+    torch.save(content, tmp_path / "old.pt")
+
+    assert digest_of_content(read_checkpoint(tmp_path / "old.pt")) == digest_of_content(content)
+
+
+def test_weights_that_changed_in_their_place_are_told(checkpoint, tmp_path):
+    content = torch.load(checkpoint, weights_only=True)
+    next(iter(content["state"].values())).view(-1)[0] += 1e-3
+    torch.save(content, tmp_path / "changed.pt")
+
+    with pytest.raises(
+        ResumeError, match=r"changed.pt is damaged: it is not what was saved; restore it from a copy"
+    ):
+        read_checkpoint(tmp_path / "changed.pt")

@@ -1,5 +1,8 @@
 """Reading a version: the right bytes of the right clip."""
 
+import os
+from pathlib import Path
+
 import avc_fixtures as shards
 import numpy as np
 import pyarrow as pa
@@ -90,8 +93,64 @@ def test_damaged_members_are_named_with_the_remedy(tmp_path, clips):
     content[offset : offset + size_bytes] = bytes(size_bytes)
     tar.write_bytes(content)
 
-    with pytest.raises(DataError, match=rf"{dataset.keys[0]}\.000\.jpg is damaged .*mcgurk verify"):
+    with pytest.raises(
+        DataError, match=rf"{dataset.keys[0]}\.000\.jpg in train-.*\.tar is damaged: .*mcgurk verify"
+    ):
         dataset.frame(0, 0)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "log_mel.npy"])
+def test_damaged_sound_is_named_with_its_shard(tmp_path, clips, suffix):
+    version = shards.write_dataset(tmp_path, clips[2:])
+    tar = tar_path(tmp_path, version.shards[0])
+    dataset = open_dataset(tmp_path, version)
+    _, offset, _ = dataset.place(0, suffix)
+    content = bytearray(tar.read_bytes())
+    content[offset : offset + 40] = bytes(40)
+    tar.write_bytes(content)
+
+    with pytest.raises(
+        DataError, match=rf"{dataset.keys[0]}\.{suffix} in {version.shards[0].name}\.tar is damaged"
+    ):
+        dataset.wave(0) if suffix == "wav" else dataset.log_mel(0)
+
+
+def test_a_tar_of_another_size_is_named_before_anything_is_read(tmp_path, clips):
+    version = shards.write_dataset(tmp_path, clips[2:])
+    tar = tar_path(tmp_path, version.shards[0])
+    size = tar.stat().st_size
+    tar.write_bytes(tar.read_bytes()[:-1024])
+
+    with pytest.raises(
+        DataError, match=rf"{tar.name} is damaged: it has {size - 1024:,} bytes instead of {size:,}"
+    ):
+        open_dataset(tmp_path, version)
+
+
+def test_a_tar_that_shrinks_under_a_training_is_an_error_and_no_signal(tmp_path, clips):
+    version = shards.write_dataset(tmp_path, clips[2:])
+    tar = tar_path(tmp_path, version.shards[0])
+    dataset = open_dataset(tmp_path, version)
+    dataset.wave(0)  # it is open now
+    os.truncate(tar, 512)
+
+    with pytest.raises(
+        DataError, match=rf"{tar.name} is damaged: it ends before byte .*mcgurk verify --mend"
+    ):
+        dataset.wave(0)
+
+
+def test_more_tars_than_a_process_may_open_are_read(tmp_path, clips, monkeypatch):
+    version = shards.write_dataset(tmp_path, clips)
+    monkeypatch.setattr("training.reading.shards.KEPT_OPEN", 1)
+    dataset = open_dataset(tmp_path, version)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    for row in [*range(len(dataset)), *range(len(dataset))]:
+        dataset.wave(row)
+
+    assert len(version.shards) > 1
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
 
 
 def test_damaged_and_missing_sidecars_are_named(tmp_path, clips):

@@ -1,6 +1,7 @@
 """A training that learns nothing: it is said, with what to check and which tower does not see."""
 
 import logging
+import shutil
 import time
 from dataclasses import replace
 
@@ -9,10 +10,13 @@ import pytest
 import torch
 from avc_fixtures import SHORT_RUN, TINY
 
+from schemas.errors import DataError, OperationalError
+from schemas.shard import LOG_MEL_SUFFIX, tar_path
 from training.learning.plateau import is_plateau, probe_towers
-from training.learning.state import BEST
+from training.learning.state import BEST, LAST
 from training.loop import train
 from training.models import contrastive
+from training.reading.dataset import open_dataset
 from training.reading.sampling import Sampling, usable
 
 
@@ -95,3 +99,27 @@ def test_a_training_that_diverges_ends_and_leaves_the_best_weights_as_they_were(
             kept = {path.name: path.read_bytes() for path in tmp_path.glob(BEST)}
 
     assert {path.name: path.read_bytes() for path in tmp_path.glob(BEST)} == kept
+
+
+@pytest.mark.parametrize("is_seen_before", [True, False])
+def test_sound_that_is_no_number_ends_a_training_and_is_named(dataset, tmp_path, monkeypatch, is_seen_before):
+    if not is_seen_before:  # the statistics of sound are those of the first clip, which is whole
+        monkeypatch.setattr("training.networks.frontend.STATISTICS_CLIPS", 1)
+    root = shutil.copytree(dataset.shards._root, tmp_path / "root")
+    broken = open_dataset(root, dataset.version)
+    for row in np.flatnonzero(broken.clips.names["split"].to_numpy() == "train")[1:]:
+        shard, offset, size_bytes = broken.place(int(row), LOG_MEL_SUFFIX)
+        with tar_path(root, dataset.version.shards[shard]).open("r+b") as tar:
+            tar.seek(offset + size_bytes - 120_000)
+            tar.write(b"\x00\x7e" * 60_000)
+    where = (
+        "log_mel.npy in" if is_seen_before else r"the training has diverged: at step 1 .* train\d+_0_10000 in"
+    )
+
+    with pytest.raises(
+        (DataError, OperationalError), match=rf"{where} train-\d+-\w+.tar .*verify --mend"
+    ) as told:
+        list(train(broken, "contrastive", TINY, replace(SHORT_RUN, num_threads=1), tmp_path / "run"))
+
+    assert "diverged" in str(told.value)
+    assert not (tmp_path / "run" / LAST).exists()

@@ -3,7 +3,7 @@
 import copy
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count, islice
 
 import numpy as np
@@ -30,6 +30,7 @@ PLATEAU_HELP = (
     "normalised over the wrong axis; softmax before a cross-entropy that has one; BatchNorm in the wrong mode; "
     "pairs shuffled by mistake; too few clips, or pictures that do not show what sounds"
 )
+SHOWN = 3  # broken clips that a message names
 PROBE_STEPS = 60  # of each tower; a step of one tower costs less than a step of the training
 PROBE_RATE = 3e-3
 LEARNS_SHARE = 1.5  # of chance: a tower with less has learnt nothing of the labels
@@ -48,14 +49,22 @@ def is_plateau(relative_losses: Sequence[float], progress: float) -> bool:
     return bool(is_flat)
 
 
-def require_finite(step: int, rate: float, loss: float, grad_norm: float) -> None:
-    """Raises OperationalError where a training has diverged, before that reaches the weights."""
-    if not math.isfinite(loss + grad_norm):
-        raise OperationalError(
-            f"the training has diverged: at step {step} and a learning rate of {rate:g} the loss is {loss:g} and the "
-            f"gradient's norm {grad_norm:g}; take a lower rate (--set learning_rate=...), or look for broken clips. "
-            "The best weights so far are kept"
-        )
+def require_finite(
+    step: int, rate: float, loss: float, grad_norm: float, broken: Callable[[], list[str]]
+) -> None:
+    """Raises OperationalError where a training has diverged, before that reaches the weights.
+
+    `broken` names the clips of the step whose stored sound holds what is no number; it is called only then.
+    """
+    if math.isfinite(loss + grad_norm):
+        return
+    clips = broken()
+    why = f"{', '.join(clips[:SHOWN])} hold(s) sound that is no number: `mcgurk verify --mend` makes it again"
+    remedy = why if clips else "take a lower rate (--set learning_rate=...)"
+    raise OperationalError(
+        f"the training has diverged: at step {step} and a learning rate of {rate:g} the loss is {loss:g} and the "
+        f"gradient's norm {grad_norm:g}; {remedy}. The best weights so far are kept"
+    )
 
 
 def has_room(left: float) -> bool:

@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Mapping
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypedDict, cast
 
@@ -14,6 +15,8 @@ from schemas.storage import replacing
 from training.interface import AvcModel
 
 FORMAT = 2
+DIGEST = "sha256"  # beside the fields of Checkpoint
+REMEDY = "restore it from a copy, or remove it and train again"
 
 
 class ResumeError(RequestError):
@@ -35,7 +38,7 @@ def save_checkpoint(
     path: Path, model_name: str, config: Any, model: AvcModel, facts: Mapping[str, Any]
 ) -> None:
     """Writes a checkpoint whole or not at all; `facts` (plain values and tensors) say how it came to be."""
-    content: Checkpoint = {
+    content: dict[str, Any] = {
         "format": FORMAT,
         "model": model_name,
         "config": asdict(config),
@@ -44,7 +47,7 @@ def save_checkpoint(
         "facts": dict(facts),
     }
     with replacing(path) as temporary:
-        torch.save(content, temporary)
+        torch.save({**content, DIGEST: digest_of_content(content)}, temporary)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -54,7 +57,32 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise ResumeError(
             f"{path} has checkpoint format {content.get('format')}, and this mcgurk reads {FORMAT}: train again"
         )
+    digest = content.pop(DIGEST, None)  # none in those of before
+    if digest is not None and digest != digest_of_content(content):
+        raise ResumeError(f"{path} is damaged: it is not what was saved; {REMEDY}")
     return cast(Checkpoint, content)
+
+
+def digest_of_content(content: Any) -> str:
+    """sha256 of plain values and tensors, by their names, types, shapes and bytes."""
+    found = sha256()
+    _add(found, content)
+    return found.hexdigest()
+
+
+def _add(found: Any, value: Any) -> None:
+    if isinstance(value, Mapping):
+        for name, one in value.items():
+            _add(found, name)
+            _add(found, one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            _add(found, one)
+    elif isinstance(value, Tensor):
+        found.update(f"{value.dtype} {tuple(value.shape)}".encode())
+        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    else:
+        found.update(f"{type(value).__name__} {value!r};".encode())
 
 
 def read_weights(path: Path) -> dict[str, Any]:
@@ -67,10 +95,18 @@ def read_weights(path: Path) -> dict[str, Any]:
         raise MissingError(f"there is no checkpoint {path}: give the path of a file that torch.save wrote")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError):
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        RuntimeError,
+        LookupError,
+        ValueError,
+        TypeError,
+        AttributeError,
+    ):
         raise ResumeError(
             f"{path} is no checkpoint of tensors and plain values only, or is damaged: give one that torch.save wrote "
-            "from a state dictionary"
+            f"from a state dictionary; {REMEDY}"
         ) from None  # torch's own message says how to load it in spite of that
     if not isinstance(content, dict):
         raise ResumeError(f"{path} is no checkpoint: it holds a {type(content).__name__} instead of names")

@@ -88,12 +88,18 @@ class LogMel(nn.Module):
 
 @torch.no_grad()
 def learn_sound_statistics(model: AvcModel, dataset: Dataset) -> None:
-    """Sets `audio_mean` and `audio_std` of a model: of each bin of its front end, over valid sound of some clips."""
+    """Sets `audio_mean` and `audio_std` of a model: of each bin of its front end, over valid sound of some clips.
+
+    Raises DataError for a clip whose sound holds what is no number.
+    """
     rows = np.linspace(0, len(dataset) - 1, min(STATISTICS_CLIPS, len(dataset))).astype(int)
     dataset = dataset.holding((row, sound_suffix(model.view)) for row in rows.tolist())
     total = torch.zeros(3, model.front_end.num_bins, dtype=torch.float64)  # count, sum, sum of squares
     for row in rows.tolist():
         audio_FT = model.front_end(sounds(_valid_sound(dataset, row, model))[None])[0].double()
+        if not torch.isfinite(audio_FT).all():
+            problem = "it holds what is no number, so the training has diverged before its first step"
+            raise dataset.damaged(row, sound_suffix(model.view), problem)
         total += torch.stack([torch.ones_like(audio_FT).sum(1), audio_FT.sum(1), audio_FT.square().sum(1)])
     mean, square = total[1:] / total[0]
     least = LEAST_DEVIATION if model.front_end.is_spectrum else LEAST_WAVE_DEVIATION

@@ -1,7 +1,7 @@
 """Reads a dataset version by its offset index: a step touches only the bytes it needs.
 
 A sequential pass over a tar must read what it skips; the index beside the tar makes one frame and one second
-of sound a slice of a map, or a range of a URL. `training/reading/sampling.py` decides what to read;
+of sound one read at its place, or a range of a URL. `training/reading/sampling.py` decides what to read;
 `training/reading/streaming.py` reads epochs of remote shards from end to end.
 """
 
@@ -21,16 +21,16 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from schemas.errors import DataError
 from schemas.feature import Profile
-from schemas.files import digest_of
+from schemas.files import MEND, digest_of
 from schemas.outcome import Outcome
 from schemas.shard import AUDIO_SUFFIX, LOG_MEL_SUFFIX, VIDEO_SUFFIX, Version, frame_suffix
 from schemas.waveforms import FRAMES_PER_S, N_MELS
-from training.reading.shards import Place, Shards, open_shards
+from training.reading.shards import LocalShards, Place, Shards, open_shards
 
 WAV_HEADER_BYTES = 44
+WAV_MAGIC = b"RIFF"
 NPY_MAGIC = b"\x93NUMPY"
 NPY_HEADER_LENGTH = slice(8, 10)  # of an array of format version 1: little-endian, after magic and version
-REMEDY = "`mcgurk verify` lists what is damaged, and a build makes it again"
 NO_GROUP = "no group: "  # and the video's id
 COLUMNS = ["key", "outcome", "video_id", "labels", "split", "valid_ms", "members"]
 
@@ -85,6 +85,10 @@ class Dataset:
         """The digest of the dataset version and the exclusion list that these clips come from."""
         return digest_of(self.version.digest, sorted(self.exclude))
 
+    def shard_name(self, row: int) -> str:
+        """The shard that holds a clip."""
+        return self.version.shards[int(self.clips.shard[row])].name
+
     def labels(self, row: int) -> list[str]:
         """The labels of one clip."""
         return self.clips.names["labels"][row].as_py()
@@ -118,9 +122,7 @@ class Dataset:
         try:
             return simplejpeg.decode_jpeg(jpeg, "RGB", min_height=min_side_px, min_width=min_side_px)
         except ValueError as error:
-            raise DataError(
-                f"{self.keys[row]}.{frame_suffix(index)} is damaged ({error}): {REMEDY}"
-            ) from error
+            raise self.damaged(row, frame_suffix(index), str(error)) from error
 
     def frames(self, row: int, indices: range, min_side_px: int = 0) -> Iterator[np.ndarray]:
         """Frames that follow each other, as `frame` gives them; of a video file with that short side, or its own."""
@@ -129,18 +131,29 @@ class Dataset:
         return (self.frame(row, index, min_side_px) for index in indices)
 
     def log_mel(self, row: int) -> np.ndarray:
-        """The stored log-mel of a clip: float16 (mels, frames), a view of the map."""
+        """The stored log-mel of a clip: float16 (mels, frames), read-only."""
         member = self._member(row, LOG_MEL_SUFFIX)
         if bytes(member[: len(NPY_MAGIC)]) != NPY_MAGIC:
-            raise DataError(f"{self.keys[row]}.{LOG_MEL_SUFFIX} is not a .npy file: {REMEDY}")
+            raise self.damaged(row, LOG_MEL_SUFFIX, "it is not a .npy file")
         start = NPY_HEADER_LENGTH.stop + int.from_bytes(member[NPY_HEADER_LENGTH], "little")
         frames = self.profile.length_ms * FRAMES_PER_S // 1000
+        if len(member) - start != 2 * N_MELS * frames:
+            raise self.damaged(row, LOG_MEL_SUFFIX, f"it does not hold {N_MELS} x {frames} numbers")
         return np.frombuffer(member, "<f2", offset=start).reshape(N_MELS, frames)
 
     def wave(self, row: int) -> np.ndarray:
-        """The sound of a clip: int16 (channels, samples) at the profile's rate, a view of the map."""
-        samples = np.frombuffer(self._member(row, AUDIO_SUFFIX), "<i2", offset=WAV_HEADER_BYTES)
+        """The sound of a clip: int16 (channels, samples) at the profile's rate, read-only."""
+        member = self._member(row, AUDIO_SUFFIX)
+        if bytes(member[: len(WAV_MAGIC)]) != WAV_MAGIC:
+            raise self.damaged(row, AUDIO_SUFFIX, "it is not a .wav file")
+        samples = np.frombuffer(member, "<i2", offset=WAV_HEADER_BYTES)
         return samples.reshape(-1, self.profile.channels).T
+
+    def damaged(self, row: int, suffix: str, problem: str) -> DataError:
+        """What is wrong with a member, with the shard that holds it and what helps."""
+        return DataError(
+            f"{self.keys[row]}.{suffix} in {self.shard_name(row)}.tar is damaged: {problem}; {MEND}"
+        )
 
     def _member(self, row: int, suffix: str) -> memoryview:
         return self.shards.slice(self.place(row, suffix))
@@ -153,11 +166,14 @@ class Dataset:
 def open_dataset(root: Any, version: Version, exclude: Collection[str] = frozenset()) -> Dataset:
     """The clips of `version` under `root`, without the keys in `exclude` (the exclusion lists).
 
-    A local Path is mapped; a URL (http, https, s3, file, ...) or a remote UPath is read by ranges, and epochs
-    of it are streamed. Raises DataError where a sidecar is damaged, or its members are not the version's fields.
+    A local Path is read at the places of members; a URL (http, https, s3, file, ...) or a remote UPath by ranges, and
+    epochs of it are streamed. Raises DataError where a sidecar is damaged, its members are not the version's fields, or
+    a local tar has another size than its version says.
     """
     fields = sorted(version.fields)
     shards = open_shards(root, version)
+    if isinstance(shards, LocalShards):
+        shards.check()
     sidecars = zip(version.shards, shards.sidecars(), strict=True)
     tables = [_clip_table(table, n, shard.name, fields) for n, (shard, table) in enumerate(sidecars)]
     clips = _concatenate(tables, len(fields))
@@ -202,18 +218,18 @@ def _clip_table(sidecar: bytes, shard: int, name: str, fields: list[str]) -> Cli
     try:
         table = pq.ParquetFile(io.BytesIO(sidecar)).read(columns=COLUMNS)
     except pa.ArrowInvalid as error:
-        raise DataError(f"{name}.parquet is damaged ({error}): {REMEDY}") from error
+        raise DataError(f"{name}.parquet is damaged ({error}); {MEND}") from error
     table = table.filter(pc.field("outcome") == Outcome.OK.value).combine_chunks()
     members = table["members"].combine_chunks().flatten()
     suffixes = members.field("suffix").to_numpy(zero_copy_only=False).astype(np.str_)
     if len(suffixes) != len(table) * len(fields):
         raise DataError(
-            f"{name}.parquet lists {len(suffixes)} members for {len(table)} clips of {len(fields)} fields: {REMEDY}"
+            f"{name}.parquet lists {len(suffixes)} members for {len(table)} clips of {len(fields)} fields; {MEND}"
         )
     suffixes = suffixes.reshape(len(table), len(fields))
     order = np.argsort(suffixes, axis=1)
     if not (np.take_along_axis(suffixes, order, axis=1) == np.asarray(fields)).all():
-        raise DataError(f"{name}.parquet lists other members than the version's fields {fields}: {REMEDY}")
+        raise DataError(f"{name}.parquet lists other members than the version's fields {fields}; {MEND}")
 
     def placed(column: str) -> np.ndarray:
         return np.take_along_axis(members.field(column).to_numpy().reshape(order.shape), order, axis=1)
@@ -257,8 +273,8 @@ def decoded(
             if index not in indices:
                 return
     except av.FFmpegError as error:
-        raise DataError(f"a video file of {profile.name} is damaged ({error}): {REMEDY}") from error
-    raise DataError(f"a video file of {profile.name} has no frame {index}: {REMEDY}")
+        raise DataError(f"a video file of {profile.name} is damaged ({error}); {MEND}") from error
+    raise DataError(f"a video file of {profile.name} has no frame {index}; {MEND}")
 
 
 def _numbered_frames(

@@ -66,7 +66,7 @@ class Sampling:
     steps_per_clip: int = 1
     jitter_ms: int = 100  # how far the sound may be moved against its frame, by the same law for every pair
     apart_ms: int = 0  # at least, between the steps of a clip, where it has room for that
-    # Batches of few classes, so that the policy `same_class` has whom to confuse (mapped shards only).
+    # Batches of few classes, so that the policy `same_class` has whom to confuse (local shards only).
     classes_per_batch: int | None = None
     view: View = field(default_factory=View)  # the model's, when it trains
 
@@ -134,7 +134,7 @@ class Epoch:
 
     What a step shows depends on seed, epoch and clip only: it can be planned again alone, by any number of
     threads or ranks, and an epoch can be resumed anywhere. A batch of all ranks together is the batch of one
-    process (mapped shards); where it cannot be shared evenly, the first ranks have a clip more. The remainder,
+    process (local shards); where it cannot be shared evenly, the first ranks have a clip more. The remainder,
     less than a batch, comes in another epoch.
     """
 

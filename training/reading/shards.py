@@ -1,4 +1,4 @@
-"""The bytes of a version's tars by their place: mapped from a local disk, requested from a URL, or held in memory.
+"""The bytes of a version's tars by their place: read from a local disk, requested from a URL, or held in memory.
 
 `schemas/shard.py` says what the tars hold; `training/reading/dataset.py` reads it.
 """
@@ -6,21 +6,24 @@
 import io
 import logging
 import mmap
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 import fsspec.core
 
-from schemas.errors import MissingError
+from schemas.errors import DataError, MissingError
+from schemas.files import MEND
 from schemas.shard import Version, index_path, tar_path
 
 log = logging.getLogger(__name__)
 
+KEPT_OPEN = 256  # of local tars: a process may have 1,024 files
 KEPT_SHARDS = 8  # whole tars of a host that answers no ranges: as many as a shuffled batch may need in turn
 SIDECARS_AT_ONCE = 64
 READ_BYTES = 1 << 20  # tarfile asks for 10 kB at a time, which is a request, or a change of thread, each time
@@ -47,31 +50,59 @@ class Shards(Protocol):
         ...
 
 
-class MappedShards:
-    """Tars on a local disk as memory maps, opened on first use and shared by all views of a dataset."""
+class _OpenTar:
+    """A tar that is open as long as somebody uses it."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        with suppress(AttributeError):  # it was never opened
+            os.close(self.file)
+
+
+class LocalShards:
+    """Tars on a local disk, read at their places; opened on first use and shared by all views of a dataset.
+
+    Not mapped: where a mapped tar shrinks, or its disk fails, the kernel ends the process without a word (SIGBUS).
+    """
 
     is_remote = False
 
     def __init__(self, root: Path, version: Version) -> None:
         self._root = root
         self._shards = version.shards
-        self._maps: dict[int, memoryview] = {}
+        self._opened = lru_cache(KEPT_OPEN)(self._open)
 
     def sidecars(self) -> Iterator[bytes]:
         """The Parquet file beside each tar, in the version's order. Raises MissingError where one is not there."""
         return (_existing(index_path(self._root, shard)).read_bytes() for shard in self._shards)
 
-    def slice(self, place: Place) -> memoryview:
-        """The bytes at `place`, a view of the map. Raises MissingError where the tar is not there."""
-        shard, offset, size_bytes = place
-        if shard not in self._maps:
-            with _existing(tar_path(self._root, self._shards[shard])).open("rb") as tar:
-                self._maps[shard] = _mapped(tar)
-        return self._maps[shard][offset : offset + size_bytes]
+    def check(self) -> None:
+        """Raises MissingError where a tar is not there, DataError where it has another size than its version says."""
+        for shard in self._shards:
+            size = _existing(tar_path(self._root, shard)).stat().st_size
+            if size != shard.size_bytes:
+                raise _damaged(f"{shard.name}.tar", f"it has {size:,} bytes instead of {shard.size_bytes:,}")
 
-    def holding(self, places: Iterable[Place]) -> "MappedShards":
-        """Itself: a map has all bytes at hand."""
+    def slice(self, place: Place) -> memoryview:
+        """The bytes at `place`. Raises MissingError where the tar is not there, DataError where it ends before."""
+        shard, offset, size_bytes = place
+        content = os.pread(self._opened(shard).file, size_bytes, offset)
+        if len(content) != size_bytes:
+            raise _damaged(f"{self._shards[shard].name}.tar", f"it ends before byte {offset + size_bytes:,}")
+        return memoryview(content)
+
+    def holding(self, places: Iterable[Place]) -> "LocalShards":
+        """Itself: the disk has all bytes at hand."""
         return self
+
+    def _open(self, shard: int) -> _OpenTar:
+        return _OpenTar(_existing(tar_path(self._root, self._shards[shard])))
+
+
+def _damaged(name: str, problem: str) -> DataError:
+    return DataError(f"{name} is damaged: {problem}; {MEND}")
 
 
 class HeldShards:
@@ -155,16 +186,14 @@ class RemoteShards:
             return _mapped(file)  # the file goes with its last view
 
 
-def open_shards(root: Any, version: Version) -> MappedShards | RemoteShards:
-    """The tars of `version` under `root`: mapped under a local Path, remote behind anything else."""
-    return MappedShards(root, version) if isinstance(root, Path) else RemoteShards(root, version)
+def open_shards(root: Any, version: Version) -> LocalShards | RemoteShards:
+    """The tars of `version` under `root`: read at their places under a local Path, remote behind anything else."""
+    return LocalShards(root, version) if isinstance(root, Path) else RemoteShards(root, version)
 
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
-        raise MissingError(
-            f"{path} is missing, although its version lists it: `mcgurk verify` says what else is"
-        )
+        raise MissingError(f"{path} is missing, although its version lists it: {MEND}")
     return path
 
 

@@ -1,4 +1,4 @@
-"""The batches of an epoch, from mapped or from remote shards, in the same order with any number of threads.
+"""The batches of an epoch, from local or from remote shards, in the same order with any number of threads.
 
 Remote tars are read from end to end by webdataset, each thread its own. The steps of a clip are planned
 before its bytes arrive, so only the frames that they show are kept while the clip waits for its turn.
@@ -33,7 +33,7 @@ Feed = Callable[[], T]  # gives the next item, raises StopIteration after the la
 def batches(epoch: Epoch, num_threads: int | None = None) -> Generator[Batch, None, None]:
     """The batches of `epoch`, decoded, in the order of its steps.
 
-    `num_threads` work ahead: on mapped shards each makes whole batches (default: none, which costs a CPU
+    `num_threads` work ahead: on local shards each makes whole batches (default: none, which costs a CPU
     training least), on remote shards each reads its own tars (default: REMOTE_THREADS).
     """
     with ExitStack() as stack:
