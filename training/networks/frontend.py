@@ -111,4 +111,6 @@ def _valid_sound(dataset: Dataset, row: int, model: AvcModel) -> torch.Tensor:
     valid_ms = int(dataset.clips.valid_ms[row])
     if model.view.sound == "log_mel":
         return torch.from_numpy(dataset.log_mel(row)[:, : valid_ms // waveforms.HOP_MS].astype(np.float32))
-    return torch.from_numpy(dataset.wave(row)[:, : valid_ms * dataset.profile.sample_rate_hz // 1000].copy())
+    return torch.from_numpy(
+        dataset.wave(row, slice(valid_ms * dataset.profile.sample_rate_hz // 1000)).copy()
+    )

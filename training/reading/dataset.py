@@ -28,7 +28,6 @@ from schemas.waveforms import FRAMES_PER_S, N_MELS
 from training.reading.shards import LocalShards, Place, Shards, open_shards
 
 WAV_HEADER_BYTES = 44
-WAV_MAGIC = b"RIFF"
 NPY_MAGIC = b"\x93NUMPY"
 NPY_HEADER_LENGTH = slice(8, 10)  # of an array of format version 1: little-endian, after magic and version
 NO_GROUP = "no group: "  # and the video's id
@@ -141,13 +140,16 @@ class Dataset:
             raise self.damaged(row, LOG_MEL_SUFFIX, f"it does not hold {N_MELS} x {frames} numbers")
         return np.frombuffer(member, "<f2", offset=start).reshape(N_MELS, frames)
 
-    def wave(self, row: int) -> np.ndarray:
-        """The sound of a clip: int16 (channels, samples) at the profile's rate, read-only."""
-        member = self._member(row, AUDIO_SUFFIX)
-        if bytes(member[: len(WAV_MAGIC)]) != WAV_MAGIC:
-            raise self.damaged(row, AUDIO_SUFFIX, "it is not a .wav file")
-        samples = np.frombuffer(member, "<i2", offset=WAV_HEADER_BYTES)
-        return samples.reshape(-1, self.profile.channels).T
+    def wave(self, row: int, samples: slice = slice(None)) -> np.ndarray:
+        """The sound of a clip, or some of its samples: int16 (channels, samples) at the profile's rate, read-only."""
+        frame_bytes = 2 * self.profile.channels
+        place = self.place(row, AUDIO_SUFFIX)
+        if place[2] != WAV_HEADER_BYTES + frame_bytes * self.profile.num_samples:
+            raise self.damaged(row, AUDIO_SUFFIX, f"it does not hold {self.profile.num_samples:,} samples")
+        start, stop, _ = samples.indices(self.profile.num_samples)
+        count = max(0, stop - start)
+        content = self.shards.piece(place, WAV_HEADER_BYTES + frame_bytes * start, frame_bytes * count)
+        return np.frombuffer(content, "<i2").reshape(-1, self.profile.channels).T
 
     def damaged(self, row: int, suffix: str, problem: str) -> DataError:
         """What is wrong with a member, with the shard that holds it and what helps."""

@@ -140,7 +140,7 @@ def _sound(dataset: Dataset, row: int, start_ms: float, view: View) -> np.ndarra
     rate_hz = dataset.profile.sample_rate_hz
     start = round(start_ms * rate_hz / 1000)
     length = round(view.sound_ms * rate_hz / 1000)
-    return np.ascontiguousarray(dataset.wave(row)[:, start : start + length])
+    return np.ascontiguousarray(dataset.wave(row, slice(start, start + length)))
 
 
 def _mel_frame(time_ms: float) -> int:

@@ -45,6 +45,10 @@ class Shards(Protocol):
         """The bytes at `place`."""
         ...
 
+    def piece(self, place: Place, start: int, size_bytes: int) -> memoryview:
+        """Some bytes of those at `place`, from the `start`-th on: of a local tar no others are read."""
+        ...
+
     def holding(self, places: Iterable[Place]) -> "Shards":
         """Shards that have the bytes at `places` at hand."""
         ...
@@ -88,10 +92,15 @@ class LocalShards:
     def slice(self, place: Place) -> memoryview:
         """The bytes at `place`. Raises MissingError where the tar is not there, DataError where it ends before."""
         shard, offset, size_bytes = place
-        content = os.pread(self._opened(shard).file, size_bytes, offset)
+        content = memoryview(os.pread(self._opened(shard).file, size_bytes, offset))
         if len(content) != size_bytes:
             raise _damaged(f"{self._shards[shard].name}.tar", f"it ends before byte {offset + size_bytes:,}")
-        return memoryview(content)
+        return content
+
+    def piece(self, place: Place, start: int, size_bytes: int) -> memoryview:
+        """See Shards."""
+        shard, offset, _ = place
+        return self.slice((shard, offset + start, size_bytes))
 
     def holding(self, places: Iterable[Place]) -> "LocalShards":
         """Itself: the disk has all bytes at hand."""
@@ -116,6 +125,10 @@ class HeldShards:
     def slice(self, place: Place) -> memoryview:
         """The bytes at `place`. Raises KeyError where they were not fetched."""
         return memoryview(self._content[place])
+
+    def piece(self, place: Place, start: int, size_bytes: int) -> memoryview:
+        """See Shards."""
+        return self.slice(place)[start : start + size_bytes]
 
     def holding(self, places: Iterable[Place]) -> "HeldShards":
         """Itself."""
@@ -157,6 +170,10 @@ class RemoteShards:
     def slice(self, place: Place) -> memoryview:
         """The bytes at `place`, by a request of its own: `holding` fetches many together."""
         return self.holding([place]).slice(place)
+
+    def piece(self, place: Place, start: int, size_bytes: int) -> memoryview:
+        """See Shards."""
+        return self.slice(place)[start : start + size_bytes]
 
     def holding(self, places: Iterable[Place]) -> HeldShards:
         """The bytes at `places`, fetched together."""
