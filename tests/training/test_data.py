@@ -1,6 +1,7 @@
 """Reading a version: the right bytes of the right clip."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import avc_fixtures as shards
@@ -151,6 +152,19 @@ def test_more_tars_than_a_process_may_open_are_read(tmp_path, clips, monkeypatch
 
     assert len(version.shards) > 1
     assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
+
+
+def test_threads_that_open_and_close_each_others_tars_read_the_right_bytes(tmp_path, clips, monkeypatch):
+    version = shards.write_dataset(tmp_path, clips)
+    dataset = open_dataset(tmp_path, version)
+    expected = [dataset.wave(row).copy() for row in range(len(dataset))]
+    monkeypatch.setattr("training.reading.shards.KEPT_OPEN", 1)
+    crowded = open_dataset(tmp_path, version)
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda n: crowded.wave(n % len(crowded)), range(2000)))
+
+    assert all(np.array_equal(one, expected[n % len(expected)]) for n, one in enumerate(found))
 
 
 def test_damaged_and_missing_sidecars_are_named(tmp_path, clips):

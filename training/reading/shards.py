@@ -92,7 +92,8 @@ class LocalShards:
     def slice(self, place: Place) -> memoryview:
         """The bytes at `place`. Raises MissingError where the tar is not there, DataError where it ends before."""
         shard, offset, size_bytes = place
-        content = memoryview(os.pread(self._opened(shard).file, size_bytes, offset))
+        tar = self._opened(shard)  # held meanwhile: another thread's may take its place, which closes it
+        content = memoryview(os.pread(tar.file, size_bytes, offset))
         if len(content) != size_bytes:
             raise _damaged(f"{self._shards[shard].name}.tar", f"it ends before byte {offset + size_bytes:,}")
         return content
