@@ -304,12 +304,12 @@ def shorten_history(root: Path, most: int = HISTORY_LINES) -> None:
     needed: set[str | None] = set(published(root))
     kept = []
     for number, line in reversed(list(enumerate(lines))):
-        if number >= len(lines) - most or line["digest"] in needed:
+        names = {line["digest"], line["replaces"]} - {None}  # whose place it has, and whose it took
+        if number >= len(lines) - most or names & needed:
             kept.append(line)
-            needed.add(line["replaces"])  # whose place it took
+            needed |= names
     if len(kept) < len(lines):
-        text = "".join(canonical_json(one) + "\n" for one in reversed(kept))
-        write_text(root / layout.VERSIONS / HISTORY, text)
+        write_history(root, kept[::-1])
 
 
 def retire(root: Path, digest: str) -> None:
