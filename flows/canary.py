@@ -1,6 +1,5 @@
 """canary: four scenes of the studio through all stages, in a root of their own: does what builds still work?"""
 
-import json
 import logging
 import shutil
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from flows.services.alarms import SILENT, was_told
 from flows.services.receivers import RESOURCE, SIGN
 from flows.services.runs import UNREACHABLE, noted_run, record_result, take_over
 from schemas.errors import OperationalError
-from schemas.files import read_json, write_text
+from schemas.files import read_json, write_json
 from schemas.layout import CANARY
 from schemas.shard import read_version
 from schemas.storage import open_root
@@ -84,7 +83,7 @@ def _built_anew(root: Path, compute: str) -> str:
 def _tell_if_back(state: Path) -> None:
     """Tells that the canary works again, where it was told since its last success that it is silent."""
     path = state / f"{CANARY}.json"
-    before = read_json(path)["succeeded_at"] if path.is_file() else ""
+    before = read_json(path, "remove it")["succeeded_at"] if path.is_file() else ""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     try:
         if before and was_told(SILENT, before):
@@ -95,4 +94,4 @@ def _tell_if_back(state: Path) -> None:
             )
     except UNREACHABLE as error:  # the alarm is not taken back; the run is what it is
         log.warning("Prefect's server was not told that the canary works again: %s", error)
-    write_text(path, json.dumps({"succeeded_at": now}) + "\n")
+    write_json(path, {"succeeded_at": now})

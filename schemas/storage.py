@@ -4,6 +4,7 @@ A root is a `Path`, or for `s3://bucket/folder` and the like a `UPath`, which ha
 or not at all on both: by rename on a disk, by a single put of a finished local file on a store.
 """
 
+import errno
 import os
 import re
 import shutil
@@ -64,8 +65,24 @@ def replacing(path: Path) -> Iterator[Path]:
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
             temporary.replace(path)
+            sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Has the names in a local folder on the disk when it returns: a rename may be lost with the power before that.
+
+    What is written later may then rely on them. A file system that can't do this for folders is left alone.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+    finally:
+        os.close(handle)
 
 
 @contextmanager

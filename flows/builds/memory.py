@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from flows.builds.options import NO_LABELS, BuildOptions
-from schemas.errors import DataError, RequestError
-from schemas.files import canonical_json, write_text
+from schemas.errors import RequestError
+from schemas.files import canonical_json, read_json, write_json
 from schemas.storage import is_local, open_root
 
 REMEMBERED = "build.json"
+REMEDY = "remove it, and name preset, source, lists and --state in the next build"
 OWNER = "root.json"  # in a state folder outside of its root: whose it is
 CHOICE = ("labels", "per_class", "sample")  # one choice: who names a part of it names all of it
 KEPT = ("preset", "source", "window", "val_share", "eval_share", "growth", *CHOICE)
@@ -52,9 +53,8 @@ def remember(root: Path, options: BuildOptions, state: Path | None = None) -> No
 
 
 def _write(path: Path, value: Mapping[str, Any]) -> None:
-    text = canonical_json(value) + "\n"
-    if not path.is_file() or path.read_text() != text:
-        write_text(path, text)
+    if not path.is_file() or _read(path) != json.loads(canonical_json(value)):
+        write_json(path, value)
 
 
 def with_remembered(options: BuildOptions, kept: Mapping[str, Any]) -> BuildOptions:
@@ -132,11 +132,4 @@ def _is_root(address: str, state: Path) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     """The settings in a file; empty for none. Raises DataError for one that is damaged."""
-    if not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise DataError(
-            f"{path} is damaged ({error}): remove it, and name preset, source, lists and --state in the next build"
-        ) from error
+    return read_json(path, REMEDY) if path.is_file() else {}

@@ -4,7 +4,6 @@ Each is told once when it begins and once when it ends. What was told stands in 
 next build nor a restart tells it again.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.services.receivers import Message
-from schemas.files import read_json, write_text
+from schemas.files import read_json, write_json
 from schemas.layout import CLIPS, LANES, SIGNS
 from schemas.manifest import part_numbers
 from tasks.columns import read_columns
@@ -26,6 +25,7 @@ from tasks.transport.lanes import LaneState, moment, read_state
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
 # pyright: reportAttributeAccessIssue=false
 
+REMEDY = "remove it: what fails now is told once more"
 PASSING = ("rate_limited", "its hours")  # a lane comes back from these by itself, at half its rate
 RECENT = timedelta(days=1)
 LEAST = 20  # videos: fewer say nothing
@@ -62,7 +62,7 @@ def _told(
     path = state / SIGNS
     told = []
     with lease(state, "signs"):  # a build and a training may end at once
-        known: dict[str, str] = read_json(path) if path.is_file() else {}
+        known: dict[str, str] = read_json(path, REMEDY) if path.is_file() else {}
         failing = dict(known)
         for sign in find(known):
             if sign.is_failing and sign.about not in known:
@@ -71,7 +71,7 @@ def _told(
             elif not sign.is_failing and sign.about in known:
                 told.append(_message(sign, "works again", failing.pop(sign.about), root))
         if failing != known:
-            write_text(path, json.dumps(failing, sort_keys=True) + "\n")
+            write_json(path, failing)
     return told
 
 

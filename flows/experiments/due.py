@@ -1,6 +1,5 @@
 """When a training is due, and which version the last one was begun on: kept in the state folder, and on no server."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from flows.experiments.trainable import missing_to_train
-from schemas.files import canonical_json, write_text
+from schemas.files import read_json, write_json
 from schemas.shard import Version
 from tasks.leases import unread
 
@@ -32,7 +31,7 @@ class Trained:
 def last_trained(state: Path) -> Trained | None:
     """The record of the last training, if there was one."""
     path = state / LAST
-    return Trained(**json.loads(path.read_text())) if path.is_file() else None
+    return Trained(**read_json(path, "remove it: the next build decides anew")) if path.is_file() else None
 
 
 @contextmanager
@@ -79,4 +78,4 @@ def why_due(root: Path, state: Path, version: Version, growth: float, now: datet
 
 
 def _write(state: Path, record: Trained) -> None:
-    write_text(state / LAST, canonical_json(asdict(record)) + "\n")
+    write_json(state / LAST, asdict(record))

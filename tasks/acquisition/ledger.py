@@ -13,12 +13,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from schemas.clip import CLIPS
-from schemas.files import encoded_table, open_table, read_table, write_bytes
+from schemas.files import DIGEST, digest_of, encoded_table, open_table, read_table, write_bytes
 from schemas.layout import ATTEMPTS
 from schemas.manifest import Row
-from schemas.storage import naming
+from schemas.storage import naming, sync_folder
 
 COMPACTED_BYTES = 1 << 20  # of lines, from which a part's are compacted: about 2,000 attempts
+COLUMNS = frozenset(CLIPS.names)
+DIGITS = 16  # of a line's digest
 GENERATION = b"mcgurk-generation"
 REMEDY = "restore it from a copy, or remove it: then its attempts are forgotten, and what they fetched stays"
 
@@ -27,7 +29,8 @@ def append(state: Path, part: int, rows: Iterable[Row]) -> None:
     """Adds what became of the segments of one video; on disk when this returns."""
     path = _lines_path(state, part, _generation(state, part) + 1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
+    lines = "".join(json.dumps({DIGEST: _digest(row), **row}, sort_keys=True) + "\n" for row in rows)
+    is_new = not path.exists()
     with naming(path), path.open("a+b") as file:
         # A line that a kill tore is closed, so that it spoils itself only.
         if file.tell() and not _ends_in_newline(file):
@@ -35,6 +38,8 @@ def append(state: Path, part: int, rows: Iterable[Row]) -> None:
         file.write(lines.encode())
         file.flush()
         os.fsync(file.fileno())
+    if is_new:
+        sync_folder(path.parent)
 
 
 def latest(state: Path, part: int) -> dict[str, Row]:
@@ -91,10 +96,23 @@ def _generation(state: Path, part: int) -> int:
 def _lines(path: Path) -> Iterator[Row]:
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     for line in text.splitlines():
-        try:
-            yield json.loads(line)
-        except json.JSONDecodeError:
-            continue
+        if row := _parsed(line):
+            yield row
+
+
+def _parsed(line: str) -> Row | None:
+    """A line of the ledger; None for one that a kill tore, or that has changed: it counts as not there."""
+    try:
+        row = json.loads(line)
+        digest = row.pop(DIGEST, None)
+    except (ValueError, AttributeError):
+        return None
+    is_of_before = digest is None and COLUMNS.issuperset(row)  # lines had no digest
+    return row if is_of_before or digest == _digest(row) else None
+
+
+def _digest(row: Row) -> str:
+    return digest_of(row)[:DIGITS]
 
 
 def _folder(state: Path) -> Path:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from tasks.transport import hatches
 from tasks.transport.lanes import LaneConfig
 
 FILE = "lanes.json"
+NEW_LINE = "\n"
 SHOWN_CHARS = 80  # of a value that is refused
 
 
@@ -89,23 +90,63 @@ def read_lanes(state: Path, default: tuple[LaneConfig, ...]) -> tuple[LaneConfig
     if not path.is_file():
         return default
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RequestError(f"{path}: it is not JSON: {error}") from None
+        text = path.read_text(encoding="utf-8")
+        listed = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise RequestError(f"{path}:{error.lineno}:{error.colno}: it is not JSON: {error.msg}") from None
+    except UnicodeDecodeError as error:
+        raise RequestError(f"{path}: it is not text in UTF-8: {error}") from None
     if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
         raise RequestError(f'{path}: list the lanes as [{{"name": "home"}}, {{"name": "office"}}]')
-    lanes = tuple(_lane(one, path) for one in listed)
+    lanes = tuple(_lane(one, f"{path}{_place(text, number, one)}") for number, one in enumerate(listed))
     if not lanes or len({lane.name for lane in lanes}) < len(lanes):
         raise RequestError(f"{path}: list at least one lane, each with a name of its own")
     return lanes
 
 
-def _lane(stored: Mapping[str, Any], path: Path) -> LaneConfig:
-    where = f"{path}: lane {str(stored.get('name', LaneConfig.name))[:SHOWN_CHARS]}"
-    for name, value in stored.items():
+def _mistakes(stored: Mapping[str, Any]) -> Iterator[str]:
+    """The settings of a lane that are none, or have no value that they may have."""
+    yield from (name for name, value in stored.items() if name not in RULES or not RULES[name].takes(value))
+
+
+def _place(text: str, number: int, stored: Mapping[str, Any]) -> str:
+    """`:line:column` of the first mistake in lane `number` of a list that is JSON; empty where there is none."""
+    name = next(_mistakes(stored), None)
+    if name is None:
+        return ""
+    at = text.index("[") + 1
+    for _ in range(number):
+        at = text.index("{", at)
+        _, at = json.JSONDecoder().raw_decode(text, at)
+    at = _of_key(text, text.index("{", at), name)
+    return f":{text.count(NEW_LINE, 0, at) + 1}:{at - text.rfind(NEW_LINE, 0, at)}"
+
+
+def _of_key(text: str, at: int, name: str) -> int:
+    """Where in the object that begins at `at` the key `name` stands; the last one counts, as for JSON's readers."""
+    found = at
+    decode = json.JSONDecoder().raw_decode
+    at += 1
+    while text[(at := _over(text, at, ","))] != "}":
+        key, end = decode(text, at)
+        found = at if key == name else found
+        _, at = decode(text, _over(text, end, ":"))
+    return found
+
+
+def _over(text: str, at: int, mark: str) -> int:
+    """The next place that is neither white space nor `mark`."""
+    while text[at].isspace() or text[at] == mark:
+        at += 1
+    return at
+
+
+def _lane(stored: Mapping[str, Any], place: str) -> LaneConfig:
+    where = f"{place}: lane {str(stored.get('name', LaneConfig.name))[:SHOWN_CHARS]}"
+    for name in _mistakes(stored):
+        value = stored[name]
         if name not in RULES:
             raise RequestError(f"{where}: {name!r}: use some of {', '.join(sorted(RULES))}")
-        if not RULES[name].takes(value):
-            shown = "" if RULES[name].is_secret else f" is {json.dumps(value)[:SHOWN_CHARS]}"
-            raise RequestError(f"{where}: {name}{shown}: use {RULES[name].expected}")
+        shown = "" if RULES[name].is_secret else f" is {json.dumps(value)[:SHOWN_CHARS]}"
+        raise RequestError(f"{where}: {name}{shown}: use {RULES[name].expected}")
     return LaneConfig(**{**stored, "hours": tuple(stored.get("hours", LaneConfig.hours))})

@@ -5,7 +5,7 @@ runs never raise its rate.
 """
 
 import fcntl
-import json
+import logging
 import random
 import threading
 import time
@@ -16,8 +16,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from schemas.files import write_text
+from schemas.errors import DataError
+from schemas.files import read_json, write_json
 from schemas.layout import LANES
+
+log = logging.getLogger(__name__)
 
 HOUR_S = 3600.0
 DAY_S = 86_400.0
@@ -198,7 +201,7 @@ class Lane:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.with_suffix(".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            yield lambda state: write_text(path, json.dumps(asdict(state), sort_keys=True) + "\n")
+            yield lambda state: write_json(path, asdict(state))
 
 
 def _pause_s(reason: str, state: LaneState, rng: random.Random) -> float:
@@ -245,10 +248,12 @@ def _opens_s(config: LaneConfig, state: LaneState, now_s: float) -> float:
 def read_state(state: Path, name: str) -> LaneState:
     """The state of lane `name` in the folder `state`; a fresh one where there is none that can be read."""
     try:
-        stored = json.loads(_path(state, name).read_text())
-        return LaneState(**stored)
-    except (FileNotFoundError, ValueError, TypeError):  # TypeError: of another version of this file
-        return LaneState()
+        return LaneState(**read_json(_path(state, name), "the lane begins without what it had learnt"))
+    except DataError as error:
+        log.warning("%s", error)
+    except (FileNotFoundError, TypeError):  # TypeError: of another version of this file
+        pass
+    return LaneState()
 
 
 def _longest_s(config: LaneConfig) -> float:

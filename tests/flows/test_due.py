@@ -1,6 +1,5 @@
 """When a training of a root is due, and that at most one waits: decided at a build's end, on a real server."""
 
-import json
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -12,6 +11,7 @@ from scene_files import write_scenes
 from flows.builds.options import BuildOptions
 from flows.builds.pipeline import resolve
 from flows.experiments.due import last_trained, recorded, why_done, why_due
+from schemas.files import read_json, write_json
 from schemas.shard import latest_digest
 from tasks.leases import training_mark
 
@@ -28,8 +28,8 @@ def trained(state, one, begun_at: datetime | None = None) -> None:
     with training_mark(state, one.digest), recorded(state, one):
         pass
     if begun_at:
-        record = json.loads((state / "trained.json").read_text())
-        (state / "trained.json").write_text(json.dumps({**record, "begun_at": begun_at.isoformat()}))
+        record = read_json(state / "trained.json")
+        write_json(state / "trained.json", {**record, "begun_at": begun_at.isoformat()})
 
 
 def test_the_first_version_that_is_enough_is_due(tmp_path):

@@ -366,7 +366,7 @@ def test_every_deployment_runs_as_it_is_shipped(tmp_path):
     root = tmp_path / "root"
     output = tmp_path / "output"
     names = shipped()
-    assert len(names) == 6
+    assert len(names) == 7
     with with_preset(root, output), serving(root, tmp_path / "serve.out") as (_, api):
         for name in names:
             if name != BY_EVENT:  # which is begun by what the build makes

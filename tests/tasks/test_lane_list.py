@@ -1,10 +1,13 @@
-"""Lanes are listed by a person: a list that cannot be forgotten_row is told with its file, lane, value and remedy."""
+"""Lanes are listed by a person: one that can't be taken is told with its file, place, lane, value and remedy."""
 
 import json
 from dataclasses import fields
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from schemas.errors import RequestError
 from tasks.transport.lane_config import RULES, read_lanes
 from tasks.transport.lanes import LaneConfig
 
@@ -63,7 +66,7 @@ def test_a_list_of_lanes_that_is_none_is_told(tmp_path, listed, why):
 def test_a_value_that_cannot_be_is_told(tmp_path, name, value, why):
     (tmp_path / "lanes.json").write_text(json.dumps([{"name": "home", name: value}]))
 
-    with pytest.raises(ValueError, match=f"lanes.json: lane home: .*{why}") as told:
+    with pytest.raises(ValueError, match=rf"lanes.json:1:19: lane home: .*{why}") as told:
         read_lanes(tmp_path, ())
 
     assert "s3cr3t" not in str(told.value)
@@ -80,9 +83,38 @@ def test_hours_may_go_over_midnight(tmp_path, hours):
 def test_what_is_not_json_is_told_with_its_file(tmp_path, text):
     (tmp_path / "lanes.json").write_bytes(text)
 
-    with pytest.raises(ValueError, match="lanes.json: it is not JSON"):
+    with pytest.raises(ValueError, match=r"lanes.json:(\d+:\d+:)? it is not (JSON|text)"):
         read_lanes(tmp_path, ())
 
 
 def test_every_field_of_a_lane_has_its_rule():
     assert set(RULES) == {one.name for one in fields(LaneConfig)}
+
+
+AGENT = 'a, {b}: ["c"]'  # as JSON has them inside and outside of texts
+
+
+@given(
+    count=st.integers(0, 3),
+    indent=st.none() | st.integers(0, 4),
+    separators=st.sampled_from([(",", ":"), (" , ", "\t: ")]),
+)
+def test_the_place_of_a_mistake_is_that_of_its_key(count, indent, separators, tmp_path_factory):
+    good = [{"name": f"lane{n}", "user_agent": AGENT} for n in range(count)]
+    listed = [*good, {"name": "home", "hours": [1, 7], "speeed": {"hours": [9]}}]
+    text = json.dumps(listed, indent=indent, separators=separators)
+    path = tmp_path_factory.getbasetemp() / "lanes.json"
+    path.write_text(text)
+
+    with pytest.raises(RequestError, match="'speeed': use some of") as told:
+        read_lanes(path.parent, ())
+
+    line, column = (int(number) for number in str(told.value).removeprefix(f"{path}:").split(":")[:2])
+    assert text.split("\n")[line - 1][column - 1 :].startswith('"speeed"')
+
+
+def test_a_comma_too_many_is_told_with_its_place(tmp_path):
+    (tmp_path / "lanes.json").write_text('[\n  {"name": "a"},\n]\n')
+
+    with pytest.raises(RequestError, match=r"lanes.json:3:1: it is not JSON"):
+        read_lanes(tmp_path, ())

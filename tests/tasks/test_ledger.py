@@ -8,14 +8,16 @@ from hypothesis import strategies as st
 from tasks.acquisition import ledger
 
 TEXTS = st.text(max_size=12)
-ROWS = st.lists(st.fixed_dictionaries({"key": st.sampled_from("abc"), "detail": TEXTS, "n": st.integers()}))
+ROWS = st.lists(
+    st.fixed_dictionaries({"key": st.sampled_from("abc"), "detail": TEXTS, "attempts": st.integers()})
+)
 
 
 def test_the_last_word_on_a_segment_counts(tmp_path):
-    ledger.append(tmp_path, 0, [{"key": "a", "n": 1}, {"key": "b", "n": 1}])
-    ledger.append(tmp_path, 0, [{"key": "a", "n": 2}])
+    ledger.append(tmp_path, 0, [{"key": "a", "attempts": 1}, {"key": "b", "attempts": 1}])
+    ledger.append(tmp_path, 0, [{"key": "a", "attempts": 2}])
 
-    assert ledger.latest(tmp_path, 0) == {"a": {"key": "a", "n": 2}, "b": {"key": "b", "n": 1}}
+    assert ledger.latest(tmp_path, 0) == {"a": {"key": "a", "attempts": 2}, "b": {"key": "b", "attempts": 1}}
 
 
 def test_each_part_has_a_ledger_of_its_own(tmp_path):
@@ -27,29 +29,54 @@ def test_each_part_has_a_ledger_of_its_own(tmp_path):
 
 
 def test_what_is_written_is_only_ever_added_to(tmp_path):
-    ledger.append(tmp_path, 0, [{"key": "a", "n": 1}])
+    ledger.append(tmp_path, 0, [{"key": "a", "attempts": 1}])
     before = (tmp_path / "attempts" / "000000.jsonl").read_bytes()
 
-    ledger.append(tmp_path, 0, [{"key": "a", "n": 2}])
+    ledger.append(tmp_path, 0, [{"key": "a", "attempts": 2}])
 
     after = (tmp_path / "attempts" / "000000.jsonl").read_bytes()
     assert after.startswith(before)
-    assert [json.loads(line)["n"] for line in after.splitlines()] == [1, 2]
+    assert [json.loads(line)["attempts"] for line in after.splitlines()] == [1, 2]
 
 
 @given(ROWS, st.data())
 @settings(max_examples=50, deadline=None)
 def test_a_kill_loses_the_line_that_it_tore_and_no_other(tmp_path_factory, rows, data):
     state = tmp_path_factory.mktemp("state")
-    ledger.append(state, 0, [*rows, {"key": "torn", "n": 0}])
+    ledger.append(state, 0, [*rows, {"key": "torn", "attempts": 0}])
     path = state / "attempts" / "000000.jsonl"
     last = path.read_bytes().rstrip(b"\n").rfind(b"\n") + 1
     path.write_bytes(path.read_bytes()[: data.draw(st.integers(last, path.stat().st_size - 3))])
 
-    ledger.append(state, 0, [{"key": "after", "n": 1}])
+    ledger.append(state, 0, [{"key": "after", "attempts": 1}])
 
     kept = {row["key"]: row for row in rows}
-    assert ledger.latest(state, 0) == {**kept, "after": {"key": "after", "n": 1}}
+    assert ledger.latest(state, 0) == {**kept, "after": {"key": "after", "attempts": 1}}
+
+
+@given(st.data())
+@settings(max_examples=50, deadline=None)
+def test_a_line_that_has_changed_counts_as_not_there(tmp_path_factory, data):
+    state = tmp_path_factory.mktemp("state")
+    ledger.append(state, 0, [{"key": "a", "attempts": 1}, {"key": "b", "attempts": 2}])
+    path = state / "attempts" / "000000.jsonl"
+    content = bytearray(path.read_bytes())
+    end = content.index(b"\n")
+    content[data.draw(st.integers(0, end - 1))] ^= 1 << data.draw(st.integers(0, 6))
+    path.write_bytes(content)
+
+    found = ledger.latest(state, 0)
+
+    assert found["b"] == {"key": "b", "attempts": 2}
+    assert found.get("a") in (None, {"key": "a", "attempts": 1})
+    assert set(found) <= {"a", "b"}
+
+
+def test_lines_from_before_digests_count(tmp_path):
+    (tmp_path / "attempts").mkdir()
+    (tmp_path / "attempts" / "000000.jsonl").write_text('{"key": "a", "attempts": 1}\n')
+
+    assert ledger.latest(tmp_path, 0) == {"a": {"key": "a", "attempts": 1}}
 
 
 def test_bytes_that_a_crash_left_are_passed_over(tmp_path):
