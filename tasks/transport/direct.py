@@ -46,6 +46,7 @@ BROKEN = (
     http.client.HTTPException,
     OSError,
     UnicodeError,
+    OverflowError,  # http.client, at a chunk of -99999999999999999999 bytes
 )  # what a request may raise
 SUFFIX = re.compile(r"\.[a-z0-9]{1,5}")
 RANGE = re.compile(r"bytes (\d{1,15})-")

@@ -121,6 +121,7 @@ def _of_media(clip: bytes) -> dict[str, Answer]:
         "chunked_cut": _head(200, chunked) + chunks,
         "chunk_word": _head(200, chunked) + b"zz\r\n" + clip,
         "chunk_negative": _head(200, chunked) + b"-5\r\n" + clip,
+        "chunk_below": _head(200, chunked) + b"-99999999999999999999\r\n" + clip,
         "empty": _head(200, b"Content-Length: 0\r\n"),
         "longer": _head(200, b"Content-Length: %d\r\n" % (2 * len(clip))) + clip,
         "half": _head(200, size) + clip[: len(clip) // 2],
