@@ -67,6 +67,42 @@ def test_a_person_is_told_what_is_damaged_what_was_mended_and_what_remains(mcgur
     assert state_of(root) == before
 
 
+def test_a_lost_part_of_the_index_is_planned_and_the_next_build_brings_it_back(mcgurk, root):
+    before = state_of(root)
+    shown = mcgurk("status", "--root", str(root), "--json")
+    part_path(root / "segments", 0).unlink()
+
+    planned = mcgurk("plan", "--root", str(root))
+    mcgurk("build", "--root", str(root), "--compute", "threads")
+
+    assert "lost: it comes back from its validated twin, or from its lists" in planned
+    assert state_of(root) == before
+    assert mcgurk("status", "--root", str(root), "--json") == shown
+
+
+def test_a_lost_part_without_its_twin_stops_the_build_until_its_list_is_named(mcgurk, root, original):
+    before = state_of(root)
+    part_path(root / "segments", 0).unlink()
+    part_path(root / "segments" / "checked", 0).unlink()
+
+    refused = mcgurk("build", "--root", str(root), "--compute", "threads", code=2)
+    mcgurk(
+        "build",
+        "--root",
+        str(root),
+        "--compute",
+        "threads",
+        "--segments",
+        str(original.parent / "clips" / "list.csv"),
+    )
+
+    assert (
+        "segments/000000.parquet: lost, and its validated twin too: name list.csv again by --segments"
+        in refused
+    )
+    assert state_of(root) == before
+
+
 def test_a_damaged_clip_is_removed_and_the_next_build_fetches_it_again(mcgurk, root):
     before = state_of(root)
     digest = latest_digest(root)
