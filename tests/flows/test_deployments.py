@@ -240,7 +240,7 @@ def test_prefect_deploys_by_itself(served, installed, tmp_path, place):
 
     assert done.returncode == 0, done.stdout + done.stderr
     found = api.ask("/deployments/filter", {})
-    assert len(found) == 6 and {one["parameters"]["options"]["root"] for one in found} == {str(root)}
+    assert len(found) == 7 and {one["parameters"]["options"]["root"] for one in found} == {str(root)}
 
 
 @pytest.mark.slow
