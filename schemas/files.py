@@ -110,7 +110,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None, remedy: str = M
 
 
 def read_kept(path: Path) -> pa.Table | None:
-    """A table that is kept to save work; None where it is not there or damaged: then the work is done again."""
+    """A table that its reader can do without; None where it is not there or damaged."""
     try:
         return read_table(path) if path.is_file() else None
     except DataError:

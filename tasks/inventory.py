@@ -16,10 +16,11 @@ from pathlib import Path
 
 from schemas import layout
 from schemas.errors import DataError
-from schemas.files import read_json, read_table, write_json
-from schemas.manifest import PartHeader, Row, part_numbers, part_path, read_header, write_part
+from schemas.files import read_json, read_kept, write_json
+from schemas.manifest import PartHeader, Row, part_numbers, part_path, write_part
 from schemas.outcome import Outcome
 from schemas.segment import SEGMENTS
+from tasks.parts import Headers, header_of
 from tasks.tombstones import forgotten_row, read_tombstones
 
 log = logging.getLogger(__name__)
@@ -64,16 +65,16 @@ def write_inventory(root: Path, known: Mapping[int, Dealt]) -> None:
     write_json(root / layout.SEGMENTS / FILE, stored)
 
 
-def standing_parts(root: Path) -> list[int]:
+def standing_parts(root: Path, headers_of: Headers = header_of) -> list[int]:
     """The parts of the index that can be read, ascending."""
-    folder = root / layout.SEGMENTS
-    return [part for part in part_numbers(folder) if read_header(part_path(folder, part)) is not None]
+    parts = part_numbers(root / layout.SEGMENTS)
+    return [part for part in parts if headers_of(root, layout.SEGMENTS, part) is not None]
 
 
-def lost_parts(root: Path) -> list[int]:
+def lost_parts(root: Path, headers_of: Headers = header_of) -> list[int]:
     """The parts of the index that are gone or can't be read, ascending; the inventory or other manifests have them."""
     known = set(read_inventory(root)).union(*(part_numbers(root / name) for name in layout.MANIFESTS))
-    return sorted(known - set(standing_parts(root)))
+    return sorted(known - set(standing_parts(root, headers_of)))
 
 
 def restore(root: Path) -> list[int]:
@@ -94,12 +95,8 @@ def restore(root: Path) -> list[int]:
 
 def _of_twin(root: Path, part: int, before: Dealt | None) -> list[Row] | None:
     """The rows of a part as its validated twin has them; None where that is lost, or has other segments."""
-    path = part_path(root / layout.checked(layout.SEGMENTS), part)
-    if read_header(path) is None:
-        return None
-    try:
-        table = read_table(path)
-    except DataError:
+    table = read_kept(part_path(root / layout.checked(layout.SEGMENTS), part))
+    if table is None:
         return None
     if before and before.keys != dealt(table["key"].to_pylist()).keys:
         return None

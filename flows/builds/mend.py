@@ -12,7 +12,7 @@ from flows.compute import Map
 from flows.stages import TABLE, BuildStage
 from schemas import layout
 from schemas.errors import DataError, McgurkError
-from schemas.files import digest_of, read_table
+from schemas.files import digest_of, read_kept
 from schemas.manifest import part_numbers, part_path, read_header, read_part
 from schemas.outcome import Outcome
 from schemas.shard import (
@@ -42,7 +42,6 @@ from tasks.versions.records import mend_records
 log = logging.getLogger(__name__)
 
 NEEDS_MEDIA = "its media are not here: `mcgurk build --refetch` requests them from the source"
-
 OF_OTHER_SHARDS = "it is of other shards than those that stand: restore it from a copy, or build and prune"
 
 
@@ -67,9 +66,9 @@ class Mend:
         """The root."""
         return self.pipeline.root
 
-    def parts(self, manifest: str) -> list[int]:
-        """The damaged parts of a manifest."""
-        found = (re.fullmatch(rf"{manifest}/(\d{{6}})\.parquet", name) for name in self.damaged)
+    def parts(self, folder: str, suffix: str = "parquet") -> list[int]:
+        """The damaged parts of a manifest, or those of which a feature's file is damaged."""
+        found = (re.fullmatch(rf"{folder}/(\d{{6}})\.{suffix}", name) for name in self.damaged)
         return sorted(int(one[1]) for one in found if one)
 
 
@@ -154,21 +153,16 @@ def _mend_download(at_work: Mend, stage: Stage) -> None:
 
 def _is_readable(path: Path) -> bool:
     """Whether a part is whole; its files may be lost all the same."""
-    with suppress(DataError, FileNotFoundError):
-        read_table(path)
-        return read_header(path) is not None
-    return False
+    return read_kept(path) is not None and read_header(path) is not None
 
 
 def _mend_extract(at_work: Mend, stage: Stage) -> None:
     """Feature files from the tar with the same members, their rows from the twin; else both from the clips."""
     names = features.of_profile(at_work.pipeline.config.profile)
-    damaged = {
-        part: [name for name in names if _is_damaged(at_work, stage, name, part)]
-        for part in part_numbers(stage.source)
-    }
-    for part in sorted({*at_work.parts(stage.writes), *(part for part, some in damaged.items() if some)}):
-        if not _is_put_back(at_work, stage, part, damaged.get(part, [])):
+    of_files = (part for name in names for part in at_work.parts(f"{stage.writes}/{name}", "arrow"))
+    for part in sorted({*at_work.parts(stage.writes), *of_files}):
+        damaged = [name for name in names if _is_damaged(at_work, stage, name, part)]
+        if not _is_put_back(at_work, stage, part, damaged):
             _extract_again(at_work, stage, part)
 
 

@@ -28,9 +28,9 @@ LOST = "lost: it comes back from its validated twin, or from its lists"
 
 def plan_all(pipeline: Pipeline) -> dict[str, Plan]:
     """What a run would do, stage by stage, without doing it."""
-    with _planned_lists(pipeline) as lists:
-        before = plan_index(pipeline, lists)
     headers_of = cache(header_of)  # several stages need each of them
+    with _planned_lists(pipeline) as lists:
+        before = plan_index(pipeline, lists, headers_of)
     plans = {before.stage: before}
     for row in TABLE:
         if row.make:
@@ -74,13 +74,13 @@ def plan_one(
     return row.revise(pipeline, stage, planned, headers_of) if row.revise else planned
 
 
-def plan_index(pipeline: Pipeline, lists: Sequence[Path]) -> Plan:
+def plan_index(pipeline: Pipeline, lists: Sequence[Path], headers_of: Headers = header_of) -> Plan:
     """The parts that stand, and those that new lists would open. Raises RequestError for a file that is no list."""
     new = index.new_lists(pipeline.root, lists, pipeline.config.index)
     if pipeline.options.strict:
         index.require_well_formed(new)
     fresh = index.deal(pipeline.root, new, pipeline.config.index) if new else []
-    lost = lost_parts(pipeline.root)
+    lost = lost_parts(pipeline.root, headers_of)
     done = [PartPlan(part, "done") for part in part_numbers(pipeline.root / SEGMENTS) if part not in lost]
     again = [PartPlan(part, "missing", LOST) for part in lost]
     new_parts = [PartPlan(one.part, "missing", "new segments") for one in fresh if one.part not in lost]

@@ -9,12 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from schemas import layout
-from schemas.errors import DataError
-from schemas.files import read_table
-from schemas.manifest import Row, part_path, read_header, read_part
+from schemas.files import read_kept
+from schemas.manifest import Row, part_path
 from schemas.outcome import Outcome
 from tasks.feature_files import digest_of_members, feature_path, write_members
-from tasks.parts import Stage, commit_part, read_inputs
+from tasks.parts import Stage, commit_part, header_of, read_inputs
 from tasks.versions.verify import read_samples
 
 
@@ -23,11 +22,8 @@ def from_twin(stage: Stage, part: int, files: Mapping[Path, int], made_by: str =
 
     A part with rows that were not made by `made_by` stays stale, as it was.
     """
-    path = part_path(stage.root / layout.checked(stage.writes), part)
-    try:
-        rows = read_table(path).to_pylist() if read_header(path) else []
-    except DataError:
-        return False
+    twin = read_kept(part_path(stage.root / layout.checked(stage.writes), part))
+    rows = twin.to_pylist() if twin is not None else []
     inputs = read_inputs(stage, part)
     if not rows or [row["key"] for row in rows] != [row["key"] for row in inputs.rows]:
         return False
@@ -69,7 +65,7 @@ def _digest_of(row: Row, name: str) -> str:
 
 def _tar_of(root: Path, part: int) -> Path | None:
     """The tar that the manifest `shards` names for a part."""
-    header = read_header(part_path(root / layout.SHARDS, part))
+    header = header_of(root, layout.SHARDS, part)
     stem = header.facts.get("shard") if header else None
     return root / layout.SHARDS / f"{stem}.tar" if stem else None
 
@@ -77,8 +73,6 @@ def _tar_of(root: Path, part: int) -> Path | None:
 def rows_of_features(root: Path, part: int) -> list[Row]:
     """The rows of a part of `features`, from its validated twin where it is damaged itself; none where both are."""
     for manifest in (layout.FEATURES, layout.checked(layout.FEATURES)):
-        try:
-            return read_part(part_path(root / manifest, part))
-        except (DataError, FileNotFoundError):
-            continue
+        if (table := read_kept(part_path(root / manifest, part))) is not None:
+            return table.to_pylist()
     return []

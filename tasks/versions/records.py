@@ -112,16 +112,22 @@ def mend_records(root: Path, damaged: frozenset[str]) -> None:
     for name in damaged & {
         f"{layout.SEGMENTS}/{file}" for file in (inventory.FILE, inventory.LISTS, TOMBSTONES)
     }:
+        # Read first: where that fails, the damaged file is still there to be told.
+        forgotten = _taken_down(root) if name.endswith(TOMBSTONES) else set()
         (root / name).unlink(missing_ok=True)
-        if name.endswith(TOMBSTONES):
-            rows = read_manifest(root / layout.SEGMENTS, ("video_id", "outcome"))
-            forgotten = {row["video_id"] for _, row in rows if row["outcome"] == Outcome.FORGOTTEN}
+        if forgotten:
             write_tombstones(root, forgotten, {}, is_done=True)
     if f"{layout.VERSIONS}/{HISTORY}" in damaged:
         _mend_history(root)
     if f"{layout.VERSIONS}/latest.json" in damaged:
         (root / layout.VERSIONS / "latest.json").unlink(missing_ok=True)
         write_latest(root, read_version(root, published(root)[-1]))
+
+
+def _taken_down(root: Path) -> set[str]:
+    """The videos whose slots are forgotten."""
+    rows = read_manifest(root / layout.SEGMENTS, ("video_id", "outcome"))
+    return {row["video_id"] for _, row in rows if row["outcome"] == Outcome.FORGOTTEN}
 
 
 def _mend_history(root: Path) -> None:
