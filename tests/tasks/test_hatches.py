@@ -85,7 +85,7 @@ def test_what_is_allowed_is_taken(tmp_path):
 )
 def test_all_else_is_refused_with_what_may_be(tmp_path, name, value):
     with pytest.raises(
-        ValueError, match=rf"lanes.json: lane direct: '?{name}'?( is .*)?: use (some of|\w+)"
+        ValueError, match=rf"lanes.json:1:3: lane direct: '?{name}'?( is .*)?: use (some of|\w+)"
     ) as told:
         read(tmp_path, **{name: value})
 
