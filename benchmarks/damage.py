@@ -52,6 +52,7 @@ KINDS = {
     "list of tars": f"versions/{DIGEST}.txt",
     "duplicates": "versions/*.duplicates.parquet",
     "exclusion list": "versions/*.exclude.txt",
+    "Croissant file": "versions/*.croissant.json",
     "latest.json": "versions/latest.json",
     "history": "versions/history.jsonl",
     "report of a validation": "reports/validation/clips.json",

@@ -158,6 +158,11 @@ def exclude_path(root: Path, digest: str) -> Path:
     return root / layout.VERSIONS / f"{digest}.exclude.txt"
 
 
+def croissant_path(root: Path, digest: str) -> Path:
+    """The path of the Croissant file of a version, for catalogues and loaders."""
+    return root / layout.VERSIONS / f"{digest}.croissant.json"
+
+
 def read_exclusions(root: Path, digest: str) -> frozenset[str]:
     """The keys of a version's exclusion list; none where it has no list."""
     path = exclude_path(root, digest)
@@ -250,9 +255,16 @@ def published(root: Path) -> list[str]:
             order = [one for one in order if one != replaced]
         else:
             order = [digest if one == replaced else one for one in order]
-    standing = {path.stem for path in (root / layout.VERSIONS).glob("*.json")} - {"latest"}
+    standing = standing_digests(root)
     unrecorded = sorted(standing - set(order))  # of a time before the history
     return [*unrecorded, *(digest for digest in order if digest in standing)]
+
+
+def standing_digests(root: Path) -> set[str]:
+    """The digests whose records stand, readable or not."""
+    names = {path.name for path in (root / layout.VERSIONS).glob("*.json")} - {"latest.json"}
+    # A Croissant file has another suffix before its last.
+    return {stem for name in names if "." not in (stem := name.removesuffix(".json"))}
 
 
 def read_history(root: Path) -> list[Publication]:
@@ -320,7 +332,7 @@ def retire(root: Path, digest: str) -> None:
     path = root / layout.VERSIONS / f"{digest}.json"
     for suffix in (".txt", ".md", ".html"):
         path.with_suffix(suffix).unlink(missing_ok=True)
-    for listing in (duplicates_path(root, digest), exclude_path(root, digest)):
+    for listing in (duplicates_path(root, digest), exclude_path(root, digest), croissant_path(root, digest)):
         listing.unlink(missing_ok=True)
     if path.is_file():
         write_text(root / layout.VERSIONS / SUPERSEDED / path.name, path.read_text())

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from schemas.errors import InternalError, OperationalError
 from schemas.feature import Profile
-from schemas.files import digest_of
 from schemas.rules import Rules
 from schemas.shard import (
     EMPTIED,
@@ -21,11 +20,12 @@ from schemas.shard import (
     write_version,
 )
 from tasks.features import member_suffixes
-from tasks.funnel import main_loss, measure_funnel
+from tasks.funnel import main_loss
 from tasks.shard_files import packed
 from tasks.validate import judge
 from tasks.versions.card import Labels, write_card
 from tasks.versions.duplicates import write_duplicates
+from tasks.versions.records import measured_facts
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +44,11 @@ def publish(
     """
     judge(root, "shards", replace(rules, min_pass_share=1.0, min_rows=1), profile)
     version = make_version(profile, member_suffixes(profile), packed(root))
-    counts = measure_funnel(root)
+    facts = measured_facts(root, rules)
+    counted = facts["funnel"]["in_shards"]
     samples = version.num_samples
-    if samples != counts["in_shards"]:
-        raise InternalError(f"{samples} samples in shards, but the funnel counts {counts['in_shards']}")
-    facts = {"funnel": counts, "rules": digest_of(rules)}
+    if samples != counted:
+        raise InternalError(f"{samples} samples in shards, but the funnel counts {counted}")
     _require_what_stood(root, version, facts["rules"])
     write_duplicates(root, version)  # first: who finds the version finds its exclusion list
     write_version(root, version, facts if samples else {**facts, EMPTIED: True})

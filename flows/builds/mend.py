@@ -12,7 +12,7 @@ from flows.compute import Map
 from flows.stages import TABLE, BuildStage
 from schemas import layout
 from schemas.errors import DataError, McgurkError
-from schemas.files import digest_of, read_kept
+from schemas.files import read_kept
 from schemas.manifest import part_numbers, part_path, read_header, read_part
 from schemas.outcome import Outcome
 from schemas.shard import (
@@ -28,16 +28,16 @@ from tasks import download, extract, features, index, pack, validate
 from tasks.acquisition.retention import DiskBudget
 from tasks.download import DownloadContext
 from tasks.feature_files import feature_path
-from tasks.funnel import measure_funnel
 from tasks.inventory import LISTS
 from tasks.leases import NAMES, lease, remove_partial_writes
 from tasks.parts import Stage, header_of
 from tasks.shard_files import packed
 from tasks.versions.card import write_card
+from tasks.versions.croissant import problems_of_croissant, write_croissant
 from tasks.versions.duplicates import problems_of_lists, write_duplicates
 from tasks.versions.findings import Findings
 from tasks.versions.mend import from_twin, rows_of_features, unpack
-from tasks.versions.records import mend_records
+from tasks.versions.records import measured_facts, mend_records
 
 log = logging.getLogger(__name__)
 
@@ -256,9 +256,10 @@ def _write_version(pipeline: Pipeline, version: Version, *, is_lost: bool) -> No
     root = pipeline.root
     if is_lost:
         (root / layout.VERSIONS / f"{version.digest}.json").unlink(missing_ok=True)
-        facts = {"funnel": measure_funnel(root), "rules": digest_of(pipeline.config.rules)}
-        write_version(root, version, facts)
+        write_version(root, version, measured_facts(root, pipeline.config.rules))
         write_card(root, version, pipeline.labels, with_media=pipeline.with_media)
     write_listing(root, version)
     if problems_of_lists(root, version.digest):
         write_duplicates(root, version)
+    if problems_of_croissant(root, version):
+        write_croissant(root, version)

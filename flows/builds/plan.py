@@ -22,6 +22,7 @@ from tasks.sources import studio
 from tasks.standing import num_kept
 from tasks.tombstones import read_tombstones
 from tasks.versions.card import has_media, kept_on_card
+from tasks.versions.croissant import lacks_croissant
 
 LOST = "lost: it comes back from its validated twin, or from its lists"
 
@@ -118,4 +119,6 @@ def plan_publish(pipeline: Pipeline, before: Plan, headers_of: Headers = header_
     lists = exclude_path(pipeline.root, digest), duplicates_path(pipeline.root, digest)
     if not all(path.is_file() for path in lists):
         return Plan("publish", [PartPlan(0, "stale", "its duplicates were not looked for")])
+    if lacks_croissant(pipeline.root, digest):
+        return Plan("publish", [PartPlan(0, "stale", "its Croissant file is missing")])
     return Plan("publish", [PartPlan(0, "done")])

@@ -1,7 +1,7 @@
 """The data card of a version: its contents, its origin, and how to read it.
 
 It is `versions/{digest}.md` and `.html`, and for the latest version the README.md of the root: what a Hugging Face
-repository shows, and what tells `datasets` which tars belong to which split.
+repository shows, and what tells `datasets` which tars belong to which split. For catalogues there is a Croissant file.
 """
 
 import math
@@ -22,7 +22,10 @@ from schemas.outcome import Funnel, Outcome
 from schemas.shard import Version, index_path, latest_digest, read_facts
 from tasks.standing import kept_by_maker
 from tasks.versions.card_media import histogram, quarantined_clips, sample_clips
+from tasks.versions.croissant import write_croissant
 from tasks.versions.duplicates import summarize_duplicates
+from tasks.versions.hub import OURS, head
+from tasks.versions.origin import origin_of
 
 Labels = Mapping[str, tuple[int, str]]  # machine id -> index, display name
 COLUMNS = ("key", "outcome", "shard", "video_id", "labels", "split", "valid_ms", "size_bytes")
@@ -35,7 +38,6 @@ BINS = 25
 MB = 1e6
 MS_PER_HOUR = 3_600_000
 MARKS = re.compile(r"[\\`*_\[\]!|~#$]")  # what Markdown takes for more than text
-OURS = "# Written by mcgurk"  # a README without this line is somebody's own
 KEPT = re.compile(rb'<meta name="mcgurk-kept" content="(\d+)">')
 HEAD_BYTES = 1000  # of a page, in which that stands
 MEANINGS = {
@@ -67,21 +69,28 @@ class Chart:
 
 
 def write_card(root: Path, version: Version, labels: Labels, *, with_media: bool = False) -> Path:
-    """Writes the card as Markdown, as a page and, for the latest version, as README; returns the page."""
-    funnel = read_facts(root, version.digest)["funnel"]
+    """Writes the card as Markdown, as a page and, for the latest version, as README; returns the page.
+
+    Beside them stands the version's Croissant file.
+    """
+    recorded = read_facts(root, version.digest)
+    funnel = recorded["funnel"]
+    origin = origin_of(recorded)
     rows = samples(root, version)
     names = {mid: name for mid, (_, name) in labels.items()}
     counts: Counter[str] = Counter(label for row in rows for label in row["labels"])
     splits = split_table(version, rows)
     facts: dict[str, Any] = {"version": version, "splits": splits, "funnel": list(_funnel_lines(funnel))}
+    facts["terms"] = origin.terms
     facts["duplicates"] = summarize_duplicates(root, version.digest)
     facts["kept"] = kept_by_maker(root)
     cells = [(_cell(names.get(mid, mid)), n) for mid, n in counts.most_common()]
-    card = _markdown().render(**facts, labels=cells)
+    card = f"{head(version, origin, _paths(version))}\n{_markdown().render(**facts, labels=cells)}"
     path = root / layout.VERSIONS / f"{version.digest}.md"
     write_text(path, card)
+    write_croissant(root, version)
     if version.digest == latest_digest(root):
-        _write_readme(root / "README.md", version, card)
+        _write_readme(root / "README.md", card)
     most = max(counts.values(), default=1)
     page = _page().render(
         **{**facts, "funnel": funnel_table(funnel)},
@@ -219,15 +228,18 @@ def _time(hours: float) -> str:
     return f"{_number(hours)} h" if hours >= 1 else f"{60 * hours:,.2g} min"
 
 
-def _write_readme(path: Path, version: Version, card: str) -> None:
-    """Writes the card with the front matter by which Hugging Face finds the splits; never over a user's own README."""
-    if path.is_file() and OURS not in path.read_text():
-        return
-    lines = ["---", OURS, "configs:", "- config_name: default", "  data_files:"]
-    for split in dict.fromkeys(shard.split for shard in version.shards):
-        lines += [f"  - split: {split}", "    path:"]
-        lines += [f"    - {layout.SHARDS}/{shard.name}.tar" for shard in version.of_split(split)]
-    write_text(path, "\n".join([*lines, "---", "", card]))
+def _paths(version: Version) -> dict[str, list[str]]:
+    """The tars of each split, as the README of the root names them."""
+    splits = dict.fromkeys(shard.split for shard in version.shards)
+    return {
+        split: [f"{layout.SHARDS}/{shard.name}.tar" for shard in version.of_split(split)] for split in splits
+    }
+
+
+def _write_readme(path: Path, card: str) -> None:
+    """Writes the card as README, but never over a user's own."""
+    if not path.is_file() or OURS in path.read_text():
+        write_text(path, card)
 
 
 def _funnel_lines(counts: Funnel) -> Iterator[str]:

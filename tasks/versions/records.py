@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from schemas import layout
 from schemas.errors import DataError, McgurkError
-from schemas.files import read_json
+from schemas.files import digest_of, read_json
 from schemas.manifest import Row, part_numbers, part_path, read_manifest
 from schemas.outcome import Outcome
+from schemas.rules import Rules
 from schemas.shard import (
     HISTORY,
     SUPERSEDED,
@@ -18,14 +20,17 @@ from schemas.shard import (
     published,
     read_history,
     read_version,
+    standing_digests,
     write_history,
     write_latest,
 )
 from schemas.storage import path_under
 from tasks import inventory
+from tasks.funnel import measure_funnel
 from tasks.tombstones import FILE as TOMBSTONES
 from tasks.tombstones import read_tombstones, write_tombstones
 from tasks.versions.findings import Difference, Findings, damage_of
+from tasks.versions.origin import FACT, find_origin
 
 RECORDS = (  # patterns under a root
     f"{layout.SEGMENTS}/*.json",
@@ -34,6 +39,11 @@ RECORDS = (  # patterns under a root
     f"{layout.VERSIONS}/{SUPERSEDED}/*.json",
     f"{layout.VALIDATION}/*.json",
 )
+
+
+def measured_facts(root: Path, rules: Rules) -> dict[str, Any]:
+    """The facts of the version that stands under `root`, as its record has them beside what its digest is of."""
+    return {"funnel": measure_funnel(root), "rules": digest_of(rules), FACT: find_origin(root)}
 
 
 def check_records(root: Path) -> Findings:
@@ -82,7 +92,7 @@ def _lost(root: Path) -> Iterator[tuple[str, str]]:
 def _lost_pointers(root: Path) -> Iterator[tuple[str, str]]:
     """The same of what points at versions."""
     folder = root / layout.VERSIONS
-    standing = {path.stem for path in folder.glob("*.json")} - {"latest"}
+    standing = standing_digests(root)
     if standing and not (folder / "latest.json").is_file():
         yield f"{layout.VERSIONS}/latest.json", "is gone"
     with suppress(DataError):  # said already

@@ -23,6 +23,7 @@ from schemas.shard import (
     make_version,
     read_version,
     shard_name,
+    standing_digests,
     tar_path,
     without_forgotten,
 )
@@ -30,6 +31,7 @@ from schemas.storage import as_local, lost_files, path_under
 from tasks import inventory
 from tasks.feature_files import feature_files, open_members
 from tasks.progress import MapItems, tracked
+from tasks.versions.croissant import problems_of_croissant
 from tasks.versions.duplicates import problems_of_lists
 from tasks.versions.findings import Difference, Findings, damage_of
 from tasks.versions.records import check_records, without_tombstones
@@ -61,8 +63,7 @@ def verify(root: Path, map_items: MapItems) -> Findings:
 
 def _digests(root: Path) -> list[str]:
     """The versions that stand, and the latest even if it does not. Raises RequestError where there is none."""
-    folder = root / layout.VERSIONS
-    standing = {path.stem for path in folder.glob("*.json")} - {"latest"}
+    standing = standing_digests(root)
     try:
         latest = latest_digest(root)
     except DataError:  # check_records says so
@@ -104,6 +105,7 @@ def check_version(root: Path, digest: str) -> Findings:
     if not listing.is_file() or listing.read_bytes().split() != [name.encode() for name in names]:
         problems.append("its list of tars (.txt) differs")
     problems += problems_of_lists(root, digest)
+    problems += problems_of_croissant(root, version)
     return Findings(Counter(versions=1), [Difference(where, problem) for problem in problems])
 
 

@@ -53,7 +53,8 @@ def test_a_snippet_of_the_document_reads_every_clip(name, root, address, tmp_pat
     snippet = SNIPPETS[name].replace("127.0.0.1:8000", address)
     path = str(REPOSITORY) if "mcgurk" in snippet else ""
 
-    output = output_of(snippet, root, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="1", PYTHONPATH=path)
+    caches = {"HF_HOME": str(tmp_path), "CROISSANT_CACHE": str(tmp_path)}
+    output = output_of(snippet, root, HF_HUB_OFFLINE="1", PYTHONPATH=path, **caches)
 
     told = [word for word in output.split() if re.fullmatch(r"\S+_0_\d+", word)]
     assert sorted(set(told)) == sorted(f"{video}_0_2000" for video in IDS)
