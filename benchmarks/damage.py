@@ -51,6 +51,7 @@ KINDS = {
     "record of a version": f"versions/{DIGEST}.json",
     "list of tars": f"versions/{DIGEST}.txt",
     "duplicates": "versions/*.duplicates.parquet",
+    "receipt": "versions/*.receipt.parquet",
     "exclusion list": "versions/*.exclude.txt",
     "Croissant file": "versions/*.croissant.json",
     "latest.json": "versions/latest.json",

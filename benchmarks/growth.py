@@ -39,6 +39,7 @@ from flows.services.keeper import await_health, start
 from flows.services.servers import free_port, login, prefect_service, stop
 from schemas.layout import ATTEMPTS, FEATURES, PREFECT, SHARDS, VERSIONS
 from schemas.manifest import part_numbers
+from schemas.receipt import Settings
 from schemas.shard import latest_digest, read_history
 from tasks import pack
 from tasks.pack import PackConfig
@@ -323,7 +324,7 @@ def _publish(built: Root, number: int) -> None:
     """Another version: the names of labels stand in every sample."""
     config = PackConfig(built.profile, {"/m/09x0r": (0, f"Speech {number}")})
     pack.run(pack.stage(built.path, config), part_numbers(built.path / FEATURES), config)
-    publish(built.path, built.profile, built.rules, config.labels)
+    publish(built.path, Settings(built.profile, built.rules, config.labels))
 
 
 def _keep_up(built: Root) -> None:

@@ -80,7 +80,9 @@ def add_arguments(parser: argparse.ArgumentParser, kind: type) -> None:
         settings = _settings(field, bare)
         if option.metavar and settings.get("action") != "store_true":
             settings["metavar"] = option.metavar
-        if not option.is_positional:
+        if option.is_positional:
+            settings.pop("required", None)  # it is, always
+        else:
             settings["dest"] = field.name
         parser.add_argument(flag_of(field, option), help=option.help, **settings)
 

@@ -35,6 +35,7 @@ from tasks.acquisition import retention
 from tasks.acquisition.retention import DiskBudget
 from tasks.columns import read_columns
 from tasks.download import DownloadContext
+from tasks.from_receipt import index_receipt
 from tasks.leases import HeldError, building, lease, remove_partial_writes
 from tasks.sources import studio
 from tasks.transport import templates
@@ -198,6 +199,8 @@ def make_index(pipeline: Pipeline, row: BuildStage, tools: Tools) -> None:
             task_of("studio", studio.render)(pipeline.state, pipeline.config.corpus, tools.map_items)
         if record := pipeline.record():
             record.write(pipeline.state / WINDOWS)
+        if pipeline.receipt:
+            task_of("receipt", index_receipt)(pipeline.root, pipeline.receipt)
         counts = task_of(row.name, index.index)(
             pipeline.root, pipeline.lists, pipeline.config.index, strict=pipeline.options.strict
         )
@@ -290,8 +293,7 @@ def publish_version(pipeline: Pipeline, row: BuildStage, tools: Tools) -> None:
             return
         remove_partial_writes(pipeline.root, held)
         runner = task_of(row.name, publish.publish)
-        config = pipeline.config
-        runner(pipeline.root, config.profile, config.rules, pipeline.labels, with_media=pipeline.with_media)
+        runner(pipeline.root, pipeline.settings, with_media=pipeline.with_media)
 
 
 def _show_media(pipeline: Pipeline) -> None:

@@ -10,6 +10,7 @@ CLIPS = pa.schema(
     [
         *ROW_FIELDS,
         ("video_id", pa.string()),
+        ("packets", pa.string()),  # digest of those of the segment: `tasks/media/cut.py`; null in older rows
         ("path", pa.string()),  # relative to the root
         ("size_bytes", pa.int64()),
         ("sha256", pa.string()),

@@ -153,6 +153,11 @@ def duplicates_path(root: Path, digest: str) -> Path:
     return root / layout.VERSIONS / f"{digest}.duplicates.parquet"
 
 
+def receipt_path(root: Path, digest: str) -> Path:
+    """The path of the receipt of a version: all that is known of it but its media."""
+    return root / layout.VERSIONS / f"{digest}.receipt.parquet"
+
+
 def exclude_path(root: Path, digest: str) -> Path:
     """The path of the exclusion list of a version: keys not to train on, one per line."""
     return root / layout.VERSIONS / f"{digest}.exclude.txt"
@@ -332,8 +337,8 @@ def retire(root: Path, digest: str) -> None:
     path = root / layout.VERSIONS / f"{digest}.json"
     for suffix in (".txt", ".md", ".html"):
         path.with_suffix(suffix).unlink(missing_ok=True)
-    for listing in (duplicates_path(root, digest), exclude_path(root, digest), croissant_path(root, digest)):
-        listing.unlink(missing_ok=True)
+    for path_of in (duplicates_path, exclude_path, croissant_path, receipt_path):
+        path_of(root, digest).unlink(missing_ok=True)
     if path.is_file():
         write_text(root / layout.VERSIONS / SUPERSEDED / path.name, path.read_text())
         path.unlink()

@@ -13,14 +13,16 @@ import pyarrow as pa
 from pyarrow import ipc
 
 from schemas.clip import CLIPS
+from schemas.feature import FEATURES
 from schemas.files import digest_of, read_table
 from schemas.manifest import PART_NAME, part_path
 from schemas.segment import SEGMENTS
+from schemas.shard import SHARDS
 from schemas.storage import is_local, replacing
 
 THREADS = 2  # they open files, and Arrow decodes without Python's lock; more wait for each other on two cores
 FEW = 32  # parts are opened sooner than all columns of a manifest are written
-TYPES = {field.name: field.type for schema in (CLIPS, SEGMENTS) for field in schema}
+TYPES = {field.name: field.type for schema in (SHARDS, FEATURES, CLIPS, SEGMENTS) for field in schema}
 
 Kept = tuple[Path, tuple[str, ...]]  # a manifest's folder, and columns of it
 FileState = tuple[int, int, int]  # of a file: time of its last change in ns, bytes, inode

@@ -34,9 +34,17 @@ from schemas.segment import SEGMENTS, SPLITS
 from tasks import inventory
 from tasks.inventory import LISTS
 from tasks.lists.formats import READ, SegmentList, read_segments
-from tasks.lists.labels import MACHINE_ID, ONTOLOGY, find_labels, find_ontology, keep_labels, machine_ids
+from tasks.lists.labels import (
+    MACHINE_ID,
+    ONTOLOGY,
+    find_labels,
+    find_ontology,
+    keep_labels,
+    machine_ids,
+)
 from tasks.lists.selection import Choice, chosen, hashes, label_set
 from tasks.tombstones import forgotten_row, read_tombstones
+from tasks.versions.receipts import hidden_among
 
 log = logging.getLogger(__name__)
 
@@ -77,12 +85,18 @@ def index(root: Path, paths: Sequence[Path], config: IndexConfig, *, strict: boo
             log.warning("%s", one.problems)
     _deal_again(root, inventory.restore(root), paths, config)
     parts = deal(root, lists, config) if lists else []
-    _write(root / layout.SEGMENTS, parts, set(read_tombstones(root)))
+    write_parts(root / layout.SEGMENTS, parts, forgotten_among(root, parts))
     keep_labels(root / layout.SEGMENTS, paths)
     _record(root, parts, lists, config.choice)
     new = sum(part.table.num_rows for part in parts)
     num_unread = sum(one.num_unread for one in lists)
     return {"lists": len(lists), "segments": new, "parts": len(parts), "malformed": num_unread}
+
+
+def forgotten_among(root: Path, parts: Sequence[NewPart]) -> set[str]:
+    """The videos that were taken down here, and those of `parts` that were before the root's receipt was made."""
+    ids = set().union(*(one.table["video_id"].to_pylist() for one in parts))
+    return set(read_tombstones(root)) | hidden_among(root, ids)
 
 
 def _record(root: Path, parts: Sequence[NewPart], lists: Sequence[SegmentList], choice: Choice) -> None:
@@ -122,7 +136,7 @@ def _deal_again(root: Path, lost: Sequence[int], paths: Sequence[Path], config: 
         same = [one for one in again if one.part in parts and _is_as_dealt(one, known.get(one.part))]
         if [one.part for one in same] != parts:
             raise DataError(_loss(root, parts, missing))
-        _write(root / layout.SEGMENTS, same, set(read_tombstones(root)))
+        write_parts(root / layout.SEGMENTS, same, set(read_tombstones(root)))
         log.warning("index: %d lost part(s) were dealt again from their lists", len(parts))
 
 
@@ -167,7 +181,7 @@ def _plain(choice: Choice) -> dict:
     return json.loads(canonical_json(choice))
 
 
-def _write(folder: Path, parts: Sequence[NewPart], forgotten: set[str]) -> None:
+def write_parts(folder: Path, parts: Sequence[NewPart], forgotten: set[str]) -> None:
     """Commits the parts; slots of videos that were taken down earlier are `forgotten` from the start."""
     header = PartHeader("index", "", {})
     with ThreadPoolExecutor(WRITERS) as writers:

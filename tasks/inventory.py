@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 FILE = "parts.json"
 LISTS = "lists.json"  # which lists were read, with their digests
+IS_RECEIPT = "is_receipt"  # in LISTS: of a receipt
 HEADER = PartHeader("index", "", {})
 REMEDY = "remove it, and a build writes it again from the parts that stand"
 AS_DEALT: Row = {"outcome": Outcome.OK.value, "reason": "", "detail": "", "fingerprint": ""}

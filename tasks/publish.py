@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from schemas.errors import InternalError, OperationalError
-from schemas.feature import Profile
-from schemas.rules import Rules
+from schemas.receipt import Settings, write_receipt
 from schemas.shard import (
     EMPTIED,
     Version,
@@ -17,14 +16,16 @@ from schemas.shard import (
     make_version,
     read_facts,
     read_version,
+    receipt_path,
     write_version,
 )
 from tasks.features import member_suffixes
 from tasks.funnel import main_loss
 from tasks.shard_files import packed
 from tasks.validate import judge
-from tasks.versions.card import Labels, write_card
+from tasks.versions.card import write_card
 from tasks.versions.duplicates import write_duplicates
+from tasks.versions.receipts import make_receipt
 from tasks.versions.records import measured_facts
 
 log = logging.getLogger(__name__)
@@ -34,25 +35,25 @@ class NotPublished(OperationalError):  # noqa: N818  (a verdict, not a fault)
     """The shards that stand have no sample, or fewer than the last version for no reason that the user gave."""
 
 
-def publish(
-    root: Path, profile: Profile, rules: Rules, labels: Labels, *, with_media: bool = False
-) -> Version:
-    """Checks the shards, writes the version that they make, its duplicates and card; `latest` points at it.
+def publish(root: Path, settings: Settings, *, with_media: bool = False) -> Version:
+    """Checks the shards, writes the version that they make, its duplicates, receipt and card; `latest` points at it.
 
     Raises GateError if a shard lacks anything, InternalError if a segment is lost or counted twice, NotPublished where
     the version would be empty, or smaller than the last; the latest stays then.
     """
-    judge(root, "shards", replace(rules, min_pass_share=1.0, min_rows=1), profile)
+    profile = settings.profile
+    judge(root, "shards", replace(settings.rules, min_pass_share=1.0, min_rows=1), profile)
     version = make_version(profile, member_suffixes(profile), packed(root))
-    facts = measured_facts(root, rules)
+    facts = measured_facts(root, settings.rules)
     counted = facts["funnel"]["in_shards"]
     samples = version.num_samples
     if samples != counted:
         raise InternalError(f"{samples} samples in shards, but the funnel counts {counted}")
     _require_what_stood(root, version, facts["rules"])
-    write_duplicates(root, version)  # first: who finds the version finds its exclusion list
+    write_duplicates(root, version)  # first: who finds the version finds its exclusion list and its receipt
+    write_receipt(receipt_path(root, version.digest), make_receipt(root, version, settings))
     write_version(root, version, facts if samples else {**facts, EMPTIED: True})
-    card = write_card(root, version, labels, with_media=with_media)
+    card = write_card(root, version, settings.labels, with_media=with_media)
     log.info(
         "version %s: %d samples in %d shards (%s)", version.digest[:12], samples, len(version.shards), card
     )

@@ -73,7 +73,7 @@ LEVELS = {
         {"own_lists", "story"},
         {"status"},
         {"index", "download", "validate", "extract", "pack"},
-        {"publish"},
+        {"publish", "from_receipt"},
     ),
     "training": (
         {"reading", "estimates"},

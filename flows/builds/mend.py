@@ -15,15 +15,17 @@ from schemas.errors import DataError, McgurkError
 from schemas.files import read_kept
 from schemas.manifest import part_numbers, part_path, read_header, read_part
 from schemas.outcome import Outcome
+from schemas.receipt import write_receipt
 from schemas.shard import (
     Version,
     latest_digest,
     make_version,
     read_version,
+    receipt_path,
     write_listing,
     write_version,
 )
-from schemas.storage import is_whole, lost_files
+from schemas.storage import is_whole, lost_files, path_under
 from tasks import download, extract, features, index, pack, validate
 from tasks.acquisition.retention import DiskBudget
 from tasks.download import DownloadContext
@@ -37,11 +39,16 @@ from tasks.versions.croissant import problems_of_croissant, write_croissant
 from tasks.versions.duplicates import problems_of_lists, write_duplicates
 from tasks.versions.findings import Findings
 from tasks.versions.mend import from_twin, rows_of_features, unpack
+from tasks.versions.receipts import kept_path, make_receipt, problem_of
 from tasks.versions.records import measured_facts, mend_records
 
 log = logging.getLogger(__name__)
 
 NEEDS_MEDIA = "its media are not here: `mcgurk build --refetch` requests them from the source"
+OF_RECEIPT = (
+    "it is of an older version: only a copy has it; without it, what differs from that version can't be told"
+)
+KEPT_RECEIPT = "name the receipt again: `mcgurk build --receipt FILE`"
 OF_OTHER_SHARDS = "it is of other shards than those that stand: restore it from a copy, or build and prune"
 
 
@@ -83,6 +90,8 @@ def mend(pipeline: Pipeline, found: Findings, map_items: Map) -> dict[str, str]:
             at_work.left[f"{layout.SEGMENTS}/{LISTS}"] = (
                 "a build that names its lists reads them, and adds nothing"
             )
+        if (kept := path_under(pipeline.root, kept_path(pipeline.root))) in at_work.damaged:
+            at_work.left[kept] = KEPT_RECEIPT
         _mend_index(at_work)
         for row in TABLE:
             if row.make:
@@ -236,6 +245,8 @@ def _mend_versions(at_work: Mend) -> None:
             at_work.left[name] = OF_OTHER_SHARDS
             continue
         _write_version(at_work.pipeline, version or made, is_lost=version is None)
+        if problem_of(root, digest):
+            at_work.left[path_under(root, receipt_path(root, digest))] = OF_RECEIPT
 
 
 def _digests(damaged: Collection[str]) -> list[str]:
@@ -254,6 +265,7 @@ def _standing(root: Path, digest: str) -> Version | None:
 
 def _write_version(pipeline: Pipeline, version: Version, *, is_lost: bool) -> None:
     root = pipeline.root
+    is_latest = version.digest == latest_digest(root)
     if is_lost:
         (root / layout.VERSIONS / f"{version.digest}.json").unlink(missing_ok=True)
         write_version(root, version, measured_facts(root, pipeline.config.rules))
@@ -263,3 +275,5 @@ def _write_version(pipeline: Pipeline, version: Version, *, is_lost: bool) -> No
         write_duplicates(root, version)
     if problems_of_croissant(root, version):
         write_croissant(root, version)
+    if is_latest and problem_of(root, version.digest):
+        write_receipt(receipt_path(root, version.digest), make_receipt(root, version, pipeline.settings))

@@ -118,6 +118,14 @@ class BuildOptions:
             "CLASS|VIDEO_ID",
         ),
     ] = ()
+    receipt: Annotated[
+        str | None,
+        Option(
+            "build the version of this receipt (versions/DIGEST.receipt.parquet of another root): its segments in its "
+            "slots, by its profile and rules; and say why what differs does",
+            "FILE",
+        ),
+    ] = None
     strict: Annotated[bool, Option("stop at a malformed line of a list")] = False
     growth: Annotated[
         float | None,

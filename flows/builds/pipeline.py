@@ -15,10 +15,12 @@ from flows.stages import stage_named
 from schemas.errors import RequestError
 from schemas.layout import SEGMENTS, STAGE_NAMES
 from schemas.manifest import part_numbers
+from schemas.receipt import Settings, read_receipt, read_settings
 from schemas.shard import read_version
 from schemas.storage import is_local, is_writable, open_root
 from tasks import own_lists, windows
 from tasks.acquisition.appeals import Reopened, reopened
+from tasks.from_receipt import require_same
 from tasks.inventory import lost_parts
 from tasks.lists.labels import find_labels, find_ontology
 from tasks.own_lists import cut_own
@@ -26,6 +28,7 @@ from tasks.pack import PackConfig
 from tasks.parts import Stage
 from tasks.sources import studio
 from tasks.transport.templates import without_secrets
+from tasks.versions.receipts import kept_path
 from tasks.windows import Record, Windows, cut_in_windows
 
 OF_OWN_FILES = {"val_share": 0.1, "eval_share": 0.1}  # nobody has set them apart
@@ -44,6 +47,7 @@ class Pipeline:
     secrets: Mapping[str, str] = field(
         default_factory=dict, repr=False
     )  # that the source held, by their names in it
+    receipt: Path | None = None  # by which the root is built
 
     @property
     def here(self) -> Path:
@@ -56,6 +60,11 @@ class Pipeline:
         return self.config.download.source == "studio"
 
     @property
+    def has_studio_lists(self) -> bool:
+        """Whether the segments are those of the generated scenes."""
+        return self.is_studio and not self.options.segments and self.receipt is None
+
+    @property
     def with_media(self) -> bool:
         """Whether the data card may embed frames and sounds: third parties' on request only."""
         return self.is_studio or self.options.with_media
@@ -63,7 +72,7 @@ class Pipeline:
     @property
     def lists(self) -> list[Path]:
         """The segment lists that the user names, or that the studio has written by now."""
-        if self.is_studio and not self.options.segments:
+        if self.has_studio_lists:
             return sorted(studio.folder_of(self.state).glob("*_segments.csv"))
         if self.windows:
             made = own_lists.segments_of if self.own else windows.segments_of
@@ -119,6 +128,11 @@ class Pipeline:
         """What pack writes into a sample's JSON."""
         return PackConfig(self.config.profile, self.labels)
 
+    @property
+    def settings(self) -> Settings:
+        """What its version is made by, besides segments and media."""
+        return Settings(self.config.profile, self.config.rules, self.labels, self.options.preset or "")
+
     def stage(self, name: str) -> Stage:
         """The stage `name` over this root, one that is made part by part."""
         return stage_named(name).over(self)
@@ -133,22 +147,57 @@ def resolve(options: BuildOptions) -> Pipeline:
     options = with_remembered(options, before)
     source, secrets = without_secrets(options.source or "")
     options = replace(options, source=source or None)
-    config = load_preset(options.preset or "standard")
+    receipt = _receipt(root, given)
+    options, config = _configured(options, receipt, named_preset=given.preset)
     if options.from_stage and options.from_stage not in STAGE_NAMES:
         raise RequestError(f"unknown stage {options.from_stage!r}: use one of {', '.join(STAGE_NAMES)}")
     missing = [path for path in options.segments if not Path(path).is_file()]
     if missing:
         raise RequestError(f"--segments {missing[0]}: no such file")
     options, config = _with_defaults(options, config)
-    pipeline = Pipeline(options, config, root, state, datetime.now(UTC), before, secrets)
+    pipeline = Pipeline(options, config, root, state, datetime.now(UTC), before, secrets, receipt)
     _check_choice(pipeline, given)
     if given.growth is not None and not 0 < given.growth < math.inf:
         raise RequestError(f"--growth {given.growth:g}: it is a share above 0, such as 0.2 for a fifth")
     if pipeline.windows:
         _check_windows(pipeline)
-    elif not pipeline.is_studio and not options.segments and not _is_indexed(root):
+    elif not (pipeline.is_studio or receipt or options.segments or _is_indexed(root)):
         raise RequestError(f"{root} has no segments yet: name a list by --segments")
     return pipeline
+
+
+def _receipt(root: Path, given: BuildOptions) -> Path | None:
+    """The receipt that is named, else the one by which `root` is built. Raises RequestError beside other segments."""
+    kept = kept_path(root)
+    if given.receipt is None:
+        return kept if kept.is_file() else None
+    others = {"--segments": given.segments, "--window": given.window, "--labels": given.labels}
+    others |= {"--per-class": given.per_class, "--sample": given.sample}
+    if named := next((name for name, value in others.items() if value), None):
+        raise RequestError(f"--receipt {given.receipt} says which segments there are: leave {named} out")
+    path = Path(given.receipt)
+    require_same(root, read_receipt(path))
+    return path
+
+
+def _configured(
+    options: BuildOptions, receipt: Path | None, named_preset: str | None
+) -> tuple[BuildOptions, PipelineConfig]:
+    """The options with their preset, and its configuration, in which a receipt says profile and rules.
+
+    Raises RequestError for a preset whose samples are others than the receipt's.
+    """
+    if receipt is None:
+        return options, load_preset(options.preset or "standard")
+    settings = read_settings(receipt)
+    preset = options.preset or settings.preset or "standard"
+    config = load_preset(preset)
+    if named_preset and config.profile != settings.profile:
+        raise RequestError(
+            f"--preset {named_preset}: its samples are others than those of {receipt}, whose profile is "
+            f"{settings.profile.name}: leave it out, or build into a root of its own"
+        )
+    return replace(options, preset=preset), replace(config, profile=settings.profile, rules=settings.rules)
 
 
 def resolve_indexed(root: str, state: str | None) -> Pipeline:

@@ -11,10 +11,12 @@ from flows.builds.pipeline import Pipeline
 from flows.stages import TABLE, stage_named
 from schemas.layout import SEGMENTS, VERSIONS
 from schemas.manifest import part_numbers
-from schemas.shard import duplicates_path, exclude_path, latest_digest, make_version
+from schemas.receipt import read_receipt
+from schemas.shard import duplicates_path, exclude_path, latest_digest, make_version, receipt_path
 from tasks import index
 from tasks.acquisition import retention
 from tasks.features import member_suffixes
+from tasks.from_receipt import parts_of
 from tasks.inventory import lost_parts
 from tasks.parts import Headers, PartPlan, Plan, header_of, plan_stage
 from tasks.shard_files import packed
@@ -81,6 +83,8 @@ def plan_index(pipeline: Pipeline, lists: Sequence[Path], headers_of: Headers = 
     if pipeline.options.strict:
         index.require_well_formed(new)
     fresh = index.deal(pipeline.root, new, pipeline.config.index) if new else []
+    if path := pipeline.receipt:
+        fresh = [*fresh, *parts_of(pipeline.root, read_receipt(path))]
     lost = lost_parts(pipeline.root, headers_of)
     done = [PartPlan(part, "done") for part in part_numbers(pipeline.root / SEGMENTS) if part not in lost]
     again = [PartPlan(part, "missing", LOST) for part in lost]
@@ -96,7 +100,7 @@ def _planned_lists(pipeline: Pipeline) -> Iterator[Sequence[Path]]:
     with TemporaryDirectory(prefix="mcgurk-") as folder:
         if record := pipeline.record():
             yield [record.write(Path(folder)), *pipeline.published]
-        elif pipeline.is_studio and not pipeline.options.segments:
+        elif pipeline.has_studio_lists:
             yield studio.lists(Path(folder), pipeline.config.corpus)
         else:
             yield pipeline.lists
@@ -121,4 +125,6 @@ def plan_publish(pipeline: Pipeline, before: Plan, headers_of: Headers = header_
         return Plan("publish", [PartPlan(0, "stale", "its duplicates were not looked for")])
     if lacks_croissant(pipeline.root, digest):
         return Plan("publish", [PartPlan(0, "stale", "its Croissant file is missing")])
+    if not receipt_path(pipeline.root, digest).is_file():
+        return Plan("publish", [PartPlan(0, "stale", "its receipt is missing")])
     return Plan("publish", [PartPlan(0, "done")])

@@ -35,6 +35,7 @@ from tasks.leases import NAMES, lease, remove_partial_writes
 from tasks.tombstones import read_tombstones, write_tombstones
 from tasks.validate import forget_examples
 from tasks.versions import erase as erase
+from tasks.versions import receipts
 from tasks.versions.card import has_media, write_card
 from tasks.versions.duplicates import write_duplicates
 from tasks.versions.server_traces import clean_server
@@ -83,7 +84,7 @@ def forget(pipeline: Pipeline, video_ids: Sequence[str]) -> Forgotten:
         erase.mark_manifests(stages, slots, written)
         done.keys = sorted(key for keys in slots.values() for key in keys)
         done.shards = {old: new and new.name for old, new in written.items()}
-        done.versions = _succeed(pipeline, written)
+        done.versions = _succeed(pipeline, written, video_ids)
         done.removed = erase.remove_files(root, state, slots, written)
         drop_marks(state, video_ids)
         remove_partial_writes(root, *NAMES)
@@ -134,7 +135,9 @@ def _require_no_trace(pipeline: Pipeline, named: Named, slots: erase.Slots) -> N
         )
 
 
-def _succeed(pipeline: Pipeline, written: Mapping[str, Shard | None]) -> dict[str, str]:
+def _succeed(
+    pipeline: Pipeline, written: Mapping[str, Shard | None], video_ids: Sequence[str]
+) -> dict[str, str]:
     """Gives every version that names an old shard a successor without it: old -> new."""
     root = pipeline.root
     made = {}
@@ -146,6 +149,7 @@ def _succeed(pipeline: Pipeline, written: Mapping[str, Shard | None]) -> dict[st
         successor = make_version(version.profile, version.fields, [shard for shard in shards if shard])
         with_media = has_media(root, digest)
         write_duplicates(root, successor)
+        receipts.succeed(root, digest, successor, video_ids)
         write_version(root, successor, _facts(root, version, successor), replaces=digest)
         write_card(root, successor, pipeline.labels, with_media=with_media)
         retire(root, digest)
@@ -175,7 +179,10 @@ def _clean_pages(
     from training.report.redact import without_media, without_videos
 
     root = pipeline.root
-    changed = forget_examples(root / "reports" / "validation", done.keys)
+    changed = [
+        *forget_examples(root / "reports" / "validation", done.keys),
+        *receipts.forget(root, video_ids),
+    ]
     for digest in published(root):
         cards = [root / "versions" / f"{digest}.{kind}" for kind in ("html", "md")]
         texts = "".join(path.read_text() for path in cards if path.is_file())

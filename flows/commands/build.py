@@ -9,6 +9,7 @@ from flows.builds.options import BuildOptions
 from flows.builds.pipeline import Pipeline, resolve
 from flows.builds.plan import is_complete, plan_all
 from flows.commands.announce import command, settings_text
+from flows.commands.diff import differences_text
 from flows.commands.logs import quieted
 from flows.commands.text import funnel_text, plan_text
 from flows.experiments.trainable import missing_to_train
@@ -16,9 +17,11 @@ from flows.services.servers import given_api, prefect_api, served_api
 from schemas.errors import McgurkError
 from schemas.layout import SEGMENTS, VERSIONS
 from schemas.manifest import part_numbers
-from schemas.shard import latest_digest, read_version
+from schemas.receipt import read_receipt
+from schemas.shard import latest_digest, read_version, receipt_path
 from tasks.funnel import measure_funnel
 from tasks.transport import templates
+from tasks.versions.differences import differences
 
 EXAMPLE = "mcgurk build --root data --preset small --segments eval_segments.csv --source folder:videos"
 IS_LONG = True
@@ -40,12 +43,21 @@ def run(options: BuildOptions) -> int:
         source = templates.without_secrets(options.source)[0] if options.source else None
         digest = _built(pipeline, replace(options, source=source))
     print(funnel_text(measure_funnel(pipeline.root)))
+    if pipeline.receipt:
+        print(f"\n{_of_receipt(pipeline, pipeline.receipt, digest)}")
     print(f"\ndataset version {digest}\ncard {pipeline.root / VERSIONS / digest}.html")
     if missing := missing_to_train(pipeline.root, read_version(pipeline.root, digest)):
         print(f"too little to train on: {missing}")
     else:
         print(f"next: {command('train', options.root, pipeline.state)}")
     return 0
+
+
+def _of_receipt(pipeline: Pipeline, receipt: Path, digest: str) -> str:
+    """How far the version is that of the receipt by which it is built, and why it differs where it does."""
+    found = differences(read_receipt(receipt), read_receipt(receipt_path(pipeline.root, digest)))
+    more = command("diff", pipeline.root, None, str(receipt), "latest")
+    return "\n".join([*differences_text(found), *([f"each of them: {more}"] if found.segments else [])])
 
 
 def _has_server(state: Path) -> bool:

@@ -12,6 +12,7 @@ from schemas.outcome import ItemError, Outcome, Transient
 from schemas.segment import MIN_OPEN_MS
 from schemas.storage import path_under, place
 from tasks.media import sandbox
+from tasks.media.cut import Cut
 from tasks.media.streams import Probe
 from tasks.parts import Stage
 from tasks.transport.failure_classes import failure
@@ -38,8 +39,8 @@ class Cuts:
         del segment
         return self
 
-    def cut(self, key: str, segment_s: tuple[float, float]) -> tuple[Path, float]:
-        """The file of one segment, and where in it the segment begins. Raises ItemError."""
+    def cut(self, key: str, segment_s: tuple[float, float]) -> Cut:
+        """The file of one segment. Raises ItemError."""
         target = self.scratch / f"cut-{key}"
         facts = asdict(self.facts)
         arguments = {
@@ -49,7 +50,7 @@ class Cuts:
             "target": str(target),
         }
         made, _ = sandbox.call("cut", arguments)
-        return Path(made["path"]), made["begins_s"]
+        return Cut(**{**made, "path": Path(made["path"])})
 
 
 @dataclass(frozen=True)
@@ -110,16 +111,16 @@ class ClipMaker:
                 "too_short",
                 f"the video ends at {duration_s:.2f} s, the segment is {start_s:g} to {end_s:g} s",
             )
-        file, begins_s = cuts.cut(segment["key"], (start_s - cuts.offset_s, end_s - cuts.offset_s))
+        made = cuts.cut(segment["key"], (start_s - cuts.offset_s, end_s - cuts.offset_s))
         root = self.stage.root
-        target = root / MEDIA / f"{part:06d}" / f"{segment['key']}{file.suffix}"
-        sha256 = sha256_of_file(file)
-        size = file.stat().st_size
-        place(file, target)
+        target = root / MEDIA / f"{part:06d}" / f"{segment['key']}{made.path.suffix}"
+        sha256 = sha256_of_file(made.path)
+        size = made.path.stat().st_size
+        place(made.path, target)
         row = self.row(segment)
-        row |= {"digest": digest_of(sha256, begins_s, segment["key"]), "sha256": sha256}
-        row |= {"path": path_under(root, target), "size_bytes": size}
-        row |= {"begins_s": begins_s, "length_s": length_s, "covered_s": covered_s, "clock": CLOCK}
+        row |= {"digest": digest_of(sha256, made.begins_s, segment["key"]), "sha256": sha256}
+        row |= {"path": path_under(root, target), "size_bytes": size, "packets": made.packets}
+        row |= {"begins_s": made.begins_s, "length_s": length_s, "covered_s": covered_s, "clock": CLOCK}
         return {**row, **_header_facts(cuts.facts)}
 
     def row(self, segment: Row, error: ItemError | Transient | None = None) -> Row:

@@ -7,6 +7,7 @@ import csv
 import json
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
+from io import StringIO
 from pathlib import Path
 
 from schemas.errors import DataError, RequestError
@@ -43,6 +44,16 @@ def keep_labels(kept: Path, lists: Iterable[Path]) -> None:
         if found and found.parent != kept:
             read(found)
             write_text(kept / name, found.read_text(encoding="utf-8"))
+
+
+def put_labels(kept: Path, labels: Labels) -> None:
+    """Writes a table into `kept`, as AudioSet publishes its own, where there are any labels and no table yet."""
+    if labels and not (kept / FILE).is_file():
+        text = StringIO(newline="")
+        rows = csv.writer(text, lineterminator="\n")
+        rows.writerow(("index", "mid", "display_name"))
+        rows.writerows((number, mid, name) for mid, (number, name) in sorted(labels.items()))
+        write_text(kept / FILE, text.getvalue())
 
 
 def machine_ids(

@@ -6,11 +6,12 @@ features. Where Matroska can't hold a stream, or the written packets differ from
 """
 
 import errno
+import hashlib
 import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ MARGIN_MS = 500  # after it: packets are stored up to about this far from their 
 MILLISECONDS = Fraction(1, MS)
 # Neither rounds nor moves what we have rounded, and writes neither names nor dates.
 WRITING = {"fflags": "+bitexact", "avoid_negative_ts": "disabled"}
+DIGITS = 32  # of the packets' digest
 COMPARED_EVERY = 8  # packets of sound; the times of those between are compared
 COMPARED_PX = (128, 128)
 CHANGED = "new_extradata"  # marks a packet from which on other parameters hold
@@ -51,10 +53,15 @@ PACKED = "mpeg4"  # a packet may hold two pictures, and then none: their times a
 
 @dataclass(frozen=True)
 class Cut:
-    """A cut file, and where the segment begins inside it (presentation clock of the cut)."""
+    """A cut file, where the segment begins inside it (presentation clock of the cut), and what the source held of it.
+
+    `packets` is the digest of the segment's packets, in hex: equal means that nothing was encoded anew, whatever
+    container the packets stand in.
+    """
 
     path: Path
     begins_s: float
+    packets: str
 
 
 def cut(source: Path, facts: Probe, segment_s: tuple[float, float], target: Path) -> Cut:
@@ -66,17 +73,15 @@ def cut(source: Path, facts: Probe, segment_s: tuple[float, float], target: Path
     begins, ends = (Clock.from_seconds(facts.start_s + time_s) for time_s in segment_s)
     made = target.with_suffix(SUFFIX)
     try:
-        shift_ms = _written(source, begins.begins_ms, ends.begins_ms, made)
+        shift_ms, packets = _written(source, begins.begins_ms, ends.begins_ms, made)
     except (ItemError, OSError):
         made.unlink(missing_ok=True)
         raise
     if shift_ms is not None:
-        return Cut(made, (begins.begins_us - shift_ms * US_PER_MS) / av.time_base)
+        return Cut(made, (begins.begins_us - shift_ms * US_PER_MS) / av.time_base, packets)
     made.unlink(missing_ok=True)
-    return Cut(
-        _kept_whole(source, target.with_suffix(source.suffix.lower() or SUFFIX)),
-        begins.begins_us / av.time_base,
-    )
+    whole = _kept_whole(source, target.with_suffix(source.suffix.lower() or SUFFIX))
+    return Cut(whole, begins.begins_us / av.time_base, packets)
 
 
 def answer_cut(
@@ -84,7 +89,7 @@ def answer_cut(
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
     """`cut`, as `tasks.media.sandbox` calls it."""
     made = cut(Path(source), Probe(**facts), segment_s, Path(target))
-    return {"path": str(made.path), "begins_s": made.begins_s}, {}
+    return {**asdict(made), "path": str(made.path)}, {}
 
 
 def _kept_whole(source: Path, target: Path) -> Path:
@@ -97,10 +102,25 @@ def _kept_whole(source: Path, target: Path) -> Path:
     return target
 
 
-def _written(source: Path, begins_ms: int, ends_ms: int, target: Path) -> int | None:
-    """Writes `target`; returns source time minus cut time, or None where the source is better kept."""
+def _written(source: Path, begins_ms: int, ends_ms: int, target: Path) -> tuple[int | None, str]:
+    """Writes `target`; returns source time minus cut time, or None where the source is better kept, and `packets`."""
     with passage(source, begins_ms, ends_ms + MARGIN_MS) as (container, packets):
-        return _muxed(container, packets, target)
+        digest = _digest(container, packets, range(begins_ms, ends_ms))
+        return _muxed(container, packets, target), digest
+
+
+def _digest(
+    container: av.container.InputContainer, packets: Sequence[av.Packet], span_ms: Sequence[int]
+) -> str:
+    """The digest of the packets that are due within a segment, or say no time, stream by stream."""
+    digest = hashlib.sha256()
+    for stream in media_streams(container):
+        digest.update(stream.type.encode())
+        for packet in packets:
+            at_ms = time_ms(packet)
+            if packet.stream_index == stream.index and (at_ms is None or at_ms in span_ms):
+                digest.update(packet)
+    return digest.hexdigest()[:DIGITS]
 
 
 def _muxed(container: av.container.InputContainer, packets: Sequence[av.Packet], target: Path) -> int | None:

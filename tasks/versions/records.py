@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from schemas import layout
-from schemas.errors import DataError, McgurkError
+from schemas.errors import DataError, McgurkError, RequestError
 from schemas.files import digest_of, read_json
 from schemas.manifest import Row, part_numbers, part_path, read_manifest
 from schemas.outcome import Outcome
+from schemas.receipt import read_receipt
 from schemas.rules import Rules
 from schemas.shard import (
     HISTORY,
@@ -27,10 +28,12 @@ from schemas.shard import (
 from schemas.storage import path_under
 from tasks import inventory
 from tasks.funnel import measure_funnel
+from tasks.inventory import IS_RECEIPT
 from tasks.tombstones import FILE as TOMBSTONES
 from tasks.tombstones import read_tombstones, write_tombstones
 from tasks.versions.findings import Difference, Findings, damage_of
 from tasks.versions.origin import FACT, find_origin
+from tasks.versions.receipts import KEPT, kept_path
 
 RECORDS = (  # patterns under a root
     f"{layout.SEGMENTS}/*.json",
@@ -67,6 +70,8 @@ def _lost(root: Path) -> Iterator[tuple[str, str]]:
         yield from ((path_under(root, part_path(folder, part)), "is gone") for part in lost)
         if part_numbers(folder) and not inventory.read_inventory(root):
             yield f"{layout.SEGMENTS}/{inventory.FILE}", "is gone"
+        if problem := _problem_of_receipt(root):
+            yield f"{layout.SEGMENTS}/{KEPT}", problem
         dealt = {sha256 for one in inventory.read_inventory(root).values() for sha256 in one.lists}
         if dealt and not (folder / inventory.LISTS).is_file():
             yield f"{layout.SEGMENTS}/{inventory.LISTS}", "is gone"
@@ -87,6 +92,20 @@ def _lost(root: Path) -> Iterator[tuple[str, str]]:
         ):
             yield f"{layout.VALIDATION}/{name}.json", "is gone"
     yield from _lost_pointers(root)
+
+
+def _problem_of_receipt(root: Path) -> str:
+    """What is wrong with the receipt by which a root is built, if it is built by one."""
+    path = kept_path(root)
+    lists = root / layout.SEGMENTS / inventory.LISTS
+    is_built_by = lists.is_file() and any(one.get(IS_RECEIPT) for one in read_json(lists).values())
+    if not path.is_file():
+        return "is gone" if is_built_by else ""
+    try:
+        read_receipt(path)
+    except (DataError, RequestError) as error:
+        return damage_of(path, error)
+    return ""
 
 
 def _lost_pointers(root: Path) -> Iterator[tuple[str, str]]:

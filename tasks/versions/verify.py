@@ -34,6 +34,7 @@ from tasks.progress import MapItems, tracked
 from tasks.versions.croissant import problems_of_croissant
 from tasks.versions.duplicates import problems_of_lists
 from tasks.versions.findings import Difference, Findings, damage_of
+from tasks.versions.receipts import problem_of
 from tasks.versions.records import check_records, without_tombstones
 
 log = logging.getLogger(__name__)
@@ -106,6 +107,7 @@ def check_version(root: Path, digest: str) -> Findings:
         problems.append("its list of tars (.txt) differs")
     problems += problems_of_lists(root, digest)
     problems += problems_of_croissant(root, version)
+    problems += [problem] if (problem := problem_of(root, digest)) else []
     return Findings(Counter(versions=1), [Difference(where, problem) for problem in problems])
 
 

@@ -20,7 +20,7 @@ BUILD = {
     "--root", "--preset", "--segments", "--labels", "--per-class", "--sample", "--source", "--window",
     # How many of one's own videos are set apart is said once a root, and not a property of a preset.
     "--val-share", "--eval-share", "--from", "--only", "--parts", "--compute", "--state", "--refetch", "--retry",
-    "--strict", "--growth", "--with-media",
+    "--receipt", "--strict", "--growth", "--with-media",
 }  # fmt: skip
 # Frozen: hyper-parameters live in presets. A new option is a decision, so it is made here too.
 OPTIONS = {
@@ -36,6 +36,7 @@ OPTIONS = {
     "prune": {"--root", "--state"},
     "recheck": {"--root", "--state", "--drop-removed"},
     "forget": {"video_ids", "--root", "--state"},
+    "diff": {"first", "second", "--root", "--json"},
     "serve": {
         "--root",
         "--state",

@@ -11,6 +11,7 @@ from clocks import FakeClock
 from timecode import Recipe
 
 from schemas.feature import Profile
+from schemas.receipt import Settings
 from schemas.rules import Rules
 from tasks import download, extract, index, pack, publish, validate
 from tasks.download import DownloadConfig, DownloadContext
@@ -82,7 +83,7 @@ class Root:
         index.index(self.path, self.lists, self.config)
         names = ("validate-segments", "download", "validate-clips", "extract", "validate-features", "pack")
         done = {name: self.run(name, map_items) for name in names}
-        publish.publish(self.path, self.profile, self.rules, {})
+        publish.publish(self.path, Settings(self.profile, self.rules))
         return {name: parts for name, parts in done.items() if parts}
 
 

@@ -14,6 +14,7 @@ from timecode import Recipe
 
 from schemas.feature import PICTURE_PRINT, Profile, sound_print
 from schemas.manifest import read_manifest
+from schemas.receipt import Settings
 from schemas.rules import Rules
 from schemas.shard import DUPLICATES, duplicates_path, exclude_path, read_exclusions, retire
 from tasks import pack
@@ -166,7 +167,7 @@ def published(scenes, tmp_path_factory):
     passed(root, "features")
     config = PackConfig(PROFILE)
     pack.run(pack.stage(root, config), [0, 1], config)
-    return root, publish(root, PROFILE, Rules(), {})
+    return root, publish(root, Settings(PROFILE, Rules(), {}))
 
 
 def test_a_version_has_its_pairs_its_list_and_a_word_in_its_card(published):

@@ -11,6 +11,7 @@ from roots import fates
 from small_roots import PROFILE, RECIPE, extract_all, fetch, indexed, key_of, media, passed
 
 from schemas.manifest import PartHeader, part_path, read_part, write_part
+from schemas.receipt import Settings
 from schemas.rules import Rules
 from schemas.shard import SHARDS, latest_digest, read_version
 from tasks import pack
@@ -56,7 +57,7 @@ def change_shards(root, change):
 
 
 def test_a_version_holds_all_samples_and_its_funnel(root):
-    version = publish(root, PROFILE, Rules(), LABELS)
+    version = publish(root, Settings(PROFILE, Rules(), LABELS))
 
     stored = json.loads((root / "versions" / f"{version.digest}.json").read_text())
     assert stored["facts"]["funnel"] == FUNNEL
@@ -65,15 +66,15 @@ def test_a_version_holds_all_samples_and_its_funnel(root):
 
 
 def test_publishing_twice_gives_the_same_version(root):
-    first = publish(root, PROFILE, Rules(), LABELS)
+    first = publish(root, Settings(PROFILE, Rules(), LABELS))
     files = {path.name: path.read_bytes() for path in (root / "versions").iterdir()}
 
-    assert publish(root, PROFILE, Rules(), LABELS) == first
+    assert publish(root, Settings(PROFILE, Rules(), LABELS)) == first
     assert {path.name: path.read_bytes() for path in (root / "versions").iterdir()} == files
 
 
 def test_the_card_shows_counts_and_escapes_labels(root):
-    version = publish(root, PROFILE, Rules(), LABELS)
+    version = publish(root, Settings(PROFILE, Rules(), LABELS))
 
     card = (root / "versions" / f"{version.digest}.md").read_text()
     assert "| Speech \\| &lt;b>talk&lt;/b> | 2 |" in card
@@ -89,7 +90,7 @@ def test_a_sample_that_lacks_a_member_stops_publishing(root):
     change_shards(root, lose_one)
 
     with pytest.raises(GateError, match="all_members fails for"):
-        publish(root, PROFILE, Rules(), LABELS)
+        publish(root, Settings(PROFILE, Rules(), LABELS))
     assert latest_digest(root) is None
 
 
@@ -97,7 +98,7 @@ def test_a_lost_segment_stops_publishing(root):
     change_shards(root, lambda rows: rows[1:])
 
     with pytest.raises(RuntimeError, match="the index has 3 segments, the manifests 2"):
-        publish(root, PROFILE, Rules(), LABELS)
+        publish(root, Settings(PROFILE, Rules(), LABELS))
     assert latest_digest(root) is None
 
 
@@ -141,26 +142,26 @@ LOST = {"outcome": "unavailable", "reason": "removed", "detail": "HTTP 404"}
 
 
 def test_a_version_smaller_than_the_last_is_not_published(root):
-    first = publish(root, PROFILE, Rules(), LABELS)
+    first = publish(root, Settings(PROFILE, Rules(), LABELS))
     lose(root)
 
     with pytest.raises(
         NotPublished, match=rf"1 sample\(s\) fewer than version {first.digest[:12]} \(1 instead of 2\)"
     ):
-        publish(root, PROFILE, Rules(), LABELS)
+        publish(root, Settings(PROFILE, Rules(), LABELS))
 
     assert read_version(root) == first
 
 
 def test_a_version_is_smaller_where_the_user_changed_rules_or_profile(root, caplog):
-    first = publish(root, PROFILE, Rules(), LABELS)
+    first = publish(root, Settings(PROFILE, Rules(), LABELS))
     lose(root)
 
-    second = publish(root, PROFILE, Rules(min_rows=21), LABELS)
+    second = publish(root, Settings(PROFILE, Rules(min_rows=21), LABELS))
 
     assert (first.num_samples, second.num_samples, latest_digest(root)) == (2, 1, second.digest)
     assert "1 sample(s) fewer than version" in caplog.text
-    publish(root, replace(PROFILE, name="other"), Rules(), LABELS)
+    publish(root, Settings(replace(PROFILE, name="other"), Rules(), LABELS))
     assert latest_digest(root) != second.digest
 
 
@@ -173,7 +174,7 @@ def test_without_a_sample_there_is_no_version_and_the_reason_is_told(root):
     with pytest.raises(
         NotPublished, match=r"no sample, so no version: 3 of 3: HTTP 404 \(unavailable: removed\)"
     ):
-        publish(root, PROFILE, Rules(), LABELS)
+        publish(root, Settings(PROFILE, Rules(), LABELS))
 
     assert not (root / "versions").exists()
     assert main_loss(root) == "3 of 3: HTTP 404 (unavailable: removed)"
@@ -187,7 +188,7 @@ NASTY = [
 
 @pytest.mark.parametrize("label", NASTY)
 def test_a_label_does_not_break_out_of_the_card(root, label):
-    version = publish(root, PROFILE, Rules(), {"/m/09x0r": (0, label)})
+    version = publish(root, Settings(PROFILE, Rules(), {"/m/09x0r": (0, label)}))
 
     card = (root / "versions" / f"{version.digest}.md").read_text()
     tokens = MarkdownIt("commonmark").enable("table").parse(card[card.index("## Labels") :])
