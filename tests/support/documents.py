@@ -23,6 +23,7 @@ TYPED = {
     ),  # in place of the demo, which takes minutes
     "docs/own-videos.md": "",
     "docs/audioset.md": BEFORE.format(root="data", preset="small"),
+    "docs/receipts.md": BEFORE.format(root="data", preset="small"),
     "docs/lists.md": BEFORE.format(root="data", preset="small"),
     "docs/operating.md": "",
     "docs/clusters.md": "",
