@@ -55,8 +55,8 @@ PACKED = "mpeg4"  # a packet may hold two pictures, and then none: their times a
 class Cut:
     """A cut file, where the segment begins inside it (presentation clock of the cut), and what the source held of it.
 
-    `packets` is the digest of the segment's packets, in hex: equal means that nothing was encoded anew, whatever
-    container the packets stand in.
+    `packets` is the digest of the segment's packets, in hex: equal means that nothing was encoded anew and no time
+    was moved, whatever container the packets stand in.
     """
 
     path: Path

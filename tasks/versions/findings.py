@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from schemas.errors import DataError
+from schemas.errors import McgurkError
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,6 @@ class Findings:
         return self
 
 
-def damage_of(path: Path, error: DataError) -> str:
+def damage_of(path: Path, error: McgurkError) -> str:
     """What an error says is wrong with `path`, without its name and without the remedy."""
     return str(error).removeprefix(f"{path} ").partition("; ")[0]
