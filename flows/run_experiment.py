@@ -2,7 +2,6 @@
 
 import logging
 import math
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -31,6 +30,7 @@ from schemas.errors import McgurkError, OperationalError
 from schemas.files import digest_of
 from schemas.layout import RUN_REPORT
 from schemas.shard import published, read_version
+from schemas.storage import remove_folder
 from tasks.leases import lease, training_mark
 from training.evaluation import Evaluation, headlines, results_json
 from training.evaluation.correspondence import Correspondence
@@ -188,7 +188,7 @@ def _require_version(experiment: Experiment, run: runs.Run) -> None:
     root = experiment.pipeline.root
     digest = experiment.version.digest
     if digest not in published(root):
-        shutil.rmtree(experiment.folder(run.run_id), ignore_errors=True)
+        remove_folder(experiment.folder(run.run_id))
         raise OperationalError(f"version {digest[:12]} was taken down while it was trained on: train again")
 
 

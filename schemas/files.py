@@ -7,17 +7,18 @@ DataError, which names the file, the damage and the remedy. Files from before th
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.errors import DataError
-from schemas.storage import readable, replacing
+from schemas.storage import make_folder, naming, readable, remove, replacing, sync_folder
 
 DIGEST = "#sha256"  # no video id, no digest and no name of a field has a `#`
 SEAL = b"sha256:"  # and the digest of all other bytes
@@ -33,6 +34,56 @@ def write_bytes(path: Path, data: bytes | pa.Buffer) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
     write_bytes(path, text.encode())
+
+
+def write_secret(path: Path, text: str) -> None:
+    """Writes a local text file whole or not at all, which only this account can read."""
+    with replacing(path) as temporary:
+        made = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(made, "w") as file:
+            file.write(text)
+
+
+def write_secret_once(path: Path, text: str) -> None:
+    """The same, but what a file there holds stays, though another process writes it just now."""
+    if path.is_file() and path.stat().st_size:  # an empty one was left by a power loss
+        return
+    own = path.with_name(f".{path.name}.{os.getpid()}")
+    write_secret(own, text)
+    try:
+        if path.is_file():
+            own.replace(path)
+        else:
+            path.hardlink_to(own)
+    except FileExistsError:
+        pass  # the other process was first
+    except OSError:
+        own.replace(path)  # a file system without links
+    remove(own)
+    sync_folder(path.parent)
+
+
+def append_lines(path: Path, lines: Sequence[str]) -> None:
+    """Adds lines to a local file; they are on the disk when it returns.
+
+    A last line that a kill tore is closed first, so that it spoils itself only.
+    """
+    make_folder(path.parent)
+    is_new = not path.exists()
+    text = "".join(f"{line}\n" for line in lines)
+    with naming(path), path.open("a+b") as file:
+        if file.tell() and not _ends_in_newline(file):
+            text = "\n" + text
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    if is_new:
+        sync_folder(path.parent)
+
+
+def _ends_in_newline(file: IO[bytes]) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

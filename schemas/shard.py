@@ -31,6 +31,7 @@ from schemas.files import (
 )
 from schemas.manifest import ROW_FIELDS, Row
 from schemas.outcome import Outcome
+from schemas.storage import remove
 
 VIDEO_SUFFIX = "mp4"
 AUDIO_SUFFIX = "wav"
@@ -335,13 +336,11 @@ def retire(root: Path, digest: str) -> None:
     What remains says which shards a model was trained on, and names no sample.
     """
     path = root / layout.VERSIONS / f"{digest}.json"
-    for suffix in (".txt", ".md", ".html"):
-        path.with_suffix(suffix).unlink(missing_ok=True)
-    for path_of in (duplicates_path, exclude_path, croissant_path, receipt_path):
-        path_of(root, digest).unlink(missing_ok=True)
+    pages = [path.with_suffix(suffix) for suffix in (".txt", ".md", ".html")]
+    lists = [of(root, digest) for of in (duplicates_path, exclude_path, croissant_path, receipt_path)]
     if path.is_file():
         write_text(root / layout.VERSIONS / SUPERSEDED / path.name, path.read_text())
-        path.unlink()
+    remove(*pages, *lists, path)
 
 
 def read_superseded(root: Path) -> list[Version]:
@@ -352,8 +351,7 @@ def read_superseded(root: Path) -> list[Version]:
 def drop_superseded(root: Path, needed: Collection[str]) -> list[str]:
     """Removes the records of retired versions but for the digests `needed`; returns the digests of those removed."""
     old = [path for path in _superseded(root) if path.stem not in needed]
-    for path in old:
-        path.unlink()
+    remove(*old)
     return [path.stem for path in old]
 
 

@@ -57,7 +57,7 @@ def replacing(path: Path) -> Iterator[Path]:
             yield temporary
             _upload(temporary, path)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     try:
         with naming(path):
@@ -70,12 +70,44 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, their names on the disk: with a folder's name all that is in it is lost."""
+    if folder.is_dir():
+        return
+    if not is_local(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def remove(*paths: Path) -> None:
+    """Removes those of the files that are there; their names are gone from the disk when it returns."""
+    for path in paths:
+        path.unlink(missing_ok=True)
+    for folder in {path.parent for path in paths if is_local(path)}:
+        if folder.is_dir():
+            sync_folder(folder)
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a local folder with all that is in it; its name is gone from the disk when it returns."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.parent.is_dir():
+        sync_folder(folder.parent)
+
+
 def sync_folder(folder: Path) -> None:
     """Has the names in a local folder on the disk when it returns: a rename may be lost with the power before that.
 
-    What is written later may then rely on them. A file system that can't do this for folders is left alone.
+    What is written later may then rely on them. A file system that can't do this for folders is left alone, and so is
+    a folder that may be entered and not read.
     """
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:
+        return
     try:
         os.fsync(handle)
     except OSError as error:
@@ -120,7 +152,7 @@ def scratch_beside(folder: Path) -> str | None:
     """Where to make a large file for `folder`: inside it, so that a rename moves it; None for a store."""
     if not is_local(folder):
         return None
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     return str(folder)
 
 
@@ -138,7 +170,7 @@ def as_local(path: Path) -> Iterator[Path]:
 
 def lend(folder: Path, target: Path) -> None:
     """Makes the files of `folder` readable at the local `target`: by a link, or a copy from a store."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     if is_local(folder):
         target.symlink_to(folder, target_is_directory=True)
         return

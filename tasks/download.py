@@ -15,7 +15,7 @@ from schemas.errors import OperationalError
 from schemas.layout import stage_facts
 from schemas.manifest import DUE_COLUMN, LAST_DUE, REFETCH, Row, part_path, read_header, read_part
 from schemas.outcome import BUG, TRACE, Outcome
-from schemas.storage import is_whole, sweep
+from schemas.storage import is_whole, make_folder, sweep
 from tasks.acquisition import ledger
 from tasks.acquisition.appeals import NOTHING, Reopened
 from tasks.acquisition.clips import is_released
@@ -140,7 +140,7 @@ def _fetched(
 ) -> Iterable[list[tuple[int, Row]]]:
     if not videos:
         return
-    (context.state / layout.SCRATCH).mkdir(parents=True, exist_ok=True)
+    make_folder(context.state / layout.SCRATCH)
     yield from fetched(stage, videos, config, context)
 
 

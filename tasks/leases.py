@@ -21,7 +21,7 @@ from typing import IO, Any, cast
 from schemas.errors import OperationalError
 from schemas.identity import Identity
 from schemas.layout import LEASES, REPORTS, STAGES, TRAININGS, stage_facts
-from schemas.storage import sweep
+from schemas.storage import make_folder, sweep
 from tasks.feature_files import all_fragments
 
 log = logging.getLogger(__name__)
@@ -170,7 +170,7 @@ def remove_partial_writes(root: Path, *names: str) -> None:
 def _opened(path: Path) -> IO[str]:
     """The file of a lease. Who may only read here holds what is there, or where nothing is, a file of its own."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         return path.open("a+")
     except OSError as error:
         if error.errno not in UNWRITABLE:

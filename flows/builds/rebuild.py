@@ -14,7 +14,7 @@ from schemas.errors import RequestError
 from schemas.layout import MEDIA
 from schemas.manifest import part_numbers
 from schemas.shard import Shard, read_version, tar_path
-from schemas.storage import lend
+from schemas.storage import lend, make_folder
 from tasks import extract, pack, validate
 from tasks.parts import header_of
 from tasks.shard_files import packed
@@ -64,7 +64,7 @@ def _check_media(root: Path) -> None:
 @contextmanager
 def linked_root(root: Path, state: Path) -> Iterator[Path]:
     """A root in the state folder with what `root` says of segments and clips, removed after the block."""
-    state.mkdir(parents=True, exist_ok=True)
+    make_folder(state)
     for left in state.glob(f"{SCRATCH}*"):
         shutil.rmtree(left, ignore_errors=True)  # of a run that was killed: one rebuilds at a time
     with TemporaryDirectory(prefix=SCRATCH, dir=state) as folder:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from schemas.errors import McgurkError
 from schemas.layout import LOGS
-from schemas.storage import is_local, open_root
+from schemas.storage import is_local, make_folder, open_root
 
 if TYPE_CHECKING:
     from flows.builds.pipeline import Pipeline
@@ -44,7 +44,7 @@ def quieted(state: Path) -> Iterator[None]:
 
     path = log_path(state)
     raises = logging.raiseExceptions
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     rotate_all([path])  # a server's keeper does so later on; a server of the user's has none
     file = logging.FileHandler(path, delay=True)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -80,7 +80,7 @@ def keep_trace(command: "Command", error: Exception) -> Path | None:
         return None
     path = log_path(state)
     try:
-        path.parent.mkdir(exist_ok=True)
+        make_folder(path.parent)
         with path.open("a", encoding="utf-8") as file:
             now = datetime.now(UTC).isoformat(timespec="seconds")
             file.write(f"{now} {command.typed}\n{''.join(traceback.format_exception(error))}")

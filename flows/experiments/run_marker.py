@@ -8,6 +8,7 @@ from pathlib import Path
 
 from schemas.errors import RequestError
 from schemas.files import write_text
+from schemas.storage import make_folder, remove
 
 FOLDER = "trainings"
 NAME = 16  # characters of the identity
@@ -30,7 +31,7 @@ class RunMarker:
 
     def drop(self) -> None:
         """Forgets the run: it cannot be resumed."""
-        self.path.unlink(missing_ok=True)
+        remove(self.path)
 
 
 @contextmanager
@@ -40,7 +41,7 @@ def run_marker(state: Path, identity: str) -> Iterator[RunMarker]:
     Raises RequestError where another process is in such a block: two would share one run and one folder.
     """
     note = RunMarker(state / FOLDER / identity[:NAME])
-    note.path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(note.path.parent)
     # A file of its own, which stays: the note is another file each time that it is written.
     with note.path.with_suffix(".lock").open("a") as file:
         try:

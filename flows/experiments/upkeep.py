@@ -1,7 +1,6 @@
 """Upkeep of a root: what is removed of old versions, of old runs, and of the logs. Without Prefect."""
 
 import logging
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -13,6 +12,7 @@ from flows.builds.pipeline import Pipeline
 from flows.experiments.run_marker import unfinished_runs
 from schemas import layout
 from schemas.shard import published
+from schemas.storage import remove_folder
 from tasks.leases import lease
 from tasks.versions.prune import Pruned, drop_records, prune
 from training.tracking.store import Store
@@ -88,7 +88,7 @@ def _is_empty(store: Store) -> bool:
 
 def _remove(folder: Path) -> None:
     if folder.is_dir():
-        shutil.rmtree(folder)
+        remove_folder(folder)
 
 
 def _remove_logs(pipeline: Pipeline, before: datetime) -> Iterator[str]:

@@ -30,6 +30,7 @@ from schemas.databases import copies_of, keep_before, note_opened
 from schemas.errors import OperationalError
 from schemas.files import write_text
 from schemas.identity import Identity
+from schemas.storage import make_folder
 from tasks.leases import locks
 from tasks.processes import end, end_with_parent, marked
 
@@ -74,7 +75,7 @@ def kept(folder: Path, services: Sequence[Service], address: str) -> Iterator[st
 
     Raises OperationalError with the end of its log for one that does not come up.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with (folder / USERS).open("a") as users:
         fcntl.flock(users, fcntl.LOCK_SH)  # waits for a keeper that ends its services just now
         with (folder / STARTING).open("a") as starting:
@@ -270,7 +271,7 @@ def _note_new(service: Service) -> None:
 def start(service: Service) -> subprocess.Popen:
     """A service's process, which the kernel ends with this one."""
     path = Path(service.log)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with path.open("ab") as output:
         return subprocess.Popen(  # noqa: S603  (our own command)
             service.command,

@@ -20,9 +20,10 @@ from flows.services.databases import databases_of
 from flows.services.keeper import Service, address_in, await_health, end_group, kept, running_in, start
 from schemas.environment import changed
 from schemas.errors import OperationalError, RequestError
-from schemas.files import write_text
+from schemas.files import write_secret_once, write_text
 from schemas.layout import PREFECT, SERVE
 from schemas.mounts import require_local
+from schemas.storage import make_folder
 from training.tracking.store import Store, relocate, upgrade
 
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -179,11 +180,7 @@ def client_environment(state: Path, address: str) -> dict[str, str | None]:
 def login(state: Path) -> str:
     """`user:password` of our Prefect server: made once, and kept where only this account can read it."""
     path = state / PREFECT / LOGIN
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError):
-        made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(made, "w") as file:
-            file.write(f"mcgurk:{secrets.token_urlsafe(24)}")
+    write_secret_once(path, f"mcgurk:{secrets.token_urlsafe(24)}")
     return path.read_text()
 
 
@@ -233,7 +230,7 @@ def mlflow_service(root: Path, state: Path, port: int, *, with_login: bool = Fal
     """An MLflow server over the runs of `root`, which answers to its own names only; Prefect's login on request."""
     store = Store(root)
     runs = store.folder
-    runs.mkdir(parents=True, exist_ok=True)
+    make_folder(runs)
     databases = [store.database] if store.database else []
     for database in databases:
         upgrade(database)
@@ -258,7 +255,7 @@ def _mlflow_login(state: Path) -> dict[str, str]:
     """What MLflow's login needs. It keeps its users in a database, whose first is that of `login`."""
     user, _, password = login(state).partition(":")
     folder = state / "mlflow"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     folder.chmod(0o700)  # its users' passwords lie there, hashed
     write_text(
         folder / "login.ini",

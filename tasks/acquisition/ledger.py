@@ -6,17 +6,16 @@ twice.
 """
 
 import json
-import os
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
 
 from schemas.clip import CLIPS
-from schemas.files import DIGEST, digest_of, encoded_table, open_table, read_table, write_bytes
+from schemas.files import DIGEST, append_lines, digest_of, encoded_table, open_table, read_table, write_bytes
 from schemas.layout import ATTEMPTS
 from schemas.manifest import Row
-from schemas.storage import naming, sync_folder
+from schemas.storage import remove as remove_files
 
 COMPACTED_BYTES = 1 << 20  # of lines, from which a part's are compacted: about 2,000 attempts
 COLUMNS = frozenset(CLIPS.names)
@@ -28,18 +27,7 @@ REMEDY = "restore it from a copy, or remove it: then its attempts are forgotten,
 def append(state: Path, part: int, rows: Iterable[Row]) -> None:
     """Adds what became of the segments of one video; on disk when this returns."""
     path = _lines_path(state, part, _generation(state, part) + 1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = "".join(json.dumps({DIGEST: _digest(row), **row}, sort_keys=True) + "\n" for row in rows)
-    is_new = not path.exists()
-    with naming(path), path.open("a+b") as file:
-        # A line that a kill tore is closed, so that it spoils itself only.
-        if file.tell() and not _ends_in_newline(file):
-            lines = "\n" + lines
-        file.write(lines.encode())
-        file.flush()
-        os.fsync(file.fileno())
-    if is_new:
-        sync_folder(path.parent)
+    append_lines(path, [json.dumps({DIGEST: _digest(row), **row}, sort_keys=True) for row in rows])
 
 
 def latest(state: Path, part: int) -> dict[str, Row]:
@@ -71,8 +59,8 @@ def remove(state: Path, part: int, keys: Collection[str]) -> None:
     kept = [row for row in rows if row["key"] not in keys]
     if len(kept) < len(rows):
         _write(state, part, kept, generation + 1)
-    for old in range(1, _generation(state, part) + 1):  # those of a killed compaction too
-        _lines_path(state, part, old).unlink(missing_ok=True)
+    generations = range(1, _generation(state, part) + 1)  # those of a killed compaction too
+    remove_files(*(_lines_path(state, part, old) for old in generations))
 
 
 def compacted_path(state: Path, part: int) -> Path:
@@ -122,8 +110,3 @@ def _folder(state: Path) -> Path:
 def _lines_path(state: Path, part: int, generation: int) -> Path:
     suffix = "jsonl" if generation == 1 else f"{generation}.jsonl"
     return _folder(state) / f"{part:06d}.{suffix}"
-
-
-def _ends_in_newline(file) -> bool:
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) == b"\n"

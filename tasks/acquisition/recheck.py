@@ -13,10 +13,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from schemas import layout
-from schemas.files import write_text
+from schemas.files import append_lines, write_text
 from schemas.manifest import read_manifest
 from schemas.outcome import ItemError, Outcome, Transient
-from schemas.storage import naming
+from schemas.storage import make_folder
 from tasks.acquisition.fetching import DownloadConfig, DownloadContext, LaneWorkers, Segments, through_lanes
 from tasks.parts import Stage
 from tasks.sources import Fetch
@@ -125,7 +125,7 @@ def ask(
     A video is gone only where the same lane finds another one in the same run: a host that has lost all is broken.
     """
     state = context.state
-    (state / layout.SCRATCH).mkdir(parents=True, exist_ok=True)
+    make_folder(state / layout.SCRATCH)
     _compact(state)
     done = Rechecked(num_unasked=len(videos))
     unvouched: dict[str, list[Answer]] = {}
@@ -182,9 +182,7 @@ def drop_marks(state: Path, video_ids: Collection[str]) -> None:
 
 
 def _keep(state: Path, mark: Mark) -> None:
-    path = state / layout.RECHECKS
-    with naming(path), path.open("a", encoding="utf-8") as file:
-        file.write(f"\n{json.dumps(asdict(mark))}\n")  # the first end closes a line that a kill tore
+    append_lines(state / layout.RECHECKS, [json.dumps(asdict(mark))])
 
 
 def _compact(state: Path) -> None:

@@ -22,6 +22,7 @@ import certifi
 import urllib3
 
 from schemas.errors import RequestError
+from schemas.storage import make_folder
 from tasks.transport.answers import (
     HEAD_BYTES,
     MAX_REDIRECTS,
@@ -84,7 +85,7 @@ class DirectHost:
         suffix = Path(urlsplit(url).path).suffix.lower()
         target = folder / f"media{suffix if SUFFIX.fullmatch(suffix) else ''}"
         part = folder / f"{target.name}{PART}"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         if not self._continued(url, part):
             part.unlink()  # it is no beginning of what the host has now
             self._continued(url, part)

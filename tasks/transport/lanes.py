@@ -19,6 +19,7 @@ from typing import Any
 from schemas.errors import DataError
 from schemas.files import read_json, write_json
 from schemas.layout import LANES
+from schemas.storage import make_folder
 
 log = logging.getLogger(__name__)
 
@@ -198,7 +199,7 @@ class Lane:
     @contextmanager
     def _changing(self) -> Iterator[Callable[[LaneState], None]]:
         path = _path(self.state, self.config.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with path.with_suffix(".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield lambda state: write_json(path, asdict(state))

@@ -1,7 +1,8 @@
 """Partial downloads: what a killed or broken download fetched of a file, and how a later run continues it.
 
 A download is continued only if the host confirms that the file is the same (RFC 9110, If-Range): a mixture of two files
-would look like a damaged video, and count against it.
+would look like a damaged video, and count against it. Nor is one that is older than the machine's last start: after a
+power loss a file may have its size without its bytes.
 """
 
 import hashlib
@@ -16,12 +17,15 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from schemas.files import write_text
+from schemas.identity import Identity
 from schemas.layout import SCRATCH
+from schemas.storage import make_folder
 from tasks.transport.failure_classes import failure
 
 VALIDATORS = "validators.json"
 PART = ".part"  # as yt-dlp names what is not whole
 FRAGMENT = ".part-Frag"  # and what is one piece of a list
+BOOT = "#boot"  # among the validators: no name of an entity
 KEPT_S = 2 * 86_400.0  # trouble of the world is tried again within a day
 
 
@@ -29,7 +33,7 @@ KEPT_S = 2 * 86_400.0  # trouble of the world is tried again within a day
 def scratch_of(state: Path, video_id: str) -> Iterator[Path]:
     """The folder of one video's media. After the block, only downloads that can be continued are left in it."""
     folder = state / SCRATCH / video_id
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     try:
         yield folder
     finally:
@@ -102,7 +106,8 @@ class Validators:
         for part in self._parts() if is_mixed else self._old:
             part.unlink(missing_ok=True)
         if validator:
-            write_text(self.folder / VALIDATORS, json.dumps({**known, entity: validator}))
+            vouched = {**known, entity: validator, BOOT: Identity.own().boot}
+            write_text(self.folder / VALIDATORS, json.dumps(vouched))
         if is_mixed:
             raise failure("network", "the host sent part of a different file than requested")
 
@@ -111,9 +116,10 @@ class Validators:
 
     def _known(self) -> dict[str, str]:
         try:
-            return json.loads((self.folder / VALIDATORS).read_text())
+            known = json.loads((self.folder / VALIDATORS).read_text())
         except (FileNotFoundError, ValueError):
             return {}
+        return known if known.pop(BOOT, None) == Identity.own().boot else {}
 
 
 def _entity(url: str) -> str:

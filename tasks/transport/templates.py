@@ -6,15 +6,13 @@ secret goes to a file in the state folder that only this account can read.
 """
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from schemas.errors import RequestError
-from schemas.files import read_json
-from schemas.storage import replacing
+from schemas.files import read_json, write_secret
 
 FILE = "source-secrets.json"  # in the state folder
 KEPT = "kept:"
@@ -111,10 +109,7 @@ def keep(state: Path, secrets: Mapping[str, str]) -> None:
     if not secrets or {**_kept(state), **secrets} == _kept(state):
         return
     text = json.dumps({**_kept(state), **secrets}, sort_keys=True)
-    with replacing(state / FILE) as temporary:
-        made = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(made, "w") as file:
-            file.write(text)
+    write_secret(state / FILE, text)
 
 
 def kept(state: Path, name: str) -> str:

@@ -5,7 +5,6 @@ from the last manifest to the first, so that a kill leaves stale parts, never ro
 """
 
 import logging
-import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from schemas.manifest import (
 from schemas.outcome import Outcome
 from schemas.segment import SEGMENTS
 from schemas.shard import Shard, published, read_superseded, read_version, without_forgotten
-from schemas.storage import path_under
+from schemas.storage import path_under, remove, remove_folder
 from tasks.acquisition import ledger
 from tasks.feature_files import drop_members, feature_files
 from tasks.parts import Stage, propagate_failure
@@ -195,12 +194,12 @@ def remove_files(root: Path, state: Path, slots: Slots, written: Collection[str]
     for part, keys in slots.items():
         ledger.remove(state, part, keys)
     removed = {}
-    for base, paths in ((root, _files_of(root, slots, written)), (state, _leavings(state))):
-        for path in list(paths):
-            removed[path_under(base, path)] = path.stat().st_size
-            path.unlink()
+    for base, found in ((root, _files_of(root, slots, written)), (state, _leavings(state))):
+        paths = list(found)
+        removed |= {path_under(base, path): path.stat().st_size for path in paths}
+        remove(*paths)  # from the disk: done is what no power loss takes back
     for folder in _scratch(state):
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)
     return removed
 
 

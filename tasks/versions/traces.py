@@ -6,6 +6,7 @@ The bare id may stay in private manifests (as its slot), in the tombstones, and 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
 # pyright: reportAttributeAccessIssue=false
 
+import os
 import re
 import sqlite3
 import tarfile
@@ -185,4 +186,6 @@ def clean_log(path: Path, named: Named) -> bool:
     ) as file:  # in place: a server has it open
         file.write(cleaned)
         file.truncate()
+        file.flush()
+        os.fsync(file.fileno())  # done is what no power loss takes back
     return True

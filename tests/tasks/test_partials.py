@@ -1,5 +1,6 @@
 """What a killed run fetched of a file is gone on with, if the host vouches that the file is the same."""
 
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from small_roots import RECIPE, clip_rows, fetch, indexed, key_of
 
 from schemas.outcome import ItemError, Transient
 from tasks.sources import open_source
-from tasks.transport.partials import KEPT_S, Validators, scratch_of, sweep_scratch
+from tasks.transport.partials import BOOT, KEPT_S, VALIDATORS, Validators, scratch_of, sweep_scratch
 from tasks.transport.policy import Access
 from tasks.transport.ytdlp import Downloader
 
@@ -115,6 +116,21 @@ def test_a_part_that_nothing_vouches_for_is_fetched_whole(killed, clip, tmp_path
     root, host, kill = killed
     host.has_etags = False
     kill()
+
+    ranges, sha256 = ended(root, host)
+
+    assert ranges == []
+    assert sha256 == sha256_of_clip(tmp_path, clip)
+
+
+def test_a_part_from_before_the_machines_start_is_fetched_whole(killed, clip, tmp_path):
+    """After a power loss a file may have its size without its bytes, though its host vouches for the same one."""
+    root, host, kill = killed
+    size = kill()
+    folder = root / "state" / "scratch" / "one"
+    (folder / "media.mp4.part").write_bytes(bytes(size))
+    validators = json.loads((folder / VALIDATORS).read_text())
+    (folder / VALIDATORS).write_text(json.dumps({**validators, BOOT: "of an earlier start"}))
 
     ranges, sha256 = ended(root, host)
 

@@ -28,6 +28,7 @@ from requests.exceptions import RequestException
 from schemas.databases import note_opened
 from schemas.environment import restored
 from schemas.errors import MissingError, OperationalError, RequestError
+from schemas.storage import make_folder
 from training.tracking.store import (
     ADDRESS,
     ARTIFACTS,
@@ -98,7 +99,7 @@ def _open(database: Path, *, is_new: bool) -> None:
     if not database.is_file():
         if not is_new:
             raise MissingError(f"{database} does not exist: no run was tracked under that root")
-        database.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(database.parent)
         # By itself MLflow would put an absolute address into it.
         SqlAlchemyStore(f"{SQLITE}{database}", SCHEME).engine.dispose()
         note_opened(database, PACKAGE)

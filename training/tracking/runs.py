@@ -27,6 +27,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_RUN_NOTE
 from schemas.errors import DataError
 from schemas.files import write_text
 from schemas.identity import Identity
+from schemas.storage import make_folder
 from training.tracking.connection import FIRST, all_pages, connect, refusals_named
 from training.tracking.store import Store
 
@@ -65,7 +66,7 @@ class History:
     def add(self, metrics: Metrics) -> None:
         """Keeps the metrics of one step."""
         self._keep(metrics)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._path.parent)
         with self._path.open("a") as file:
             file.write(json.dumps(metrics) + "\n")
 
