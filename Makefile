@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+MOSAIC := build/mosaic/.ready
 
 .PHONY: help install demo test slow gpu chaos check docs format lock audit clean
 help:  ## Show this help
@@ -13,6 +14,10 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --no-deps --editable .
 	@touch $(READY)
 
+$(MOSAIC): $(READY) tests/support/mosaic.txt
+	$(BIN)/pip install --quiet --no-deps --upgrade --target $(@D) --requirement tests/support/mosaic.txt
+	@touch $@
+
 install: $(READY)  ## Create .venv with exactly requirements.lock
 
 demo: $(READY)  ## The whole job on generated scenes, offline, 6 to 8 minutes
@@ -21,7 +26,7 @@ demo: $(READY)  ## The whole job on generated scenes, offline, 6 to 8 minutes
 test: $(READY)  ## The tests that every change must pass (under 20 minutes on 2 cores)
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
-slow: $(READY)  ## What takes longer: training goals, kills, damaged files, what is deployed (under 45 minutes)
+slow: $(READY) $(MOSAIC)  ## What takes longer: training goals, kills, damaged files, what is deployed (under 45 minutes)
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 gpu: $(READY)  ## Whether training works on this machine's GPU, a line for each thing tried (8 minutes at most)

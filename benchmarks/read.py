@@ -2,9 +2,9 @@
 
 A training sample is one frame, decoded, and one second of sound. All readers read the same members, from the
 page cache, on one thread, and take turns in one run; MosaicML streaming and LitData live in an environment
-of their own, because they want other versions of numpy than mcgurk:
+of their own, because they want an older numpy than requirements.lock has:
 
-    python3 -m venv /tmp/peers && /tmp/peers/bin/pip install mosaicml-streaming litdata simplejpeg
+    python3 -m venv /tmp/peers && /tmp/peers/bin/pip install -e '.[mds,litdata]'
     python -m benchmarks.read --peers /tmp/peers/bin/python
 """
 
@@ -63,9 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--peers", help="python of an environment with mosaicml-streaming, litdata, simplejpeg"
-    )
+    parser.add_argument("--peers", help="python of an environment with mcgurk[mds,litdata]")
     peers = parser.parse_args().peers
     for profile in PROFILES:
         with tempfile.TemporaryDirectory() as folder:
@@ -215,14 +213,14 @@ def take(sample: dict[str, bytes], rng: np.random.Generator) -> None:
 
 
 def peer_measures(python: str, root: Path, stack: ExitStack) -> dict[str, Callable[[], Pass]]:
-    """MosaicML streaming and LitData, converted by the documented recipes, each in a process that waits its turn."""
+    """MosaicML streaming and LitData, each on what `mcgurk export` writes, in a process that waits its turn."""
     here = Path(__file__).resolve().parents[1]
     measures = {}
     for kind, name in (("mds", "MosaicML streaming (MDS)"), ("litdata", "LitData")):
         target = str(root / kind)
-        recipe = str(here / "docs" / "recipes" / f"to_{kind}.py")
-        subprocess.run([python, recipe, str(root), target], check=True, capture_output=True)
-        command = [python, str(here / "benchmarks" / "read_peer.py"), kind, target]
+        export = ["-m", "flows.commands.cli", "export", "--root", str(root), "--to", kind, target]
+        subprocess.run([python, *export], check=True, capture_output=True, cwd=here)
+        command = [python, str(here / "benchmarks" / "read_peer.py"), kind, f"{target}/train"]
         peer = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         stack.enter_context(peer)
         measures[name] = lambda peer=peer: ask(peer)

@@ -124,7 +124,7 @@ def training_mark(state: Path, digest: str) -> Iterator[None]:
     path = state / TRAININGS / digest
     while True:
         with _opened(path) as file:
-            fcntl.flock(file, fcntl.LOCK_SH)  # trainings do not exclude each other
+            fcntl.flock(file, fcntl.LOCK_SH)  # trainings and exports do not exclude each other
             if file.writable() and not _is_at(file, path):
                 continue  # `prune` has removed it meanwhile
             yield

@@ -57,6 +57,8 @@ ONLY_IN = {
         "tasks/sources/scenes/encode.py",
     },
     "torch": {"training/"},
+    "streaming": {"tasks/exports/mds.py"},
+    "litdata": {"tasks/exports/litdata.py"},
     "webdataset": {"training/reading/streaming.py"},
     "torchaudio": {"training/"},
 }
@@ -70,8 +72,8 @@ LEVELS = {
         {"sources", "standing"},
         {"acquisition"},
         {"failures", "versions", "windows"},
-        {"own_lists", "story"},
-        {"status"},
+        {"own_lists", "story", "exports"},
+        {"status", "export"},
         {"index", "download", "validate", "extract", "pack"},
         {"publish", "from_receipt"},
     ),
@@ -198,7 +200,7 @@ def test_each_line_assigns_one_thing(path):
 
 
 # Folders of which every module is a plug-in, and the imports between plug-ins that are meant.
-PLUGINS = ("training/models", "training/evaluation", "tasks/sources", "tasks/features")
+PLUGINS = ("training/models", "training/evaluation", "tasks/sources", "tasks/features", "tasks/exports")
 SIBLINGS = {
     ("training/models/avol.py", "training.models.ave"),
     ("tasks/sources/studio.py", "tasks.sources.http"),

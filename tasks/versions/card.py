@@ -16,7 +16,7 @@ import jinja2
 from markupsafe import Markup
 
 from schemas import layout
-from schemas.files import read_json, write_text
+from schemas.files import read_json, read_text, write_text
 from schemas.manifest import Row, read_manifest, read_part
 from schemas.outcome import Funnel, Outcome
 from schemas.shard import Version, index_path, latest_digest, read_facts
@@ -109,6 +109,15 @@ def write_card(root: Path, version: Version, labels: Labels, *, with_media: bool
     )
     write_text(path.with_suffix(".html"), page)
     return path.with_suffix(".html")
+
+
+def card_of(root: Path, version: Version) -> str:
+    """The card of a version as it was written; one from before there were heads, or that is gone, gets its head."""
+    path = root / layout.VERSIONS / f"{version.digest}.md"
+    origin = origin_of(read_facts(root, version.digest))
+    bare = f"# Dataset version {version.digest[:12]}\n\n## Terms\n\n{origin.terms}\n"
+    card = read_text(path) if path.is_file() else bare
+    return card if card.startswith("---\n") else f"{head(version, origin, _paths(version))}\n{card}"
 
 
 def samples(root: Path, version: Version) -> list[Row]:

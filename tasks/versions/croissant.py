@@ -65,11 +65,16 @@ DATE = "datePublished"
 def write_croissant(root: Path, version: Version) -> Path:
     """Writes the Croissant file of a version; returns its path."""
     path = croissant_path(root, version.digest)
+    write_text(path, croissant_text(root, version))
+    return path
+
+
+def croissant_text(root: Path, version: Version) -> str:
+    """The content of the Croissant file of a version."""
     facts = read_facts(root, version.digest)
     published_at = [one["published_at"] for one in read_history(root) if one["digest"] == version.digest]
     described = described_version(version, facts, f"../{layout.SHARDS}")
-    write_text(path, as_text({**described, **({DATE: published_at[0]} if published_at else {})}))
-    return path
+    return as_text({**described, **({DATE: published_at[0]} if published_at else {})})
 
 
 def as_text(described: Mapping[str, Any]) -> str:

@@ -77,15 +77,18 @@ def _configs(paths: Paths) -> Iterator[str]:
 
 
 def _sizes(version: Version) -> Iterator[str]:
-    """Counts, by which `datasets` tells that rows are missing.
+    """Counts, by which `datasets` tells that rows are missing; the types of columns are left for it to find.
 
-    The types of columns and their bytes in Arrow are left to `datasets`, which finds them in the tars.
+    The bytes are those of the tars. It drops splits without a number of bytes, and compares none.
     """
+    size_bytes = sum(shard.size_bytes for shard in version.shards)
     yield from ("dataset_info:", "  config_name: default", "  splits:")
     for split in dict.fromkeys(shard.split for shard in version.shards):
-        num_samples = sum(shard.num_samples for shard in version.of_split(split))
-        yield from (f"  - name: {split}", f"    num_examples: {num_samples}")
-    yield f"  download_size: {sum(shard.size_bytes for shard in version.shards)}"
+        held = version.of_split(split)
+        yield f"  - name: {split}"
+        yield f"    num_bytes: {sum(shard.size_bytes for shard in held)}"
+        yield f"    num_examples: {sum(shard.num_samples for shard in held)}"
+    yield from (f"  download_size: {size_bytes}", f"  dataset_size: {size_bytes}")
 
 
 def _listed(name: str, values: list[str]) -> Iterator[str]:

@@ -50,9 +50,9 @@ def prune(root: Path, state: Path, keep: int = KEEP) -> Pruned:
                 pruned.kept[digest] = "the latest version"
             elif digest in order[-keep:]:
                 pruned.kept[digest] = f"one of the last {keep} versions"
-            # Held until all is removed: a training that begins meanwhile finds its version or does not.
+            # Held until all is removed: a training or an export that begins meanwhile finds its version or does not.
             elif not until_removed.enter_context(unread(state, digest)):
-                pruned.kept[digest] = "a training is reading it"
+                pruned.kept[digest] = "a training or an export is reading it"
             else:
                 pruned.retired.append(digest)
         named = set(_named(root, pruned.kept))

@@ -37,6 +37,7 @@ OPTIONS = {
     "recheck": {"--root", "--state", "--drop-removed"},
     "forget": {"video_ids", "--root", "--state"},
     "diff": {"first", "second", "--root", "--json"},
+    "export": {"folder", "--root", "--to"},
     "serve": {
         "--root",
         "--state",

@@ -1,6 +1,7 @@
 """The cards for the ecosystem: what catalogues, hubs and loaders are told of a version, read by their own readers."""
 
 import json
+import logging
 import shutil
 from dataclasses import replace
 from hashlib import sha256
@@ -277,8 +278,9 @@ def test_sizes_have_the_hub_s_names(samples, name):
     assert size_category(samples) == name
 
 
-def test_datasets_finds_each_split_with_as_many_rows_as_the_head_says(root, tmp_path, monkeypatch):
+def test_datasets_finds_each_split_with_as_many_rows_as_the_head_says(root, tmp_path, monkeypatch, caplog):
     datasets = loaded_datasets(monkeypatch)
+    monkeypatch.setattr(logging.getLogger("datasets"), "propagate", True)
     version = read_version(root)
 
     found = datasets.load_dataset(str(root), cache_dir=str(tmp_path / "cache"))
@@ -287,6 +289,7 @@ def test_datasets_finds_each_split_with_as_many_rows_as_the_head_says(root, tmp_
     assert {split: len(rows) for split, rows in found.items()} == wanted
     rows = [row for split in found.values() for row in split.cast_column("wav", datasets.Audio(decode=False))]
     assert {row["__key__"] for row in rows} == KEYS
+    assert caplog.messages == [], "no part of the head is ignored"
 
 
 def test_datasets_tells_when_rows_are_missing(root, tmp_path, monkeypatch):

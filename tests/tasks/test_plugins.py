@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks import features, sources
+from tasks import exports, features, sources
 from tasks.sources.scenes import families
 
 ALLOWED = {("studio", "http")}  # said aloud in its docstring
-FOLDERS = [Path(package.__file__).parent for package in (features, sources, families)]
+FOLDERS = [Path(package.__file__).parent for package in (exports, features, sources, families)]
 PLUGINS = sorted(path for folder in FOLDERS for path in folder.glob("*.py") if path.stem != "__init__")
 
 

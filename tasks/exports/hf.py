@@ -1,0 +1,65 @@
+"""Hugging Face `datasets`: what is published of a root, in the same places, with its card at the top.
+
+The shards stay WebDataset tars, which `datasets` and the hub read as they are. So the result is a root, too: all that
+docs/shards.md says of reading one holds for it. On the root's own disk, tars are linked, not copied: a tar's name
+never gets other bytes.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from schemas import layout
+from schemas.shard import (
+    Version,
+    duplicates_path,
+    exclude_path,
+    index_path,
+    receipt_path,
+    write_latest,
+    write_listing,
+)
+from schemas.storage import as_local
+from tasks.versions.card import card_of
+from tasks.versions.croissant import croissant_text
+from tasks.versions.unpacking import checked_tar, shards_in_turn
+
+READ = 'datasets.load_dataset("{folder}", split="{split}")'
+
+
+def write(root: Path, version: Version, folder: Path) -> None:
+    """Writes card, records, lists and shards of the version."""
+    digest = version.digest
+    versions = folder / layout.VERSIONS
+    versions.mkdir()
+    (folder / layout.SHARDS).mkdir()
+    for path in (
+        root / layout.VERSIONS / f"{digest}.json",
+        exclude_path(root, digest),
+        duplicates_path(root, digest),
+        receipt_path(root, digest),
+    ):
+        if path.is_file():  # a version may be older than lists and receipts
+            _copy(path, versions / path.name)
+    write_listing(folder, version)
+    write_latest(folder, version)
+    (versions / f"{digest}.croissant.json").write_text(croissant_text(root, version))
+    (folder / "README.md").write_text(card_of(root, version))
+    for shard in shards_in_turn(version):
+        sidecar = index_path(root, shard)
+        with checked_tar(root, shard) as tar:
+            _link(tar, folder / layout.SHARDS / f"{shard.name}.tar")
+        _copy(sidecar, folder / layout.SHARDS / sidecar.name)
+
+
+def _copy(path: Path, target: Path) -> None:
+    with as_local(path) as local:
+        shutil.copyfile(local, target)
+
+
+def _link(path: Path, target: Path) -> None:
+    """The file under another name; its bytes again where the disk is another one, or has no links."""
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copyfile(path, target)
