@@ -4,7 +4,9 @@
 # pyright: reportAttributeAccessIssue=false
 
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,7 @@ from schemas.shard import Version, latest_digest, published, read_exclusions, re
 from tasks.columns import read_columns
 from tasks.funnel import PENDING
 
+READERS = 8  # parts under way at once: those of a store are waited for
 KEPT = "receipt.parquet"  # in segments/: the receipt by which a root is built
 OF_SLOT = ("start_ms", "end_ms", "is_open", "split", "labels", "csv", "row")
 FATE = ("outcome", "reason")
@@ -51,7 +54,9 @@ def make_receipt(root: Path, version: Version, settings: Settings) -> Receipt:
     """
     excluded = pa.array(sorted(read_exclusions(root, version.digest)), pa.string())
     salt = salt_of(version.digest)
-    tables = [_of_part(root, part, excluded, salt) for part in part_numbers(root / layout.SEGMENTS)]
+    of_part = partial(_of_part, root, excluded, salt)
+    with ThreadPoolExecutor(READERS) as readers:
+        tables = list(readers.map(of_part, part_numbers(root / layout.SEGMENTS)))
     return _named(Receipt(version, settings, pa.concat_tables([RECEIPT.empty_table(), *tables])))
 
 
@@ -63,7 +68,7 @@ def _named(receipt: Receipt) -> Receipt:
     return replace(receipt, settings=replace(receipt.settings, labels=named))
 
 
-def _of_part(root: Path, part: int, excluded: pa.Array, salt: bytes) -> pa.Table:
+def _of_part(root: Path, excluded: pa.Array, salt: bytes, part: int) -> pa.Table:
     slots = read_columns(root / layout.SEGMENTS, [part], ("key", "video_id", *FATE, *OF_SLOT))
     furthest = next(name for name in layout.MANIFESTS if part_path(root / name, part).is_file())
     fate = _joined(root, furthest, part, slots, FATE)
