@@ -23,7 +23,7 @@ from distributed import Client, Future, LocalCluster, Security, get_worker, wait
 from distributed.comm import CommClosedError
 
 from schemas.environment import restored
-from schemas.errors import OperationalError, RequestError
+from schemas.errors import InternalError, OperationalError, RequestError
 from tasks import progress
 from tasks.processes import end
 
@@ -48,6 +48,7 @@ QUIET = {
 SPAWNED = "distributed.nanny.pre-spawn-environ"
 FOR_NANNIES = dict.fromkeys(("PYTHONHASHSEED", "__DASK_PARENT_PID"))
 SIGNS = "mcgurk-signs-of-life"
+STARTS = 2  # of a cluster: one of its workers that is killed meanwhile is an accident
 START_S = 120.0  # of a cluster of ours, which takes 2 s, and 10 on a busy machine
 LOOK_S = 5.0  # between two looks for silent workers, where no batch ends
 WARN_S = 60.0  # of silence, before a warning
@@ -125,28 +126,45 @@ def local_map(num_workers: int = CPU_COUNT) -> Iterator[Map]:
     It speaks TLS with a certificate of its own: loopback is no authentication, and who reaches a scheduler without
     can run code as we do.
     """
-    with dask.config.set(QUIET), restored({**dask.config.get(SPAWNED), **FOR_NANNIES}):
-        with _bounded_start():
-            cluster = LocalCluster(
-                n_workers=num_workers,
-                threads_per_worker=1,
-                host="127.0.0.1",
-                protocol="tls://",
-                security=_own_security(),
-                dashboard_address=PAGES,
-                worker_dashboard_address=PAGES,
-                silence_logs=logging.ERROR,
+    with (
+        dask.config.set(QUIET),
+        restored({**dask.config.get(SPAWNED), **FOR_NANNIES}),
+        _started(num_workers) as cluster,
+        Client(cluster) as client,
+    ):
+        yield partial(_on_dask, client)
+
+
+def _started(num_workers: int) -> LocalCluster:
+    """A cluster whose workers have come up. Raises OperationalError where they don't, STARTS times."""
+    for left in reversed(range(STARTS)):
+        try:
+            with _bounded_start():
+                return LocalCluster(
+                    n_workers=num_workers,
+                    threads_per_worker=1,
+                    host="127.0.0.1",
+                    protocol="tls://",
+                    security=_own_security(),
+                    dashboard_address=PAGES,
+                    worker_dashboard_address=PAGES,
+                    silence_logs=logging.ERROR,
+                )
+        except RuntimeError as error:
+            if not left:
+                raise OperationalError(
+                    f"the workers of a local cluster did not come up ({error}): the same command goes on; "
+                    "--compute threads needs none"
+                ) from error
+            log.warning(
+                "the workers of a local cluster did not come up (%s): they are started once more", error
             )
-        with cluster, Client(cluster) as client:
-            yield partial(_on_dask, client)
+    raise InternalError("a cluster is started at least once")
 
 
 @contextmanager
 def _bounded_start() -> Iterator[None]:
-    """Ends workers that have not come up within START_S: Dask would wait for one that is stopped for ever.
-
-    Raises OperationalError where they don't come up.
-    """
+    """Ends workers that have not come up within START_S: Dask would wait for one that is stopped for ever."""
     before = _spawned()
 
     def end_new() -> None:
@@ -157,11 +175,6 @@ def _bounded_start() -> Iterator[None]:
     timer.start()
     try:
         yield
-    except RuntimeError as error:
-        raise OperationalError(
-            f"the workers of a local cluster did not come up ({error}): the same command goes on; "
-            "--compute threads needs none"
-        ) from error
     finally:
         timer.cancel()
 

@@ -173,14 +173,26 @@ def test_no_other_process_joins_or_uses_our_cluster():
 def test_a_worker_that_is_stopped_while_it_starts_ends_the_start_and_not_the_patience(monkeypatch):
     monkeypatch.setattr(compute, "START_S", 3.0)
 
-    def stop_one() -> None:
-        wait_for(compute._spawned, "a worker")[0].suspend()
+    def stop_one_of_each_start() -> None:
+        first = wait_for(compute._spawned, "a worker")
+        first[0].suspend()
+        wait_for(lambda: set(compute._spawned()) - set(first), "a worker of the next start").pop().suspend()
 
-    stopping = Thread(target=stop_one)
+    stopping = Thread(target=stop_one_of_each_start)
     stopping.start()
     with pytest.raises(OperationalError, match="did not come up"), local_map(2):
         pass
     stopping.join()
+
+
+def test_a_worker_that_is_killed_while_it_starts_costs_a_start():
+    killing = Thread(target=lambda: wait_for(compute._spawned, "a worker")[0].kill())
+    killing.start()
+
+    with local_map(2) as map_items:
+        assert sorted(map_items(square, range(4))) == [0, 1, 4, 9]
+
+    killing.join()
 
 
 def test_no_clock_that_is_set_parts_a_cluster():
