@@ -76,7 +76,7 @@ def _signals(victim: str, how: str) -> Happening:
             elif how == "kill -9":
                 process.kill()
             else:
-                process.terminate()
+                process.send_signal(signal.Signals[how])
         yield
 
     return happen
@@ -225,7 +225,8 @@ OUTGROWN = tuple(
         "store": (), "PostgreSQL": (), "server": (), "worker": (), "scheduler": ("extract",), "nanny": ("extract",),
         "worker of the cluster": ("extract",), "media process": ("extract",), "flow": (),
     }.items()
-    for how in ("kill -9", "SIGTERM", "stop")
+    # By SIGTERM PostgreSQL waits until all who are connected have left; who restarts it has it leave at once, by SIGINT.
+    for how in ("kill -9", "SIGINT" if victim == "PostgreSQL" else "SIGTERM", "stop")
 )  # fmt: skip
 
 
