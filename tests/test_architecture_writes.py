@@ -56,7 +56,7 @@ ALLOWED = {
         "unlink": (1, EXPORT), "copyfile": (1, EXPORT),
     },
     "tasks/exports/hf.py": {
-        "mkdir": (2, EXPORT), "write_text": (2, EXPORT), "copyfile": (2, EXPORT), "link": (1, EXPORT),
+        "mkdir": (2, EXPORT), "write_text": (1, EXPORT), "copyfile": (2, EXPORT), "link": (1, EXPORT),
     },
     "tasks/exports/litdata.py": {"mkdir": (1, EXPORT)},
     "tasks/extract.py": {"unlink": (3, REDONE)},

@@ -10,8 +10,10 @@ import shutil
 from pathlib import Path
 
 from schemas import layout
+from schemas.files import write_json
 from schemas.shard import (
     Version,
+    croissant_path,
     duplicates_path,
     exclude_path,
     index_path,
@@ -21,7 +23,7 @@ from schemas.shard import (
 )
 from schemas.storage import as_local
 from tasks.versions.card import card_of
-from tasks.versions.croissant import croissant_text
+from tasks.versions.croissant import croissant_of
 from tasks.versions.unpacking import checked_tar, shards_in_turn
 
 READ = 'datasets.load_dataset("{folder}", split="{split}")'
@@ -43,7 +45,7 @@ def write(root: Path, version: Version, folder: Path) -> None:
             _copy(path, versions / path.name)
     write_listing(folder, version)
     write_latest(folder, version)
-    (versions / f"{digest}.croissant.json").write_text(croissant_text(root, version))
+    write_json(croissant_path(folder, digest), croissant_of(root, version))
     (folder / "README.md").write_text(card_of(root, version))
     for shard in shards_in_turn(version):
         sidecar = index_path(root, shard)

@@ -4,7 +4,6 @@
 record alone, so it is made without reading a tar. Only the date is the history's.
 """
 
-import json
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -14,7 +13,7 @@ from typing import Any
 from schemas import layout
 from schemas.errors import DataError
 from schemas.feature import Profile
-from schemas.files import write_text
+from schemas.files import read_json, write_json
 from schemas.outcome import Funnel
 from schemas.shard import EMPTIED, Shard, Version, croissant_path, read_facts, read_history
 from tasks.versions.origin import FACT, Origin, origin_of
@@ -22,7 +21,7 @@ from tasks.versions.origin import FACT, Origin, origin_of
 CROISSANT = "http://mlcommons.org/croissant/"
 APACHE = "https://www.apache.org/licenses/LICENSE-2.0"
 CC_BY = "https://creativecommons.org/licenses/by/4.0/"
-# A term that lacks here is dropped by readers in silence. The order is that of the specification.
+# Readers drop what has no term here in silence. Our own `#sha256` has none: it is for `verify`.
 CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -55,49 +54,42 @@ KINDS = {
     # Whole: mlcroissant 1.1.1 has no `jsonPath` for files inside of archives.
     "json": ("samples", "application/json", "sc:Text"),
 }
-ARRAY = (
-    "application/octet-stream",
-    "sc:Text",
-)  # of all other members: Croissant 1.0 has no type for plain bytes
+# Of all other members: Croissant 1.0 has no type for plain bytes.
+ARRAY = ("application/octet-stream", "sc:Text")
 DATE = "datePublished"
+FILE = "cr:FileObject"
 
 
 def write_croissant(root: Path, version: Version) -> Path:
     """Writes the Croissant file of a version; returns its path."""
     path = croissant_path(root, version.digest)
-    write_text(path, croissant_text(root, version))
+    write_json(path, croissant_of(root, version))
     return path
 
 
-def croissant_text(root: Path, version: Version) -> str:
-    """The content of the Croissant file of a version."""
-    facts = read_facts(root, version.digest)
+def croissant_of(root: Path, version: Version) -> dict[str, Any]:
+    """A version under `root` as Croissant, with the date of its first publication, for a file in `versions/`."""
+    described = described_version(version, read_facts(root, version.digest), f"../{layout.SHARDS}")
     published_at = [one["published_at"] for one in read_history(root) if one["digest"] == version.digest]
-    described = described_version(version, facts, f"../{layout.SHARDS}")
-    return as_text({**described, **({DATE: published_at[0]} if published_at else {})})
-
-
-def as_text(described: Mapping[str, Any]) -> str:
-    """The description as the text of a file."""
-    return json.dumps(described, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    return {**described, **({DATE: published_at[0]} if published_at else {})}
 
 
 def problems_of_croissant(root: Path, version: Version) -> list[str]:
     """What is wrong with the Croissant file of a version. One from before there were such files needs none.
 
-    Its date is not looked at: the history has it, and can lose it.
+    Its words are not compared with those that this code would write: they may be an earlier version's.
     """
-    facts = read_facts(root, version.digest)
     path = croissant_path(root, version.digest)
     if not path.is_file():
         return [f"its Croissant file {path.name} is gone"] if lacks_croissant(root, version.digest) else []
     try:
-        stored = json.loads(path.read_bytes())
-    except ValueError:
-        stored = None
-    wanted = described_version(version, facts, f"../{layout.SHARDS}")
-    is_as_written = isinstance(stored, dict) and {**stored, DATE: ""} == {**wanted, DATE: ""}
-    return [] if is_as_written else [f"its Croissant file {path.name} differs"]
+        listed = {
+            (one["@id"], one["sha256"]) for one in read_json(path)["distribution"] if one["@type"] == FILE
+        }
+    except (DataError, TypeError, KeyError):
+        return [f"its Croissant file {path.name} is damaged"]
+    is_of_it = listed == {(shard.name, shard.sha256) for shard in version.shards}
+    return [] if is_of_it else [f"its Croissant file {path.name} lists other tars"]
 
 
 def lacks_croissant(root: Path, digest: str) -> bool:
@@ -156,7 +148,7 @@ def _description(version: Version, facts: Mapping[str, Any]) -> str:
 
 def _file_object(shard: Shard, folder: str) -> dict[str, Any]:
     return {
-        "@type": "cr:FileObject",
+        "@type": FILE,
         "@id": shard.name,
         "name": f"{shard.name}.tar",
         "description": f"{shard.num_samples} samples of {shard.split}",

@@ -26,7 +26,6 @@ from schemas.shard import (
 from tasks.features import member_suffixes
 from tasks.versions.card import write_card
 from tasks.versions.croissant import (
-    as_text,
     described_version,
     lacks_croissant,
     problems_of_croissant,
@@ -176,7 +175,7 @@ def test_croissant_accepts_each_profile(profile, mlc, tmp_path):
     version = make_version(profile, member_suffixes(profile), [shard(0), shard(1, "eval")])
     facts = {"origin": {"media": ["youtube"], "labels": ["audioset"]}}
     path = tmp_path / "croissant.json"
-    path.write_text(as_text({**described_version(version, facts, "."), "datePublished": "2026-11-30"}))
+    write_json(path, {**described_version(version, facts, "."), "datePublished": "2026-11-30"})
 
     issues = mlc.Dataset(jsonld=str(path)).metadata.ctx.issues
 
@@ -187,7 +186,9 @@ def test_a_version_of_all_of_audioset_is_described_in_moments(tmp_path):
     profile = PROFILES["standard"]
     version = make_version(profile, member_suffixes(profile), [shard(n) for n in range(4322)])
 
-    text = as_text(described_version(version, {}, "../shards"))
+    write_json(tmp_path / "croissant.json", described_version(version, {}, "../shards"))
+
+    text = (tmp_path / "croissant.json").read_text()
 
     assert len(text) < 3_000_000
     assert len([one for one in json.loads(text)["distribution"] if one["@type"] == "cr:FileObject"]) == 4322
@@ -327,8 +328,27 @@ def test_a_damaged_file_is_named_and_written_again(root, content):
     (one,) = verify(root, map).differences
     write_card(root, version, {})
 
-    assert one.problem == f"its Croissant file {path.name} differs"
+    assert one.problem == f"its Croissant file {path.name} is damaged"
     assert path.read_bytes() == before
+
+
+def test_a_file_of_other_tars_is_named(root):
+    version = read_version(root)
+    path = croissant_path(root, version.digest)
+    stored = {name: value for name, value in described(root).items() if name != DIGEST}
+    stored["distribution"][0]["sha256"] = "0" * 64
+    write_json(path, stored)
+
+    assert problems_of_croissant(root, version) == [f"its Croissant file {path.name} lists other tars"]
+
+
+def test_other_words_of_another_version_of_mcgurk_are_no_damage(root):
+    version = read_version(root)
+    path = croissant_path(root, version.digest)
+    stored = {name: value for name, value in described(root).items() if name != DIGEST}
+    write_json(path, {**stored, "description": "In other words."})
+
+    assert problems_of_croissant(root, version) == []
 
 
 def test_a_lost_file_is_named_but_not_of_a_version_from_before_there_were_such_files(root):
