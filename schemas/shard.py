@@ -210,6 +210,14 @@ def read_facts(root: Path, digest: str) -> dict[str, Any]:
     return read_json(root / layout.VERSIONS / f"{digest}.json", MEND)["facts"]
 
 
+def read_recorded_facts(root: Path, digest: str) -> dict[str, Any]:
+    """The facts of a version, retired or not; empty where its record is gone."""
+    folder = root / layout.VERSIONS
+    paths = (folder / f"{digest}.json", folder / SUPERSEDED / f"{digest}.json")
+    path = next((path for path in paths if path.is_file()), None)
+    return read_json(path, MEND).get("facts", {}) if path else {}
+
+
 def read_version(root: Path, digest: str | None = None) -> Version:
     """The version `digest` under `root`, or the latest. Raises RequestError where there is none."""
     folder = root / layout.VERSIONS
@@ -346,6 +354,20 @@ def retire(root: Path, digest: str) -> None:
 def read_superseded(root: Path) -> list[Version]:
     """The retired versions; their tars may no longer exist."""
     return [_parsed(path) for path in _superseded(root)]
+
+
+def read_successors(root: Path, digest: str) -> list[Version]:
+    """The versions that took the place of a version, and of those, in order, as far as their records are left."""
+    standing = published(root)
+    retired = {version.digest: version for version in read_superseded(root)}
+    replaced = {line["replaces"]: line["digest"] for line in read_history(root) if line["replaces"]}
+    found = []
+    seen = {digest}
+    while (digest := replaced.get(digest, "")) and digest not in seen:
+        seen.add(digest)
+        version = read_version(root, digest) if digest in standing else retired.get(digest)
+        found += [version] if version else []
+    return found
 
 
 def drop_superseded(root: Path, needed: Collection[str]) -> list[str]:

@@ -25,7 +25,7 @@ log = logging.getLogger("flows.commands.cli")
 # In the order in which a person meets them.
 VERBS = (
     "demo", "build", "plan", "train", "status", "failures", "doctor", "verify", "prune", "recheck", "forget",
-    "diff", "export", "serve", "deploy",
+    "versions", "diff", "export", "serve", "deploy",
 )  # fmt: skip
 BUG = (
     "this is a mistake in mcgurk, and not in what you typed. Please report it to where you have mcgurk from, with "

@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Annotated
 
 from flows.arguments import Json, Option, Root
-from schemas import layout
 from schemas.errors import RequestError
 from schemas.receipt import Receipt, read_receipt
-from schemas.shard import latest_digest, published, receipt_path
+from schemas.shard import Version, receipt_path
 from schemas.storage import open_root
 from tasks.versions.differences import CAUSES, Differences, differences
+from tasks.versions.listing import find_version
+from tasks.versions.sidecars import differences_of_shards
 
 EXAMPLE = "mcgurk diff previous latest --root data"
 IS_LONG = False
 SHOWN = 40  # segments on the console
-MIN_DIGITS = 4  # of a digest that is named by its beginning
+NO_NAME = "(its name is gone)"
 WIDTH = 12
 VERSION = "the beginning of a version's digest, latest, previous, or a receipt's file"
 
@@ -34,8 +35,7 @@ class Options:
 
 def run(options: Options) -> int:
     """Prints what differs: what it comes to, and each segment."""
-    root = open_root(options.root)
-    found = differences(_named(root, options.first), _named(root, options.second))
+    found = _differences(open_root(options.root), (options.first, options.second))
     if options.json:
         print(json.dumps(asdict(found)))
         return 0
@@ -43,35 +43,28 @@ def run(options: Options) -> int:
     return 0
 
 
-def _named(root: Path, name: str) -> Receipt:
-    """The receipt of a version. Raises RequestError for none, or several."""
-    if name.endswith(".parquet"):
+def _differences(root: Path, names: tuple[str, str]) -> Differences:
+    """What differs by the receipts of both; by their shards, where a version here has none, as retired ones have."""
+    versions = [None if name.endswith(".parquet") else find_version(root, name) for name in names]
+    first, second = versions
+    has_receipts = all(one is None or receipt_path(root, one.digest).is_file() for one in versions)
+    if first and second and not has_receipts:
+        return differences_of_shards(root, first, second)
+    receipts = (_receipt(root, name, one) for name, one in zip(names, versions, strict=True))
+    return differences(*receipts)
+
+
+def _receipt(root: Path, name: str, version: Version | None) -> Receipt:
+    """The receipt in a file, or of a version here. Raises RequestError where it has none."""
+    if version is None:
         return read_receipt(Path(name))
-    path = receipt_path(root, _digest(root, name))
+    path = receipt_path(root, version.digest)
     if not path.is_file():
         raise RequestError(
-            f"{path}: this version has no receipt: it was published before there were any, or lost it. A build writes "
-            "that of the latest version"
+            f"{path}: this version has no receipt: it was published before there were any, was retired, or lost it. A "
+            "build writes that of the latest version; two versions that are both here are compared without"
         )
     return read_receipt(path)
-
-
-def _digest(root: Path, name: str) -> str:
-    """The digest that a name stands for."""
-    there = published(root)
-    latest = latest_digest(root)
-    if name == "latest" and latest:
-        return latest
-    if name == "previous" and there[-2:-1]:
-        return there[-2]
-    found = [digest for digest in there if digest.startswith(name)] if len(name) >= MIN_DIGITS else []
-    if len(found) != 1:
-        shown = ", ".join(digest[:WIDTH] for digest in there) or "none"
-        problem = "stands for several versions" if found else "is no version here"
-        raise RequestError(
-            f"{name!r} {problem}; there are, the oldest first: {shown} ({root / layout.VERSIONS})"
-        )
-    return found[0]
 
 
 def differences_text(found: Differences) -> list[str]:
@@ -83,7 +76,7 @@ def differences_text(found: Differences) -> list[str]:
     lines += [f"other {name}" for name in found.settings]
     for keys, what in ((found.excluded, "newly on"), (found.included, "no longer on")):
         lines += [f"{len(keys):>9,} {what} the list of what not to train on"] if keys else []
-    return lines
+    return [*lines, *(f"not told: {one}" for one in found.untold)]
 
 
 def _whole(found: Differences) -> list[str]:
@@ -98,6 +91,6 @@ def _whole(found: Differences) -> list[str]:
 def _segments_text(found: Differences) -> Iterator[str]:
     """The segments that differ, as many as fit on a screen."""
     for one in found.segments[:SHOWN]:
-        yield f"{one.cause:<16} {one.key}  {one.detail}".rstrip()
+        yield f"{one.cause:<16} {one.key or NO_NAME}  {one.detail}".rstrip()
     if more := len(found.segments) - SHOWN:
         yield from [f"and {more:,} more: --json has all"] if more > 0 else []

@@ -23,15 +23,17 @@ CAUSES = {
     "gone": "gone at the source",
     "waiting": "not here yet",
     "re_encoded": "encoded anew at the source: its packets are others",
+    "other_media": "fetched anew: the clip is another file, and a version has no receipt",
     "repackaged": "in another container at the source: its packets are the same",
     "another_tool": "made by another tool of the same packets",
     "another_profile": "made in another profile of the same packets",
     "another_rule": "judged by another rule",
+    "rejected": "judged by the same rules, and rejected now",
     "relabelled": "other labels",
     "returned": "here now, and missing before",
     "gone_otherwise": "missing in both, for another reason",
     "unexplained": "made of the same packets by the same tools, and yet other bytes: report it",
-    "unknown": "other bytes, and a receipt has no digest of the packets",
+    "unknown": "other bytes, and what tells why is not there",
     "added": "only in the second",
     "left_out": "only in the first",
 }
@@ -65,6 +67,7 @@ class Differences:
     segments: list[Difference] = field(default_factory=list)
     excluded: list[str] = field(default_factory=list)  # keys that only the second's exclusion list has
     included: list[str] = field(default_factory=list)  # that only the first's has
+    untold: list[str] = field(default_factory=list)  # what can't be told, because files are gone
 
     @property
     def counts(self) -> dict[str, int]:

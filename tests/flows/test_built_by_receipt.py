@@ -115,7 +115,9 @@ def test_a_version_of_before_receipts_gets_one(built, tmp_path):
     before = receipt_of(root).read_bytes()
     receipt_of(root).unlink()
 
-    assert "has no receipt" in run_mcgurk("diff", "latest", "latest", "--root", str(root), code=2)
+    against = ("diff", str(receipt_of(built[0])), "latest", "--root", str(root))
+    assert "has no receipt" in run_mcgurk(*against, code=2)
+    assert "the same version" in run_mcgurk("diff", "latest", "latest", "--root", str(root))
     assert "its receipt is missing" in run_mcgurk("build", "--root", str(root), "--compute", "threads")
     assert receipt_of(root).read_bytes() == before
 

@@ -36,6 +36,7 @@ OPTIONS = {
     "prune": {"--root", "--state"},
     "recheck": {"--root", "--state", "--drop-removed"},
     "forget": {"video_ids", "--root", "--state"},
+    "versions": {"--root", "--state", "--json"},
     "diff": {"first", "second", "--root", "--json"},
     "export": {"folder", "--root", "--to"},
     "serve": {
