@@ -210,7 +210,10 @@ def can_record() -> bool:
 
 
 def _joined(lines: Sequence[str]) -> Iterator[tuple[str, str, str]]:
-    """(thread, call, arguments and result), the two halves of an interrupted call as one, where it ended."""
+    """(thread, call, arguments and result), the two halves of an interrupted call as one, where it ended.
+
+    A `close` where it began: before it is told to have ended, another thread may have been given the number.
+    """
     begun: dict[str, str] = {}
     for line in lines:
         found = LINE.match(line.rstrip("\n"))
@@ -219,6 +222,11 @@ def _joined(lines: Sequence[str]) -> Iterator[tuple[str, str, str]]:
         thread, name, arguments, resumed, rest = found.groups()
         if name and arguments.endswith("<unfinished ...>"):
             begun[thread] = arguments.removesuffix("<unfinished ...>").rstrip()
+            if name == "close":
+                yield thread, name, _readable(f"{begun[thread]}) = 0")
+            continue
+        if resumed == "close":
+            begun.pop(thread)
             continue
         text = arguments if name else begun.pop(thread) + rest
         yield thread, name or resumed, _readable(text)
