@@ -215,6 +215,7 @@ def rewritten(receipt, folder, change):
     ("change", "problem"),
     [
         (lambda stored: stored.update(format=2), "has format 2, and this mcgurk reads format 1"),
+        (lambda stored: stored.pop("format"), "has format None, and this mcgurk reads format 1"),
         (lambda stored: stored["rules"].update(min_smell=1), "settings that this mcgurk does not know"),
         (lambda stored: stored["version"]["profile"].pop("name") and stored["version"]["profile"].update(depth=3),
          "settings that this mcgurk does not know"),
