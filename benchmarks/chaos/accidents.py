@@ -225,7 +225,7 @@ OUTGROWN = tuple(
         "store": (), "PostgreSQL": (), "server": (), "worker": (), "scheduler": ("extract",), "nanny": ("extract",),
         "worker of the cluster": ("extract",), "media process": ("extract",), "flow": (),
     }.items()
-    # By SIGTERM PostgreSQL waits until all who are connected have left; who restarts it has it leave at once, by SIGINT.
+    # By SIGTERM PostgreSQL waits until all who are connected have left: its service ends it by SIGINT.
     for how in ("kill -9", "SIGINT" if victim == "PostgreSQL" else "SIGTERM", "stop")
 )  # fmt: skip
 
