@@ -187,7 +187,8 @@ def _parsed(path: Path, metadata: Mapping[bytes, bytes] | None) -> tuple[Version
         raise DataError(f"{path} is damaged: its metadata are not those that were written; {REMEDY}")
     if stored.get("format") != FORMAT:
         raise RequestError(
-            f"{path} has format {stored.get('format')}, and this mcgurk reads format {FORMAT}: take the mcgurk that made it"
+            f"{path} has format {stored.get('format')}, and this mcgurk reads format {FORMAT}: take the mcgurk that "
+            "made it"
         )
     try:
         version = _version(stored["version"])
