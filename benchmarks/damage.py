@@ -31,12 +31,14 @@ MENDED = "mended"  # every file has its old bytes
 ANEW = "made anew"  # verify is content, and a record has other dates or names fewer lists
 NAMED = "named"  # it is not here: `left` says why, and what brings it back
 DIGEST = "[0-9a-f]" * 64
+LABELS = "index,mid,display_name\n0,/m/09x0r,Speech\n1,/m/04rlf,Music\n"
 
 # Kind -> a pattern under the root; the first file is taken that has bytes.
 KINDS = {
     "part of the index": "segments/000000.parquet",
     "inventory of parts": "segments/parts.json",
     "list of lists": "segments/lists.json",
+    "table of labels": "segments/class_labels_indices.csv",
     "tombstones": "segments/forgotten.json",
     "validated segments": "segments/checked/000000.parquet",
     "part of clips": "clips/000000.parquet",
@@ -98,6 +100,7 @@ class Cell:
 def build_root(folder: Path, mcgurk: Callable[..., object]) -> Path:
     """A root of a few clips, one of whose videos was taken down; `mcgurk` runs a command."""
     lists = write_clips(folder / "clips", IDS)
+    (folder / "clips" / "class_labels_indices.csv").write_text(LABELS)
     root = folder / "root"
     source = f"folder:{folder / 'clips'}"
     options = ["--preset", "tiny", "--source", source, "--val-share", "0", "--compute", "threads"]

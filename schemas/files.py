@@ -8,7 +8,7 @@ DataError, which names the file, the damage and the remedy. Files from before th
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from schemas.errors import DataError
 from schemas.storage import make_folder, naming, readable, remove, replacing, sync_folder
 
+LINE_DIGITS = 16  # of the digest of a line
 DIGEST = "#sha256"  # no video id, no digest and no name of a field has a `#`
 SEAL = b"sha256:"  # and the digest of all other bytes
 MEND = "`mcgurk verify --mend` says what comes back, and how"
@@ -84,6 +85,25 @@ def append_lines(path: Path, lines: Sequence[str]) -> None:
 def _ends_in_newline(file: IO[bytes]) -> bool:
     file.seek(-1, os.SEEK_END)
     return file.read(1) == b"\n"
+
+
+def sealed_line(value: Mapping[str, Any]) -> str:
+    """A mapping as a line that says its digest, for `append_lines` and `opened_line`."""
+    return json.dumps({DIGEST: digest_of(value)[:LINE_DIGITS], **value}, sort_keys=True)
+
+
+def opened_line(line: str, fields: Collection[str]) -> dict[str, Any] | None:
+    """What a sealed line says; None for one that a kill tore, or that has changed: it counts as not there.
+
+    Lines of before had no digest: such a one may have `fields`, and no others.
+    """
+    try:
+        value = json.loads(line)
+        digest = value.pop(DIGEST, None)
+    except (ValueError, AttributeError):
+        return None
+    is_of_before = digest is None and set(fields).issuperset(value)
+    return value if is_of_before or digest == digest_of(value)[:LINE_DIGITS] else None
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -32,6 +32,9 @@ from tasks.download import DownloadContext
 from tasks.feature_files import feature_path
 from tasks.inventory import LISTS
 from tasks.leases import NAMES, lease, remove_partial_writes
+from tasks.lists.labels import FILE as LABELS
+from tasks.lists.labels import ONTOLOGY
+from tasks.lists.labels import REMEDY as LABELS_REMEDY
 from tasks.parts import Stage, header_of
 from tasks.shard_files import packed
 from tasks.versions.card import write_card
@@ -39,7 +42,7 @@ from tasks.versions.croissant import problems_of_croissant, write_croissant
 from tasks.versions.duplicates import problems_of_lists, write_duplicates
 from tasks.versions.findings import Findings
 from tasks.versions.mend import from_twin, rows_of_features, unpack
-from tasks.versions.receipts import kept_path, make_receipt, problem_of
+from tasks.versions.receipts import KEPT, make_receipt, problem_of
 from tasks.versions.records import measured_facts, mend_records
 
 log = logging.getLogger(__name__)
@@ -48,7 +51,12 @@ NEEDS_MEDIA = "its media are not here: `mcgurk build --refetch` requests them fr
 OF_RECEIPT = (
     "it is of an older version: only a copy has it; without it, what differs from that version can't be told"
 )
-KEPT_RECEIPT = "name the receipt again: `mcgurk build --receipt FILE`"
+# What a user has given, in segments/, and how it comes back.
+GIVEN = {
+    LISTS: "a build that names its lists reads them, and adds nothing",
+    KEPT: "name the receipt again: `mcgurk build --receipt FILE`",
+    **dict.fromkeys((LABELS, ONTOLOGY), LABELS_REMEDY),
+}
 OF_OTHER_SHARDS = "it is of other shards than those that stand: restore it from a copy, or build and prune"
 
 
@@ -86,17 +94,16 @@ def mend(pipeline: Pipeline, found: Findings, map_items: Map) -> dict[str, str]:
         remove_partial_writes(pipeline.root, *NAMES)
         _mend_clips(at_work)
         mend_records(pipeline.root, at_work.damaged)
-        if f"{layout.SEGMENTS}/{LISTS}" in at_work.damaged:
-            at_work.left[f"{layout.SEGMENTS}/{LISTS}"] = (
-                "a build that names its lists reads them, and adds nothing"
-            )
-        if (kept := path_under(pipeline.root, kept_path(pipeline.root))) in at_work.damaged:
-            at_work.left[kept] = KEPT_RECEIPT
+        of_segments = {f"{layout.SEGMENTS}/{name}": why for name, why in GIVEN.items()}
+        at_work.left |= {name: why for name, why in of_segments.items() if name in at_work.damaged}
         _mend_index(at_work)
         for row in TABLE:
             if row.make:
                 _mend_stage(at_work, row)
-        _mend_versions(at_work)
+        try:
+            _mend_versions(at_work)
+        except McgurkError as error:
+            at_work.left[layout.VERSIONS] = str(error)
     return at_work.left
 
 
@@ -121,11 +128,11 @@ def _mend_index(at_work: Mend) -> None:
 
 
 def _mend_stage(at_work: Mend, row: BuildStage) -> None:
-    stage = row.over(at_work.pipeline)
     try:
+        stage = row.over(at_work.pipeline)
         _MENDERS.get(row.name, _mend_verdicts)(at_work, stage)
     except McgurkError as error:
-        at_work.left[stage.writes] = str(error)
+        at_work.left[layout.stage_facts(row.name).writes] = str(error)
 
 
 def _mend_verdicts(at_work: Mend, stage: Stage) -> None:

@@ -5,21 +5,27 @@ records up to which generation it includes them: a kill between the two steps ne
 twice.
 """
 
-import json
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
 
 from schemas.clip import CLIPS
-from schemas.files import DIGEST, append_lines, digest_of, encoded_table, open_table, read_table, write_bytes
+from schemas.files import (
+    append_lines,
+    encoded_table,
+    open_table,
+    opened_line,
+    read_table,
+    sealed_line,
+    write_bytes,
+)
 from schemas.layout import ATTEMPTS
 from schemas.manifest import Row
 from schemas.storage import remove as remove_files
 
 COMPACTED_BYTES = 1 << 20  # of lines, from which a part's are compacted: about 2,000 attempts
 COLUMNS = frozenset(CLIPS.names)
-DIGITS = 16  # of a line's digest
 GENERATION = b"mcgurk-generation"
 REMEDY = "restore it from a copy, or remove it: then its attempts are forgotten, and what they fetched stays"
 
@@ -27,7 +33,7 @@ REMEDY = "restore it from a copy, or remove it: then its attempts are forgotten,
 def append(state: Path, part: int, rows: Iterable[Row]) -> None:
     """Adds what became of the segments of one video; on disk when this returns."""
     path = _lines_path(state, part, _generation(state, part) + 1)
-    append_lines(path, [json.dumps({DIGEST: _digest(row), **row}, sort_keys=True) for row in rows])
+    append_lines(path, [sealed_line(row) for row in rows])
 
 
 def latest(state: Path, part: int) -> dict[str, Row]:
@@ -84,23 +90,8 @@ def _generation(state: Path, part: int) -> int:
 def _lines(path: Path) -> Iterator[Row]:
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     for line in text.splitlines():
-        if row := _parsed(line):
+        if row := opened_line(line, COLUMNS):
             yield row
-
-
-def _parsed(line: str) -> Row | None:
-    """A line of the ledger; None for one that a kill tore, or that has changed: it counts as not there."""
-    try:
-        row = json.loads(line)
-        digest = row.pop(DIGEST, None)
-    except (ValueError, AttributeError):
-        return None
-    is_of_before = digest is None and COLUMNS.issuperset(row)  # lines had no digest
-    return row if is_of_before or digest == _digest(row) else None
-
-
-def _digest(row: Row) -> str:
-    return digest_of(row)[:DIGITS]
 
 
 def _folder(state: Path) -> Path:

@@ -5,15 +5,14 @@ the state folder, one line an answer, so that a kill loses one. Only a take-down
 """
 
 import heapq
-import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from schemas import layout
-from schemas.files import append_lines, write_text
+from schemas.files import append_lines, opened_line, sealed_line, write_text
 from schemas.manifest import read_manifest
 from schemas.outcome import ItemError, Outcome, Transient
 from schemas.storage import make_folder
@@ -45,6 +44,10 @@ class Mark:
     def is_confirmed(self) -> bool:
         """Whether more than one recheck has found it gone."""
         return self.sightings >= CONFIRMED
+
+
+FIELDS = tuple(one.name for one in fields(Mark))
+NEEDED = {"video_id", "asked_at"}  # of a line
 
 
 @dataclass
@@ -157,15 +160,14 @@ def _mark(state: Path, answers: Sequence[Answer]) -> list[Mark]:
 
 
 def read_marks(state: Path) -> dict[str, Mark]:
-    """What the sources last said of each video that they were asked for; torn lines are skipped."""
+    """What the sources last said of each video that they were asked for; torn and changed lines are skipped."""
     path = state / layout.RECHECKS
     marks = {}
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
-        try:
-            mark = Mark(**json.loads(line))
-        except (ValueError, TypeError):
-            continue
-        marks[mark.video_id] = mark
+        stored = opened_line(line, FIELDS)
+        if stored and stored.keys() >= NEEDED:
+            mark = Mark(**{name: stored[name] for name in FIELDS if name in stored})
+            marks[mark.video_id] = mark
     return marks
 
 
@@ -182,7 +184,7 @@ def drop_marks(state: Path, video_ids: Collection[str]) -> None:
 
 
 def _keep(state: Path, mark: Mark) -> None:
-    append_lines(state / layout.RECHECKS, [json.dumps(asdict(mark))])
+    append_lines(state / layout.RECHECKS, [sealed_line(asdict(mark))])
 
 
 def _compact(state: Path) -> None:
@@ -192,4 +194,4 @@ def _compact(state: Path) -> None:
 
 
 def _write(state: Path, marks: Sequence[Mark]) -> None:
-    write_text(state / layout.RECHECKS, "".join(f"{json.dumps(asdict(one))}\n" for one in marks))
+    write_text(state / layout.RECHECKS, "".join(f"{sealed_line(asdict(one))}\n" for one in marks))

@@ -4,6 +4,7 @@ Both are taken from beside a list and kept in the root: later runs name labels t
 """
 
 import csv
+import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
@@ -11,9 +12,11 @@ from io import StringIO
 from pathlib import Path
 
 from schemas.errors import DataError, RequestError
-from schemas.files import write_text
+from schemas.files import read_json, sha256_of_file, write_json, write_text
 
 FILE = "class_labels_indices.csv"
+DIGESTS = "labels.json"  # beside those that are kept: their sha256
+REMEDY = f"remove it, and a build that names its list keeps it again; without {DIGESTS} it is read as it is"
 ONTOLOGY = "ontology.json"  # as AudioSet publishes it: a list of {id, name, child_ids}
 MACHINE_ID = "/"  # what every machine id begins with, as /m/04szw; names of other lists don't
 COLUMNS = {"index", "mid", "display_name"}
@@ -26,13 +29,18 @@ Ontology = Mapping[str, dict]
 
 
 def find_labels(kept: Path, lists: Iterable[Path]) -> dict[str, tuple[int, str]]:
-    """The table in the folder `kept`, else beside one of the segment lists; empty where there is none."""
+    """The table in the folder `kept`, else beside one of the segment lists; empty where there is none.
+
+    Raises DataError for a kept one that is not what was kept.
+    """
+    _require_as_kept(kept, FILE)
     found = _find(FILE, kept, lists)
     return read_labels(found) if found else {}
 
 
 def find_ontology(kept: Path, lists: Iterable[Path]) -> dict[str, dict]:
     """The nodes of the ontology by machine id, looked for in the same places; empty where there is none."""
+    _require_as_kept(kept, ONTOLOGY)
     found = _find(ONTOLOGY, kept, lists)
     return read_ontology(found) if found else {}
 
@@ -43,7 +51,7 @@ def keep_labels(kept: Path, lists: Iterable[Path]) -> None:
         found = _find(name, kept, lists)
         if found and found.parent != kept:
             read(found)
-            write_text(kept / name, found.read_text(encoding="utf-8"))
+            _keep(kept / name, found.read_text(encoding="utf-8"))
 
 
 def put_labels(kept: Path, labels: Labels) -> None:
@@ -53,7 +61,39 @@ def put_labels(kept: Path, labels: Labels) -> None:
         rows = csv.writer(text, lineterminator="\n")
         rows.writerow(("index", "mid", "display_name"))
         rows.writerows((number, mid, name) for mid, (number, name) in sorted(labels.items()))
-        write_text(kept / FILE, text.getvalue())
+        _keep(kept / FILE, text.getvalue())
+
+
+def _keep(path: Path, text: str) -> None:
+    """Writes a file after its digest: a kill between the two leaves nothing to read."""
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    write_json(path.parent / DIGESTS, {**_digests(path.parent), path.name: digest})
+    write_text(path, text)
+
+
+def _digests(kept: Path) -> dict[str, str]:
+    """The digests of table and ontology as they were kept; empty for a folder of before there were any."""
+    path = kept / DIGESTS
+    return read_json(path, REMEDY) if path.is_file() else {}
+
+
+def damaged_labels(kept: Path) -> dict[str, str]:
+    """What is wrong with table and ontology in `kept`, by file name. Raises DataError where that can't be told."""
+    found = {}
+    for name, digest in _digests(kept).items():
+        path = kept / name
+        if not path.is_file():
+            found[name] = "is gone"
+        elif sha256_of_file(path) != digest:
+            found[name] = "is not what was kept"
+    return found
+
+
+def _require_as_kept(kept: Path, name: str) -> None:
+    path = kept / name
+    digest = _digests(kept).get(name)
+    if digest and path.is_file() and sha256_of_file(path) != digest:
+        raise DataError(f"{path} is damaged, or was edited; {REMEDY}")
 
 
 def machine_ids(

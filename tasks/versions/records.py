@@ -29,6 +29,7 @@ from schemas.storage import path_under
 from tasks import inventory
 from tasks.funnel import measure_funnel
 from tasks.inventory import IS_RECEIPT
+from tasks.lists.labels import damaged_labels
 from tasks.tombstones import FILE as TOMBSTONES
 from tasks.tombstones import read_tombstones, write_tombstones
 from tasks.versions.findings import Difference, Findings, damage_of
@@ -70,6 +71,7 @@ def _lost(root: Path) -> Iterator[tuple[str, str]]:
         yield from ((path_under(root, part_path(folder, part)), "is gone") for part in lost)
         if part_numbers(folder) and not inventory.read_inventory(root):
             yield f"{layout.SEGMENTS}/{inventory.FILE}", "is gone"
+        yield from ((f"{layout.SEGMENTS}/{name}", what) for name, what in damaged_labels(folder).items())
         if problem := _problem_of_receipt(root):
             yield f"{layout.SEGMENTS}/{KEPT}", problem
         dealt = {sha256 for one in inventory.read_inventory(root).values() for sha256 in one.lists}

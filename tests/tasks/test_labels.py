@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+from schemas.errors import DataError
 from tasks.lists.labels import (
     FILE,
     ONTOLOGY,
+    damaged_labels,
     find_labels,
     find_ontology,
     keep_labels,
@@ -112,3 +114,31 @@ def test_what_is_no_ontology_is_named_and_not_kept(tmp_path, text):
         keep_labels(tmp_path / "kept", [tmp_path / "a.csv"])
 
     assert not (tmp_path / "kept" / ONTOLOGY).exists()
+
+
+def test_a_kept_table_that_was_changed_is_told_with_what_helps(tmp_path, lists):
+    kept = tmp_path / "kept"
+    keep_labels(kept, lists)
+    table = kept / FILE
+    before = table.read_text()
+    table.write_text(before.replace("Speech", "Speach"))
+
+    with pytest.raises(
+        DataError, match=r"class_labels_indices.csv is damaged, or was edited; remove it, and a build"
+    ):
+        find_labels(kept, lists)
+    assert damaged_labels(kept) == {FILE: "is not what was kept"}
+
+    table.unlink()
+    assert damaged_labels(kept) == {FILE: "is gone"}
+    keep_labels(kept, lists)
+    assert (table.read_text(), damaged_labels(kept)) == (before, {})
+
+
+def test_a_table_of_before_there_were_digests_is_read_as_it_is(tmp_path, lists):
+    kept = tmp_path / "kept"
+    keep_labels(kept, lists)
+    (kept / "labels.json").unlink()
+    (kept / FILE).write_text("index,mid,display_name\n0,/m/1,Mine\n")
+
+    assert find_labels(kept, lists) == {"/m/1": (0, "Mine")} and damaged_labels(kept) == {}

@@ -120,6 +120,22 @@ def test_a_second_recheck_confirms_and_one_that_finds_it_clears(held):
     assert read_marks(root.state)["video2"].sightings == 0
 
 
+def test_a_line_that_was_changed_counts_as_not_there(held):
+    root, host = held
+    host.statuses["video1"] = 404
+    root.recheck()
+    path = root.state / "rechecks.jsonl"
+    text = path.read_text()
+    path.write_text(text.replace('"removed"', '"private"') + '{"video_id": "vid\n')
+
+    assert set(read_marks(root.state)) == set(IDS) - {"video1"}
+    unsealed = (
+        '{"video_id": "old", "asked_at": "2026-01-01T00:00:00+00:00", "sightings": 1}\n{"detail": "x"}\n'
+    )
+    path.write_text(text + unsealed)  # of before lines had digests
+    assert read_marks(root.state)["old"].sightings == 1 and len(read_marks(root.state)) == len(IDS) + 1
+
+
 def test_the_longest_unasked_come_first(held):
     root, _ = held
     root.recheck(most=2)
