@@ -14,6 +14,7 @@ from tasks.feature_files import feature_path
 
 ENDS = {
     "list of lists": NAMED,
+    "table of labels": NAMED,
     "clip": NAMED,
     "inventory of parts": ANEW,
     "tombstones": ANEW,
