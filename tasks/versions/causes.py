@@ -30,13 +30,14 @@ class Held:
         """Whether its tar stands."""
         return is_whole(tar_path(root, self.shard), self.shard.size_bytes)
 
-    def members(self, root: Path) -> dict[str, tuple[int, int]]:
+    @property
+    def members(self) -> dict[str, tuple[int, int]]:
         """Offset and size of each member in the tar, by suffix."""
         return {one["suffix"]: (one["offset"], one["size_bytes"]) for one in self.row["members"]}
 
     def read(self, root: Path, suffix: str) -> bytes:
         """The bytes of a member."""
-        offset, size = self.members(root)[suffix]
+        offset, size = self.members[suffix]
         with as_local(tar_path(root, self.shard)) as path:
             file = os.open(path, os.O_RDONLY)
             try:
@@ -74,8 +75,8 @@ def why_changed(root: Path, old: Held, new: Held) -> tuple[str, str]:
 
 
 def _features_differ(root: Path, old: Held, new: Held) -> bool:
-    olds = old.members(root)
-    news = new.members(root)
+    olds = old.members
+    news = new.members
     names = sorted(olds.keys() - {JSON_SUFFIX})
     if names != sorted(news.keys() - {JSON_SUFFIX}) or any(olds[name][1] != news[name][1] for name in names):
         return True
