@@ -30,6 +30,7 @@ from flows.services.servers import free_port, mlflow_service, running, stop
 from tasks.processes import marked
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+ANSWER_S = 60.0  # as Prefect's own clients wait: its server may wait so long for its database
 PATIENCE_S = 180.0
 DATA_FOLDERS = ("segments", "clips", "features", "shards", "versions")
 
@@ -135,7 +136,7 @@ class _Handler(SimpleHTTPRequestHandler):
 def answered(request: urllib.request.Request) -> Iterator[IO[bytes]]:
     """The answer to a request. Raises HTTPError, whose socket is closed."""
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:
             yield answer
     except urllib.error.HTTPError as error:
         error.close()
@@ -147,6 +148,10 @@ def _answer(request: urllib.request.Request) -> tuple | None:
     try:
         with answered(request) as answer:
             return (json.loads(answer.read() or "null"),)
+    except TimeoutError:
+        if request.get_method() == "GET":  # what a POST has done is not known
+            return None
+        raise
     except urllib.error.HTTPError as error:
         if error.code == HTTPStatus.SERVICE_UNAVAILABLE:
             return None
