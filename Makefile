@@ -26,7 +26,7 @@ demo: $(READY)  ## The whole job on generated scenes, offline, 6 to 8 minutes
 test: $(READY)  ## The tests that every change must pass (under 20 minutes on 2 cores)
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
-slow: $(READY) $(MOSAIC)  ## What takes longer: training goals, kills, damaged files, what is deployed (under 45 minutes)
+slow: $(READY) $(MOSAIC)  ## What takes longer: training goals, kills, damaged files, what is deployed (under 50 minutes)
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 gpu: $(READY)  ## Whether training works on this machine's GPU, a line for each thing tried (8 minutes at most)
