@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from statistics import median
-from threading import Timer
+from threading import Event, Thread
 from typing import Any
 
 import dask
@@ -166,17 +166,20 @@ def _started(num_workers: int) -> LocalCluster:
 def _bounded_start() -> Iterator[None]:
     """Ends workers that have not come up within START_S: Dask would wait for one that is stopped for ever."""
     before = _spawned()
+    is_over = Event()
 
     def end_new() -> None:
-        log.warning("no cluster within %.0f s: ending its workers", START_S)
-        end(set(_spawned()) - set(before))
+        while not is_over.wait(START_S):  # again, since a nanny starts another one
+            log.warning("no cluster within %.0f s: ending its workers", START_S)
+            end(set(_spawned()) - set(before))
 
-    timer = Timer(START_S, end_new)
-    timer.start()
+    ending = Thread(target=end_new, daemon=True)
+    ending.start()
     try:
         yield
     finally:
-        timer.cancel()
+        is_over.set()
+        ending.join()
 
 
 def _spawned() -> list[psutil.Process]:

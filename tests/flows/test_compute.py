@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import dask
 import preloaded
@@ -173,15 +173,20 @@ def test_no_other_process_joins_or_uses_our_cluster():
 def test_a_worker_that_is_stopped_while_it_starts_ends_the_start_and_not_the_patience(monkeypatch):
     monkeypatch.setattr(compute, "START_S", 3.0)
 
-    def stop_one_of_each_start() -> None:
-        first = wait_for(compute._spawned, "a worker")
-        first[0].suspend()
-        wait_for(lambda: set(compute._spawned()) - set(first), "a worker of the next start").pop().suspend()
+    is_over = Event()
 
-    stopping = Thread(target=stop_one_of_each_start)
+    def stop_each() -> None:
+        stopped = set()
+        while not is_over.wait(0.02):
+            for one in set(compute._spawned()) - stopped:
+                one.suspend()
+                stopped.add(one)
+
+    stopping = Thread(target=stop_each)
     stopping.start()
     with pytest.raises(OperationalError, match="did not come up"), local_map(2):
         pass
+    is_over.set()
     stopping.join()
 
 
