@@ -16,7 +16,7 @@ from schemas.manifest import Row
 from schemas.receipt import TAKEN_DOWN, Receipt, read_receipt
 from schemas.segment import SEGMENTS, segment_key
 from tasks import inventory
-from tasks.index import NewPart, forgotten_among, recorded_lists, write_parts
+from tasks.index import NewPart, recorded_lists, write_parts
 from tasks.lists.labels import put_labels
 from tasks.tombstones import forgotten_row, read_tombstones, write_tombstones
 from tasks.versions.receipts import kept_path
@@ -49,7 +49,7 @@ def index_receipt(root: Path, path: Path) -> int:
     hidden = {f"{TAKEN_DOWN}{mark.hex()}" for mark in receipt.marks} - set(read_tombstones(root))
     if hidden:
         write_tombstones(root, hidden, {}, is_done=True)
-    write_parts(root / layout.SEGMENTS, parts, forgotten_among(root, parts))
+    write_parts(root, parts)
     known = {one.part: inventory.dealt(one.table["key"].to_pylist(), (sha256,)) for one in parts}
     if parts:
         inventory.write_inventory(root, {**inventory.read_inventory(root), **known})

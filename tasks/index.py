@@ -85,7 +85,7 @@ def index(root: Path, paths: Sequence[Path], config: IndexConfig, *, strict: boo
             log.warning("%s", one.problems)
     _deal_again(root, inventory.restore(root), paths, config)
     parts = deal(root, lists, config) if lists else []
-    write_parts(root / layout.SEGMENTS, parts, forgotten_among(root, parts))
+    write_parts(root, parts)
     keep_labels(root / layout.SEGMENTS, paths)
     _record(root, parts, lists, config.choice)
     new = sum(part.table.num_rows for part in parts)
@@ -93,7 +93,7 @@ def index(root: Path, paths: Sequence[Path], config: IndexConfig, *, strict: boo
     return {"lists": len(lists), "segments": new, "parts": len(parts), "malformed": num_unread}
 
 
-def forgotten_among(root: Path, parts: Sequence[NewPart]) -> set[str]:
+def _forgotten_among(root: Path, parts: Sequence[NewPart]) -> set[str]:
     """The videos that were taken down here, and those of `parts` that were before the root's receipt was made."""
     ids = set().union(*(one.table["video_id"].to_pylist() for one in parts))
     return set(read_tombstones(root)) | hidden_among(root, ids)
@@ -136,7 +136,7 @@ def _deal_again(root: Path, lost: Sequence[int], paths: Sequence[Path], config: 
         same = [one for one in again if one.part in parts and _is_as_dealt(one, known.get(one.part))]
         if [one.part for one in same] != parts:
             raise DataError(_loss(root, parts, missing))
-        write_parts(root / layout.SEGMENTS, same, set(read_tombstones(root)))
+        write_parts(root, same)
         log.warning("index: %d lost part(s) were dealt again from their lists", len(parts))
 
 
@@ -181,8 +181,10 @@ def _plain(choice: Choice) -> dict:
     return json.loads(canonical_json(choice))
 
 
-def write_parts(folder: Path, parts: Sequence[NewPart], forgotten: set[str]) -> None:
+def write_parts(root: Path, parts: Sequence[NewPart]) -> None:
     """Commits the parts; slots of videos that were taken down earlier are `forgotten` from the start."""
+    folder = root / layout.SEGMENTS
+    forgotten = _forgotten_among(root, parts)
     header = PartHeader("index", "", {})
     with ThreadPoolExecutor(WRITERS) as writers:
         # Encoded by one thread: several would only take the interpreter's lock from each other.

@@ -202,4 +202,4 @@ def problem_of(root: Path, digest: str) -> str:
 def hidden_among(root: Path, video_ids: Collection[str]) -> set[str]:
     """The videos of `video_ids` that the receipt by which `root` is built hides: they were taken down elsewhere."""
     path = kept_path(root)
-    return marked_among(read_receipt(path).marks, video_ids) if path.is_file() else set()
+    return marked_among(read_receipt(path).marks, video_ids) if video_ids and path.is_file() else set()
