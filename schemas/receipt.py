@@ -1,8 +1,8 @@
 """A receipt: a dataset version without its media, by which others build it again and learn what differs, and why.
 
-It has a row for each slot: id, times, split, labels, what became of it, and digests of its clip's packets, of its features and
-of its sample. The file's metadata hold what the version was made by, and its shards. A video that was taken down is in
-it as a mark only: a salt and the hash of salt and id.
+It has a row for each slot: id, times, split, labels, what became of it, and digests of its clip's packets, of its
+features and of its sample. The file's metadata hold what the version was made by, and its shards. A video that was
+taken down is in it as a mark only: a salt and the hash of salt and id.
 """
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
