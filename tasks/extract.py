@@ -1,7 +1,7 @@
 """Extract: clips -> features. Each clip is decoded once for all its features, in batches of a few clips.
 
-Decoding happens in a media process (`tasks.media.sandbox`): whatever a file does to that process costs this one clip.
-A feature whose own settings did not change is not encoded again, even where others did.
+Decoding happens in a media process (`tasks.media.sandbox`): whatever a file does to that process affects only this
+clip. A feature whose own settings did not change is not encoded again, even if others did.
 """
 
 import logging
@@ -41,10 +41,10 @@ from tasks.standing import media_of, recipe, stands
 
 log = logging.getLogger(__name__)
 
-VERSION = 4
-# Per Dask task: a lost worker costs these, and 2 ms of scheduling are 2 % of their decode
+VERSION = 5
+# Per Dask task: a lost worker loses these, and 2 ms of scheduling are 2 % of their decoding time
 CLIPS_PER_BATCH = 8
-TOOLS = ("av", "numpy", "scipy", "simplejpeg", "soxr", "webrtcvad-wheels")  # whose versions may change bytes
+TOOLS = ("av", "numpy", "scipy", "simplejpeg", "soxr", "webrtcvad-wheels")  # their versions may change bytes
 
 Members = dict[str, bytes]  # by suffix
 
@@ -61,20 +61,20 @@ class ClipBatch:
     limits: sandbox.ProcessLimits = sandbox.LIMITS
     tools: dict[str, str] = field(
         default_factory=lambda: _tools()
-    )  # of the process that makes the batch; the worker must have the same
+    )  # those of the process that makes the batch; the worker must have the same
 
 
 @dataclass
 class _PartInProgress:
     inputs: Inputs
-    rows: dict[str, Row]  # by key; of clips under way the fingerprints only
-    decoded: set[str] = field(default_factory=set)  # keys of clips that were, or are to be
+    rows: dict[str, Row]  # by key; for clips in progress only the fingerprints
+    decoded: set[str] = field(default_factory=set)  # keys of clips that were decoded, or will be
     num_due: int = 0
 
 
 def stage(root: Path, profile: Profile) -> Stage:
     """The stage `extract` over `root`."""
-    held = {**asdict(profile), "name": ""}  # a profile is what it holds
+    held = {**asdict(profile), "name": ""}  # a profile is defined by its content
     settings = [held, {name: feature_settings(name, profile) for name in features.of_profile(profile)}]
     facts = stage_facts("extract")
     schema = features.manifest_schema(profile)
@@ -83,7 +83,7 @@ def stage(root: Path, profile: Profile) -> Stage:
 
 
 def feature_settings(name: str, profile: Profile) -> list:
-    """All that the bytes of one feature depend on, besides the clip."""
+    """Everything that the bytes of one feature depend on, besides the clip."""
     module = features.modules()[name]
     return [VERSION, name, module.VERSION, module.settings(profile), _tools()]
 
@@ -104,7 +104,7 @@ def _tools() -> dict[str, str]:
 def run(stage: Stage, parts: Sequence[int], profile: Profile, map_batches: MapItems) -> int:
     """Extracts the clips that are due in `parts`; returns how many were decoded.
 
-    `map_batches(function, batches)` yields results in the order in which they end.
+    `map_batches(function, batches)` yields results in the order of completion.
     """
     works = {}
     batches = []
@@ -132,7 +132,7 @@ def _ended(map_batches: MapItems, batches: Sequence[ClipBatch]) -> Iterator[tupl
 
 
 def _work(stage: Stage, part: int, profile: Profile) -> tuple[_PartInProgress, list[tuple[Row, list[str]]]]:
-    """One part under way, and the clips to decode with the features to make of each."""
+    """One part in progress, and the clips to decode with the features to make of each."""
     inputs = read_inputs(stage, part)
     old = {row["key"]: row for row in reusable_rows(stage, part).values()}
     work = _PartInProgress(inputs, {})
@@ -159,12 +159,12 @@ def _work(stage: Stage, part: int, profile: Profile) -> tuple[_PartInProgress, l
     work.num_due = len(due)
     for name in features.modules():
         for fragment in fragment_paths(stage.root, name, part):
-            fragment.unlink()  # of a run that was killed
+            fragment.unlink()  # from a killed run
     return work, due
 
 
 def _kept(before: Row) -> Row:
-    """A sample that stays as it is. Its fingerprint shows that it was not made of the current clip."""
+    """A sample that stays unchanged. Its fingerprint shows that it was not made from the current clip."""
     return {**before, "is_kept": True}
 
 
@@ -175,7 +175,7 @@ def _waiting_for_media(clip: Row) -> Row:
 
 
 def _locate(stage: Stage, part: int, clips: Sequence[Row]) -> None:
-    """Fills in the paths of clips that had none when they were checked, because their media were fetched since."""
+    """Fills in the paths of clips that had none when they were validated, because their media were fetched since."""
     without_path = [row for row in clips if not row["path"]]
     if without_path:
         rows = read_part(part_path(stage.source.parent, part), ("key", "path"))
@@ -183,11 +183,11 @@ def _locate(stage: Stage, part: int, clips: Sequence[Row]) -> None:
         for row in without_path:
             row["path"] = (
                 paths[row["key"]] or f"{MEDIA}/{row['key']}"
-            )  # where nothing is: decoding reports it
+            )  # if there is nothing, decoding reports it
 
 
 def _kept_features(before: Row | None, row: Row, profile: Profile) -> dict[str, dict[str, str]]:
-    """The features of an earlier build that a new one would make the same: name -> its entry in the row."""
+    """The features of an earlier build that a new one would make identically: name -> its entry in the row."""
     if before is None or before["outcome"] != Outcome.OK:
         return {}
     return {
@@ -203,7 +203,7 @@ def _feature_fingerprint(name: str, row: Row, profile: Profile) -> str:
 
 
 def _with_kept(row: Row, waiting: Row, recipe: str, maker: str) -> Row:
-    """A new row together with the features of an earlier build; or the earlier sample, where extraction failed."""
+    """A new row together with the features of an earlier build; or the earlier sample, if extraction failed."""
     made = {**waiting["features"], **{one["name"]: one for one in row.get("features") or ()}}
     fingerprint = waiting["fingerprint"]
     if row["outcome"] != Outcome.OK and waiting["before"]:
@@ -246,7 +246,7 @@ def _commit(stage: Stage, work: _PartInProgress, profile: Profile) -> None:
 def extract_batch(batch: ClipBatch) -> tuple[int, list[Row]]:
     """Decodes the clips of a batch and writes their features as fragments: (part, a row per clip).
 
-    Raises OperationalError on a worker whose tools are of other versions: its bytes may differ.
+    Raises OperationalError on a worker with other versions of the tools: its bytes may differ.
     """
     if batch.tools != _tools():
         raise OperationalError(
@@ -272,7 +272,7 @@ def extract_batch(batch: ClipBatch) -> tuple[int, list[Row]]:
 def extract_clip(batch: ClipBatch, clip: Row, names: Sequence[str]) -> tuple[Row, dict[str, Members]]:
     """One clip's row of the manifest and its members by feature, from the media process. Raises ItemError.
 
-    Raises MissingError where its file is missing, which says nothing about the clip.
+    Raises MissingError if its file is missing, which says nothing about the clip.
     """
     profile = batch.profile
     path = batch.root / clip["path"]
@@ -298,7 +298,7 @@ def extract_clip(batch: ClipBatch, clip: Row, names: Sequence[str]) -> tuple[Row
 
 
 def _by_feature(answered: Mapping[str, bytes], profile: Profile) -> dict[str, Members]:
-    """The members, which are named `feature/suffix`, by feature. Raises ItemError for any that no feature declares."""
+    """The members, named `feature/suffix`, by feature. Raises ItemError for any that no feature declares."""
     declared = {name: set(one.suffixes(profile)) for name, one in features.of_profile(profile).items()}
     members: dict[str, Members] = {name: {} for name in declared}
     for place, data in answered.items():
@@ -322,7 +322,7 @@ def answer_extract(
     names: list[str],
     is_old: bool = False,
 ) -> tuple[Row, dict[str, bytes]]:
-    """Decodes one clip: what was measure_clip, and the members of the features `names` as `feature/suffix`.
+    """Decodes one clip: returns its measures, and the members of the features `names` as `feature/suffix`.
 
     `span_s` is where the segment begins in the file, and its length. Raises ItemError (waiting) for an old cut that
     can't be corrected.

@@ -1,7 +1,7 @@
 """A folder of videos without a list: each video is cut into consecutive windows, and the list of them is kept.
 
-The state folder records which id stands for which file, and which windows it has. Both stay when files are added, and
-each video is probed once. Where all videos lie exactly one folder deep, these folders are their labels.
+The state folder records which id stands for which file, and which windows it has. Both are kept when files are added,
+and each video is probed once. If all videos lie exactly one folder deep, these folders are their labels.
 """
 
 import csv
@@ -28,10 +28,8 @@ from tasks.progress import tracked
 
 log = logging.getLogger(__name__)
 
-SEGMENTS = (
-    "windows.csv"  # the windows of all videos, as a list in AudioSet's form; labels are those of folders
-)
-# Of one file; any other error is the machine's.
+SEGMENTS = folders.CUT  # the windows of all videos, in AudioSet's format; folder names are the labels
+# Errors of a single file; any other error is the machine's.
 UNREADABLE = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO}
 
 
@@ -54,7 +52,7 @@ class Windows:
         return [(start, end) for start, end in spans if end - start >= self.shortest_s]
 
     def require_those_of(self, text: str) -> None:
-        """Raises RequestError for a list of windows of another length: slots would overlap."""
+        """Raises RequestError if a list has windows of another length, because slots would overlap."""
         if not text.startswith(self.head):
             raise RequestError(
                 f"this root was cut in {text.partition(chr(10))[0][2:]}: another length needs another root"
@@ -70,7 +68,7 @@ class Record:
     name: str = SEGMENTS  # of the list
 
     def write(self, into: Path) -> Path:
-        """Writes both; returns the list. The ids come first: windows without a known file would be useless."""
+        """Writes both; returns the list. The ids are written first: windows without a known file would be useless."""
         write_text(into / folders.LIST, rows_text([("video_id", "file"), *self.files.items()]))
         write_text(into / self.name, self.text)
         return into / self.name
@@ -89,15 +87,17 @@ def segments_of(state: Path) -> Path:
 
 
 def cut_in_windows(spec: str, state: Path, windows: Windows, *, with_labels: bool = True) -> Record:
-    """The record in `state` with the windows of the videos that are not on it. Writes nothing.
+    """The record in `state`, extended by the windows of videos that it lacks. Writes nothing.
 
-    Raises RequestError for a folder without videos, and for a record of other windows.
+    Raises RequestError for a folder without videos, and for a record with windows of another length.
     """
     files = folders.files_of(spec, state)
     log.info("folder: %s", files.walked.summary)
     videos = {name: file for name, file in files.by_id.items() if _is_video(file)}
     if not videos:
         raise RequestError(f"--source {spec}: there is no video ({files.walked.summary})")
+    if num_sounds := len(files.by_id) - len(videos):
+        log.info("folder: %s of them have only sound, and no window is cut from them", f"{num_sounds:,}")
     labels = _labels(files.walked.names) if with_labels else {}
     path = segments_of(state)
     text = path.read_text() if path.is_file() else windows.head
@@ -114,7 +114,9 @@ def cut_in_windows(spec: str, state: Path, windows: Windows, *, with_labels: boo
         raise RequestError(
             f"--source {spec}: none of its {len(videos):,} video(s) can be cut; see the lines above"
         )
-    return Record(videos, text + "".join(lines))
+    cut = known | {line.partition(",")[0] for one in lines for line in one.splitlines()}
+    kept = {name: file for name, file in videos.items() if name in cut or files.path(file).is_file()}
+    return Record(kept, text + "".join(lines))
 
 
 def _is_video(name: str) -> bool:
@@ -122,7 +124,7 @@ def _is_video(name: str) -> bool:
 
 
 def _labels(names: Sequence[str]) -> dict[str, str]:
-    """The folder of each video, where all lie exactly one level deep; otherwise nothing."""
+    """The folder of each video, if all lie exactly one level deep; otherwise nothing."""
     classes = {name: name.split("/")[0] for name in names if _is_video(name)}
     if not classes or any(name.count("/") != 1 for name in classes):
         return {}
@@ -137,7 +139,7 @@ def _labels(names: Sequence[str]) -> dict[str, str]:
 
 
 def durations(files: folders.Files, names: Sequence[str]) -> list[float | None]:
-    """The length of each file by its header; None for one that can't be read, which is logged."""
+    """The length of each file according to its header; None if it can't be read, which is logged."""
     paths = [files.path(name) for name in names]
     written_ns = [path.stat().st_mtime_ns for path in paths]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -145,9 +147,9 @@ def durations(files: folders.Files, names: Sequence[str]) -> list[float | None]:
         return list(tracked(made, len(paths), "probe", log))
 
 
-@cache  # a build that says what it will do looks at each file for that, and then does it
+@cache  # a build that first says what it will do probes each file for that, and then does it
 def _duration_s(name: str, path: Path, written_ns: int) -> float | None:
-    """None for a file that can't be cut: it is logged, and tried again the next time."""
+    """None for a file that can't be cut: it is logged, and tried again next time."""
     del written_ns  # another file by the same name is another call
     try:
         return sandbox.call("probe", {"path": str(path)})[0]["duration_s"] or 0.0
@@ -161,8 +163,10 @@ def _duration_s(name: str, path: Path, written_ns: int) -> float | None:
 
 
 def windows_or_none(windows: Windows, name: str, duration_s: float | None) -> list[tuple[float, float]]:
-    """The windows of a file; none for one that is too short, which is logged."""
+    """The windows of a file; none if it is too short, which is logged."""
     spans = windows.spans(duration_s) if duration_s is not None else []
     if duration_s is not None and not spans:
-        log.warning("left out %s: %s s long by its header, too short for a window", name, duration_s)
+        log.warning(
+            "left out %s: %s s long according to its header, too short for a window", name, duration_s
+        )
     return spans

@@ -2,16 +2,16 @@
 
 A feature module has
 
-VERSION                      raised whenever its bytes change
-settings(profile)            what of the profile its bytes depend on, as JSON values
+VERSION                      increased whenever its bytes change
+settings(profile)            the parts of the profile that its bytes depend on, as JSON values
 suffixes(profile)            the suffix of every member that it gives a sample
 members(decoded, profile)    {suffix: bytes}
 
 and may have
 
-unmet(profile)               what the profile lacks for this feature, in words; empty where it lacks nothing
+unmet(profile)               what the profile lacks for this feature, in words; empty if it lacks nothing
 COLUMNS                      {column: Arrow type}, which it adds to the manifest `features`
-measures(decoded, profile)   {column: JSON value}, its COLUMNS of one clip
+measures(decoded, profile)   {column: JSON value}, its COLUMNS for one clip
 
 A profile names its features (`Profile.features`), so a new file makes nothing stale.
 """
@@ -62,9 +62,9 @@ def of_profile(profile: Profile) -> dict[str, ModuleType]:
 
 
 def member_suffixes(profile: Profile) -> list[str]:
-    """The suffixes of every sample of a version with `profile`, sorted as they stand in the tar.
+    """The suffixes of every sample of a version with `profile`, sorted as in the tar.
 
-    Raises InternalError where two features give the same one.
+    Raises InternalError if two features give the same one.
     """
     suffixes = [
         JSON_SUFFIX,

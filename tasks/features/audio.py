@@ -18,7 +18,7 @@ def settings(profile: Profile) -> object:
 
 
 def suffixes(profile: Profile) -> list[str]:
-    """One, by the format."""
+    """One, depending on the format."""
     return [profile.sound]
 
 

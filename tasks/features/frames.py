@@ -10,12 +10,12 @@ VERSION = 2
 
 
 def unmet(profile: Profile) -> str:
-    """Profiles have their pictures once: as JPEGs or as a video."""
+    """A profile stores its pictures only once: as JPEGs or as a video."""
     return "" if profile.picture == "jpeg" else "pictures as JPEGs"
 
 
 def settings(profile: Profile) -> object:
-    """Frames of some size and quality."""
+    """Frames have a size and a quality."""
     return [profile.length_ms, profile.frame_rate_hz, profile.frame_short_side_px, profile.jpeg_quality]
 
 

@@ -13,12 +13,12 @@ VERSION = 1
 
 
 def unmet(profile: Profile) -> str:
-    """It is defined for mono sound at its own rate."""
+    """It is defined only for mono sound at its own rate."""
     return "" if profile.has_log_mel else f"mono sound at {SAMPLE_RATE_HZ:,} Hz"
 
 
 def settings(profile: Profile) -> object:
-    """All but the length is fixed by `schemas.waveforms`."""
+    """Everything but the length is fixed by `schemas.waveforms`."""
     return [profile.length_ms]
 
 

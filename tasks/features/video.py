@@ -9,12 +9,12 @@ VERSION = 1
 
 
 def unmet(profile: Profile) -> str:
-    """Profiles have their pictures once: as JPEGs or as a video."""
+    """A profile stores its pictures only once: as JPEGs or as a video."""
     return "" if profile.picture == "h264" else "pictures as H.264"
 
 
 def settings(profile: Profile) -> object:
-    """Frames of some size and rate."""
+    """Frames have a size and a rate."""
     return [profile.length_ms, profile.frame_rate_hz, profile.frame_short_side_px]
 
 

@@ -16,7 +16,7 @@ from av.video.reformatter import (
     VideoReformatter,
 )
 
-# AVCOL_SPC_* of a frame -> what swscale converts from; all others are BT.601, as players have it.
+# AVCOL_SPC_* of a frame -> what swscale converts from; all others are BT.601, as in players.
 COLORSPACES = {
     1: Colorspace.ITU709,
     4: Colorspace.FCC,
@@ -25,12 +25,12 @@ COLORSPACES = {
     10: Colorspace.BT2020,
 }
 UNSTATED = (2, 3)  # AVCOL_SPC_UNSPECIFIED and _RESERVED
-HD_LINES = 720  # from which players take BT.709 where nothing is stated
+HD_LINES = 720  # players assume BT.709 from this height on if nothing is stated
 FULL_RANGE = 2  # AVCOL_RANGE_JPEG
 WHITE_NITS = 203.0  # of diffuse white in HDR (ITU-R BT.2408)
 HLG_PEAK_NITS = 1000.0  # of the display that HLG is meant for (BT.2100)
 SYSTEM_GAMMA = 1.2  # from the light of a scene to that of its display
-KNEE = 0.7  # of white: up to here light stays as it is, above it the highlights are pressed together
+KNEE = 0.7  # of white: below it light stays unchanged, above it the highlights are compressed
 BT2020_TO_BT709 = np.array(
     [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]]
 )
@@ -40,7 +40,7 @@ LUMA = np.array([0.299, 0.587, 0.114])  # BT.601
 
 @dataclass(frozen=True)
 class Picture:
-    """Upright 4:2:0 planes as JPEG has them (BT.601, full range): uint8, chroma at half size."""
+    """Upright 4:2:0 planes as in a JPEG (BT.601, full range): uint8, chroma at half size."""
 
     luma: np.ndarray  # (height, width)
     blue: np.ndarray
@@ -48,12 +48,12 @@ class Picture:
 
 
 def is_hdr(frame: av.VideoFrame) -> bool:
-    """Whether a frame has high dynamic range, which is mapped to what 8 bits hold."""
+    """Whether a frame has high dynamic range, which is mapped to what 8 bits can hold."""
     return frame.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
 
 
 def upright(frame: av.VideoFrame, size: tuple[int, int], reformatter: VideoReformatter) -> Picture:
-    """`frame` scaled to (width, height), and turned or mirrored as its file says."""
+    """`frame` scaled to (width, height), and rotated or mirrored as its file specifies."""
     is_wide = is_hdr(frame) or frame.color_primaries == ColorPrimaries.BT2020
     planes = (_mapped if is_wide else _converted)(frame, size, reformatter)
     matrix = _display_matrix(frame)
@@ -92,9 +92,7 @@ def _is_full(frame: av.VideoFrame) -> bool:
 
 def _colorspace(frame: av.VideoFrame, *, is_full: bool) -> Colorspace:
     stated = int(frame.colorspace)
-    if (
-        stated in UNSTATED and frame.height >= HD_LINES and not is_full
-    ):  # of full range are pictures of JPEG's kind
+    if stated in UNSTATED and frame.height >= HD_LINES and not is_full:  # JPEG-like pictures have full range
         return Colorspace.ITU709
     return COLORSPACES.get(stated, Colorspace.ITU601)
 
@@ -102,7 +100,7 @@ def _colorspace(frame: av.VideoFrame, *, is_full: bool) -> Colorspace:
 def _mapped(
     frame: av.VideoFrame, size: tuple[int, int], reformatter: VideoReformatter
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The planes of a frame with BT.2020's colours, by way of light: swscale knows matrices and no more."""
+    """The planes of a frame with BT.2020's colours, converted via linear light: swscale only applies matrices."""
     signal = _reformatted(frame, size, reformatter, "rgb48le").to_ndarray() / 65535.0
     light = _light(signal, frame.color_trc)
     if is_hdr(frame):
@@ -118,7 +116,7 @@ def _mapped(
 
 
 def _light(signal: np.ndarray, transfer: int) -> np.ndarray:
-    """(height, width, RGB) of light, 1 at diffuse white, of a signal from 0 to 1."""
+    """(height, width, RGB) of light, 1 at diffuse white, from a signal between 0 and 1."""
     if transfer == ColorTrc.SMPTE2084:
         return _pq_nits(signal) / WHITE_NITS
     if transfer == ColorTrc.ARIB_STD_B67:
@@ -135,8 +133,8 @@ def _pq_nits(signal: np.ndarray) -> np.ndarray:
 def _hlg_nits(signal: np.ndarray) -> np.ndarray:
     """Hybrid log-gamma on its display of 1,000 nits (BT.2100, table 5).
 
-    Each channel has the system's gamma of 1.2 by itself, as SDR's cameras and displays make it between them: hues come
-    out as in a film that was recorded in SDR.
+    Each channel gets the system's gamma of 1.2 separately, as SDR cameras and displays produce it between them: hues
+    come out as in a film that was recorded in SDR.
     """
     a = 0.17883277
     b = 1 - 4 * a
@@ -146,7 +144,7 @@ def _hlg_nits(signal: np.ndarray) -> np.ndarray:
 
 
 def _pressed(light: np.ndarray) -> np.ndarray:
-    """Light below white of any light: the same up to KNEE, from there ever flatter; hues stay."""
+    """Light of any brightness compressed to at most white: unchanged up to KNEE, then ever flatter; hues stay."""
     brightest = light.max(axis=-1, keepdims=True)
     above = np.maximum(brightest - KNEE, 0.0) / (1 - KNEE)
     pressed = np.minimum(brightest, KNEE) + (1 - KNEE) * above / (1 + above)
@@ -159,17 +157,17 @@ def _halved(plane: np.ndarray) -> np.ndarray:
 
 
 def _display_matrix(frame: av.VideoFrame) -> np.ndarray | None:
-    """((a, b), (c, d)): a point (x, y) of the frame is shown at (a x + c y, b x + d y); None where it stays."""
+    """((a, b), (c, d)): a point (x, y) of the frame is shown at (a x + c y, b x + d y); None if it stays in place."""
     data = frame.side_data.get("DISPLAYMATRIX")
     return None if data is None else np.frombuffer(data, np.int32).reshape(3, 3)[:2, :2].astype(np.int64)
 
 
 def _turned(plane: np.ndarray, matrix: np.ndarray | None) -> np.ndarray:
-    """The plane as the matrix shows it, by whole quarters of a turn and mirrors."""
+    """The plane as the matrix shows it, limited to quarter turns and mirroring."""
     if matrix is None:
         return plane
     (a, b), (c, d) = matrix.tolist()
-    is_lying = abs(b) + abs(c) > abs(a) + abs(d)  # what lay along x is shown along y
+    is_lying = abs(b) + abs(c) > abs(a) + abs(d)  # what was horizontal is shown vertically
     if is_lying:
         plane = plane.T
     across, down = (c, b) if is_lying else (a, d)

@@ -42,21 +42,21 @@ from tasks.media.streams import (
 SUFFIX = ".mkv"
 MARGIN_MS = 500  # after it: packets are stored up to about this far from their presentation time
 MILLISECONDS = Fraction(1, MS)
-# Neither rounds nor moves what we have rounded, and writes neither names nor dates.
+# Neither rounds nor moves the times that we have rounded, and writes neither names nor dates.
 WRITING = {"fflags": "+bitexact", "avoid_negative_ts": "disabled"}
 DIGITS = 32  # of the packets' digest
-COMPARED_EVERY = 8  # packets of sound; the times of those between are compared
+COMPARED_EVERY = 8  # packets of sound; between them, only times are compared
 COMPARED_PX = (128, 128)
-CHANGED = "new_extradata"  # marks a packet from which on other parameters hold
-PACKED = "mpeg4"  # a packet may hold two pictures, and then none: their times are others than the packets'
+CHANGED = "new_extradata"  # marks a packet from which other parameters apply
+PACKED = "mpeg4"  # a packet may hold two pictures, and the next none: their times differ from the packets'
 
 
 @dataclass(frozen=True)
 class Cut:
     """A cut file, where the segment begins inside it (presentation clock of the cut), and what the source held of it.
 
-    `packets` is the digest of the segment's packets, in hex: equal means that nothing was encoded anew and no time
-    was moved, whatever container the packets stand in.
+    `packets` is the digest of the segment's packets, in hex: equal digests mean that nothing was re-encoded and no time
+    was moved, whatever container the packets are in.
     """
 
     path: Path
@@ -65,10 +65,10 @@ class Cut:
 
 
 def cut(source: Path, facts: Probe, segment_s: tuple[float, float], target: Path) -> Cut:
-    """Copies the segment (start, end), counted from the presentation start of `source`, beside its suffix to `target`.
+    """Copies the segment (start, end), counted from the presentation start of `source`, to `target` plus its suffix.
 
-    It begins at a clean picture at or before the start, and with some sound before it. Raises ItemError, and leaves
-    no file then.
+    It begins at a clean picture at or before the start, and with some sound before it. Raises ItemError, and then
+    leaves no file.
     """
     begins, ends = (Clock.from_seconds(facts.start_s + time_s) for time_s in segment_s)
     made = target.with_suffix(SUFFIX)
@@ -93,7 +93,7 @@ def answer_cut(
 
 
 def _kept_whole(source: Path, target: Path) -> Path:
-    """The source beside its other segments: a link costs nothing where the file system has it."""
+    """The source beside its other segments: a link is free if the file system supports it."""
     target.unlink(missing_ok=True)
     try:
         os.link(source.resolve(), target)
@@ -103,7 +103,7 @@ def _kept_whole(source: Path, target: Path) -> Path:
 
 
 def _written(source: Path, begins_ms: int, ends_ms: int, target: Path) -> tuple[int | None, str]:
-    """Writes `target`; returns source time minus cut time, or None where the source is better kept, and `packets`."""
+    """Writes `target`; returns source time minus cut time (None if the source should be kept) and `packets`."""
     with passage(source, begins_ms, ends_ms + MARGIN_MS) as (container, packets):
         digest = _digest(container, packets, range(begins_ms, ends_ms))
         return _muxed(container, packets, target), digest
@@ -112,7 +112,7 @@ def _written(source: Path, begins_ms: int, ends_ms: int, target: Path) -> tuple[
 def _digest(
     container: av.container.InputContainer, packets: Sequence[av.Packet], span_ms: Sequence[int]
 ) -> str:
-    """The digest of the packets that are due within a segment, or say no time, stream by stream."""
+    """The digest of the packets that are due within a segment, or have no time, stream by stream."""
     digest = hashlib.sha256()
     for stream in media_streams(container):
         digest.update(stream.type.encode())
@@ -124,7 +124,7 @@ def _digest(
 
 
 def _muxed(container: av.container.InputContainer, packets: Sequence[av.Packet], target: Path) -> int | None:
-    """Writes `target`; returns source time minus cut time, or None where it does not say what the source says."""
+    """Writes `target`; returns source time minus cut time, or None if it does not agree with the source."""
     if not packets:
         raise ItemError(Outcome.QUARANTINED, "decodable", "the file holds nothing of the segment")
     times_ms = [at_ms for at_ms in map(time_ms, packets) if at_ms is not None]
@@ -144,7 +144,7 @@ def _muxed(container: av.container.InputContainer, packets: Sequence[av.Packet],
 
 
 def _is_packed(container: av.container.InputContainer, packets: Sequence[av.Packet]) -> bool:
-    """Whether pictures come at other times than their packets say."""
+    """Whether pictures come at other times than their packets state."""
     video = video_stream(container)
     if video is None or video.codec_context.name != PACKED:
         return False
@@ -156,7 +156,7 @@ def _is_packed(container: av.container.InputContainer, packets: Sequence[av.Pack
 def _write(
     container: av.container.InputContainer, packets: Sequence[av.Packet], target: Path, shift_ms: int
 ) -> None:
-    """Writes packets in their order. Raises ValueError and FFmpegError where Matroska can't hold them."""
+    """Writes packets in their order. Raises ValueError and FFmpegError if Matroska can't hold them."""
     with av.open(str(target), "w", format="matroska", options=WRITING) as output:
         copies = {
             stream.index: output.add_stream_from_template(stream, opaque=True)
@@ -168,13 +168,13 @@ def _write(
             packet.stream = copies[packet.stream_index]
             packet.time_base = MILLISECONDS
             packet.pts = at_ms - shift_ms
-            # Matroska does not store it; in the muxer's queue it stands for the order of the source.
+            # Matroska does not store it; in the muxer's queue it preserves the order of the source.
             packet.dts = number
             output.mux_one(packet)
 
 
 def _said(container: av.container.InputContainer, packets: Sequence[av.Packet], shift_ms: int) -> list:
-    """What a source and its cut must agree in: times of packets, and what some of them decode to."""
+    """What a source and its cut must agree in: the times of packets, and what some of them decode to."""
     said: list = []
     for stream in media_streams(container):
         own = [packet for packet in packets if packet.stream_index == stream.index]
@@ -188,7 +188,7 @@ def _said(container: av.container.InputContainer, packets: Sequence[av.Packet], 
 
 
 def _seen(stream: av.VideoStream, packets: Sequence[av.Packet]) -> list:
-    """The first picture as extraction would take it, small."""
+    """The first picture as extraction would take it, scaled down."""
     frame = next(shown_of(stream, packets), None)
     if frame is None:
         return []

@@ -19,7 +19,7 @@ from tasks.media.pictures import Display, Moments, on_display
 from tasks.media.sound import Sound, heard, resampled
 from tasks.media.streams import MS, Clock, media_streams
 
-NEAR_MS = 30_000  # into a file, as in nearly every cut: what lies before a segment is read, and left out of decoding
+NEAR_MS = 30_000  # into a file, as in nearly every cut: what lies before a segment is read, but not decoded
 
 
 @dataclass
@@ -38,9 +38,9 @@ class Decoded:
 def decode(
     path: Path, begins_s: float, length_s: float, profile: Profile, clock: dict[str, str] | None = None
 ) -> Decoded:
-    """Decodes the segment that begins at `begins_s` on the clock of `path`, which may want other options.
+    """Decodes the segment that begins at `begins_s` on the clock of `path`, which may need other options.
 
-    Raises ItemError (quarantined, `decodable`) where a picture or a piece of its sound is damaged.
+    Raises ItemError (quarantined, `decodable`) if a picture or a piece of its sound is damaged.
     """
     moments = Moments(
         Clock.from_seconds(begins_s),
@@ -61,7 +61,7 @@ def decode(
 def _read(
     path: Path, moments: Moments, profile: Profile, clock: dict[str, str] | None, *, sparing: bool
 ) -> tuple[Display, Sound]:
-    """What is seen and heard of the segment, by decoders that nothing else has used."""
+    """The pictures and sound of the segment, from decoders that nothing else has used."""
     display = Display()
     sound = Sound(profile.sample_rate_hz, profile.channels)
     begins_ms = moments.clock.begins_ms

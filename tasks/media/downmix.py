@@ -1,7 +1,7 @@
 """Downmix: any number of channels to one or two, by their positions, decided once for a whole segment.
 
 The weights are those of ITU-R BS.775-4, annex 4: centre and rear channels go to both sides at -3 dB. The low-frequency
-channel is left out, as there: it repeats the others, or rumbles.
+channel is left out, as in the standard: it repeats the others, or rumbles.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,8 @@ HALF_POWER = 0.5**0.5  # -3 dB
 NAMED_CENTRE = frozenset({"FC", "BC", "TC", "TFC", "TBC", "BFC"})
 BEHIND = frozenset({"BL", "BR", "SL", "SR", "TBL", "TBR", "TSL", "TSR", "SSL", "SSR"})
 RUMBLE = frozenset({"LFE", "LFE2"})
-SILENT = (
-    1e-4  # of the loudest channel's power (-40 dB): what is below says nothing, and must not halve the others
-)
-CANCELLED = 0.1  # of the loudest channel's power (-10 dB): a mix below has lost what it holds
+SILENT = 1e-4  # of the loudest channel's power (-40 dB): quieter channels carry nothing, and must not halve the others
+CANCELLED = 0.1  # of the loudest channel's power (-10 dB): a quieter mix has lost its content by cancellation
 
 
 @cache
@@ -29,7 +27,8 @@ def names_of(layout: str) -> tuple[str, ...]:
 def weights(names: Sequence[str], products: np.ndarray, num_outputs: int) -> np.ndarray:
     """float64 (num_outputs, channels): how much of each channel goes to each of one or two outputs; none can clip.
 
-    `names` are libav's (`FL`, `LFE`); `products` (channels, channels) are sums of each channel times each other.
+    `names` are libav's (`FL`, `LFE`); `products` (channels, channels) are the sums of products of each pair of
+    channels.
     """
     powers = products.diagonal()
     heard = powers >= SILENT * powers.max()
@@ -46,9 +45,9 @@ def weights(names: Sequence[str], products: np.ndarray, num_outputs: int) -> np.
 
 
 def _share(name: str, side: str) -> float:
-    """How much of a channel goes to the side `L` or `R`."""
+    """The share of a channel that goes to the side `L` or `R`."""
     of_side = name.removesuffix("C") if name in ("FLC", "FRC") else name
-    if name in NAMED_CENTRE or of_side[-1:] not in ("L", "R"):  # in the middle, or nobody knows where
+    if name in NAMED_CENTRE or of_side[-1:] not in ("L", "R"):  # in the middle, or at an unknown position
         return HALF_POWER
     if of_side[-1] != side:
         return 0.0
@@ -56,7 +55,7 @@ def _share(name: str, side: str) -> float:
 
 
 def products_of(samples: np.ndarray) -> np.ndarray:
-    """float64 (channels, channels): sums over float32 (channels, samples) of each channel times each other."""
+    """float64 (channels, channels): the sums of products of each pair of channels of float32 (channels, samples)."""
     return np.array([[float(np.dot(one, other)) for other in samples] for one in samples])
 
 
@@ -70,7 +69,7 @@ def mixed(samples: np.ndarray, shares: np.ndarray) -> np.ndarray:
 
 
 def as_floats(samples: np.ndarray) -> np.ndarray:
-    """float32 in [-1, 1] of samples as they were decoded."""
+    """float32 in [-1, 1] from samples as they were decoded."""
     if samples.dtype == np.uint8:
         return samples.astype(np.float32) / 128.0 - 1.0
     if samples.dtype.kind == "i":

@@ -11,12 +11,12 @@ from av.codec.context import Flags
 from tasks.media.colour import Picture
 
 # One thread and no macroblock tree, so that bytes do not depend on the machine or on memory that x264 has not
-# written; no B-frames, so that frame k of the file is frame k of the profile for every reader.
+# initialised; no B-frames, so that frame k of the file is frame k of the profile for every reader.
 X264 = {"preset": "veryfast", "crf": "23"}
 X264_PARAMS = (
     "scenecut=0:open-gop=0:bframes=0:threads=1:mbtree=0:rc-lookahead=0:fullrange=on:colormatrix=smpte170m"
 )
-BITEXACT = {"fflags": "+bitexact"}  # no encoder's name, no date
+BITEXACT = {"fflags": "+bitexact"}  # no encoder name, no date
 MAX_DENOMINATOR = 1001  # of frame rates, as 30000/1001
 FLAC_BLOCK = 4096
 
@@ -41,7 +41,7 @@ def encoded_flac(samples: np.ndarray, rate_hz: int) -> bytes:
 
 
 def encoded_video(pictures: Sequence[Picture], rate_hz: float) -> bytes:
-    """Pictures of one size as H.264 in mp4, a key frame a second, full range BT.601 as they are."""
+    """Pictures of one size as H.264 in mp4, with a key frame every second, in full-range BT.601 as they are."""
     buffer = io.BytesIO()
     rate = Fraction(rate_hz).limit_denominator(MAX_DENOMINATOR)
     key = f"keyint={round(rate_hz)}:min-keyint={round(rate_hz)}"

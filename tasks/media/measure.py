@@ -1,4 +1,4 @@
-"""Measures of a decoded clip, taken in the one pass of extraction. The suite `features` judges them."""
+"""Measures of a decoded clip, taken during the single pass of extraction. The suite `features` judges them."""
 
 import numpy as np
 import soxr
@@ -12,7 +12,7 @@ from tasks.media.decode import Decoded
 BLOCK_PX = 8  # pictures are judged by block means, below compression noise
 STILL_LUMA = 1.5  # block means of a still picture differ by less after lossy coding
 SPEECH_MS = 30  # the longest window that WebRTC's detector takes
-SPEECH_CAUTION = 2  # of 0 to 3: how sure it has to be
+SPEECH_CAUTION = 2  # of 0 to 3: how certain it has to be
 
 
 def measure_clip(decoded: Decoded, profile: Profile) -> Row:
@@ -54,11 +54,11 @@ def speech_share(wave: np.ndarray, rate_hz: int) -> float:
 
 
 def _picture_facts(decoded: Decoded, profile: Profile, valid_s: float) -> Row:
-    # A picture a second, whatever the profile stores: neighbours at 25 frames/s hardly differ in any film.
+    # One picture a second, whatever the profile stores: neighbours at 25 frames/s hardly differ in any film.
     stride = max(1, round(profile.frame_rate_hz))
     valid = decoded.pictures[: max(1, round(valid_s * profile.frame_rate_hz)) : stride]
     blocks = np.stack([_block_means(picture.luma) for picture in valid])
-    # One frame alone cannot be frozen.
+    # A single frame cannot be frozen.
     change = np.abs(np.diff(blocks, axis=0)).max(axis=(1, 2)) if len(blocks) > 1 else np.full(1, np.inf)
     return {"luma_max": float(blocks.max()), "frozen_share": float(np.mean(change < STILL_LUMA))}
 
@@ -67,5 +67,5 @@ def _block_means(luma: np.ndarray) -> np.ndarray:
     """float64 (height / 8, width / 8): mean luma of 8 x 8 blocks."""
     height, width = (side // BLOCK_PX * BLOCK_PX for side in luma.shape)
     rows = luma[:height, :width].reshape(-1, BLOCK_PX, width).sum(axis=1, dtype=np.uint16)
-    # Down first, then across: of both at once numpy makes a loop over single pixels, five times as slow.
+    # Vertically first, then horizontally: for both at once, numpy loops over single pixels, five times as slow.
     return rows.reshape(height // BLOCK_PX, -1, BLOCK_PX).sum(axis=2, dtype=np.int64) / BLOCK_PX**2

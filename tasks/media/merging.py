@@ -7,6 +7,6 @@ from tasks.processes import write_confined
 
 
 def merger(state: Path) -> Path:
-    """The ffmpeg that yt-dlp starts, by a name that it knows: what it merges is foreign."""
+    """The ffmpeg that yt-dlp starts, under a name that it knows: what it merges is untrusted."""
     settings = {"seconds": FFMPEG_TIMEOUT_S, "memory_bytes": MEMORY_BYTES}
     return write_confined(state / "ffmpeg", ffmpeg_path(), **settings)

@@ -1,6 +1,6 @@
 """Cuts from before `schemas.clip.CLOCK`: MP4 files in which libav's edit lists shift picture against sound.
 
-Without edit lists both streams lie as in the source. The start of the segment was measured with edit lists, on the
+Without edit lists, both streams lie as in the source. The start of the segment was measured with edit lists, on the
 stream with more packets; the shift of that stream gives the start without them. Matroska cuts may be shifted inside the
 file itself, which can't be detected.
 """
@@ -12,26 +12,26 @@ from statistics import median
 
 from schemas.clip import CLOCK
 from schemas.manifest import Row
-from tasks.media.streams import RAW_CLOCK, open_media, packets_of
+from tasks.media.streams import RAW_CLOCK, open_media, packets_as_read
 
 MENDED = ".mp4"
-COMPARED_PACKETS = 128  # of both streams, as when it was measured
-TOGETHER_S = 0.002  # and so near to each other they counted as agreeing
-CLEARLY = 2  # packets more decided
+COMPARED_PACKETS = 128  # of both streams, as in the original measurement
+TOGETHER_S = 0.002  # streams this near to each other counted as agreeing
+CLEARLY = 2  # this many more packets were decisive
 
 
 def is_old(clip: Row) -> bool:
-    """Whether a clip that is there was cut by another clock than today's."""
+    """Whether an existing clip was cut by another clock than today's."""
     return bool(clip["path"]) and clip.get("clock") != CLOCK
 
 
 def is_beyond_mending(clip: Row) -> bool:
-    """Whether it is old, and its kind can't be mended without the source."""
+    """Whether it is old and of a kind that can't be mended without the source."""
     return is_old(clip) and Path(clip["path"]).suffix != MENDED
 
 
 def mended_begin_s(path: Path, begins_s: float) -> float | None:
-    """Where the segment of an old cut begins on its clock without edit lists; None where that can't be known."""
+    """Where the segment of an old cut begins on its clock without edit lists; None if that can't be determined."""
     if path.suffix != MENDED:
         return None
     raw_s = dict(_packets(path, RAW_CLOCK))
@@ -50,6 +50,6 @@ def mended_begin_s(path: Path, begins_s: float) -> float | None:
 def _packets(path: Path, options: dict[str, str]) -> Iterator[tuple[tuple[int, int | None], float]]:
     """((stream, place in the file), presentation time) of both streams' packets."""
     with open_media(path, options) as container:
-        for packet in packets_of(container):
+        for packet in packets_as_read(container):
             if packet.pts is not None:
                 yield (packet.stream_index, packet.pos), float(packet.pts * packet.time_base)

@@ -21,23 +21,23 @@ from tasks.media.decode import Decoded
 # 64 ms every 20 ms
 WINDOW = 1024
 HOP = SAMPLE_RATE_HZ // 50
-# What telephone and 32 kbit/s AAC leave; 16 differences
+# What survives telephone quality and 32 kbit/s AAC; 16 differences
 LOW_HZ = 200.0
 HIGH_HZ = 4000.0
 NUM_BANDS = 17
 SMOOTH = 20  # frames: power over 0.4 s, so that half a word's misalignment costs few bits
 WORD_HOP = 8  # frames: a word every 160 ms
 FLOOR = 1e-5  # of the clip's power: below it is codec noise
-CLEAR = 0.02  # the least change (log10 of power) that a key's third weakest bit stands for
-APART = 2  # frames between keys: they see nearly the same, and one of them survives
+CLEAR = 0.02  # the least change (log10 of power) that a key's third weakest bit must represent
+APART = 2  # frames between keys: closer ones see nearly the same, and only one of them is kept
 STILL_SHARE = 0.95  # pictures that hardly change are cover art and slides, which many clips share
 SIDE = 32  # px of the thumbnail, and its 8 lowest frequencies each way
 LOWEST = 8
-FLAT_LUMA = 4.0  # deviation below which a picture shows nothing
+FLAT_LUMA = 4.0  # a picture with less deviation shows nothing
 
 
 def prints_of(decoded: Decoded, facts: Row, profile: Profile) -> Row:
-    """`sound_print` and `picture_print` of a clip, as bytes; all zero where there is nothing to know it by."""
+    """`sound_print` and `picture_print` of a clip, as bytes; all zero if nothing identifies it."""
     valid_s = decoded.valid_ms / 1000
     pictures = decoded.pictures if facts["frozen_share"] < STILL_SHARE else []
     at = [int((n + 0.5) / NUM_PICTURES * profile.num_frames) for n in range(NUM_PICTURES)]
@@ -55,7 +55,7 @@ def _sound(wave: np.ndarray, profile: Profile) -> np.ndarray:
     words = _packed(changes[::WORD_HOP] > 0)[: num_words(profile)]
     made["num_words"] = len(words)
     made["words"][: len(words)] = words
-    # A key is two words, the second from when the first one's later half ends: no power counts twice.
+    # A key is two words, the second from where the later half of the first one ends: no power counts twice.
     pairs = np.hstack([changes[:-SMOOTH], changes[SMOOTH:]])
     margins = np.abs(pairs)
     weakest = np.argsort(margins, axis=1, kind="stable")[:, :3]
@@ -101,7 +101,7 @@ def _clearest(clarity: np.ndarray) -> np.ndarray:
 
 
 def _packed(bits: np.ndarray) -> np.ndarray:
-    """Integers of the rows of `bits`, the first column lowest."""
+    """The rows of `bits` as integers, the first column lowest."""
     return bits @ (np.uint32(1) << np.arange(bits.shape[1], dtype=np.uint32))
 
 
@@ -111,7 +111,7 @@ def _pictures(pictures: Sequence[Picture], at: Sequence[int]) -> np.ndarray:
 
 
 def picture_hash(luma: np.ndarray) -> int:
-    """64 bits of a picture; 0 where it shows nothing, or is smaller than the thumbnail."""
+    """A 64-bit hash of a picture; 0 if it shows nothing, or is smaller than the thumbnail."""
     if min(luma.shape) < SIDE:
         return 0
     rows, columns = (np.linspace(0, size, SIDE + 1).astype(int) for size in luma.shape)
@@ -121,5 +121,5 @@ def picture_hash(luma: np.ndarray) -> int:
         return 0
     lowest = np.asarray(scipy.fft.dctn(thumbnail, norm="ortho"))[:LOWEST, :LOWEST].ravel()
     bits = lowest > np.median(lowest[1:])
-    bits[0] = True  # the mean says nothing; set, so that no picture's hash is 0
+    bits[0] = True  # the mean carries no information; set, so that no picture's hash is 0
     return int.from_bytes(np.packbits(bits).tobytes(), "big")

@@ -1,8 +1,9 @@
 """The pictures on display at given moments, decoding as little else as the codec allows.
 
-All packets are known before the first is decoded, and so are the pictures that are needed: packets between the last
-needed one and the next key frame are dropped, and the decoder skips pictures that no other refers to. The result is
-byte-identical to a full decode: what was shown is compared with what should have been, and any doubt leads to one.
+All packets are known before the first is decoded, and so are the required pictures: packets between the last required
+one and the next key frame are dropped, and the decoder skips pictures that no other picture refers to. The result is
+byte-identical to a full decode: the pictures shown are compared with the expected ones, and any doubt leads to a full
+decode.
 """
 
 from bisect import bisect_right
@@ -19,17 +20,17 @@ from av.video.reformatter import VideoReformatter
 from tasks.media.colour import Picture, is_hdr, upright
 from tasks.media.streams import MS, UNDECODABLE, Clock, in_ms
 
-EVEN = 2  # 4:2:0 wants even sizes
+EVEN = 2  # 4:2:0 requires even sizes
 # What libav decodes: every picture, or those that others refer to.
 Mode = Literal["DEFAULT", "NONREF"]
 ALL: Mode = "DEFAULT"
 REFERENCES: Mode = "NONREF"
-# Codecs of which packets may be left out: their decoders obey `skip_frame` from packet to packet, and nobody flags
-# pictures of theirs as key that are none. libdav1d reads the option once; H.263 and MPEG-4 are flagged at will.
+# Codecs whose packets may be left out: their decoders obey `skip_frame` from packet to packet, and their pictures are
+# never wrongly flagged as key. libdav1d reads the option only once; H.263 and MPEG-4 are flagged arbitrarily.
 SPARED = {"h264", "hevc", "mpeg1video", "mpeg2video", "vp8", "vp9", "mjpeg", "prores", "dnxhd"}
-# Codecs whose decoders withhold pictures that lack what they refer to; each packet of theirs holds a picture.
+# Codecs whose decoders withhold pictures whose references are missing; each of their packets holds a picture.
 WITHHELD = {"h264", "hevc"}
-# Of a frame: one that comes on so little after a moment stands then, whatever its container rounded.
+# A frame that appears so shortly after a moment counts as displayed then, whatever its container rounded.
 TIE_SHARE = 0.25
 TIE_S = 0.0012  # what containers and we round; a picture comes on no earlier than by this
 H264_IDR = 5
@@ -37,7 +38,7 @@ H264_IDR = 5
 
 @dataclass(frozen=True)
 class Moments:
-    """A segment on its file's clock, and when in it (seconds after its start) pictures are wanted."""
+    """A segment on its file's clock, and when in it (seconds after its start) pictures are needed."""
 
     clock: Clock
     length_s: float
@@ -47,14 +48,14 @@ class Moments:
 
 @dataclass
 class Display:
-    """The pictures that were on display, and when the first came on and the last went off."""
+    """The pictures that were on display, and when the first appeared and the last disappeared."""
 
     pictures: list[Picture] = field(default_factory=list)
-    shown_s: list[float] = field(default_factory=list)  # since when each of them stood
+    shown_s: list[float] = field(default_factory=list)  # when each of them appeared
     first_s: float | None = None  # None: no picture inside the segment
     ends_s: float = 0.0
     fault: str = ""  # what is wrong with one of the pictures
-    is_tone_mapped: bool = False  # from a higher dynamic range than pictures here have
+    is_tone_mapped: bool = False  # from a higher dynamic range than our pictures have
 
 
 Stamp = tuple[float, int]  # presentation time in seconds, number in decode order
@@ -63,16 +64,16 @@ Stamp = tuple[float, int]  # presentation time in seconds, number in decode orde
 def on_display(
     stream: av.VideoStream, packets: Sequence[av.Packet], moments: Moments, *, sparing: bool
 ) -> Display:
-    """What stood at each wanted moment, by `packets` of `stream` in decode order.
+    """The picture on display at each wanted moment, from `packets` of `stream` in decode order.
 
-    A first picture that comes late is shown from the start; what lies behind the last one repeats it. `sparing` leaves
-    out what the codec allows: where that display has a fault, a decoder that is fresh may do better with everything.
+    A first picture that comes late is shown from the start; the last one is repeated after its end. `sparing` leaves
+    out what the codec allows: if that display has a fault, a fresh decoder with all packets may do better.
     """
     stamps = _stamps(packets, moments)
     if stamps is None or not sparing or stream.codec_context.name not in SPARED:
         everything: list[Mode | None] = [ALL] * len(packets)
         decoded = _decoded(stream, packets, everything, _Taker(stream, moments))
-        # They come as they are to be shown, whatever their packets say.
+        # Frames arrive in display order, whatever their packets state.
         if decoded.came != sorted(decoded.came):
             stream.codec_context.flush_buffers()
             again = _Taker(stream, moments, times=sorted(decoded.came))
@@ -89,17 +90,20 @@ def on_display(
 
 
 def _stamps(packets: Sequence[av.Packet], moments: Moments) -> list[Stamp] | None:
-    """All packets in presentation order; None where some have no time, or two have the same."""
+    """All packets in presentation order; None if some have no time, or two have the same.
+
+    Packets that an edit list hides are left out: they are decoded, but never shown.
+    """
     if not packets:
         return None
     time_s = moments.clock.of(packets[0].time_base)
-    times = [None if packet.pts is None else time_s(packet.pts) for packet in packets]
-    stamps = [(at_s, n) for n, at_s in enumerate(times) if at_s is not None]
-    return sorted(stamps) if len(set(times)) == len(stamps) == len(packets) else None
+    shown = [(packet.pts, n) for n, packet in enumerate(packets) if not packet.is_discard]
+    stamps = [(time_s(pts), n) for pts, n in shown if pts is not None]
+    return sorted(stamps) if len({at_s for at_s, _ in stamps}) == len(stamps) == len(shown) else None
 
 
 def _wanted(times_s: Sequence[float], moments: Moments) -> list[int]:
-    """For each moment the place among ascending times of the picture that stands then."""
+    """For each moment, the index among ascending times of the picture that is on display."""
     inside = max(sum(time_s < moments.length_s for time_s in times_s), 1)
     return [min(_standing(times_s, at_s), inside - 1) for at_s in moments.wanted_s]
 
@@ -111,7 +115,7 @@ def _standing(times_s: Sequence[float], at_s: float) -> int:
 
 
 def _comes_on_s(shown_s: float, next_s: float) -> float:
-    """From when on the next picture counts as the one that stands."""
+    """The time from which the next picture counts as being on display."""
     return next_s - min(TIE_SHARE * (next_s - shown_s), TIE_S)
 
 
@@ -124,13 +128,13 @@ def _with_extent(display: Display, stamps: Sequence[Stamp], moments: Moments) ->
 
 
 def _off_s(stamps: Sequence[Stamp], place: int) -> float:
-    """When the picture before `place` goes off: when the next one comes on.
+    """When the picture before `place` disappears: when the next one appears.
 
-    The last one stands as long as the one before it: what a container says of it is not in a cut.
+    The last one lasts as long as the one before it: what a container states about it is not in a cut.
     """
     if place < len(stamps):
         return stamps[place][0]
-    if len(stamps) == 1:  # a sound with a picture: it stands as long as there is something to hear
+    if len(stamps) == 1:  # a sound with a picture: it is shown as long as there is something to hear
         return inf
     return 2 * stamps[-1][0] - stamps[-2][0]
 
@@ -138,12 +142,12 @@ def _off_s(stamps: Sequence[Stamp], place: int) -> float:
 def _schedule(
     stream: av.VideoStream, packets: Sequence[av.Packet], wanted: Collection[int]
 ) -> list[Mode | None]:
-    """What to decode of each packet: all, what others refer to, or (None) nothing at all.
+    """How to decode each packet: completely, only for others that refer to it, or (None) not at all.
 
-    Read backwards: a packet is needed if a wanted picture follows it before the next clean key frame.
+    Works backwards: a packet is needed if a wanted picture follows it before the next clean key frame.
     """
     modes: list[Mode | None] = [None] * len(packets)
-    lowest_pts: float = inf  # of the wanted pictures since the last key frame that was met
+    lowest_pts: float = inf  # of the wanted pictures since the last key frame encountered
     for n in reversed(range(len(packets))):
         pts = packets[n].pts or 0
         if n in wanted:
@@ -158,7 +162,7 @@ def _schedule(
 
 
 def _refreshes(stream: av.VideoStream, packet: av.Packet) -> bool:
-    """Whether nothing after this key frame refers to what stands before it (H.264 has others)."""
+    """Whether nothing after this key frame refers to anything before it (H.264 has other key frames, too)."""
     if stream.codec_context.name != "h264":
         return True
     head = stream.codec_context.extradata or b""
@@ -167,7 +171,7 @@ def _refreshes(stream: av.VideoStream, packet: av.Packet) -> bool:
 
 
 def _unit_types(data: bytes, size: int) -> Iterator[int]:
-    """The types of the NAL units in a packet, each behind its length in `size` bytes, or a start code if 0."""
+    """The types of the NAL units in a packet, each preceded by its length in `size` bytes, or a start code if 0."""
     if size == 0:
         yield from (piece[0] & 31 for piece in data.split(b"\x00\x00\x01")[1:] if piece)
         return
@@ -194,18 +198,18 @@ def _decoded(
 
 
 def is_key(frame: av.VideoFrame) -> bool:
-    """Whether a picture refers to no other, as far as its decoder tells."""
+    """Whether a picture refers to no other, according to its decoder."""
     return bool(frame.key_frame) or frame.pict_type in (PictureType.I, PictureType.NONE)
 
 
 def _is_doubtful(packets: Sequence[av.Packet], modes: Sequence[Mode | None], decoded: "_Taker") -> bool:
-    """Whether decoding began anywhere at a packet that was no key picture, or had trouble."""
+    """Whether decoding began at a packet that was not a key picture, or had trouble."""
     begun = [n for n, mode in enumerate(modes) if mode and (n == 0 or modes[n - 1] is None)]
     return bool(decoded.broken or decoded.damaged) or not all(decoded.seen.get(packets[n].pts) for n in begun)
 
 
 def _fault(packets: Sequence[av.Packet], stamps: Sequence[Stamp], decoded: "_Taker") -> str:
-    """What is wrong with a picture that a decode of all packets took; empty where nothing is known to be."""
+    """What is wrong with a picture from a decode of all packets; empty if no fault is known."""
     lost_s = {time_s for time_s, n in stamps if n in decoded.broken} | _withheld_s(packets, stamps, decoded)
     came_s = {decoded.time_s(pts) for pts in decoded.seen if pts is not None}
     times_s = sorted(came_s | {one for one in lost_s if one > min(came_s, default=inf)})
@@ -218,7 +222,7 @@ def _fault(packets: Sequence[av.Packet], stamps: Sequence[Stamp], decoded: "_Tak
 
 
 def _withheld_s(packets: Sequence[av.Packet], stamps: Sequence[Stamp], decoded: "_Taker") -> set[float]:
-    """When pictures were due that the decoder kept back; one alone is the second field of the one before it."""
+    """The times of pictures that the decoder withheld; a single one is the second field of the previous picture."""
     if decoded.stream.codec_context.name not in WITHHELD:
         return set()
     missing = [packets[n].pts not in decoded.seen for _, n in stamps]
@@ -227,7 +231,7 @@ def _withheld_s(packets: Sequence[av.Packet], stamps: Sequence[Stamp], decoded: 
 
 
 def _leans_on_broken(packets: Sequence[av.Packet], decoded: "_Taker", shown_s: float) -> bool:
-    """Whether a packet that others refer to and that did not decode lies between a picture and its key picture."""
+    """Whether a referenced packet that did not decode lies between a picture and its key picture."""
     broken = {*decoded.broken, *(n for n, packet in enumerate(packets) if packet.pts in decoded.damaged)}
     if not broken:
         return False
@@ -240,11 +244,11 @@ def _leans_on_broken(packets: Sequence[av.Packet], decoded: "_Taker", shown_s: f
 
 @dataclass
 class _Taker:
-    """Takes what stands at the wanted moments from frames in presentation order."""
+    """Takes the pictures on display at the wanted moments from frames in presentation order."""
 
     stream: av.VideoStream
     moments: Moments
-    # In ticks, of each picture that comes, where those of the packets are none of theirs.
+    # In ticks, for each picture that comes, if the times of the packets are not theirs.
     times: Sequence[int] = ()
     display: Display = field(default_factory=Display)
     came: list[int] = field(default_factory=list)  # times in ticks, as they came
@@ -262,7 +266,7 @@ class _Taker:
         self._may_begin_anywhere = self.stream.codec_context.name in WITHHELD
 
     def see(self, frame: av.VideoFrame) -> None:
-        """One frame on. What comes before the first key picture shows nothing that ever was."""
+        """Takes the next frame. Pictures before the first key picture were never really visible."""
         if frame.pts is None or not (self.seen or self._may_begin_anywhere or is_key(frame)):
             return
         if frame.is_corrupt:
@@ -281,12 +285,12 @@ class _Taker:
             self._shown = frame
 
     def ended(self) -> "_Taker":
-        """With every wanted picture; what lies behind the last frame repeats it."""
+        """Adds the remaining wanted pictures; after the last frame, it is repeated."""
         self._take(inf, may_be_early=False)
         return self
 
     def _take(self, next_s: float, *, may_be_early: bool) -> None:
-        """What stands at the moments before the next picture comes on."""
+        """Takes the picture on display for all moments before the next one appears."""
         wanted_s = self.moments.wanted_s
         display = self.display
         while self._shown is not None and len(display.pictures) < len(wanted_s):

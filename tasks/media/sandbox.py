@@ -1,6 +1,6 @@
-"""The media process: decoding runs in a process of its own, so a hostile file costs that file and nothing else.
+"""The media process: decoding runs in a separate process, so a hostile file damages nothing but its own result.
 
-libav parses files from strangers. The process that runs it has no credentials in its environment, has limits of memory,
+libav parses files from strangers. The process that runs it has no credentials in its environment, has limits on memory,
 file size and time, and ends with its parent. It answers in JSON and raw bytes, never in pickles: the parent does not
 trust it either. `python -m tasks.media.sandbox` is that process.
 """
@@ -24,15 +24,15 @@ from schemas.errors import OperationalError
 from schemas.outcome import BUG, ItemError, Outcome
 from tasks.processes import PipedProcess, end_with_parent, limit
 
-# What may be called, by name: functions of JSON arguments that return (JSON, {name: bytes}).
+# The functions that may be called, by name: they take JSON arguments and return (JSON, {name: bytes}).
 CALLS = {"probe": "tasks.media.streams", "cut": "tasks.media.cut", "extract": "tasks.extract"}
-PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "TMPDIR", "SYSTEMROOT")  # of the environment: no secrets
+PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "TMPDIR", "SYSTEMROOT")  # from the environment: no secrets
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-TRIES = 2  # a process that died may have suffered from the file before: the verdict is a fresh one's
+TRIES = 2  # a process may have died because of the previous file: the verdict is that of a fresh process
 EVIDENCE_BYTES = 500
 TRACE_BYTES = 2000
-RAISED = 1  # the code with which Python ends after an exception that nobody expected: none of these
-# What our own code raises where it did not expect what a file holds: no verdict on the file. Too many stop the stage.
+RAISED = 1  # Python's exit code after an unexpected exception
+# What our own code raises if it did not expect a file's content: no verdict on the file. Too many stop the stage.
 BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 CHUNK_BYTES = 1 << 20
 MAX_ANSWER_BYTES = 1 << 30
@@ -42,7 +42,7 @@ START_S = 60.0  # it takes 0.3 to 0.7 s
 
 @dataclass(frozen=True)
 class ProcessLimits:
-    """The limits of one call, chosen far above the needs of any clip of a minute, not measured on the largest."""
+    """The limits of one call, far above the needs of any one-minute clip, but not measured on the largest."""
 
     seconds: float = 120.0
     memory_bytes: int = 4 << 30  # of address space
@@ -59,11 +59,11 @@ _STARTER = ThreadPoolExecutor(1, "media-processes")
 def call(
     name: str, arguments: Mapping[str, Any], limits: ProcessLimits = LIMITS
 ) -> tuple[Any, dict[str, bytes]]:
-    """The answer to the call `name` (of CALLS) in a media process of its own.
+    """The answer to the call `name` (of CALLS) from a separate media process.
 
-    Raises what it raised (ItemError, OSError); ItemError (quarantined, `bug`) with the trace where our own code
-    failed; ItemError (quarantined, `decodable`) with the evidence where the process crashed, hung or ran out of
-    memory twice.
+    Raises what the call raised (ItemError, OSError); ItemError (quarantined, `bug`) with the trace if our own code
+    failed; ItemError (quarantined, `decodable`) with the evidence if the process crashed, hung or ran out of memory
+    twice.
     """
     evidence = ""
     reason = ""
@@ -89,7 +89,7 @@ def close() -> None:
 
 
 def _idle(limits: ProcessLimits) -> "MediaProcess | None":
-    """An idle media process with these limits; None where there is none."""
+    """An idle media process with these limits; None if there is none."""
     while _IDLE:
         with suppress(IndexError):  # another thread was faster
             process = _IDLE.pop()
@@ -100,7 +100,7 @@ def _idle(limits: ProcessLimits) -> "MediaProcess | None":
 
 
 class _DiedError(Exception):
-    """The media process ended or had to be killed; `reason` is what the item is quarantined as."""
+    """The media process ended or had to be killed; `reason` is the reason for the item's quarantine."""
 
     def __init__(self, how: str, reason: str = "decodable") -> None:
         super().__init__(how)
@@ -108,7 +108,7 @@ class _DiedError(Exception):
 
 
 class MediaProcess:
-    """One media process and the pipe to it; not thread-safe. Its start is not on the first call's time."""
+    """One media process and the pipe to it; not thread-safe. Its start does not count towards the first call's time."""
 
     def __init__(self, name: str, limits: ProcessLimits) -> None:
         self.limits = limits
@@ -120,7 +120,7 @@ class MediaProcess:
             raise OperationalError(f"the media process does not start on this machine: it {died}") from None
 
     def call(self, name: str, arguments: Mapping[str, Any]) -> tuple[Any, dict[str, bytes]]:
-        """One call and its answer. Raises _DiedError if there is none in time."""
+        """One call and its answer. Raises _DiedError if no answer comes in time."""
         ends = time.monotonic() + self.limits.seconds
         try:
             self._process.write(json.dumps({"name": name, **arguments}).encode())
@@ -140,11 +140,11 @@ class MediaProcess:
         return self._process.is_alive
 
     def kill(self) -> None:
-        """Ends the process at once."""
+        """Ends the process immediately."""
         self._process.close()
 
     def _line(self, ends: float) -> bytes:
-        """The header's length, then the header: both are this side's to bound."""
+        """Reads the header's length, then the header: this side has to limit both."""
         return self._read(int(self._read(8, ends)), ends)
 
     def _read(self, size: int, ends: float) -> bytes:
@@ -184,7 +184,7 @@ def main() -> None:
     for what, value in (("AS", memory_bytes), ("FSIZE", file_bytes), ("CORE", 0)):
         limit(what, value)
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not stand between answers
+    os.dup2(2, 1)  # what a library prints must not end up between answers
     importlib.import_module(CALLS[name])
     answers.write(READY)
     answers.flush()

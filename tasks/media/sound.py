@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import av
@@ -15,16 +16,16 @@ from tasks.media.downmix import as_floats, mixed, names_of, products_of, weights
 from tasks.media.streams import UNDECODABLE, Clock
 
 AUDIO_LEAD_S = 0.1  # lets the overlapping windows and bit reservoirs of lossy audio settle
-JITTER_S = 0.03  # containers round time stamps, some encoders are off by a packet
-# Decoding starts so long before a segment, with the same packet in a file and in its cut: codecs look back 0.1 s at
-# most, but some of them draw noise.
+JITTER_S = 0.03  # containers round time stamps, and some encoders are off by a packet
+# Decoding starts this long before a segment, with the same packet in a file and in its cut: codecs look back 0.1 s at
+# most, but some of them synthesise noise.
 SETTLE_S = 0.5
 INT16 = 32768.0
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One decoded frame: (channels, samples) as they came, and when on the segment's clock they start."""
+    """One decoded frame: (channels, samples) as decoded, and when it starts on the segment's clock."""
 
     time_s: float
     samples: np.ndarray
@@ -33,12 +34,12 @@ class Piece:
 
     @property
     def kind(self) -> tuple:
-        """What changes where a stream's parameters do."""
+        """What changes if a stream's parameters change."""
         return self.rate_hz, self.samples.dtype, self.layout
 
     @property
     def ends_s(self) -> float:
-        """When the next one is due."""
+        """When the next piece is due."""
         return self.time_s + self.samples.shape[1] / self.rate_hz
 
 
@@ -46,19 +47,20 @@ class Piece:
 class Sound:
     """Decoded frames of one stream on the segment's clock; gaps become silence, overlaps are dropped."""
 
-    rate_hz: int  # to make of whatever rates there are
-    channels: int  # to make of however many there are: 1 or 2
+    rate_hz: int  # the target rate, whatever the rates of the pieces
+    channels: int  # the target number of channels: 1 or 2
     pieces: list[Piece] = field(default_factory=list)
     fault: str = ""  # what is wrong with a piece
 
     def hear(self, piece: Piece, length_s: float) -> None:
-        """One more piece of a segment of that length."""
-        # What ends before the lead is decoded for the codec's sake only, and must not move the anchor below.
-        if -AUDIO_LEAD_S < piece.time_s < length_s and piece.samples.size:
+        """Adds a piece of a segment of that length."""
+        # A piece that ends before the lead is decoded only for the codec, and must not move the anchor below.
+        is_heard = piece.time_s > -AUDIO_LEAD_S or piece.ends_s > 0
+        if is_heard and piece.time_s < length_s and piece.samples.size:
             self.pieces.append(piece)
 
     def first_s(self) -> float:
-        """When the sound starts, 0 if it does before the segment."""
+        """When the sound starts; 0 if it starts before the segment."""
         return max(self.pieces[0].time_s, 0.0) if self.pieces else 0.0
 
     def wave(self, length_s: float) -> np.ndarray:
@@ -78,7 +80,7 @@ class Sound:
         return wave
 
     def _shares(self, runs: Sequence[list[Piece]], decoded: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        """How much of each channel is heard, by layout: decided by all of the segment's sound in it."""
+        """How much of each channel is heard, by layout: decided from all of the segment's sound in that layout."""
         products: dict[str, np.ndarray] = {}
         for run, samples in zip(runs, decoded, strict=True):
             layout = run[0].layout
@@ -86,7 +88,7 @@ class Sound:
         return {layout: weights(names_of(layout), found, self.channels) for layout, found in products.items()}
 
     def _runs(self) -> Iterator[list[Piece]]:
-        """Pieces of one kind that follow each other without a gap."""
+        """Sequences of pieces of the same kind that follow each other without a gap."""
         run: list[Piece] = []
         for piece in self.pieces:
             if run and (piece.kind != run[-1].kind or abs(piece.time_s - run[-1].ends_s) > JITTER_S):
@@ -114,18 +116,16 @@ class Sound:
 def heard(
     stream: av.AudioStream, packets: Sequence[av.Packet], clock: Clock, length_s: float, profile: Profile
 ) -> Sound:
-    """The sound of a segment by its stream's packets in order.
+    """The sound of a segment from its stream's packets in order.
 
-    Nothing is trimmed: samples that an encoder put before a beginning stand before it by their time, and in a cut
-    nobody would know of them.
+    Nothing is trimmed: samples that an encoder put before the beginning have an earlier time, and in a cut they could
+    not be recognised.
     """
     sound = Sound(profile.sample_rate_hz, profile.channels)
     time_s = clock.of(stream.time_base)
     stream.codec_context.flags2 |= Flags2.skip_manual
-    for packet in packets:
-        at_s = None if packet.pts is None else time_s(packet.pts)
-        if at_s is not None and at_s < -SETTLE_S:
-            continue
+    times_s = [None if packet.pts is None else time_s(packet.pts) for packet in packets]
+    for packet, at_s in islice(zip(packets, times_s, strict=True), _first(times_s), None):
         try:
             frames = stream.codec_context.decode(packet)
         except UNDECODABLE:
@@ -141,6 +141,14 @@ def heard(
     return sound
 
 
+def _first(times_s: Sequence[float | None]) -> int:
+    """The number of the packet from which a segment's sound is decoded: SETTLE_S before it, or so long as one lasts."""
+    early = [n for n, at_s in enumerate(times_s) if at_s is not None and at_s < -SETTLE_S]
+    first = early[-1] + 1 if early else 0
+    settles = any(at_s is not None and at_s <= -AUDIO_LEAD_S for at_s in times_s[first:])
+    return first if settles or not early else early[-1]
+
+
 def resampled(wave: np.ndarray, rate_hz: int, profile: Profile) -> np.ndarray:
     """`wave` at the profile's rate as int16 (samples, channels), zero-padded to its exact length."""
     out = np.zeros((profile.num_samples, profile.channels), np.int16)
@@ -153,7 +161,7 @@ def samples_of(frame: av.AudioFrame) -> np.ndarray:
     """(channels, samples) as decoded."""
     kind = format_dtypes[frame.format.name]
     size = frame.samples
-    # Buffers, which their stubs do not say. Of eight channels PyAV counts one plane too many, which lies nowhere.
+    # Buffers, which their stubs don't declare. For eight channels, PyAV counts one plane too many, which has no memory.
     planes: list[Any] = list(frame.planes)[: frame.layout.nb_channels]
     if not frame.format.is_planar:
         return np.frombuffer(planes[0], kind, size * frame.layout.nb_channels).reshape(size, -1).T

@@ -1,5 +1,6 @@
 """What strangers' files do: parameters that change, headers that lie, pictures that nobody could verify."""
 
+import struct
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,24 @@ from tasks.media.decode import decode
 FILM = Film("ts", "libx264", "aac", "25", 48_000, 25, 0, False, 0.0, 0.0, 0.0, 0.0, False)
 PROFILE = Profile("strange", length_ms=6000, frame_rate_hz=2.0, frame_short_side_px=96)
 CHANGES_S = 3.0
+# Sounds of which a packet lasts from 0.12 to 1 s.
+LONG_PACKETS = {
+    "libopus -frame_duration 120": "mkv",
+    "adpcm_ms -ar 8000": "avi",
+    "wavpack": "mkv",
+    "flac -frame_size 32768": "mkv",
+    "tta": "mkv",
+}
+# Rates and sample formats: suffix -> sound codecs with their options.
+FORMS = {
+    "mov": ("pcm_mulaw -ar 8000", "pcm_alaw -ar 11025", "pcm_s24le", "pcm_s16be -ar 44100", "adpcm_ima_qt -ar 22050"),
+    "avi": ("pcm_u8 -ar 22050", "adpcm_ms -ar 11025", "libmp3lame -ar 44100", "pcm_f32le -ar 12000"),
+    "mkv": (
+        "flac -ar 96000", "pcm_f32le -ar 192000", "pcm_s32le", "pcm_f64le", "tta -ar 88200", "wavpack -ar 32000",
+        "libvorbis -ar 24000", "eac3 -ar 32000", "libopus", "aac -ar 7350",
+    ),
+    "mp4": ("alac", "libmp3lame -ar 24000", "ac3 -ar 44100"),
+}  # fmt: skip
 
 
 def spliced(folder, *second):
@@ -116,3 +135,74 @@ def test_what_stands_before_the_last_key_picture_is_of_no_interest(tmp_path):
     decoded = decode(path, 2.0, 2.0, replace(PROFILE, length_ms=2000))
 
     assert decoded.valid_ms == 2000
+
+
+@pytest.mark.parametrize(("codec", "suffix"), LONG_PACKETS.items())
+def test_sound_in_long_packets_is_heard_from_the_beginning_of_a_segment(tmp_path, codec, suffix):
+    path = tmp_path / f"long.{suffix}"
+    run_ffmpeg("-i", FILM.write(tmp_path), "-c:v", "mpeg4", "-c:a", *codec.split(), path)
+    played = Played.of(path)
+    facts = streams.probe(path)
+
+    for start_s in (1.3, 2.17, 3.7):
+        made = cut(path, facts, (start_s, start_s + 1), tmp_path / "cut")
+        wave = decode(made.path, made.begins_s, 1.0, PROFILE).wave[: RATE // 10, 0] / 32768
+        lag = lag_s(wave, played.wave, start_s)
+        assert lag is not None and abs(lag) <= 0.001
+        there = played.wave[round((start_s - lag) * RATE) :][: len(wave)]
+        assert wave.std() == pytest.approx(there.std(), rel=0.05)  # nothing of it is silent
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [(one, codec) for one, codecs in FORMS.items() for codec in codecs]
+)
+def test_sounds_of_every_rate_and_format_keep_their_place_and_level(tmp_path, suffix, codec):
+    path = tmp_path / f"form.{suffix}"
+    run_ffmpeg("-i", FILM.write(tmp_path), "-c:v", "mpeg4", "-c:a", *codec.split(), path)
+    played = Played.of(path)
+
+    made = cut(path, streams.probe(path), (2.17, 3.17), tmp_path / "cut")
+    wave = decode(made.path, made.begins_s, 1.0, PROFILE).wave[:RATE, 0] / 32768
+
+    lag = lag_s(wave, played.wave, 2.17)
+    assert lag is not None and abs(lag) <= 0.001
+    assert wave.std() == pytest.approx(played.wave[round(2.17 * RATE) :][:RATE].std(), rel=0.05)
+
+
+@pytest.mark.parametrize("suffix", ["ts", "mpg"])
+def test_recordings_that_were_joined_are_not_mixed(tmp_path, suffix):
+    whole = FILM.write(tmp_path)
+    codecs = ("-c:v", "mpeg2video", "-q:v", 2, "-c:a", "mp2")
+    for name, start_s, length_s in (("first", 4, 2), ("second", 0, 4)):  # each with a clock from zero
+        span = ("-ss", start_s, "-t", length_s)
+        run_ffmpeg(*span, "-i", whole, *codecs, tmp_path / f"{name}.{suffix}")
+    both = tmp_path / f"both.{suffix}"
+    both.write_bytes(b"".join((tmp_path / f"{name}.{suffix}").read_bytes() for name in ("first", "second")))
+    facts = streams.probe(both)
+
+    made = cut(both, facts, (0.0, 4.0), tmp_path / "cut")
+    decoded = decode(made.path, made.begins_s, 4.0, PROFILE)
+
+    assert decoded.valid_ms == pytest.approx(2000, abs=80)
+    for k, picture in enumerate(decoded.pictures[:3]):
+        assert shown_ms(picture.luma) == pytest.approx(4000 + 500 * k + 250, abs=80)
+    lag = lag_s(decoded.wave[RATE // 2 : RATE * 3 // 2, 0] / 32768, Played.of(whole).wave, 4.5)
+    assert lag is not None and abs(lag) < 0.045  # of two encoders, each with its delay
+
+
+def test_what_an_edit_list_hides_at_the_end_is_not_missed(tmp_path):
+    path = replace(FILM, container="mp4", b_pictures=2).write(tmp_path)
+    data = bytearray(path.read_bytes())
+    at = data.find(b"elst")
+    while at >= 0:
+        (length,) = struct.unpack_from(">I", data, at + 12)
+        struct.pack_into(">I", data, at + 12, length * 4 // 7)  # of its seconds are shown
+        at = data.find(b"elst", at + 1)
+    path.write_bytes(data)
+    facts = streams.probe(path)
+
+    made = cut(path, facts, (2.5, 6.0), tmp_path / "cut")
+    decoded = decode(made.path, made.begins_s, 3.5, PROFILE)
+
+    assert decoded.valid_ms == pytest.approx(1500, abs=40)
+    assert [shown_ms(one.luma) for one in decoded.pictures[:3]] == pytest.approx([2720, 3240, 3720], abs=40)

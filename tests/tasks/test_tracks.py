@@ -49,6 +49,17 @@ def test_of_several_tracks_the_film_s_own_is_heard(tmp_path, suffix, flags, titl
     assert pitch_of(path) == pytest.approx(2000 if TRACKS[flags, title] else 500, abs=10)
 
 
+def test_of_several_pictures_the_default_one_is_seen(tmp_path):
+    path = tmp_path / "film.mkv"
+    still = ["-f", "lavfi", "-i", "color=white:s=64x48:r=10"]
+    told = ["-disposition:v:0", "0", "-disposition:v:1", "default"]
+    maps = ["-map", "0:v", "-map", "1:v", "-map", "2:a", "-t", "2"]
+    run_ffmpeg(*still, *PICTURE, *tone(500), *maps, "-c:v", "libx264", "-c:a", "aac", *told, path)
+    made = cut(path, streams.probe(path), (0.5, 1.5), path.with_name(".cut"))
+
+    assert decode(made.path, made.begins_s, 1.0, PROFILE).pictures[0].luma.std() > 20
+
+
 @pytest.mark.parametrize("second", ["-c:a:0 libopus", "-c:a:0 aac"])
 def test_each_codec_of_a_track_is_heard(tmp_path, second):
     path = tmp_path / "film.mkv"
