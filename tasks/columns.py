@@ -26,12 +26,12 @@ TYPES = {field.name: field.type for schema in (SHARDS, FEATURES, CLIPS, SEGMENTS
 
 Kept = tuple[Path, tuple[str, ...]]  # a manifest's folder, and columns of it
 FileState = tuple[int, int, int]  # of a file: time of its last change in ns, bytes, inode
-# Folder of a manifest, parts, columns -> one table, as `read_columns` makes it.
+# Folder of a manifest, parts, columns -> one table, such as `read_columns` returns.
 Reader = Callable[[Path, Sequence[int], Sequence[str]], pa.Table]
 
 
 def read_columns(folder: Path, parts: Sequence[int], columns: Sequence[str]) -> pa.Table:
-    """`columns` of `parts`, in order; null where a part is older than the column."""
+    """`columns` of `parts`, in order; null if a part is older than the column."""
     return pa.concat_tables([_schema(columns).empty_table(), *_tables(folder, parts, columns)])
 
 
@@ -107,7 +107,7 @@ class Once:
 
 
 def states_of(folder: Path) -> dict[int, FileState]:
-    """The state of every part in a local folder, which changes when the part is written again."""
+    """The state of every part in a local folder, which changes when the part is rewritten."""
     if not folder.is_dir():
         return {}
     with os.scandir(folder) as entries:

@@ -1,6 +1,6 @@
 """Download: segments -> clips on disk. Each video is fetched once, probed, and cut into its segments.
 
-This is the one stage whose result depends on the day: rows record their attempts and when to try again.
+This is the only stage whose result depends on the day: rows record their attempts and when to try again.
 """
 
 import logging
@@ -42,14 +42,14 @@ log = logging.getLogger(__name__)
 
 VERSION = 2
 LONGEST = timedelta(days=LADDER_DAYS[-1])  # the longest pause of a segment
-FEW_TRACES = 5  # fewer unexpected answers in a part are those of single videos,
-TRACE_SHARE = 0.02  # and so is a smaller share
+FEW_TRACES = 5  # fewer unexpected answers in a part come from individual videos,
+TRACE_SHARE = 0.02  # and so does a smaller share
 MIN_TRIED = 8  # fewer failures than this say nothing about the world
 
 
 @dataclass
 class _PartInProgress:
-    """One part under way: its input, the rows that stand, and the segments to fetch."""
+    """One part in progress: its input, the rows that stay, and the segments to fetch."""
 
     inputs: Inputs
     rows: dict[str, Row]
@@ -70,7 +70,7 @@ def with_due(
     headers_of: Headers = header_of,
     reopened: Reopened = NOTHING,
 ) -> Plan:
-    """A plan of this stage in which parts are `failed` when one of their rows is due again, or reopened."""
+    """A plan of this stage in which parts are `failed` if one of their rows is due again, or reopened."""
     parts = [_with_due(stage, part, now, headers_of) for part in planned.parts]
     return Plan(stage.name, [_with_reopened(stage, part, now, reopened) for part in parts])
 
@@ -84,7 +84,7 @@ def _with_reopened(stage: Stage, planned: PartPlan, now: datetime, reopened: Reo
 
 
 def _is_reopened(row: Row, keys: Collection[str], now: datetime) -> bool:
-    """Whether a row is to be tried again, and was not yet since `now`, when the build began."""
+    """Whether a row is to be tried again, and was not tried yet since `now`, when the build began."""
     return row["key"] in keys and (row["tried_at"] or "") < now.isoformat()
 
 
@@ -99,7 +99,7 @@ def _with_due(stage: Stage, planned: PartPlan, now: datetime, headers_of: Header
 
 
 def _is_due(row: Row, now: datetime, column: str = DUE_COLUMN) -> bool:
-    """Whether its time has come, or lies further ahead than any pause: a wrong clock wrote it, and it counts as now."""
+    """Whether its time has come, or lies further ahead than any pause: then a wrong clock wrote it, and it is due."""
     at = row.get(column)
     return bool(at) and not now.isoformat() < at <= (now + LONGEST).isoformat()
 
@@ -115,10 +115,10 @@ def run(stage: Stage, parts: Sequence[int], config: DownloadConfig, context: Dow
     for part, work in works.items():
         for segment in work.due:
             videos.setdefault(segment["video_id"], []).append((part, segment))
-    # Never tried first, then least recently tried: a video that stops the lane every time does not starve the others.
+    # Never tried first, then least recently tried: a video that always stops the lane does not starve the others.
     videos = dict(sorted(videos.items(), key=lambda one: one[1][0][1]["before"].get("tried_at") or ""))
     if videos and context.budget.is_spent:
-        videos = {}  # what is known is written all the same: what reads parts must not trust media that are lost
+        videos = {}  # known results are written all the same: readers of parts must not trust lost media
     tried = broken = 0
     for part_rows in tracked(_fetched(stage, videos, config, context), len(videos), "download", log):
         tried = tried + 1
@@ -145,7 +145,7 @@ def _fetched(
 
 
 def _remove_partial_files(state: Path) -> None:
-    """Removes what a run that was killed left in the state folder: one downloads at a time."""
+    """Removes what a killed run left in the state folder: only one run downloads at a time."""
     sweep_scratch(state)
     for name in (layout.LANES, layout.ATTEMPTS):
         sweep(state / name)
@@ -153,7 +153,7 @@ def _remove_partial_files(state: Path) -> None:
 
 def _is_of_the_world(row: Row) -> bool:
     known = CLASSES.get(row["reason"])
-    has_failed = row["outcome"] in (Outcome.WAITING, Outcome.OK)  # of a clip that stands, the reason says it
+    has_failed = row["outcome"] in (Outcome.WAITING, Outcome.OK)  # for a clip that stays, the reason tells
     return has_failed and known is not None and known.fault == Fault.WORLD
 
 
@@ -161,7 +161,7 @@ def _work(stage: Stage, part: int, context: DownloadContext) -> _PartInProgress:
     inputs = read_inputs(stage, part)
     path = part_path(stage.target, part)
     before = {row["key"]: row for row in read_part(path)} if read_header(path) else {}
-    for key, row in ledger.latest(context.state, part).items():  # never older than the part, but of its media
+    for key, row in ledger.latest(context.state, part).items():  # never older than the part, except its media
         if not _is_newer(before.get(key), row):
             before[key] = row
     work = _PartInProgress(inputs, {}, [])
@@ -194,7 +194,7 @@ def _is_newer(row: Row | None, attempt: Row) -> bool:
 
 
 def _stands(stage: Stage, segment: Row, row: Row, now: datetime) -> bool:
-    """Whether a row needs no attempt now. One of an earlier VERSION stands, unless our own code failed on its file."""
+    """Whether a row needs no attempt now. A row of an earlier VERSION stays, unless our own code failed on its file."""
     if _is_due(row, now) or not _is_of_a_version(stage, segment, row):
         return False
     if row["reason"] == BUG and row["fingerprint"] != stage.row_fingerprint(segment):
@@ -203,7 +203,7 @@ def _stands(stage: Stage, segment: Row, row: Row, now: datetime) -> bool:
 
 
 def _whole(stage: Stage, row: Row) -> str | None:
-    """The path of a clip's media if they are there."""
+    """The path of a clip's media if they exist."""
     is_there = row["path"] and is_whole(stage.root / row["path"], row["size_bytes"])
     return row["path"] if is_there else None
 
@@ -214,7 +214,7 @@ def _is_of_a_version(stage: Stage, segment: Row, row: Row) -> bool:
 
 
 def _commit(stage: Stage, work: _PartInProgress, context: DownloadContext) -> None:
-    """Writes the part; one of which nothing was tried yet is left for a later run."""
+    """Writes the part; a part in which nothing was tried yet is left for a later run."""
     part = work.inputs.part
     left = [one for one in work.due if one["key"] not in work.rows]
     if len(left) == len(work.inputs.rows) and read_header(part_path(stage.target, part)) is None:
@@ -230,7 +230,7 @@ def _commit(stage: Stage, work: _PartInProgress, context: DownloadContext) -> No
 
 
 def _check_answers(works: Mapping[int, _PartInProgress]) -> None:
-    """Raises OperationalError where a large share of a part was answered in ways that nobody expected."""
+    """Raises OperationalError if a large share of a part got unexpected answers."""
     for part, work in works.items():
         details = [row["detail"] or "" for row in work.rows.values()]
         traces = [detail for detail in details if detail.startswith(TRACE)]
@@ -243,7 +243,7 @@ def _check_answers(works: Mapping[int, _PartInProgress]) -> None:
 
 
 def _queued(stage: Stage, segment: Row, context: DownloadContext) -> Row:
-    """The row of a segment whose turn has not come: what was last known of it, and due."""
+    """The row of a segment whose turn has not come: its last known state, and due."""
     if segment["stands"]:
         return {**standing_row(stage, segment), "next_attempt_at": context.now.isoformat()}
     was_there = segment["before"].get("outcome") == Outcome.OK

@@ -28,7 +28,7 @@ def feature_files(root: Path, part: int) -> list[Path]:
 
 
 def fragment_path(root: Path, name: str, part: int, number: int) -> Path:
-    """The path where a batch of clips leaves its members of a feature until the part is joined."""
+    """The path where a batch of clips stores its members of a feature until the part is joined."""
     return root / layout.FEATURES / name / f".{part:06d}-{number:06d}.arrow"
 
 
@@ -46,7 +46,7 @@ def all_fragments(root: Path) -> list[Path]:
 
 @contextmanager
 def open_members(path: Path) -> Iterator[pa.Table]:
-    """A feature file as a memory-mapped table, valid inside the block. Raises DataError where it is damaged."""
+    """A feature file as a memory-mapped table, valid inside the block. Raises DataError if it is damaged."""
     with as_local(path) as local, pa.memory_map(str(local)) as source:
         with telling_damage(path):
             table = pa.ipc.open_file(source).read_all()
@@ -69,7 +69,7 @@ def read_sample(table: pa.Table, place: RowSpan) -> dict[str, bytes]:
 
 
 def digest_of_members(members: Mapping[str, bytes]) -> str:
-    """The digest of a feature of one sample, as its row has it."""
+    """The digest of a feature of one sample, as stored in its row."""
     return digest_of({suffix: hashlib.sha256(data).hexdigest() for suffix, data in members.items()})
 
 
@@ -84,7 +84,7 @@ def write_fragment(path: Path, samples: Mapping[str, Mapping[str, bytes]]) -> No
 
 
 def write_members(path: Path, samples: Mapping[str, Mapping[str, bytes]]) -> None:
-    """Writes the feature file that `join_members` makes of these members: key -> suffix -> bytes."""
+    """Writes the feature file that `join_members` would make from these members: key -> suffix -> bytes."""
     rows = (
         [{"key": key, "suffix": suffix, "data": members[suffix]} for suffix in sorted(members)]
         for key, members in samples.items()
@@ -95,7 +95,7 @@ def write_members(path: Path, samples: Mapping[str, Mapping[str, bytes]]) -> Non
 def join_members(target: Path, fragments: Sequence[Path], keys: Sequence[str]) -> int:
     """Writes the members of `keys`, in that order, from new fragments, otherwise from the existing file.
 
-    Returns the size of the file in bytes; a file that already holds exactly these is left alone.
+    Returns the size of the file in bytes; a file that already holds exactly these members is left alone.
     """
     if not fragments and _keys_of(target) == list(keys):
         return target.stat().st_size
@@ -145,6 +145,6 @@ def _write(path: Path, tables: Iterable[pa.Table]) -> int:
     with replacing(path) as temporary:
         with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, MEMBERS) as writer:
             for table in tables:
-                # A copy of its own: of a slice, the padding behind its buffers shows what stood beside it.
+                # A separate copy: the padding behind the buffers of a slice would reveal what was beside it.
                 writer.write_table(table.take(pa.array(range(table.num_rows), pa.int64())))
         return temporary.stat().st_size

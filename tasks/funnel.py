@@ -18,7 +18,7 @@ from tasks.columns import Reader, read_columns
 
 FATE = ("outcome", "reason")
 VERDICT = ("key", *FATE)
-PENDING = "pending"  # made by one stage, and not yet by the next
+PENDING = "pending"  # made by one stage, but not yet by the next
 LOSS = (*FATE, "detail")
 
 
@@ -50,9 +50,9 @@ def _funnel(table: pa.Table) -> Funnel:
 
 
 def main_loss(root: Path) -> str:
-    """The most frequent reason why segments are in no shard, with an example; empty where none is lost.
+    """The most frequent reason why segments are in no shard, with an example; empty if none is lost.
 
-    As `18 of 18: connection refused by 127.0.0.1:9 (waiting: network)`.
+    For example `18 of 18: connection refused by 127.0.0.1:9 (waiting: network)`.
     """
     empty = pa.schema([(name, pa.string()) for name in LOSS]).empty_table()
     table = pa.concat_tables([empty, *verdicts(root, read_columns, LOSS)])

@@ -48,7 +48,7 @@ from tasks.versions.receipts import hidden_among
 
 log = logging.getLogger(__name__)
 
-WRITERS = 4  # files under way at once: they wait for the disk
+WRITERS = 4  # files in progress at once: they wait for the disk
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,7 @@ class IndexConfig:
     part_size: int = 512  # a shard of about 100 to 250 MB
     eval_part_size: int = 128  # so that 64 loader workers all get an eval shard of AudioSet
     val_share: float = 0.02  # of the training videos, by the hash of the video id
-    eval_share: float = (
-        0.0  # of the videos, likewise; each of the two only where no list says which these are
-    )
+    eval_share: float = 0.0  # of the videos, likewise; each of the two only if no list assigns these videos
     choice: Choice = Choice()
 
 
@@ -94,13 +92,13 @@ def index(root: Path, paths: Sequence[Path], config: IndexConfig, *, strict: boo
 
 
 def _forgotten_among(root: Path, parts: Sequence[NewPart]) -> set[str]:
-    """The videos that were taken down here, and those of `parts` that were before the root's receipt was made."""
+    """The videos that were taken down here, and those of `parts` that the root's receipt hides."""
     ids = set().union(*(one.table["video_id"].to_pylist() for one in parts))
     return set(read_tombstones(root)) | hidden_among(root, ids)
 
 
 def _record(root: Path, parts: Sequence[NewPart], lists: Sequence[SegmentList], choice: Choice) -> None:
-    """Adds parts to the inventory, those too that a killed run has written, and then their lists to those read."""
+    """Adds parts to the inventory, including those that a killed run wrote, and then records their lists as read."""
     folder = root / layout.SEGMENTS
     known = inventory.read_inventory(root)
     sha256s = tuple(sorted(one.sha256 for one in lists))
@@ -123,7 +121,7 @@ def _facts(one: SegmentList) -> dict:
 
 
 def _deal_again(root: Path, lost: Sequence[int], paths: Sequence[Path], config: IndexConfig) -> None:
-    """Deals lost parts from their lists into the slots that they had. Raises DataError where that can't be."""
+    """Deals lost parts from their lists into their former slots. Raises DataError if that is impossible."""
     known = inventory.read_inventory(root)
     read = recorded_lists(root)
     named = {sha256_of_file(path): path for path in paths} if lost else {}
@@ -145,11 +143,11 @@ def _is_as_dealt(one: NewPart, before: inventory.Dealt | None) -> bool:
 
 
 def _loss(root: Path, parts: Sequence[int], missing: Sequence[str]) -> str:
-    """What is lost, and what helps."""
+    """What is lost, and the remedy."""
     lost = part_path(root / layout.SEGMENTS, parts[0])
     more = f" and {len(parts) - 1} more" if parts[1:] else ""
     lists = (
-        f"name {', '.join(missing)} again by --segments"
+        f"name {', '.join(missing)} again with --segments"
         if missing
         else "build with the options of its first build"
     )
@@ -168,7 +166,7 @@ def new_lists(root: Path, paths: Sequence[Path], config: IndexConfig) -> list[Se
     """The lists of `paths` that were not read into this root yet, or only with another choice.
 
     If the choice counts segments, one new list brings in all of them: it counts over all lists that are named together.
-    Raises RequestError for a file that is no list.
+    Raises RequestError for a file that is not a list.
     """
     known = recorded_lists(root)
     choice = _plain(config.choice)
@@ -187,7 +185,7 @@ def write_parts(root: Path, parts: Sequence[NewPart]) -> None:
     forgotten = _forgotten_among(root, parts)
     header = PartHeader("index", "", {})
     with ThreadPoolExecutor(WRITERS) as writers:
-        # Encoded by one thread: several would only take the interpreter's lock from each other.
+        # Encoded by one thread: several would only compete for the interpreter's lock.
         written = [
             writers.submit(
                 write_bytes, part_path(folder, one.part), encoded(_obeyed(one.table, forgotten), header)
@@ -214,7 +212,7 @@ def recorded_lists(root: Path) -> dict[str, dict]:
 def deal(root: Path, lists: Sequence[SegmentList], config: IndexConfig) -> list[NewPart]:
     """The parts that the new segments of `lists` open under `root`; nothing is written.
 
-    Raises RequestError for unknown labels, and where the choice leaves a root without a segment.
+    Raises RequestError for unknown labels, and if the choice leaves a root without a segment.
     """
     table = pa.concat_tables([READ.empty_table(), *(one.table for one in lists)])
     said = _said(table)
@@ -227,13 +225,13 @@ def deal(root: Path, lists: Sequence[SegmentList], config: IndexConfig) -> list[
     fresh = table.filter(pc.invert(pc.is_in(table["key"], known))) if len(known) else table
     table = _in_slot_order(_with_splits(fresh, splits, config))
     standing = set(inventory.standing_parts(root))
-    # Gaps first: a kill leaves them, and the parts that belong there come again, in the same order and pieces.
+    # Gaps first: a kill leaves them, and their parts are dealt again, in the same order and sizes.
     free = (part for part in count() if part not in standing)
     return [NewPart(part, of_part) for part, of_part in zip(free, _cut(table, config), strict=False)]
 
 
 def _said(table: pa.Table) -> dict[str, str]:
-    """The split of each video whose lists name one. Where two lists disagree, the video belongs to eval."""
+    """The split of each video for which the lists name one. If two lists disagree, the video belongs to eval."""
     found: dict[str, str] = {}
     for split in ("val", "eval"):
         found |= dict.fromkeys(table.filter(pc.equal(table["split"], split))["video_id"].to_pylist(), split)
@@ -241,7 +239,7 @@ def _said(table: pa.Table) -> dict[str, str]:
 
 
 def _wanted(root: Path, lists: Sequence[SegmentList], choice: Choice) -> frozenset[str]:
-    """The labels that a choice stands for, by the table and ontology in the root or beside the lists."""
+    """The labels that a choice stands for, according to the table and ontology in the root or beside the lists."""
     if not choice.labels:
         return frozenset()
     kept = root / layout.SEGMENTS
@@ -254,7 +252,7 @@ def _wanted(root: Path, lists: Sequence[SegmentList], choice: Choice) -> frozens
     unknown = [name for name in choice.labels if name not in others or name.startswith(MACHINE_ID)]
     if unknown and not ontology and any(name.startswith(MACHINE_ID) for name in others):
         raise RequestError(
-            f"--labels {unknown[0]!r}: what stands below it is in AudioSet's {ONTOLOGY}, which lies neither beside "
+            f"--labels {unknown[0]!r}: its subcategories are in AudioSet's {ONTOLOGY}, which is neither beside "
             f"the lists nor in {kept}: get it from github.com/audioset/ontology"
         )
     return machine_ids(choice.labels, labels, ontology, others)
@@ -293,7 +291,7 @@ def _known(root: Path) -> tuple[pa.Array, dict[str, str]]:
 
 
 def _with_splits(table: pa.Table, splits: dict[str, str], config: IndexConfig) -> pa.Table:
-    """Adds each row's split (by `splits` where that knows its video) and the hash of its video that orders it."""
+    """Adds each row's split (from `splits`, if it has the video) and the hash of its video that orders it."""
     order = hashes(table["video_id"])
     # The last bytes decide: the first ones order the slots, and val must not be one end of that order.
     place = (order & np.uint64(2**32 - 1)) / 2**32
@@ -311,8 +309,8 @@ def _in_slot_order(table: pa.Table) -> pa.Table:
     """By split, then by the hash of the video, then by time; the first row of every key."""
     rank = pc.index_in(table["split"], pa.array(SPLITS)).to_numpy()
     end, start, order = (table[name].to_numpy() for name in ("end_ms", "start_ms", "order"))
-    rows = np.lexsort((end, start, order, rank))  # numbers only: texts take several times as long
-    again = np.zeros(len(rows), bool)  # 64 bits of hash stand for a video: 2 M of them are distinct
+    rows = np.lexsort((end, start, order, rank))  # numbers only: texts would take several times as long
+    again = np.zeros(len(rows), bool)  # 64 bits of hash stand for a video: enough to distinguish 2 M of them
     again[1:] = np.all([np.diff(one[rows]) == 0 for one in (order, start, end)], axis=0)
     places = pa.array(rows[~again])
     with ThreadPoolExecutor() as threads:

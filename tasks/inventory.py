@@ -1,8 +1,8 @@
-"""Inventory: which parts the index has dealt, so that a lost one is named and comes back into the same slots.
+"""Inventory: which parts the index has dealt, so that a lost one is reported and restored to the same slots.
 
 `segments/parts.json` holds a line for each part: how many segments it has, the digest of their keys in slot order, and
-from which lists it was dealt. A part that is lost comes back from its validated twin in `segments/checked/`, which has
-the same columns; `tasks/index.py` deals it again from its lists where the twin is lost too.
+which lists it was dealt from. A lost part is restored from its validated twin in `segments/checked/`, which has the
+same columns; if the twin is lost too, `tasks/index.py` deals the part again from its lists.
 """
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 
 FILE = "parts.json"
 LISTS = "lists.json"  # which lists were read, with their digests
-IS_RECEIPT = "is_receipt"  # in LISTS: of a receipt
+IS_RECEIPT = "is_receipt"  # in LISTS: whether it is a receipt
 HEADER = PartHeader("index", "", {})
-REMEDY = "remove it, and a build writes it again from the parts that stand"
+REMEDY = "remove it, and a build writes it again from the existing parts"
 AS_DEALT: Row = {"outcome": Outcome.OK.value, "reason": "", "detail": "", "fingerprint": ""}
 
 
@@ -38,8 +38,8 @@ class Dealt:
     """A part as it was dealt."""
 
     segments: int
-    keys: str  # sha256 of its keys in slot order, one a line
-    lists: tuple[str, ...] = ()  # sha256 of the lists that were read together; none where that is not known
+    keys: str  # sha256 of its keys in slot order, one per line
+    lists: tuple[str, ...] = ()  # sha256 of the lists that were read together; empty if unknown
 
 
 def dealt(keys: Sequence[str], lists: tuple[str, ...] = ()) -> Dealt:
@@ -61,9 +61,15 @@ def read_inventory(root: Path) -> dict[int, Dealt]:
 
 
 def write_inventory(root: Path, known: Mapping[int, Dealt]) -> None:
-    """Writes the inventory whole or not at all."""
+    """Writes the inventory completely or not at all."""
     stored = {f"{part:06d}": asdict(one) for part, one in known.items()}
     write_json(root / layout.SEGMENTS / FILE, stored)
+
+
+def is_by_receipt(root: Path) -> bool:
+    """Whether `root` is built from a receipt, according to its lists."""
+    path = root / layout.SEGMENTS / LISTS
+    return path.is_file() and any(one.get(IS_RECEIPT) for one in read_json(path).values())
 
 
 def standing_parts(root: Path, headers_of: Headers = header_of) -> list[int]:
@@ -73,13 +79,13 @@ def standing_parts(root: Path, headers_of: Headers = header_of) -> list[int]:
 
 
 def lost_parts(root: Path, headers_of: Headers = header_of) -> list[int]:
-    """The parts of the index that are gone or can't be read, ascending; the inventory or other manifests have them."""
+    """The parts of the index that are gone or can't be read, ascending; the inventory or other manifests know them."""
     known = set(read_inventory(root)).union(*(part_numbers(root / name) for name in layout.MANIFESTS))
     return sorted(known - set(standing_parts(root, headers_of)))
 
 
 def restore(root: Path) -> list[int]:
-    """Brings lost parts back from their validated twins; returns those whose twin is lost too."""
+    """Restores lost parts from their validated twins; returns those whose twin is lost too."""
     known = read_inventory(root)
     forgotten = set(read_tombstones(root))
     left = []
@@ -90,12 +96,12 @@ def restore(root: Path) -> list[int]:
             continue
         rows = [_as_dealt(row, is_forgotten=row["video_id"] in forgotten) for row in rows]
         write_part(part_path(root / layout.SEGMENTS, part), rows, SEGMENTS, HEADER)
-        log.warning("index: part %d was lost, with %d segments; it stands again", part, len(rows))
+        log.warning("index: part %d was lost, with %d segments; it has been restored", part, len(rows))
     return left
 
 
 def _of_twin(root: Path, part: int, before: Dealt | None) -> list[Row] | None:
-    """The rows of a part as its validated twin has them; None where that is lost, or has other segments."""
+    """The rows of a part from its validated twin; None if the twin is lost or has other segments."""
     table = read_kept(part_path(root / layout.checked(layout.SEGMENTS), part))
     if table is None:
         return None

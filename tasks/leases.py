@@ -1,11 +1,10 @@
-"""Leases: which process may write which folders now. The kernel holds them on files: they end with the process.
+"""Leases: which process may write which folders now. The kernel holds them on files, so they end with the process.
 
-Correctness does not depend on them: bytes are reproducible and parts are written whole. A lease avoids double work and
-gives the index's append-only slots the mutual exclusion that they need. It binds the processes that share one state
-folder. Its file names the current holder, or the last one.
+Correctness does not depend on them: bytes are reproducible and parts are written completely or not at all. A lease
+avoids double work and gives the index's append-only slots the mutual exclusion that they need. It binds the processes
+that share a state folder. Its file names the current holder, or the last one.
 """
 
-import errno
 import fcntl
 import json
 import logging
@@ -18,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any, cast
 
-from schemas.errors import OperationalError
+from schemas.errors import DENIED, OperationalError
 from schemas.identity import Identity
 from schemas.layout import LEASES, REPORTS, STAGES, TRAININGS, stage_facts
 from schemas.storage import make_folder, sweep
@@ -26,14 +25,13 @@ from tasks.feature_files import all_fragments
 
 log = logging.getLogger(__name__)
 
-# What a process may hold, in the order in which it takes several: so that two never wait for each other.
+# What a process may hold, in the order in which several are taken, so that two processes never deadlock.
 NAMES = (*dict.fromkeys(one.lease for one in STAGES), "tars", "pages", "signs")
-# Whoever holds a lease is the only writer in these folders of a root.
+# The holder of a lease is the only writer in these folders of a root.
 FOLDERS = {
     **{name: tuple(it for one in STAGES if one.lease == name for it in one.folders) for name in NAMES},
     "pages": (f"{REPORTS}/*",),
 }
-UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 BUILD = "build"  # held by every build, together with others
 
 
@@ -42,7 +40,7 @@ class Holder:
     """Who holds a lease, and since when."""
 
     identity: Identity
-    since: str  # as ISO 8601 has it
+    since: str  # in ISO 8601
 
     def __str__(self) -> str:
         return f"process {self.identity.pid} on {self.identity.host}, since {self.since}"
@@ -54,7 +52,7 @@ class HeldError(OperationalError):
 
 @contextmanager
 def lease(state: Path, *names: str) -> Iterator[None]:
-    """Inside the block no other process with this state folder holds one of `names`; waits until it may."""
+    """Inside the block, no other process with this state folder holds one of `names`; waits until that is possible."""
     unknown = set(names) - set(NAMES)
     if unknown:
         raise ValueError(f"unknown lease {unknown}: use some of {', '.join(NAMES)}")
@@ -85,7 +83,7 @@ def free(state: Path, name: str) -> Iterator[bool]:
 
 @contextmanager
 def alone(state: Path, name: str, what: str) -> Iterator[None]:
-    """Inside the block no other process does `what`, a clause for the message, here. Raises HeldError at once."""
+    """Inside the block, no other process does `what` (a clause for the message) here. Raises HeldError at once."""
     path = state / LEASES / name
     with _opened(path) as file:
         if not locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
@@ -96,9 +94,9 @@ def alone(state: Path, name: str, what: str) -> Iterator[None]:
 
 @contextmanager
 def building(state: Path, *, only_if_alone: bool = False) -> Iterator[None]:
-    """Inside the block this process builds here; several builds take turns, a group of parts each.
+    """Inside the block, this process builds here; several builds take turns, one group of parts at a time.
 
-    Raises HeldError at once where another build runs and this one must be the only one, as a scheduled build must.
+    Raises HeldError immediately if another build runs and this one must run alone, as a scheduled build must.
     """
     path = state / LEASES / BUILD
     with _opened(path) as file:
@@ -110,11 +108,11 @@ def building(state: Path, *, only_if_alone: bool = False) -> Iterator[None]:
 
 
 def holder_of(path: Path) -> Holder | None:
-    """Who holds the lease in that file, or held it last."""
+    """The holder of the lease in that file, or its last one."""
     try:
         stored = json.loads(path.read_text())
         return Holder(Identity.read(stored), stored["since"])
-    except (OSError, ValueError, KeyError, TypeError):  # none yet, or written just now
+    except (OSError, ValueError, KeyError, TypeError):  # none yet, or being written now
         return None
 
 
@@ -133,9 +131,9 @@ def training_mark(state: Path, digest: str) -> Iterator[None]:
 
 @contextmanager
 def unread(state: Path, digest: str) -> Iterator[bool]:
-    """Yields whether no training reads version `digest`; if so, none can start to inside the block.
+    """Yields whether no training reads version `digest`; if so, none can start to read it inside the block.
 
-    Its mark goes then: there would be a file for each version that ever was.
+    Its mark is then removed: otherwise there would be a file for each version that ever existed.
     """
     path = state / TRAININGS / digest
     with _opened(path) as file:
@@ -168,12 +166,12 @@ def remove_partial_writes(root: Path, *names: str) -> None:
 
 
 def _opened(path: Path) -> IO[str]:
-    """The file of a lease. Who may only read here holds what is there, or where nothing is, a file of its own."""
+    """The file of a lease. An account that may only read uses the existing file, or else a file of its own."""
     try:
         make_folder(path.parent)
         return path.open("a+")
     except OSError as error:
-        if error.errno not in UNWRITABLE:
+        if error.errno not in DENIED:
             raise
     return path.open() if os.access(path, os.R_OK) else cast("IO[str]", TemporaryFile("a+"))
 
@@ -188,7 +186,7 @@ def _sign(file: IO[str]) -> None:
 
 
 def locks(file: IO[Any], how: int) -> bool:
-    """Whether a file could be locked that way without waiting."""
+    """Whether the file could be locked in that way without waiting."""
     try:
         fcntl.flock(file, how)
     except BlockingIOError:

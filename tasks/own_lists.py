@@ -1,11 +1,12 @@
 """Lists of a user's own files: `file[,start,end][,label][,split]` -> a list of segments, with an id for each file.
 
-The state folder records which id stands for which file, and how long each file was that was cut as a whole: later lists
-change neither.
+The state folder records which id stands for which file, and the length of each file that was cut as a whole: later
+lists change neither.
 """
 
 import csv
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from tasks.windows import Record, Windows, durations, rows_text, windows_or_none
 log = logging.getLogger(__name__)
 
 FOLDER = "folder:"  # the source of files
-SEGMENTS = "listed.csv"  # beside the windows of a folder: the segments of all such lists
+SEGMENTS = folders.LISTED  # beside the windows of a folder: the segments of all such lists
 LENGTHS = "lengths.csv"
 COLUMNS = ("video_id", "start", "end", "label", "split")
 
@@ -31,19 +32,19 @@ def is_own(path: Path, source: str | None = None) -> bool:
     try:
         columns = set(open_records(path).columns)
     except ValueError:
-        return False  # whoever reads it says so
+        return False  # the code that reads it reports the error
     is_of_folder = source is None or source.startswith(FOLDER)
     return "file" in columns and (is_of_folder or not {"video_id", "start"} <= columns)
 
 
 def segments_of(state: Path) -> Path:
-    """Where the list of segments lies."""
+    """The path of the list of segments."""
     return state / WINDOWS / SEGMENTS
 
 
 @dataclass(frozen=True)
 class OwnRecord(Record):
-    """A record with the lengths of the files that were cut as a whole."""
+    """A record that also holds the lengths of the files that were cut as a whole."""
 
     lengths_s: Mapping[str, float] = field(default_factory=dict)
 
@@ -59,8 +60,8 @@ def cut_own(
 ) -> OwnRecord:
     """The record of the files that the lists name, relative to the folder of the source or to the list. Writes nothing.
 
-    A file without times is cut into windows. Raises RequestError for a list without a file that exists, for windows of
-    another length than those on record, and if `strict` for any malformed row.
+    A file without times is cut into windows. Raises RequestError if a list has no file that exists, if the recorded
+    windows have another length, and, if `strict`, for any malformed row.
     """
     base = folders.path_of(spec)
     base = base.parent if base.is_file() else base
@@ -69,7 +70,9 @@ def cut_own(
         with before.open(encoding="utf-8") as file:
             windows.require_those_of(file.readline())
     entries = [one for path in paths for one in _there(path, base, strict=strict)]
-    known = _with_given(entries, folders.recorded(state), base)
+    recorded = folders.recorded(state)
+    recorded = {video_id: _name(name, base, base) or name for video_id, name in recorded.items()}
+    known = _with_given(entries, recorded, base)
     by_id = folders.with_ids([one.file for one in entries if not one.video_id], known)
     ids = {name: video_id for video_id, name in by_id.items()}
     lengths_s = _lengths_s(entries, folders.Files(base, by_id), state)
@@ -81,7 +84,7 @@ def cut_own(
 
 
 def _with_given(entries: Sequence[Entry], recorded: Mapping[str, str], base: Path) -> dict[str, str]:
-    """The file of each id on record, and of each that a list gives itself. Raises RequestError for one of two files."""
+    """The file of each id, recorded or given by a list. Raises RequestError if an id stands for two files."""
     known = {video_id: name for video_id, name in recorded.items() if (base / name).is_file()}
     for one in entries:
         if one.video_id and known.setdefault(one.video_id, one.file) != one.file:
@@ -93,7 +96,7 @@ def _with_given(entries: Sequence[Entry], recorded: Mapping[str, str], base: Pat
 
 
 def _there(path: Path, base: Path, *, strict: bool) -> list[Entry]:
-    """The rows of a list whose files are there, by names below `base`; the others are counted and logged."""
+    """The rows of a list whose files exist, with names relative to `base`; the others are counted and logged."""
     columns, records, _ = open_records(path)
     unread = Unread(path.name)
     found = []
@@ -115,23 +118,26 @@ def _there(path: Path, base: Path, *, strict: bool) -> list[Entry]:
 
 
 def _name(file: str, beside: Path, base: Path) -> str | None:
-    """A file's name below `base`, or in full where it lies beside the list; None where there is none."""
+    """A file's name relative to `base`, or in full if it lies beside the list; None if there is no such file."""
     try:
-        if (base / file).is_file():
-            return file if not Path(file).is_absolute() else _below(Path(file), base)
-        other = (beside / file).absolute()
-        return _below(other, base) if other.is_file() else None
-    except (OSError, ValueError):  # too long for a name, or with a zero byte in it
+        found = next(path for path in (base / file, beside / file) if path.is_file())
+        return _below(_plain(found.absolute()), _plain(base.absolute()))
+    except (OSError, ValueError, StopIteration):  # too long for a name, or with a zero byte in it
         return None
 
 
-def _below(path: Path, base: Path) -> str:
-    folder_of = base.absolute()
+def _plain(path: Path) -> Path:
+    """The path without `.` and `..`: a file has one id, in whatever ways lists name it."""
+    plain = Path(os.path.normpath(path))
+    return plain if plain.exists() and plain.samefile(path) else path  # `..` behind a link leads elsewhere
+
+
+def _below(path: Path, folder_of: Path) -> str:
     return str(path.relative_to(folder_of)) if path.is_relative_to(folder_of) else str(path)
 
 
 def _lengths_s(entries: Sequence[Entry], files: folders.Files, state: Path) -> dict[str, float]:
-    """The length of each file that is cut as a whole: as on record, else by its header."""
+    """The length of each file that is cut as a whole: the recorded one, else the one in its header."""
     path = state / WINDOWS / LENGTHS
     known: dict[str, float] = {}
     if path.is_file():

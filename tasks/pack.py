@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 VERSION = 1
 SCHEMA_VERSION = 1  # of the JSON of a sample
-# What a sample's JSON takes from beside its features.
+# What a sample's JSON takes from elsewhere than its features.
 SEGMENTS = checked(layout.SEGMENTS)
 CLIPS = checked(layout.CLIPS)
 SOURCE_FACTS = (
@@ -41,7 +41,7 @@ CHECKS = (
 
 @dataclass(frozen=True)
 class PackConfig:
-    """What the JSON of a sample says besides the measures."""
+    """What the JSON of a sample contains besides the measures."""
 
     profile: Profile
     labels: Mapping[str, tuple[int, str]] = field(default_factory=dict)  # machine id -> index, display name
@@ -89,7 +89,7 @@ def _samples(root: Path, inputs: Inputs, config: PackConfig) -> Iterator[tuple[s
 
 
 def _require_as_extracted(path: Path, row: Row, name: str, members: Mapping[str, bytes]) -> None:
-    """Raises DataError where the members of a feature file are not those that the row's digest is of."""
+    """Raises DataError if the members of a feature file do not match the digest in the row."""
     digest = next(one["digest"] for one in row["features"] if one["name"] == name)
     if digest_of_members(members) != digest:
         raise DataError(
@@ -106,7 +106,7 @@ def describe(row: Row, config: PackConfig) -> str:
     facts = {
         "key": row["key"],
         "video_id": segment["video_id"],
-        "segment_id": f"{segment['video_id']}_{segment['start_ms']}",  # as AudioSet's strong labels name it
+        "segment_id": f"{segment['video_id']}_{segment['start_ms']}",  # as in AudioSet's strong labels
         "split": segment["split"],
         "start_ms": segment["start_ms"],
         "end_ms": segment["end_ms"],
@@ -126,4 +126,4 @@ def describe(row: Row, config: PackConfig) -> str:
 
 
 def _rounded(value: object) -> object:
-    return round(value, 4) if isinstance(value, float) else value  # what a platform's last digits may change
+    return round(value, 4) if isinstance(value, float) else value  # last digits may differ between platforms

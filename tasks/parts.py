@@ -1,7 +1,7 @@
 """Make for parts: which are up to date, which rows can be copied, and how a part is committed.
 
-A part is up to date if and only if its fingerprint is the one that a run would give it now, and the files that belong
-to it exist with their sizes. Prefect's retries, a new run and the command line all ask this module.
+A part is up to date if and only if its fingerprint is the one that a run would give it now, and its files exist with
+their sizes. Prefect's retries, a new run and the command line all use this module.
 """
 
 from collections import Counter
@@ -25,11 +25,11 @@ PartState = Literal["done", "stale", "failed", "missing"]
 Only = Literal["failed", "stale", "all"]
 Headers = Callable[
     [Path, str, int], PartHeader | None
-]  # `header_of`, or what remembers its answers for a plan
+]  # `header_of`, or a function that remembers its answers for a plan
 
 
 def header_of(root: Path, manifest: str, part: int) -> PartHeader | None:
-    """The header of part number `part` of a manifest under `root`; None where there is no such part."""
+    """The header of part number `part` of a manifest under `root`; None if there is no such part."""
     return read_header(part_path(root / manifest, part))
 
 
@@ -58,7 +58,7 @@ class Stage:
         return self.root / self.writes
 
     def part_fingerprint(self, part: int, headers_of: Headers = header_of) -> str:
-        """What a run would write into part number `part` now, by the content of what it reads."""
+        """The fingerprint of what a run would write into part number `part` now, from the content of its inputs."""
         headers = [headers_of(self.root, name, part) for name in (self.reads, *self.joins)]
         return self.fingerprint_of([header.content if header else None for header in headers])
 
@@ -67,7 +67,7 @@ class Stage:
         return digest_of(self.name, self.version, self._settings_digest, list(contents))
 
     def row_fingerprint(self, row: Row) -> str:
-        """Equal for two input rows that this stage turns into the same output."""
+        """The same for two input rows that this stage turns into the same output."""
         facts = (row["key"], row["outcome"], row["digest"])
         return digest_of(self.name, self.version, self._settings_digest, *facts)
 
@@ -91,7 +91,7 @@ class Plan:
 
     stage: str
     parts: list[PartPlan] = field(default_factory=list)
-    note: str = ""  # what else a person should know before it starts
+    note: str = ""  # anything else that a person should know before it starts
 
     def counts(self) -> dict[str, int]:
         """How many parts are done, stale, failed and missing."""
@@ -116,7 +116,7 @@ def plan_stage(
 ) -> Plan:
     """What a run would do with the parts of `stage`, given what the stage before it is about to do.
 
-    `only` looks at some parts, where all would take long.
+    `only` restricts it to some parts, if all would take long.
     """
     parts = upstream.parts if upstream else []
     pending: dict[int, PartState] = {p.part: p.state for p in parts if p.state != "done"}
@@ -139,7 +139,7 @@ def _plan_part(stage: Stage, part: int, pending: PartState | None, headers_of: H
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a stage reads for one part, and the fingerprint of a part that is made from it."""
+    """What a stage reads for one part, and the fingerprint of a part made from it."""
 
     part: int
     rows: list[Row]
@@ -147,11 +147,11 @@ class Inputs:
 
 
 def read_inputs(stage: Stage, part: int) -> Inputs:
-    """The rows that `stage` reads for one part; what it joins stands under `joined`, by manifest.
+    """The rows that `stage` reads for one part; what it joins is under `joined`, by manifest.
 
-    The digest of a row covers what is joined to it.
+    The digest of a row includes what is joined to it.
     """
-    # Taken first: where another run changes the input now, the part will be stale, never wrongly up to date.
+    # Taken first: if another run changes the input now, the part will be stale, never wrongly up to date.
     fingerprint = stage.part_fingerprint(part)
     rows = read_part(part_path(stage.source, part))
     joined = {name: read_part(part_path(stage.root / name, part)) for name in stage.joins}
@@ -162,7 +162,7 @@ def read_inputs(stage: Stage, part: int) -> Inputs:
 
 
 def reusable_rows(stage: Stage, part: int) -> dict[str, Row]:
-    """The rows of an earlier build, by fingerprint: to be copied where it is equal."""
+    """The rows of an earlier build, by fingerprint: they are copied if it is equal."""
     path = part_path(stage.target, part)
     header = read_header(path)
     if header is None or lost_files(stage.root, header.files):
@@ -171,13 +171,13 @@ def reusable_rows(stage: Stage, part: int) -> dict[str, Row]:
 
 
 def propagate_failure(stage: Stage, row: Row) -> Row:
-    """An input row that failed earlier, as a row of this stage: the first verdict stays."""
+    """An input row that failed earlier, as a row of this stage: the first verdict is kept."""
     kept = {name: row[name] for name in ("key", "outcome", "reason", "detail")}
     return {**kept, "digest": "", "fingerprint": stage.row_fingerprint(row)}
 
 
 def check_bugs(stage: Stage, part: int, rows: Sequence[Row]) -> None:
-    """Raises InternalError where our own code failed on more than a small share of a part: not the items' fault."""
+    """Raises InternalError if our own code failed on more than a small share of a part: the items are not to blame."""
     bugs = [row["detail"] for row in rows if row.get("reason") == BUG]
     if len(bugs) > max(FEW_BUGS, BUG_SHARE * len(rows)):
         raise InternalError(

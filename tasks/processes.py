@@ -1,4 +1,4 @@
-"""Processes: their limits where they touch foreign bytes, and how they end."""
+"""Processes: limits for those that handle untrusted bytes, and how they end."""
 
 import ctypes
 import os
@@ -24,20 +24,20 @@ _PRCTL = getattr(ctypes.CDLL(None), "prctl", None)  # looked up now: between for
 
 
 def end_with_parent() -> None:
-    """Has the kernel end this process when the thread that started it ends; on Linux only."""
+    """Makes the kernel end this process when the thread that started it ends; on Linux only."""
     if _PRCTL is not None:
         _PRCTL(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def limit(name: str, value: int, pid: int = 0) -> None:
-    """Sets a limit (`AS`, `CPU`, ...) of a process, by default of this one, for good."""
+    """Sets a limit (`AS`, `CPU`, ...) of a process, by default of this one, permanently."""
     resource.prlimit(pid, getattr(resource, f"RLIMIT_{name}"), (value, value))
 
 
 def write_confined(path: Path, program: str, *, seconds: int, memory_bytes: int) -> Path:
     """Writes the script `path`, which runs `program` without our environment and within limits.
 
-    Lower limits stay. Raises RequestError where programs can't be run from.
+    Lower limits stay in force. Raises RequestError if programs can't be run from that folder.
     """
     with replacing(path) as temporary:
         temporary.write_text(
@@ -56,20 +56,20 @@ def write_confined(path: Path, program: str, *, seconds: int, memory_bytes: int)
 
 
 def marked(name: str, value: str) -> list[psutil.Process]:
-    """The processes of this account that were started with `name=value` in their environment, but for this one.
+    """The processes of this account that were started with `name=value` in their environment, except this one.
 
-    The kernel keeps what a program was started with, whoever has become its parent since.
+    The kernel keeps the environment that a program was started with, even if its parent has changed since.
     """
     found = []
     for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):  # ended meanwhile, or another account's
+        with suppress(psutil.Error, OSError):  # ended meanwhile, or belongs to another account
             if process.pid != os.getpid() and process.environ().get(name) == value:
                 found.append(process)
     return found
 
 
 def end(processes: Iterable[psutil.Process], number: int = signal.SIGKILL, within_s: float = 0.0) -> None:
-    """Sends a signal to each, and waits that long for all to end. Processes that have ended are ignored."""
+    """Sends a signal to each, and waits up to `within_s` for all to end. Processes that have ended are ignored."""
     processes = list(processes)
     for process in processes:
         with suppress(psutil.Error):
@@ -79,16 +79,16 @@ def end(processes: Iterable[psutil.Process], number: int = signal.SIGKILL, withi
 
 
 def is_stopped(process: psutil.Process) -> bool:
-    """Whether a process was stopped by a signal or a debugger: it holds what it holds, and does nothing."""
+    """Whether a process was stopped by a signal or a debugger: it keeps what it holds, and does nothing."""
     with suppress(psutil.Error):
         return process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
     return False
 
 
 class PipedProcess:
-    """A module of ours as a process of its own, with pipes to it; not thread-safe.
+    """A module of ours as a separate process, with pipes to it; not thread-safe.
 
-    Of our environment it has what is named, so no secrets. It ends with this object.
+    It gets only the named part of our environment, so no secrets. It ends with this object.
     """
 
     def __init__(
@@ -118,22 +118,22 @@ class PipedProcess:
         return _pipe(self._process.stdout).fileno()
 
     def write(self, line: bytes) -> None:
-        """Sends a line. Raises BrokenPipeError where it has ended."""
+        """Sends a line. Raises BrokenPipeError if it has ended."""
         _pipe(self._process.stdin).write(line + b"\n")
         _pipe(self._process.stdin).flush()
 
     def ended(self, size: int) -> tuple[int, str]:
-        """Waits for its end; returns the exit code, and the last bytes that it wrote about errors."""
+        """Waits for its end; returns the exit code and the last `size` bytes of its error output."""
         code = self._process.wait()
         self._errors.seek(0)
         return code, self._errors.read()[-size:].decode(errors="replace").strip()
 
     def kill(self) -> None:
-        """Ends it at once."""
+        """Ends it immediately."""
         self._process.kill()
 
     def close(self) -> None:
-        """Ends it at once, and closes the pipes."""
+        """Ends it immediately, and closes the pipes."""
         self._end()
 
 
@@ -147,5 +147,5 @@ def _ended(process: subprocess.Popen, errors: IO[bytes]) -> None:
     process.kill()
     process.wait()
     for stream in (process.stdin, process.stdout, errors):
-        with suppress(BrokenPipeError):  # what was not sent is of no use to a dead process
+        with suppress(BrokenPipeError):  # a dead process has no use for what was not sent
             _pipe(stream).close()

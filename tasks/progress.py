@@ -1,4 +1,4 @@
-"""Progress of long work: a plain line every few seconds, on a terminal and in a log alike."""
+"""Progress of long work: a plain line every few seconds, both on a terminal and in a log."""
 
 import logging
 import time
@@ -8,7 +8,8 @@ from contextvars import ContextVar
 from typing import TypeVar
 
 T = TypeVar("T")
-# (function, items) -> results: `map`, or what spreads the items over processes; results come as they end.
+# (function, items) -> results: `map`, or a function that spreads the items over processes; results in order of
+# completion.
 MapItems = Callable[[Callable, Sequence], Iterable]
 EVERY_S = 5.0
 _LISTENER: ContextVar[Callable[[], None] | None] = ContextVar("listener", default=None)
@@ -18,7 +19,7 @@ _TOLD: ContextVar[Told | None] = ContextVar("told", default=None)
 
 @contextmanager
 def listening(listener: Callable[[], None]) -> Iterator[None]:
-    """Inside the block `listener` is called at each sign of life of this thread."""
+    """Inside the block, `listener` is called at each sign of life of this thread."""
     token = _LISTENER.set(listener)
     try:
         yield
@@ -34,7 +35,7 @@ def sign_of_life() -> None:
 
 @contextmanager
 def telling(told: Told) -> Iterator[None]:
-    """Inside the block `told` is called for each item that is `tracked`."""
+    """Inside the block, `told` is called for each item that is `tracked`."""
     token = _TOLD.set(told)
     try:
         yield
@@ -43,7 +44,7 @@ def telling(told: Told) -> Iterator[None]:
 
 
 def tracked(items: Iterable[T], total: int, what: str, log: logging.Logger) -> Iterator[T]:
-    """The items as they come, with a line like `extract: 120 of 360 clips, 14/s, 17 s left` now and then."""
+    """The items as they come; now and then logs a line like `extract: 120 of 360 clips, 14/s, 17 s left`."""
     told = _TOLD.get()
     began = spoke = time.monotonic()
     for done, item in enumerate(items, 1):

@@ -32,14 +32,17 @@ log = logging.getLogger(__name__)
 
 
 class NotPublished(OperationalError):  # noqa: N818  (a verdict, not a fault)
-    """The shards that stand have no sample, or fewer than the last version for no reason that the user gave."""
+    """The existing shards have no sample, or fewer than the last version for no reason that the user gave."""
 
 
-def publish(root: Path, settings: Settings, *, with_media: bool = False) -> Version:
-    """Checks the shards, writes the version that they make, its duplicates, receipt and card; `latest` points at it.
+def publish(
+    root: Path, settings: Settings, *, with_media: bool = False, accepts_rules: bool = False
+) -> Version:
+    """Checks the shards, writes the version, its duplicates, receipt and card; `latest` then points at it.
 
-    Raises GateError if a shard lacks anything, InternalError if a segment is lost or counted twice, NotPublished where
-    the version would be empty, or smaller than the last; the latest stays then.
+    Raises GateError if a shard lacks anything, InternalError if a segment is lost or counted twice, NotPublished if the
+    version would be empty, or smaller than the last; then the latest version stays. With `accepts_rules` it may be
+    smaller if the rules have changed.
     """
     profile = settings.profile
     judge(root, "shards", replace(settings.rules, min_pass_share=1.0, min_rows=1), profile)
@@ -49,8 +52,8 @@ def publish(root: Path, settings: Settings, *, with_media: bool = False) -> Vers
     samples = version.num_samples
     if samples != counted:
         raise InternalError(f"{samples} samples in shards, but the funnel counts {counted}")
-    _require_what_stood(root, version, facts["rules"])
-    write_duplicates(root, version)  # first: who finds the version finds its exclusion list and its receipt
+    _require_what_stood(root, version, facts["rules"], accepts_rules=accepts_rules)
+    write_duplicates(root, version)  # first: a published version has its exclusion list and its receipt
     write_receipt(receipt_path(root, version.digest), make_receipt(root, version, settings))
     write_version(root, version, facts if samples else {**facts, EMPTIED: True})
     card = write_card(root, version, settings.labels, with_media=with_media)
@@ -60,8 +63,8 @@ def publish(root: Path, settings: Settings, *, with_media: bool = False) -> Vers
     return version
 
 
-def _require_what_stood(root: Path, version: Version, rules: str) -> None:
-    """Raises NotPublished where `version` is empty or smaller than the last. What was taken down is not in the last."""
+def _require_what_stood(root: Path, version: Version, rules: str, *, accepts_rules: bool) -> None:
+    """Raises NotPublished if `version` is empty or smaller than the last, which no longer has what was taken down."""
     last = read_version(root) if latest_digest(root) else None
     before = last.num_samples if last else 0
     now = version.num_samples
@@ -72,10 +75,11 @@ def _require_what_stood(root: Path, version: Version, rules: str) -> None:
     fewer = (
         f"{before - now:,} sample(s) fewer than version {last.digest[:12]} ({now:,} instead of {before:,})"
     )
-    if version.profile != last.profile or read_facts(root, last.digest).get("rules", rules) != rules:
+    has_new_rules = read_facts(root, last.digest).get("rules", rules) != rules
+    if version.profile != last.profile or (has_new_rules and accepts_rules):
         log.warning("%s: its profile or rules changed", fewer)
         return
-    raise NotPublished(
-        f"{fewer}, so no version: {main_loss(root)}. The last version stays; fix the cause and build again, or take "
-        "down what was lost with `mcgurk forget`"
-    )
+    remedy = "fix the cause and build again, or take down what was lost with `mcgurk forget`"
+    if has_new_rules:  # no option sets them: they came with other code
+        remedy = "the rules of its preset changed with mcgurk; to accept them, build with --preset"
+    raise NotPublished(f"{fewer}, so no version: {main_loss(root)}. The last version stays; {remedy}")

@@ -22,7 +22,7 @@ from tasks.parts import Headers, header_of
 
 
 class _Hashed(io.RawIOBase):
-    """A file that knows the sha256 of what was written to it."""
+    """A file that computes the sha256 of what is written to it."""
 
     def __init__(self, file: io.BufferedIOBase) -> None:
         self._file = file
@@ -39,7 +39,7 @@ class _Hashed(io.RawIOBase):
 def write_shard(
     folder: Path, part: int, samples: Iterator[tuple[str, dict[str, bytes]]], rows: Sequence[Row]
 ) -> dict[Path, int]:
-    """Writes tar and sidecar, and fills `members` and sizes into `rows`; writes nothing where no sample is ok.
+    """Writes tar and sidecar, and fills `members` and sizes into `rows`; writes nothing if no sample is ok.
 
     Returns the size of each file in bytes.
     """
@@ -68,7 +68,7 @@ def write_shard(
 
 
 def _add_sample(tar: tarfile.TarFile, key: str, members: dict[str, bytes]) -> Row:
-    """Adds the members of a sample, sorted; returns their fields of its row."""
+    """Adds the members of a sample, sorted; returns the fields about them for its row."""
     placed = []
     digest = hashlib.sha256()
     for suffix in sorted(members):

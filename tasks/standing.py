@@ -1,7 +1,7 @@
-"""Standing samples: a sample stays until its successor exists, even when tools and code have changed.
+"""Standing samples: a sample stays until its successor exists, even if tools and code have changed.
 
-A recipe holds the settings of a sample; code and tools of certain versions made it. Where only these versions differ,
-and the media are gone or today's extraction rejects them, the sample is kept, and records what made it.
+A recipe is the settings of a sample; certain versions of code and tools made it. If only these versions differ, and the
+media are gone or today's extraction rejects them, the sample is kept, and records what made it.
 """
 
 from collections.abc import Collection
@@ -19,12 +19,12 @@ from tasks import features
 from tasks.parts import Headers, PartPlan, Plan, Stage, header_of
 
 DIGITS = 16  # of a recipe's digest
-UNMARKED = "an earlier version of mcgurk"  # made what does not say what made it
-OPEN_FACTS = ("num_kept", "num_lacking")  # of a part with rows that its media would make anew
+UNMARKED = "an earlier version of mcgurk"  # stands for the maker of a row that does not record one
+OPEN_FACTS = ("num_kept", "num_lacking")  # of a part with rows that could be remade if their media returned
 
 
 def recipe(profile: Profile) -> str:
-    """The digest of what features are made by in `profile`. A new field of it with a default changes nothing."""
+    """The digest of the settings that features are made with. A new field with a default changes nothing."""
     settings = {one.name: getattr(profile, one.name) for one in fields(profile) if one.name != "name"}
     usual = {one.name: one.default for one in fields(profile)}
     held = {name: value for name, value in settings.items() if value != usual[name]}
@@ -33,7 +33,7 @@ def recipe(profile: Profile) -> str:
 
 
 def stands(stage: Stage, row: Row | None) -> bool:
-    """Whether `row`, of an earlier build of `stage`, is a sample by the same recipe."""
+    """Whether `row`, from an earlier build of `stage`, is a sample with the same recipe."""
     if row is None or row["outcome"] != Outcome.OK:
         return False
     made_by_recipe = row.get("recipe") or _recipe_of_unmarked(stage.root, latest_digest(stage.root))
@@ -57,13 +57,13 @@ def sampled_keys(root: Path, part: int) -> frozenset[str]:
 
 
 def num_kept(root: Path, headers_of: Headers = header_of) -> int:
-    """How many samples were made by earlier code or tools than a build would use now."""
+    """How many samples were made by older code or tools than a build would use now."""
     headers = (headers_of(root, layout.FEATURES, part) for part in part_numbers(root / layout.FEATURES))
     return sum(header.facts.get("num_kept", 0) for header in headers if header)
 
 
 def kept_by_maker(root: Path) -> dict[str, int]:
-    """The same by what made them."""
+    """The same, by what made them."""
     counts: dict[str, int] = {}
     for part in part_numbers(root / layout.FEATURES):
         header = header_of(root, layout.FEATURES, part)
@@ -76,7 +76,7 @@ def kept_by_maker(root: Path) -> dict[str, int]:
 
 
 def with_returned(stage: Stage, planned: Plan, headers_of: Headers = header_of) -> Plan:
-    """A plan of extraction in which parts are stale too where missing media of a row have returned."""
+    """A plan of extraction in which parts are also stale if missing media of a row have returned."""
     parts = [_with_returned(stage, one, headers_of) for one in planned.parts]
     return Plan(planned.stage, parts, planned.note)
 
@@ -91,7 +91,7 @@ def _with_returned(stage: Stage, planned: PartPlan, headers_of: Headers) -> Part
 
 
 def media_of(stage: Stage, part: int) -> dict[str, bool]:
-    """Whether each clip of a part that is `ok` has its media, by key; `stage` is extraction."""
+    """Whether the media of each `ok` clip of a part exist, by key; `stage` is extraction."""
     path = part_path(stage.source.parent, part)
     if read_header(path) is None:
         return {}
@@ -100,7 +100,7 @@ def media_of(stage: Stage, part: int) -> dict[str, bool]:
 
 
 def unmade_keys(stage: Stage, part: int) -> Collection[str]:
-    """The clips of a part whose rows are not made of the current input: kept from earlier media, or waiting."""
+    """The clips of a part whose rows were not made from the current input: kept from earlier media, or waiting."""
     wanted = {row["key"]: stage.row_fingerprint(row) for row in read_part(part_path(stage.source, part))}
     rows = read_part(part_path(stage.target, part), ("key", "fingerprint"))
     return {row["key"] for row in rows if row["fingerprint"] != wanted.get(row["key"])}

@@ -1,6 +1,6 @@
-"""The story of a root, in a few sentences: what stands, what is missing and why, and what happens next.
+"""The state of a root in a few sentences: what is usable, what is missing and why, and what happens next.
 
-Losses are named where they are few, by the file's own name where the root knows it, and counted where they are many.
+Losses are named if they are few, by the file's own name if the root knows it, and counted if they are many.
 """
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
@@ -24,15 +24,15 @@ from tasks.funnel import FATE, PENDING
 
 Kind = tuple[str, str]  # outcome and reason
 FATES = ("quarantined", "unavailable", "waiting")
-UNFINISHED = (PENDING, QUEUED)  # no losses: the build will come to them
+UNFINISHED = (PENDING, QUEUED)  # not losses: the build will get to them
 MOST_KINDS = 3
-MOST_NAMED = 3  # files or videos of a kind
-MOST_READ = 100  # segments of a kind whose keys are looked up, to find out from how many files they are
+MOST_NAMED = 3  # files or videos of one kind
+MOST_READ = 100  # segments of one kind whose keys are looked up to find how many files they come from
 
 
 @dataclass(frozen=True)
 class Loss:
-    """Segments that are in no shard for one reason; `names` of the files or videos they are of, where these are few."""
+    """Segments that are in no shard for one reason; `names` are those of their files or videos, if these are few."""
 
     outcome: str
     reason: str
@@ -48,8 +48,13 @@ class Loss:
 
 
 def story(status: Mapping[str, Any], lost: Sequence[Loss], command: str) -> list[str]:
-    """Two or three sentences: what stands, what is done next by `command` and when, and which lane is closed."""
-    sentences = [_standing(status, lost), _next(status, command)]
+    """What is usable, which files have no segment, what `command` does next and when, and which lane is closed."""
+    sentences = [_standing(status, lost)]
+    if files := status["left_out"]:
+        named = _listed(files) if len(files) <= MOST_NAMED else f"{len(files):,} files"
+        were = "was" if len(files) == 1 else "were"
+        sentences.append(f"{named} {were} left out: no segment could be cut (mcgurk failures).")
+    sentences.append(_next(status, command))
     closed = [(name, lane) for name, lane in status["lanes"].items() if lane["closed_until"]]
     if closed:
         name, lane = closed[0]
@@ -84,7 +89,7 @@ def _next(status: Mapping[str, Any], command: str) -> str:
 
 
 def when(moment: str) -> str:
-    """A moment in UTC as a person reads it: `2026-12-01 08:30 UTC`."""
+    """A moment in UTC in readable form: `2026-12-01 08:30 UTC`."""
     return f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M} UTC"
 
 
@@ -108,7 +113,7 @@ def _few(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _keys(root: Path, kinds: set[Kind], read: Reader) -> Iterator[tuple[Kind, str]]:
-    """Kind and key of the segments of these kinds, by the furthest manifest that has their part."""
+    """Kind and key of the segments of these kinds, from the furthest manifest that has their part."""
     left = set(part_numbers(root / SEGMENTS))
     for name in MANIFESTS:
         folder = root / name
@@ -121,7 +126,7 @@ def _keys(root: Path, kinds: set[Kind], read: Reader) -> Iterator[tuple[Kind, st
 
 
 def _holding(folder: Path, parts: Sequence[int], kinds: set[Kind], read: Reader) -> Iterator[int]:
-    """The parts that hold segments of these kinds, found by halves: the reasons are in memory, the keys are not."""
+    """The parts that hold segments of these kinds, found by bisection: the reasons are in memory, the keys are not."""
     table = read(folder, parts, FATE)
     if not any(_has(table, kind) for kind in kinds):
         return

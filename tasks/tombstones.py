@@ -20,7 +20,7 @@ class Tombstone:
     """When a video was taken down, which versions held it, and whether everything of it is gone."""
 
     forgotten_at: str
-    versions: dict[str, bool] = field(default_factory=dict)  # digest -> whether it did for certain
+    versions: dict[str, bool] = field(default_factory=dict)  # digest -> whether it certainly did
     is_done: bool = False
 
 
@@ -34,7 +34,7 @@ def read_tombstones(root: Path) -> dict[str, Tombstone]:
 def write_tombstones(
     root: Path, video_ids: Collection[str], versions: Mapping[str, bool], *, is_done: bool
 ) -> None:
-    """Writes tombstones, and keeps what an earlier run knew of the versions."""
+    """Writes tombstones, and keeps what an earlier run recorded about the versions."""
     known = read_tombstones(root)
     for video_id in video_ids:
         before = known.get(video_id, Tombstone(datetime.now(UTC).isoformat()))
@@ -45,5 +45,5 @@ def write_tombstones(
 
 
 def forgotten_row(segment: Row) -> Row:
-    """A row of `segments` as that of a video that was taken down: it keeps its slot and nothing else."""
+    """A row of `segments` for a video that was taken down: it keeps its slot and nothing else."""
     return {**segment, **MARK, "labels": []}

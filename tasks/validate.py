@@ -1,6 +1,6 @@
 """Validate: a manifest -> the same manifest `checked`, in which rows that fail an expectation are quarantined.
 
-A changed rule makes the parts stale, so rows return by themselves. Where a large share of a manifest fails, the flow
+A changed rule makes the parts stale, so rows return automatically. If a large share of a manifest fails, the flow
 stops: then the run is suspect, not the rows.
 """
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 VERSION = 1
 SCHEMAS: dict[str, pa.Schema] = dict(zip(layout.JUDGED, (SEGMENTS, CLIPS, FEATURES, SHARDS), strict=True))
-EXAMPLES = 20  # rejected rows that a report shows of each expectation
+EXAMPLES = 20  # rejected rows that a report shows for each expectation
 
 
 class GateError(OperationalError):
@@ -64,7 +64,7 @@ def run(stage: Stage, parts: Sequence[int], rules: Rules, profile: Profile) -> N
 
 def judge(root: Path, manifest: str, rules: Rules, profile: Profile) -> list["Finding"]:
     """The findings of the suite of `manifest`, which are also written as reports. Raises GateError."""
-    from schemas import expectations  # 5 s of Great Expectations, paid where something is to be checked
+    from schemas import expectations  # 5 s of Great Expectations, only needed if something is checked
 
     judged = [field.name for field in SCHEMAS[manifest] if not pa.types.is_binary(field.type)]  # no prints
     rows = [row for _, row in read_manifest(root / manifest, judged) if row["outcome"] == Outcome.OK]
@@ -120,7 +120,7 @@ def write_reports(folder: Path, manifest: str, rows: int, findings: Sequence["Fi
         }
         for one in findings
     ]
-    plain = json.loads(json.dumps(expectations, default=str))  # GX observes values of pandas, and dates
+    plain = json.loads(json.dumps(expectations, default=str))  # GX observes pandas values, and dates
     write_json(folder / f"{manifest}.json", {"manifest": manifest, "rows": rows, "expectations": plain})
     _write_page(folder)
 

@@ -1,7 +1,7 @@
-"""Appeals: which verdicts on segments that are in no shard are looked into again, due or not.
+"""Appeals: which verdicts on segments that are in no shard are reopened, due or not.
 
-A person names a class or a video. And a verdict about a file of a person's own falls when another file is there: its
-row keeps the stamp of the file that was judged.
+A person names a class or a video. A verdict about a file of a person's own is also reopened if the file has changed:
+its row keeps the stamp of the file that was judged.
 """
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
@@ -28,13 +28,13 @@ SETTLED = (Outcome.OK.value, Outcome.FORGOTTEN.value)
 
 
 def stamps_of(source: str, state: Path) -> Callable[[str], str] | None:
-    """What tells the local file of a video from another one, by its id; None for a source that is no disk."""
+    """A function that identifies the local file of a video by the video's id; None for a source that is not a disk."""
     stamps = getattr(module_of(source), "stamps", None)
     return stamps(source, state) if stamps else None
 
 
 def reopened(root: Path, state: Path, source: str, names: Collection[str] = ()) -> Reopened:
-    """The segments to try again: of the classes and videos `names`, and those whose local file is another one by now.
+    """The segments to try again: of the classes and videos `names`, and those whose local file has changed.
 
     Raises RequestError for a name that is neither a class nor a video that is missing.
     """
@@ -60,7 +60,7 @@ def reopened(root: Path, state: Path, source: str, names: Collection[str] = ()) 
 
 
 def _lost(root: Path) -> Iterator[dict[str, str]]:
-    """The verdicts against segments; what is only not finished yet has none."""
+    """The verdicts against segments; a segment that is merely unfinished has none."""
     for table in verdicts(root, read_columns, VERDICT):
         is_settled = pc.or_(
             pc.is_in(table["outcome"], value_set=pa.array(SETTLED)), pc.equal(table["reason"], PENDING)

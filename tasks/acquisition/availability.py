@@ -29,7 +29,7 @@ RATE_WINDOW = timedelta(days=1)
 
 
 def availability(root: Path, now: datetime, read: Reader = read_columns) -> dict[str, Any]:
-    """What `mcgurk status` reports beside the funnel, as JSON values: times as ISO texts in UTC, rates per hour."""
+    """What `mcgurk status` reports besides the funnel, as JSON values: times as ISO texts in UTC, rates per hour."""
     parts = part_numbers(root / layout.CLIPS)
     clips = read(root / layout.CLIPS, parts, COLUMNS)
     labels = read(root / layout.SEGMENTS, parts, ("labels",))["labels"]
@@ -40,7 +40,7 @@ def availability(root: Path, now: datetime, read: Reader = read_columns) -> dict
 
 
 def _classes(clips: pa.Table) -> dict[str, dict[str, Any]]:
-    """By class (`ok` where the clip was fetched): how many segments, and when the class first and last occurred."""
+    """By class (`ok` if the clip was fetched): how many segments, and when the class first and last occurred."""
     named = pc.if_else(pc.equal(clips["outcome"], "ok"), "ok", clips["reason"])
     table = pa.table({"class": named, "tried_at": clips["tried_at"]})
     found = table.group_by("class").aggregate([("class", "count"), ("tried_at", "min"), ("tried_at", "max")])
@@ -67,7 +67,7 @@ def _labels(clips: pa.Table, labels: pa.ChunkedArray) -> dict[str, dict[str, int
 
 
 def _due(clips: pa.Table, now: datetime) -> dict[str, int]:
-    """How many segments are tried again by when; each horizon holds the ones before it."""
+    """How many segments are to be tried again within each horizon; each horizon includes the shorter ones."""
     again = clips["next_attempt_at"]
     return {
         name: pc.sum(pc.less_equal(again, (now + timedelta(days=days)).isoformat())).as_py() or 0

@@ -17,7 +17,7 @@ from tasks.media.streams import Probe
 from tasks.parts import Stage
 from tasks.transport.failure_classes import failure
 
-SLACK_S = 0.5  # by which a file may be longer than the segment that it holds alone: codecs pad
+SLACK_S = 0.5  # by how much a file may be longer than its only segment: codecs pad
 
 
 def is_released(row: Row | None) -> bool:
@@ -27,7 +27,7 @@ def is_released(row: Row | None) -> bool:
 
 @dataclass(frozen=True)
 class Cuts:
-    """A fetched file, where in its video it begins, and the folder where segments are cut out of it."""
+    """A fetched file, where it begins in its video, and the folder where segments are cut out of it."""
 
     source: Path
     facts: Probe
@@ -61,9 +61,9 @@ class Pieces:
     scratch: Path
 
     def of(self, segment: Row) -> Cuts:
-        """The file that holds a segment. Raises ItemError where there is none.
+        """The file that holds a segment. Raises ItemError if there is none.
 
-        One that is named by the video holds all of it, or, where it is no longer than the segment, that alone.
+        A file named after the video holds all of it, or, if it is no longer than the segment, the segment alone.
         """
         by_stem = {path.stem: path for path in self.folder.iterdir()}
         path = by_stem.get(segment["key"]) or by_stem.get(segment["video_id"])
@@ -97,7 +97,7 @@ class ClipMaker:
     min_covered_share: float
 
     def clip(self, part: int, segment: Row, fetched: Cuts | Pieces) -> Row:
-        """The row of a segment, its file in place. Raises ItemError, `too_short` where the video ends early."""
+        """The row of a segment, its file in place. Raises ItemError, `too_short` if the video ends early."""
         cuts = fetched.of(segment)
         start_s = segment["start_ms"] / 1000
         end_s = segment["end_ms"] / 1000

@@ -30,7 +30,7 @@ COOKIES_HEAD = re.compile(r"#\s*(Netscape )?HTTP Cookie File", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of one check; `remedy` is empty where all is well."""
+    """The result of one check; `remedy` is empty if all is well."""
 
     what: str
     found: str
@@ -85,7 +85,7 @@ def _solver() -> Finding:
 
 
 def _ffmpeg() -> Finding:
-    """Whether the ffmpeg with which yt-dlp merges can merge: a picture and a sound into one file."""
+    """Whether the ffmpeg that yt-dlp merges with can merge picture and sound into one file."""
     try:
         path = ffmpeg_path()
     except FileNotFoundError:
@@ -102,7 +102,7 @@ def _ffmpeg() -> Finding:
 
 
 def _output_of(command: Sequence[str]) -> bytes:
-    """What a program of ours prints. Raises SubprocessError where it does not end well in time, OSError without it."""
+    """The output of a program of ours. Raises SubprocessError if it fails or is too slow, OSError if it is missing."""
     done = subprocess.run(  # noqa: S603  (our own command)
         command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT_S, check=True
     )
@@ -119,7 +119,7 @@ def _clock() -> Finding:
 
 
 def _clock_errors(state: Path, lanes: Sequence[LaneConfig]) -> Iterator[Finding]:
-    """What a run under a wrong clock has left."""
+    """What a run under a wrong clock has left behind."""
     for name, at_s in clock_errors(state, lanes, time.time()).items():
         shown = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at_s))
         yield Finding(
@@ -183,7 +183,7 @@ def _hatches(lane: LaneConfig, secret: Callable[[str], str]) -> Iterator[Finding
             if named := getattr(lane, name):
                 try:
                     look(named)
-                    yield Finding(f"{what}{name}", f"{named} can be had")
+                    yield Finding(f"{what}{name}", f"{named} is available")
                 except ValueError as error:
                     yield Finding(f"{what}{name}", str(error), "fix that, or remove it from lanes.json")
 
@@ -211,7 +211,7 @@ def _proxy(what: str, address: str) -> Finding:
         port = parts.port or PROXY_PORTS.get(parts.scheme, 1080)
     except ValueError:  # not shown: it quotes the port, which may be a piece of the password
         return Finding(what, "not a URL", PROXY_FORM)
-    if not host or "@" in parts.path + parts.query + parts.fragment:  # which the password reaches into
+    if not host or "@" in parts.path + parts.query + parts.fragment:  # it may hold part of the password
         return Finding(what, "not a URL", PROXY_FORM)
     where = f"{host}:{port}"
     try:

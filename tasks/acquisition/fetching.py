@@ -50,15 +50,15 @@ class DownloadConfig:
     """Where media come from and how they are cut. Only `min_covered_share` can change what a clip is."""
 
     source: str = "youtube"
-    lanes: int = 1  # videos at once, where neither the source nor the state folder lists lanes
-    min_covered_share: float = 0.9  # audio that ends up to 10 % early is zero-padded, less is another clip
+    lanes: int = 1  # videos at once, if neither the source nor the state folder lists lanes
+    min_covered_share: float = 0.9  # sound that ends up to 10 % early is zero-padded; less is another clip
     max_transient_share: float = 0.5
     turn_s: float = (
-        3600.0  # where lanes have limits: then what is there is extracted, and a later run goes on
+        3600.0  # if lanes have limits: then the fetched media are extracted, and a later run continues
     )
-    canary: str = ""  # a video that is always there; the source's own where none is named
+    canary: str = ""  # a video that is always available; the source's own if none is named
     unextracted_gb: float = 100.0  # of media; more is fetched only when extraction has caught up
-    keep_media: bool = True  # after extraction; without them another extraction fetches them again
+    keep_media: bool = True  # after extraction; without them, another extraction has to fetch them again
     limits: DownloadLimits = DownloadLimits()
 
 
@@ -75,7 +75,7 @@ class DownloadContext:
 
 
 def lanes_of(config: DownloadConfig, state: Path) -> tuple[LaneConfig, ...]:
-    """The lanes of a run: those that the state folder lists, else the source's, else one without limits."""
+    """The lanes of a run: those that the state folder lists, else the source's, else a single one without limits."""
     default = getattr(module_of(config.source), "LANES", (LaneConfig(concurrency=config.lanes),))
     return read_lanes(state, default)
 
@@ -83,7 +83,7 @@ def lanes_of(config: DownloadConfig, state: Path) -> tuple[LaneConfig, ...]:
 def fetched(
     stage: Stage, videos: Mapping[str, Segments], config: DownloadConfig, context: DownloadContext
 ) -> Iterator[Segments]:
-    """[(part, clip row)] for each video that was tried, as they end; the ledger has it by then."""
+    """[(part, clip row)] for each tried video, in order of completion; by then the ledger has recorded it."""
     return through_lanes(LaneWorkers, stage, videos, config, context)
 
 
@@ -94,9 +94,9 @@ def through_lanes(
     config: DownloadConfig,
     context: DownloadContext,
 ) -> Iterator[Any]:
-    """What the workers of `kind` make of each video, as they end.
+    """The results of the workers of `kind` for each video, in order of completion.
 
-    Ends early when every lane has closed. Raises what a lane raised.
+    Ends early if every lane has closed. Raises what a lane raised.
     """
     waiting = deque(videos.values())
     done = SimpleQueue()
@@ -110,7 +110,7 @@ def through_lanes(
             for workers in lanes_at_work
         ]
         pool = stack.enter_context(_threads(sum(one.concurrency for one in lanes)))
-        stack.callback(waiting.clear)  # where the caller has stopped reading, or a lane has failed
+        stack.callback(waiting.clear)  # if the caller has stopped reading, or a lane has failed
         futures = [pool.submit(one.run) for one in work for _ in range(one.workers.lane.config.concurrency)]
         for _ in futures:
             yield from iter(partial(_next, done, lanes_at_work), None)
@@ -140,13 +140,13 @@ def _next(done: SimpleQueue, lanes_at_work: Sequence["LaneWorkers"]) -> Any:
 
 
 def standing_row(stage: Stage, segment: Row) -> Row:
-    """The row of a clip that is being fetched again while its sample stands."""
+    """The row of a clip that is being fetched again while its sample is kept."""
     return {**segment["before"], "fingerprint": stage.row_fingerprint(segment)}
 
 
 @contextmanager
 def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that the block's end waits for, unless a signal ends the process: a slow host would delay that."""
+    """Threads that the end of the block waits for, unless a signal ends the process: a slow host would delay that."""
     pool = ThreadPoolExecutor(count)
     is_wanted = True
     try:
@@ -172,7 +172,7 @@ class _LaneLoop:
             while self._takes_one():
                 pass
         except BaseException:
-            self.waiting.clear()  # nobody begins another
+            self.waiting.clear()  # no thread starts another
             raise
         finally:
             self.done.put(None)
@@ -246,7 +246,7 @@ class LaneWorkers:
 
     @property
     def canary(self) -> str:
-        """A video that is always available; empty where none is known."""
+        """A video that is always available; empty if none is known."""
         return self.config.canary or getattr(module_of(self.config.source), "CANARY", "")
 
     @cached_property
@@ -254,7 +254,7 @@ class LaneWorkers:
         return stamps_of(self.config.source, self.context.state)
 
     def check_turn(self) -> None:
-        """Raises LaneClosed once a lane with limits has had its turn: extraction is waiting for its media."""
+        """Raises LaneClosed once a lane with limits has used up its turn: extraction is waiting for its media."""
         ends_s = self.context.now.timestamp() + self.config.turn_s
         now_s = self.context.clock.now_s()
         if self.lane.config.is_limited and now_s > ends_s:
@@ -291,7 +291,7 @@ class LaneWorkers:
             del self.in_progress[video_id]
 
     def _wanting(self, fetch: Fetch, segments: Segments) -> Fetch:
-        """`fetch`, restricted to little more than these segments where the source can do that."""
+        """`fetch`, restricted to little more than these segments if the source supports it."""
         if not getattr(module_of(self.config.source), "SECTIONS", False):
             return fetch
         return partial(fetch, spans=[(row["start_ms"] / 1000, row["end_ms"] / 1000) for _, row in segments])
@@ -305,15 +305,15 @@ class LaneWorkers:
                 if fault in (Fault.LANE, Fault.TOOL):
                     self.lane.failed(error.reason, self.tool, error.after_s)
                 is_known = fault == Fault.WORLD and not error.detail.startswith(TRACE)
-                if not is_known or attempt == TRIES - 1:  # what broke a parser breaks it again
+                if not is_known or attempt == TRIES - 1:  # what broke a parser once breaks it again
                     raise
                 self.context.clock.sleep_until(self.context.clock.now_s() + FIRST_WAIT_S * 2**attempt)
         raise AssertionError("unreachable")
 
     def _guarded(self, fetch: Fetch, video_id: str, scratch: Path) -> Path:
-        """What `fetch` returns. What it did not expect in an answer becomes `unknown`, with the trace as evidence.
+        """What `fetch` returns. If it can't handle an answer, the outcome is `unknown`, with the trace as evidence.
 
-        So one video never ends a build; a large share of a part that is answered so does (`tasks.download`).
+        So a single video never ends a build; if this happens to a large share of a part, `tasks.download` ends it.
         """
         try:
             return fetch(video_id, scratch)
@@ -327,7 +327,7 @@ class LaneWorkers:
             raise Transient("unknown", TRACE + hidden(trace, secrets)) from error
 
     def _is_vouched(self, fetch: Fetch, error: ItemError | Transient) -> bool:
-        """Whether the lane works: a video came through within the hour, or the canary does now."""
+        """Whether the lane works: a video came through within the last hour, or the canary does now."""
         if isinstance(error, Transient) or not self.canary or self.lane.has_witness():
             return True
         self.lane.take_video()
@@ -360,7 +360,7 @@ class LaneWorkers:
         return {**row, **self._evidence(segment, error.status), **verdict}
 
     def _kept(self, segment: Row, row: Row, error: ItemError | Transient, verdict: Attempts) -> Row:
-        """The row of a clip whose sample stands and that could not be fetched again: the clip with the failure."""
+        """The row of a clip whose sample exists and that could not be fetched again: the clip, with the failure."""
         clip = standing_row(self.stage, segment)
         evidence = {**self._evidence(segment, error.status), "source": clip["source"]}
         failure = {"reason": row["reason"], "detail": row["detail"], **evidence}

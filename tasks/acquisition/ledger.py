@@ -1,7 +1,7 @@
 """The attempts ledger: append-only, one line per segment, committed after each video, so that a kill loses one video.
 
 Lines are compacted to Parquet, part by part. Every file of lines has a generation in its name, and the Parquet file
-records up to which generation it includes them: a kill between the two steps neither loses an attempt nor counts it
+records the generation up to which it includes them: a kill between the two steps neither loses an attempt nor counts it
 twice.
 """
 
@@ -24,10 +24,12 @@ from schemas.layout import ATTEMPTS
 from schemas.manifest import Row
 from schemas.storage import remove as remove_files
 
-COMPACTED_BYTES = 1 << 20  # of lines, from which a part's are compacted: about 2,000 attempts
+COMPACTED_BYTES = 1 << 20  # of lines: once a part has that many, they are compacted; about 2,000 attempts
 COLUMNS = frozenset(CLIPS.names)
 GENERATION = b"mcgurk-generation"
-REMEDY = "restore it from a copy, or remove it: then its attempts are forgotten, and what they fetched stays"
+REMEDY = (
+    "restore it from a copy, or remove it: then its attempts are forgotten, but what they fetched is kept"
+)
 
 
 def append(state: Path, part: int, rows: Iterable[Row]) -> None:
@@ -37,7 +39,7 @@ def append(state: Path, part: int, rows: Iterable[Row]) -> None:
 
 
 def latest(state: Path, part: int) -> dict[str, Row]:
-    """What the ledger last said of each segment of a part, by key: the fold of its attempts."""
+    """The ledger's latest record of each segment of a part, by key: the fold of its attempts."""
     return {row["key"]: row for row in attempts(state, part)}
 
 
@@ -50,7 +52,7 @@ def attempts(state: Path, part: int) -> Iterator[Row]:
 
 
 def compact(state: Path, part: int, *, least_bytes: int = COMPACTED_BYTES) -> None:
-    """Moves the lines of a part into its Parquet, once there are many."""
+    """Moves the lines of a part into its Parquet file once there are many."""
     generation = _generation(state, part)
     lines = _lines_path(state, part, generation + 1)
     if lines.is_file() and lines.stat().st_size >= least_bytes:
@@ -59,7 +61,7 @@ def compact(state: Path, part: int, *, least_bytes: int = COMPACTED_BYTES) -> No
 
 
 def remove(state: Path, part: int, keys: Collection[str]) -> None:
-    """Rewrites the ledger of a part without the segments `keys`, and without lines that a kill tore."""
+    """Rewrites the ledger of a part without the segments `keys` and without torn lines."""
     rows = list(attempts(state, part))
     generation = _generation(state, part)
     kept = [row for row in rows if row["key"] not in keys]
@@ -70,7 +72,7 @@ def remove(state: Path, part: int, keys: Collection[str]) -> None:
 
 
 def compacted_path(state: Path, part: int) -> Path:
-    """Where the compacted attempts of a part lie, one row per attempt, as the schema CLIPS."""
+    """The path of the compacted attempts of a part, one row per attempt, in the schema CLIPS."""
     return _folder(state) / f"{part:06d}.parquet"
 
 
@@ -80,7 +82,7 @@ def _write(state: Path, part: int, rows: list[Row], generation: int) -> None:
 
 
 def _generation(state: Path, part: int) -> int:
-    """Up to which generation of lines the Parquet of a part holds them."""
+    """The generation of lines up to which the Parquet file of a part includes them."""
     path = compacted_path(state, part)
     if not path.is_file():
         return 0

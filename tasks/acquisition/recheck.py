@@ -1,7 +1,8 @@
-"""Recheck: whether the clips that we hold are still at their source, and the marks of those that are gone.
+"""Recheck: whether the clips that we hold are still at their source, and marks for those that are gone.
 
-A source is asked as it is for a download, on the same lanes, without media where it can tell without them. Marks lie in
-the state folder, one line an answer, so that a kill loses one. Only a take-down follows them, and only on request.
+A source is queried on the same lanes as for a download, but without fetching media if it can answer without them. Marks
+are kept in the state folder, one line per answer, so that a kill loses at most one. Only a take-down acts on them, and
+only on request.
 """
 
 import heapq
@@ -26,19 +27,19 @@ MOST = 500  # clips at a time: at YouTube's pace of 240 videos an hour, two hour
 TURN_S = 86_400.0  # nothing waits for these answers
 TAKEN_DOWN = frozenset(
     {"removed", "private", "terminated", "copyright"}
-)  # other classes may be the lane's doing
-CONFIRMED = 2  # rechecks in a row that found a video gone
+)  # other classes may be the fault of the lane
+CONFIRMED = 2  # the number of consecutive rechecks that must find a video gone
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What a source last said of a video that we hold."""
+    """What a source last said about a video that we hold."""
 
     video_id: str
     asked_at: str  # ISO time
-    reason: str = ""  # the class by which it is gone; empty where it is there
+    reason: str = ""  # the class of its loss; empty if it is there
     detail: str = ""
-    sightings: int = 0  # in how many rechecks in a row it was gone
+    sightings: int = 0  # the number of consecutive rechecks that found it gone
 
     @property
     def is_confirmed(self) -> bool:
@@ -52,7 +53,7 @@ NEEDED = {"video_id", "asked_at"}  # of a line
 
 @dataclass
 class Rechecked:
-    """What became of the questions."""
+    """The results of a recheck."""
 
     num_there: int = 0
     gone: list[Mark] = field(default_factory=list)
@@ -62,7 +63,7 @@ class Rechecked:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one lane heard of one video; no reason: it is there."""
+    """What one lane learned about one video; an empty reason means that it is there."""
 
     video_id: str
     asked_at: str
@@ -73,13 +74,13 @@ class Answer:
 
 @dataclass(frozen=True)
 class Askers(LaneWorkers):
-    """The workers of a lane that asks for videos and takes none."""
+    """The workers of a lane that looks videos up and fetches none."""
 
     what = "recheck"
     takes_media = False
 
     def video(self, fetch: Fetch, segments: Segments) -> Answer:
-        """What the source says of one video. Raises LaneClosed."""
+        """What the source says about one video. Raises LaneClosed."""
         video_id = segments[0][1]["video_id"]
         with self._tracking(video_id), TemporaryDirectory(dir=self.context.state / layout.SCRATCH) as scratch:
             try:
@@ -96,9 +97,9 @@ class Askers(LaneWorkers):
 def longest_unasked(
     root: Path, state: Path, source: str, *, most: int = MOST, marked_first: bool = False
 ) -> dict[str, Segments]:
-    """The segments by video of about `most` clips that came from `source`, those first that it was asked for long ago.
+    """The segments by video of about `most` clips that came from `source`, those checked least recently first.
 
-    With `marked_first` those stand before them that were gone when it was asked last.
+    If `marked_first`, those that were gone at the last check come before them.
     """
     marks = read_marks(state)
     asked: dict[str, tuple[bool, str]] = {}
@@ -123,9 +124,9 @@ def longest_unasked(
 def ask(
     stage: Stage, videos: Mapping[str, Segments], config: DownloadConfig, context: DownloadContext
 ) -> Rechecked:
-    """Asks the source for the videos, and marks what is gone.
+    """Checks the videos at the source, and marks those that are gone.
 
-    A video is gone only where the same lane finds another one in the same run: a host that has lost all is broken.
+    A video counts as gone only if the same lane finds another one in the same run: a host that has lost all is broken.
     """
     state = context.state
     make_folder(state / layout.SCRATCH)
@@ -160,7 +161,7 @@ def _mark(state: Path, answers: Sequence[Answer]) -> list[Mark]:
 
 
 def read_marks(state: Path) -> dict[str, Mark]:
-    """What the sources last said of each video that they were asked for; torn and changed lines are skipped."""
+    """What the sources last said about each video that was checked; torn and changed lines are skipped."""
     path = state / layout.RECHECKS
     marks = {}
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
@@ -172,12 +173,12 @@ def read_marks(state: Path) -> dict[str, Mark]:
 
 
 def gone(state: Path) -> list[Mark]:
-    """The marks of the videos that their source no longer has, as far as it was asked, by id."""
+    """The marks of the videos that their source no longer has, as far as they were checked, by id."""
     return sorted((one for one in read_marks(state).values() if one.sightings), key=lambda one: one.video_id)
 
 
 def drop_marks(state: Path, video_ids: Collection[str]) -> None:
-    """Removes what was kept of videos that are taken down."""
+    """Removes the marks of videos that are taken down."""
     marks = read_marks(state)
     if marks.keys() & set(video_ids):
         _write(state, [one for video_id, one in marks.items() if video_id not in video_ids])
@@ -188,7 +189,7 @@ def _keep(state: Path, mark: Mark) -> None:
 
 
 def _compact(state: Path) -> None:
-    """Leaves one line a video."""
+    """Leaves one line per video."""
     if marks := read_marks(state):
         _write(state, list(marks.values()))
 

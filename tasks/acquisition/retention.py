@@ -1,8 +1,8 @@
 """Retention: how much media may wait for extraction, and what happens to media afterwards.
 
-A clip whose media were released stays `ok`, with its digest and without a path: nothing downstream changes. Where newer
-tools would make its sample differently, the sample is kept. Where the settings changed, its media are missing. They are
-fetched again only on request: until then kept samples stay, and missing ones are `waiting: refetch`.
+A clip whose media were released stays `ok`, with its digest and without a path: nothing downstream changes. If newer
+tools would make its sample differently, the sample is kept. If the settings changed, its media are missing. They are
+fetched again only on request: until then, kept samples stay, and missing ones are `waiting: refetch`.
 """
 
 import logging
@@ -40,16 +40,16 @@ ClipsByPart = Mapping[int, Collection[str]]  # part -> keys of clips whose media
 
 @dataclass(frozen=True)
 class MediaNeeds:
-    """The clips that extraction would decode now if their media were there, or were in a newer cut."""
+    """The clips that extraction would decode now if their media were there, or in a newer cut."""
 
     lost: ClipsByPart  # released, and needed: the settings changed, or they have no sample
     kept: ClipsByPart  # released, but have a sample that earlier code or tools made
     apart: ClipsByPart = field(default_factory=dict)  # there, but in an old cut that can't be corrected
-    mended: ClipsByPart = field(default_factory=dict)  # in one that can be: nothing is needed
+    mended: ClipsByPart = field(default_factory=dict)  # in one that can be corrected: nothing is needed
 
     @property
     def standing(self) -> ClipsByPart:
-        """The clips that stay until their media are there again."""
+        """The clips that stay until their media are back."""
         return _joined(self.kept, self.apart)
 
     @property
@@ -80,7 +80,7 @@ class DiskBudget:
 
     @property
     def was_spent(self) -> bool:
-        """The same, without measuring, which looks at every part; False where nothing has used the budget."""
+        """The same, without measuring, which would look at every part; False if the budget has not been used."""
         return self._left_bytes is not None and self._left_bytes <= 0
 
     def _left(self) -> float:
@@ -97,7 +97,7 @@ def unextracted_bytes(clips: Stage, validate: Stage, extract: Stage) -> int:
 
 
 def release(clips: Stage, extract: Stage) -> int:
-    """Removes the media of extracted parts, except where a rule kept a clip from extraction; returns bytes.
+    """Removes the media of extracted parts, unless a rule kept a clip from extraction; returns the bytes freed.
 
     No other process may read or write clips and features meanwhile.
     """
@@ -124,7 +124,7 @@ def _release(clips: Stage, extract: Stage, part: int) -> int:
     if gone:
         kept = {name: size for name, size in header.files.items() if name not in gone}
         rows = [{**row, "path": None} if row["path"] in gone else row for row in rows]
-        # First: a kill leaves files that nobody names, never names of files that are gone.
+        # First: a kill may leave files that nothing names, but never names of files that are gone.
         header = replace(header, files=kept)
         write_part(path, rows, CLIPS, header)
     freed = 0
@@ -147,14 +147,14 @@ def missing_media(
 def needs(
     clips: Stage, extract: Stage, headers_of: Headers = header_of, *, only: Collection[int] | None = None
 ) -> MediaNeeds:
-    """What extraction of the parts `only` would need of media that were released, or are in old cuts."""
+    """The media that extraction of the parts `only` needs but that were released, or are in old cuts."""
     found: dict[int, tuple[list[str], ...]] = {}
     planned = with_returned(extract, plan_stage(extract, only=only, headers_of=headers_of), headers_of)
     for one in planned.parts:
         header = headers_of(clips.root, clips.writes, one.part)
         made = headers_of(clips.root, extract.writes, one.part)
         is_open = one.state != "done" or (made and any(made.facts.get(name) for name in OPEN_FACTS))
-        # A part that does not count its old cuts is one of old cuts.
+        # A part whose header does not count its old cuts consists of old cuts.
         may_need = header and (header.facts.get("num_released") or header.facts.get(OLD_CUTS, 1))
         if is_open and may_need:
             found[one.part] = _needs(clips, extract, one.part)
@@ -198,7 +198,7 @@ def _joined(one: ClipsByPart, other: ClipsByPart) -> ClipsByPart:
 def request_refetch(
     clips: Stage, missing: ClipsByPart, now: datetime, *, kept: ClipsByPart | None = None
 ) -> int:
-    """Makes the clips `missing` `waiting: refetch`, and those of `kept` due as they are; returns how many there are."""
+    """Makes the clips `missing` `waiting: refetch`, and those of `kept` due unchanged; returns how many there are."""
     kept = kept or {}
     for part in {**missing, **kept}:
         path = part_path(clips.target, part)
@@ -218,7 +218,7 @@ WAITS = {"outcome": Outcome.WAITING.value, "reason": REFETCH, "digest": ""}
 
 
 def num_clips(missing: ClipsByPart) -> int:
-    """How many clips there are."""
+    """The number of clips."""
     return sum(map(len, missing.values()))
 
 
@@ -230,7 +230,7 @@ def refetch_notice(missing: ClipsByPart) -> str:
 
 
 def describe_needs(found: MediaNeeds) -> str:
-    """Lines for the user about media that only `--refetch` would fetch; empty where none are needed."""
+    """Lines for the user about media that only `--refetch` would fetch; empty if none are needed."""
     lost, kept, apart, mended = map(num_clips, (found.lost, found.kept, found.apart, found.mended))
     lines = []
     if lost:
@@ -246,7 +246,7 @@ def describe_needs(found: MediaNeeds) -> str:
     if apart:
         lines.append(
             f"{apart:,} clip(s) were cut by an earlier version, which could shift sound against picture: what "
-            "was made of them stays; build --refetch fetches them again"
+            "was made from them is kept; build --refetch fetches them again"
         )
     if mended:
         lines.append(
@@ -257,7 +257,7 @@ def describe_needs(found: MediaNeeds) -> str:
 
 
 def with_refetch(planned: Plan, missing: ClipsByPart) -> Plan:
-    """A plan of `download` in which parts are stale too where extraction needs media that were released."""
+    """A plan of `download` in which parts are also stale if extraction needs media that were released."""
     if not missing:
         return planned
     parts = [

@@ -8,7 +8,7 @@ from schemas.outcome import BUG, ItemError, Outcome, Transient
 from tasks.transport.failure_classes import CLASSES, SURE, Fault
 
 LADDER_DAYS = (1, 7, 30, 90, 365)
-SETBACK_HOURS = (0, 1, 4, 12, 24)  # for trouble of the world, in a row: at once, then within hours
+SETBACK_HOURS = (0, 1, 4, 12, 24)  # for consecutive trouble of the world: at once, then within hours
 UNVOUCHED = timedelta(days=1)
 
 
@@ -23,7 +23,7 @@ class Attempts(TypedDict, total=False):
 
 
 def after_success() -> Attempts:
-    """The record of a segment whose clip was fetched: if it is lost later, that has to be confirmed afresh."""
+    """The record of a segment whose clip was fetched: a later loss has to be confirmed from the start."""
     return {"attempts": 0, "setbacks": 0, "next_attempt_at": None}
 
 
@@ -32,8 +32,8 @@ def after_failure(
 ) -> Attempts:
     """The record of a segment after it failed with `error` at `at`.
 
-    Only its own fault counts against it, at most once a day, and only if something vouches for the lane. What is wrong
-    with a file on a disk of ours (`is_local`) counts at once: no host has to be asked twice.
+    Only its own fault counts against it, at most once a day, and only if something vouches for the lane. A defect of a
+    file on our own disk (`is_local`) counts at once: no host needs to be checked twice.
     """
     if isinstance(error, ItemError) and (error.reason == BUG or (is_local and error.reason != "removed")):
         verdict = _row(error.outcome, before.get("attempts") or 0, None)

@@ -1,12 +1,12 @@
-"""Exports: one file per format that a version is exported to; the file name is its name, and what `--to` takes.
+"""Exports: one file per format that a version can be exported to; the file name is what `--to` takes.
 
 A module has
 
 READ                            how its library opens the result, as Python with `{folder}` and `{split}`
 write(root, version, folder)    writes the version into an empty folder
 
-`write` raises RequestError, before anything else, where its library is not installed, and DataError for a shard that is
-damaged. What the formats share lies in `tasks/versions/unpacking.py`; `tasks/export.py` calls them.
+`write` raises RequestError, before anything else, if its library is not installed, and DataError for a damaged shard.
+The code that formats share is in `tasks/versions/unpacking.py`; `tasks/export.py` calls them.
 """
 
 import sys

@@ -1,8 +1,8 @@
-"""Hugging Face `datasets`: what is published of a root, in the same places, with its card at the top.
+"""Hugging Face `datasets`: the published part of a root, in the same places, with its card at the top.
 
-The shards stay WebDataset tars, which `datasets` and the hub read as they are. So the result is a root, too: all that
-docs/shards.md says of reading one holds for it. On the root's own disk, tars are linked, not copied: a tar's name
-never gets other bytes.
+The shards stay WebDataset tars, which `datasets` and the hub read directly. So the result is a root, too: everything
+that docs/shards.md says about reading a root applies. On the root's own disk, tars are linked, not copied: the bytes
+behind a tar's name never change.
 """
 
 import os
@@ -21,10 +21,9 @@ from schemas.shard import (
     write_latest,
     write_listing,
 )
-from schemas.storage import as_local
 from tasks.versions.card import card_of
 from tasks.versions.croissant import croissant_of
-from tasks.versions.unpacking import checked_tar, shards_in_turn
+from tasks.versions.unpacking import checked_tar, copy_whole, shards_in_turn
 
 READ = 'datasets.load_dataset("{folder}", split="{split}")'
 
@@ -42,7 +41,7 @@ def write(root: Path, version: Version, folder: Path) -> None:
         receipt_path(root, digest),
     ):
         if path.is_file():  # a version may be older than lists and receipts
-            _copy(path, versions / path.name)
+            copy_whole(path, versions / path.name)
     write_listing(folder, version)
     write_latest(folder, version)
     write_json(croissant_path(folder, digest), croissant_of(root, version))
@@ -51,16 +50,11 @@ def write(root: Path, version: Version, folder: Path) -> None:
         sidecar = index_path(root, shard)
         with checked_tar(root, shard) as tar:
             _link(tar, folder / layout.SHARDS / f"{shard.name}.tar")
-        _copy(sidecar, folder / layout.SHARDS / sidecar.name)
-
-
-def _copy(path: Path, target: Path) -> None:
-    with as_local(path) as local:
-        shutil.copyfile(local, target)
+        copy_whole(sidecar, folder / layout.SHARDS / sidecar.name)
 
 
 def _link(path: Path, target: Path) -> None:
-    """The file under another name; its bytes again where the disk is another one, or has no links."""
+    """Links the file under another name; copies it to another disk, or if there are no hard links."""
     try:
         os.link(path, target)
     except OSError:

@@ -6,13 +6,13 @@ from schemas.shard import Version
 from tasks.versions.unpacking import not_installed, samples_of, splits_of
 
 READ = 'litdata.StreamingDataset("{folder}/{split}")'
-CHUNK = "64MB"  # as large as LitData's own examples have them
+CHUNK = "64MB"  # as in LitData's own examples
 
 
 def write(root: Path, version: Version, folder: Path) -> None:
     """Writes every sample of the version.
 
-    Not by `litdata.optimize`: its processes keep chunks in a folder of theirs, where a kill would leave them.
+    Does not use `litdata.optimize`: its processes keep chunks in their own folder, where a kill would leave them.
     """
     try:
         from litdata.streaming import Cache  # pyright: ignore[reportMissingImports]  (an extra)

@@ -1,1 +1,1 @@
-"""Files: how media of others lie on disk, in folders, tars and Parquet. What becomes of them: `acquisition/`."""
+"""Files: how media of others are stored on disk, in folders, tars and Parquet. What becomes of them: `acquisition/`."""

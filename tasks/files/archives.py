@@ -1,7 +1,7 @@
-"""Foreign tars: where the bytes of each member lie, read from the headers alone.
+"""Foreign tars: where the bytes of each member are, read from the headers alone.
 
-Nothing is unpacked, and no member's name becomes a path. A header is trusted only with its checksum and inside the
-file: `tarfile` would read what a hostile header calls a long name into memory, whatever its size.
+Nothing is unpacked, and no member's name becomes a path. A header is trusted only if its checksum is right and it lies
+inside the file: `tarfile` would read what a hostile header calls a long name into memory, whatever its size.
 """
 
 from collections.abc import Iterator
@@ -12,12 +12,14 @@ from schemas.errors import DataError
 from tasks.files.bytes_at import BytesAt
 
 BLOCK = 512
+END = bytes(BLOCK)
+MOST_PADDING = 1 << 20  # zeros after the end of a tar: it is written in records of a size that people choose
 NAME = slice(0, 100)
 SIZE = slice(124, 136)
 CHECKSUM = slice(148, 156)
 PREFIX = slice(345, 500)
 KIND = slice(156, 157)
-# Only there a prefix is part of the name
+# Only in this format is a prefix part of the name
 MAGIC = slice(257, 263)
 IS_USTAR = b"ustar\0"
 REGULAR = (b"0", b"\0", b"7")
@@ -27,7 +29,7 @@ GNU_NAME = b"L"
 PAX = b"x"
 MAX_EXTRA_BYTES = 1 << 16  # of such a name: paths are shorter
 MAX_DIGITS = 19  # of a size below 2**63
-BASE_256 = 0x80  # GNU's flag of a size that octal digits cannot hold
+BASE_256 = 0x80  # GNU's flag for a size that octal digits cannot hold
 
 
 class Member(NamedTuple):
@@ -39,10 +41,10 @@ class Member(NamedTuple):
 
 
 def members(file: BytesAt) -> Iterator[Member]:
-    """The regular files of a tar, in order. Raises DataError where it is damaged or none, after the readable ones."""
-    at = 0
+    """The regular files of a tar, in order. If it is damaged or not a tar, raises DataError after the readable ones."""
     extra = {}
-    while (header := file.read_at(at, BLOCK)) not in (b"", bytes(BLOCK)):
+    at, header = _next_header(file, 0)
+    while header:
         kind = header[KIND]
         size = _checked_size(header, file.path, at)
         offset = at + BLOCK
@@ -58,11 +60,21 @@ def members(file: BytesAt) -> Iterator[Member]:
             if kind in REGULAR and "sparse" not in extra:
                 yield Member(extra.get("path") or _name(header), offset, size)
             extra = {}
-        at = offset + (size + BLOCK - 1) // BLOCK * BLOCK
+        at, header = _next_header(file, offset + (size + BLOCK - 1) // BLOCK * BLOCK)
+
+
+def _next_header(file: BytesAt, at: int) -> tuple[int, bytes]:
+    """The next header and its offset; empty at the end. Another tar may follow one's end (`cat a.tar b.tar`)."""
+    most = at + MOST_PADDING
+    while (header := file.read_at(at, BLOCK)) == END:
+        at += BLOCK
+        if at > most:
+            return at, b""
+    return at, header
 
 
 def _checked_size(header: bytes, path: Path, at: int) -> int:
-    """The size that a header states. Raises DataError for one without its checksum."""
+    """The size that a header states. Raises DataError if its checksum is wrong."""
     try:
         blank = header[: CHECKSUM.start] + b" " * 8 + header[CHECKSUM.stop :]
         if len(header) < BLOCK or sum(blank) != _number(header[CHECKSUM]):
@@ -93,14 +105,14 @@ def _text(field: bytes) -> str:
 
 
 def _extra(kind: bytes, said: bytes) -> dict[str, str]:
-    """What a header before a header says of the next member: `path`, `size`, and `sparse` where it has holes."""
+    """What an extension header says about the next member: `path`, `size`, and `sparse` if it has holes."""
     if kind == GNU_NAME:
         return {"path": _text(said)}
     found: dict[str, str] = {}
     while said:
         length, space, _ = said.partition(b" ")
         if not (space and length.isdigit() and len(length) < int(length) <= len(said)):
-            break  # cut off, or nonsense: what stood before it counts
+            break  # cut off, or nonsense: everything before it counts
         record = said[len(length) + 1 : int(length)]
         said = said[int(length) :]
         key, _, value = record.rstrip(b"\n").partition(b"=")

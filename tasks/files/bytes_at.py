@@ -1,7 +1,7 @@
 """Random access to the bytes of a file, plain or gzipped, without unpacking all that precedes them.
 
 A gzipped file is unpacked once from its beginning. The state of the decoder is kept every SPACING_BYTES, so that any
-later read unpacks at most that much. Such an index is a thousandth of the file's size.
+later read unpacks at most that much. The size of such an index is a thousandth of the file's.
 """
 
 import os
@@ -18,11 +18,11 @@ from schemas.errors import DataError
 from schemas.storage import replacing
 
 MAGIC = b"\x1f\x8b"
-SPACING_BYTES = 32 << 20  # 32 KB of index each, and 50 ms of unpacking at half of that
-# Each read begins at the last of those places: who reads on from the beginning reads several of them at once.
+SPACING_BYTES = 32 << 20  # 32 KB of index each, and 50 ms of unpacking for half of that
+# Each read begins at the last of those places: a sequential reader reads several of them at once.
 AHEAD = 4
 BUFFER_BYTES = 1 << 20
-# How far a gzipped file may grow: media don't shrink a hundredfold, and an index of more would fill the memory.
+# How far a gzipped file may grow: media don't shrink a hundredfold, and a larger index would fill the memory.
 MAX_GROWTH = 100
 FREE_BYTES = 1 << 30
 
@@ -37,12 +37,12 @@ class BytesAt(Protocol):
         ...
 
     def holds(self, end: int) -> bool:
-        """Whether the file has at least `end` bytes. Raises DataError where it is damaged before that."""
+        """Whether the file has at least `end` bytes. Raises DataError if it is damaged before that."""
         ...
 
 
 class Plain:
-    """A file as it lies."""
+    """A file read as it is."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -63,7 +63,7 @@ class Plain:
 
 
 class Gzipped:
-    """What a gzipped file unpacks to; may be read from several threads."""
+    """The unpacked content of a gzipped file; may be read from several threads."""
 
     def __init__(self, path: Path, index: Path | None = None) -> None:
         self.path = path
@@ -102,7 +102,7 @@ class Gzipped:
 
 
 def is_gzipped(path: Path) -> bool:
-    """Whether a file begins as a gzipped one does."""
+    """Whether a file begins like a gzipped one."""
     with path.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
 

@@ -21,9 +21,9 @@ from tasks.transport.failure_classes import failure
 log = logging.getLogger(__name__)
 
 
-PIECES = "pieces"  # in the folder that a video is fetched to
+PIECES = "pieces"  # in the folder that a video is fetched into
 NAMED = (("stem", pa.string()), ("suffix", pa.string()))
-Copy = Callable[[dict, Path], None]  # writes what a row of the index names to a file
+Copy = Callable[[dict, Path], None]  # writes the content of an index row to a file
 
 
 def found(spec: str, suffixes: tuple[str, ...], what: str) -> list[Path]:
@@ -44,7 +44,7 @@ def found(spec: str, suffixes: tuple[str, ...], what: str) -> list[Path]:
 
 
 def named(name: str) -> dict[str, str] | None:
-    """Stem and suffix of a media file by its name, in any folder; None for other files."""
+    """Stem and suffix of a media file from its name, in any folder; None for other files."""
     stem, _, suffix = name.rpartition("/")[2].rpartition(".")
     suffix = f".{suffix.lower()}"
     return {"stem": stem, "suffix": suffix} if suffix in MEDIA_SUFFIXES and STEM.fullmatch(stem) else None
@@ -71,7 +71,7 @@ class Packed:
         return Stems(self.table.num_rows, lambda row: self.table["stem"][row].as_py())
 
     def fetch(self, copy: Copy, video_id: str, folder: Path) -> Path:
-        """A folder with the files of a video. Raises ItemError where there are none, or too much."""
+        """A folder with the files of a video. Raises ItemError if there are none, or too much."""
         places = self._stems.of(video_id)
         if not places:
             raise ItemError(Outcome.UNAVAILABLE, "removed", f"nothing of {video_id} in {self.spec}")
@@ -89,7 +89,7 @@ class Packed:
 def index_of(
     files: Sequence[Path], state: Path, rows_of: Callable[[Path], list[dict]], schema: pa.Schema
 ) -> pa.Table:
-    """The rows of all files in order, each with the number of its file. Raises RequestError where there is none."""
+    """The rows of all files in order, each with the number of its file. Raises RequestError if there is none."""
     tables = []
     for number, path in enumerate(tracked(files, len(files), "archives", log)):
         table = _of_file(path, state, rows_of, schema)

@@ -1,7 +1,7 @@
 """File names: which files hold a given video, and which hold one of its segments.
 
-`ID.mp4` holds a video (`YID.wav` too, where ID is a YouTube id). `ID_000030.mp4` and `ID_30.mp4` hold the 10 seconds
-from there, as in VGGSound. `ID_30000_40000.flac` (ms), `ID_30_40.wav` and `ID_30.000_40.000.wav` (s) hold a segment.
+`ID.mp4` holds a video (`YID.wav` too, if ID is a YouTube id). `ID_000030.mp4` and `ID_30.mp4` hold the 10 seconds from
+there, as in VGGSound. `ID_30000_40000.flac` (ms), `ID_30_40.wav` and `ID_30.000_40.000.wav` (s) hold a segment.
 """
 
 import re
@@ -16,7 +16,7 @@ STEM = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}")
 YOUTUBE_ID_CHARS = 11
 SPAN = re.compile(r"_(\d{1,8}(?:\.\d{1,3})?)_(\d{1,8}(?:\.\d{1,3})?)")
 START = re.compile(r"_(\d{1,6})")
-# Segments are 1 to 60 s long: of a span in whole numbers that tells seconds from milliseconds.
+# Segments are 1 to 60 s long: this tells seconds from milliseconds in a span of whole numbers.
 LONGEST_S = 60
 
 
@@ -50,7 +50,7 @@ class Stems:
 
 
 def span_ms(text: str) -> tuple[int, int] | None:
-    """Start and end of the segment that the end of a stem names; None where it names none."""
+    """Start and end of the segment that the end of a stem names; None if it names none."""
     if found := START.fullmatch(text):
         return 1000 * int(found[1]), 1000 * int(found[1]) + CLIP_MS
     found = SPAN.fullmatch(text)

@@ -14,13 +14,13 @@ from tasks.files.suffixes import AUDIO_SUFFIXES, MEDIA_SUFFIXES
 
 log = logging.getLogger(__name__)
 
-OURS = {"build.json", "root.json"}  # one of them stands in a root or state folder of this program
+OURS = {"build.json", "root.json"}  # every root or state folder of this program has one of them
 SHOWN = 12  # kinds of what was skipped
 
 
 @dataclass
 class Walked:
-    """The media files by their names below the folder, pictures before sounds, in order."""
+    """The media files by their names relative to the folder, pictures before sounds, in order."""
 
     names: list[str] = field(default_factory=list)
     num_links: int = 0  # of them
@@ -69,7 +69,7 @@ def walk(folder: Path) -> Walked:
 
 
 def _why_not(entry: os.DirEntry, name: str) -> str:
-    """Why a file is skipped; empty where it is taken."""
+    """Why a file is skipped; empty if it is taken."""
     if not entry.is_file(follow_symlinks=False):
         try:
             mode = entry.stat().st_mode

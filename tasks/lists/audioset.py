@@ -1,6 +1,6 @@
 """AudioSet's own format, read as a whole: several times as fast as row by row, for lists of 2 M regular rows.
 
-Any other list, and any list with an irregular row, is left to the general reader, which reads these the same way.
+Any other list, and any list with an irregular row, is left to the general reader, which reads them the same way.
 """
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
@@ -17,7 +17,7 @@ from pyarrow import csv
 from schemas.segment import VIDEO_ID
 from tasks.lists.dialects import MACHINE_ID
 
-MAX_BYTES = 1 << 28  # held as a whole: the published list of 2 M segments has 100 MB
+MAX_BYTES = 1 << 28  # held in memory as a whole: the published list of 2 M segments has 100 MB
 REMARKS = re.compile(rb"(?:#[^\n]*\n)*")
 HEAD_BYTES = 1 << 16
 BEGINS = re.compile(REMARKS.pattern + rb'[A-Za-z0-9_-]{1,64}, ?[0-9.]+, ?[0-9.]+, ?"?/')
@@ -36,7 +36,7 @@ def read_whole(path: Path) -> tuple[pa.Table, str] | None:
         return None
     with path.open("rb") as file:
         if not BEGINS.match(file.read(HEAD_BYTES)):
-            return None  # not held as a whole to find that out
+            return None  # too large to hold in memory just to find out
     text = path.read_bytes().replace(b", ", b",")
     remarks = REMARKS.match(text)
     begins = remarks.end() if remarks else 0

@@ -1,6 +1,6 @@
 """Segment lists in people's formats -> one table of segments each; rows that can't be read are counted and shown.
 
-The dialect and the columns of a list are found from its content: `tasks.lists.dialects`.
+The dialect and the columns of a list are determined from its content: `tasks.lists.dialects`.
 """
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
@@ -28,19 +28,20 @@ log = logging.getLogger(__name__)
 
 HEADER = re.compile(r"#\s*num_ytids=(\d+),\s*num_segs=(\d+)")
 STRONG_ID = re.compile(r"(.*)_([0-9]{1,9})")  # YTID_startms
-CLIP_MS = 10_000  # of lists that name starts only, as VGGSound and AudioSet-Strong
+MS = 1000
+CLIP_MS = 10_000  # for lists that name only starts, such as VGGSound and AudioSet-Strong
 LABEL_CHARS = 100  # a class name of a few words
-KNOWN_CHARS = 512  # of labels that are remembered: most rows repeat those of others
-PRINTED = ("['", '["')  # how a list as Python prints it begins
+KNOWN_CHARS = 512  # of labels that are cached: most rows repeat those of others
+PRINTED = ("['", '["')  # the beginning of a list as Python prints it
 SHOWN = 100  # of what was not read
 # The published eval list stays untouched; it is known by its name: eval_segments.csv, audioset_eval_strong.tsv.
 EVAL_NAME = re.compile(r"(audioset_)?eval")
-# Of VGGSound's lists of clips and AVE's: test.csv, trainSet.txt, valSet.txt, testSet.txt.
+# For VGGSound's lists of clips and AVE's: test.csv, trainSet.txt, valSet.txt, testSet.txt.
 SPLIT_NAME = re.compile(r"(train|val|test)(?:set)?\.(?:csv|txt)", re.IGNORECASE)
 BATCH_ROWS = 1 << 16
 READ = pa.schema(
     [SEGMENTS.field(name) for name in ("key", "video_id", "start_ms", "end_ms", "is_open", "labels", "csv")]
-    + [pa.field("split", pa.string())]  # train, val or eval; empty where the list does not say it
+    + [pa.field("split", pa.string())]  # train, val or eval; empty if the list does not say
 )
 
 
@@ -56,19 +57,19 @@ class SegmentList:
 
     @property
     def problems(self) -> str:
-        """What could not be read, in a sentence with an example; empty where everything could."""
+        """What could not be read, in a sentence with an example; empty if everything could."""
         return Unread(self.path.name, self.num_unread, self.unread).summary(self.table.num_rows)
 
 
 class Entry(NamedTuple):
-    """The content of one row. Rows of a list of files need no ids, and no times where they mean whole files."""
+    """The content of one row. Rows of a list of files need no ids, and no times if they mean whole files."""
 
     video_id: str
     file: str
     times_ms: tuple[int, int] | None
     labels: tuple[str, ...]
     split: str
-    is_open: bool  # it names a start only: the segment ends with its video, 10 s later at the latest
+    is_open: bool  # it names only a start: the segment ends with its video, but at most 10 s later
 
 
 @dataclass
@@ -86,7 +87,7 @@ class Unread:
             self.examples.append(f"{self.name}:{number}: {reason}")
 
     def summary(self, num_read: int) -> str:
-        """How many rows were not read, with the first of them; empty where all were."""
+        """How many rows were not read, with the first of them; empty if all were."""
         if not self.count:
             return ""
         rows = self.count + num_read
@@ -94,7 +95,7 @@ class Unread:
 
 
 def read_list(path: Path) -> SegmentList:
-    """Reads a list; rows that are not segments are counted and left out. Raises DataError for what is no table."""
+    """Reads a list; rows that are not segments are counted and left out. Raises DataError if it is not a table."""
     unread = Unread(path.name)
     if whole := read_whole(path):
         table = _of_whole(whole[0], path.name)
@@ -133,14 +134,14 @@ def _of_whole(columns: pa.Table, name: str) -> pa.Table:
 
 
 def read_segments(path: Path) -> SegmentList:
-    """The same. Raises DataError where no row could be read as a segment."""
+    """The same. Raises DataError if no row could be read as a segment."""
     found = read_list(path)
     require_some(path, found.table.num_rows, found.num_unread, found.unread)
     return found
 
 
 def require_some(path: Path, num_rows: int, num_unread: int, unread: Sequence[str]) -> None:
-    """Raises DataError where a list has not one row that could be read."""
+    """Raises DataError if a list has no row that could be read."""
     if not num_rows:
         said = f"the first of {num_unread:,} rows: {unread[0]}" if num_unread else "it has no rows"
         raise DataError(f"{path} is not a list of segments: no row could be read as a segment; {said}")
@@ -160,9 +161,9 @@ def entries_of(columns: Columns, rows: Iterator[Record], unread: Unread) -> Iter
 
 
 def _reader(columns: Columns) -> Callable[[Sequence[Value]], Entry]:
-    """A function of the values of a row; it raises DataError with what is wrong with them."""
+    """A function that turns the values of a row into an entry; it raises DataError with what is wrong with them."""
     places = {name: place for place, name in enumerate(columns) if name}
-    starts_only = "end" not in places
+    starts_only = not places.keys() & {"end", "end_ms", "duration"}
 
     def text(values: Sequence[Value], name: str) -> str:
         found = values[places[name]] if name in places else ""
@@ -170,11 +171,14 @@ def _reader(columns: Columns) -> Callable[[Sequence[Value]], Entry]:
             raise DataError(f"several values of {name}: {found!r}"[:120])
         return found.strip()
 
+    def seconds(values: Sequence[Value], name: str) -> str:
+        return text(values, name) or _seconds(text(values, f"{name}_ms"))
+
     def read(values: Sequence[Value]) -> Entry:
         video_id = text(values, "video_id")
-        start = text(values, "start")
+        start = seconds(values, "start")
         file = text(values, "file")
-        end = text(values, "end")
+        end = seconds(values, "end") or _end(start, text(values, "duration"))
         labels = labels_of(values[places["labels"]]) if "labels" in places else ()
         is_open = starts_only or not end
         if "clip" in places:
@@ -189,6 +193,18 @@ def _reader(columns: Columns) -> Callable[[Sequence[Value]], Entry]:
         return Entry(video_id, file, times_ms, labels, split, times_ms is not None and is_open)
 
     return read
+
+
+def _seconds(text: str) -> str:
+    """Milliseconds as text, in seconds."""
+    return f"{milliseconds(text) / MS**2:.6f}" if text else ""
+
+
+def _end(start: str, duration: str) -> str:
+    """The end of a segment of that duration; empty without a start: then it is the duration of the whole file."""
+    if not (start and duration):
+        return ""
+    return f"{(milliseconds(start) + milliseconds(duration)) / MS:.3f}"
 
 
 def _times(start: str, end: str, *, is_open: bool) -> tuple[int, int]:
@@ -228,14 +244,14 @@ def _check_id(video_id: str) -> None:
 
 @lru_cache(maxsize=1 << 16)
 def milliseconds(seconds: str) -> int:
-    """A text of seconds in milliseconds. Raises DataError for anything else."""
+    """A number of seconds as text, in milliseconds. Raises DataError for anything else."""
     if SECONDS.fullmatch(seconds) is None:
         raise DataError(f"not a number of seconds: {seconds[:20]!r}")
-    return round(float(seconds.replace(",", ".")) * 1000)
+    return round(float(seconds.replace(",", ".")) * MS)
 
 
 def labels_of(value: Value) -> tuple[str, ...]:
-    """Labels: machine ids with commas between, or names with `|` between (names have commas). Raises DataError."""
+    """Labels: machine ids separated by commas, or names separated by `|` (names contain commas). Raises DataError."""
     return _known_labels(value) if len(value) <= KNOWN_CHARS else _labels(value)
 
 
@@ -248,7 +264,7 @@ def _labels(value: Value) -> tuple[str, ...]:
     if isinstance(value, tuple):
         named = value
     elif MACHINE_IDS.fullmatch(value.strip()):
-        named = value.split(",")
+        named = re.split("[,; ]+", value.strip())
     else:
         named = value.split("|") if value.strip() else ()
     labels = tuple(dict.fromkeys(one.strip() for one in named))
@@ -264,12 +280,12 @@ def _labels(value: Value) -> tuple[str, ...]:
 
 def _split(text: str) -> str:
     if text.lower() not in SPLITS:
-        raise DataError(f"split {text[:20]!r} is none of {', '.join(name for name in SPLITS if name)}")
+        raise DataError(f"split {text[:20]!r} is not one of {', '.join(name for name in SPLITS if name)}")
     return SPLITS[text.lower()]
 
 
 def split_of_list(name: str, columns: Columns) -> str:
-    """The split that the name of a list gives all its segments; empty for none."""
+    """The split that the name of a list gives all its segments; empty if it gives none."""
     if EVAL_NAME.match(name):
         return "eval"
     found = SPLIT_NAME.fullmatch(name)

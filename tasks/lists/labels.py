@@ -1,6 +1,6 @@
 """Labels: AudioSet's table (machine id -> index and display name) and its ontology (categories and subcategories).
 
-Both are taken from beside a list and kept in the root: later runs name labels the same way, whatever lists they get.
+Both are copied from beside a list into the root: later runs name labels the same way, whatever lists they get.
 """
 
 import csv
@@ -15,13 +15,13 @@ from schemas.errors import DataError, RequestError
 from schemas.files import read_json, sha256_of_file, write_json, write_text
 
 FILE = "class_labels_indices.csv"
-DIGESTS = "labels.json"  # beside those that are kept: their sha256
-REMEDY = f"remove it, and a build that names its list keeps it again; without {DIGESTS} it is read as it is"
+DIGESTS = "labels.json"  # beside the kept files: their sha256
+REMEDY = f"remove it, and a build with its list restores it; without {DIGESTS} it is read unchecked"
 ONTOLOGY = "ontology.json"  # as AudioSet publishes it: a list of {id, name, child_ids}
-MACHINE_ID = "/"  # what every machine id begins with, as /m/04szw; names of other lists don't
+MACHINE_ID = "/"  # what every machine id begins with, such as /m/04szw; names in other lists don't
 COLUMNS = {"index", "mid", "display_name"}
 NODE = {"id", "name", "child_ids"}
-NEAR = 3  # names that an error offers
+NEAR = 3  # number of names that an error suggests
 
 
 Labels = Mapping[str, tuple[int, str]]
@@ -29,9 +29,9 @@ Ontology = Mapping[str, dict]
 
 
 def find_labels(kept: Path, lists: Iterable[Path]) -> dict[str, tuple[int, str]]:
-    """The table in the folder `kept`, else beside one of the segment lists; empty where there is none.
+    """The table in the folder `kept`, else beside one of the segment lists; empty if there is none.
 
-    Raises DataError for a kept one that is not what was kept.
+    Raises DataError if the kept table has changed since it was kept.
     """
     _require_as_kept(kept, FILE)
     found = _find(FILE, kept, lists)
@@ -39,14 +39,14 @@ def find_labels(kept: Path, lists: Iterable[Path]) -> dict[str, tuple[int, str]]
 
 
 def find_ontology(kept: Path, lists: Iterable[Path]) -> dict[str, dict]:
-    """The nodes of the ontology by machine id, looked for in the same places; empty where there is none."""
+    """The nodes of the ontology by machine id, searched for in the same places; empty if there is none."""
     _require_as_kept(kept, ONTOLOGY)
     found = _find(ONTOLOGY, kept, lists)
     return read_ontology(found) if found else {}
 
 
 def keep_labels(kept: Path, lists: Iterable[Path]) -> None:
-    """Copies table and ontology into `kept` once."""
+    """Copies table and ontology into `kept` if they are not there yet."""
     for name, read in ((FILE, read_labels), (ONTOLOGY, read_ontology)):
         found = _find(name, kept, lists)
         if found and found.parent != kept:
@@ -55,7 +55,7 @@ def keep_labels(kept: Path, lists: Iterable[Path]) -> None:
 
 
 def put_labels(kept: Path, labels: Labels) -> None:
-    """Writes a table into `kept`, as AudioSet publishes its own, where there are any labels and no table yet."""
+    """Writes a table into `kept`, in AudioSet's published format, if there are any labels and no table yet."""
     if labels and not (kept / FILE).is_file():
         text = StringIO(newline="")
         rows = csv.writer(text, lineterminator="\n")
@@ -72,20 +72,20 @@ def _keep(path: Path, text: str) -> None:
 
 
 def _digests(kept: Path) -> dict[str, str]:
-    """The digests of table and ontology as they were kept; empty for a folder of before there were any."""
+    """The recorded digests of table and ontology; empty for a folder from before there were any."""
     path = kept / DIGESTS
     return read_json(path, REMEDY) if path.is_file() else {}
 
 
 def damaged_labels(kept: Path) -> dict[str, str]:
-    """What is wrong with table and ontology in `kept`, by file name. Raises DataError where that can't be told."""
+    """What is wrong with table and ontology in `kept`, by file name. Raises DataError if that can't be determined."""
     found = {}
     for name, digest in _digests(kept).items():
         path = kept / name
         if not path.is_file():
             found[name] = "is gone"
         elif sha256_of_file(path) != digest:
-            found[name] = "is not what was kept"
+            found[name] = "has changed since it was kept"
     return found
 
 
@@ -120,7 +120,7 @@ def machine_ids(
 
 
 def _near(name: str, names: Collection[str]) -> str:
-    """A question that offers similar names; empty where there are none."""
+    """A question that suggests similar names; empty if there are none."""
     by_lower = {one.lower(): one for one in names}
     near = get_close_matches(name.lower(), by_lower, n=NEAR)
     holding = [lower for lower in sorted(by_lower) if name.lower() in lower][:NEAR]
@@ -134,7 +134,7 @@ def _find(name: str, kept: Path, lists: Iterable[Path]) -> Path | None:
 
 
 def read_ontology(path: Path) -> dict[str, dict]:
-    """The nodes in `path` by machine id. Raises DataError if it is no ontology."""
+    """The nodes in `path` by machine id. Raises DataError if it is not an ontology."""
     try:
         nodes = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
@@ -152,7 +152,7 @@ def _is_node(node: object) -> bool:
 
 
 def read_labels(path: Path) -> dict[str, tuple[int, str]]:
-    """The table in `path`. Raises DataError if it is none."""
+    """The table in `path`. Raises DataError if it is not a table."""
     with path.open(newline="", encoding="utf-8-sig") as lines:
         rows = csv.DictReader(lines)
         if not set(rows.fieldnames or ()) >= COLUMNS:

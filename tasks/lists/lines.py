@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from schemas.errors import DataError
 
-MAX_CHARS = 1 << 20  # of a line: a JSON object with a page of text has some thousands
-HEAD_BYTES = 1 << 12  # in which an encoding, and a file that is no text, show themselves
-# UTF-32 first: its mark begins with that of UTF-16. The decoders named here leave the mark out.
+MAX_CHARS = 1 << 20  # of a line: a JSON object with a page of text has a few thousand
+HEAD_BYTES = 1 << 12  # enough to detect the encoding, and a file that is not text
+# UTF-32 first: its mark begins with that of UTF-16. The decoders named here remove the mark.
 MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
@@ -17,11 +17,11 @@ MARKS = (
 WIDE_SHARE = (
     0.25  # of zero bytes at odd or even places, from which a text without a mark is UTF-16: most is Latin
 )
-NOT_DECODED = "\ufffd"  # stands where bytes are none of the encoding
+NOT_DECODED = "\ufffd"  # replaces bytes that are invalid in the encoding
 
 
 class Line(NamedTuple):
-    """A line without its end; `is_cut` where it was longer than MAX_CHARS, and `text` is only its beginning."""
+    """A line without its end; `is_cut` if it was longer than MAX_CHARS, and `text` is only its beginning."""
 
     number: int  # from 1
     text: str
@@ -38,7 +38,7 @@ def lines(path: Path) -> Iterator[Line]:
             number += 1
             is_cut = len(found) == MAX_CHARS and found[-1] != "\n"
             end = found
-            while end and end[-1] != "\n":  # of a line of a gigabyte only the beginning is held
+            while end and end[-1] != "\n":  # of a line of a gigabyte, only the beginning is held
                 end = text.readline(MAX_CHARS)
             yield Line(number, found.rstrip("\n"), is_cut)
 

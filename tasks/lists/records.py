@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import lru_cache
@@ -16,13 +17,14 @@ from schemas.errors import DataError
 from tasks.lists.dialects import Dialect, columns_named, dialect_of
 from tasks.lists.lines import MAX_CHARS, NOT_DECODED, Line, lines
 
-LOOKED_AT = 100  # lines that tell the dialect: one of them is well-formed
-HEAD_CHARS = 1 << 16  # of them, all together
+LOOKED_AT = 100  # lines from which the dialect is determined: one of them is well-formed
+HEAD_CHARS = 1 << 16  # of these lines, all together
 PARQUET = b"PAR1"
+ARRAY = re.compile(r"\s*\[\s*(\{|$)")
 BATCH_ROWS = 4096
-GROUP_BYTES = 1 << 30  # of the columns in question in one group of rows: 2 M segments have a tenth
+GROUP_BYTES = 1 << 30  # of the relevant columns in one group of rows: 2 M segments have a tenth of that
 
-Value = str | tuple[str, ...]  # several only of labels
+Value = str | tuple[str, ...]  # several only for labels
 Columns = tuple[str | None, ...]
 
 
@@ -43,7 +45,7 @@ class Records(NamedTuple):
 
 
 def open_records(path: Path) -> Records:
-    """The rows of a list. Raises DataError for a file that is not a table."""
+    """The rows of a list. Raises DataError if it is not a table."""
     with path.open("rb") as file:
         if file.read(len(PARQUET)) == PARQUET:
             return _of_parquet(path)
@@ -51,7 +53,12 @@ def open_records(path: Path) -> Records:
     if any(line.text.lstrip().startswith("{") for line in head[:1]):
         names = tuple(_Object.columns)
         return Records(names, _of_objects(path))
-    dialect = dialect_of(head)
+    if any(ARRAY.match(line.text) for line in head[:1]):
+        raise DataError(f"{path} is not a list of segments: a JSON array; write one object per line")
+    try:
+        dialect = dialect_of(head)
+    except DataError as error:
+        raise DataError(f"{path} is not a list of segments: {error}") from None
     remarks = "\n".join(line.text for line in head if line.text.startswith("#"))
     return Records(dialect.columns, _of_lines(path, dialect), remarks)
 
@@ -94,12 +101,14 @@ def _fault_of(line: Line) -> str:
 class _Object:
     """The columns of a JSON object, whatever their order and however many others it has."""
 
-    columns = ("video_id", "start", "end", "labels", "split", "file", "segment_id")
+    columns = (
+        "video_id", "start", "start_ms", "end", "end_ms", "duration", "labels", "split", "file", "segment_id",
+    )  # fmt: skip
 
     @staticmethod
     @lru_cache(maxsize=256)
     def places(names: tuple[str, ...]) -> Mapping[str, str]:
-        """Column -> name of a key. Raises DataError where the keys name no segment."""
+        """Column -> name of a key. Raises DataError if the keys name no segment."""
         held = columns_named(names)
         if held is None:
             raise DataError(f"its keys name no segment: {', '.join(names)[:80]}")

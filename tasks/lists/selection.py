@@ -1,7 +1,7 @@
 """Selection: which segments of the lists get a slot, by label and by number.
 
-Segments are taken from the head of a fixed order, the hash of the key: a larger number includes all that a smaller one
-selected.
+Segments are taken from the head of a fixed order, the hash of the key: a larger number includes everything that a
+smaller one selected.
 """
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
@@ -14,16 +14,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-NO_LABEL = ""  # segments without any are a class of their own, as those of one's own videos
+NO_LABEL = ""  # segments without a label form a separate class, such as those of one's own videos
 
 
 @dataclass(frozen=True)
 class Choice:
     """Which segments are selected: all, unless a field restricts them. Numbers are per training and evaluation set."""
 
-    labels: tuple[str, ...] = ()  # names or machine ids, with all that stands below them
-    per_class: int | None = None  # segments; some classes get more: who has several labels is taken for each
-    sample: int | None = None  # segments, as many of each class as of any other as far as there are any
+    labels: tuple[str, ...] = ()  # names or machine ids, including all their subcategories
+    per_class: int | None = None  # segments; a class may get more: a segment counts for each of its labels
+    sample: int | None = None  # segments, evenly from all classes as far as they have enough
 
     @property
     def is_all(self) -> bool:
@@ -32,7 +32,7 @@ class Choice:
 
     @property
     def is_counted(self) -> bool:
-        """Whether what is taken of one list depends on the others."""
+        """Whether what is taken from one list depends on the others."""
         return self.per_class is not None or self.sample is not None
 
 
@@ -42,7 +42,7 @@ def label_set(table: pa.Table) -> set[str]:
 
 
 def chosen(table: pa.Table, choice: Choice, mids: frozenset[str]) -> pa.Table:
-    """The segments of `table` (key, labels, is_eval) that `choice` selects; `mids` are what its labels stand for.
+    """The segments of `table` (key, labels, is_eval) that `choice` selects; `mids` are the ids of its labels.
 
     Of rows with the same key, the first counts.
     """
@@ -81,7 +81,7 @@ def _counted(table: pa.Table, choice: Choice, row: np.ndarray, label: pa.Array) 
 
 
 def hashes(texts: pa.ChunkedArray) -> np.ndarray:
-    """The first 64 bits of the SHA-1 of each text: an order that nothing else decides."""
+    """The first 64 bits of the SHA-1 of each text: an order that depends on nothing else."""
     names = texts.cast(pa.binary()).to_pylist()
     digests = b"".join([hashlib.sha1(name, usedforsecurity=False).digest()[:8] for name in names])
     return np.frombuffer(digests, ">u8").astype(np.uint64)

@@ -15,7 +15,7 @@ from tasks.sources import Fetch
 from tasks.transport.policy import Access
 
 FORM = "folder:PATH"
-PIECES = "pieces"  # in the folder that a video is fetched to: links to the files of its segments
+PIECES = "pieces"  # in the folder that a video is fetched into: links to the files of its segments
 
 
 @contextmanager
@@ -30,9 +30,9 @@ def open_source(spec: str, state: Path, access: Access) -> Iterator[Fetch]:
     def fetch(video_id: str, folder: Path) -> Path:
         whole = files.by_id.get(video_id)
         if whole is not None and files.path(whole).is_file():
-            return files.path(whole)  # the files are the user's own: read where they lie
+            return files.path(whole)  # the files are the user's own: they are read in place
         rows = {} if video_id in on_record else stems.of(video_id)
-        # A file of that very name has another id here: this one stood for a file that has gone.
+        # A file with this very name has another id here: the id stood for a file that is gone.
         found = {key: named[row][2] for key, row in rows.items() if named[row][0] != video_id}
         if not found:
             raise ItemError(Outcome.UNAVAILABLE, "removed", f"no file for {video_id} in {spec}")
@@ -56,7 +56,7 @@ def stamps(spec: str, state: Path) -> Callable[[str], str]:
 
 
 def _linked(found: Mapping[str, str], files: Files, pieces: Path) -> Path:
-    """A folder of links to files, each by the name of the segment or the video that it holds."""
+    """A folder of links to files, each named by the segment or the video that it holds."""
     pieces.mkdir(exist_ok=True)
     for stem, name in found.items():
         link = pieces / f"{stem}{Path(name).suffix.lower()}"

@@ -1,8 +1,8 @@
 """Any host that serves media by video id: a URL template such as `http://host/{video_id}.mp4`.
 
-Only media answers are accepted, and lists of their fragments (HLS, DASH), which yt-dlp reads in a process of its own. A
-page is an error, and is never searched for players. Secrets stand in the
-template as `{env:NAME}` or `{block:NAME}`.
+Only media answers are accepted, and lists of their fragments (HLS, DASH), which yt-dlp reads in a separate process. A
+page is an error, and is never searched for players. Secrets are written in the template as `{env:NAME}` or
+`{block:NAME}`.
 """
 
 from collections.abc import Collection, Iterator
@@ -29,13 +29,13 @@ FORM = "http://HOST/{video_id}.mp4"
 
 @contextmanager
 def open_source(spec: str, state: Path, access: Access) -> Iterator[Fetch]:
-    """Yields `fetch` for the URL template `spec`. Raises RequestError for what is none, and for unknown secrets."""
+    """Yields `fetch` for the URL template `spec`. Raises RequestError if it is not one, and for unknown secrets."""
     url = urlsplit(spec)
     if url.scheme not in ("http", "https") or not url.netloc or "{video_id}" not in spec:
         raise RequestError(f"--source {spec}: a URL template is http(s)://... with {{video_id}} in it")
     if without_secrets(spec)[1]:
         raise RequestError(
-            "--source: a URL with credentials would stand in logs and rows; name them as {env:NAME}"
+            "--source: a URL with credentials would appear in logs and rows; name them as {env:NAME}"
         )
     template, secrets = expanded(spec, access.secret)
     host = urlsplit(template).hostname or ""

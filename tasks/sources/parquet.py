@@ -1,7 +1,7 @@
 """Media in Parquet: `parquet:PATH`, a folder or pattern of files with the bytes inside, as Hugging Face publishes them.
 
-A medium is a column of bytes, or of `{bytes, path}`. It is known by its path or key (`files/stems.py`), and by columns
-that name video, start and end.
+A medium is a column of bytes, or of `{bytes, path}`. It is identified by its path or key (`files/stems.py`), and by
+columns that name video, start and end.
 """
 
 import logging
@@ -34,28 +34,28 @@ SUFFIXES = (".parquet",)
 INDEX = pa.schema(
     [*NAMED, ("group", pa.int32()), ("row", pa.int64()), ("column", pa.string()), ("size_bytes", pa.int64())]
 )
-# Columns that name what lies in another one.
+# Columns that name the content of another column.
 KEYS = ("__key__", "key", "path", "file", "filename", "file_name", "ytid", "youtube_id", "video_id", "id")
-# What else bytes hold, by the names of columns.
+# What else bytes may hold, by the names of columns.
 OTHERS = re.compile(r"image|thumb|mask|embedding|^(json|txt|cls|jpe?g|png|webp|npy|npz|pth|pyd|pkl|srt|vtt)$")
-# Of bytes without a name; what they are is seen when they are opened
+# For bytes without a name; their type is found when they are opened
 PICTURE = ".mp4"
 SOUND = ".wav"
 BATCH_ROWS = 4
-# Of the media of one group of rows, which one reader may have to hold: Hugging Face writes groups of 10 to 100 clips.
+# The media of one group of rows, which one reader may have to hold: Hugging Face writes groups of 10 to 100 clips.
 GROUP_BYTES = 4 << 30
 
 
 @contextmanager
 def open_source(spec: str, state: Path, access: Access) -> Iterator[Fetch]:
-    """Yields `fetch`, which gives a folder of what the files hold of a video. Raises DataError where nothing is."""
+    """Yields `fetch`, which returns a folder of a video's media in the files. Raises RequestError if there are none."""
     files = found(spec, SUFFIXES, "Parquet file")
     packed = Packed(spec, index_of(files, state, _rows_of, INDEX), access.limits.size_bytes)
     yield partial(packed.fetch, partial(_copy, files, packed.most_bytes))
 
 
 def stamps(spec: str, state: Path) -> Callable[[str], str]:
-    """Sizes and times of all files: what any video is cut from may be in any of them."""
+    """Sizes and times of all files: any of them may hold what a video is cut from."""
     del state
     stamp = digest_of(stamp_of(found(spec, SUFFIXES, "Parquet file")))
     return lambda video_id: stamp
@@ -69,7 +69,7 @@ def _rows_of(path: Path) -> list[dict]:
         for group in range(file.num_row_groups if media else 0):
             rows += _rows_of_group(file, group, media)
     except (pa.ArrowInvalid, OSError, ValueError) as error:
-        log.warning("parquet: %s: %s; what stands before that is used", path, error)
+        log.warning("parquet: %s: %s; what comes before that is used", path, error)
     return rows
 
 
@@ -78,7 +78,7 @@ def _opened(path: Path) -> pq.ParquetFile:
 
 
 def _media_columns(schema: pa.Schema) -> dict[str, bool]:
-    """The columns that hold media, and whether they name what they hold; those of pictures first."""
+    """The columns that hold media, and whether they name their content; those with pictures first."""
     media = {}
     for field in (one for one in schema if not OTHERS.search(one.name.lower())):
         if pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0:
@@ -89,7 +89,7 @@ def _media_columns(schema: pa.Schema) -> dict[str, bool]:
 
 
 def _suffix_of(column: str) -> str:
-    """The suffix of what a column holds, as far as its name tells."""
+    """The suffix of a column's content, as far as the column's name tells."""
     if f".{column.lower()}" in MEDIA_SUFFIXES:
         return f".{column.lower()}"
     return SOUND if "audio" in column.lower() else PICTURE
@@ -117,7 +117,7 @@ def _rows_of_group(file: pq.ParquetFile, group: int, media: Mapping[str, bool]) 
 
 
 def _sizes(facts: pq.RowGroupMetaData) -> dict[str, int]:
-    """The bytes of each column of a group, as it states them."""
+    """The bytes of each column of a group, according to its metadata."""
     sizes: dict[str, int] = {}
     for chunk in (facts.column(place) for place in range(facts.num_columns)):
         column = chunk.path_in_schema.split(".")[0]
@@ -126,7 +126,7 @@ def _sizes(facts: pq.RowGroupMetaData) -> dict[str, int]:
 
 
 def _names(said: Mapping, column: str, held: Mapping[str, str | None]) -> Iterator[dict[str, str]]:
-    """Under which names a medium is found: its own, its row's key, and that of the segment which the row names."""
+    """The names under which a medium is found: its own, its row's key, and that of the segment that the row names."""
     suffix = _suffix_of(column)
     own = said.get(column)
     keys = [own.get("path") if isinstance(own, dict) else None, *(said.get(name) for name in KEYS)]
@@ -140,12 +140,12 @@ def _names(said: Mapping, column: str, held: Mapping[str, str | None]) -> Iterat
         start_ms = milliseconds(of["start"])
         end_ms = milliseconds(of["end"]) if "end" in of else start_ms + CLIP_MS
     except ValueError:
-        return  # it has no times that can be meant: its other names are its names
+        return  # it has no usable times: only its other names count
     yield {"stem": f"{of['video_id']}_{start_ms}_{end_ms}", "suffix": suffix}
 
 
 def _copy(files: Sequence[Path], most_bytes: int, row: dict, target: Path) -> None:
-    """Writes one medium; its group of rows is read up to there, a few rows at a time."""
+    """Writes one medium; its group of rows is read up to it, a few rows at a time."""
     path = files[row["file"]]
     left = row["row"]
     try:

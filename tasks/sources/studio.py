@@ -1,7 +1,8 @@
-"""The embedded default: generated scenes, served by a loopback HTTP host and downloaded as from any other.
+"""The embedded default: generated scenes, served by a loopback HTTP host and downloaded like any other media.
 
-The one source that imports another: it is the source `http` over a host of its own, so that a demo downloads for real.
-The corpus (media, lists, ground truth) lies in the state folder; `render` makes what is missing, after a kill too.
+It is the only source that imports another: it is the source `http` with a host of its own, so that a demo really
+downloads. The corpus (media, lists, ground truth) is in the state folder; `render` makes what is missing, also after a
+kill.
 """
 
 import logging
@@ -27,14 +28,14 @@ from tasks.transport.policy import Access
 log = logging.getLogger(__name__)
 
 FORM = "studio"
-# One lane takes the way of pages and lists of fragments, so that each demo has gone it.
+# One lane fetches through pages and lists of fragments, so that each demo exercises that path.
 LANES = (LaneConfig(), LaneConfig("yt-dlp", through=YTDLP))
 CONFIG = "corpus.json"
-KEPT_EVERY = 200  # scenes: what a kill may cost
+KEPT_EVERY = 200  # scenes: at most this many are lost by a kill
 
 
 def folder_of(state: Path) -> Path:
-    """Where the corpus lies."""
+    """The folder of the corpus."""
     return state / STUDIO
 
 
@@ -81,7 +82,7 @@ def _media(folder: Path, video_id: str) -> Path:
 
 
 def stamps(spec: str, state: Path) -> Callable[[str], str]:
-    """Size and time of the file of a scene."""
+    """Size and time of a scene's file."""
     del spec
     return lambda video_id: stamp_of([_media(folder_of(state), video_id)])
 
@@ -116,7 +117,7 @@ class _Host(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        log.debug("a client left early", exc_info=True)  # yt-dlp reads the head of a file, then comes again
+        log.debug("a client left early", exc_info=True)  # yt-dlp reads the head of a file, then reconnects
 
 
 class _Quiet(SimpleHTTPRequestHandler):

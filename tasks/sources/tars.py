@@ -1,7 +1,7 @@
 """Media in tars: `tars:PATH`, a folder or pattern of tars in WebDataset's layout, as copies of AudioSet circulate.
 
-A member is known by its name: `files/stems.py`. The headers of a tar are read once, and the state folder keeps where
-the bytes of each member lie: a video costs one seek per member. A gzipped tar is unpacked once, to index it.
+A member is identified by its name: `files/stems.py`. The headers of a tar are read once, and the state folder keeps the
+position of each member: a video costs one seek per member. A gzipped tar is unpacked once, to index it.
 """
 
 import logging
@@ -32,7 +32,7 @@ INDEX = pa.schema([*NAMED, ("offset", pa.int64()), ("size_bytes", pa.int64())])
 
 @contextmanager
 def open_source(spec: str, state: Path, access: Access) -> Iterator[Fetch]:
-    """Yields `fetch`, which gives a folder of what the tars hold of a video. Raises RequestError where nothing is."""
+    """Yields `fetch`, which returns a folder of a video's media in the tars. Raises RequestError if there are none."""
     tars = found(spec, SUFFIXES, "tar")
     table = index_of(tars, state, partial(_rows_of, state), INDEX)
     with ExitStack() as stack:
@@ -41,14 +41,14 @@ def open_source(spec: str, state: Path, access: Access) -> Iterator[Fetch]:
 
 
 def stamps(spec: str, state: Path) -> Callable[[str], str]:
-    """Sizes and times of all files: what any video is cut from may be in any of them."""
+    """Sizes and times of all files: any of them may hold what a video is cut from."""
     del state
     stamp = digest_of(stamp_of(found(spec, SUFFIXES, "tar")))
     return lambda video_id: stamp
 
 
 def _bytes_index(tar: Path, state: Path) -> Path | None:
-    """What is known of a gzipped tar, if it is one."""
+    """The index of a gzipped tar; None for another tar."""
     index = kept(tar, state).with_suffix(".gzidx")
     return index if index.is_file() and is_gzipped(tar) else None
 
@@ -63,7 +63,7 @@ def _rows_of(state: Path, tar: Path) -> list[dict]:
                 if name := named(member.name):
                     rows.append({**name, "offset": member.offset, "size_bytes": member.size_bytes})
         except ValueError as error:
-            log.warning("tars: %s; what stands before that is used", error)
+            log.warning("tars: %s; what comes before that is used", error)
         if isinstance(file, Gzipped):
             file.keep_index(index)
     return rows

@@ -1,6 +1,7 @@
 """YouTube through yt-dlp: one guest lane, polite by default, the smallest sufficient format.
 
-Never tried against YouTube itself, since it was built without a network: only options and error classes are tested.
+Never tried against YouTube itself, since it was built without network access: only options and error classes are
+tested.
 """
 
 import re
@@ -21,7 +22,7 @@ from tasks.transport.policy import Access
 TOOL = YTDLP
 FORM = "youtube"
 ID = re.compile(r"[A-Za-z0-9_-]{11}")
-CANARY = "jNQXAC9IVRw"  # the first video of all, there since 2005
+CANARY = "jNQXAC9IVRw"  # the first video on YouTube, there since 2005
 SECTIONS = True
 LANES = (LaneConfig("guest", videos_per_hour=240.0),)  # a guest session is stopped near 300
 REQUEST_GAP_S = 0.75  # between requests of one video, as in yt-dlp's own `-t sleep`

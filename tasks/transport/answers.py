@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 from schemas.outcome import ItemError, Transient
 from tasks.transport.failure_classes import failure
 
-# What a host's status means where it serves files by name. YouTube answers 200 to everything that is gone.
+# What a host's status means if it serves files by name. YouTube answers 200 even for what is gone.
 STATUSES = {401: "private", 404: "removed", 410: "removed", 451: "copyright"}
 EVERYWHERE = {402: "rate_limited", 403: "forbidden", 429: "rate_limited"}
 OF_PAGES = {400: "extractor_broken", 401: "forbidden", 404: "forbidden", 410: "forbidden"}
@@ -15,14 +15,14 @@ REDIRECTS = (301, 302, 303, 307, 308)
 MAX_REDIRECTS = 5
 DAY_S = 86_400.0
 HEAD_BYTES = (
-    512  # from which a body is judged; a transport stream shows itself in its second packet of 188 bytes
+    512  # judges a body by these bytes; a transport stream shows itself in its second packet of 188 bytes
 )
 CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 QUERY = re.compile(r"(https?://[^\s?]+)\?\S+")  # of media: signatures, and our address
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 NOT_CONNECTED = re.compile(r"host='([^']*)', port=(\d+)\): .*Connection refused")
 NOT_RESOLVED = re.compile(r"Failed to resolve '([^']*)'")
-# How files begin that libav reads: most containers at once, MP4 and its kin with the kind of their first box.
+# How files begin that libav reads: most containers at once, MP4 and its relatives with the type of their first box.
 MAGIC = (
     b"\x1aE\xdf\xa3", b"RIFF", b"RF64", b"OggS", b"FLV", b"fLaC", b"ID3", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3",
     b"0&\xb2u\x8ef\xcf\x11", b"\x0bw", b"caff", b"FORM", b".snd", b"#!AMR", b".RMF", b"\x06\x0e+4", b"YUV4MPEG2",
@@ -39,9 +39,9 @@ OTHER_TYPES = re.compile(
 def by_status(
     status: int, retry_after: str = "", *, said: str = "", is_direct: bool = True
 ) -> ItemError | Transient | OSError:
-    """The meaning of a status that is no success; `said` is the message that came with it.
+    """The meaning of a status that is not a success; `said` is the message that came with it.
 
-    `is_direct`: of a request for a media file, not for a page about it.
+    `is_direct`: for a request for a media file, not for a page about it.
     """
     known = EVERYWHERE | (STATUSES if is_direct else OF_PAGES)
     error = failure(known.get(status, "network"), f"HTTP {status}{said}", status)
@@ -57,7 +57,7 @@ def after_s(header: str) -> float:
         return min(float(text), DAY_S)
     try:
         pause_s = parsedate_to_datetime(text).timestamp() - time.time()
-    except (ValueError, TypeError, OverflowError, OSError):  # no date, or one that no clock of ours reaches
+    except (ValueError, TypeError, OverflowError, OSError):  # not a date, or one beyond our clock's range
         return 0.0
     return min(max(pause_s, 0.0), DAY_S)
 
@@ -68,9 +68,9 @@ def is_manifest(head: bytes) -> bool:
 
 
 def why_not_media(head: bytes, content_type: str) -> str:
-    """Why a body that begins with `head` is no media file; empty where it may be one.
+    """Why a body that begins with `head` is not a media file; empty if it may be one.
 
-    Media are known by their first bytes, whatever the host calls them; the type decides about other bytes.
+    Media are recognised by their first bytes, whatever the host calls them; for other bytes the type decides.
     """
     if _is_known(head):
         return ""
@@ -82,7 +82,7 @@ def why_not_media(head: bytes, content_type: str) -> str:
 
 
 def is_page(head: bytes, content_type: str) -> bool:
-    """Whether bytes from the middle of a body are no media: text, and by their type too."""
+    """Whether bytes from the middle of a body are not media: they are text, and so is their type."""
     return bool(OTHER_TYPES.match(content_type.strip().lower())) and _is_text(head)
 
 
@@ -107,7 +107,7 @@ def _is_text(head: bytes) -> bool:
 
 
 def of_connection(message: str) -> str:
-    """A readable form of urllib3's message about a failed connection."""
+    """urllib3's message about a failed connection in readable form."""
     if found := NOT_CONNECTED.search(message):
         return f"connection refused by {found[1]}:{found[2]}"
     if found := NOT_RESOLVED.search(message):

@@ -1,4 +1,4 @@
-"""Connections to checked addresses: between the check and the request, a name may come to mean another address."""
+"""Connections to checked addresses: between the check and the request, a name may change its address."""
 
 import socket
 from typing import Any
@@ -11,9 +11,9 @@ from tasks.transport.policy import Access, is_inside
 
 
 def checked_pools(access: Access, refused: type[Exception]) -> dict[str, Any]:
-    """Pools for urllib3 by scheme, whose connections resolve a name once, check its addresses, and use these.
+    """Pools for urllib3 by scheme, whose connections resolve a name once, check its addresses, and use those.
 
-    They raise `refused` for a private address where the source is public. Connections to a proxy are not affected.
+    They raise `refused` for a private address if the source is public. Connections to a proxy are not affected.
     """
     own = {"access": access, "refused": refused}
     plain = type("Plain", (_Checked, HTTPConnection), own)
@@ -51,7 +51,7 @@ class _Checked:
 def addresses_of(host: str, port: int, access: Access, refused: type[Exception]) -> list[str]:
     """The addresses of a name, in the resolver's order; empty for an unknown name.
 
-    Raises `refused` for a private address where the source is public.
+    Raises `refused` for a private address if the source is public.
     """
     addresses = _addresses(host, port)
     if not access.may_go_inside and any(map(is_inside, addresses)):

@@ -1,7 +1,7 @@
-"""Direct media: one plain, bounded GET a file, through redirects that the policy allows.
+"""Direct media: one plain, bounded GET per file, through redirects that the policy allows.
 
-Nothing in an answer is parsed but its status, a few headers and its first bytes. What an earlier run has of a file is
-continued where the host confirms that the file is the same.
+Only the status, a few headers and the first bytes of an answer are parsed. A partial file of an earlier run is
+continued if the host confirms that the file is the same.
 """
 
 import http.client
@@ -58,7 +58,7 @@ class RefusedError(Exception):
 
 
 class ManifestError(Exception):
-    """The address holds no media file but a list of fragments, which is yt-dlp's to read."""
+    """The address is not a media file but a list of fragments, which yt-dlp has to read."""
 
 
 class DirectHost:
@@ -76,7 +76,7 @@ class DirectHost:
     def fetch(self, url: str, folder: Path) -> Path:
         """The media file behind `url`, in `folder`; a partial download there is continued.
 
-        Where the access takes no media, only the first bytes are read, and `folder` stays empty. Raises ItemError,
+        If the access takes no media, only the first bytes are read, and `folder` stays empty. Raises ItemError,
         Transient, what the lane raises, ManifestError for a list of fragments, and OSError for a full disk.
         """
         if not self._access.takes_media:
@@ -87,12 +87,12 @@ class DirectHost:
         part = folder / f"{target.name}{PART}"
         make_folder(folder)
         if not self._continued(url, part):
-            part.unlink()  # it is no beginning of what the host has now
+            part.unlink()  # it is not the beginning of what the host has now
             self._continued(url, part)
         return part.replace(target)
 
     def _look(self, url: str, folder: Path) -> None:
-        """Hangs up when the head of a media file has come. Raises as `fetch` does."""
+        """Closes the connection once the head of a media file has arrived. Raises as `fetch` does."""
         with self._answer(url, self._headers(folder)) as answer:
             _require_success(answer)
             patience = Patience(answer.read1, self._access.limits)
@@ -100,7 +100,7 @@ class DirectHost:
                 raise failure("network", "the answer is empty")
 
     def _continued(self, url: str, part: Path) -> bool:
-        """Fetches what `part` lacks; False where the host has nothing that follows it."""
+        """Fetches the missing rest of `part`; False if the host has nothing that follows it."""
         validators = Validators(part.parent)
         headers = self._headers(part)
         validators.put_into(headers, url)
@@ -155,7 +155,7 @@ class DirectHost:
             raise failure("too_large", f"{size:,} bytes are announced, more than {most:,}")
         patience = Patience(answer.read1, self._access.limits)
         size = offset
-        # Before there is a file: what is no media leaves none behind.
+        # Before the file is created, so that a body that is not media leaves no file behind.
         content_type = answer.headers.get("Content-Type", "")
         piece = _rest(patience, content_type) if offset else _head(patience, content_type)
         with part.open("ab" if offset else "wb", buffering=0) as file:
@@ -176,7 +176,7 @@ def _require_success(answer: Any) -> None:
 
 
 def _head(patience: Patience, content_type: str) -> bytes:
-    """The first bytes of a body. Raises ItemError for what is no media, ManifestError for a list of fragments."""
+    """The first bytes of a body. Raises ItemError if it is not media, ManifestError for a list of fragments."""
     with _on_the_network():
         head = patience.read(HEAD_BYTES)
     if is_manifest(head):
@@ -187,7 +187,7 @@ def _head(patience: Patience, content_type: str) -> bytes:
 
 
 def _rest(patience: Patience, content_type: str) -> bytes:
-    """The first piece of a body's rest. Raises ItemError for text that is sent in its place."""
+    """The first piece of a body's rest. Raises ItemError if text is sent in its place."""
     piece = _read(patience)
     if is_page(piece[:HEAD_BYTES], content_type):
         raise failure("not_media", f"the rest of it is {content_type.strip()[:80]}")
@@ -200,7 +200,7 @@ def _read(patience: Patience) -> bytes:
 
 
 def _require_rest(answer: Any, part: Path) -> int:
-    """The size of `part`, where the answer begins behind it. Raises Transient where it doesn't, and removes `part`."""
+    """The size of `part`, if the answer continues it. Otherwise raises Transient and removes `part`."""
     size = part.stat().st_size if part.is_file() else 0
     begins = RANGE.match(answer.headers.get("Content-Range", ""))
     if not size or begins is None or int(begins[1]) != size:
@@ -210,7 +210,7 @@ def _require_rest(answer: Any, part: Path) -> int:
 
 
 def _next(url: str, location: str) -> str:
-    """Where a redirect leads; a login goes along to the same host only. Raises ItemError where it leaves TLS."""
+    """Where a redirect leads; a login is sent on to the same host only. Raises ItemError if it leaves TLS."""
     before = urlsplit(url)
     try:
         after = urlsplit(urljoin(url, location))
@@ -225,7 +225,7 @@ def _next(url: str, location: str) -> str:
 
 
 def _without_login(url: str) -> tuple[str, dict[str, str]]:
-    """The address without the login before its host, and the header that has it instead."""
+    """The address without the login before its host, and a header with the login instead."""
     parts = urlsplit(url)
     login, _, host = parts.netloc.rpartition("@")
     if not login:
@@ -246,7 +246,7 @@ def _on_the_network() -> Iterator[None]:
 
 
 def _cookie_jar(text: str) -> MozillaCookieJar:
-    """The cookies of a cookies file. Raises RequestError for the text of another one."""
+    """The cookies in a cookies file. Raises RequestError for any other text."""
     jar = MozillaCookieJar()
     if text:
         with TemporaryDirectory() as folder:  # which only this account can read

@@ -16,8 +16,8 @@ class Fault(StrEnum):
     """Who is to blame, which decides what happens next."""
 
     VIDEO = "video"  # to be confirmed on other days
-    LANE = "lane"  # it stops, cools down and goes on at half its rate
-    TOOL = "tool"  # the extractor is broken: the stage pauses until it is renewed
+    LANE = "lane"  # it pauses, cools down and continues at half its rate
+    TOOL = "tool"  # the extractor is broken: the stage pauses until it is updated
     WORLD = "world"  # tried again within hours
     MACHINE = "machine"  # a full disk: the stage stops, loudly
 
@@ -53,10 +53,10 @@ CLASSES = {
     "live": SURE,
     "too_short": SURE,
     "too_large": SURE,
-    "no_format": GONE,  # none that suffices
+    "no_format": GONE,  # no sufficient format
     "not_media": GONE,
     "empty": GONE,
-    "policy_reject": GONE,  # a redirect that is not followed, a name that is no id
+    "policy_reject": GONE,  # a redirect that is not followed, a name that is not an id
 }
 DAMAGED = "decodable"  # by which a file is quarantined that is no film; of a host's, when another day brings the same
 # The settings in lanes.json that may help a lane that fails with this class: docs/acquisition.md.
@@ -109,7 +109,7 @@ MESSAGES = (
      r"|read error|internal error|something went wrong|an error occurred|expected \d+"),
 )  # fmt: skip
 _PATTERNS = [(name, re.compile(pattern)) for name, pattern in MESSAGES]
-MAX_DETAIL = 500  # characters of evidence: a page of HTML or a URL with tokens is none
+MAX_DETAIL = 500  # of evidence, in characters: a page of HTML or a URL with tokens does not count as evidence
 
 
 def class_of(message: str) -> str:
@@ -130,5 +130,5 @@ def failure(reason: str, detail: str, status: int | None = None) -> ItemError | 
 
 
 def hint(reason: str) -> str:
-    """A hint to append to the reason of a failing lane; empty where no setting of a lane helps."""
+    """A hint to append to the reason of a failing lane; empty if no setting of a lane helps."""
     return f" ({', '.join(HATCHES[reason])} in lanes.json may help)" if reason in HATCHES else ""

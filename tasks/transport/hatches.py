@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-# Of yt-dlp's extractor arguments. Not among them: innertube_host (another host would get the requests), player_params
-# and whatever writes traces.
+# yt-dlp's extractor arguments. Not allowed: innertube_host (another host would get the requests), player_params and
+# anything that writes traces.
 ALLOWED_ARGS: Mapping[str, frozenset[str]] = {
     "youtube": frozenset(
         {
@@ -24,11 +24,11 @@ ALLOWED_ARGS: Mapping[str, frozenset[str]] = {
 SECRET_ARGS = frozenset({"po_token", "visitor_data", "data_sync_id"})  # of an account or a session
 ARG = re.compile(r"[A-Za-z0-9_.,+-]{1,80}")
 SECRET_PREFIXES = ("env:", "block:")
-PROVIDERS = {"bgutil-http": "http://127.0.0.1:4416"}  # name -> where it listens by default
+PROVIDERS = {"bgutil-http": "http://127.0.0.1:4416"}  # name -> the address where it listens by default
 CLIENTS = re.compile(r"(chrome|edge|firefox|safari)(-[0-9.]{1,8})?(:[a-z]{1,12}(-[0-9.]{1,8})?)?")
 FIREFOX = "firefox"
 YTDLP = "yt-dlp"
-# Cookies of these are looked up without a keyring, whose programs would have to be run; so on Linux only.
+# Cookies of these are looked up without a keyring, which would require running programs; so on Linux only.
 CHROMIUMS = ("chrome", "chromium", "brave", "edge", "opera", "vivaldi")
 
 
@@ -40,7 +40,7 @@ class Hatches:
     po_token_provider: str = ""  # NAME or NAME@ADDRESS, of PROVIDERS
     impersonate: str = ""  # a browser of CLIENTS
     cookies_from_browser: str = ""  # BROWSER or BROWSER:PROFILE
-    through: str = ""  # YTDLP: what plain requests could fetch, too
+    through: str = ""  # YTDLP: also for what plain requests could fetch
 
 
 def with_secrets(
@@ -101,7 +101,7 @@ def _is_address(text: str) -> bool:
 
 
 def provider_address(value: str) -> str:
-    """The address of a provider; empty where none is named."""
+    """The address of a provider; empty if none is named."""
     name, _, address = value.partition("@")
     return (address or PROVIDERS.get(name, "")).rstrip("/")
 

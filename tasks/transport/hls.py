@@ -1,8 +1,8 @@
-"""Sections: of a long video only the fragments around its segments, where its host offers an HLS playlist.
+"""Sections: of a long video, only the fragments around its segments, if its host offers an HLS playlist.
 
-The first fragment is always included: a file's times are counted from its first, so a segment keeps its place in a file
-with gaps. All requests go through our own lanes: ffmpeg, which fetches sections for yt-dlp, obeys no rate and no
-refusal.
+The first fragment is always included: times in a file are counted from its first fragment, so a segment keeps its place
+in a file with gaps. All requests go through our own lanes: ffmpeg, which fetches sections for yt-dlp, respects neither
+rates nor refusals.
 """
 
 import re
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MARGIN_S = 5.0  # before and after a segment: a playlist rounds its times
-MOST_SHARE = 0.5  # of a video: what needs more is fetched whole
+MOST_SHARE = 0.5  # of a video: if more is needed, it is fetched whole
 LEAST_HEIGHT_PX = 256
 # Keys depend on a fragment's number, and times restart at a discontinuity: no fragment can be left out.
 UNFIT = re.compile(r"#EXT-X-KEY:(?!METHOD=NONE)|#EXT-X-DISCONTINUITY|#EXT-X-MAP.*#EXT-X-MAP", re.DOTALL)
@@ -47,7 +47,7 @@ def smallest_playlist(formats: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]
 def trimmed(playlist: str, spans: Spans, long_s: float) -> str:
     """The playlist with only its first fragment and those that `spans` touch.
 
-    Empty where fragments can't be left out, where it is shorter than `long_s`, or where most of it is needed anyway.
+    Empty if fragments can't be left out, if it is shorter than `long_s`, or if most of it is needed anyway.
     """
     head, fragments = _parsed(playlist)
     is_fit = END in playlist and UNFIT.search(playlist) is None
@@ -71,7 +71,7 @@ def _parsed(playlist: str) -> tuple[list[str], list[_Fragment]]:
             length_s = float(found[1])
         elif found := BYTES.match(
             line
-        ):  # the offset is given only where it is not the end of the previous fragment
+        ):  # the offset is given only if it is not the end of the previous fragment
             first = int(found[2] or next_byte)
             next_byte = first + int(found[1])
             line = f"#EXT-X-BYTERANGE:{found[1]}@{first}"

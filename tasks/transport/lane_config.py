@@ -14,7 +14,7 @@ from tasks.transport.lanes import LaneConfig
 
 FILE = "lanes.json"
 NEW_LINE = "\n"
-SHOWN_CHARS = 80  # of a value that is refused
+SHOWN_CHARS = 80  # the shown part of a rejected value
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class _Rule:
 
     takes: Callable[[Any], bool]
     expected: str
-    is_secret: bool = False  # then a value that is refused may be one
+    is_secret: bool = False  # then a rejected value may be one
 
 
 def _is_number(value: Any, most: float = math.inf) -> bool:
@@ -31,7 +31,7 @@ def _is_number(value: Any, most: float = math.inf) -> bool:
 
 
 def _is_count(value: Any, least: int = 0) -> bool:
-    return type(value) is int and value >= least  # `true` is no number
+    return type(value) is int and value >= least  # `true` is not a number
 
 
 def _is_text(value: Any) -> bool:
@@ -105,12 +105,12 @@ def read_lanes(state: Path, default: tuple[LaneConfig, ...]) -> tuple[LaneConfig
 
 
 def _mistakes(stored: Mapping[str, Any]) -> Iterator[str]:
-    """The settings of a lane that are none, or have no value that they may have."""
+    """The settings of a lane that don't exist or have a value that is not allowed."""
     yield from (name for name, value in stored.items() if name not in RULES or not RULES[name].takes(value))
 
 
 def _place(text: str, number: int, stored: Mapping[str, Any]) -> str:
-    """`:line:column` of the first mistake in lane `number` of a list that is JSON; empty where there is none."""
+    """`:line:column` of the first mistake in lane `number` of a list that is valid JSON; empty if there is none."""
     name = next(_mistakes(stored), None)
     if name is None:
         return ""
@@ -123,7 +123,7 @@ def _place(text: str, number: int, stored: Mapping[str, Any]) -> str:
 
 
 def _of_key(text: str, at: int, name: str) -> int:
-    """Where in the object that begins at `at` the key `name` stands; the last one counts, as for JSON's readers."""
+    """The position of the key `name` in the object that begins at `at`; the last one counts, as for JSON readers."""
     found = at
     decode = json.JSONDecoder().raw_decode
     at += 1
@@ -135,7 +135,7 @@ def _of_key(text: str, at: int, name: str) -> int:
 
 
 def _over(text: str, at: int, mark: str) -> int:
-    """The next place that is neither white space nor `mark`."""
+    """The next position that is neither white space nor `mark`."""
     while text[at].isspace() or text[at] == mark:
         at += 1
     return at

@@ -1,7 +1,7 @@
 """Lanes: each is one way out with one identity and a rate of requests. Its state survives restarts.
 
-All requests of a lane pass through one queue, which lies in the state folder behind a lock: more threads, processes or
-runs never raise its rate.
+All requests of a lane pass through one queue, which is kept in the state folder behind a lock: more threads, processes
+or runs never raise its rate.
 """
 
 import fcntl
@@ -26,12 +26,12 @@ log = logging.getLogger(__name__)
 HOUR_S = 3600.0
 DAY_S = 86_400.0
 COOL_DOWN_S = (1.0 * HOUR_S, 1.5 * HOUR_S)  # YouTube says "for up to an hour"
-BREAKER_S = 6 * HOUR_S  # a bot check needs a human; each in a row keeps the lane closed twice as long
+BREAKER_S = 6 * HOUR_S  # a bot check needs a human; each further one keeps the lane closed twice as long
 MAX_BREAKER_S = 4 * DAY_S
-SUSPECT = 3  # refusals in a row, which one video alone can cause, are the lane's
+SUSPECT = 3  # this many refusals in a row are the lane's fault: one video alone can cause fewer
 MAX_SLOWDOWN = 16.0
-TIMES = ("next_request_s", "next_video_s", "closed_until_s")  # of a lane's memory, that lie ahead
-WITNESS_STEP_S = 60.0  # a witness is written down once a minute, not at each video
+TIMES = ("next_request_s", "next_video_s", "closed_until_s")  # times in a lane's memory, in the future
+WITNESS_STEP_S = 60.0  # a witness is recorded once a minute, not for each video
 
 
 class Clock:
@@ -60,9 +60,9 @@ class LaneConfig:
     requests_per_hour: float = 0.0
     videos_per_hour: float = 0.0
     videos_per_day: int = 0
-    jitter_share: float = 0.5  # of the time between two, by which each may come later
+    jitter_share: float = 0.5  # of the time between two, by which each may be later
     hours: tuple[int, int] = (0, 24)
-    patience_s: float = 900.0  # how long a run waits for its turn; what takes longer is left to a later run
+    patience_s: float = 900.0  # how long a run waits for its turn; anything longer is left to a later run
     proxy: str = ""
     cookies: str = ""
     user_agent: str = ""
@@ -91,12 +91,12 @@ class LaneState:
     slowdown: float = 1.0
     refusals: int = 0  # in a row
     breaks: int = 0  # of the circuit, in a row
-    tool: str = ""  # that was broken when the lane closed
+    tool: str = ""  # the tool that was broken when the lane closed
     witness_s: float = 0.0  # when a video last came through
 
 
 class LaneClosed(Exception):  # noqa: N818  (a state, not a fault)
-    """The lane may not send requests before `until_s`: the run goes on without it."""
+    """The lane may not send requests before `until_s`: the run continues without it."""
 
     def __init__(self, name: str, why: str, until_s: float) -> None:
         super().__init__(name, why, until_s)
@@ -115,11 +115,11 @@ class Lane:
     rng: random.Random = field(default_factory=random.Random)
 
     def take_video(self) -> None:
-        """Returns when the lane may ask for another video. Raises LaneClosed where that takes too long."""
+        """Returns when the lane may fetch another video. Raises LaneClosed if that takes too long."""
         config = self.config
         now_s = self.clock.now_s()
         if not config.is_limited and self._read(now_s).closed_until_s <= now_s:
-            return  # without a note of when: were the clock set back, the next one would wait for that time
+            return  # without recording the time: if the clock were set back, the next one would wait for that time
         with self._changing() as change:
             state = _of_today(self._read(now_s), now_s)
             at_s = max(now_s, state.next_video_s, state.closed_until_s, _opens_s(config, state, now_s))
@@ -132,7 +132,7 @@ class Lane:
         self.clock.sleep_until(at_s + self._jitter_s(gap_s))
 
     def take_request(self) -> None:
-        """Returns when the lane may make another request. Raises LaneClosed once it has been closed."""
+        """Returns when the lane may make another request. Raises LaneClosed if it has been closed."""
         gap_s = _gap_s(self.config.requests_per_hour, LaneState())
         if not gap_s:
             return
@@ -147,7 +147,7 @@ class Lane:
         self.clock.sleep_until(at_s + self._jitter_s(gap_s))
 
     def succeeded(self) -> None:
-        """Records that a video came through: the lane works, which vouches for it for an hour."""
+        """Records that a video came through: this vouches for the lane for an hour."""
         now_s = self.clock.now_s()
         state = self._read(now_s)
         if now_s - state.witness_s < WITNESS_STEP_S and not state.refusals:
@@ -158,7 +158,7 @@ class Lane:
             change(replace(state, slowdown=1.0, why="", tool="") if is_healed else state)
 
     def failed(self, reason: str, tool: str, after_s: float = 0.0) -> None:
-        """Records a fault of the lane or the tool: it closes, for `after_s` at least, and returns at half its rate."""
+        """Records a fault of the lane or the tool: it closes, for at least `after_s`, and returns at half its rate."""
         with self._changing() as change:
             now_s = self.clock.now_s()
             state = self._read(now_s)
@@ -172,12 +172,12 @@ class Lane:
             change(_closed(replace(state, refusals=refusals, closed_until_s=until_s, why=reason), tool))
 
     def has_witness(self) -> bool:
-        """Whether a video came through within the hour: then a failing video is itself to blame."""
+        """Whether a video came through within the last hour: then a failing video is itself to blame."""
         now_s = self.clock.now_s()
         return self._read(now_s).witness_s > now_s - HOUR_S
 
     def opens_s(self) -> float:
-        """When the lane opens again, in seconds since 1970; in the past where it is open."""
+        """When the lane opens again, in seconds since 1970; in the past if it is open."""
         now_s = self.clock.now_s()
         state = self._read(now_s)
         return max(state.closed_until_s, _opens_s(self.config, _of_today(state, now_s), now_s))
@@ -215,7 +215,7 @@ def _pause_s(reason: str, state: LaneState, rng: random.Random) -> float:
 
 def _closed(state: LaneState, tool: str) -> LaneState:
     if state.why == "extractor_broken":
-        return replace(state, tool=tool)  # the rate had no part in it
+        return replace(state, tool=tool)  # the rate was not the cause
     breaks = state.breaks + (state.why == "bot_check")
     return replace(state, tool="", slowdown=min(2 * state.slowdown, MAX_SLOWDOWN), breaks=breaks)
 
@@ -230,7 +230,7 @@ def _of_today(state: LaneState, now_s: float) -> LaneState:
 
 
 def _opens_s(config: LaneConfig, state: LaneState, now_s: float) -> float:
-    """The first time from now on that lies in the lane's hours and under its daily cap."""
+    """The first time from now on that is within the lane's hours and its daily cap."""
     midnight_s = now_s // DAY_S * DAY_S
     first, last = config.hours
     hour = (now_s - midnight_s) / HOUR_S
@@ -247,9 +247,9 @@ def _opens_s(config: LaneConfig, state: LaneState, now_s: float) -> float:
 
 
 def read_state(state: Path, name: str) -> LaneState:
-    """The state of lane `name` in the folder `state`; a fresh one where there is none that can be read."""
+    """The state of lane `name` in the folder `state`; a fresh one if there is none or it can't be read."""
     try:
-        return LaneState(**read_json(_path(state, name), "the lane begins without what it had learnt"))
+        return LaneState(**read_json(_path(state, name), "the lane starts without what it had learnt"))
     except DataError as error:
         log.warning("%s", error)
     except (FileNotFoundError, TypeError):  # TypeError: of another version of this file
@@ -265,7 +265,7 @@ def _longest_s(config: LaneConfig) -> float:
 
 
 def _believed(state: LaneState, config: LaneConfig, now_s: float) -> LaneState:
-    """A lane's state with times replaced by now that lie so far ahead that only a wrong clock can have set them."""
+    """A lane's state, with times that only a wrong clock can have set so far ahead replaced by now."""
     latest_s = now_s + _longest_s(config)
     known = asdict(state)
     ahead = [name for name in TIMES if known[name] > latest_s]

@@ -1,8 +1,8 @@
-"""yt-dlp in a process of its own: pages and lists of fragments are parsed there, within limits.
+"""yt-dlp in a separate process: pages and lists of fragments are parsed there, within limits.
 
-Their parsers were not written for hostile answers: one may raise anything, or take all memory. The process has no
-credentials in its environment; what a lane needs comes through its pipe, and it asks there before each request. It
-answers in JSON. `python -m tasks.transport.limited` is that process.
+Its parsers were not written for hostile answers: one may raise anything, or use up all memory. The process has no
+credentials in its environment; what a lane needs comes through its pipe, and the process requests permission there
+before each request. It answers in JSON. `python -m tasks.transport.limited` is that process.
 """
 
 import json
@@ -26,14 +26,14 @@ from tasks.transport.hls import Spans
 from tasks.transport.lanes import LaneClosed
 from tasks.transport.policy import Access, DownloadLimits
 
-# Of the environment: no secrets, but where browsers keep cookies, and which certificates are trusted.
+# From the environment: no secrets, only where browsers keep cookies, and which certificates are trusted.
 PASSED_ON = (
     "PATH", "LD_LIBRARY_PATH", "LANG", "TMPDIR", "HOME", "XDG_CONFIG_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR",
     "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
 )  # fmt: skip
 YTDLP = f"yt-dlp {version('yt-dlp')}"
 MEMORY_BYTES = 1 << 30  # of data; a script runtime reserves far more addresses than it uses
-SILENCE_S = 300.0  # without a request or a byte: it parses, or merges
+SILENCE_S = 300.0  # without a request or a byte while it parses or merges
 START_S = 60.0
 LINE_BYTES = 1 << 20  # of an answer; playlists stay in the process
 SAID_BYTES = 2000
@@ -42,19 +42,19 @@ FORMAT = "worstvideo[height>=256]+worstaudio[asr>=16000]/worst[height>=256]/best
 
 
 class LimitedDownloader:
-    """`Downloader` of `tasks.transport.ytdlp`, in one process a thread, which starts with the first fetch."""
+    """`Downloader` of `tasks.transport.ytdlp`, in one process per thread, which starts with the first fetch."""
 
     def __init__(
         self, options: Callable[[], Mapping[str, Any]], access: Access, *, direct_only: bool
     ) -> None:
-        self._options = options  # of yt-dlp, looked up when a process starts
+        self._options = options  # for yt-dlp, looked up when a process starts
         self._access = access
         self._direct_only = direct_only
         self._threads = threading.local()
         self._processes: list[_Process] = []
 
     def fetch(self, url: str, folder: Path, spans: Spans = ()) -> Path:
-        """As `Downloader.fetch`. Raises Transient (`unknown`) with the trace where its parsers failed, or died."""
+        """Like `Downloader.fetch`. Raises Transient (`unknown`) with the trace if its parsers failed or died."""
         process: _Process | None = getattr(self._threads, "process", None)
         if process is None or not process.is_alive:
             options = {"format": FORMAT, **self._options()}
@@ -97,7 +97,7 @@ class _Process:
         return self._process.is_alive
 
     def end(self) -> None:
-        """Ends the process at once."""
+        """Ends the process immediately."""
         self._process.close()
 
     def fetch(self, url: str, folder: Path, spans: Spans) -> Path:
@@ -123,7 +123,7 @@ class _Process:
             raise self._gone() from None
 
     def _said_next(self, within_s: float, folder: Path | None = None) -> dict[str, Any]:
-        """The next message. Raises Transient where there is none, and nothing new in `folder`, for so long."""
+        """The next message. Raises Transient if none comes, and nothing new appears in `folder`, within `within_s`."""
         stream = self._process.answers
         size = -1
         while b"\n" not in self._unread:
@@ -142,8 +142,8 @@ class _Process:
         return json.loads(line)
 
     def _gone(self) -> Transient:
-        """The failure of the video whose answer ended the process, with what it said last as evidence."""
-        self._process.kill()  # where it has not ended, but says too much
+        """The failure of the video whose answer ended the process, with its last output as evidence."""
+        self._process.kill()  # if it has not ended, but its output is too long
         code, said = self._process.ended(SAID_BYTES)
         self.end()
         return Transient("unknown", f"{TRACE}yt-dlp ended with code {code}: {scrubbed(said)}")
@@ -169,12 +169,12 @@ def _raised(error: Mapping[str, Any]) -> Exception:
 
 
 def main() -> None:
-    """Answers calls until the parent closes the pipe. What nobody expected ends it, and its trace is the evidence."""
+    """Answers calls until the parent closes the pipe. Anything unexpected ends it, with the trace as evidence."""
     end_with_parent()
     limit("DATA", int(sys.argv[1]))
     limit("CORE", 0)
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a library prints must not stand between answers
+    os.dup2(2, 1)  # what a library prints must not end up between answers
 
     def say(message: Mapping[str, Any]) -> None:
         answers.write(json.dumps(message) + "\n")

@@ -1,8 +1,8 @@
-"""Partial downloads: what a killed or broken download fetched of a file, and how a later run continues it.
+"""Partial downloads: what a killed or failed download fetched of a file, and how a later run continues it.
 
 A download is continued only if the host confirms that the file is the same (RFC 9110, If-Range): a mixture of two files
-would look like a damaged video, and count against it. Nor is one that is older than the machine's last start: after a
-power loss a file may have its size without its bytes.
+would look like a damaged video, and count against it. A download from before the machine's last start is not continued
+either: after a power failure, a file may have its size without its bytes.
 """
 
 import hashlib
@@ -23,9 +23,9 @@ from schemas.storage import make_folder
 from tasks.transport.failure_classes import failure
 
 VALIDATORS = "validators.json"
-PART = ".part"  # as yt-dlp names what is not whole
-FRAGMENT = ".part-Frag"  # and what is one piece of a list
-BOOT = "#boot"  # among the validators: no name of an entity
+PART = ".part"  # yt-dlp's suffix for incomplete files
+FRAGMENT = ".part-Frag"  # and for one fragment of a list
+BOOT = "#boot"  # among the validators: not the name of an entity
 KEPT_S = 2 * 86_400.0  # trouble of the world is tried again within a day
 
 
@@ -42,7 +42,7 @@ def scratch_of(state: Path, video_id: str) -> Iterator[Path]:
 
 def sweep_scratch(state: Path) -> None:
     """Removes what killed runs left in the state folder, except recent downloads that can be continued."""
-    now_s = time.time()  # of the files, whatever the run takes for today
+    now_s = time.time()  # of the files, whatever the run considers as today
     for folder in (state / SCRATCH).glob("*"):
         if now_s - max((path.stat().st_mtime for path in folder.glob("*")), default=0.0) < KEPT_S:
             _keep_partials(folder)
@@ -87,12 +87,12 @@ class Validators:
         if known := self._known().get(entity):
             headers["If-Range"] = known
         elif self._old and entity not in self._seen:
-            del headers["Range"]  # of a part that an earlier run left, and nothing vouches for it
+            del headers["Range"]  # for a part from an earlier run that nothing vouches for
 
     def keep(self, url: str, headers: Mapping[str, str], *, is_rest: bool = False) -> None:
         """Records the validator in an answer for `url`; parts of a different file are removed.
 
-        Raises Transient where it is part of a different file than requested.
+        Raises Transient if it is part of a different file than requested.
         """
         entity = _entity(url)
         etag = headers.get("ETag", "")
@@ -101,7 +101,7 @@ class Validators:
         validator = "" if etag.startswith("W/") else etag or headers.get("Last-Modified", "")
         if known.get(entity) == validator or (is_rest and not validator):
             return
-        # First: what vouches for the new file must never lie beside a part of the old one.
+        # First: the validator of the new file must never lie beside a part of the old one.
         is_mixed = is_rest and entity in known
         for part in self._parts() if is_mixed else self._old:
             part.unlink(missing_ok=True)
@@ -125,5 +125,5 @@ class Validators:
 def _entity(url: str) -> str:
     """Equal for all addresses of one file: signatures and hosts change from run to run, and are private."""
     parts = urlsplit(url)
-    formats = parse_qs(parts.query).get("itag", [])  # YouTube's name of a format
+    formats = parse_qs(parts.query).get("itag", [])  # YouTube's name for a format
     return hashlib.sha256(json.dumps([parts.path, formats]).encode()).hexdigest()

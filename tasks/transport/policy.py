@@ -19,13 +19,13 @@ class DownloadLimits:
     size_bytes: int = 4 << 30
     duration_s: float = 12 * 3600.0
     timeout_s: float = 20.0  # without a byte
-    patience_s: float = 60.0  # after which `slowest_bytes_s` must have been held
+    patience_s: float = 60.0  # after this time, `slowest_bytes_s` must have been reached
     slowest_bytes_s: float = 4096.0
-    long_s: float = 12 * 60.0  # from which a video is fetched in sections, where its host has them
+    long_s: float = 12 * 60.0  # videos from this length on are fetched in sections, if their host has them
 
 
 def no_secret(name: str) -> str:
-    """The lookup of secrets where there are none. Raises RequestError."""
+    """The lookup of secrets if there are none. Raises RequestError."""
     raise RequestError(f"the secret {name} can't be looked up here")
 
 
@@ -40,12 +40,12 @@ class Access:
     secret: Callable[[str], str] = no_secret  # of a template, by its name there
     limits: DownloadLimits = DownloadLimits()
     hatches: Hatches = Hatches()
-    takes_media: bool = True  # else it is only asked whether a video is there, where a source can tell
+    takes_media: bool = True  # else it only checks whether a video is there, if the source supports that
     may_go_inside: bool = True  # to private addresses; not when the source itself is a public one
 
     @property
     def needs_ytdlp(self) -> bool:
-        """Whether plain requests can't do what the lane wants, even where media are direct."""
+        """Whether the lane needs what plain requests can't do, even for direct media."""
         hatches = self.hatches
         return bool(
             hatches.through
@@ -56,7 +56,7 @@ class Access:
 
 
 def refusal(url: str, access: Access) -> str:
-    """Why a request for `url` is refused; empty where it is allowed."""
+    """Why a request for `url` is refused; empty if it is allowed."""
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES:
         return f"an address with the scheme {parts.scheme[:20]!r} is not fetched"

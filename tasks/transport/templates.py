@@ -19,15 +19,15 @@ KEPT = "kept:"
 REFERENCE = re.compile(r"\{((?:env|block|kept):[\w.-]+)\}")
 SCHEMES = ("http", "https")
 LOGIN = "login"
-# Names of what signs or opens: of hosts, of S3, of Google's and of Microsoft's clouds.
+# Names of parameters that sign or grant access: of hosts, of S3, of Google's and of Microsoft's clouds.
 TELLING = re.compile(
     r"(.*(token|key|sig|auth|pass|pwd|secret|cred|session|jwt|hmac|policy).*|x-(amz|goog)-.*|s[evrp]|sk[oitevs]+|code)",
     re.IGNORECASE,
 )
-OPAQUE = re.compile(r"[\w.~+/=%-]{16,}")  # a value that long and without a word's end is no setting
+OPAQUE = re.compile(r"[\w.~+/=%-]{16,}")  # a value of this length without a word boundary is no setting
 NOT_IN_LOGIN = set("@/?#%[]\\ ")
 MASK = "***"
-LEAST_HIDDEN = 4  # characters: shorter ones are in every text
+LEAST_HIDDEN = 4  # characters: shorter ones occur in every text
 
 
 def without_secrets(spec: str) -> tuple[str, dict[str, str]]:

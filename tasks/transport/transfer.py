@@ -1,4 +1,4 @@
-"""Reading the body of an answer piece by piece, so that a host that drips is noticed wherever it does so."""
+"""Reading the body of an answer piece by piece, so that a host that drips is noticed at any point."""
 
 import time
 from collections.abc import Callable
@@ -15,7 +15,7 @@ PIECE_BYTES = 1 << 16
 class Patience:
     """Reads one body, and counts only the time spent waiting for its host, not the use of its bytes."""
 
-    read_piece: Callable[..., bytes]  # what is there, and at most so many bytes
+    read_piece: Callable[..., bytes]  # the available bytes, at most as many as requested
     limits: DownloadLimits
     clock: Callable[[], float] = time.monotonic
     _size_bytes: int = field(default=0, init=False)  # in the window under way
@@ -34,7 +34,7 @@ class Patience:
         return b"".join(pieces)
 
     def piece(self, size: int, **settings: Any) -> bytes:
-        """What is there of the body, at most `size` bytes. Raises Transient once it is too slow."""
+        """The available bytes of the body, at most `size`. Raises Transient once it is too slow."""
         began_s = self.clock()
         piece = self.read_piece(size, **settings)
         self._waited_s += self.clock() - began_s

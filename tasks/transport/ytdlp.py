@@ -79,7 +79,7 @@ class _YoutubeDL(yt_dlp.YoutubeDL):
             raise
 
     def build_request_director(self, handlers, preferences=None):
-        """A director with one kind of handler only: the one whose requests can be held back."""
+        """A director with a single kind of handler: the one whose requests can be held back."""
         named = self.access.hatches.impersonate
         kind: Any = curl_handler(named) if named else RequestsRH
         director = super().build_request_director([kind], preferences)  # pyright: ignore[reportArgumentType]
@@ -147,8 +147,8 @@ class Downloader:
         """The media behind `url` as a file in `folder`. Raises ItemError, Transient or LaneClosed; never trusts "ok".
 
         For a long video the file may contain little more than `spans`, at their times in the whole. A partial download
-        in `folder` is continued. Where the access takes no media, an empty `folder` says that they are there.
-        Raises OSError for a full disk.
+        in `folder` is continued. If the access takes no media, an empty `folder` means that they are available. Raises
+        OSError for a full disk.
         """
         downloader, log = self._of_thread(folder)
         try:
@@ -157,7 +157,7 @@ class Downloader:
             if not self._access.takes_media:
                 return folder
             info = self._sectioned(downloader, info, spans)
-            downloader.validators = Validators(folder)  # not before: a page names itself, not its media
+            downloader.validators = Validators(folder)  # not earlier: a page has its own validators
             info = downloader.process_ie_result(info, download=True)
         except (yt_dlp.utils.YoutubeDLError, network.RequestError) as error:
             raise classified(error, is_direct=self._direct_only) from error
@@ -167,7 +167,7 @@ class Downloader:
         return found[0]
 
     def _looked_up(self, downloader: yt_dlp.YoutubeDL, url: str) -> tuple[str, Any]:
-        """What is known of a video, and its address behind all redirects, which yt-dlp returns one by one."""
+        """What is known about a video, and its address after all redirects, which yt-dlp returns one by one."""
         for _ in range(MAX_REDIRECTS + 1):
             info: Any = downloader.extract_info(url, download=False, process=False) or {}
             is_redirect = info.get("_type") == "url" and not info.get(
@@ -179,7 +179,7 @@ class Downloader:
         raise failure("network", f"more than {MAX_REDIRECTS} redirects (redirect loop)")
 
     def _check(self, url: str, info: Mapping[str, Any]) -> None:
-        """Refuses anything but one finished video of acceptable length, before a byte of it is fetched."""
+        """Refuses anything but one finished video of acceptable length, before any of its bytes are fetched."""
         if info.get("_type", "video") != "video":
             raise failure("not_media", f"{url} is a list of videos, not a video")
         if self._direct_only and not (info.get("direct") or _is_manifest(url, info)):
@@ -192,17 +192,17 @@ class Downloader:
             raise failure("too_large", f"{url} lasts {length_s:.0f} s, more than {cap_s:.0f} s")
 
     def _sectioned(self, downloader: yt_dlp.YoutubeDL, info: Any, spans: Spans) -> Any:
-        """`info` with one format that contains little more than `spans`, where that is worthwhile."""
+        """`info` with one format that contains little more than `spans`, if that is worthwhile."""
         long_s = self._access.limits.long_s
         chosen = smallest_playlist(info.get("formats") or ())
         if not spans or chosen is None or (info.get("duration") or long_s) < long_s:
             return info
         request: Any = Request(chosen["url"], headers=chosen.get("http_headers"))
         with downloader.urlopen(request) as answer:
-            # One that is longer lacks its end, and the video is fetched whole.
+            # A longer playlist is cut off, and the video is fetched whole.
             text = answer.read(PLAYLIST_BYTES).decode(errors="replace")
         playlist = trimmed(text, spans, long_s)
-        # Another suffix, so that nothing is added to what an earlier run has of the whole.
+        # Another suffix, so that nothing is appended to what an earlier run has of the whole video.
         section = {**chosen, "url": answer.url, "hls_media_playlist_data": playlist, "ext": "ts"}
         return {**info, "formats": [section]} if playlist else info
 
@@ -239,7 +239,7 @@ def _shared(access: Access) -> dict[str, Any]:
         "skip_unavailable_fragments": False,  # a file with holes looks whole
         "outtmpl": {"default": "media.%(ext)s"},  # never a name that the server chose
         "progress_hooks": [_Watch(access)],
-        "proxy": access.proxy,  # "" is none, whatever the environment says
+        "proxy": access.proxy,  # "" means none, whatever the environment says
     }
     if access.cookies:
         options["cookiefile"] = StringIO(access.cookies)

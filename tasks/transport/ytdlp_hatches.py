@@ -32,12 +32,12 @@ from tasks.transport.policy import Access, refusal  # noqa: E402
 from tasks.transport.transfer import Patience  # noqa: E402
 
 POT_S = 30.0  # a provider runs YouTube's own script for each token
-POT_BYTES = 1 << 16  # of an answer, which has some hundred
+POT_BYTES = 1 << 16  # of an answer, which normally has a few hundred
 BECOMES_GET = (301, 302, 303)
 
 
 def options_of(hatches: Hatches) -> dict[str, Any]:
-    """The options of yt-dlp for them. Raises RequestError for what this machine lacks."""
+    """Their options for yt-dlp. Raises RequestError for what this machine lacks."""
     options: dict[str, Any] = {}
     arguments: dict[str, Any] = {name: dict(args) for name, args in hatches.extractor_args.items()}
     if hatches.po_token_provider:
@@ -53,9 +53,9 @@ def options_of(hatches: Hatches) -> dict[str, Any]:
 
 
 def browser_of(named: str) -> tuple[str, str | None, str | None, None]:
-    """Browser, profile, keyring and container, as yt-dlp wants them. Raises RequestError where there are no cookies.
+    """Browser, profile, keyring and container, as yt-dlp wants them. Raises RequestError if there are no cookies.
 
-    The keyring is the one for which no program has to be run.
+    The keyring is the one that requires no program to be run.
     """
     name, _, profile = named.partition(":")
     spec = name, profile or None, None if name == FIREFOX else "BASICTEXT", None
@@ -69,7 +69,7 @@ def browser_of(named: str) -> tuple[str, str | None, str | None, None]:
 
 
 class _Silent:
-    """What yt-dlp says while it reads a browser's cookies."""
+    """What yt-dlp reports while it reads a browser's cookies."""
 
     def debug(self, message: str) -> None:
         del message
@@ -81,7 +81,7 @@ class _Silent:
 
 
 def target_of(named: str) -> ImpersonateTarget:
-    """The browser to look like. Raises RequestError where it can't be had."""
+    """The browser to impersonate. Raises RequestError if it is not available."""
     handler = curl_handler(named)
     target = ImpersonateTarget.from_str(named)
     if not any(target in known for known in handler._SUPPORTED_IMPERSONATE_TARGET_MAP):
@@ -90,7 +90,7 @@ def target_of(named: str) -> ImpersonateTarget:
 
 
 def curl_handler(named: str) -> Any:
-    """yt-dlp's handler that can look like a browser. Raises RequestError where its library is missing."""
+    """yt-dlp's handler that can impersonate a browser. Raises RequestError if its library is missing."""
     try:
         from yt_dlp.networking._curlcffi import CurlCFFIRH
     except ImportError as error:
@@ -108,7 +108,7 @@ class BgutilHttpPTP(pot.PoTokenProvider):
     _SUPPORTED_EXTERNAL_REQUEST_FEATURES: Any = tuple(pot.ExternalRequestFeature)
 
     def is_available(self) -> bool:
-        """Only where a lane names it."""
+        """Only if a lane names it."""
         return bool(self.settings.get("base_url"))
 
     def _real_request_pot(self, request: pot.PoTokenRequest) -> pot.PoTokenResponse:
@@ -191,11 +191,11 @@ class CurlGuard:
     def _patient(self, answer: Any) -> Any:
         chunks = answer.iter_content()
         patience = Patience(lambda size, **settings: next(chunks, b""), self._access.limits)
-        answer.iter_content = lambda: iter(partial(patience.read, 1), b"")  # a chunk each, whatever its size
+        answer.iter_content = lambda: iter(partial(patience.read, 1), b"")  # one chunk each, of any size
         return answer
 
     def _check(self, session: Any, url: str) -> None:
-        """Waits for the lane. Raises where an address is not gone to."""
+        """Waits for the lane. Raises if an address must not be visited."""
         from curl_cffi.const import CurlOpt
 
         if why := refusal(url, self._access):

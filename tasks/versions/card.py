@@ -1,7 +1,7 @@
 """The data card of a version: its contents, its origin, and how to read it.
 
-It is `versions/{digest}.md` and `.html`, and for the latest version the README.md of the root: what a Hugging Face
-repository shows, and what tells `datasets` which tars belong to which split. For catalogues there is a Croissant file.
+It is `versions/{digest}.md` and `.html`, and for the latest version the README.md of the root: the page that a Hugging
+Face repository shows, which also tells `datasets` which tars belong to which split. Catalogues get a Croissant file.
 """
 
 import math
@@ -19,7 +19,7 @@ from schemas import layout
 from schemas.files import read_json, read_text, write_text
 from schemas.manifest import Row, read_manifest, read_part
 from schemas.outcome import Funnel, Outcome
-from schemas.shard import Version, index_path, latest_digest, read_facts
+from schemas.shard import Version, index_path, latest_digest, read_facts, receipt_path
 from tasks.standing import kept_by_maker
 from tasks.versions.card_media import histogram, quarantined_clips, sample_clips
 from tasks.versions.croissant import write_croissant
@@ -29,7 +29,7 @@ from tasks.versions.origin import origin_of
 
 Labels = Mapping[str, tuple[int, str]]  # machine id -> index, display name
 COLUMNS = ("key", "outcome", "shard", "video_id", "labels", "split", "valid_ms", "size_bytes")
-SHOWN_LABELS = 40  # the others are folded away
+SHOWN_LABELS = 40  # the others are collapsed
 # Below -60 dB nothing passes the suite
 QUIET_DB = -60
 LOUD_DB = 0
@@ -39,7 +39,7 @@ MB = 1e6
 MS_PER_HOUR = 3_600_000
 MARKS = re.compile(r"[\\`*_\[\]!|~#$]")  # what Markdown takes for more than text
 KEPT = re.compile(rb'<meta name="mcgurk-kept" content="(\d+)">')
-HEAD_BYTES = 1000  # of a page, in which that stands
+HEAD_BYTES = 1000  # of a page, which contain it
 MEANINGS = {
     "quarantined": "rejected by an expectation",
     "unavailable": "lost at the source",
@@ -61,7 +61,7 @@ class SplitFacts:
 
 @dataclass(frozen=True)
 class Chart:
-    """A histogram with what it shows."""
+    """A histogram and what it shows."""
 
     name: str
     lead: str
@@ -71,7 +71,7 @@ class Chart:
 def write_card(root: Path, version: Version, labels: Labels, *, with_media: bool = False) -> Path:
     """Writes the card as Markdown, as a page and, for the latest version, as README; returns the page.
 
-    Beside them stands the version's Croissant file.
+    Also writes the version's Croissant file.
     """
     recorded = read_facts(root, version.digest)
     funnel = recorded["funnel"]
@@ -84,6 +84,7 @@ def write_card(root: Path, version: Version, labels: Labels, *, with_media: bool
     facts["terms"] = origin.terms
     facts["duplicates"] = summarize_duplicates(root, version.digest)
     facts["kept"] = kept_by_maker(root)
+    facts["has_receipt"] = receipt_path(root, version.digest).is_file()
     cells = [(_cell(names.get(mid, mid)), n) for mid, n in counts.most_common()]
     card = f"{head(version, origin, _paths(version))}\n{_markdown().render(**facts, labels=cells)}"
     path = root / layout.VERSIONS / f"{version.digest}.md"
@@ -112,7 +113,7 @@ def write_card(root: Path, version: Version, labels: Labels, *, with_media: bool
 
 
 def card_of(root: Path, version: Version) -> str:
-    """The card of a version as it was written; one from before there were heads, or that is gone, gets its head."""
+    """The card of a version as it was written; an old or missing one gets a head."""
     path = root / layout.VERSIONS / f"{version.digest}.md"
     origin = origin_of(read_facts(root, version.digest))
     bare = f"# Dataset version {version.digest[:12]}\n\n## Terms\n\n{origin.terms}\n"
@@ -209,7 +210,7 @@ def has_media(root: Path, digest: str) -> bool:
 def kept_on_card(root: Path, digest: str) -> int:
     """How many samples of earlier code or tools the page of a version mentions."""
     path = root / layout.VERSIONS / f"{digest}.html"
-    with path.open("rb") as page:  # with media it may be large
+    with path.open("rb") as page:  # a page with media may be large
         found = KEPT.search(page.read(HEAD_BYTES))
     return int(found[1]) if found else 0
 
@@ -221,7 +222,7 @@ def _markdown() -> jinja2.Template:
 
 def _page() -> jinja2.Template:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    # Labels and keys come from strangers: everything is escaped that is not made here.
+    # Labels and keys come from strangers: everything that is not made here is escaped.
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"number": _number, "time": _time}
     return environment.get_template("card.html")
@@ -263,4 +264,4 @@ def _cell(text: str) -> str:
     """A label as a cell of a Markdown table: foreign text that can't end the cell, make a link or contain markup."""
     plain = "".join(char if char.isprintable() else " " for char in text)
     escaped = MARKS.sub(r"\\\g<0>", plain.replace("&", "&amp;").replace("<", "&lt;"))
-    return escaped.replace("://", "&#58;//").replace("www.", "www&#46;")  # which would be links as they stand
+    return escaped.replace("://", "&#58;//").replace("www.", "www&#46;")  # otherwise these would become links

@@ -23,8 +23,8 @@ FRAMES = 4
 FRAME_ENDING = ".jpg"
 SOUNDS = {AUDIO_SUFFIX: "audio/wav", "flac": "audio/flac"}
 PLAYABLE = {".mp4": "video/mp4", ".webm": "video/webm", ".mkv": "video/webm"}  # Matroska: by most browsers
-MOST_VIDEO_BYTES = 3_000_000  # of a clip in a page
-# Of a chart, in SVG's units.
+MOST_VIDEO_BYTES = 3_000_000  # of a clip on a page
+# Of a chart, in SVG units.
 WIDTH = 320
 HEIGHT = 150
 LEFT = 4
@@ -35,7 +35,7 @@ GAP = 2  # between two bars
 
 @dataclass(frozen=True)
 class Shown:
-    """A clip as a page shows it: media as data URIs, empty where there are none."""
+    """A clip on a page: media as data URIs, empty if there are none."""
 
     key: str
     caption: str
@@ -43,11 +43,11 @@ class Shown:
     frames: tuple[str, ...] = ()
     sound: str = ""
     drawn: Markup = Markup("")
-    video: str = ""  # the clip itself, where there are no frames of it
+    video: str = ""  # the clip itself, if it has no frames
 
 
 def sample_clips(root: Path, version: Version, rows: list[Row], names: Mapping[str, str]) -> list[Shown]:
-    """NUM_CLIPS clips out of `rows` (the samples of the version), the same ones each time."""
+    """NUM_CLIPS clips out of `rows` (the samples of the version), always the same ones."""
     chosen = random.Random(version.digest).sample(rows, min(NUM_CLIPS, len(rows)))
     shards = {shard.name: shard for shard in version.shards}
     shown = []
@@ -60,7 +60,7 @@ def sample_clips(root: Path, version: Version, rows: list[Row], names: Mapping[s
 
 
 def quarantined_clips(root: Path, names: Mapping[str, str], *, with_media: bool) -> dict[str, list[Shown]]:
-    """Some clips of each expectation that rejected any; media where they had been extracted."""
+    """Some clips for each expectation that rejected any; with media if they had been extracted."""
     segments = {
         row["key"]: row["labels"] for _, row in read_manifest(root / layout.SEGMENTS, ("key", "labels"))
     }
@@ -81,13 +81,13 @@ def quarantined_clips(root: Path, names: Mapping[str, str], *, with_media: bool)
 
 
 def _rejected(root: Path, manifest: str) -> set[str]:
-    """The keys that were rejected before this manifest was validated: each is shown at its own stage only."""
+    """The keys that were rejected before this manifest was validated: each is shown only at its own stage."""
     rows = read_manifest(root / manifest, ("key", "outcome"))
     return {row["key"] for _, row in rows if row["outcome"] == Outcome.QUARANTINED}
 
 
 def _video(clip: Path) -> str:
-    """A clip that was rejected before it was extracted, as it is; empty where a browser cannot play it."""
+    """A clip that was rejected before extraction, unchanged; empty if a browser cannot play it."""
     kind = PLAYABLE.get(clip.suffix)
     if kind is None or not clip.is_file() or clip.stat().st_size > MOST_VIDEO_BYTES:
         return ""
@@ -124,7 +124,7 @@ def _drawn(wav: bytes | None) -> Markup:
 
 
 def _members(tar: Path, sidecar: Path, key: str) -> dict[str, bytes]:
-    """Pictures and sound of one sample, by its index."""
+    """Pictures and sound of one sample, located by its index."""
     row = next(row for row in read_part(sidecar, ("key", "members")) if row["key"] == key)
     found = {}
     with tar.open("rb") as file:
@@ -150,7 +150,7 @@ def _uri(kind: str, content: bytes) -> str:
 
 
 def histogram(values: Sequence[float], low: float, high: float, *, bins: int, unit: str) -> str:
-    """SVG of how often values fall between `low` and `high`; what lies outside counts at the ends."""
+    """An SVG of how often values fall between `low` and `high`; values outside count at the ends."""
     counts, edges = np.histogram(np.clip(values, low, high), bins=bins, range=(low, high))
     top = max(int(counts.max()), 1)
     step = (WIDTH - 2 * LEFT) / bins
@@ -174,10 +174,10 @@ def histogram(values: Sequence[float], low: float, high: float, *, bins: int, un
 
 
 def waveform(wave: np.ndarray, columns: int = 160) -> str:
-    """SVG of how loud a sound is over its time: int16 (samples,)."""
+    """An SVG of the loudness of a sound over its time: int16 (samples,)."""
     usable = len(wave) // columns * columns
     heard = np.abs(wave[:usable].astype(np.float32)).reshape(columns, -1).max(axis=1) / 32768
-    half = np.maximum(np.sqrt(heard) * 20, 0.4)  # the root shows what is quiet, too
+    half = np.maximum(np.sqrt(heard) * 20, 0.4)  # the square root makes quiet sound visible, too
     bars = "".join(f"M{n + 0.5} {20 - tall:.1f}V{20 + tall:.1f}" for n, tall in enumerate(half.tolist()))
     head = f'<svg viewBox="0 0 {columns} 40" class="wave" preserveAspectRatio="none" role="img">'
     return f'{head}<path d="{bars}"/></svg>'

@@ -1,4 +1,4 @@
-"""Why a sample has other bytes than in an earlier version, by what both tars hold of it."""
+"""Why a sample has other bytes than in an earlier version, based on the contents of both tars."""
 
 import json
 import os
@@ -21,13 +21,13 @@ MEASURED = ("source", "checks")
 
 @dataclass(frozen=True)
 class Held:
-    """One sample as a version holds it."""
+    """One sample in a version."""
 
     shard: Shard
     row: Row  # of its sidecar
 
     def is_there(self, root: Path) -> bool:
-        """Whether its tar stands."""
+        """Whether its tar exists."""
         return is_whole(tar_path(root, self.shard), self.shard.size_bytes)
 
     @property
@@ -46,7 +46,7 @@ class Held:
                 os.close(file)
 
     def description(self, root: Path) -> dict[str, Any]:
-        """Its JSON. Raises DataError where that is damaged."""
+        """Its JSON. Raises DataError if it is damaged."""
         try:
             return json.loads(self.read(root, JSON_SUFFIX))
         except ValueError as error:
@@ -55,9 +55,9 @@ class Held:
 
 
 def why_changed(root: Path, old: Held, new: Held) -> tuple[str, str]:
-    """Why the bytes of a sample differ, though its version's profile does not: a cause of `differences`, and evidence.
+    """Why the bytes of a sample differ under the same profile: a cause of `differences`, and evidence.
 
-    Raises DataError where a member that is looked at is damaged.
+    Raises DataError if a member that is read is damaged.
     """
     labels = f"{', '.join(old.row['labels'])} -> {', '.join(new.row['labels'])}"
     has_other_labels = old.row["labels"] != new.row["labels"]
@@ -84,7 +84,7 @@ def _features_differ(root: Path, old: Held, new: Held) -> bool:
 
 
 def _names_of(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
-    """The fields of a sample's JSON that differ; of what was measured, which measures."""
+    """The fields of a sample's JSON that differ; for measurements, the names of those that differ."""
     found = []
     for name in sorted({*before, *after}):
         one = before.get(name) or {}

@@ -1,7 +1,7 @@
-"""The Croissant file of a version: JSON-LD by which data catalogues and loaders find its files and records.
+"""The Croissant file of a version: JSON-LD in which data catalogues and loaders find its files and records.
 
 `versions/{digest}.croissant.json`, Croissant 1.0 with the fields of Responsible AI. It follows from the version's
-record alone, so it is made without reading a tar. Only the date is the history's.
+record alone, so it is made without reading a tar. Only the date comes from the history.
 """
 
 from base64 import urlsafe_b64encode
@@ -21,7 +21,7 @@ from tasks.versions.origin import FACT, Origin, origin_of
 CROISSANT = "http://mlcommons.org/croissant/"
 APACHE = "https://www.apache.org/licenses/LICENSE-2.0"
 CC_BY = "https://creativecommons.org/licenses/by/4.0/"
-# Readers drop what has no term here in silence. Our own `#sha256` has none: it is for `verify`.
+# Readers silently drop what has no term here. Our own `#sha256` has none: it is for `verify`.
 CONTEXT: dict[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
@@ -45,16 +45,16 @@ CONTEXT: dict[str, Any] = {
 }  # fmt: skip
 KEY = r"^([^.]*)\."  # of a member's name: a key has no dot
 FRAME = r"^[^.]*\.(\d+)\.jpg$"
-# By what a member's name ends in: the record set, the type of the file, and that of the field.
+# By the end of a member's name: the record set, the type of the file, and the type of the field.
 KINDS = {
     "jpg": ("frames", "image/jpeg", "sc:ImageObject"),
     "mp4": ("videos", "video/mp4", "sc:VideoObject"),
     "wav": ("sounds", "audio/wav", "sc:AudioObject"),
     "flac": ("sounds", "audio/flac", "sc:AudioObject"),
-    # Whole: mlcroissant 1.1.1 has no `jsonPath` for files inside of archives.
+    # As a whole: mlcroissant 1.1.1 supports no `jsonPath` for files inside archives.
     "json": ("samples", "application/json", "sc:Text"),
 }
-# Of all other members: Croissant 1.0 has no type for plain bytes.
+# For all other members: Croissant 1.0 has no type for plain bytes.
 ARRAY = ("application/octet-stream", "sc:Text")
 DATE = "datePublished"
 FILE = "cr:FileObject"
@@ -75,9 +75,9 @@ def croissant_of(root: Path, version: Version) -> dict[str, Any]:
 
 
 def problems_of_croissant(root: Path, version: Version) -> list[str]:
-    """What is wrong with the Croissant file of a version. One from before there were such files needs none.
+    """What is wrong with the Croissant file of a version. A version from before there were such files needs none.
 
-    Its words are not compared with those that this code would write: they may be an earlier version's.
+    Its texts are not compared with those that this code would write: they may come from an earlier version.
     """
     path = croissant_path(root, version.digest)
     if not path.is_file():
@@ -93,10 +93,10 @@ def problems_of_croissant(root: Path, version: Version) -> list[str]:
 
 
 def lacks_croissant(root: Path, digest: str) -> bool:
-    """Whether the Croissant file of a version is gone. One from before there were such files lacks none."""
+    """Whether the Croissant file of a version is gone. A version from before there were such files does not lack it."""
     if croissant_path(root, digest).is_file():
         return False
-    with suppress(DataError, FileNotFoundError):  # a record that is damaged or gone: others say so
+    with suppress(DataError, FileNotFoundError):  # a damaged or missing record is reported elsewhere
         return FACT in read_facts(root, digest)
     return False
 
@@ -117,7 +117,7 @@ def described_version(version: Version, facts: Mapping[str, Any], shards: str) -
         "url": _address(version.digest),
         "creator": {"@type": "Organization", "name": "mcgurk, the software; who ran it is not recorded"},
         "citeAs": f"@misc{{mcgurk_{version.digest[:12]}, title={{{name}}}, note={{dataset version {version.digest}}}}}",
-        # Catalogues want three numbers. Versions have no order, so only what stands behind the plus says which.
+        # Catalogues want three numbers. Versions have no order, so only the part behind the plus identifies one.
         "version": f"0.0.0+{version.digest[:12]}",
         "keywords": ["audio-visual correspondence", "sound", "video", "webdataset"],
         "distribution": [*files, *(_file_set(one, version.shards) for one in sets)],
@@ -132,7 +132,7 @@ def _address(digest: str) -> str:
 
 
 def _licences(origin: Origin) -> list[str]:
-    """The licences that there are, as addresses, and in words who has which right."""
+    """The licences that there are, as addresses, and who has which right, in words."""
     known = [CC_BY] if origin.is_audioset or not origin.media else []
     return [*known, *([APACHE] if origin.is_studio else []), origin.terms]
 
@@ -160,7 +160,7 @@ def _file_object(shard: Shard, folder: str) -> dict[str, Any]:
 
 
 def _record_sets(version: Version) -> Iterator[dict[str, Any]]:
-    """One a kind of member: a record set of several kinds would have to declare how they join."""
+    """One per kind of member: a record set of several kinds would have to declare how they join."""
     for suffix in dict.fromkeys(_kind_of(field) for field in version.fields):
         name, media_type, data_type = KINDS.get(suffix, (suffix.replace(".", "_"), *ARRAY))
         files = {"@id": f"{name}-files", "encodingFormat": media_type, "includes": f"*.{suffix}"}
@@ -173,7 +173,7 @@ def _record_sets(version: Version) -> Iterator[dict[str, Any]]:
 
 
 def _kind_of(field: str) -> str:
-    """What the members of a field end in: `jpg` for all frames, else the field itself."""
+    """The ending of the members of a field: `jpg` for all frames, else the field itself."""
     return "jpg" if field.endswith(".jpg") else field
 
 
@@ -192,7 +192,7 @@ def _of_name(pattern: str) -> dict[str, Any]:
 
 
 def _responsible(version: Version, facts: Mapping[str, Any], origin: Origin) -> Iterator[tuple[str, Any]]:
-    """(term, text) of the vocabulary of Responsible AI. What is not known is not said."""
+    """(term, text) in the Responsible AI vocabulary. What is not known is left out."""
     yield "dataCollection", _collection(origin)
     if origin.is_published:
         yield "dataCollectionType", "Web Scraping"
@@ -261,6 +261,8 @@ def _preprocessing(profile: Profile) -> list[str]:
 def _annotation(origin: Origin) -> str:
     if origin.is_studio:
         return "Each scene has the label of what sounds in it, since it was generated as that."
+    if origin.media and not origin.labels:
+        return "There are no labels."
     whose = "AudioSet's" if origin.is_audioset else "those of the lists that were read"
     return f"Labels are {whose}, as they were found; nobody checked them for this dataset."
 

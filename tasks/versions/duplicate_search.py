@@ -1,6 +1,6 @@
 """Near-duplicates among prints, without comparing all pairs.
 
-Only clips that share a key are compared, by way of sorted buckets. These are always found (apart from the limit
+Only clips that share a key are compared, using sorted buckets. These pairs are always found (apart from the limit
 `BUCKET`): two prints with a key each, at most REACH frames apart in time, that differ only in bits that one of the two
 leaves open; and two clips whose pictures at one place agree in at least two of the four 16-bit pieces of the hash.
 """
@@ -17,15 +17,15 @@ log = logging.getLogger(__name__)
 
 MAX_SOUND_ERROR = 0.32  # of bits; re-encoded and shifted copies have up to 0.28, strangers 0.39 and more
 MAX_PICTURE_BITS = 20.0  # of 64, on average; the same with a moving camera, shifted, has 18, strangers 27
-MIN_WORDS = 8  # that both have: 2 s of sound; fewer agree by chance
-MIN_KEYS = 4  # a sound with fewer clear moments is hum or silence, and equals any other such
+MIN_WORDS = 8  # of both: 2 s of sound; fewer agree by chance
+MIN_KEYS = 4  # a sound with fewer clear moments is hum or silence, and matches any other such sound
 REACH = 25  # frames of 20 ms by which one of two copies may be late
 WORD_FRAMES = 8
 FRAME_MS = 20
 SLICES = 16  # of the keys, one at a time in memory
-ROWS = 1 << 18  # at a time, where keys are made
-PAIRS = 1 << 16  # at a time, where pairs are compared: what a core's cache holds
-BUCKET = 32  # of clips with one key, sorted, each is compared with that many that follow it
+ROWS = 1 << 18  # processed at a time when making keys
+PAIRS = 1 << 16  # processed at a time when comparing pairs: fits in a core's cache
+BUCKET = 32  # each clip is compared with this many that follow it in its key's sorted bucket
 PIECES = 4  # of a picture's hash
 SLOT_BITS = 4  # of a key's number among its clip's keys
 ROW_BITS = 32
@@ -37,13 +37,13 @@ class Prints:
 
     sounds: np.ndarray  # (clips,) of `sound_print(profile)`
     pictures: np.ndarray  # uint64 (clips, NUM_PICTURES)
-    videos: np.ndarray  # int64 (clips,): numbers, equal where the video is
+    videos: np.ndarray  # int64 (clips,): numbers, equal for the same video
 
     def __len__(self) -> int:
         return len(self.videos)
 
 
-# Rows `first` < `second`; `picture_bits` is null where one of them shows nothing, `late_ms` is of the second.
+# Rows `first` < `second`; `picture_bits` is null if one of them shows nothing, `late_ms` is for the second.
 PAIRS_FOUND = pa.schema(
     [
         ("first", pa.int64()),
@@ -57,7 +57,7 @@ PAIRS_FOUND = pa.schema(
 
 @dataclass(frozen=True)
 class _Compared:
-    """Pairs with what was found: arrays of one length."""
+    """Pairs and their results: arrays of one length."""
 
     first: np.ndarray
     second: np.ndarray
@@ -67,7 +67,7 @@ class _Compared:
 
 
 def search(prints: Prints) -> pa.Table:
-    """PAIRS_FOUND: all pairs that sound the same, sorted; each once, by its best alignment."""
+    """PAIRS_FOUND: all pairs that sound the same, sorted; each once, with its best alignment."""
     found = []
     compared = 0
     for first, second, late in _by_sound(prints):
@@ -98,7 +98,7 @@ def _best(found: list[_Compared]) -> pa.Table:
 
 
 def _that_sound_alike(prints: Prints, first: np.ndarray, second: np.ndarray, late: np.ndarray) -> _Compared:
-    """Those of the pairs that sound alike when `second` is moved back by `late` words."""
+    """The pairs that sound alike when `second` is moved back by `late` words."""
     kept = [np.zeros(0, np.int64)]
     errors = [np.zeros(0)]
     for start in range(0, len(first), PAIRS):
@@ -112,7 +112,7 @@ def _that_sound_alike(prints: Prints, first: np.ndarray, second: np.ndarray, lat
 
 
 def sound_error(prints: Prints, first: np.ndarray, second: np.ndarray, late: np.ndarray) -> np.ndarray:
-    """float64 (pairs,): share of bits in which the words differ; 1 where they have too few to tell."""
+    """float64 (pairs,): share of bits in which the words differ; 1 if they share too few words to tell."""
     sounds = prints.sounds
     error = np.ones(len(first))
     counts = sounds["num_words"].astype(np.int64)
@@ -133,7 +133,7 @@ def sound_error(prints: Prints, first: np.ndarray, second: np.ndarray, late: np.
 
 
 def picture_bits(prints: Prints, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """float64 (pairs,): in how many of 64 bits the pictures differ on average; NaN where none shows anything."""
+    """float64 (pairs,): in how many of 64 bits the pictures differ on average; NaN if none shows anything."""
     here = prints.pictures[first]
     there = prints.pictures[second]
     is_seen = (here != 0) & (there != 0)
@@ -143,7 +143,7 @@ def picture_bits(prints: Prints, first: np.ndarray, second: np.ndarray) -> np.nd
 
 
 def _by_sound(prints: Prints) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(first, second, late): pairs that share a key, with the shift in words at which they do."""
+    """(first, second, late): pairs that share a key, with the shift in words between them."""
     frames = prints.sounds["frames"]
     for number in range(SLICES):
         for here, there in _neighbours(np.concatenate([*_entries(prints, number), np.zeros(0, np.uint64)])):
@@ -186,12 +186,12 @@ def _entries(prints: Prints, number: int) -> Iterator[np.ndarray]:
 
 
 def _slice_of(keys: np.ndarray) -> np.ndarray:
-    """The slice of each key: by Knuth's multiplicative hash, since the bits of keys are not even."""
+    """The slice of each key: by Knuth's multiplicative hash, since the bits of keys are not evenly distributed."""
     return (keys * np.uint32(2654435761)) >> np.uint32(32 - SLICES.bit_length() + 1)
 
 
 def _that_look_alike(prints: Prints) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of which a picture at one place agrees in two of its PIECES pieces, and all do on average."""
+    """Pairs with a picture at one place that agrees in two of its PIECES pieces, and pictures that agree on average."""
     found = np.zeros(0, np.uint64)
     for at in range(prints.pictures.shape[1]):
         alike = [found]
@@ -217,7 +217,7 @@ def _by_picture(prints: Prints, at: int) -> Iterator[tuple[np.ndarray, np.ndarra
 
 
 def _sorted(entries: np.ndarray) -> np.ndarray:
-    """Each entry once, in order; numpy's own `unique` hashes, which takes forty times as long."""
+    """Each entry once, in order; numpy's own `unique` uses hashing, which takes forty times as long."""
     entries.sort()
     return entries[np.append(True, entries[1:] != entries[:-1])[: len(entries)]]
 
@@ -228,7 +228,7 @@ def _neighbours(entries: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     keys = (entries >> np.uint64(ROW_BITS)).astype(np.uint32)
     at = np.arange(len(entries))
     for distance in range(1, BUCKET + 1):
-        # Who differs from the one before differs from all behind.
+        # An entry that differs from the previous one differs from all later ones.
         at = at[at < len(entries) - distance]
         at = at[keys[at] == keys[at + distance]]
         if not len(at):

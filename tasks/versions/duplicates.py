@@ -27,9 +27,9 @@ log = logging.getLogger(__name__)
 # Kinds of pairs
 NEAR = "sound_and_picture"
 SAME_SOUND = "sound"
-RANKS = {"eval": 0, "val": 1}  # who stays of a cluster; any other split comes last
+RANKS = {"eval": 0, "val": 1}  # which clip of a cluster stays; any other split comes last
 EXAMPLES = 5  # pairs that a card shows
-UNTOUCHED = "eval"  # AudioSet's own: comparable between papers as it is
+UNTOUCHED = "eval"  # AudioSet's own split: comparable between papers if it is unchanged
 
 
 def write_duplicates(root: Path, version: Version) -> Path:
@@ -49,7 +49,7 @@ def write_duplicates(root: Path, version: Version) -> Path:
 def read_prints(root: Path, version: Version) -> tuple[pa.Table, Prints]:
     """The clips of a version (key, video_id, split), sorted by key, and their prints.
 
-    A clip whose features were made before prints were has one that equals nothing.
+    A clip whose features are older than prints gets a print that matches nothing.
     """
     tables = [_NO_CLIPS]
     sounds = []
@@ -70,7 +70,7 @@ def read_prints(root: Path, version: Version) -> tuple[pa.Table, Prints]:
 
 
 def _of_shard(root: Path, index: Path, part: int) -> tuple[pa.Table, pa.Table]:
-    """The samples of a shard, and the prints that the manifest `features` has of them now (or null)."""
+    """The samples of a shard, and their current prints in the manifest `features` (or null)."""
     clips = read_table(index, ("outcome", *_NO_CLIPS.schema.names))
     clips = clips.filter(pc.field("outcome") == Outcome.OK.value).select(_NO_CLIPS.schema.names)
     path = part_path(root / layout.FEATURES, part)
@@ -90,7 +90,7 @@ _NO_PRINTS = pa.schema(
 
 
 def _array(prints: pa.ChunkedArray, dtype: np.dtype) -> np.ndarray:
-    """A column as an array; zeros where it has no print, or one of another profile."""
+    """A column as an array; zeros for a missing print or one of another profile."""
     whole = (
         one if one and len(one) == dtype.itemsize else bytes(dtype.itemsize) for one in prints.to_pylist()
     )
@@ -117,9 +117,9 @@ def described(clips: pa.Table, found: pa.Table) -> pa.Table:
 
 
 def exclusions(pairs: pa.Table) -> list[str]:
-    """The keys not to train on, sorted: of each cluster all but those of the split that comes first.
+    """The keys not to train on, sorted: for each cluster, all but those of the split that comes first.
 
-    That is eval, then val, then train. Of val or train one stays, the first by key; eval stays whole.
+    The order is eval, val, train. Of val or train one clip stays, the first by key; eval stays whole.
     """
     clusters: dict[int, dict[str, str]] = {}
     for row in pairs.filter(pc.field("kind") == NEAR).to_pylist():
@@ -153,7 +153,7 @@ def problems_of_lists(root: Path, digest: str) -> list[str]:
 
 @dataclass(frozen=True)
 class DuplicateSummary:
-    """The near-duplicates of a version as a card shows them."""
+    """The near-duplicates of a version for a card."""
 
     pairs: list[tuple[str, int, int]]  # kind, pairs in all, pairs across splits
     clusters: int
@@ -162,7 +162,7 @@ class DuplicateSummary:
 
 
 def summarize_duplicates(root: Path, digest: str) -> DuplicateSummary | None:
-    """Counts of pairs (in all and across splits) and clusters, with examples; None where there was no search."""
+    """Counts of pairs (in all and across splits) and clusters, with examples; None if there was no search."""
     path = duplicates_path(root, digest)
     if not path.is_file():
         return None

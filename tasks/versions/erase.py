@@ -1,7 +1,7 @@
 """Forget: removes a video from manifests, media, features, shards and every version that contained it.
 
-It works in place and on these slots only, whatever else is stale: each part ends as a build would write it. It goes
-from the last manifest to the first, so that a kill leaves stale parts, never rows that contradict each other.
+It works in place and only on these slots, whatever else is stale: each part ends up as a build would write it. It
+proceeds from the last manifest to the first, so that a kill leaves stale parts, never rows that contradict each other.
 """
 
 import logging
@@ -39,12 +39,12 @@ log = logging.getLogger(__name__)
 
 Slots = Mapping[int, Collection[str]]  # part -> keys
 SHARD_FACTS = ("shard", "shard_sha256", "shard_size_bytes")
-# Of a slot: they stay.
+# The columns of a slot that are kept.
 FACTS = ("video_id", "start_ms", "end_ms", "is_open", "split", "row", "csv", *SHARD_FACTS)
 
 
 def slots_of(root: Path, video_ids: Collection[str]) -> dict[int, list[str]]:
-    """The slots of the videos. Raises RequestError for a video that has none."""
+    """The slots of the videos. Raises RequestError if a video has none."""
     slots: dict[int, list[str]] = {}
     unknown = set(video_ids)
     for part, row in read_manifest(root / layout.SEGMENTS, ("key", "video_id")):
@@ -57,7 +57,7 @@ def slots_of(root: Path, video_ids: Collection[str]) -> dict[int, list[str]]:
 
 
 def versions_that_held(root: Path, slots: Slots) -> dict[str, bool]:
-    """The versions with a sample of `slots`: True where it is certain, False where the shard is gone."""
+    """The versions with a sample of `slots`: True if this is certain, False if the shard is gone."""
     held: dict[str, bool] = {}
     versions = [*read_superseded(root), *(read_version(root, digest) for digest in published(root))]
     for version in versions:
@@ -70,7 +70,7 @@ def versions_that_held(root: Path, slots: Slots) -> dict[str, bool]:
 
 
 def _holds(folder: Path, name: str, keys: Collection[str]) -> bool | None:
-    """Whether a shard has a sample of `keys`, by its sidecar, else by its tar; None where both are gone."""
+    """Whether a shard has a sample of `keys`, according to its sidecar, else its tar; None if both are gone."""
     tar = folder / f"{name}.tar"
     sidecar = folder / f"{name}.parquet"
     if read_header(sidecar) is not None:
@@ -80,10 +80,10 @@ def _holds(folder: Path, name: str, keys: Collection[str]) -> bool | None:
 
 
 def write_without(root: Path, stage: Stage, slots: Slots) -> dict[str, Shard | None]:
-    """Rewrites each shard with a sample of `slots` without it: name -> the shard that takes its place.
+    """Rewrites each shard that has a sample of `slots` without it: name -> the shard that replaces it.
 
-    The new shards are not referenced yet, and the old ones stay. None where no sample is left. Where a shard holds
-    none, only its index mentions the slot, and is marked in place.
+    The new shards are not referenced yet, and the old ones stay. None if no sample is left. If a shard has no such
+    sample, only its index mentions the slot, and is marked in place.
     """
     written: dict[str, Shard | None] = {}
     for part, keys in slots.items():
@@ -91,7 +91,7 @@ def write_without(root: Path, stage: Stage, slots: Slots) -> dict[str, Shard | N
             sidecar = tar.with_suffix(".parquet")
             header = read_header(sidecar)
             if header is None:
-                continue  # of a pack that was killed: nothing names it
+                continue  # from a killed pack: nothing refers to it
             rows = read_part(sidecar)
             marked = [_marked(stage, row, keys) for row in rows]
             if _holds(root / layout.SHARDS, tar.stem, keys):
@@ -113,7 +113,7 @@ def _write(root: Path, part: int, rows: list[Row], samples: Mapping) -> Shard | 
 
 
 def mark_manifests(stages: Sequence[Stage], slots: Slots, written: Mapping[str, Shard | None]) -> None:
-    """Marks the rows of `slots` `forgotten` in every manifest that has them; `stages` come in their order."""
+    """Marks the rows of `slots` `forgotten` in every manifest that has them; `stages` are in order."""
     root = stages[0].root
     for part, keys in slots.items():
         for stage in reversed(stages):
@@ -143,7 +143,7 @@ def _mark_part(stage: Stage, part: int, keys: Collection[str], written: Mapping[
 
 
 def _contents_after(stage: Stage, part: int, keys: Collection[str]) -> list[str]:
-    """The content digests of what the stage reads, when all of it is marked."""
+    """The content digests of the stage's inputs once all of them are marked."""
     tables = []
     for name in (stage.reads, *stage.joins):
         rows = read_part(part_path(stage.root / name, part), CONTENT_COLUMNS)
@@ -153,12 +153,12 @@ def _contents_after(stage: Stage, part: int, keys: Collection[str]) -> list[str]
 
 
 def _marked_input(stage: Stage, row: Row) -> Row:
-    """The input row of a slot as `read_inputs` will give it once everything it joins is marked."""
+    """The input row of a slot as `read_inputs` will return it once everything it joins is marked."""
     return {**row, **MARK, "digest": digest_of("", *("" for _ in stage.joins)) if stage.joins else ""}
 
 
 def _marked(stage: Stage, row: Row, keys: Collection[str]) -> Row:
-    """A row of the stage's manifest, as the stage carries one that was forgotten before it."""
+    """A row of the stage's manifest, as the stage writes it for a slot that was forgotten before."""
     if row["key"] not in keys or row["outcome"] == Outcome.FORGOTTEN:
         return row
     facts = {name: row[name] for name in FACTS if name in row} if "split" in stage.schema.names else {}
@@ -170,7 +170,7 @@ def _marked(stage: Stage, row: Row, keys: Collection[str]) -> Row:
 def _repacked(
     stage: Stage, rows: list[Row], files: dict[str, int], written: Mapping[str, Shard | None]
 ) -> tuple[list[Row], dict[str, int]]:
-    """Rows and files of a part of `shards` whose shard was written anew."""
+    """Rows and files of a part of `shards` whose shard was rewritten."""
     stems = {Path(name).stem for name in files}
     old = next((stem for stem in stems if stem in written), None)
     if old is None:
@@ -189,7 +189,7 @@ def _repacked(
 def remove_files(root: Path, state: Path, slots: Slots, written: Collection[str]) -> dict[str, int]:
     """Removes old shards, media, and partial writes of killed runs; returns the removed files with their bytes.
 
-    No run may write at the same time: a scratch folder does not say whose media it holds.
+    No run may write at the same time: a scratch folder does not record whose media it holds.
     """
     for part, keys in slots.items():
         ledger.remove(state, part, keys)
@@ -197,7 +197,7 @@ def remove_files(root: Path, state: Path, slots: Slots, written: Collection[str]
     for base, found in ((root, _files_of(root, slots, written)), (state, _leavings(state))):
         paths = list(found)
         removed |= {path_under(base, path): path.stat().st_size for path in paths}
-        remove(*paths)  # from the disk: done is what no power loss takes back
+        remove(*paths)  # from the disk: once done, no power loss may undo it
     for folder in _scratch(state):
         remove_folder(folder)
     return removed
@@ -212,7 +212,7 @@ def _files_of(root: Path, slots: Slots, written: Collection[str]) -> Iterator[Pa
             if tar.stem in written or _holds(root / layout.SHARDS, tar.stem, keys):
                 yield tar
         for sidecar in sorted((root / layout.SHARDS).glob(f"*-{part:06d}-*.parquet")):
-            # Its tar went just now, or before a kill.
+            # Its tar was removed just now, or before a kill.
             if not sidecar.with_suffix(".tar").is_file() or sidecar.stem in written:
                 yield sidecar
 

@@ -9,7 +9,7 @@ from schemas.errors import McgurkError
 
 @dataclass(frozen=True)
 class Difference:
-    """One difference from what was recorded; fields are empty where a level does not apply."""
+    """One difference from what was recorded; fields that do not apply are empty."""
 
     where: str  # a shard, a part, a clip or a version, as a path under the root
     problem: str
@@ -35,5 +35,5 @@ class Findings:
 
 
 def damage_of(path: Path, error: McgurkError) -> str:
-    """What an error says is wrong with `path`, without its name and without the remedy."""
+    """What an error says is wrong with `path`, without the path and the remedy."""
     return str(error).removeprefix(f"{path} ").partition("; ")[0]

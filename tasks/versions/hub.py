@@ -1,8 +1,8 @@
-"""The head of a data card: the YAML by which the Hugging Face hub shows a dataset, and `datasets` finds its splits.
+"""The head of a data card: YAML that makes the Hugging Face hub show a dataset, and `datasets` find its splits.
 
-The hub reads the README.md at the top of a repository only, and takes paths relative to it. So the card of the latest
+The hub reads only the README.md at the top of a repository, and takes paths relative to it. So the card of the latest
 version is the README.md of its root, with paths such as `shards/train-000000-0a1b2c3d.tar`, and `versions/{digest}.md`
-has the same head: it is the README.md of a copy of another version.
+has the same head: it becomes the README.md of a copy of another version.
 """
 
 import json
@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from schemas.shard import Version
 from tasks.versions.origin import Origin
 
-OURS = "# Written by mcgurk"  # a README without this line is somebody's own
-# The hub's names of sizes: below this many samples.
+OURS = "# Written by mcgurk"  # a README without this line is the user's own
+# The hub's names for sizes: below this many samples.
 SIZES = {
     1_000: "n<1K",
     10_000: "1K<n<10K",
@@ -21,13 +21,13 @@ SIZES = {
     10_000_000: "1M<n<10M",
 }
 LARGEST = "10M<n<100M"
-LIBRARY = "webdataset"  # the hub's name of the format
+LIBRARY = "webdataset"  # the hub's name for the format
 
 Paths = Mapping[str, list[str]]  # of the tars of each split, relative to the card
 
 
 def head(version: Version, origin: Origin, paths: Paths) -> str:
-    """The YAML head of a card with its two lines of dashes. A version without a sample has no splits."""
+    """The YAML head of a card between its two lines of dashes. A version without samples has no splits."""
     lines = [
         OURS,
         f"pretty_name: {_quoted(f'mcgurk {version.profile.name} {version.digest[:12]}')}",
@@ -52,7 +52,7 @@ def _tags() -> list[str]:
 
 
 def _licence(origin: Origin) -> Iterator[str]:
-    """What the hub has a name for; for media of others there is no licence that we could give."""
+    """A licence that the hub has a name for; we can't grant a licence for media of others."""
     if origin.is_studio:
         yield "license: apache-2.0"
         return
@@ -61,7 +61,7 @@ def _licence(origin: Origin) -> Iterator[str]:
 
 
 def _sources(origin: Origin) -> Iterator[str]:
-    """Said where it is known: made for this, or AudioSet's segments."""
+    """The sources, if they are known: generated for this, or AudioSet's segments."""
     if origin.is_studio:
         yield from _listed("source_datasets", ["original"])
         yield from _listed("annotations_creators", ["machine-generated"])
@@ -70,16 +70,16 @@ def _sources(origin: Origin) -> Iterator[str]:
 
 
 def _configs(paths: Paths) -> Iterator[str]:
-    """All tars by name: a pattern would take those of other versions that stand beside them."""
+    """All tars by name: a pattern would also match those of other versions beside them."""
     yield from ("configs:", "- config_name: default", "  data_files:")
     for split, names in paths.items():
         yield from (f"  - split: {split}", "    path:", *(f"    - {name}" for name in names))
 
 
 def _sizes(version: Version) -> Iterator[str]:
-    """Counts, by which `datasets` tells that rows are missing; the types of columns are left for it to find.
+    """Counts, from which `datasets` can tell that rows are missing; it finds the types of columns itself.
 
-    The bytes are those of the tars. It drops splits without a number of bytes, and compares none.
+    The bytes are those of the tars. `datasets` drops splits without a number of bytes, but compares none.
     """
     size_bytes = sum(shard.size_bytes for shard in version.shards)
     yield from ("dataset_info:", "  config_name: default", "  splits:")
@@ -97,5 +97,5 @@ def _listed(name: str, values: list[str]) -> Iterator[str]:
 
 
 def _quoted(text: str) -> str:
-    """A text as YAML: what JSON writes is that, too."""
+    """A text as YAML: JSON strings are valid YAML."""
     return json.dumps(text, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Every version that a root knows of: those that stand, those that were retired, and those of which a date is left."""
+"""Every version that a root knows of: existing ones, retired ones, and those of which only a date is left."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +10,8 @@ from schemas.shard import Version, latest_digest, published, read_history, read_
 
 LATEST = "latest"
 PREVIOUS = "previous"
-MIN_DIGITS = 4  # of a digest that is named by its beginning
-SHORT = 12  # characters of a digest that people see
+MIN_DIGITS = 4  # of a digest that is given by its first digits
+SHORT = 12  # characters of a digest that are shown to people
 Standing = Literal["latest", "kept", "superseded", "dropped"]
 
 
@@ -21,10 +21,10 @@ class Listed:
 
     Attributes:
         digest: in full.
-        standing: the latest; kept beside it; superseded, whose record is left; dropped, whose date is left.
-        published_at: ISO time of its last publication; None where it is older than the history.
-        replaces: the version whose place it took when something was taken down, or mended.
-        samples, shards, size_bytes, profile: None where its record is gone; `size_bytes` of its tars.
+        standing: the latest; kept beside it; superseded (its record is left); dropped (its date is left).
+        published_at: ISO time of its last publication; None if it is older than the history.
+        replaces: the version that it replaced when something was taken down or mended.
+        samples, shards, size_bytes, profile: None if its record is gone; `size_bytes` is that of its tars.
     """
 
     digest: str
@@ -38,7 +38,7 @@ class Listed:
 
 
 def listed(root: Path) -> list[Listed]:
-    """Every version, from the oldest publication to the latest; those that stand come last, in their order."""
+    """Every version, from the oldest publication to the latest; the existing ones come last, in their order."""
     standing = published(root)
     known = {version.digest: version for version in read_superseded(root)}
     lines = {line["digest"]: line for line in read_history(root)}  # the last of each
@@ -72,9 +72,9 @@ def _measured(one: Listed, version: Version) -> Listed:
 
 
 def find_version(root: Path, name: str) -> Version:
-    """The version that a digest, its beginning, `latest` or `previous` names, retired or not.
+    """The version that a digest, its first digits, `latest` or `previous` name, retired or not.
 
-    Raises RequestError for none and for several, and for one whose record is gone.
+    Raises RequestError if there is none or several, and if its record is gone.
     """
     every = listed(root)
     found = [one for one in every if one.digest == _digest_of(root, name)]
@@ -82,13 +82,13 @@ def find_version(root: Path, name: str) -> Version:
         found = [one for one in every if one.digest.startswith(name)]
     if len(found) == 1:
         return _read(root, found[0])
-    problem = "stands for several versions" if found else "is no version here"
+    problem = "matches several versions" if found else "is not a version here"
     shown = ", ".join(one.digest[:SHORT] for one in every) or "none"
-    raise RequestError(f"{name!r} {problem}; there are, the oldest first: {shown} ({root / layout.VERSIONS})")
+    raise RequestError(f"{name!r} {problem}; there are, oldest first: {shown} ({root / layout.VERSIONS})")
 
 
 def _digest_of(root: Path, name: str) -> str | None:
-    """The digest that `latest` or `previous` stands for; None for other names, and where there is none."""
+    """The digest that `latest` or `previous` stands for; None for other names, and if there is no such version."""
     standing = published(root)
     if name == PREVIOUS:
         return standing[-2] if len(standing) > 1 else None

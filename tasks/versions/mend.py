@@ -1,7 +1,7 @@
-"""Mend: stored bytes that `verify` found damaged are made again from other stored bytes, without any media.
+"""Mend: stored bytes that `verify` found damaged are rebuilt from other stored bytes, without any media.
 
-A manifest comes back from its validated twin, which has the same columns. A feature file comes back from the tar that
-holds the same members. Records come back from what they record.
+A manifest is restored from its validated twin, which has the same columns. A feature file is restored from the tar that
+holds the same members. Records are restored from what they record.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -18,9 +18,9 @@ from tasks.versions.verify import read_samples
 
 
 def from_twin(stage: Stage, part: int, files: Mapping[Path, int], made_by: str = "") -> bool:
-    """Writes a part of `stage` as its validated twin has it; False where that is damaged too, or of other rows.
+    """Restores a part of `stage` from its validated twin; False if the twin is damaged too, or has other rows.
 
-    A part with rows that were not made by `made_by` stays stale, as it was.
+    A part with rows that were not made by `made_by` stays stale, as before.
     """
     twin = read_kept(part_path(stage.root / layout.checked(stage.writes), part))
     rows = twin.to_pylist() if twin is not None else []
@@ -34,7 +34,7 @@ def from_twin(stage: Stage, part: int, files: Mapping[Path, int], made_by: str =
 
 
 def _before_judging(stage: Stage, row: Row, given: Row) -> Row:
-    """A row as it was before it was validated. One that was kept from earlier has no fingerprint that is current."""
+    """A row as it was before it was validated. A row kept from an earlier build has no current fingerprint."""
     fingerprint = "" if row.get("is_kept") else stage.row_fingerprint(given)
     was_rejected = row["outcome"] == Outcome.QUARANTINED and row["digest"]
     ok = {"outcome": Outcome.OK.value, "reason": "", "detail": ""} if was_rejected else {}
@@ -42,7 +42,7 @@ def _before_judging(stage: Stage, row: Row, given: Row) -> Row:
 
 
 def unpack(root: Path, part: int, name: str, suffixes: Collection[str], rows: Sequence[Row]) -> bool:
-    """Writes the feature `name` of a part from the members of its tar; False where these are not what was extracted.
+    """Restores the feature `name` of a part from the members of its tar; False if they are not what was extracted.
 
     `rows` are those of the manifest `features`.
     """
@@ -71,7 +71,7 @@ def _tar_of(root: Path, part: int) -> Path | None:
 
 
 def rows_of_features(root: Path, part: int) -> list[Row]:
-    """The rows of a part of `features`, from its validated twin where it is damaged itself; none where both are."""
+    """The rows of a part of `features`, from its validated twin if it is damaged itself; empty if both are."""
     for manifest in (layout.FEATURES, layout.checked(layout.FEATURES)):
         if (table := read_kept(part_path(root / manifest, part))) is not None:
             return table.to_pylist()

@@ -1,4 +1,4 @@
-"""Origin: where the media and the labels of a version come from, and the terms that follow from that.
+"""Origin: where the media and the labels of a version come from, and the resulting terms.
 
 A build records it among the facts of the version, so that every card follows from the version's record alone.
 """
@@ -21,17 +21,17 @@ from tasks.lists.labels import MACHINE_ID
 
 FACT = "origin"  # its name among the facts of a version
 STUDIO = "studio"
-HOSTS = ("youtube", "http")  # the sources whose media somebody else has published
+HOSTS = ("youtube", "http")  # the sources whose media were published by somebody else
 UNKNOWN = "AudioSet's lists are CC BY 4.0. The media belong to their uploaders: check your right to use them."
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a version comes from; both empty for a record that does not say it.
+    """Where a version comes from; both fields are empty for a record that does not say.
 
     Attributes:
         media: the names of the sources of its clips, sorted: `studio`, `youtube`, `folder`, ...
-        labels: `audioset`, where labels are ids of its table, and `lists`, where they are other names; sorted.
+        labels: `audioset`, if labels are ids of its table, and `lists`, if they are other names; sorted.
     """
 
     media: tuple[str, ...] = ()
@@ -39,12 +39,12 @@ class Origin:
 
     @property
     def is_studio(self) -> bool:
-        """Whether all media are generated, so that nobody else has a right in them."""
+        """Whether all media are generated, so that nobody else has rights to them."""
         return self.media == (STUDIO,)
 
     @property
     def is_published(self) -> bool:
-        """Whether media were fetched from where their uploaders had published them."""
+        """Whether media were fetched from where their uploaders published them."""
         return any(one in HOSTS for one in self.media)
 
     @property
@@ -65,7 +65,7 @@ class Origin:
 
 
 def find_origin(root: Path) -> dict[str, Any]:
-    """The origin of what stands under `root`, as a fact of a version."""
+    """The origin of what is under `root`, as a fact of a version."""
     return asdict(Origin(_media(root), _labels(root)))
 
 

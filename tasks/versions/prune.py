@@ -39,7 +39,7 @@ class Pruned:
 def prune(root: Path, state: Path, keep: int = KEEP) -> Pruned:
     """Removes the shards that neither the last `keep` versions, a running training nor a manifest references.
 
-    Waits for a build that is packing. Raises RequestError where there is no version.
+    Waits for a build that is packing. Raises RequestError if there is no version.
     """
     read_version(root)
     pruned = Pruned()
@@ -50,14 +50,15 @@ def prune(root: Path, state: Path, keep: int = KEEP) -> Pruned:
                 pruned.kept[digest] = "the latest version"
             elif digest in order[-keep:]:
                 pruned.kept[digest] = f"one of the last {keep} versions"
-            # Held until all is removed: a training or an export that begins meanwhile finds its version or does not.
+            # Held until all is removed: a training or an export that starts meanwhile finds either its version or
+            # nothing.
             elif not until_removed.enter_context(unread(state, digest)):
                 pruned.kept[digest] = "a training or an export is reading it"
             else:
                 pruned.retired.append(digest)
         named = set(_named(root, pruned.kept))
         for digest in pruned.retired:
-            retire(root, digest)  # first: a version that is listed has its tars
+            retire(root, digest)  # first: the tars of a listed version must exist
         for path in _shard_files(root):
             if path not in named:
                 pruned.removed[path_under(root, path)] = path.stat().st_size
@@ -68,7 +69,7 @@ def prune(root: Path, state: Path, keep: int = KEEP) -> Pruned:
 
 
 def drop_records(root: Path, state: Path, needed: Collection[str]) -> list[str]:
-    """Removes what is still said of retired versions, but for the digests `needed`; returns whose records went.
+    """Removes the remaining records of retired versions, except the digests `needed`; returns the digests removed.
 
     A record tells which shards a model was trained on, so a version that no training has read needs none. The history
     keeps its last lines.

@@ -3,6 +3,7 @@
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
 # pyright: reportAttributeAccessIssue=false
 
+import logging
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,13 +16,13 @@ import pyarrow.compute as pc
 
 from schemas import layout
 from schemas.errors import DataError, RequestError
-from schemas.files import MEND
+from schemas.files import MEND, write_bytes
 from schemas.manifest import part_numbers, part_path
 from schemas.outcome import Outcome
 from schemas.receipt import (
     DIGEST_BYTES,
+    HIDDEN_ID,
     RECEIPT,
-    TAKEN_DOWN,
     Receipt,
     Settings,
     mark_of,
@@ -31,26 +32,47 @@ from schemas.receipt import (
     write_receipt,
 )
 from schemas.shard import Version, latest_digest, published, read_exclusions, receipt_path
+from schemas.storage import remove
 from tasks.columns import read_columns
 from tasks.funnel import PENDING
+from tasks.tombstones import read_tombstones
 
-READERS = 8  # parts under way at once: those of a store are waited for
-KEPT = "receipt.parquet"  # in segments/: the receipt by which a root is built
+log = logging.getLogger(__name__)
+
+READERS = 8  # parts processed at once, because those of a store have to be waited for
+KEPT = "receipt.parquet"  # in segments/: the receipt from which a root is built
 OF_SLOT = ("start_ms", "end_ms", "is_open", "split", "labels", "csv", "row")
 FATE = ("outcome", "reason")
-OF_PLACE = ("part", "row", "split")  # what a slot keeps whose video was taken down
+OF_PLACE = ("part", "row", "split")  # what is kept of a slot whose video was taken down
 MARK = RECEIPT.field("mark").type
 
 
 def kept_path(root: Path) -> Path:
-    """Where the receipt lies by which `root` is built, if it is built by one."""
+    """The path of the receipt from which `root` is built, if it is built from one."""
     return root / layout.SEGMENTS / KEPT
 
 
-def make_receipt(root: Path, version: Version, settings: Settings) -> Receipt:
-    """The receipt of a version whose shards stand, by the manifests; its exclusion list must be there.
+def keep(root: Path, path: Path, receipt: Receipt) -> None:
+    """Keeps a copy of the receipt at `path` in `root`, without the videos that were taken down here."""
+    forgotten = set(read_tombstones(root)).intersection(receipt.table["video_id"].to_pylist())
+    if forgotten:
+        write_receipt(kept_path(root), _hiding(receipt, forgotten))
+    else:
+        write_bytes(kept_path(root), path.read_bytes())
 
-    Raises DataError where a manifest has other rows than the index.
+
+def is_kept(root: Path, path: Path) -> bool:
+    """Whether the receipt at `path` is the copy in `root`, or an intact copy already exists there."""
+    try:
+        return path == kept_path(root) or bool(read_receipt(kept_path(root)))
+    except (DataError, RequestError):
+        return False
+
+
+def make_receipt(root: Path, version: Version, settings: Settings) -> Receipt:
+    """The receipt of a version whose shards exist, from the manifests; its exclusion list must exist.
+
+    Raises DataError if a manifest has other rows than the index.
     """
     excluded = pa.array(sorted(read_exclusions(root, version.digest)), pa.string())
     salt = salt_of(version.digest)
@@ -61,7 +83,7 @@ def make_receipt(root: Path, version: Version, settings: Settings) -> Receipt:
 
 
 def _named(receipt: Receipt) -> Receipt:
-    """A receipt with the names of those labels that its segments have, and of no other."""
+    """A receipt with the names of those labels that its segments have, and no others."""
     labels = receipt.settings.labels
     there = pc.unique(pc.list_flatten(receipt.table["labels"])).to_pylist()
     named = {label: labels[label] for label in there if label in labels}
@@ -93,7 +115,7 @@ def _of_part(root: Path, excluded: pa.Array, salt: bytes, part: int) -> pa.Table
 
 
 def _fate(table: pa.Table, *, is_packed: bool) -> dict[str, pa.ChunkedArray]:
-    """Outcome and reason by the furthest manifest, as the funnel counts them."""
+    """Outcome and reason from the furthest manifest, as the funnel counts them."""
     if is_packed:
         return {name: table[name] for name in FATE}
     is_pending = pc.equal(table["outcome"], Outcome.OK.value)
@@ -102,7 +124,7 @@ def _fate(table: pa.Table, *, is_packed: bool) -> dict[str, pa.ChunkedArray]:
 
 
 def _joined(root: Path, manifest: str, part: int, slots: pa.Table, columns: Sequence[str]) -> pa.Table:
-    """Columns of a manifest's part, slot by slot; null where it has no such part yet."""
+    """Columns of a manifest's part, slot by slot; null if there is no such part yet."""
     path = part_path(root / manifest, part)
     if not path.is_file():
         return pa.table({name: pa.nulls(slots.num_rows, pa.string()) for name in columns})
@@ -113,13 +135,13 @@ def _joined(root: Path, manifest: str, part: int, slots: pa.Table, columns: Sequ
 
 
 def _binary(column: pa.ChunkedArray) -> pa.Array:
-    """The first DIGEST_BYTES of digests in hex; null where there is none."""
+    """The first DIGEST_BYTES of digests in hex; null if there is none."""
     texts = [(text or "")[: 2 * DIGEST_BYTES] for text in column.to_pylist()]
     return pa.array([bytes.fromhex(text) if text else None for text in texts], RECEIPT.field("sample").type)
 
 
 def _features(column: pa.ChunkedArray) -> pa.Array:
-    """Names and digests of the features of each slot; an empty list where there are none."""
+    """Names and digests of the features of each slot; an empty list if there are none."""
     kind = RECEIPT.field("features").type
     if pa.types.is_string(column.type):
         return pa.array([[]] * len(column), kind)
@@ -131,7 +153,7 @@ def _features(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _hidden(table: pa.Table, is_hidden: pa.ChunkedArray, salt: bytes) -> pa.Table:
-    """The table with a mark instead of all that names a video in the slots `is_hidden`."""
+    """The table with a mark in place of everything that names a video in the slots `is_hidden`."""
     pairs = zip(table["video_id"].to_pylist(), is_hidden.to_pylist(), strict=True)
     marks = pa.array(
         [_mark(video_id, salt) if hides and video_id else None for video_id, hides in pairs], MARK
@@ -150,48 +172,69 @@ def _hidden(table: pa.Table, is_hidden: pa.ChunkedArray, salt: bytes) -> pa.Tabl
 
 
 def _mark(video_id: str, salt: bytes) -> bytes:
-    """The mark of a video; that by which it is named, where a receipt has hidden its id already."""
-    return (
-        bytes.fromhex(video_id[len(TAKEN_DOWN) :])
-        if video_id.startswith(TAKEN_DOWN)
-        else mark_of(video_id, salt)
-    )
+    """The mark of a video; the mark in its name, if a receipt has hidden its id already."""
+    hidden = HIDDEN_ID.fullmatch(video_id)
+    return bytes.fromhex(hidden[1]) if hidden else mark_of(video_id, salt)
 
 
 def succeed(root: Path, before: str, successor: Version, video_ids: Collection[str]) -> None:
-    """Writes the receipt of a version that replaces `before` because videos were taken down, if that has one."""
-    path = receipt_path(root, before)
-    if path.is_file():
-        receipt = read_receipt(path)
+    """Writes the receipt of a version that replaces `before` after a take-down, if `before` has an intact one."""
+    if receipt := _read_or_removed(receipt_path(root, before)):
         table = _without(receipt.table, video_ids, salt_of(successor.digest))
         made = _named(replace(receipt, version=successor, table=table))
         write_receipt(receipt_path(root, successor.digest), made)
 
 
 def forget(root: Path, video_ids: Collection[str]) -> list[Path]:
-    """Hides videos in all receipts under a root; returns the receipts that named one."""
-    paths = [kept_path(root), *(receipt_path(root, digest) for digest in published(root))]
+    """Hides videos in all receipts under a root; returns the receipts that named one, or may have named one.
+
+    Raises DataError if the receipt from which the root is built is damaged.
+    """
     changed = []
-    for path in paths:
-        receipt = read_receipt(path) if path.is_file() else None
-        if receipt and pc.any(pc.is_in(receipt.table["video_id"], pa.array(list(video_ids)))).as_py():
-            table = _without(receipt.table, video_ids, salt_of(receipt.version.digest))
-            write_receipt(path, _named(replace(receipt, table=table)))
+    for path in (kept_path(root), *(receipt_path(root, digest) for digest in published(root))):
+        if not path.is_file():
+            continue
+        receipt = read_receipt(path) if path == kept_path(root) else _read_or_removed(path)
+        if receipt is None:
+            changed.append(path)
+        elif pc.any(pc.is_in(receipt.table["video_id"], pa.array(list(video_ids)))).as_py():
+            write_receipt(path, _hiding(receipt, video_ids))
             changed.append(path)
     return changed
 
 
+def _read_or_removed(path: Path) -> Receipt | None:
+    """The receipt of a version; None if there is none. A damaged one is removed: it may name what is taken down.
+
+    A build rewrites the receipt of the latest version. Older versions need none, and nothing recreates theirs.
+    """
+    try:
+        return read_receipt(path) if path.is_file() else None
+    except (DataError, RequestError) as error:
+        log.warning("%s: removed, since it may name what is taken down", error)
+        remove(path)
+        return None
+
+
+def _hiding(receipt: Receipt, video_ids: Collection[str]) -> Receipt:
+    """The receipt without these videos, whose slots stay."""
+    return _named(replace(receipt, table=_without(receipt.table, video_ids, salt_of(receipt.version.digest))))
+
+
 def _without(table: pa.Table, video_ids: Collection[str], salt: bytes) -> pa.Table:
-    """The table without videos, whose slots stay."""
+    """The table without these videos, whose slots stay."""
     return _hidden(table, pc.is_in(table["video_id"], pa.array(list(video_ids), pa.string())), salt)
 
 
 def problem_of(root: Path, digest: str) -> str:
-    """What is wrong with a version's receipt; empty where nothing is. Older versions than the latest may have none."""
+    """What is wrong with a version's receipt; empty if nothing is. Versions older than the latest may lack one."""
     path = receipt_path(root, digest)
     if not path.is_file():
-        is_latest = digest == latest_digest(root)
-        return f"{path.name} beside it: missing; `mcgurk build` writes it again" if is_latest else ""
+        return (
+            f"{path.name} beside it: missing; `mcgurk build` writes it again"
+            if _is_latest(root, digest)
+            else ""
+        )
     try:
         named = read_receipt(path).version.digest
     except (DataError, RequestError) as error:
@@ -199,7 +242,15 @@ def problem_of(root: Path, digest: str) -> str:
     return "" if named == digest else f"{path.name} beside it is that of version {named}"
 
 
+def _is_latest(root: Path, digest: str) -> bool:
+    """Whether a version is the latest; false if the file that records it is damaged."""
+    try:
+        return digest == latest_digest(root)
+    except DataError:
+        return False
+
+
 def hidden_among(root: Path, video_ids: Collection[str]) -> set[str]:
-    """The videos of `video_ids` that the receipt by which `root` is built hides: they were taken down elsewhere."""
+    """The videos among `video_ids` that the receipt of `root` hides: they were taken down elsewhere."""
     path = kept_path(root)
     return marked_among(read_receipt(path).marks, video_ids) if video_ids and path.is_file() else set()

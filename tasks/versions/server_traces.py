@@ -18,7 +18,7 @@ ANSWER_S = 10
 def clean_server(address: str, named: Named) -> bool:
     """Removes the names from all texts of a database and from its freed space; returns whether there were any.
 
-    Others may use it meanwhile. Its own log and archives are its keeper's. Raises OperationalError where the server
+    Others may use it meanwhile. Its own log and archives are up to its keeper. Raises OperationalError if the server
     does not answer.
     """
     import psycopg
@@ -29,7 +29,7 @@ def clean_server(address: str, named: Named) -> bool:
     except psycopg.Error as error:
         said = " ".join(str(error).split())
         raise OperationalError(
-            f"{address}: {said}: it may still name what was taken down; mend it, and take it down again"
+            f"{address}: {said}: it may still name what was taken down; repair the server, and repeat the take-down"
         ) from None
 
 

@@ -1,6 +1,6 @@
-"""What differs between two versions by their shards' sidecars: for those without a receipt, as retired ones are.
+"""What differs between two versions, from their shards' sidecars: for versions without a receipt, such as retired ones.
 
-Shards with equal digests are not opened. Of the others each slot is looked at in both sidecars: slots are append-only,
+Shards with equal digests are not opened. In the others, each slot is compared in both sidecars: slots are append-only,
 so the same row of the same part is the same segment. What was taken down has no name in a sidecar, and gets none here.
 """
 
@@ -33,7 +33,7 @@ SHORT = 12  # characters of a digest
 
 
 def differences_of_shards(root: Path, before: Version, after: Version) -> Differences:
-    """What differs from `before` to `after`. Raises DataError for a sidecar or a tar that is damaged."""
+    """What differs from `before` to `after`. Raises DataError for a damaged sidecar or tar."""
     return _Comparison(root, before, after).result()
 
 
@@ -86,7 +86,7 @@ class _Comparison:
         return self._settings[:1] != [] and self._settings[0] != "rules"
 
     def _exclusions(self) -> tuple[list[str], list[str]]:
-        """Keys that only the later list has, and only the earlier; none where one of them is gone."""
+        """Keys that are only on the later list, and keys only on the earlier; none if one of the lists is gone."""
         both = (self.before.digest, self.after.digest)
         for digest in both:
             if not exclude_path(self.root, digest).is_file():
@@ -96,7 +96,7 @@ class _Comparison:
         return sorted(new - old), sorted(old - new)
 
     def _count_taken_down(self) -> None:
-        """Where sidecars are gone, tombstones still say how many videos of the earlier version were taken down."""
+        """If sidecars are gone, tombstones still tell how many videos of the earlier version were taken down."""
         stones = read_tombstones(self.root).values()
         held = sum(stone.versions.get(self.before.digest, False) for stone in stones)
         if held and self.untold:
@@ -137,7 +137,7 @@ class _Comparison:
                 self._note(other, new.part, *(("returned", f"{_fate(one)} -> ok") if one else ("added", "")))
 
     def _gone(self, old: Shard) -> None:
-        """Of a part without a sample now, the manifest says why, if the later version is what it describes."""
+        """For a part without a sample now, the manifest says why, if it describes the later version."""
         found = self._rows_before(old)
         if found is None:
             return
@@ -148,7 +148,7 @@ class _Comparison:
                 self._lost(one, other, old.part)
 
     def _added(self, new: Shard) -> None:
-        """A part is dealt whole: it was there before, without a sample, where the index had so many segments."""
+        """A part is dealt as a whole: it existed before, without a sample, if the index had that many segments."""
         known = (self._facts[0].get("funnel") or {}).get("segments", 0)
         was_there = sum(size for part, size in self._sizes.items() if part < new.part) < known
         why = ("returned", NO_SAMPLE) if was_there else ("added", "")
@@ -162,9 +162,9 @@ class _Comparison:
         return why_changed(self.root, old, new)
 
     def _rows_before(self, old: Shard) -> tuple[Shard, list[Row]] | None:
-        """An earlier shard with its slots; where a take-down has replaced it, its successor, its losses noted.
+        """An earlier shard with its slots; if a take-down has replaced it, its successor, with its losses noted.
 
-        A take-down copies the other samples byte by byte. None, which is noted, where no sidecar of either is left.
+        A take-down copies the other samples byte by byte. None, which is noted, if no sidecar of either is left.
         """
         if index_path(self.root, old).is_file():
             return old, read_part(index_path(self.root, old), COLUMNS)
@@ -174,7 +174,7 @@ class _Comparison:
                 lost = old.num_samples - (shard.num_samples if shard else 0)
                 self.segments += [Difference("", "taken_down", "", old.part)] * lost
                 return shard or old, read_part(index_path(self.root, shard), COLUMNS) if shard else []
-        self._rows(old)  # to have it noted
+        self._rows(old)  # to have its loss noted
         return None
 
     @cached_property
@@ -183,12 +183,12 @@ class _Comparison:
 
     @cached_property
     def _sizes(self) -> dict[int, int]:
-        """How many segments each part has."""
+        """The number of segments of each part."""
         folder = self.root / layout.SEGMENTS
         return {one: open_table(part_path(folder, one)).metadata.num_rows for one in part_numbers(folder)}
 
     def _rows(self, shard: Shard) -> list[Row] | None:
-        """The slots of a shard; None, which is noted, where its sidecar is gone."""
+        """The slots of a shard; None, which is noted, if its sidecar is gone."""
         path = index_path(self.root, shard)
         if path.is_file():
             return read_part(path, COLUMNS)
@@ -198,7 +198,7 @@ class _Comparison:
         return None
 
     def _lost(self, old: Row, new: Row | None, part: int) -> None:
-        """Why a sample of before is in no shard now."""
+        """Why a sample of the earlier version is in no shard now."""
         if new is None:
             self._note(old, part, "unknown", "in no shard of the later version, which is not the latest")
         elif new["outcome"] == Outcome.FORGOTTEN:

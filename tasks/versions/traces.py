@@ -1,4 +1,4 @@
-"""Traces: where the name of a video that was taken down still occurs, read in the way of each kind of file.
+"""Traces: where the name of a video that was taken down still occurs, read as each kind of file requires.
 
 The bare id may stay in private manifests (as its slot), in the tombstones, and in lists that a user supplied.
 """
@@ -18,13 +18,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas import layout
+from schemas.errors import DataError
+from schemas.segment import is_telling
 from schemas.storage import as_local, is_local, path_under
+from tasks.feature_files import open_members
 from tasks.tombstones import FILE
 
 NAME = "[taken down]"
 DATABASE = b"SQLite format 3\0"
-BUSY_S = 30.0  # that a server may hold its database
-# In a root: what keeps slots. In a state folder: lists, which name what a person has for us to fetch.
+BUSY_S = 30.0  # the time that a server may hold its database
+# In a root: the files that keep slots. In a state folder: lists of what a person wants fetched.
 OURS = (
     layout.SEGMENTS,
     layout.CLIPS,
@@ -41,11 +44,12 @@ PIECE_BYTES = 64 << 20
 
 
 class Named:
-    """The names of videos: their ids, alone or with times behind."""
+    """The names of videos: their ids, alone or followed by times."""
 
     def __init__(self, video_ids: Collection[str], keys: Collection[str]) -> None:
-        # An id that is a word of the language names a video only with times behind it.
-        ids = [rf"{re.escape(one)}(_\d+){{{int(one.isalpha() and one.islower())},2}}" for one in video_ids]
+        # An id that is an ordinary word or a short number names a video only if times follow it.
+        bare = {one: is_telling(one) and not (one.isalpha() and one.islower()) for one in video_ids}
+        ids = [rf"{re.escape(one)}(_\d+){{{0 if is_bare else 1},2}}" for one, is_bare in bare.items()]
         self._pattern = re.compile(rf"(?<![A-Za-z0-9_-])({'|'.join(ids)})(?![A-Za-z0-9_-])")
         self._keys = [key.encode() for key in keys]
 
@@ -63,14 +67,14 @@ class Named:
         return self._pattern.sub(NAME, text)
 
     def in_bytes(self, data: bytes) -> bool:
-        """Whether bytes hold the key of one of their segments, whatever stands beside it."""
+        """Whether bytes hold the key of one of their segments, whatever surrounds it."""
         return any(key in data for key in self._keys)
 
 
 def find_traces(root: Path, state: Path, named: Named, parts: Collection[int] = ()) -> list[Path]:
-    """The files of ours under a root and its state folder that still name one of the videos; `parts` have their slots.
+    """Our files under a root and its state folder that still name one of the videos; `parts` have their slots.
 
-    Of a store's shards and features those of other parts are not read: it would cost the whole corpus's transfer.
+    Of a store's shards and features, those of other parts are not read: that would transfer the whole corpus.
     """
     ours = [(path, root, SLOTS) for name in OURS for path in sorted((root / name).rglob("*"))]
     ours += [(root / name, root, SLOTS) for name in ("README.md", "build.json", layout.OVERVIEW)]
@@ -94,7 +98,7 @@ def _is_near(path: Path, parts: Collection[int]) -> bool:
 
 
 def _names(path: Path, named: Named) -> bool:
-    """Whether the content of a file names one of the videos; a file that is removed meanwhile does not."""
+    """Whether the content of a file names one of the videos; false for a file that is removed meanwhile."""
     try:
         with as_local(path) as file:
             return _names_here(file, named)
@@ -113,12 +117,22 @@ def _names_here(path: Path, named: Named) -> bool:
         with tarfile.open(path) as tar:
             return any(named(member.name) for member in tar)
     if path.suffix in BINARY:
-        return any(named.in_bytes(piece) for piece in _pieces(path))
+        return any(named.in_bytes(piece) for piece in _pieces(path)) and not _names_others(path, named)
     return any(named(piece.decode("latin-1")) for piece in _pieces(path))
 
 
+def _names_others(path: Path, named: Named) -> bool:
+    """Whether a feature file has the bytes of a name only within longer names, as `11_0_2000` contains `1_0_2000`."""
+    try:
+        with open_members(path) as table:
+            keys = set(table["key"].to_pylist())
+    except (DataError, KeyError, UnicodeDecodeError):
+        return False
+    return any(named.in_bytes(key.encode()) for key in keys) and not any(named(key) for key in keys)
+
+
 def _pieces(path: Path) -> Iterator[bytes]:
-    """The bytes of a file in pieces, each with the end of the one before it."""
+    """The bytes of a file in pieces, each preceded by the end of the previous one."""
     end = b""
     with path.open("rb") as file:
         while piece := file.read(PIECE_BYTES):
@@ -139,7 +153,7 @@ def _texts(table: pa.Table) -> Iterator[str | None]:
 def clean_database(path: Path, named: Named) -> bool:
     """Removes the names from the texts and the freed pages of an SQLite database; returns whether there were any.
 
-    Ids of its own rows stay. Other processes may use it meanwhile.
+    The database's own row ids stay. Other processes may use it meanwhile.
     """
     if not path.is_file():
         return False
@@ -187,5 +201,5 @@ def clean_log(path: Path, named: Named) -> bool:
         file.write(cleaned)
         file.truncate()
         file.flush()
-        os.fsync(file.fileno())  # done is what no power loss takes back
+        os.fsync(file.fileno())  # once done, no power loss may undo it
     return True

@@ -1,6 +1,7 @@
 """Unpacking: the tars of a version on this disk, with the bytes that its record names, and the samples in them."""
 
 import logging
+import shutil
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 
 from schemas.errors import DataError, RequestError
-from schemas.files import MEND, sha256_of_file
+from schemas.files import MEND, read_table, sha256_of_file
 from schemas.shard import Shard, Version, tar_path
 from schemas.storage import as_local
 from tasks.progress import tracked
@@ -20,7 +21,7 @@ Sample = dict[str, bytes]  # by suffix
 
 @contextmanager
 def checked_tar(root: Path, shard: Shard) -> Iterator[Path]:
-    """The tar of a shard as a local file while the block lasts. Raises DataError where its bytes are others."""
+    """The tar of a shard as a local file while the block lasts. Raises DataError if its bytes differ."""
     path = tar_path(root, shard)
     try:
         with as_local(path) as local:
@@ -28,13 +29,26 @@ def checked_tar(root: Path, shard: Shard) -> Iterator[Path]:
                 raise DataError(f"{path} is damaged: its sha256 is not the one that is recorded; {MEND}")
             yield local
     except FileNotFoundError as error:
-        if path.is_file():  # another file is meant
+        if path.is_file():  # the error is about another file
+            raise
+        raise DataError(f"{path} is gone; {MEND}") from error
+
+
+def copy_whole(path: Path, target: Path) -> None:
+    """Copies a file for the export. Raises DataError if it is gone, and for a damaged table."""
+    try:
+        if path.suffix == ".parquet":
+            read_table(path)
+        with as_local(path) as local:
+            shutil.copyfile(local, target)
+    except FileNotFoundError as error:
+        if path.is_file():  # the error is about another file
             raise
         raise DataError(f"{path} is gone; {MEND}") from error
 
 
 def shards_in_turn(version: Version, split: str | None = None) -> Iterator[Shard]:
-    """The shards of a version, or of one of its splits, in order, with a line of progress now and then."""
+    """The shards of a version, or of one of its splits, in order; logs a line of progress now and then."""
     shards = version.shards if split is None else version.of_split(split)
     what = "export" if split is None else f"export {split}"
     return tracked(shards, len(shards), what, log)
@@ -54,7 +68,7 @@ def splits_of(version: Version) -> list[str]:
 
 
 def not_installed(name: str, library: str) -> RequestError:
-    """The refusal of a format whose library is not there."""
+    """The error for a format whose library is not installed."""
     return RequestError(
         f"--to {name} needs {library}, which is not installed: pip install 'mcgurk[{name}]' (from a clone of mcgurk: "
         f"pip install '.[{name}]')"

@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 def verify(root: Path, map_items: MapItems) -> Findings:
-    """Records, versions, shards, parts, features and clips of `root`. Raises RequestError where there is no version."""
+    """Checks everything under `root`, from its records to its clips. Raises RequestError if there is no version."""
     found = check_records(root)
     digests = _digests(root)
     shards = {}
@@ -63,11 +63,11 @@ def verify(root: Path, map_items: MapItems) -> Findings:
 
 
 def _digests(root: Path) -> list[str]:
-    """The versions that stand, and the latest even if it does not. Raises RequestError where there is none."""
+    """The existing versions, and the latest even if it is missing. Raises RequestError if there is none."""
     standing = standing_digests(root)
     try:
         latest = latest_digest(root)
-    except DataError:  # check_records says so
+    except DataError:  # reported by check_records
         latest = None
     if not standing and latest is None:
         read_version(root)
@@ -77,7 +77,7 @@ def _digests(root: Path) -> list[str]:
 def _shards_of(root: Path, digest: str) -> list[Shard]:
     try:
         return read_version(root, digest).shards
-    except (DataError, RequestError):  # check_version says so
+    except (DataError, RequestError):  # reported by check_version
         return []
 
 
@@ -94,7 +94,7 @@ def check_version(root: Path, digest: str) -> Findings:
     made = make_version(version.profile, version.fields, version.shards)
     problems = []
     if (version.digest, made.digest) != (digest, digest):
-        problems.append(f"what it lists has the digest {made.digest}")
+        problems.append(f"its content has the digest {made.digest}")
 
     problems += [
         f"{shard.name} is not the name of its sha256"
@@ -153,7 +153,7 @@ PlacedMembers = dict[str, tuple[int, bytes]]  # suffix -> offset and bytes
 
 
 def read_samples(tar: Path) -> dict[str, PlacedMembers]:
-    """The samples of a tar by key, read with `tarfile`; samples behind a broken header are missing."""
+    """The samples of a tar by key, read with `tarfile`; samples after a broken header are missing."""
     samples: dict[str, PlacedMembers] = {}
     try:
         with as_local(tar) as local, tarfile.open(local, "r:") as file:
@@ -167,19 +167,19 @@ def read_samples(tar: Path) -> dict[str, PlacedMembers]:
 
 
 def _sample_problems(root: Path, shard: Shard, row: Row, members: PlacedMembers) -> Iterator[tuple[str, str]]:
-    """(member, problem) of one sample; the member is empty where it is not known."""
+    """(member, problem) of one sample; the member is empty if it is not known."""
     listed = {one["suffix"]: (one["offset"], one["size_bytes"]) for one in row["members"]}
     actual = {suffix: (offset, len(content)) for suffix, (offset, content) in members.items()}
     for suffix in sorted(listed.keys() | actual.keys()):
         if listed.get(suffix) != actual.get(suffix):
-            yield suffix, f"stands at {actual.get(suffix)}, its index says {listed.get(suffix)}"
+            yield suffix, f"is at {actual.get(suffix)}, its index says {listed.get(suffix)}"
     if _digest(members) != row["digest"]:
         for suffix in _not_as_extracted(root, shard.part, row["key"], members):
             yield suffix, "differs from what was packed"
 
 
 def _not_as_extracted(root: Path, part: int, key: str, members: PlacedMembers) -> list[str]:
-    """The members that differ from the feature files, [""] where these cannot tell."""
+    """The members that differ from the feature files; [""] if these can't tell."""
     different = []
     count = 0
     for path in feature_files(root, part):
@@ -187,13 +187,13 @@ def _not_as_extracted(root: Path, part: int, key: str, members: PlacedMembers) -
             count += 1
             if suffix in members and sha256(members[suffix][1]).hexdigest() != digest:
                 different.append(suffix)
-    if len(different) == count:  # nothing there, or extracted anew by another profile
+    if len(different) == count:  # nothing there, or extracted again with another profile
         return [""]
-    return different or [JSON_SUFFIX]  # all is as extracted but what pack writes itself
+    return different or [JSON_SUFFIX]  # all is as extracted, except what pack writes itself
 
 
 def _hashes(path: Path) -> dict[str, dict[str, str]]:
-    """The sha256 of each member of a feature file: key -> suffix -> digest. None can be read of a damaged file."""
+    """The sha256 of each member of a feature file: key -> suffix -> digest. Empty for a damaged file."""
     hashes: dict[str, dict[str, str]] = {}
     try:
         with open_members(path) as table:
@@ -206,16 +206,16 @@ def _hashes(path: Path) -> dict[str, dict[str, str]]:
 
 
 def _only(members: Collection[str]) -> str:
-    """The member, where there is one; of several it is not known which one differs."""
+    """The member, if there is only one; of several it is not known which one differs."""
     return next(iter(members)) if len(members) == 1 else ""
 
 
 def check_features(root: Path, part: int) -> Findings:
-    """Checks the feature files of a part against the digests in its rows: all members of each sample, and no other."""
+    """Checks the feature files of a part against the digests in its rows: all members of each sample, and no others."""
     found = Findings()
     rows = (
         _rows(part_path(root / layout.FEATURES, part), ("key", "outcome", "features")) or []
-    )  # check_part says so
+    )  # reported by check_part
     made = {row["key"]: row["features"] for row in rows if row["outcome"] == Outcome.OK}
     for path in feature_files(root, part):
         name = path.parent.name
@@ -235,7 +235,7 @@ def check_features(root: Path, part: int) -> Findings:
 
 
 def check_part(root: Path, item: tuple[str, int]) -> Findings:
-    """Checks a part: it is readable, its files are whole, and its rows are those of the index, slot by slot."""
+    """Checks a part: it is readable, its files are complete, and its rows are those of the index, slot by slot."""
     name, part = item
     path = part_path(root / name, part)
     where = f"{name}/{part:06d}.parquet"
@@ -260,14 +260,14 @@ def check_part(root: Path, item: tuple[str, int]) -> Findings:
 def _not_as_dealt(root: Path, part: int, rows: list[Row]) -> list[str]:
     try:
         before = inventory.read_inventory(root).get(part)
-    except DataError:  # check_records says so
+    except DataError:  # reported by check_records
         return []
     is_as_dealt = before is None or before.keys == inventory.dealt([row["key"] for row in rows]).keys
     return [] if is_as_dealt else ["its segments are not those that were dealt"]
 
 
 def _rows(path: Path, columns: Sequence[str] | None = None) -> list[Row] | None:
-    """The rows of a part; None where it is gone or broken."""
+    """The rows of a part; None if it is gone or broken."""
     try:
         return read_part(path, columns)
     except (OSError, ValueError):
@@ -275,13 +275,13 @@ def _rows(path: Path, columns: Sequence[str] | None = None) -> list[Row] | None:
 
 
 def _check_packed(root: Path, part: int, rows: list[Row]) -> Findings:
-    """The rows of the manifest `shards` against the sidecar."""
+    """Checks the rows of the manifest `shards` against the sidecar."""
     ok = {row["key"]: row for row in rows if row["outcome"] == Outcome.OK}
     found = Findings()
     stem = next((row["shard"] for row in ok.values()), None)
     tar, sidecar = (root / layout.SHARDS / f"{stem}.{kind}" for kind in ("tar", "parquet"))
     if not tar.is_file() or _rows(sidecar) is None:
-        return found  # check_shard says so
+        return found  # reported by check_shard
     if _rows(sidecar) != without_forgotten(rows):
         problem = f"its rows are not those of shards/{stem}.parquet"
         found.differences.append(Difference(f"{layout.SHARDS}/{part:06d}.parquet", problem))
@@ -289,7 +289,7 @@ def _check_packed(root: Path, part: int, rows: list[Row]) -> Findings:
 
 
 def _digest(members: PlacedMembers) -> str:
-    """As pack digests a sample."""
+    """The digest of a sample, computed as pack does."""
     return sha256(b"".join(members[suffix][1] for suffix in sorted(members))).hexdigest()
 
 
@@ -297,7 +297,7 @@ def check_clips(root: Path, part: int) -> Findings:
     """Checks the media of one part against the sha256 in the manifest `clips`."""
     found = Findings()
     rows = _rows(part_path(root / layout.CLIPS, part), ("key", "path", "sha256", "outcome"))
-    for row in rows or ():  # check_part says where it is not readable
+    for row in rows or ():  # check_part reports a part that is not readable
         if row["outcome"] == Outcome.OK and row["path"]:
             found.checked["clips"] += 1
             problem = _clip_problem(root / row["path"], row["sha256"])

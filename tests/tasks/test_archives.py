@@ -54,6 +54,25 @@ def test_long_names_and_large_sizes_are_read(tmp_path, form):
     assert [(name, size) for name, _, size in members(path)] == [(LONG, 3), ("b.wav", 3)]
 
 
+def test_tars_that_were_joined_are_read_to_their_end(tmp_path):
+    joined = tmp_path / "joined.tar"
+    first = tar_of(tmp_path / "a.tar", {"a.wav": b"one"}).read_bytes()
+    joined.write_bytes(first + tar_of(tmp_path / "b.tar", {LONG: b"two", "c.wav": b"three"}).read_bytes())
+
+    found = list(members(joined))
+
+    assert [one.name for one in found] == ["a.wav", LONG, "c.wav"]
+    assert [joined.read_bytes()[at : at + size] for _, at, size in found] == [b"one", b"two", b"three"]
+
+
+def test_zeros_without_an_end_are_not_read_to_their_end(tmp_path):
+    path = tar_of(tmp_path / "a.tar", {"a.wav": b"one"})
+    with path.open("r+b") as file:
+        file.truncate(1 << 40)  # sparse: a terabyte
+
+    assert [one.name for one in members(path)] == ["a.wav"]
+
+
 def test_links_folders_and_devices_are_no_media(tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):

@@ -12,7 +12,7 @@ from timecode import Recipe, write
 
 from schemas.rules import FeatureRules, Rules
 from schemas.segment import segment_key
-from schemas.shard import read_version, tar_path
+from schemas.shard import read_version, receipt_path, tar_path
 from tasks.versions.card import OURS, has_media, write_card
 from tasks.versions.verify import read_samples
 
@@ -121,6 +121,18 @@ def test_the_readme_tells_which_tars_are_which_split(root):
     front = text.split("---\n")[1]
     assert front.splitlines()[0] == OURS
     assert f"  - split: train\n    path:\n    - shards/{shard.name}.tar\n" in front
+
+
+def test_a_card_names_a_receipt_only_where_there_is_one(root):
+    """A version of before there were any gets no other card that promises one."""
+    version = read_version(root)
+    paths = [root / "versions" / f"{version.digest}.{kind}" for kind in ("md", "html")]
+    assert all("--receipt FILE" in path.read_text() for path in paths)
+    receipt_path(root, version.digest).unlink()
+
+    write_card(root, version, LABELS)
+
+    assert not any("receipt" in path.read_text() for path in paths)
 
 
 def test_somebodys_own_readme_is_left_alone(root):

@@ -33,8 +33,10 @@ def hold(path: Path, segment_s: tuple[float, float], played: Played) -> float:
         at_s = start_s + (k + 0.5) / PROFILE.frame_rate_hz
         assert shown_ms(of_cut.pictures[k].luma) in played.may_show(at_s), (k, at_s)
     wave = of_cut.wave[: of_cut.valid_ms * RATE // 1000, 0] / 32768
+    late_s = max(played.sound_s - start_s, 0.0)
+    assert max(of_cut.start_skew_ms, 0.0) <= 1000 * (late_s + SOUND_S) or of_cut.valid_ms < 1000 * late_s
     # Begins clear of where a late sound comes on.
-    late = max(round(of_cut.start_skew_ms), 0) * RATE // 1000 + 100 * RATE // 1000
+    late = round((late_s + 0.1) * RATE)
     off_s = lag_s(wave[late:], played.wave, start_s + late / RATE) if len(wave) > late + RATE // 2 else None
     assert off_s is None or abs(off_s) <= SOUND_S
     return abs(off_s or 0.0)

@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from hashlib import sha256
 
 import pytest
@@ -32,7 +32,7 @@ from tasks.versions.croissant import (
     write_croissant,
 )
 from tasks.versions.hub import head, size_category
-from tasks.versions.origin import Origin, find_origin, origin_of
+from tasks.versions.origin import FACT, Origin, find_origin, origin_of
 from tasks.versions.verify import read_samples, verify
 
 # mlcroissant 1.1.1 reads JSON-LD by what rdflib 7.6 calls deprecated, and leaves the files that it reads open.
@@ -239,6 +239,19 @@ def test_a_licence_is_claimed_only_for_what_is_ours(origin, licence, told):
     assert licence in head(version, origin, {"train": ["a.tar"]}).splitlines()
     assert licences[-1].startswith(told)
     assert ("https://www.apache.org/licenses/LICENSE-2.0" in licences) == (origin == STUDIO)
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        ((), "There are no labels."),
+        (("lists",), "Labels are those of the lists that were read, as they were found"),
+    ],
+)
+def test_labels_are_claimed_only_where_there_are_some(root, labels, told):
+    facts = {**read_facts(root, read_version(root).digest), FACT: asdict(Origin(("folder",), labels))}
+
+    assert told in described_version(read_version(root), facts, "../shards")["rai:dataAnnotationProtocol"]
 
 
 def test_what_is_gone_at_its_source_is_counted():

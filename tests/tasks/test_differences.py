@@ -51,13 +51,19 @@ OTHER_FRAMES = [{"name": "audio", "digest": digest("a/audio")}, {"name": "frames
         ({}, {**OTHER, "packets": digest("other")}, "re_encoded", ""),
         ({}, {"outcome": "quarantined", "reason": "not_silent", "packets": digest("other"), "sample": None},
          "re_encoded", "ok -> quarantined (not_silent)"),
-        ({}, {"outcome": "quarantined", "reason": "not_silent", "sample": None}, "another_tool",
+        ({}, {"outcome": "quarantined", "reason": "not_silent", "sample": None}, "rejected",
          "ok -> quarantined (not_silent)"),
+        ({}, {"outcome": "quarantined", "reason": "not_silent", "sample": None, "made_by": None}, "rejected",
+         "ok -> quarantined (not_silent)"),
+        ({}, {"outcome": "quarantined", "reason": "not_silent", "sample": None,
+              "made_by": MADE_BY.replace("2.4.0", "2.5.0")}, "another_tool", "ok -> quarantined (not_silent)"),
         ({}, OTHER, "repackaged", ""),
         ({}, {**OTHER, "features": OTHER_FRAMES, "made_by": MADE_BY.replace("frames 2", "frames 3")}, "another_tool",
          "frames: frames 2 -> frames 3"),
         ({}, {**OTHER, "features": OTHER_FRAMES, "made_by": MADE_BY.replace("2.4.0", "2.5.0")}, "another_tool",
          "frames: numpy 2.4.0 -> numpy 2.5.0"),
+        ({}, {**OTHER, "made_by": MADE_BY.replace("extract 4", "extract 5")}, "another_tool",
+         "its JSON: extract 4 -> extract 5"),
         ({}, {**OTHER, "features": OTHER_FRAMES}, "unexplained", "frames"),
         ({}, {**OTHER, "labels": ["/m/1", "/m/2"]}, "relabelled", "/m/1 -> /m/1, /m/2"),
         ({"packets": None}, OTHER, "unknown", ""),
@@ -66,6 +72,9 @@ OTHER_FRAMES = [{"name": "audio", "digest": digest("a/audio")}, {"name": "frames
         ({"outcome": "waiting", "reason": "network", "sample": None},
          {"outcome": "unavailable", "reason": "private", "sample": None}, "gone_otherwise",
          "waiting (network) -> unavailable (private)"),
+        ({"outcome": "waiting", "reason": "network", "sample": None},
+         {"outcome": "waiting", "reason": "network", "sample": None, "labels": ["/m/2"]}, "relabelled",
+         "/m/1 -> /m/2"),
     ],
 )  # fmt: skip
 def test_each_cause_has_its_evidence(before, after, cause, detail):
@@ -78,6 +87,36 @@ def test_each_cause_has_its_evidence(before, after, cause, detail):
         detail,
     )
     assert found.num_same == 1 and found.counts == {cause: 1}
+
+
+def test_a_label_that_only_one_has_renames_no_other():
+    """A list of new labels makes no sample of before another."""
+    before = receipt([slot("a"), slot("b")], settings=Settings(PROFILE, labels={"/m/1": (0, "Speech")}))
+    more = Settings(PROFILE, labels={"/m/1": (0, "Speech"), "/m/2": (1, "Dog")})
+    after = receipt([slot("a", **OTHER), slot("b"), slot("c", labels=["/m/2"])], settings=more)
+
+    found = differences(before, after)
+
+    assert found.settings == [] and {one.key: one.cause for one in found.segments} == {
+        "a_0_2000": "repackaged",
+        "c_0_2000": "added",
+    }
+
+
+def test_a_label_that_is_renamed_explains_those_who_have_it():
+    rows = [slot("a"), slot("b", labels=["/m/2"])]
+    others = [slot("a", **OTHER), slot("b", labels=["/m/2"], sample=digest("others"))]
+    names = {"/m/1": (0, "Speech"), "/m/2": (1, "Dog")}
+    before = receipt(rows, settings=Settings(PROFILE, labels=names))
+
+    found = differences(
+        before, receipt(others, settings=Settings(PROFILE, labels={**names, "/m/2": (1, "Bark")}))
+    )
+
+    assert found.settings == ["names of labels"] and {one.key: one.cause for one in found.segments} == {
+        "a_0_2000": "repackaged",
+        "b_0_2000": "relabelled",
+    }
 
 
 def test_equal_receipts_do_not_differ():
@@ -118,6 +157,14 @@ def test_segments_that_only_one_has_are_added_or_left_out():
         ("a_0_2000", "left_out"),
         ("c_0_2000", "added"),
     }
+
+
+def test_a_profile_that_changes_only_the_json_of_a_sample_explains_it():
+    named = replace(receipt([]).settings, profile=replace(PROFILE, name="another"))
+
+    (one,) = differences(receipt([slot("a")]), receipt([slot("a", **OTHER)], settings=named)).segments
+
+    assert (one.cause, one.detail) == ("another_profile", "its JSON")
 
 
 def test_settings_explain_what_they_change():

@@ -1,5 +1,7 @@
 """A version in other formats, each read back by its own library: every member of every sample, byte for byte."""
 
+import ast
+import errno
 import fcntl
 import json
 import os
@@ -17,7 +19,7 @@ from roots import Root, write_clips
 
 from flows.commands.cli import main
 from schemas.errors import DataError, RequestError
-from schemas.shard import exclude_path, index_path, read_version, tar_path
+from schemas.shard import exclude_path, index_path, read_version, receipt_path, tar_path
 from schemas.storage import open_root
 from tasks import exports
 from tasks.export import PARTIAL, export
@@ -170,7 +172,7 @@ def test_an_unknown_format_is_refused_with_the_choices(root, tmp_path, capsys):
 
 def test_a_folder_elsewhere_is_refused(root, capsys):
     assert main(["export", "--root", str(root), "--to", "hf", "s3://bucket/out"]) == 2
-    assert "s3://bucket/out is no folder of this machine" in capsys.readouterr().err
+    assert "s3://bucket/out is not a folder on this machine" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
@@ -180,7 +182,7 @@ def test_what_is_there_is_never_written_over(kind, root, tmp_path):
     theirs.parent.mkdir(exist_ok=True)
     theirs.write_text("mine")
 
-    with pytest.raises(RequestError, match="is there, and not an empty folder"):
+    with pytest.raises(RequestError, match="exists and is not an empty folder"):
         export(root, None, "hf", target)
 
     assert theirs.read_text() == "mine"
@@ -194,6 +196,67 @@ def test_an_empty_folder_is_taken(root, tmp_path):
     assert read_version(tmp_path / "out") == read_version(root)
 
 
+def test_a_link_stays_and_what_it_leads_to_is_written(root, tmp_path):
+    (tmp_path / "disk").mkdir()
+    for name, there in (("empty", "disk/empty"), ("nothing", "disk/new")):
+        (tmp_path / name).symlink_to(tmp_path / there)
+    (tmp_path / "disk" / "empty").mkdir()
+
+    for name in ("empty", "nothing"):
+        done = export(root, None, "hf", tmp_path / name)
+        assert (tmp_path / name).is_symlink() and not done.folder.is_symlink()
+        assert read_version(done.folder) == read_version(tmp_path / name) == read_version(root)
+
+
+@pytest.mark.parametrize("name", ["file/out", "x" * 250])
+def test_what_no_folder_can_be_named_is_refused(name, root, tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+
+    assert main(["export", "--root", str(root), "--to", "hf", str(tmp_path / name)]) == 2
+
+    assert "can't be a folder" in capsys.readouterr().err
+
+
+def test_a_disk_of_its_own_is_refused_before_anything_is_written(root, tmp_path, monkeypatch):
+    (tmp_path / "disk").mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path).name == "disk")  # to mount takes rights
+
+    with pytest.raises(RequestError, match="is a mount point and can't be replaced: name a folder in it"):
+        export(root, None, "hf", tmp_path / "disk")
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "root"]
+
+
+def test_a_full_disk_is_that_of_the_export(root, tmp_path, monkeypatch, capsys):
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", str(source), None, str(target))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+
+    assert main(["export", "--root", str(root), "--to", "hf", str(tmp_path / "out")]) == 1
+
+    told = capsys.readouterr().err
+    assert "is full, and nothing is left of the export: make room, or name a folder on another disk" in told
+    assert str(root) not in told.partition("stopped:")[2]
+    assert [path.name for path in tmp_path.iterdir()] == ["root"]
+
+
+@pytest.mark.parametrize("inside", ["published", "versions/published", "../link/published"])
+def test_a_folder_in_the_root_is_refused_as_no_take_down_reaches_it(root, tmp_path, inside):
+    (tmp_path / "link").symlink_to(root)
+
+    with pytest.raises(RequestError, match="lies in the root, where a take-down would not reach it"):
+        export(root, None, "hf", root / inside)
+
+
+def test_what_is_printed_is_python_whatever_the_folder_is_named(root, tmp_path):
+    folder = tmp_path / 'a "quoted\\folder'
+
+    done = export(root, None, "hf", folder)
+
+    assert ast.literal_eval(done.read.partition("(")[2].partition(", split=")[0]) == str(folder)
+
+
 @pytest.mark.parametrize("name", ["hf", "litdata"])
 def test_damage_is_not_passed_on_and_leaves_nothing(name, root, tmp_path):
     tar = tar_path(root, read_version(root).shards[-1])
@@ -205,6 +268,30 @@ def test_damage_is_not_passed_on_and_leaves_nothing(name, root, tmp_path):
         export(root, None, name, tmp_path / "out")
 
     assert [path.name for path in tmp_path.iterdir()] == ["root"]
+
+
+@pytest.mark.parametrize(
+    ("name", "path_of"), [("hf", index_path), ("hf", receipt_path), ("litdata", receipt_path)]
+)
+def test_neither_is_a_damaged_table(name, path_of, root, tmp_path):
+    version = read_version(root)
+    path = path_of(root, version.shards[-1] if path_of is index_path else version.digest)
+    content = bytearray(path.read_bytes())
+    content[200] ^= 1
+    path.write_bytes(content)
+
+    with pytest.raises(DataError, match=rf"{path.name} is damaged: .* --mend"):
+        export(root, None, name, tmp_path / "out")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["root"]
+
+
+def test_a_sidecar_that_is_gone_is_named(root, tmp_path):
+    sidecar = index_path(root, read_version(root).shards[0])
+    sidecar.unlink()
+
+    with pytest.raises(DataError, match=rf"{sidecar.name} is gone; .* --mend"):
+        export(root, None, "hf", tmp_path / "out")
 
 
 def test_a_shard_that_is_gone_is_named(root, tmp_path):
@@ -273,6 +360,8 @@ def test_the_card_goes_along_with_the_way_to_read(root, tmp_path):
     assert card.startswith("# Dataset version ") and "The labels are AudioSet's, CC BY 4.0." in card
     assert 'import litdata\n\nlitdata.StreamingDataset("./' in card
     assert "webdataset" not in card.partition("## Reading it")[2]
+    (receipt,) = (tmp_path / "out").glob("*.receipt.parquet")
+    assert f"`{receipt.name}` says all of it but the media" in card
 
 
 @pytest.mark.parametrize("name", exports.names())

@@ -27,7 +27,7 @@ def root(tmp_path_factory) -> Root:
 
 
 def test_each_loss_is_named_with_its_evidence_and_a_remedy(root):
-    found = {one.video_id: one for one in failures(root.path)}
+    found = {one.video_id: one for one in failures(root.path, root.state)}
 
     assert set(found) == {"no-film", "nowhere"}
     damaged = found["no-film"]
@@ -48,7 +48,7 @@ def test_the_command_prints_them_by_class_and_all_of_them_for_machines(root, cap
 
     assert "2 segment(s) in no shard" in text and "1 quarantined: decodable\n  -> the file is damaged" in text
     assert {row["video_id"] for row in json.loads(printed("--json"))} == {"no-film", "nowhere"}
-    assert table[0] == "key,video_id,file,outcome,reason,evidence,remedy" and len(table) == 3
+    assert table[0] == "key,video_id,file,original,outcome,reason,evidence,remedy" and len(table) == 3
 
 
 def test_a_root_without_segments_is_refused(tmp_path, capsys):
@@ -60,7 +60,7 @@ def test_every_class_and_every_expectation_has_a_remedy():
     expectations = {
         (one.meta or {})["name"] for name in MANIFESTS for one in suite(name, Rules(), PROFILE).expectations
     }
-    known = {*CLASSES, *expectations, "decodable", "pending", "queued", "refetch", "bug"}
+    known = {*CLASSES, *expectations, "decodable", "pending", "queued", "refetch", "uncut", "bug"}
 
     assert all(remedy_for(reason) for reason in known)
     assert set(REMEDIES) <= known, "a remedy for a reason that nothing gives"

@@ -33,7 +33,7 @@ FEATURES = {
     ("log_mel", "jpeg"): (1, "c55a7ffd3b79dd0e6b3dc1e9ef2c24b8fa75af9d621b23168e0ab2c2cc98f2ff"),
     ("video", "h264"): (1, "d98e892160fac68b6b9321bf10ca66b04b8823a0b46c38efd00fd4ebdb179ad1"),
 }
-PRINTS = (4, "7c120e492f2b960492e41feea57b4b0349624ef5247be48f00724371dbc599f9")
+PRINTS = (5, "7c120e492f2b960492e41feea57b4b0349624ef5247be48f00724371dbc599f9")
 SHARD = (1, "8f39a5b9557b3a578a3481f912b38aadcea937d20ed6732fd6cf08b8d71912c4")
 SLOTS = "9fcd1fb2c030e5a8525c8d0a9327f40db0818437e406ea43b30b6c322fdb3e45"
 LIST = "".join(f'video{n:06d}, {n % 7}.000, {n % 7 + 10}.000, "/m/09x0r,/m/04rlf"\n' for n in range(300))

@@ -100,7 +100,7 @@ def test_what_stands_before_a_cut_is_used(tmp_path, caplog):
     put(tmp_path, packed[: len(packed) * 5 // 8])
 
     assert fetched(tmp_path, "v0") == contents[0]
-    assert "what stands before that is used" in caplog.text
+    assert "what comes before that is used" in caplog.text
     with pytest.raises(ItemError, match="nothing of v3"):
         fetched(tmp_path, "v3")
 

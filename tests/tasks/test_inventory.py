@@ -92,7 +92,7 @@ def test_without_twin_and_list_the_loss_names_the_list(grown, tmp_path):
     part_path(root / "segments", lost).unlink()
     part_path(root / "segments" / "checked", lost).unlink()
 
-    with pytest.raises(DataError, match=rf"{lost:06d}.parquet: lost, .*: name b.csv again by --segments"):
+    with pytest.raises(DataError, match=rf"{lost:06d}.parquet: lost, .*: name b.csv again with --segments"):
         index(root, [tmp_path / "a.csv"], CONFIG)
 
 

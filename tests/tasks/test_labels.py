@@ -127,7 +127,7 @@ def test_a_kept_table_that_was_changed_is_told_with_what_helps(tmp_path, lists):
         DataError, match=r"class_labels_indices.csv is damaged, or was edited; remove it, and a build"
     ):
         find_labels(kept, lists)
-    assert damaged_labels(kept) == {FILE: "is not what was kept"}
+    assert damaged_labels(kept) == {FILE: "has changed since it was kept"}
 
     table.unlink()
     assert damaged_labels(kept) == {FILE: "is gone"}

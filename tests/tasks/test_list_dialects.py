@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from real_servers import REPOSITORY
 
+from schemas.errors import DataError
 from tasks.lists.audioset import read_whole
 from tasks.lists.dialects import CLIP, MACHINE_IDS, NAMES, SPLITS
 from tasks.lists.formats import CLIP_MS, EVAL_NAME, read_list
@@ -228,7 +230,9 @@ def test_no_bytes_are_more_than_unread(content, tmp_path_factory):
     try:
         found = read_list(path)
     except ValueError as error:
-        assert "any.csv is not a list of segments: it is not text" in str(error) or "Parquet" in str(error)
+        assert re.search(
+            "any.csv is not a list of segments: (it is not text|a JSON array)|Parquet", str(error)
+        )
     else:
         assert all(line.startswith("any.csv:") for line in found.unread)
 
@@ -270,6 +274,75 @@ def test_bytes_of_another_encoding_are_told(tmp_path):
     (tmp_path / "list.csv").write_bytes("a,0,1,hund\nb,0,1,kätzchen\n".encode("latin-1"))
 
     assert read_list(tmp_path / "list.csv").unread[0].startswith("list.csv:2: it is not UTF-8")
+
+
+@pytest.mark.parametrize("between", [",", ", ", ";", "; ", " ", "|"])
+def test_several_machine_ids_are_several_labels_whatever_separates_them(tmp_path, between):
+    path = tmp_path / "list.csv"
+    path.write_text(f'video_id,start,end,label\nabc,0,10,"/m/068hy{between}/m/07q6cd_"\n')
+
+    assert read_list(path).table["labels"].to_pylist() == [["/m/068hy", "/m/07q6cd_"]]
+
+
+def test_what_excel_writes_first_is_no_row(tmp_path):
+    path = tmp_path / "list.csv"
+    path.write_text("sep=;\r\nlabel;video_id;split;start\r\nDog;abc;validate;30,5\r\n", newline="")
+
+    found = read_list(path)
+
+    assert found.table.select(["key", "labels", "split"]).to_pylist() == [
+        {"key": "abc_30500_40500", "labels": ["Dog"], "split": "val"}
+    ]
+    assert found.num_unread == 0
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("video_id,start,end", "abc,1.25,4"),
+        ("video_id,start_ms,end_ms", "abc,1250,4000"),
+        ("video_id,start_ms,end", "abc,1250,4"),
+        ("Start (ms);End (ms);YTID", "1250;4000;abc"),
+        ("video_id,start,duration", "abc,1.25,2.75"),
+        ("video_id,start_ms,duration", "abc,1250,2.75"),
+        ("video_id,start,end,duration", "abc,1.25,4,600"),  # that of the whole video
+    ],
+)
+def test_times_are_read_in_the_unit_that_their_columns_name(tmp_path, header, row):
+    path = tmp_path / "list.csv"
+    path.write_text(f"{header}\n{row}\n")
+
+    assert read_list(path).table.select(["key", "is_open"]).to_pylist() == [
+        {"key": "abc_1250_4000", "is_open": False}
+    ]
+
+
+def test_objects_have_times_in_milliseconds_too(tmp_path):
+    path = tmp_path / "list.jsonl"
+    path.write_text('{"video_id": "abc", "start_ms": 1250, "end_ms": 4000}\n')
+
+    assert read_list(path).table["key"].to_pylist() == ["abc_1250_4000"]
+
+
+@pytest.mark.parametrize(
+    "times", ["start_frame,end_frame", "begins,ends", "from,to", "start_us,end_us", "timestamp,label"]
+)
+def test_times_of_an_unknown_unit_are_refused_and_not_taken_for_seconds(tmp_path, times):
+    path = tmp_path / "list.csv"
+    path.write_text(f"video_id,{times},label\nabc,30,90,Dog\n")
+
+    with pytest.raises(
+        DataError, match="list.csv is not a list of segments: its header has times in a form that"
+    ):
+        read_list(path)
+
+
+def test_an_array_of_json_is_named(tmp_path):
+    path = tmp_path / "list.json"
+    path.write_text('[\n  {"video_id": "abc", "start": 0}]')
+
+    with pytest.raises(DataError, match="a JSON array; write one object per line"):
+        read_list(path)
 
 
 def test_names_of_columns_and_splits_are_unambiguous():

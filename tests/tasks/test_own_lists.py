@@ -111,6 +111,22 @@ def test_paths_are_relative_to_the_folder_or_the_list_or_absolute(tmp_path, clip
         assert {fetch(video_id, tmp_path).name for video_id in ("a", "b", "c")} == {"a.mp4", "b.mp4", "c.mp4"}
 
 
+def test_a_file_is_one_video_however_lists_name_it(tmp_path, clip):
+    put(tmp_path / "videos", clip, "a.mp4", "b/c.mp4")
+    put(tmp_path / "elsewhere/inner", clip, "d.mp4")
+    put(tmp_path / "elsewhere", clip, "a.mp4")
+    (tmp_path / "videos/link").symlink_to(tmp_path / "elsewhere/inner")
+
+    names = ["./a.mp4", "a.mp4", "b/../a.mp4", f"{tmp_path}/videos/./a.mp4", "link/../a.mp4"]
+    found = cut(tmp_path, "file,start,end\n" + "".join(f"{name},{n},9\n" for n, name in enumerate(names)))
+
+    assert [name for name, *_ in found] == ["a.mp4"] * 4 + ["link/../a.mp4"]  # that one is another file
+    record = tmp_path / "state" / "windows" / "videos.csv"
+    record.write_text(record.read_text().replace("a,a.mp4", "a,./a.mp4"))  # of before
+    assert cut(tmp_path, "file,start,end\na.mp4,0,9\n")[0][0] == "a.mp4"
+    assert folders.recorded(tmp_path / "state")["a"] == "a.mp4"
+
+
 def test_files_that_are_not_there_are_counted_and_looked_for_again(tmp_path, clip, caplog):
     put(tmp_path / "videos", clip, "a.mp4")
     text = "file,start,end\na.mp4,0,1\nb.mp4,0,1\n"

@@ -153,11 +153,17 @@ def test_a_version_smaller_than_the_last_is_not_published(root):
     assert read_version(root) == first
 
 
-def test_a_version_is_smaller_where_the_user_changed_rules_or_profile(root, caplog):
+def test_a_version_is_smaller_if_the_user_accepts_other_rules_or_chose_another_profile(root, caplog):
     first = publish(root, Settings(PROFILE, Rules(), LABELS))
     lose(root)
 
-    second = publish(root, Settings(PROFILE, Rules(min_rows=21), LABELS))
+    rules = Settings(PROFILE, Rules(min_rows=21), LABELS)
+    with pytest.raises(
+        NotPublished, match="the rules of its preset changed with mcgurk; to accept them, build"
+    ):
+        publish(root, rules)
+    assert latest_digest(root) == first.digest
+    second = publish(root, rules, accepts_rules=True)
 
     assert (first.num_samples, second.num_samples, latest_digest(root)) == (2, 1, second.digest)
     assert "1 sample(s) fewer than version" in caplog.text

@@ -1,8 +1,11 @@
 """A receipt says all of a version but its media; one that was tampered with is refused, and hidden videos stay so."""
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -23,10 +26,10 @@ from schemas.receipt import (
     salt_of,
     write_receipt,
 )
-from schemas.shard import latest_digest, read_version, receipt_path
+from schemas.shard import latest_digest, make_version, read_version, receipt_path
 from tasks.from_receipt import index_receipt
 from tasks.inventory import read_inventory
-from tasks.tombstones import read_tombstones
+from tasks.tombstones import read_tombstones, write_tombstones
 from tasks.versions import receipts
 from tasks.versions.differences import differences
 
@@ -94,11 +97,88 @@ def test_a_lost_part_comes_back_from_it(built, receipt, tmp_path):
     assert part.read_bytes() == before
 
 
+def test_naming_it_again_brings_no_name_back_that_was_taken_down(built, receipt, tmp_path):
+    path = receipt_path(built.path, receipt.version.digest)
+    root = tmp_path / "elsewhere"
+    index_receipt(root, path)
+    write_tombstones(root, ["third"], {}, is_done=True)
+    receipts.forget(root, ["third"])
+
+    index_receipt(root, path)
+
+    kept = read_receipt(receipts.kept_path(root))
+    assert "third" not in kept.table["video_id"].to_pylist()
+    assert marked_among(kept.marks, IDS) == {"third"}
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"PAR1" * 10)])
+def test_a_lost_copy_comes_back_by_naming_it_again(built, receipt, tmp_path, damage):
+    path = receipt_path(built.path, receipt.version.digest)
+    root = tmp_path / "elsewhere"
+    index_receipt(root, path)
+    kept = receipts.kept_path(root)
+    damage(kept)
+    other = tmp_path / "other.parquet"
+    write_receipt(
+        other, with_column(receipt, "video_id", ["another", *receipt.table["video_id"].to_pylist()[1:]])
+    )
+
+    with pytest.raises(RequestError, match="has other segments than the receipt"):
+        index_receipt(root, other)
+    assert index_receipt(root, path) == 0
+
+    assert kept.read_bytes() == path.read_bytes()
+
+
+def test_the_copy_stands_only_where_the_names_of_its_labels_do(built, receipt, tmp_path):
+    """A build that was killed between the two would go on by the copy, and name no label."""
+    path = tmp_path / "named.parquet"
+    write_receipt(
+        path, replace(receipt, settings=replace(receipt.settings, labels={"/m/09x0r": (0, "Speech")}))
+    )
+    root = tmp_path / "elsewhere"
+    (root / "segments" / "labels.json").mkdir(parents=True)  # the names can't be written
+
+    with pytest.raises(OSError):
+        index_receipt(root, path)
+
+    assert not receipts.kept_path(root).is_file()
+
+
+def test_a_damaged_receipt_stops_no_take_down(built, receipt, tmp_path):
+    """It may name the video, and of an older version nothing makes it again."""
+    root = shutil.copytree(built.path, tmp_path / "root")
+    path = receipt_path(root, receipt.version.digest)
+    content = bytearray(path.read_bytes())
+    content[300] ^= 1
+    path.write_bytes(content)
+    successor = make_version(receipt.version.profile, receipt.version.fields, receipt.version.shards[1:])
+    twin = shutil.copytree(root, tmp_path / "twin")
+
+    receipts.succeed(twin, receipt.version.digest, successor, ["third"])
+    assert receipts.forget(root, ["third"]) == [path]
+
+    for one in (root, twin):
+        assert not list((one / "versions").glob("*.receipt.parquet"))
+
+
+def test_what_names_the_latest_may_be_damaged_beside_a_lost_receipt(built, receipt, tmp_path):
+    """Verify names the one, and after its mending the other."""
+    root = shutil.copytree(built.path, tmp_path / "root")
+    digest = receipt.version.digest
+    receipt_path(root, digest).unlink()
+    assert "missing" in receipts.problem_of(root, digest)
+
+    (root / "versions" / "latest.json").write_text("{")
+
+    assert receipts.problem_of(root, digest) == ""
+
+
 def test_it_goes_only_into_a_root_of_its_own(built, receipt):
     path = receipt_path(built.path, receipt.version.digest)
 
     with pytest.raises(
-        RequestError, match="has other segments than the receipt: build the receipt into a root of"
+        RequestError, match="has other segments than the receipt: build the receipt into a separate"
     ):
         index_receipt(built.path, path)
 
@@ -166,16 +246,25 @@ def with_column(receipt, name, values):
 @pytest.mark.parametrize(
     ("name", "change", "problem"),
     [
-        ("video_id", lambda ids: ["../../etc/x", *ids[1:]], "'../../etc/x' is no video id"),
+        ("video_id", lambda ids: ["../../etc/x", *ids[1:]], "'../../etc/x' is not a video id"),
+        ("video_id", lambda ids: [f"{TAKEN_DOWN}{'0' * 48}", *ids[1:]], "is not a video id"),
         ("video_id", lambda ids: [None, *ids[1:]], "a slot has neither an id nor a mark"),
         ("video_id", lambda ids: [ids[1], *ids[1:]], "two slots hold the same segment"),
         ("start_ms", lambda times: [-1, *times[1:]], "a segment does not end after its start"),
         ("end_ms", lambda times: [0, *times[1:]], "a segment does not end after its start"),
         ("end_ms", lambda times: [None, *times[1:]], "a segment does not end after its start"),
-        ("split", lambda splits: ["test", *splits[1:]], "a split is none of train, val, eval"),
-        ("outcome", lambda outcomes: ["fine", *outcomes[1:]], "an outcome is none"),
+        ("split", lambda splits: ["test", *splits[1:]], "a split is not one of train, val, eval"),
+        ("outcome", lambda outcomes: ["fine", *outcomes[1:]], "an outcome is unknown"),
         ("row", lambda rows: [5, *rows[1:]], "its slots are not in order"),
         ("part", lambda parts: [-1, *parts[1:]], "its slots are not in order"),
+        ("part", lambda parts: [one and 1_000_000 for one in parts], "its slots are not in order"),
+        ("end_ms", lambda times: [2**62, *times[1:]], "its times are not those of a video"),
+        ("mark", lambda marks: [b"m" * 24, *marks[1:]], "a slot has neither an id nor a mark, or both"),
+        ("split", lambda splits: ["eval", *splits[1:]], "one part is in several splits"),
+        ("labels", lambda labels: [None, *labels[1:]], "a segment has no list of labels"),
+        ("labels", lambda labels: [[None], *labels[1:]], "a label has no name"),
+        ("reason", lambda reasons: [None, *reasons[1:]], "an outcome has no reason"),
+        ("features", lambda made: [[None], *made[1:]], "a feature has no name"),
     ],
 )  # fmt: skip
 def test_slots_that_no_index_gives_are_refused(receipt, tmp_path, name, change, problem):
@@ -190,9 +279,9 @@ def test_slots_that_no_index_gives_are_refused(receipt, tmp_path, name, change, 
 def test_what_is_no_receipt_is_told_so(built, tmp_path):
     text = tmp_path / "list.csv"
     text.write_text("video_id,start\n")
-    with pytest.raises(RequestError, match=r"list.csv is no receipt: name a file such as"):
+    with pytest.raises(RequestError, match=r"list.csv is not a receipt: name a file such as"):
         read_receipt(text)
-    with pytest.raises(RequestError, match=r"000000.parquet is no receipt: name a file such as"):
+    with pytest.raises(RequestError, match=r"000000.parquet is not a receipt: name a file such as"):
         read_receipt(built.path / "segments" / "000000.parquet")
     with pytest.raises(MissingError, match="there is no such receipt"):
         read_receipt(tmp_path / "nothing.parquet")
@@ -217,6 +306,19 @@ def rewritten(receipt, folder, change):
         (lambda stored: stored.update(format=2), "has format 2, and this mcgurk reads format 1"),
         (lambda stored: stored.pop("format"), "has format None, and this mcgurk reads format 1"),
         (lambda stored: stored["rules"].update(min_smell=1), "settings that this mcgurk does not know"),
+        (lambda stored: stored["version"]["profile"].update(length_ms=10**15), "length_ms is 1000000000000000"),
+        (lambda stored: stored["version"]["profile"].update(length_ms="long"), "length_ms is 'long'"),
+        (lambda stored: stored["version"]["profile"].update(frame_rate_hz=float("nan")), "frame_rate_hz is nan"),
+        (lambda stored: stored["version"]["profile"].update(picture="../x"), "picture is '../x'"),
+        (lambda stored: stored["version"]["profile"].update(name="a\n---\n`"), "a profile is named"),
+        (lambda stored: stored["rules"].update(min_pass_share=float("nan")), "min_pass_share is nan"),
+        (lambda stored: stored["version"].update(digest="../../x"), "its digest is not that of its shards"),
+        (lambda stored: stored["version"]["shards"].pop(), "its digest is not that of its shards"),
+        (lambda stored: stored["version"]["shards"][0].update(sha256=["x"]), r"sha256 is \['x'\]"),
+        (lambda stored: stored.update(preset=5), "a name is not text"),
+        (lambda stored: stored.update(labels=None), "settings that this mcgurk does not know"),
+        (lambda stored: stored.update(labels={"/m/09x0r": [-1, "Speech"]}), "the label '/m/09x0r' is -1, 'Speech'"),
+        (lambda stored: stored.update(labels={"/m/09x0r": [0, "\ud800"]}), "settings that this mcgurk does not"),
         (lambda stored: stored["version"]["profile"].pop("name") and stored["version"]["profile"].update(depth=3),
          "settings that this mcgurk does not know"),
     ],
@@ -224,7 +326,87 @@ def rewritten(receipt, folder, change):
 def test_a_receipt_of_another_mcgurk_says_which_to_take(receipt, tmp_path, change, problem):
     with pytest.raises(RequestError, match=problem) as told:
         read_receipt(rewritten(receipt, tmp_path, change))
-    assert "take the mcgurk that made it" in str(told.value)
+    assert "use the mcgurk that made it" in str(told.value)
+
+
+@pytest.mark.parametrize("metadata", [b"null", b"[1]", b"[" * 100_000, b"\xff"])
+def test_metadata_that_are_no_record_are_damage(receipt, tmp_path, metadata):
+    path = tmp_path / "odd.parquet"
+    write_receipt(path, receipt)
+    pq.write_table(pq.read_table(path).replace_schema_metadata({METADATA_KEY: metadata}), path)
+
+    with pytest.raises(DataError, match="its metadata can't be read"):
+        read_receipt(path)
+
+
+def test_a_small_file_that_fills_the_memory_is_refused_unread(receipt, tmp_path):
+    path = tmp_path / "bomb.parquet"
+    count = 10_000_001
+    many = pa.ListArray.from_arrays(pa.array([0, count], pa.int32()), pa.repeat("a", count))
+    table = receipt.table.slice(0, 1).set_column(7, RECEIPT.field("labels"), many)
+    write_receipt(path, replace(receipt, table=table))
+    assert path.stat().st_size < 100_000
+
+    with pytest.raises(RequestError, match="no receipt is that large"):
+        read_receipt(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("made_by", lambda text: text), ("labels", lambda text: [text]), ("video_id", lambda text: text),
+     ("features", lambda text: [{"name": text, "digest": b"d" * 16}])],
+)  # fmt: skip
+def test_a_text_that_each_row_repeats_is_counted_as_often(receipt, tmp_path, name, value):
+    """Parquet holds a long text once, and a table of ten thousand rows ten thousand times."""
+    path = tmp_path / "bomb.parquet"
+    metadata = written(receipt, path).schema.metadata
+    kind = RECEIPT.field(name).type
+    rows = pa.table({"part": pa.array([0], pa.int32()), name: pa.array([value("x" * 10_000)], kind)})
+    many = rows.take(pa.array(np.zeros(1000, int)))
+    with pq.ParquetWriter(path, many.schema.with_metadata(metadata), compression="zstd") as file:
+        for _ in range(250):
+            file.write_table(many)
+    assert path.stat().st_size < 1_000_000
+
+    with pytest.raises(RequestError, match="no receipt is that large"):
+        read_receipt(path)
+
+
+def written(receipt, path):
+    write_receipt(path, receipt)
+    return pq.read_table(path)
+
+
+def test_a_video_in_two_splits_is_refused(receipt, tmp_path):
+    """Each part is of one split, and yet a clip of a training video would be judged."""
+    path = tmp_path / "odd.parquet"
+    is_later = [part == 1 for part in receipt.table["part"].to_pylist()]
+    splits = ["eval" if later else "train" for later in is_later]
+    odd = with_column(receipt, "split", splits)
+    ids = odd.table["video_id"].to_pylist()
+    odd = with_column(
+        odd, "video_id", [ids[0] if n == is_later.index(True) else one for n, one in enumerate(ids)]
+    )
+    odd = with_column(odd, "start_ms", [int(later) for later in is_later])
+    write_receipt(path, odd)
+
+    with pytest.raises(RequestError, match="one video_id is in several splits"):
+        read_receipt(path)
+
+
+@pytest.mark.parametrize("video_id", ["forgotten-a", "forgotten-zz", f"forgotten-{'0' * 46}"])
+def test_a_video_whose_id_begins_as_a_hidden_one_can_be_taken_down(receipt, tmp_path, video_id):
+    ids = receipt.table["video_id"].to_pylist()
+    path = receipts.kept_path(tmp_path)
+    write_receipt(path, with_column(receipt, "video_id", [video_id, *ids[1:]]))
+
+    assert receipts.forget(tmp_path, [video_id]) == [path]
+
+    left = read_receipt(path)
+    assert (
+        marked_among(left.marks, [video_id]) == {video_id}
+        and not left.table["video_id"].is_valid()[0].as_py()
+    )
 
 
 def test_metadata_that_were_edited_are_damage(receipt, tmp_path):

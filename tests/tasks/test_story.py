@@ -78,7 +78,7 @@ def test_what_was_never_tried_is_no_loss(root, tmp_path):
 
 def test_many_kinds_are_summed_up_and_several_segments_of_one_file_are_one_name():
     status = {"in_shards": 90, "segments": 100, "forgotten": 1, "waiting": {}, "due": {"now": 0}, "lanes": {}}
-    status |= {"next_attempt_at": "2026-12-01T08:30:00+00:00", "backlog_ends_at": None}
+    status |= {"next_attempt_at": "2026-12-01T08:30:00+00:00", "backlog_ends_at": None, "left_out": []}
     lost = [
         Loss("quarantined", "has_audio", 4, ("a.mp4", "b.mp4")),
         Loss("waiting", "network", 2),
@@ -98,7 +98,7 @@ def test_many_kinds_are_summed_up_and_several_segments_of_one_file_are_one_name(
 
 def test_a_closed_lane_is_part_of_the_story():
     status = {"in_shards": 1, "segments": 1, "forgotten": 0, "waiting": {}, "due": {"now": 0}}
-    status |= {"next_attempt_at": None, "backlog_ends_at": None}
+    status |= {"next_attempt_at": None, "backlog_ends_at": None, "left_out": []}
     status["lanes"] = {"own": {"closed_until": "2026-12-01T08:30:00+00:00", "why": "bot_check"}}
 
     assert story(status, [], "") == [

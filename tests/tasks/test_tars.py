@@ -149,7 +149,7 @@ def test_a_damaged_tar_is_told_and_what_stands_before_is_used(tmp_path, caplog):
     path.write_bytes(path.read_bytes()[:2500])
 
     assert fetched(tmp_path, "a") == {"a.mp4": b"a"}
-    assert "ends beyond the file; what stands before that is used" in caplog.text
+    assert "ends beyond the file; what comes before that is used" in caplog.text
     with pytest.raises(ItemError, match="nothing of b"):
         fetched(tmp_path, "b")
 

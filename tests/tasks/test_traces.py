@@ -12,9 +12,19 @@ import pytest
 from schemas.storage import open_root, place
 from tasks.feature_files import MEMBERS, drop_members, open_members
 from tasks.versions.traces import Named, clean_database, clean_log, find_traces
+from training.report.redact import without_videos
 
 KEY = "dQw4w9WgXcQ_1000_3000"
 NAMED = Named(["dQw4w9WgXcQ", "plain"], [KEY])
+
+
+@pytest.mark.parametrize("video_id", ["20260131_120000", "12345678901"])
+def test_a_long_number_names_a_video_wherever_it_stands(video_id):
+    """Cameras name films by the time."""
+    page = f"{video_id}.mp4 has no sound"
+
+    assert Named([video_id], [])(page)
+    assert without_videos(page, [video_id]) == "[taken down].mp4 has no sound"
 
 
 @pytest.mark.parametrize(
@@ -29,6 +39,30 @@ def test_a_video_is_named_by_its_id_alone_or_with_times(text):
 @pytest.mark.parametrize("text", ["xdQw4w9WgXcQ", "dQw4w9WgXcQx", "dQw4w9WgXcQ-1", "", None, "plain text"])
 def test_what_only_holds_its_letters_does_not_name_it(text):
     assert not NAMED(text)
+
+
+@pytest.mark.parametrize("video_id", ["001", "5", "2000", "-", "a"])
+def test_an_id_that_is_a_short_number_names_a_video_only_with_times_behind_it(video_id):
+    """A folder of films that are numbered: frame 001 of another film, and each 5 on a page, are not the film."""
+    named = Named([video_id], [f"{video_id}_0_2000"])
+    page = f"{video_id} of 10, {video_id}.jpg, x_0_3000.{video_id}.jpg"
+
+    assert not named(page) and without_videos(page, [video_id]) == page
+    for text in (f"`{video_id}_0_2000`", f"{video_id}_0_2000.001.jpg"):
+        assert named(text) and "[taken down]" in named.without(text)
+        assert "[taken down]" in without_videos(text, [video_id])
+
+
+def test_a_name_within_a_longer_one_is_no_trace(tmp_path):
+    """Names stand side by side in Arrow's bytes, so these alone don't say where one begins."""
+    path = tmp_path / "features" / "audio" / "000000.arrow"
+    path.parent.mkdir(parents=True)
+    for key, found in (("11_0_2000", []), ("1_0_2000", [path])):
+        table = pa.table({"key": [key], "suffix": ["wav"], "data": [b"x"]}, MEMBERS)
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, MEMBERS) as writer:
+            writer.write_table(table)
+
+        assert find_traces(tmp_path, tmp_path / "state", Named(["1"], ["1_0_2000"])) == found
 
 
 def write_parquet(path):

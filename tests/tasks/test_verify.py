@@ -129,7 +129,7 @@ def test_a_version_that_lists_another_shard_is_found(root):
     problems = [problem for where, _, _, problem in differences(root) if where == f"versions/{path.name}"]
 
     assert edited == ["is damaged, or was edited: its content is not what its #sha256 says"]
-    assert problems[0].startswith("what it lists has the digest ")
+    assert problems[0].startswith("its content has the digest ")
     assert problems[1] == "its list of tars (.txt) differs"
 
 

@@ -21,8 +21,8 @@ from tasks.sources.scenes.scene import CAUSE_NAMES, Scene, Truth, draw_scene, re
 
 ID_LENGTH = 11  # as YouTube's
 
-# What the families' labels stand below: machine id -> name and children, as in AudioSet's ontology. Only enough to try
-# a choice of categories on; each is a short cut of the published tree, where more stands between.
+# The ancestors of the families' labels: machine id -> name and children, as in AudioSet's ontology. Only enough to try
+# a choice of categories; each skips levels of the published tree.
 GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "/m/0dgw9r": ("Human sounds", ("/m/07pbtc8", "/m/0l15bq", "/m/09x0r")),
     "/m/0jbk": ("Animal", ("/m/07pggtn", "/m/09ld4")),
@@ -43,14 +43,14 @@ GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
     "/t/dd00098": ("Source-ambiguous sounds", ("/m/07pqn27",)),
 }  # fmt: skip
 
-# One row per scene, joined to evaluation by video id. `causes` has null for what a family does not draw.
+# One row per scene, joined to evaluation by video id. `causes` is null for what a family does not draw.
 TRUTH = pa.schema(
     [
         ("video_id", pa.string()),
         ("family", pa.string()),
         ("held_out", pa.bool_()),
         ("causes", pa.struct([(name, pa.float64()) for name in CAUSE_NAMES])),
-        ("onset_ms", pa.list_(pa.int32())),  # of what is heard, from the start of the scene
+        ("onset_ms", pa.list_(pa.int32())),  # of the sound, from the start of the scene
         ("frame_rate_hz", pa.float64()),
         ("boxes", pa.list_(pa.list_(pa.float32(), 4))),  # per frame x0, y0, x1, y1 of the sounding thing
     ]
@@ -59,10 +59,10 @@ TRUTH = pa.schema(
 
 @dataclass(frozen=True)
 class CorpusConfig:
-    """How many scenes, from which seed, and how many of the trained families' are kept for evaluation.
+    """How many scenes, from which seed, and how many of the trained families' scenes are kept for evaluation.
 
-    The held-out families' scenes are all in eval. Without `has_cause` each picture goes with a sound that
-    it does not cause: a model trained on such a corpus must stay at chance, or there is a shortcut.
+    The held-out families' scenes are all in eval. Without `has_cause`, each picture is paired with a sound that it does
+    not cause: a model trained on such a corpus must stay at chance, or there is a shortcut.
     """
 
     num_scenes: int = 360
@@ -72,20 +72,20 @@ class CorpusConfig:
 
 
 def scene_ids(config: CorpusConfig) -> list[str]:
-    """Video ids by index: hashes of seed and index, which carry nothing of the scene."""
+    """Video ids by index: hashes of seed and index, which reveal nothing about the scene."""
     return [_video_id(config.seed, index) for index in range(config.num_scenes)]
 
 
 @cache
 def scene_families(config: CorpusConfig) -> tuple[str, ...]:
-    """The family of each scene: equal counts up to one, in shuffled order."""
+    """The family of each scene: counts that differ by at most one, in shuffled order."""
     rng = np.random.default_rng((config.seed, config.num_scenes))
     order = rng.permutation(list(FAMILIES))
     return tuple(rng.permutation([str(order[n % len(order)]) for n in range(config.num_scenes)]).tolist())
 
 
 def scene_splits(config: CorpusConfig) -> list[str]:
-    """`train` or `eval` for each scene: every family is split alone, so that shares are the same in all."""
+    """`train` or `eval` for each scene: every family is split separately, so that the shares are the same in all."""
     families = scene_families(config)
     met = dict.fromkeys(FAMILIES, 0)
     splits = []
@@ -98,7 +98,7 @@ def scene_splits(config: CorpusConfig) -> list[str]:
 
 
 def write_lists(folder: Path, config: CorpusConfig) -> list[Path]:
-    """Writes the lists of segments of both splits, the label table and the ontology, in the forms of AudioSet."""
+    """Writes the lists of segments of both splits, the label table and the ontology, in AudioSet's formats."""
     splits = scene_splits(config)
     paths = []
     for split in ("train", "eval"):
@@ -114,7 +114,7 @@ def write_lists(folder: Path, config: CorpusConfig) -> list[Path]:
 
 
 def ontology_nodes() -> list[dict]:
-    """The tree in the form in which AudioSet's is published: a list of {id, name, child_ids}."""
+    """The tree in AudioSet's published format: a list of {id, name, child_ids}."""
     groups = [{"id": mid, "name": name, "child_ids": list(below)} for mid, (name, below) in GROUPS.items()]
     return groups + [{"id": mid, "name": name, "child_ids": []} for mid, name in LABELS.items()]
 
@@ -134,7 +134,7 @@ def render_scene(folder: Path, config: CorpusConfig, index: int) -> dict[str, An
 
 
 def media_path(folder: Path, config: CorpusConfig, index: int) -> Path:
-    """Where the media of scene `index` lies."""
+    """The path of the media of scene `index`."""
     return folder / "media" / f"{_video_id(config.seed, index)}.mp4"
 
 

@@ -1,4 +1,4 @@
-"""Frames and a wave as one mp4, H.264 and AAC: the same settings for every scene, and nothing written down.
+"""Frames and a wave as one mp4, H.264 and AAC: the same settings for every scene, and no metadata.
 
 The same frames and wave give the same bytes on one build of the codecs.
 """
@@ -15,8 +15,8 @@ from tasks.sources.scenes.synth import SAMPLE_RATE_HZ
 
 PIXELS = "yuv420p"
 GOP_S = 2  # a seek costs at most two seconds of decoding
-# One thread, so that bytes do not depend on the machine; no B-frames, so that the picture starts at 0. No
-# macroblock tree: x264's reads memory that it has not written, and now and then gives other bytes for it.
+# One thread, so that bytes do not depend on the machine; no B-frames, so that the picture starts at 0. No macroblock
+# tree: x264's reads uninitialised memory, which occasionally changes the bytes.
 X264 = {
     "preset": "veryfast",
     "crf": "26",
@@ -25,7 +25,7 @@ X264 = {
 }
 # 64 kbit/s are transparent to log-mels of a mono wave; the thorough coder costs a quarter of encoding.
 AAC = {"b": "64000", "aac_coder": "fast"}
-BITEXACT = {"fflags": "+bitexact"}  # no encoder's name, no date
+BITEXACT = {"fflags": "+bitexact"}  # no encoder name, no date
 
 
 def write_media(path: Path, frames: np.ndarray, wave: np.ndarray, container: str = "mp4") -> Path:

@@ -1,4 +1,4 @@
-"""Faulty clips on request: each a scene of a corpus with one thing wrong, as the world has them."""
+"""Faulty clips on request: each is a scene of a corpus with one defect, as found in the wild."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from tasks.sources.scenes.scene import Scene, render
 from tasks.sources.scenes.synth import SAMPLE_RATE_HZ
 
 TOO_SHORT_S = 3.0
-TRUNCATED_SHARE = 0.6  # of the bytes that arrived: the index at the end of an mp4 did not
-SHIFT_MS = 800  # late, and far beyond what a viewer forgives
+TRUNCATED_SHARE = 0.6  # of the bytes that arrived: the index at the end of an mp4 is missing
+SHIFT_MS = 800  # late, far beyond what a viewer tolerates
 OTHER_CONTAINER = "matroska"
 
 
 @dataclass(frozen=True)
 class _Media:
-    """What is written, before it is."""
+    """What will be written."""
 
     frames: np.ndarray
     wave: np.ndarray
@@ -31,7 +31,7 @@ class _Media:
 
 
 def write_fault(name: str, folder: Path, config: CorpusConfig, index: int) -> Path:
-    """Writes scene `index` with fault `name` to where its sound media would lie.
+    """Writes scene `index` with fault `name` to where its intact media would be.
 
     A duplicate has the content of the scene before it, under its own video id. Raises RequestError for a
     name that is not in FAULTS.

@@ -1,4 +1,4 @@
-"""The laws by which a cause becomes a sound and a picture: one place, used by every family.
+"""The laws by which a cause becomes a sound and a picture: in one place, used by every family.
 
 size -> pitch      a body twice as large rings lower; three octaves from the smallest to the largest
 material -> ring   its partials and how long each of them lasts
@@ -15,22 +15,23 @@ import numpy as np
 
 LENGTH_S = 10.0  # AudioSet's segment length
 FRAME_RATE_HZ = 12  # the cheapest rate at which the shortest beats still show three frames each
-MARGIN_S = 2.0  # beats run on before and after, so that tails ring in and the sound can be shifted
+MARGIN_S = 2.0  # beats continue before and after, so that tails ring in and the sound can be shifted
 
 OCTAVES = 3.0  # smallest to largest: two scenes of one family differ by an octave on average
 # Of the frame's height: a fifth is still readable at 112 px
 SMALLEST = 0.2
 LARGEST = 0.66
-QUIETEST_DB = -9.0  # of the softest blow against the hardest: heard as an accent, never lost
+QUIETEST_DB = -9.0  # the softest blow relative to the hardest: heard as an accent, never lost
 # Things that sound at one beat
 FEWEST = 2
 MOST = 14
-# Of the mean period: a living rhythm. In an even one (0.94 to 1.06) sounds late by a beat fit as well: who sees and
-# hears every beat, but not how hard, has 60 % of the offsets right, and 99 % in this (`benchmarks.oracle`).
+# Of the mean period: a lively rhythm. In an even one (0.94 to 1.06), sounds that are a beat late fit as well: a
+# listener who perceives every beat, but not its force, gets 60 % of the offsets right there, and 99 % here
+# (`benchmarks.oracle`).
 SHORTEST_SHARE = 0.8
 LONGEST_SHARE = 1.2
 LOUDNESS_REFERENCE_HZ = 440.0  # decay times are given at concert pitch
-VOLLEY_SHARE = 0.45  # of a period in which the sounds of one beat fall: a gap is left to hear the next
+VOLLEY_SHARE = 0.45  # the share of a period with the sounds of one beat: a gap remains before the next
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ SOLIDS = ("wood", "rubber", "glass", "metal")  # materials that a body of any sh
 
 @dataclass(frozen=True)
 class Moment:
-    """A moment in the rhythm of a scene: all that a painter needs to know about time."""
+    """A moment in the rhythm of a scene: everything that a painter needs to know about time."""
 
     index: int  # of the last beat
     phase: float  # 0 at that beat, towards 1 at the next
@@ -74,7 +75,7 @@ class Moment:
 
     @property
     def lift(self) -> float:
-        """Height of a thing thrown up at a beat and back at the next: 0 at contact, 1 half-way."""
+        """The height of a thing thrown up at a beat and back at the next: 0 at contact, 1 half-way."""
         return 4.0 * self.phase * (1.0 - self.phase)
 
     def fading(self, decay_s: float) -> float:
@@ -100,13 +101,13 @@ class Beats:
         )
 
     def exposed(self, time_s: float) -> Moment:
-        """The moment that the frame at `time_s` shows: the contact itself where one falls in its exposure."""
+        """The moment that the frame at `time_s` shows: the contact itself if one falls within its exposure."""
         nearest = min(self.times_s, key=lambda beat_s: abs(beat_s - time_s))
         is_contact = abs(nearest - time_s) <= 0.5 / FRAME_RATE_HZ
         return self.at(nearest if is_contact else time_s)
 
     def turns(self, times_s: np.ndarray) -> np.ndarray:
-        """Beats so far at each of `times_s`, counted continuously as `Moment.turns`."""
+        """Beats so far at each of `times_s`, counted continuously like `Moment.turns`."""
         return np.interp(times_s, self.times_s, np.arange(len(self.times_s)))
 
     def onsets_ms(self, shift_ms: float = 0.0) -> list[int]:
@@ -117,16 +118,16 @@ class Beats:
 
 @dataclass(frozen=True)
 class Cause:
-    """All that decides what happens in a scene: a picture and a sound of one cause belong together."""
+    """Everything that decides what happens in a scene: picture and sound of the same cause belong together."""
 
     family: str
     size: float  # 0 to 1: seen in one frame
     rate_hz: float  # of the beats: seen only in time
     material: str
     count: float  # 0 to 1: how many things
-    delay_s: float  # from what is seen to what is heard
+    delay_s: float  # between what is seen and what is heard
     beats: Beats
-    seed: int  # of the noise in the sound itself: a blow on gravel is another noise each time
+    seed: int  # of the noise in the sound itself: each blow on gravel has a different noise
 
     @property
     def extent(self) -> float:
@@ -135,7 +136,7 @@ class Cause:
 
     @property
     def num_things(self) -> int:
-        """How many things there are to see, and how many sound at a beat."""
+        """How many things are visible, and how many sound at a beat."""
         return num_things(self.count)
 
 
@@ -150,7 +151,7 @@ def pitch_hz(size: float, lowest_hz: float) -> float:
 
 
 def decay_s(material: Material, partial_hz: float) -> float:
-    """How long a partial takes to fall by 1/e: the higher, the shorter, as internal friction has it."""
+    """How long a partial takes to fall by 1/e: the higher, the shorter, as with internal friction."""
     return material.decay_s * float(np.sqrt(LOUDNESS_REFERENCE_HZ / partial_hz))
 
 
@@ -165,7 +166,7 @@ def num_things(count: float) -> int:
 
 
 def volley(cause: Cause) -> list[tuple[float, float]]:
-    """(time, gain) of every sound where `num_things` sound at each beat, the first on the beat itself."""
+    """(time, gain) of every sound if `num_things` sound at each beat, the first on the beat itself."""
     number = cause.num_things
     return [
         (start + VOLLEY_SHARE * (stop - start) * thing / number, gain(force))
@@ -179,7 +180,7 @@ def draw_beats(
     rng: np.random.Generator,
     shares: tuple[float, float] = (SHORTEST_SHARE, LONGEST_SHARE),
 ) -> Beats:
-    """Beats at about `rate_hz` with a uniform start phase and forces of their own; `shares` of the mean period."""
+    """Beats at about `rate_hz` with a uniform start phase and independent forces; `shares` of the mean period."""
     first_s = -MARGIN_S - rng.uniform() / rate_hz
     number = int((LENGTH_S + 2.0 * MARGIN_S) * rate_hz / shares[0]) + 2
     periods_s = rng.uniform(*shares, number) / rate_hz

@@ -1,6 +1,6 @@
-"""What varies without a cause: colours, background, position, rooms, noise, loudness. One law for all.
+"""What varies without a cause: colours, background, position, rooms, noise, loudness. One law for all families.
 
-Pictures draw from one stream, sounds from another; neither knows the family.
+Pictures draw from one stream, sounds from another; neither depends on the family.
 """
 
 import colorsys
@@ -11,25 +11,25 @@ import numpy as np
 from tasks.sources.scenes.paint import FLOOR, HEIGHT_PX, WIDTH_PX, Color, Palette, Place, Stage
 from tasks.sources.scenes.synth import SAMPLE_RATE_HZ
 
-# Half of the scenes have a silent thing that moves, half have a sound from off screen: often enough to be
-# met, rare enough that the cause stays the best explanation.
+# Half of the scenes have a silent thing that moves, half have a sound from off screen: often enough to be encountered,
+# rare enough that the cause remains the best explanation.
 DISTRACTOR_SHARE = OFF_SCREEN_SHARE = 0.5
-DISTRACTOR_UNIT_PX = 80.0  # a third of the stage: a silent thing is at most as large as the smallest heard
-# How far from the middle it is: beside the stage
+DISTRACTOR_UNIT_PX = 80.0  # a third of the stage: a silent thing is no larger than the smallest heard one
+# Its distance from the middle: beside the stage
 CORNER_X_PX = (100.0, 130.0)
 CORNER_Y_PX = (40.0, 75.0)
-# What a centre crop of 112 of 128 px still shows whole
+# What a centre crop of 112 of 128 px still shows completely
 X_JITTER_PX = 24.0
 Y_JITTER_PX = 5.0
 BACKGROUND_CELLS = (5, 7)  # of low-frequency texture, smoothly joined
 BACKGROUND_RELIEF = 26.0  # standard deviation of its brightness, of 255
 
-# Uniform limits of what a sound meets. A room and a microphone colour a sound but leave its pitch readable;
-# noise and off-screen sounds stay under the sound itself.
+# Uniform limits of what changes a sound. A room and a microphone colour a sound but leave its pitch recognisable; noise
+# and off-screen sounds stay below the sound itself.
 NOISE_DB = (-45.0, -28.0)
 NOISE_COLOR = (0.0, 0.95)  # the pole of a one-pole filter: white to dark
 TILT_DB = (-4.0, 4.0)
-TILT_HZ = 1000.0  # the middle of what log-mels show
+TILT_HZ = 1000.0  # the middle of the range that log-mels show
 ROOM_S = (0.03, 0.15)  # shorter than the time from one beat to the next
 ROOM_GAIN = (0.05, 0.3)
 ROOM_DECAYS = 4.0  # the tail is cut 35 dB down
@@ -37,8 +37,8 @@ OFF_SCREEN_DB = (-20.0, -12.0)
 
 LOUDNESS_DB = -26.0  # RMS below full scale: leaves room for the peaks of single blows
 LOUDNESS_JITTER_DB = 4.0  # uniform, either way
-PEAK_TO_RMS = 8.0  # peaks above are rounded off; with the loudest jitter they stay below 0.7
-LIMITER_ROUNDS = 3  # rounding off peaks lowers the RMS they are measured by
+PEAK_TO_RMS = 8.0  # higher peaks are rounded off; with the loudest jitter they stay below 0.7
+LIMITER_ROUNDS = 3  # rounding off peaks lowers the RMS that they are measured by
 SILENCE = 1e-8
 
 
@@ -80,7 +80,7 @@ def draw_setting(rng: np.random.Generator) -> Setting:
 
 
 def draw_room(setting: Setting) -> np.ndarray:
-    """The background with a floor, as every family has it: float32 (H, W, 3), a view of a canvas."""
+    """The background with a floor, the same for every family: float32 (H, W, 3), a view of a canvas."""
     canvas = np.ascontiguousarray(setting.background.transpose(2, 0, 1))
     floor = Stage(canvas, setting.place, setting.palette)
     floor.box_shape((-1.0, FLOOR), (1.0, 1.0), setting.palette.ground)
@@ -143,7 +143,7 @@ def _texture(color: Color, rng: np.random.Generator) -> np.ndarray:
     """A soft relief in one colour."""
     rows, columns = BACKGROUND_CELLS
     cells = rng.normal(0.0, BACKGROUND_RELIEF, (rows, columns))
-    # Not `@`: BLAS would wake a thread for each core, and its sums depend on the machine.
+    # Not `@`: BLAS would start a thread for each core, and its sums depend on the machine.
     tall = np.einsum("hr,rc->hc", _smooth(HEIGHT_PX, rows), cells)
     relief = np.einsum("hc,wc->hw", tall, _smooth(WIDTH_PX, columns))
     return np.clip(np.asarray(color) + relief[..., None], 0.0, 255.0).astype(np.float32)

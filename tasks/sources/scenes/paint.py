@@ -10,7 +10,7 @@ WIDTH_PX = 320
 HEIGHT_PX = 240
 _XS = np.arange(WIDTH_PX, dtype=np.float32)[None, :] + np.float32(0.5)
 _YS = np.arange(HEIGHT_PX, dtype=np.float32)[:, None] + np.float32(0.5)
-FLOOR = 0.42  # stage units below the middle: where things of any family stand or fall
+FLOOR = 0.42  # stage units below the middle: where things of all families stand or fall
 SHADE = 0.22  # light comes from above: a shape is this much brighter at its top, and darker at its bottom
 
 Color = tuple[float, float, float]  # 0 to 255
@@ -42,7 +42,7 @@ class Stage:
     """A canvas seen through a place: x right, y down, (0, 0) its middle, 1 the height of the frame.
 
     The canvas is float32 (3, HEIGHT_PX, WIDTH_PX): planes are painted 12 to 15 % faster than pixels.
-    Remembers the box of all that was painted since it was made.
+    Remembers the box of everything that was painted since it was made.
     """
 
     def __init__(self, canvas: np.ndarray, place: Place, palette: Palette) -> None:
@@ -52,14 +52,14 @@ class Stage:
         self._box_px: tuple[float, float, float, float] | None = None
 
     def box(self) -> tuple[float, float, float, float]:
-        """(x0, y0, x1, y1) of all that was painted, as shares of the frame's sides; zeros if nothing was."""
+        """(x0, y0, x1, y1) of everything that was painted, as shares of the frame's sides; zeros if nothing was."""
         if self._box_px is None:
             return (0.0, 0.0, 0.0, 0.0)
         x0, y0, x1, y1 = self._box_px
         return (x0 / WIDTH_PX, y0 / HEIGHT_PX, x1 / WIDTH_PX, y1 / HEIGHT_PX)
 
     def disc(self, center: Point, radius: float, color: Color, alpha: float = 1.0) -> None:
-        """A round."""
+        """A circle."""
         self.ellipse(center, (radius, radius), color, alpha)
 
     def ellipse(self, center: Point, radii: Point, color: Color, alpha: float = 1.0) -> None:
@@ -142,7 +142,7 @@ class Stage:
         return [float(unit) * self._unit for unit in units]
 
     def _pixels(self, point: Point) -> Point:
-        # Plain floats: a figure's float64 scalars would turn whole windows into float64.
+        # Plain floats: the float64 scalars of a figure would turn whole windows into float64.
         x = float(point[0])
         y = float(point[1])
         x = -x if self.place.is_mirrored else x

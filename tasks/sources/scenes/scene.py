@@ -1,4 +1,4 @@
-"""A scene: what is seen, what is heard, and the nuisance of both; each from a seed stream of its own."""
+"""A scene: what is seen, what is heard, and the nuisance of both; each from a separate seed stream."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,14 +16,14 @@ NUM_FRAMES = round(LENGTH_S * FRAME_RATE_HZ)
 CAUSE, PICTURE, SOUND, OTHER = range(4)  # independent streams of one scene's seed
 DELAYS_S = (0.1, 0.5)  # of thunder over flash: 34 to 170 m away; within the second that a model hears
 CAUSE_NAMES = ("size", "rate_hz", "material", "count", "delay_s")
-LEAST_CHANGE = 1.0 / 3.0  # of size's range in a changed cause: an octave, and told apart in one frame
+LEAST_CHANGE = 1.0 / 3.0  # of size's range in a changed cause: an octave, distinguishable in one frame
 Box = tuple[float, float, float, float]
 Shown = tuple[Cause, Place]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A scene's parameters; `seen` and `heard` are one cause unless a variant parts them."""
+    """A scene's parameters; `seen` and `heard` have the same cause unless a variant separates them."""
 
     seen: Cause
     heard: Cause
@@ -32,7 +32,7 @@ class Scene:
     shift_ms: int = 0
 
     def with_new_nuisance(self, seed: int) -> "Scene":
-        """The same cause before another background, in other colours, rooms and noise: scores should stay."""
+        """The same cause with another background, other colours, rooms and noise: scores should stay."""
         return replace(self, picture_seed=(seed, PICTURE), sound_seed=(seed, SOUND))
 
     def with_changed_cause(self, seed: int) -> "Scene":
@@ -46,7 +46,7 @@ class Scene:
         return replace(self, seen=draw_cause(str(rng.choice(TRAINED)), rng))
 
     def with_sound_shifted(self, shift_ms: int) -> "Scene":
-        """The sound `shift_ms` later than the picture has it; negative is earlier."""
+        """The sound `shift_ms` later than the picture; negative is earlier."""
         if abs(shift_ms) > MARGIN_S * 1000.0:
             raise RequestError(
                 f"a shift of {shift_ms} ms is not within {MARGIN_S * 1000.0:.0f} ms either way"
@@ -56,7 +56,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Truth:
-    """What is known of a rendered scene and stands nowhere in its media."""
+    """What is known about a rendered scene and is not stored in its media."""
 
     family: str
     causes: dict[str, float]
@@ -65,13 +65,13 @@ class Truth:
 
 
 def draw_scene(seed: int, index: int, family: str) -> Scene:
-    """Scene number `index` of a corpus with `seed`: its cause, picture and sound by independent streams."""
+    """Scene number `index` of a corpus with `seed`: its cause, picture and sound from independent streams."""
     cause = draw_cause(family, np.random.default_rng((seed, index, CAUSE)))
     return Scene(cause, cause, (seed, index, PICTURE), (seed, index, SOUND))
 
 
 def draw_cause(family: str, rng: np.random.Generator) -> Cause:
-    """A cause of `family`: the same draws by the same law in every family, of which it uses its own."""
+    """A cause of `family`: the same draws by the same law for every family, which uses only those it needs."""
     spec = FAMILIES[family]
     size, rate_share, material_share, count, delay_share = rng.uniform(size=5)
     rate_hz = _between(spec.rates_hz, rate_share)
@@ -88,7 +88,7 @@ def draw_cause(family: str, rng: np.random.Generator) -> Cause:
 
 
 def changed_cause(cause: Cause, rng: np.random.Generator) -> Cause:
-    """Another cause of the same family, at least an octave away in size and with a rhythm of its own."""
+    """Another cause of the same family, at least an octave away in size and with its own rhythm."""
     other = draw_cause(cause.family, rng)
     # Uniform over the sizes that are far enough, on whichever side there are some.
     below = max(cause.size - LEAST_CHANGE, 0.0)
@@ -136,7 +136,7 @@ def render_frames(scene: Scene, indices: Sequence[int] = range(NUM_FRAMES)) -> t
 
 
 def render_wave(scene: Scene) -> np.ndarray:
-    """The sound of what is heard in its room, with what is heard from off screen."""
+    """The sound in its room, with what is heard from off screen."""
     rng = np.random.default_rng(scene.sound_seed)
     wave = FAMILIES[scene.heard.family].wave(scene.heard)
     acoustics = nuisance.draw_acoustics(rng)

@@ -1,4 +1,4 @@
-"""Sound: grains placed on beats, and tones that run through; from MARGIN_S before a scene to after it."""
+"""Sound: grains placed on beats, and continuous tones; from MARGIN_S before a scene to after it."""
 
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -8,10 +8,10 @@ import numpy as np
 from tasks.sources.scenes.laws import LENGTH_S, MARGIN_S, MATERIALS, Cause, decay_s, gain
 
 SAMPLE_RATE_HZ = 32_000  # twice what the features keep, so that resampling is part of the test
-HIGHEST_HZ = 0.45 * SAMPLE_RATE_HZ  # partials above would fold back
+HIGHEST_HZ = 0.45 * SAMPLE_RATE_HZ  # partials above it would alias
 NUM_SAMPLES = round((LENGTH_S + 2.0 * MARGIN_S) * SAMPLE_RATE_HZ)
 FADE_DECAYS = 6.0  # a grain ends when it is 52 dB down
-LONGEST_S = 1.2  # of a grain: later its tail is below the next blow
+LONGEST_S = 1.2  # of a grain: later, its tail is below the next blow
 ATTACK_S = 0.002  # a click-free start that is still instantaneous against a frame
 LEAST = 1e-6  # the smallest grain that is still scaled to 1
 
@@ -64,7 +64,7 @@ def tone(pitch_hz: np.ndarray, harmonics: Sequence[float]) -> np.ndarray:
 
 def band(wave: np.ndarray, center_hz: float, quality: float) -> np.ndarray:
     """`wave` through a resonance at `center_hz`."""
-    from scipy.signal import iirpeak, lfilter  # a second of imports, which only renderers pay
+    from scipy.signal import iirpeak, lfilter  # a second of imports, which only renderers need
 
     numerator, denominator = iirpeak(min(center_hz, HIGHEST_HZ), quality, fs=SAMPLE_RATE_HZ)
     return np.asarray(lfilter(numerator, denominator, wave))
@@ -81,7 +81,7 @@ def shaped(grain: np.ndarray) -> np.ndarray:
 
 
 def on_beats(cause: Cause, grains: Sequence[np.ndarray]) -> np.ndarray:
-    """`grains` in turn, one a beat, each as loud as its blow was hard."""
+    """`grains` in turn, one per beat, each as loud as its blow was hard."""
     beats = zip(cause.beats.times_s, cause.beats.forces, strict=True)
     return placed(
         (time_s + cause.delay_s, gain(force), grains[beat % len(grains)])
@@ -90,7 +90,7 @@ def on_beats(cause: Cause, grains: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def placed(sounds: Iterable[tuple[float, float, np.ndarray]]) -> np.ndarray:
-    """A wave with each (time, gain, grain) in its place; what lies outside is cut off."""
+    """A wave with each (time, gain, grain) at its time; anything outside is cut off."""
     wave = np.zeros(NUM_SAMPLES)
     for time_s, amplitude, grain in sounds:
         start = round((time_s + MARGIN_S) * SAMPLE_RATE_HZ)

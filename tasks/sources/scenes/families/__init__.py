@@ -1,7 +1,7 @@
 """The families of scenes: each file here is a group of them, in the tuple `FAMILIES`.
 
-Their order, by file and then as they stand in it, is data: seeds draw from it, and labels are numbered by it. A family
-more makes other corpora of the same seeds.
+Their order, by file and then by position in it, is data: seeds draw from it, and labels are numbered by it. An
+additional family makes other corpora from the same seeds.
 """
 
 import sys

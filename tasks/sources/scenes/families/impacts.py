@@ -48,7 +48,7 @@ def _block(stage: Stage, cause: Cause, top: float) -> None:
 
 
 def _footsteps(stage: Stage, cause: Cause, now: Moment) -> None:
-    """Two feet by turns, the next to land in the air, on ground that shows its material."""
+    """Two feet in turn, the next one to land in the air, on ground that shows its material."""
     for column in range(-2, 3):
         skin(stage, (0.2 * column, FLOOR + 0.045), (0.09, 0.045), cause.material)
     for foot, side in enumerate((-1.0, 1.0)):
@@ -100,7 +100,7 @@ def _slap(cause: Cause, pitch_hz: float) -> np.ndarray:
 
 
 TYPE_ROWS = 3
-CARRIAGE_STEPS = 9  # beats to a line
+CARRIAGE_STEPS = 9  # beats per line
 
 
 def _typewriter(stage: Stage, cause: Cause, now: Moment) -> None:
@@ -126,7 +126,7 @@ def _keys(stage: Stage, e: float, now: Moment) -> None:
 
 
 def _clack(cause: Cause, pitch_hz: float) -> np.ndarray:
-    """Type on the roll; at the end of each line its bell."""
+    """Type on the roll; a bell at the end of each line."""
     rng = np.random.default_rng(cause.seed)
     clack = synth.burst(pitch_hz, 0.02, rng, quality=4.0)
     bell = synth.struck(pitch_hz * 2.0, "metal")

@@ -52,7 +52,7 @@ VOWELS_HZ = ((730.0, 1090.0), (530.0, 1840.0), (270.0, 2290.0), (570.0, 840.0), 
 # First formants of a nearly shut and of an open mouth
 SHUT = 250.0
 WIDE = 750.0
-FORMANT_OCTAVES = 1.5  # smallest to largest head: wider than people are, so that log-mels tell them apart
+FORMANT_OCTAVES = 1.5  # smallest to largest head: wider than in people, so that log-mels can tell them apart
 MEDIUM_SIZE = 0.5
 
 
@@ -90,7 +90,7 @@ def _vowel(pitch_hz: float, *formants_hz: float) -> np.ndarray:
 
 
 def _pulses(pitch_hz: np.ndarray) -> np.ndarray:
-    """One unit impulse a period."""
+    """One unit impulse per period."""
     periods = np.floor(np.cumsum(pitch_hz) / synth.SAMPLE_RATE_HZ)
     return np.diff(periods, prepend=-1.0)
 

@@ -88,7 +88,7 @@ def _wail(cause: Cause, pitch_hz: float) -> np.ndarray:
 
 # A train that shuttles past: listener and camera stand beside the middle of its track.
 TRACK_UNITS = 0.3  # from the middle to the turning point
-BEATS_A_RUN = 10.0  # the wheels drive it, so it is as fast as it chuffs
+BEATS_A_RUN = 10.0  # the wheels drive it, so its speed matches its chuffing
 METRES_A_UNIT = 70.0
 NEAREST_M = 8.0
 SOUND_M_S = 340.0

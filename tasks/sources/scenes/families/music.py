@@ -59,7 +59,7 @@ def _marimba(stage: Stage, cause: Cause, now: Moment) -> None:
 
 
 def _bar(stage: Stage, e: float, color: Color, now: Moment) -> None:
-    """A bar as long as the thing is large; its mallet rises as far as the next blow will be hard."""
+    """A bar as long as the thing is large; its mallet rises higher before a harder blow."""
     palette = stage.palette
     for x in (-0.5 * e, 0.5 * e):
         stage.line((x, 0.22), (x * 1.2, FLOOR), 0.035, palette.dark)
@@ -84,7 +84,7 @@ def _guitar(stage: Stage, cause: Cause, now: Moment) -> None:
     stage.disc((0.2 * e, 0.0), 0.12 * e, palette.dark)
     for string in range(STRINGS):
         _string(stage, e, (string - 1) * 0.045 * e, now)
-    # The hand crosses the strings on the beat, down and up by turns, and swings past them between.
+    # The hand crosses the strings on the beat, down and up in turn, and swings past them in between.
     side = 1.0 if now.index % 2 else -1.0
     reach = side * (0.3 + 0.3 * now.next_force) * e * float(np.sin(np.pi * now.phase))
     stage.line((0.3 * e, reach), (0.48 * e, reach + 0.3 * e), 0.13 * e, palette.accent)
@@ -122,7 +122,7 @@ def _drum_kit(stage: Stage, cause: Cause, now: Moment) -> None:
 
 
 def _sticks(stage: Stage, e: float, now: Moment) -> None:
-    """Each stick comes down for the beat that is its own; the foot's beat moves none."""
+    """Each stick comes down on its own beat; the foot's beat moves none."""
     coming = GROOVE[(now.index + 1) % len(GROOVE)]
     for part, x, y in ((SNARE, -0.5, -0.14), (HAT, 0.5, -0.36)):
         landing = GROOVE[now.index % len(GROOVE)] == part
@@ -146,7 +146,7 @@ def _padded(grain: np.ndarray, length: int) -> np.ndarray:
 
 
 def _metronome(stage: Stage, cause: Cause, now: Moment) -> None:
-    """Ticks where the arm turns round."""
+    """Ticks when the arm turns round."""
     palette = stage.palette
     e = cause.extent
     pivot: Point = (0.0, 0.3 * e)
@@ -195,7 +195,7 @@ def _reeds(cause: Cause, pitch_hz: float) -> np.ndarray:
 
 
 def _wind_chime(stage: Stage, cause: Cause, now: Moment) -> None:
-    """As many tubes as will sound at each beat, which all sway from the clapper's blow."""
+    """As many tubes as will sound at each beat, all swaying from the clapper's blow."""
     palette = stage.palette
     e = cause.extent
     number = cause.num_things

@@ -10,7 +10,7 @@ from tasks.sources.scenes.family import Family
 from tasks.sources.scenes.laws import VOLLEY_SHARE, Cause, Moment, volley
 from tasks.sources.scenes.paint import FLOOR, Stage
 
-GOLDEN = 0.618034  # multiples of it, modulo 1, spread evenly however many there are
+GOLDEN = 0.618034  # multiples of it, modulo 1, spread evenly for any number of them
 RIPPLE_S = 0.3
 BUBBLE_S = 0.07
 BUBBLE_RISE = 1.6  # a bubble's pitch rises as it nears the surface (Minnaert's law with a shrinking depth)
@@ -22,7 +22,7 @@ def _bubbles(pitch_hz: float) -> list[np.ndarray]:
 
 
 def _rain(stage: Stage, cause: Cause, now: Moment) -> None:
-    """As many drops as sound at a beat; they land one after the other from the beat on."""
+    """As many drops as sound at a beat; they land one after the other, starting at the beat."""
     palette = stage.palette
     e = cause.extent
     number = cause.num_things
@@ -49,7 +49,7 @@ def _volleys(cause: Cause, grains: list[np.ndarray]) -> np.ndarray:
 
 
 def _drip(stage: Stage, cause: Cause, now: Moment) -> None:
-    """The drop meets the water on the beat; a larger tap lets larger drops fall."""
+    """The drop meets the water on the beat; a larger tap releases larger drops."""
     palette = stage.palette
     e = cause.extent
     radius = 0.17 * e
