@@ -2,6 +2,6 @@
 
 import os
 
-# MLflow reads these when it is imported, which only `tracking` does, after this.
+# MLflow reads these when it is imported, which only `tracking` does, later.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")

@@ -9,14 +9,14 @@ from schemas.errors import DataError
 
 NUM_RESAMPLES = 1000
 LEVEL = 0.95
-NEWTON_STEPS = 50  # logistic regression converges in under 10 where it converges at all
+NEWTON_STEPS = 50  # logistic regression converges in under 10 if it converges at all
 TOLERANCE = 1e-8
-TIE = 1e-6  # similarities nearer than float32's rounding are the same
+TIE = 1e-6  # similarities that are closer than float32's rounding count as equal
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number with its 95 % interval over clips, and what a model that knows nothing would get."""
+    """A number with its 95 % interval over clips, and the value for a model that knows nothing."""
 
     value: float
     low: float
@@ -31,7 +31,7 @@ class Estimate:
 class GateScore:
     """The number by which a model is promoted, and the digest of the pairs that it was measured on.
 
-    Scores are compared only where the digest is the same.
+    Scores are compared only if the digest is the same.
     """
 
     value: float
@@ -57,7 +57,7 @@ def bootstrap(
     values = []
     for _ in range(NUM_RESAMPLES):
         draw = rng.integers(len(sizes), size=len(sizes))
-        # All rows of the drawn clusters at once: place 0, 1, ... within each, added to where it starts.
+        # All rows of the drawn clusters at once: position 0, 1, ... within each, added to where it starts.
         firsts = np.cumsum(sizes[draw]) - sizes[draw]
         places = np.arange(sizes[draw].sum()) - np.repeat(firsts, sizes[draw])
         values.append(statistic(order[np.repeat(starts[draw], sizes[draw]) + places]))
@@ -88,7 +88,7 @@ def auc(scores: np.ndarray, labels: np.ndarray) -> float:
 def ranks(scores: np.ndarray, candidates: np.ndarray) -> np.ndarray:
     """The rank of each row's own column among the `candidates` (n, n), 1 the best: (n,).
 
-    Ties count half, so that a model that gives all the same score stands where chance does.
+    Ties count half, so that a model that gives all the same score performs at chance.
     """
     own = np.diagonal(scores)[:, None]
     others = candidates & ~np.eye(len(scores), dtype=bool)
@@ -110,12 +110,12 @@ def balanced_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def platt(scores: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Scale and bias that make logits of scores (Platt 1999), both classes weighing the same."""
+    """Scale and bias that turn scores into logits (Platt 1999), with both classes weighted equally."""
     weights = np.where(labels, 0.5 / max(labels.sum(), 1), 0.5 / max((~labels).sum(), 1)) * len(labels)
-    # A touch of ridge keeps separable scores finite; it shrinks the scale by well under a percent otherwise.
+    # A little ridge keeps separable scores finite; otherwise it shrinks the scale by well under a percent.
     scale, bias = fit_logistic(scores[:, None], labels, ridge=1e-3, weights=weights)
-    # A model whose scores run the wrong way knows nothing it can use: it may not be turned round, and without a
-    # scale its bias would say of every pair that it matches.
+    # A model whose scores run the wrong way knows nothing usable: the scores must not be inverted, and without a scale,
+    # its bias would say of every pair that it matches.
     return (float(scale), float(bias)) if scale > 0 else (0.0, 0.0)
 
 
@@ -126,14 +126,14 @@ def fit_logistic(
     weights = np.ones(len(labels)) if weights is None else weights
     design = np.column_stack([inputs, np.ones(len(labels))]).astype(np.float64)
     penalty = np.full(design.shape[1], ridge)
-    penalty[-1] = 1e-9  # the bias is free, but for keeping the system solvable
+    penalty[-1] = 1e-9  # the bias is free, except that the system must remain solvable
     beta = np.zeros(design.shape[1])
     for _ in range(NEWTON_STEPS):
         p = 1 / (1 + np.exp(-np.clip(design @ beta, -30, 30)))
         gradient = design.T @ (weights * (p - labels)) + penalty * beta
         hessian = (design.T * (weights * p * (1 - p))) @ design + np.diag(penalty)
         move = np.linalg.solve(hessian, gradient)
-        # Newton overshoots from far away; a move longer than the data's logit range is cut short.
+        # Newton overshoots from far away; a step longer than the data's logit range is shortened.
         reach = np.abs(design @ move).max()
         beta -= move * min(1.0, 4.0 / max(reach, 1e-12))
         if reach < TOLERANCE:

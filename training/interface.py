@@ -1,6 +1,6 @@
 """The interface of a model: its network, the input it needs, its front end for sound, and its card.
 
-What a file of `models/` must define stands in the docstring of `training/models/__init__.py`.
+What a file of `models/` must define is described in the docstring of `training/models/__init__.py`.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class FrontEnd(nn.Module):
         super().__init__()
         self.num_bins = num_bins
         self.is_spectrum = is_spectrum  # log10 power; else a wave
-        self.constants = constants  # a model's weights are of use with these values only
+        self.constants = constants  # a model's weights are only valid with these values
 
     def forward(self, sound: Tensor) -> Tensor:
         """The sound, unchanged."""
@@ -41,7 +41,7 @@ class FrontEnd(nn.Module):
 
 
 def stored_log_mel() -> FrontEnd:
-    """The log-mel as it stands in the shards."""
+    """The log-mel as stored in the shards."""
     return FrontEnd(waveforms.N_MELS, {name: float(getattr(waveforms, name)) for name in MEL_CONSTANTS})
 
 
@@ -57,7 +57,7 @@ class Needs:
     is_frame_rate_exact: bool = False  # a model that counts time in frames is wrong at any other rate
 
     def unmet_by(self, profile: Profile) -> list[str]:
-        """Each value of `profile` that is too small or different, beside the value that is needed."""
+        """Each value of `profile` that is too small or different, with the required value."""
         unmet = []
         least = ["frame_short_side_px", "length_ms"]
         exact = ["sample_rate_hz", "channels"]  # a front end is made for one rate
@@ -71,7 +71,7 @@ class Needs:
         return unmet
 
     def check(self, profile: Profile, model: str) -> None:
-        """Raises RequestError, naming the profile to build, where `profile` lacks what the model needs."""
+        """Raises RequestError, naming the profile to build, if `profile` lacks what the model needs."""
         if unmet := self.unmet_by(profile):
             enough = next((p.name for p in PROFILES.values() if not self.unmet_by(p)), None)
             remedy = f"build a version with profile {enough!r}" if enough else "no stock profile has that"
@@ -82,7 +82,7 @@ class Needs:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a stranger must know of a model before using its weights; it goes into the registry's description."""
+    """What a stranger must know about a model before using its weights; it goes into the registry's description."""
 
     paper: str  # citation with address
     weights: str  # where weights come from that are not learnt here, and under which licence
@@ -99,9 +99,9 @@ class ModelCard:
 class AvcModel(nn.Module):
     """A network that encodes pictures and sounds once each, and then scores any of them together.
 
-    It knows what a step shows (`view`), its input of a sound (`front_end`), the corpus's mean and deviation of each
-    bin of that input, and the affine that turns a similarity into a logit; the latter are buffers, so that a
-    checkpoint is complete.
+    It knows what a step shows (`view`), its sound input (`front_end`), the corpus's mean and deviation of each bin of
+    that input, and the affine map from a similarity to a logit; the latter are buffers, so that a checkpoint is
+    complete.
     """
 
     audio_mean: Tensor
@@ -109,8 +109,8 @@ class AvcModel(nn.Module):
     calibration: Tensor
     is_early_fusion = False  # whether a pair costs a network instead of a product
     steps_per_clip = 1  # the least that the objective needs in a batch
-    learns_offsets = False  # instead of pairs: validation moves sounds, and follows the loss of that
-    pairs_at_once = 1024  # that `paired_in_blocks` holds in memory
+    learns_offsets = False  # instead of pairs: validation moves sounds, and tracks the loss of that
+    pairs_at_once = 1024  # the number of pairs that `paired_in_blocks` holds in memory
 
     def __init__(self, view: View, front_end: FrontEnd | None = None) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class AvcModel(nn.Module):
         self.register_buffer("calibration", torch.tensor([10.0, 0.0]))
 
     def require(self, profile: Profile) -> None:
-        """Raises RequestError, with both values, where the front end is made for sounds of another profile."""
+        """Raises RequestError, with both values, if the front end is made for sounds of another profile."""
         ours = {name.lower(): value for name, value in self.front_end.constants.items()}
         for name in ("sample_rate_hz", "channels"):
             theirs = getattr(profile, name)
@@ -138,7 +138,7 @@ class AvcModel(nn.Module):
     def encode_image(self, images: Tensor) -> dict[str, Tensor]:
         """`vector` (B, D) and `map` (B, C, h, w), which `heat` reads, of RGB pictures in [0, 1].
 
-        Pictures are (B, 3, H, W), or (B, frames, 3, H, W) where a step shows several.
+        Pictures are (B, 3, H, W), or (B, frames, 3, H, W) if a step shows several.
         """
         raise NotImplementedError
 

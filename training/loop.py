@@ -1,8 +1,8 @@
 """Trains a model on a dataset version: a generator of metrics, which its caller logs.
 
-Budgets are steps or seconds. With seconds, schedule and validations follow the share of time that has passed,
-so that a slow machine trains less but still anneals. A training that was killed resumes from its last
-checkpoint; under torchrun all ranks train one model.
+Budgets are steps or seconds. With seconds, schedule and validations follow the share of time that has passed, so that a
+slow machine trains less but still anneals. A training that was killed resumes from its last checkpoint; under torchrun
+all ranks train one model.
 """
 
 import logging
@@ -63,7 +63,7 @@ class TrainConfig:
     warmup_share: float = 0.05
     max_grad_norm: float = 1.0
     ema_decay: float = 0.99
-    num_pieces: int = 1  # in which a batch is encoded where its graph is too large for the memory (GradCache)
+    num_pieces: int = 1  # pieces of a batch for encoding, if its graph exceeds the memory (GradCache)
     num_validations: int = 10
     patience: int | None = None  # validations without a better AUC, which needs no label, until training ends
     validation_steps: int = 3  # per clip
@@ -72,7 +72,7 @@ class TrainConfig:
     device: str = "auto"
     precision: Precision = "auto"  # of the encoders; losses are computed in float32
     is_compiled: bool = False  # the encoders, by torch.compile: meant for GPUs
-    is_deterministic: bool = False  # bit-exact on the CPU with as many threads
+    is_deterministic: bool = False  # bit-exact on the CPU with the same number of threads
     num_threads: int | None = None  # of torch on CPU; None leaves the process's setting
     reader_threads: int | None = None  # None: none for mapped shards, some for remote ones
     checkpoint_s: float = 60.0  # between two checkpoints to resume from
@@ -83,7 +83,7 @@ class TrainConfig:
         require_precision(self.precision)
 
     def sampled_for(self, model: AvcModel) -> Sampling:
-        """The sampling of a training of `model`: its view, and the steps of a clip that it and its negatives need."""
+        """The sampling for a training of `model`: its view, and the steps per clip that it and its negatives need."""
         steps = max(model.steps_per_clip, self.negatives.steps_per_clip)
         return replace(self.sampling.with_steps(steps), view=model.view)
 
@@ -94,9 +94,8 @@ def train(
     """Trains on split `train`, validates on `val`, keeps the best averaged weights in `folder/best.pt`.
 
     Resumes from `folder/last.pt`. Yields a dict for each training step (`loss`, `learning_rate`, `grad_norm`, ...),
-    some of them with the numbers of a validation (`train_loss`, `val_loss`, `val_auc`, ...). Raises RequestError
-    before the first step where the dataset lacks what the model needs, and ResumeError where the checkpoint is of
-    another training.
+    some of them with the numbers of a validation (`train_loss`, `val_loss`, `val_auc`, ...). Raises RequestError before
+    the first step if the dataset lacks what the model needs, and ResumeError if the checkpoint is of another training.
     """
     with _torch_set(config), open_ranks(pick_device(config.device)) as ranks:
         trainer = Trainer(dataset, model_name, model_config, config, ranks)
@@ -109,7 +108,7 @@ def _torch_set(config: TrainConfig) -> Iterator[None]:
     threads = torch.get_num_threads()
     was_deterministic = torch.are_deterministic_algorithms_enabled()
     try:
-        with restored(["TORCHINDUCTOR_CACHE_DIR"]):  # torch sets it where it is unset
+        with restored(["TORCHINDUCTOR_CACHE_DIR"]):  # torch sets it if it is unset
             torch.set_num_threads(config.num_threads or threads)
             torch.use_deterministic_algorithms(config.is_deterministic)
             yield
@@ -121,7 +120,7 @@ def _torch_set(config: TrainConfig) -> Iterator[None]:
 def clips_for(dataset: Dataset, model: AvcModel, config: TrainConfig) -> tuple[Dataset, Dataset]:
     """The clips of `train` and `val` that steps of `model` can be cut from.
 
-    Raises RequestError where they are too few to pair, or have no pair that does not match by the policy.
+    Raises RequestError if they are too few to pair, or if no pair is a negative by the policy.
     """
     view = model.view
     sampling = config.sampled_for(model)
@@ -176,7 +175,7 @@ class Trainer:
         self.optimizer = make_optimizer(config.optimizer, model, config.learning_rate, config.weight_decay)
 
     def run(self, folder: Path) -> Iterator[dict[str, float]]:
-        """Trains until the budget or the patience is spent; validates evenly along it and at its end."""
+        """Trains until the budget or the patience is exhausted; validates at even intervals and at the end."""
         self.restore(folder / LAST)
         progress = self.progress
         config = self.config
@@ -239,7 +238,7 @@ class Trainer:
         return is_spent or (config.patience is not None and progress.waited >= config.patience)
 
     def _steps(self, clock: Clock) -> Iterator[dict[str, float]]:
-        """The metrics of one optimiser step after the other, without end."""
+        """The metrics of one optimiser step after another, without end."""
         progress = self.progress
         ranks = self.ranks
         config = self.config
@@ -268,7 +267,7 @@ class Trainer:
             progress.batch = 0
 
     def _batches(self, epoch: Epoch) -> Generator[Batch, None, None]:
-        """Decoded steps; of sides that do not learn, their features, computed once."""
+        """Decoded steps; for sides that do not learn, their features, computed once."""
         if not isinstance(self.model, FrozenModel) or not self.model.frozen:
             return batches(epoch, self.config.reader_threads)
         if self._features is None:
@@ -300,7 +299,7 @@ class Trainer:
         return [f"{clips.keys[row]} in {clips.shard_name(row)}.tar" for row in rows]
 
     def _validated(self, folder: Path, metrics: dict[str, float]) -> dict[str, float]:
-        """The numbers of a validation; saves the averaged weights where they are the best so far."""
+        """The numbers of a validation; saves the averaged weights if they are the best so far."""
         progress = self.progress
         found = self.ranks.agreed(self._validate(metrics["progress"]) if self.ranks.is_first else {})
         progress.has_probed |= found["is_plateau"] > 0
@@ -343,10 +342,10 @@ class Trainer:
         return metrics
 
     def _steps_left(self, share: float) -> float:
-        """How many steps, as long as those so far, the budget has left."""
+        """How many steps the budget has left, at their average duration so far."""
         return self.progress.step * (1 - share) / share
 
     def _some(self, clips: Dataset) -> Dataset:
-        """The clips of a split that validation uses: equally many of both."""
+        """The clips of a split that validation uses: equally many from both."""
         num_clips = min(self.config.validation_clips, len(self.train_clips), len(self.val_clips))
         return _drawn(clips, num_clips, self.config.seed)

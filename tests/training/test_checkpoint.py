@@ -59,7 +59,7 @@ def test_a_failed_save_leaves_the_old_checkpoint(saved):
 def test_nothing_pickled_is_loaded(tmp_path):
     torch.save({"format": 2, "evil": _Evil(tmp_path / "made")}, tmp_path / "evil.pt")
 
-    with pytest.raises(ResumeError, match=r"evil.pt is no checkpoint of tensors and plain values only"):
+    with pytest.raises(ResumeError, match=r"evil.pt is not a checkpoint of tensors and plain values only"):
         read_checkpoint(tmp_path / "evil.pt")
     assert not (tmp_path / "made").exists()
 
@@ -79,11 +79,11 @@ def test_what_is_no_checkpoint_is_told_by_its_name(saved):
     for content in (b"", b"not a checkpoint", whole[: len(whole) // 2]):
         path.write_bytes(content)
         with pytest.raises(
-            ResumeError, match=r"best.pt is no checkpoint of tensors and plain values only, or is"
+            ResumeError, match=r"best.pt is not a checkpoint of tensors and plain values only, or is"
         ):
             load_model(path)
     torch.save([1, 2], path)
-    with pytest.raises(ResumeError, match=r"best.pt is no checkpoint: it holds a list instead of names"):
+    with pytest.raises(ResumeError, match=r"best.pt is not a checkpoint: it holds a list instead of names"):
         load_model(path)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import simplejpeg
 from avc_fixtures import SHORT_RUN, TINY, corresponding, written
+from browser import browsing
 from PIL import Image
 
 from training.estimates import Estimate
@@ -113,6 +114,29 @@ def test_the_page_shows_its_numbers(inputs, page):
     assert f"{100 * auc.low:.1f} % – {100 * auc.high:.1f} %" in page
     assert inputs.dataset.version.digest in page
     assert page.count('class="curves"') == 2 and 'class="gap"' in page
+
+
+def test_on_a_phone_the_scores_stand_in_low_rows_with_their_values_in_sight(page, chromium, tmp_path):
+    (tmp_path / "report.html").write_text(page)
+    with browsing(chromium) as shown:
+        shown.call(
+            "Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=False
+        )
+        shown.open((tmp_path / "report.html").as_uri())
+        shown.await_text("Accuracy, random")
+        rows = "[...document.querySelectorAll('tr:has(.bar)')]"
+        tallest = shown.value(f"Math.max(...{rows}.map(row => row.getBoundingClientRect().height))")
+        value_ends = f"{rows}.map(row => row.querySelector('.strong').getBoundingClientRect().right)"
+
+        assert tallest < 90
+        assert shown.value(f"Math.max(...{value_ends})") < 390
+        assert shown.value("document.documentElement.scrollWidth") <= 390
+
+
+def test_no_tick_of_an_axis_is_a_negative_zero():
+    svg = figures.curves([(0.0, 0.0), (1.0, 3.0)], [], None, "Loss")
+
+    assert ">0</text>" in svg and "-0<" not in svg
 
 
 def test_the_answer_says_no_where_the_interval_holds_chance(inputs):

@@ -93,7 +93,7 @@ def test_a_new_store_holds_relative_addresses_only(store, trained):
     assert not relocate(store.database)
 
 
-def test_a_champion_goes_with_its_root(moved, store):
+def test_a_champion_goes_with_its_root(moved, store, capfd):
     where, _ = moved
     asked = []
 
@@ -102,6 +102,7 @@ def test_a_champion_goes_with_its_root(moved, store):
         return GateScore(0.6, "e2")
 
     assert measure_champion(where, NAME, "e2", measure) == "" and len(asked) == 1
+    assert "Downloading" not in capfd.readouterr().err, "the console has our own lines only"
     program = mlflow.pytorch.load_model(f"models:/{NAME}@champion")
     frames = torch.zeros(2, 112, 112, 3, dtype=torch.uint8)
     waves = torch.zeros(2, 16_000)
@@ -120,7 +121,7 @@ def test_what_a_moved_root_is_given_lies_in_it(moved, store):
     assert not store.root.exists()
 
 
-def test_a_take_down_in_a_copy_leaves_the_original_alone(moved, tmp_path):
+def test_a_take_down_in_a_copy_leaves_the_original_alone(moved, tmp_path, capfd):
     original, run_id = moved
     shutil.copytree(original.root, tmp_path / "copy")
     copy = Store(tmp_path / "copy")
@@ -128,6 +129,7 @@ def test_a_take_down_in_a_copy_leaves_the_original_alone(moved, tmp_path):
     changed = clean_artifacts(copy, [DIGEST], lambda text: text.replace("clip0001", "nobody"))
 
     assert changed == [f"{run_id}/report.html"]
+    assert "Downloading" not in capfd.readouterr().err
     assert [p.read_text() for p in copy.root.rglob("report.html")] == ["of nobody"]
     assert [p.read_text() for p in original.root.rglob("report.html")] == ["of clip0001"]
 

@@ -1,4 +1,4 @@
-"""Evaluations: one file a question. Nothing else is here; what evaluations share lies in `training/networks/`
+"""Evaluations: one file per question. Nothing else is here; what evaluations share is in `training/networks/`
 and `training/reading/`.
 
 A file becomes an evaluation by lying in this folder. It defines
@@ -9,7 +9,7 @@ A file becomes an evaluation by lying in this folder. It defines
 
 and may define
 
-    require(dataset, view, options) -> None   raises RequestError, before a training, where the clips are too few
+    require(dataset, view, options) -> None   raises RequestError, before a training, if there are too few clips
     section(result) -> Section                its part of the report; without it, the headline as a
                                               table under the question that the docstring begins with
     answer(result) -> str                     a sentence for the top of the report
@@ -35,18 +35,18 @@ from training.reading.sampling import View
 SPLIT = "eval"  # no model has learnt from its clips
 MOST_STEPS = 5
 REQUIRED = ("applies", "evaluate", "headline")
-ABSENT = "absent"  # key of a field's metadata: what JSON has for None
+ABSENT = "absent"  # key of a field's metadata: the JSON value for None
 
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """Input of an evaluation beside the model and the clips."""
+    """Input of an evaluation besides the model and the clips."""
 
-    # Video id -> group of videos that count as the same kind; None: by the first label.
+    # Video id -> group of videos that count as the same kind; None: groups by the first label.
     groups: Mapping[str, str] | None = None
     held_out: frozenset[str] = frozenset()  # groups that training never saw
     group_names: Mapping[str, str] = field(default_factory=dict)  # what a person calls a group
-    tolerance_ms: float = Negatives.tolerance_ms  # from here on a clip's own sound does not match the picture
+    tolerance_ms: float = Negatives.tolerance_ms  # from here on, a clip's own sound does not match it
 
 
 DEFAULT_OPTIONS = EvaluationOptions()
@@ -95,7 +95,7 @@ class Section:
 
 
 def absent_as(json: Mapping[str, Any]) -> Any:
-    """A field that may be None, for which `to_json` gives `json`."""
+    """A field that may be None, in which case `to_json` writes `json`."""
     return field(default=None, metadata={ABSENT: json})
 
 
@@ -125,7 +125,7 @@ def load(name: str) -> ModuleType:
 def evaluate_all(
     model: AvcModel, dataset: Dataset, options: EvaluationOptions = DEFAULT_OPTIONS
 ) -> dict[str, Evaluation]:
-    """The result of every evaluation that applies, by name. Raises RequestError where the clips are too few."""
+    """The result of every evaluation that applies, by name. Raises RequestError if there are too few clips."""
     modules = {name: load(name) for name in names()}
     return {
         name: module.evaluate(model, dataset, options)
@@ -135,7 +135,7 @@ def evaluate_all(
 
 
 def require_all(model: AvcModel, dataset: Dataset, options: EvaluationOptions = DEFAULT_OPTIONS) -> None:
-    """Raises RequestError where an evaluation that applies has too few clips; reads none of them."""
+    """Raises RequestError if an evaluation that applies has too few clips; reads none of them."""
     for module in map(load, names()):
         if module.applies(model, dataset) and hasattr(module, "require"):
             module.require(dataset, model.view, options)
@@ -159,7 +159,7 @@ def sections(results: Mapping[str, Evaluation]) -> list[Section]:
 
 
 def results_json(results: Mapping[str, Evaluation]) -> dict[str, Any]:
-    """What `results.json` holds: plain values by the name of the evaluation."""
+    """The content of `results.json`: plain values by the name of the evaluation."""
     return {name: result.to_json() for name, result in results.items()}
 
 
@@ -173,10 +173,10 @@ def _section(module: ModuleType, result: Evaluation) -> Section:
 
 
 def steps_a_clip(profile: Profile, view: View) -> int:
-    """How many steps of a clip are evaluated: as many as lie side by side, at most MOST_STEPS."""
+    """How many steps of a clip are evaluated: as many as fit side by side, at most MOST_STEPS."""
     return max(1, min(MOST_STEPS, profile.length_ms // view.sound_ms))
 
 
 def steps_of_matrix(model: AvcModel, dataset: Dataset) -> int:
-    """How many steps of each clip are compared with those of each other: one where a pair costs a network."""
+    """How many steps of each clip are compared with those of every other: one if a pair costs a network."""
     return 1 if model.is_early_fusion else steps_a_clip(dataset.profile, model.view)

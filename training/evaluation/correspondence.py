@@ -1,9 +1,9 @@
 """Does this second of sound belong to this picture? The AVC decision on held-out videos.
 
-A seed fixes the pairs before any model scores them. Every picture and every sound of the list stands in exactly as
-many matching as other pairs, so neither alone says anything about the answer. The probes prove that of the list, and
-say nothing about the model or its training: a viewer of one side only is right about half of a balanced list.
-The threshold is the model's own calibration, fitted on the validation split.
+A seed fixes the pairs before any model scores them. Every picture and every sound of the list occurs in exactly as many
+matching as other pairs, so neither alone tells anything about the answer. The probes verify this property of the list,
+and say nothing about the model or its training: a viewer of only one side is right about half of a balanced list. The
+threshold is the model's own calibration, fitted on the validation split.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,8 +35,8 @@ from training.reading.pairs import PairConfig, Pairs, pair_lists, shifted_pairs
 from training.reading.sampling import View, usable
 
 CHANCE = 0.5
-PROBE_WIDTH = 256  # Newton's method has a matrix of its square: 25,088 numbers would take 5 GB
-MIN_VIDEOS = 3  # to pair and to leave some out of a probe's training
+PROBE_WIDTH = 256  # Newton's method needs a matrix with the square of it: 25,088 numbers would take 5 GB
+MIN_VIDEOS = 3  # to pair, and to leave some out of a probe's training
 PAIR_LISTS = ("random", "same_group")
 NO_PAIRS = {"num_clips": 0}
 
@@ -57,7 +57,7 @@ class PairScores:
 
 @dataclass(frozen=True)
 class Probes:
-    """How often a viewer of the pictures, and a listener to the sounds alone, is right: 0.5 of a balanced list."""
+    """How often a viewer of the pictures alone, or a listener to the sounds alone, is right: 0.5 if balanced."""
 
     frame_only: Estimate
     audio_only: Estimate
@@ -65,7 +65,7 @@ class Probes:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Scores on groups that training never saw; None where a list has no pairs."""
+    """Scores on groups that training never saw; None if a list has no pairs."""
 
     groups: tuple[str, ...]
     random: PairScores | None = absent_as(NO_PAIRS)
@@ -78,7 +78,7 @@ class Correspondence(Evaluation):
 
     num_videos: int
     num_pairs: int
-    evaluation_digest: str  # of the data and both lists: scores are compared where it is the same
+    evaluation_digest: str  # of the data and both lists: scores are compared only if it is the same
     pairs_digest: str
     calibration: tuple[float, ...]
     random: PairScores
@@ -103,9 +103,9 @@ def evaluate(
     *,
     config: PairConfig | None = None,
 ) -> Correspondence:
-    """AVC on split `eval`; groups that are held out are reported apart and in no other number.
+    """AVC on split `eval`; held-out groups are reported separately and in no other number.
 
-    Raises RequestError where fewer than MIN_VIDEOS are left.
+    Raises RequestError if fewer than MIN_VIDEOS are left.
     """
     config = config or PairConfig(
         steps_a_clip(dataset.profile, model.view), tolerance_ms=options.tolerance_ms
@@ -158,7 +158,7 @@ def headline(result: Correspondence) -> list[tuple[str, Estimate]]:
 
 
 def answer(result: Correspondence) -> str:
-    """The result in one sentence, with its interval and its chance."""
+    """The result in one sentence, with its interval and chance."""
     accuracy = result.random.accuracy
     is_better = accuracy.low > accuracy.chance
     head = "Yes, better than chance" if is_better else "No better than chance, as far as this can tell"
@@ -194,21 +194,21 @@ def section(result: Correspondence) -> Section:
     rows.append(ReportRow("Balance of the pairs: sound only", result.probes.audio_only, balance))
     lead = (
         f"{result.num_pairs:,} pairs of held-out videos, half of them matching, fixed before any model scored them. "
-        "Every picture and every sound stands in as many matching as other pairs, and the threshold comes from the "
+        "Every picture and every sound occurs in as many matching as other pairs, and the threshold comes from the "
         "validation split. The band is the 95 % interval over videos, the dashed line is chance."
     )
     return Section("", rows, lead, result.per_group)
 
 
 def require(dataset: Dataset, view: View, options: EvaluationOptions = DEFAULT_OPTIONS) -> None:
-    """Raises RequestError where fewer than MIN_VIDEOS videos can be evaluated."""
+    """Raises RequestError if fewer than MIN_VIDEOS videos can be evaluated."""
     seen_groups(usable(dataset.split(SPLIT), view), options)
 
 
 def seen_groups(clips: Dataset, options: EvaluationOptions) -> tuple[np.ndarray, np.ndarray]:
     """The group of each clip, and whether training saw it: str (clips,) and bool (clips,).
 
-    Raises RequestError where fewer than MIN_VIDEOS are left.
+    Raises RequestError if fewer than MIN_VIDEOS are left.
     """
     group_of = clip_groups(clips, options.groups)
     is_seen = ~np.isin(group_of, sorted(options.held_out))
@@ -223,7 +223,7 @@ def seen_groups(clips: Dataset, options: EvaluationOptions) -> tuple[np.ndarray,
 def known_pairs(
     clips: Dataset, encoded: Embeddings, options: EvaluationOptions, config: PairConfig
 ) -> tuple[Pairs, Pairs]:
-    """The two lists of `evaluate`, of groups that training saw."""
+    """The two lists of `evaluate`, for groups that training saw."""
     group_of = clip_groups(clips, options.groups)
     return pair_lists(encoded.videos, group_of, ~np.isin(group_of, sorted(options.held_out)), config)
 
@@ -235,7 +235,7 @@ def _held_out(
     held_out: frozenset[str],
     config: PairConfig,
 ) -> HeldOut | None:
-    """The scores of the groups that are held out; `groups`: that of each clip, and whether training saw it."""
+    """The scores of the held-out groups; `groups`: the group of each clip, and whether training saw it."""
     if not held_out:
         return None
     group_of, is_known = groups
@@ -245,7 +245,7 @@ def _held_out(
 
 
 def _group_oracle(pairs: Pairs, group_of: np.ndarray) -> float:
-    """The accuracy of knowing the group of each side, and nothing else: a pair of one group is taken to match."""
+    """The accuracy of knowing the group of each side, and nothing else: a pair within one group is assumed to match."""
     is_alike = group_of[pairs.image_rows] == group_of[pairs.audio_rows]
     return float((is_alike == pairs.labels).mean()) if len(pairs) else float("nan")
 
@@ -274,7 +274,7 @@ def _scores(encoded: Embeddings, pairs: Pairs, logits: np.ndarray) -> PairScores
 
 @torch.inference_mode()
 def score_pairs(model: AvcModel, encoded: Embeddings, pairs: Pairs) -> np.ndarray:
-    """The model's logits of `pairs`: (pairs,)."""
+    """The model's logits for `pairs`: (pairs,)."""
     logits = np.empty(len(pairs))
     device = model.calibration.device
     for start in range(0, len(pairs), model.pairs_at_once):
@@ -286,7 +286,7 @@ def score_pairs(model: AvcModel, encoded: Embeddings, pairs: Pairs) -> np.ndarra
 
 
 def shortcut_probes(encoded: Embeddings, pairs: Pairs) -> Probes:
-    """What the vectors of each side alone say about the labels."""
+    """What the vectors of each side alone tell about the labels."""
     image = _probe(encoded, encoded.image, (pairs.image_rows, pairs.steps), pairs.labels)
     audio = _probe(encoded, encoded.audio, (pairs.audio_rows, pairs.audio_steps), pairs.labels)
     return Probes(frame_only=image, audio_only=audio)
@@ -302,7 +302,7 @@ def _probe(
 
 
 def narrowed(vectors: np.ndarray) -> np.ndarray:
-    """The vectors in up to PROBE_WIDTH numbers: through a random matrix, always the same, which keeps distances."""
+    """The vectors in up to PROBE_WIDTH numbers: projected by a fixed random matrix, which preserves distances."""
     width = vectors.shape[-1]
     if width <= PROBE_WIDTH:
         return vectors

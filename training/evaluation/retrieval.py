@@ -31,7 +31,7 @@ NO_QUERIES = {"num_queries": 0}
 
 @dataclass(frozen=True)
 class Recalls:
-    """How often a query finds its own clip among the first k candidates, and where it stands in the middle."""
+    """How often a query finds its own clip among the first k candidates, and its median rank."""
 
     num_queries: int
     mean_candidates: float
@@ -43,14 +43,14 @@ class Recalls:
 
 @dataclass(frozen=True)
 class Direction(Recalls):
-    """Recalls among all clips, and among those of the query's own group: None where no group has two videos."""
+    """Recalls among all clips, and among those of the query's own group; None if no group has two videos."""
 
     within_group: Recalls | None = absent_as(NO_QUERIES)
 
 
 @dataclass(frozen=True)
 class Retrieval(Evaluation):
-    """Both directions; None where the clips are all of one video."""
+    """Both directions; None if all clips are of one video."""
 
     num_steps: int
     image_to_audio: Direction | None = absent_as({**NO_QUERIES, "within_group": NO_QUERIES})
@@ -66,8 +66,8 @@ def applies(model: AvcModel, dataset: Dataset) -> bool:
 def evaluate(model: AvcModel, dataset: Dataset, options: EvaluationOptions = DEFAULT_OPTIONS) -> Retrieval:
     """Recall and median rank over the clips of split `eval`, both directions, also within groups.
 
-    Of more than MAX_CLIPS (MAX_FUSED of a model that fuses early) a fixed draw is taken: a recall means something
-    only with the number of candidates, which is reported.
+    Of more than MAX_CLIPS (MAX_FUSED for a model that fuses early) a fixed sample is used: a recall is meaningful only
+    with the number of candidates, which is reported.
     """
     clips = usable(dataset.split(SPLIT), model.view)
     clips = drawn(clips, MAX_FUSED if model.is_early_fusion else MAX_CLIPS)
@@ -130,7 +130,7 @@ def drawn(clips: Dataset, most: int) -> Dataset:
 def recalls(scores: np.ndarray, videos: np.ndarray, allowed: np.ndarray | None = None) -> Recalls | None:
     """Recall and rank of each row's own column among all candidates, or among the `allowed` (n, n) ones.
 
-    Queries without any competitor are left out, because finding one among one is no finding; None without queries.
+    Queries without any competitor are left out, because finding one among one is trivial; None without queries.
     """
     candidates = _candidates(videos, allowed)
     is_query = candidates.sum(1) > 1
@@ -161,6 +161,6 @@ def _direction(scores: np.ndarray, videos: np.ndarray, is_alike: np.ndarray) -> 
 
 
 def _candidates(videos: np.ndarray, allowed: np.ndarray | None) -> np.ndarray:
-    """Every clip of another video, and the own one: other clips of the same video may fit as well."""
+    """Every clip of another video, and the clip itself: other clips of the same video may fit as well."""
     candidates = (videos[:, None] != videos[None, :]) | np.eye(len(videos), dtype=bool)
     return candidates if allowed is None else candidates & allowed

@@ -27,7 +27,7 @@ from training.reading.sampling import View, even_plan, usable
 
 CLASS_MS = CLASS_LAGS * MS_PER_LAG
 CLIPS_PER_CALL = 8
-NEAR_MS = 120.0  # what people and broadcasters' rules (ITU-R BT.1359) let pass
+NEAR_MS = 120.0  # what people and broadcasting rules (ITU-R BT.1359) tolerate
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class GroupOffsets:
 
 @dataclass(frozen=True)
 class Synchrony(Evaluation):
-    """Shares of the offsets that were found; None throughout where no clip has room for offsets."""
+    """Shares of the offsets that were found; None throughout if no clip has room for offsets."""
 
     num_offsets: int | None = None  # of each clip
     class_accuracy: Estimate | None = None
@@ -66,9 +66,9 @@ def evaluate(
     num_offsets: int = 3,
     seed: int = 0,
 ) -> Synchrony:
-    """Shares of offsets found to the class, to a class either way, and to NEAR_MS, and the median error.
+    """Shares of offsets found within the class, within one class either way, and within NEAR_MS, and the median error.
 
-    Clips without room for `num_offsets` of them are left out.
+    Clips without room for `num_offsets` offsets are left out.
     """
     clips, true_classes = _with_offsets(
         usable(dataset.split(SPLIT), model.view), model.view, num_offsets, seed
@@ -94,7 +94,7 @@ def evaluate(
 
 
 def headline(result: Synchrony) -> list[tuple[str, Estimate]]:
-    """The shares of offsets that are found; none where no clip has room for offsets."""
+    """The shares of offsets that are found; none if no clip has room for offsets."""
     if result.within_120_ms is None or result.within_one_class is None:
         return []
     return [
@@ -136,7 +136,7 @@ def _with_offsets(clips: Dataset, view: View, num_offsets: int, seed: int) -> tu
 
 @torch.inference_mode()
 def find_offsets(model: OffsetModel, clips: Dataset, late_ms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The offsets that the model finds where each clip's sound is late by each of `late_ms` (n, k).
+    """The offsets that the model finds when each clip's sound is late by each of `late_ms` (n, k).
 
     In ms and by class, both (n, k). The model sees the middle of the clip, once for all of its offsets.
     """
@@ -150,7 +150,7 @@ def find_offsets(model: OffsetModel, clips: Dataset, late_ms: np.ndarray) -> tup
         held = clips.holding(needed(clips, plan, model.view))
         V = model.encode_image(pictures(load_frames(held, plan, model.view).to(device)))["vector"]
         for column in range(late_ms.shape[1]):
-            # A late sound is one that was cut from earlier on.
+            # A late sound is cut from an earlier position.
             moved = replace(plan, shifts_ms=-np.round(late_ms[rows, column]).astype(np.int64))
             A = model.encode_audio(model.front_end(load_sounds(held, moved, model.view).to(device)))["vector"]
             curves = model.curve(V, A)

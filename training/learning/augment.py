@@ -1,8 +1,8 @@
 """Augmentation on the device of the model; the random numbers come with the steps, and are keyed by them.
 
-Loudness, brightness and the like identify a video without saying what it shows: varied at random, they are no
-shortcut (strengths as in the L3-Net family: brightness 32/255, saturation 0.5 to 1.5). Where a picture is cropped, and
-by how much a sound is shifted, is planned with the batch (`training/reading/sampling.py`), so that less is read.
+Loudness, brightness and the like identify a video without telling what it shows: varied at random, they are no shortcut
+(strengths as in the L3-Net family: brightness 32/255, saturation 0.5 to 1.5). The position of a crop, and the shift of
+a sound, are planned with the batch (`training/reading/sampling.py`), so that less is read.
 """
 
 import math
@@ -21,23 +21,23 @@ FRAMES_NDIM = 5  # of steps that show several frames
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far inputs may be changed; zeros leave them as they are."""
+    """How far inputs may be changed; zeros leave them unchanged."""
 
     flip: bool = True
     brightness: float = 32 / 255
     contrast: float = 0.3
     saturation: float = 0.5
-    # Any hue, and often none: colour tells videos apart long before it tells what sounds.
+    # Any hue, and often none: colour tells videos apart long before it tells what makes a sound.
     hue_turns: float = 0.5
     grey_share: float = 0.2
     gain_db: float = 6.0
-    tilt_db: float = 6.0  # of the spectrum's ends against each other: microphones and rooms differ so
+    tilt_db: float = 6.0  # of the spectrum's ends against each other: microphones and rooms differ as much
     mask_bins: float = 1 / 8  # mild SpecAugment (Park et al. 2019): at most this share of the bins
-    mask_time: float = 1 / 10  # and this of the time
+    mask_time: float = 1 / 10  # and this share of the time
     blur_share: float = 0.0  # of the pictures, out of focus
     blur_share_of_width: float = 0.02  # at most: the deviation of the blur
-    mix_share: float = 0.0  # of the sounds, with another of the batch under them
-    mix_db: float = 10.0  # at least so far below, and at most twice as far: the sound stays the picture's own
+    mix_share: float = 0.0  # of the sounds, mixed with another of the batch
+    mix_db: float = 10.0  # at least this far below, at most twice as far: the sound stays the picture's own
 
 
 STRENGTHS = {
@@ -68,7 +68,7 @@ def strength_named(name: str) -> Augmentation:
 def augment_images(images_BCHW: Tensor, strength: Augmentation, draws_BU: Tensor) -> Tensor:
     """Pictures in [0, 1], each flipped or not, brighter or darker, paler or more colourful, in focus or not.
 
-    All frames of a step (B, frames, 3, H, W) are changed alike. `draws_BU`: numbers in [0, 1), six a picture.
+    All frames of a step (B, frames, 3, H, W) are changed alike. `draws_BU`: numbers in [0, 1), six per picture.
     """
     if strength.flip:
         rows_N = (draws_BU[:, 0] < 0.5).nonzero()[:, 0]
@@ -92,7 +92,7 @@ def augment_images(images_BCHW: Tensor, strength: Augmentation, draws_BU: Tensor
 
 def _coloured(images_BCHW: Tensor, strength: Augmentation, draws_BU: Tensor) -> Tensor:
     """One affine map of colours for each picture, or each step's frames: a single pass over the pixels."""
-    rows_BHW3 = images_BCHW.movedim(-3, -1)  # as decoders give them: no copy
+    rows_BHW3 = images_BCHW.movedim(-3, -1)  # as decoders return them: no copy
     pixels_BP3 = rows_BHW3.flatten(1, -2)
     map_B33, offset_B3 = _colour_map(pixels_BP3.mean(1), strength, draws_BU)
     changed_BP3 = torch.baddbmm(offset_B3[:, None], pixels_BP3, map_B33.transpose(1, 2)).clamp_(0.0, 1.0)
@@ -100,10 +100,10 @@ def _coloured(images_BCHW: Tensor, strength: Augmentation, draws_BU: Tensor) -> 
 
 
 def _colour_map(mean_B3: Tensor, strength: Augmentation, draws_BU: Tensor) -> tuple[Tensor, Tensor]:
-    """The change of colours c, as M c + d: M (B, 3, 3) and d (B, 3). `mean_B3`: of the pictures.
+    """The change of colours c, as M c + d: M (B, 3, 3) and d (B, 3). `mean_B3`: the mean of the pictures.
 
-    Hue turns and saturation scales what a colour has beside its luma; contrast scales the distance from the picture's
-    mean luma; brightness is added.
+    Hue turns and saturation scales the part of a colour besides its luma; contrast scales the distance from the
+    picture's mean luma; brightness is added.
     """
     uniform_UB11 = _centred(draws_BU)[..., 0]
     luma_3 = torch.tensor(LUMA, device=mean_B3.device)
@@ -112,7 +112,7 @@ def _colour_map(mean_B3: Tensor, strength: Augmentation, draws_BU: Tensor) -> tu
         uniform_UB11[5] >= 2 * strength.grey_share - 1
     )
     contrast_B11 = 1 + strength.contrast * uniform_UB11[2]
-    # A turn about the grey axis leaves grey as it is, so turning c less its luma is turning c, less its luma.
+    # A rotation about the grey axis leaves grey unchanged, so rotating c minus its luma is rotating c, minus its luma.
     map_B33 = contrast_B11 * (colour_B11 * turn_B33 + (1 - colour_B11) * luma_3)
     mean_luma_B1 = (mean_B3 * luma_3).sum(1, keepdim=True)
     offset_B1 = (1 - contrast_B11[:, 0]) * mean_luma_B1 + strength.brightness * uniform_UB11[3, :, 0]
@@ -144,9 +144,9 @@ def _blurred(images_BCHW: Tensor, strength: Augmentation, draws_BU: Tensor) -> T
 
 
 def augment_wave(wave_BCS: Tensor, strength: Augmentation, draws_BU: Tensor) -> Tensor:
-    """Waves, each louder or softer, with a moment of silence and, some, another under them.
+    """Waves, each louder or softer, with a moment of silence and, for some, another wave mixed under them.
 
-    `draws_BU`: numbers in [0, 1), six a sound.
+    `draws_BU`: numbers in [0, 1), six per sound.
     """
     if strength.mix_share:
         other_B, gain_B = _under(strength, draws_BU)
@@ -161,8 +161,8 @@ def augment_wave(wave_BCS: Tensor, strength: Augmentation, draws_BU: Tensor) -> 
 def augment_log_mel(log_mel_BMT: Tensor, strength: Augmentation, draws_BU: Tensor) -> Tensor:
     """Log power spectra, each louder or softer, with a band and a moment covered by its mean.
 
-    Some have another of the same batch (or of the same piece or rank's share of it) under them. `draws_BU`: numbers
-    in [0, 1), six a sound.
+    Some have another one of the same batch (or of the same piece or rank's share of it) mixed under them. `draws_BU`:
+    numbers in [0, 1), six per sound.
     """
     if strength.mix_share:
         other_B, gain_B = _under(strength, draws_BU)
@@ -183,7 +183,7 @@ def augment_log_mel(log_mel_BMT: Tensor, strength: Augmentation, draws_BU: Tenso
 
 
 def _under(strength: Augmentation, draws_BU: Tensor) -> tuple[Tensor, Tensor]:
-    """Which other sound of the batch lies under each, and its amplitude relative to it; 0 under most."""
+    """Which other sound of the batch is mixed under each, and its amplitude relative to it; 0 for most."""
     batch = len(draws_BU)
     drawn_BU = _again(draws_BU)
     other_B = (
@@ -213,7 +213,7 @@ def _centred(draws_BU: Tensor) -> Tensor:
 
 
 def _covered(length: int, share: float, draws_B2: Tensor) -> Tensor:
-    """A run of at most that share of the places in each row: bool (B, length)."""
+    """A run of at most that share of the positions in each row: bool (B, length)."""
     most = round(share * length)
     width = (draws_B2[:, :1] * (most + 1)).floor()
     start = (draws_B2[:, 1:] * (length - width + 1)).floor()

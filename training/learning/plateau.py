@@ -24,7 +24,7 @@ from training.reading.streaming import batches
 log = logging.getLogger(__name__)
 
 PLATEAU_SHARE = 0.01  # of the chance loss: a model that is not better by that much has learnt nothing
-PLATEAU_STEPS = 500  # from here on, or from half of a shorter training
+PLATEAU_STEPS = 500  # checked from this step on, or from half of a shorter training
 PLATEAU_HELP = (
     "the loss is still at chance. Check, in this order: learning rate; the sign of the scale of distances; vectors "
     "normalised over the wrong axis; softmax before a cross-entropy that has one; BatchNorm in the wrong mode; "
@@ -33,13 +33,13 @@ PLATEAU_HELP = (
 SHOWN = 3  # broken clips that a message names
 PROBE_STEPS = 60  # of each tower; a step of one tower costs less than a step of the training
 PROBE_RATE = 3e-3
-LEARNS_SHARE = 1.5  # of chance: a tower with less has learnt nothing of the labels
+LEARNS_SHARE = 1.5  # of chance: a tower with less has learnt nothing about the labels
 
 
 def is_plateau(relative_losses: Sequence[float], progress: float) -> bool:
-    """Whether the last tenth of the losses is no better than chance, long enough after the beginning to mean something.
+    """Whether the last tenth of the losses is no better than chance, late enough to be meaningful.
 
-    Warns with the usual causes where it is.
+    Warns with the usual causes if so.
     """
     recent = relative_losses[-max(1, len(relative_losses) // 10) :]
     is_due = progress >= 0.5 or len(relative_losses) >= PLATEAU_STEPS
@@ -52,15 +52,15 @@ def is_plateau(relative_losses: Sequence[float], progress: float) -> bool:
 def require_finite(
     step: int, rate: float, loss: float, grad_norm: float, broken: Callable[[], list[str]]
 ) -> None:
-    """Raises OperationalError where a training has diverged, before that reaches the weights.
+    """Raises OperationalError if a training has diverged, before that reaches the weights.
 
-    `broken` names the clips of the step whose stored sound holds what is no number; it is called only then.
+    `broken` names the clips of the step whose stored sound contains NaN or infinity; it is called only then.
     """
     if math.isfinite(loss + grad_norm):
         return
     clips = broken()
-    why = f"{', '.join(clips[:SHOWN])} hold(s) sound that is no number: `mcgurk verify --mend` makes it again"
-    remedy = why if clips else "take a lower rate (--set learning_rate=...)"
+    why = f"{', '.join(clips[:SHOWN])} hold(s) sound that is not a number: `mcgurk verify --mend` restores it"
+    remedy = why if clips else "use a lower rate (--set learning_rate=...)"
     raise OperationalError(
         f"the training has diverged: at step {step} and a learning rate of {rate:g} the loss is {loss:g} and the "
         f"gradient's norm {grad_norm:g}; {remedy}. The best weights so far are kept"
@@ -68,7 +68,7 @@ def require_finite(
 
 
 def has_room(left: float) -> bool:
-    """Whether a probe fits into what is left of a budget, in steps of the training."""
+    """Whether a probe fits into the rest of a budget, in steps of the training."""
     steps_needed = 2 * PROBE_STEPS
     if left < steps_needed:
         message = "no probe of the towers: it takes as long as %d steps, and the budget has %d left"
@@ -81,8 +81,8 @@ def probe_towers(
 ) -> dict[str, float]:
     """Balanced accuracy on `val` of each tower, trained on the classes for PROBE_STEPS, and its chance.
 
-    A tower that cannot learn labels from its own side cannot learn correspondence: the message names it. Empty
-    where the clips have fewer than two classes. The model is not changed.
+    A tower that cannot learn labels from its own side cannot learn correspondence: the message names it. Empty if the
+    clips have fewer than two classes. The model is not changed.
     """
     known = np.intersect1d(train.classes, val.classes)
     known = known[known >= 0]

@@ -1,8 +1,8 @@
 """The processes that train together, as torchrun starts them; in a single process all this has no effect.
 
-A loss over the full combination needs the vectors of all ranks. Each computes the same loss of all of them and
-returns the gradient of its own rows times the number of ranks; DistributedDataParallel takes the mean over
-ranks, which is the gradient of that one loss, for encoders and for the loss's own parameters alike.
+A loss over the full combination needs the vectors of all ranks. Each rank computes the same loss from all of them and
+returns the gradient of its own rows times the number of ranks; DistributedDataParallel takes the mean over ranks, which
+is the gradient of that single loss, for encoders and for the loss's own parameters alike.
 """
 
 import os
@@ -35,7 +35,7 @@ class Ranks:
         return rows if self.size == 1 else _Gathered.apply(rows, self)  # pyright: ignore[reportReturnType]
 
     def agreed(self, value: T) -> T:
-        """The first rank's `value`, on all of them."""
+        """The first rank's `value`, on all ranks."""
         if self.size == 1:
             return value
         values: list[Any] = [value]
@@ -43,7 +43,7 @@ class Ranks:
         return values[0]
 
     def fewest(self, rows: Tensor) -> int:
-        """How many rows the rank with the fewest has."""
+        """The smallest number of rows on any rank."""
         if self.size == 1:
             return len(rows)
         count = torch.tensor(len(rows), device=rows.device)
@@ -51,7 +51,7 @@ class Ranks:
         return int(count)
 
     def synchronized(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """The model with BatchNorms that see the batch of all ranks."""
+        """The model with BatchNorms that use the batch of all ranks."""
         if self.size == 1:
             return model
         if device.type == "cuda":
@@ -77,7 +77,7 @@ def open_ranks(device: torch.device) -> Iterator[Ranks]:
         yield Ranks()
         return
     if device.type == "cuda" and device.index is None:
-        # Else all ranks of a machine share its first GPU.
+        # Otherwise all ranks of a machine would share its first GPU.
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
@@ -92,7 +92,7 @@ class _Gathered(torch.autograd.Function):
         counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(ranks.size)]
         dist.all_gather(counts, counts[0].new_tensor([len(rows)]))
         sizes = [int(count) for count in counts]
-        # Collectives want one shape: shorter ranks are padded, and cut again.
+        # Collectives need equal shapes: shorter ranks are padded, and cut again.
         padded = rows.new_zeros((max(sizes), *rows.shape[1:]))
         padded[: len(rows)] = rows
         parts = [torch.empty_like(padded) for _ in sizes]
@@ -125,7 +125,7 @@ class _Summed(torch.autograd.Function):
 
 
 class ReducedBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """BatchNorm over the rows of all ranks, for devices that torch's SyncBatchNorm refuses."""
+    """BatchNorm over the rows of all ranks, for devices that torch's SyncBatchNorm does not support."""
 
     @classmethod
     def like(cls, norm: nn.modules.batchnorm._BatchNorm) -> "ReducedBatchNorm":

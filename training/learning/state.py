@@ -12,13 +12,13 @@ from training.networks.checkpoint import Checkpoint, read_checkpoint, require_sa
 
 LAST = "last.pt"
 BEST = "best.pt"
-# Settings that change where and how a training runs, and not what it computes.
+# Settings that change where and how a training runs, but not what it computes.
 FREE = ("device", "num_threads", "reader_threads", "checkpoint_s", "is_deterministic")
 
 
 @dataclass
 class Progress:
-    """The state of a training beside weights and optimizer.
+    """The state of a training besides weights and optimizer.
 
     Random numbers need no state: each is a function of (seed, epoch, batch, clip), so the position is that state, on
     any number of ranks.
@@ -26,17 +26,17 @@ class Progress:
 
     step: int = 0
     epoch: int = 0
-    batch: int = 0  # of the epoch: the next one
+    batch: int = 0  # the next one of the epoch
     seconds: float = 0.0
     validations: int = 0
     best: float = -np.inf  # validation AUC, or the negative loss of a model of offsets
     waited: int = 0  # validations since then
-    has_probed: bool = False  # its towers, because nothing was learnt
+    has_probed: bool = False  # whether its towers were probed, because nothing was learnt
     relative_losses: list[float] = field(default_factory=list)  # of each step: loss over chance loss
 
 
 class Clock:
-    """How much of the budget is spent, in steps or in seconds, by earlier processes too."""
+    """How much of the budget is spent, in steps or in seconds, including earlier processes."""
 
     def __init__(self, steps: int | None, seconds: float | None, spent_s: float) -> None:
         self._steps = steps
@@ -56,15 +56,15 @@ class Clock:
 
 
 def facts_of(config: Any, lineage: str, progress: Progress, tensors: dict[str, Any]) -> dict[str, Any]:
-    """The facts of a checkpoint to resume from: all that it holds beside the weights."""
+    """The facts of a checkpoint to resume from: everything that it holds besides the weights."""
     return {"train": asdict(config), "lineage": lineage, "progress": vars(progress), **tensors}
 
 
 def read_last(path: Path, ours: Mapping[str, Mapping[str, Any]]) -> Checkpoint | None:
-    """The checkpoint to resume from; None where there is none.
+    """The checkpoint to resume from; None if there is none.
 
     `ours` has the mappings `model`, `front end`, `setting` and `dataset` of this training. Raises ResumeError, with
-    both values, where the checkpoint has others.
+    both values, if the checkpoint has others.
     """
     if not path.is_file():
         return None

@@ -25,7 +25,7 @@ from training.networks.precision import autocast, require_compiler
 from training.reading.decoding import Batch
 from training.reading.negatives import Negatives, Steps
 
-Key = tuple[int, ...]  # that seeds a step's random numbers: seed, epoch, step, rank
+Key = tuple[int, ...]  # seeds a step's random numbers: seed, epoch, step, rank
 
 
 class Encoder(nn.Module):
@@ -40,7 +40,7 @@ class Encoder(nn.Module):
         self._is_bf16 = is_bf16
         self._encode_image = model.encode_image
         self._encode_audio = model.encode_audio
-        if is_compiled:  # only these: augmentation and front end have shapes that depend on data
+        if is_compiled:  # only these: augmentation and front end have data-dependent shapes
             require_compiler(next(model.parameters()).device)
             self._encode_image = torch.compile(self._encode_image)
             self._encode_audio = torch.compile(self._encode_audio)
@@ -83,7 +83,7 @@ class Gradients:
     def backward(self, batch: Batch, num_pieces: int, key: Key) -> tuple[float, float]:
         """Leaves the gradient of the loss in the parameters; returns the loss and the loss at chance."""
         steps = self._steps(batch)
-        # BatchNorm synchronizes at every piece: ranks with different numbers of pieces would wait for ever.
+        # BatchNorm synchronizes at every piece: ranks with different numbers of pieces would wait forever.
         pieces = batch.chunks(min(num_pieces, self._ranks.fewest(batch.videos)))
         if len(pieces) == 1:
             V, A = self._encoded(batch, (*key, 0))
@@ -124,7 +124,7 @@ class Gradients:
 
 @contextmanager
 def unmoved_statistics(model: nn.Module) -> Iterator[None]:
-    """In the block BatchNorms normalize by the batch, as in training, and do not update their running statistics."""
+    """In the block, BatchNorms normalize by the batch, as in training, but keep their running statistics unchanged."""
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
@@ -144,7 +144,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 
 
 def make_optimizer(kind: str, model: nn.Module, rate: float, weight_decay: float) -> torch.optim.Optimizer:
-    """`adamw`, or `sgd` with momentum 0.9 as the papers of 2018 have it."""
+    """`adamw`, or `sgd` with momentum 0.9 as in the papers of 2018."""
     groups = parameter_groups(model, weight_decay)
     if kind == "sgd":
         return torch.optim.SGD(groups, lr=rate, momentum=0.9)

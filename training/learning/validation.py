@@ -18,7 +18,7 @@ from training.reading.sampling import Plan, View
 
 
 def require_pairs(clips: Dataset, plans: Iterable[Plan], view: View, policy: Negatives) -> None:
-    """Raises RequestError where no batch of `plans` has two steps that do not match by `policy`."""
+    """Raises RequestError if no batch of `plans` has two steps that do not match by `policy`."""
     steps = (replace(planned(clips, plan, view), policy=policy) for plan in plans)
     if not any(batch.negatives.any() for batch in steps):
         raise RequestError(
@@ -32,7 +32,7 @@ class Combination:
     """Every step of every clip with itself and with its negatives."""
 
     similarity: Tensor  # (pairs,)
-    labels: np.ndarray  # bool (pairs,): whether the two are of one step
+    labels: np.ndarray  # bool (pairs,): whether both belong to the same step
     steps: Steps
 
 

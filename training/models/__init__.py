@@ -1,4 +1,4 @@
-"""Models: one file a model. Nothing else is here; what models share lies in `training/networks/`.
+"""Models: one file per model. Nothing else is here; what models share is in `training/networks/`.
 
 A file becomes a model by lying in this folder. It defines
 
@@ -12,8 +12,8 @@ and may define
     PRESETS: Mapping[str, Config]                sizes that a user names as `MODEL/PRESET`
     TRAINING_OVERRIDES: Mapping[str, Any]        fields of `training.loop.TrainConfig` that this model sets otherwise
 
-The classes stand in `training/interface.py`. File names and the fields of Config are data: checkpoints, MLflow's
-parameters and presets hold them.
+The classes are defined in `training/interface.py`. File names and the fields of Config are data: checkpoints, MLflow's
+parameters and presets contain them.
 """
 
 import math
@@ -38,7 +38,7 @@ def names() -> list[str]:
 
 
 def names_with_presets() -> list[str]:
-    """The models in this folder, each with its presets behind it: `MODEL`, `MODEL/PRESET`."""
+    """The models in this folder, each followed by its presets: `MODEL`, `MODEL/PRESET`."""
     return [
         one
         for name in names()
@@ -47,7 +47,7 @@ def names_with_presets() -> list[str]:
 
 
 def load(name: str) -> ModuleType:
-    """The module of model `name`. Raises RequestError, with the choices, for one that is not there."""
+    """The module of model `name`. Raises RequestError, with the choices, for an unknown one."""
     return chosen_plugin(sys.modules[__name__], "model", name, REQUIRED)
 
 
@@ -64,7 +64,7 @@ def training_overrides(name: str) -> dict[str, Any]:
 def configure(name: str, config: Any = None) -> Any:
     """The model's Config: as given, from a mapping of its fields (as in checkpoints), or the default.
 
-    Raises RequestError for an unknown field, and for a value that is no choice or out of range.
+    Raises RequestError for an unknown field, and for a value that is not a choice or out of range.
     """
     kind = load(name).Config
     if config is None or isinstance(config, kind):
@@ -78,7 +78,7 @@ def configure(name: str, config: Any = None) -> Any:
 
 
 def preset_named(name: str, preset: str) -> Any:
-    """The Config of one of a model's presets, the default for none. Raises RequestError with the choices."""
+    """The Config of one of a model's presets; the default if none is named. Raises RequestError with the choices."""
     presets = getattr(load(name), "PRESETS", {})
     if preset and preset not in presets:
         raise RequestError(f"model {name} has no preset {preset!r}; choose from {', '.join(presets)}")
@@ -107,7 +107,7 @@ def _checked(name: str, config: Any) -> Any:
 def load_model(path: Path) -> AvcModel:
     """The model of a checkpoint, on the CPU and in evaluation mode.
 
-    Raises RequestError where its front end or its weights are not those that its configuration makes here.
+    Raises RequestError if its front end or its weights are not those that its configuration would make here.
     """
     content = read_checkpoint(path)
     name = content["model"]
@@ -124,7 +124,7 @@ def load_model(path: Path) -> AvcModel:
 
 
 def needs_of(path: Path) -> Needs:
-    """What the model of a checkpoint requires of a dataset version. Raises RequestError for no checkpoint."""
+    """What the model of a checkpoint requires of a dataset version. Raises RequestError if it is not a checkpoint."""
     content = read_checkpoint(path)
     name = content["model"]
     return load(name).needs(configure(name, content["config"]))

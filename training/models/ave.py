@@ -22,9 +22,9 @@ from training.interface import ModelCard, Needs
 from training.networks.seed_model import RATE_HZ, SeedModel, SoundInput
 from training.networks.trunks import everywhere, projection
 
-# Of the logit over the distance at the start: near things belong together (sec. 3.3, last paragraph). How steep, the
-# paper does not say: after 915 steps on 2,000 generated scenes, one seed, 68.0 % of the pairs of one family were right
-# with -1.4, 76.5 with -5 and 74.1 with -10.
+# The slope of the logit over the distance at the start: near things belong together (sec. 3.3, last paragraph). The
+# paper does not say how steep it is: after 915 steps on 2,000 generated scenes, one seed, 68.0 % of the pairs of one
+# family were right with -1.4, 76.5 with -5 and 74.1 with -10.
 SLOPE = -5.0
 LEAST_SQUARED = 1e-6  # a distance of 0 has no gradient
 
@@ -97,7 +97,7 @@ class Ave(SeedModel):
         return self.fc3_weight * distance((V.float() * A.float()).sum(1)) + self.fc3_bias
 
     def heat(self, image_map_BCHW: Tensor, audio_BD: Tensor) -> Tensor:
-        """The logit, were the picture that position only: (B, h, w)."""
+        """The logit if the picture were that position only: (B, h, w)."""
         vectors_BDHW = _unit(everywhere(self.image_head, image_map_BCHW))
         cosine_BHW = super().heat(vectors_BDHW, audio_BD)
         return self.fc3_weight * distance(cosine_BHW) + self.fc3_bias
@@ -107,7 +107,7 @@ class Ave(SeedModel):
         return self.fc3_bias
 
     def logged_scalars(self) -> dict[str, float]:
-        """fc3's slope: were it to rise above 0, the network would have learnt to place apart what belongs together."""
+        """fc3's slope: if it rises above 0, the network has learnt to separate what belongs together."""
         return {"fc3_weight": self.fc3_weight.item()}
 
 

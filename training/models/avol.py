@@ -44,7 +44,7 @@ def build(config: Config) -> "Avol":
 
 
 class Avol(SeedModel):
-    """A picture is all its places: its `vector` is the map in a row, because no shorter one scores a pair."""
+    """A picture is all its places: its `vector` is the flattened map, because no shorter one can score a pair."""
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.width, config.stem_stride, config.frame_px, config.front_end)
@@ -70,7 +70,7 @@ class Avol(SeedModel):
 
     def paired(self, V: Tensor, A: Tensor) -> Tensor:
         """The logit of the best place of each row of V for the same row of A: (N,)."""
-        scaled_ND = self.conv7_weight * A  # before the maximum: a scale below zero turns places round
+        scaled_ND = self.conv7_weight * A  # before the maximum: a scale below zero reverses the order
         products_NP = torch.einsum("ndp,nd->np", V.unflatten(1, (self.embedding, -1)), scaled_ND)
         return products_NP.amax(1) + self.conv7_bias
 

@@ -33,7 +33,7 @@ IMAGE_STEM_STRIDE = 4  # 112 px to 28, as ResNet's stem with its pooling
 # 64 mels x 100 frames to 32 x 50: a harmonic is a few mels wide. 257 bins x 199 frames to 65 x 50.
 AUDIO_STEM_STRIDE = {"log_mel": 2, "spectrogram": 4, "wave": 2}
 MOTION_RATE_HZ = 4.0
-STEPS_WITHIN = 4  # of a clip, where its own sounds are told from each other
+STEPS_WITHIN = 4  # of a clip, if its own sounds are to be told apart
 SAME_CLASS = Negatives(("same_class",))
 
 CARD = ModelCard(
@@ -65,7 +65,7 @@ class Config:
     within_clip_sigma_ms: float = 1000.0
     within_class: float = 0.0  # weight of the term among clips of one class (the first label)
     image_dropout: float = (
-        0.0  # of whole channels of the picture's map (SLAVC, Mo & Morgado 2022): small corpora
+        0.0  # of whole channels of the picture's map (SLAVC, Mo & Morgado 2022): for small corpora
     )
     motion: bool = False
     front_end: FrontEndKind = "log_mel"
@@ -122,7 +122,7 @@ class Contrastive(AvcModel):
         is_wave = config.front_end == "wave"
         bands = N_MELS if is_wave else self.front_end.num_bins
         self.filterbank = LearntFilterbank(bands, SAMPLE_RATE_HZ) if is_wave else nn.Identity()
-        # A convolution cannot tell a high harmonic from a low one, so each input bin carries its place as well.
+        # A convolution cannot tell a high harmonic from a low one, so each input bin also carries its position.
         self.register_buffer("pitch", torch.linspace(-1.0, 1.0, bands).view(1, 1, bands, 1))
         trunk = TRUNKS[config.trunk]
         width = config.width
@@ -153,7 +153,7 @@ class Contrastive(AvcModel):
         normal_B1MT = self.filterbank((audio_BFT - self.audio_mean) / self.audio_std)[:, None]
         pitch_B1MT = self.pitch.to(normal_B1MT.dtype).expand_as(normal_B1MT)
         x_BCFT = self.audio_trunk(torch.cat([normal_B1MT, pitch_B1MT], dim=1))
-        # Frequency rows stay apart, as channels: where in the spectrum something sounds is what it is.
+        # Frequency rows are kept apart, as channels: the position of a sound in the spectrum identifies it.
         encoded = _pooled(self.audio_head(x_BCFT.flatten(1, 2)[:, :, None]))
         return {"vector": encoded["vector"], "map": encoded["map"][:, :, 0]}
 
@@ -184,7 +184,7 @@ class Contrastive(AvcModel):
         return losses.contrastive(cosine_NN, self.temperature, steps.negatives)
 
     def chance_loss(self, steps: Steps) -> float:
-        """The mean log of the number of candidates, or ln 2; and what the terms are of equal cosines."""
+        """The mean log of the number of candidates, or ln 2; plus the value of the terms for equal cosines."""
         config = self.config
         chance = self._chance(steps)
         if config.within_clip:
@@ -210,7 +210,7 @@ def _of_one_class(steps: Steps) -> Steps:
 
 
 def _projection(channels_in: int, config: Config) -> nn.Sequential:
-    # BatchNorm in the head took pair objectives off their plateau (0.69) within 80 steps on a toy corpus.
+    # BatchNorm in the head got pair objectives off their plateau (0.69) within 80 steps on a toy corpus.
     return nn.Sequential(
         nn.Conv2d(channels_in, config.hidden, 1, bias=False),
         nn.BatchNorm2d(config.hidden),
@@ -236,7 +236,7 @@ def _share(logits_B1HW: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _frequency_rows(trunk: nn.Module, bands: int) -> int:
-    """The number of rows of the map of an input with so many bands."""
+    """The number of rows of the map of an input with that many bands."""
     rows = trunk.eval()(torch.zeros(1, 2, bands, bands)).shape[2]
     trunk.train()
     return rows

@@ -58,7 +58,7 @@ def build(config: Config) -> "L3":
 
 
 class L3(SeedModel):
-    """Concatenation, fc1 with ReLU, fc2: whatever is linear in one side is done once for that side.
+    """Concatenation, fc1 with ReLU, fc2: everything linear in one side is computed once for that side.
 
     fc1 of [picture, sound] is W_v picture + W_a sound + b, so N pictures and M sounds cost N + M encodings, and a
     pair only an addition and fc2.
@@ -90,6 +90,6 @@ class L3(SeedModel):
         return self.fc2(torch.relu(V.float() + A.float()))[:, 0]
 
     def heat(self, image_map_BCHW: Tensor, audio_BD: Tensor) -> Tensor:
-        """The logit, were the picture that position only: (B, h, w)."""
+        """The logit if the picture were that position only: (B, h, w)."""
         hidden_BDHW = torch.relu(everywhere(self.fc1_image, image_map_BCHW) + audio_BD[:, :, None, None])
         return torch.einsum("bdhw,d->bhw", hidden_BDHW, self.fc2.weight[0]) + self.fc2.bias

@@ -1,4 +1,4 @@
-"""CNN-CNN-ManyToMany: a recurrent network over the steps of a clip says of each whether its sound belongs to it.
+"""CNN-CNN-ManyToMany: a recurrent network over the steps of a clip decides for each whether its sound belongs to it.
 
 A **reconstruction**: of the poster (Chen & Wu, Audio-Video Correspondence Study with Deep Learning Networks,
 Stanford) only the name, "1 clip -> full-combination data" and its wishes survive. The reading here: a CNN for
@@ -34,15 +34,15 @@ from training.reading.negatives import Steps
 from training.reading.sampling import Sampling, View
 
 LENGTH_MS = 4000
-MAX_ROLL = 4  # steps either way that the offset head can name
+MAX_ROLL = 4  # steps either way that the offset head can distinguish
 PAIRS_AT_ONCE = 4096
-KINDS_ALONE = ("aligned", "rolled", "permuted")  # of a clip's own sounds
+KINDS_ALONE = ("aligned", "rolled", "permuted")  # orders of a clip's own sounds
 KINDS = (*KINDS_ALONE, "other", "spliced")
 
 TRAINING_OVERRIDES = {
     "sampling": Sampling(24, 6, apart_ms=1000),
     "validation_steps": 6,
-    "validation_clips": 32,  # of 37,000 pairs, each of which costs a network
+    "validation_clips": 32,  # 37,000 pairs, each of which costs a network
     "learning_rate": 1e-3,  # at 3e-3, the usual one, it fell back to chance on generated scenes
 }
 
@@ -65,9 +65,9 @@ CARD = ModelCard(
 
 @dataclass(frozen=True)
 class Config:
-    """The size of the network; `trunk` is the path of a checkpoint whose encoders are taken and not trained.
+    """The size of the network; `trunk` is the path of a checkpoint whose encoders are used without training.
 
-    The file has to stay: it says what the encoders are.
+    The file has to be kept: it defines the encoders.
     """
 
     width: int = 16
@@ -84,7 +84,7 @@ PRESETS = {"small": Config(), "sigmoid": Config(), "vector": Config(output="vect
 
 
 def needs(config: Config) -> Needs:
-    """A few seconds in a row of what its trunk needs; without one, frames with room for a random crop."""
+    """A few consecutive seconds of what its trunk needs; without one, frames with room for a random crop."""
     if not config.trunk:
         return Needs(config.frame_px, length_ms=LENGTH_MS)
     theirs = needs_of(Path(config.trunk))
@@ -120,7 +120,7 @@ class ManyToMany(FrozenModel):
         self.offset_head = nn.Linear(2 * config.recurrent, 2 * MAX_ROLL + 1)
 
     def train(self, mode: bool = True) -> "ManyToMany":
-        """As of any module, but a given trunk stays in evaluation mode."""
+        """As for any module, but a given trunk stays in evaluation mode."""
         super().train(mode)
         if self.trunk is not None:
             self.trunk.eval()
@@ -195,18 +195,18 @@ class ManyToMany(FrozenModel):
         return loss + self.config.offset_weight * offset_loss
 
     def chance_loss(self, steps: Steps) -> float:
-        """ln 2, or the squared error of always saying one half; and the log of the number of offsets, weighed."""
+        """ln 2, or the squared error of always predicting one half; plus the weighted log of the number of offsets."""
         _, length, _ = _window(steps)
         step = math.log(2) if self.config.output == "sigmoid" else 0.25
         return step + self.config.offset_weight * math.log(2 * _most(length) + 1)
 
     def heat(self, image_map_BDHW: Tensor, audio_BD: Tensor) -> Tensor:
-        """How strongly each place answers, whatever is heard: a recurrent score has no parts by place."""
+        """How strongly each place responds, whatever is heard: a recurrent score has no parts by place."""
         del audio_BD
         return image_map_BDHW.float().square().mean(1)
 
     def _encoded(self, side: Side, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Features and map, of one pass through the trunk."""
+        """Features and map from one pass through the trunk."""
         if self.trunk is not None:
             with torch.no_grad():
                 encode = self.trunk.encode_image if side == "image" else self.trunk.encode_audio
@@ -220,18 +220,19 @@ class ManyToMany(FrozenModel):
 
 
 def strangers(is_negative_BB: Tensor) -> Tensor:
-    """For each clip the next one whose sounds do not match it: (B,); -1 where there is none."""
+    """For each clip, the next one whose sounds do not match it: (B,); -1 if there is none."""
     clips_B = torch.arange(len(is_negative_BB), device=is_negative_BB.device)
-    order_BB = (clips_B[:, None] + 1 + clips_B) % len(clips_B)  # the others, beginning with the next
+    order_BB = (clips_B[:, None] + 1 + clips_B) % len(clips_B)  # the others, starting with the next
     in_order_BB = is_negative_BB.gather(1, order_BB)
     next_B = order_BB.gather(1, in_order_BB.int().argmax(1, keepdim=True))[:, 0]
     return torch.where(in_order_BB.any(1), next_B, -1)
 
 
 def arranged(kind: str, batch: int, length: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Which of a clip's own sounds stands at each step (B, L), whether the stranger's does, and the roll (B,).
+    """Which of a clip's own sounds is at each step (B, L), whether the stranger's is, and the roll (B,).
 
-    Every clip is arranged alone, and every place matches as often as any other. Rolls are steps, late positive.
+    Every clip is arranged separately, and every place matches as often as any other. Rolls are in steps, positive if
+    late.
     """
     place_L = torch.arange(length)
     roll_B = torch.zeros(batch, dtype=torch.long)
@@ -260,9 +261,9 @@ def _num_steps(steps: Steps) -> int:
 
 
 def _window(steps: Steps) -> tuple[torch.Generator, int, int]:
-    """The random numbers of a batch, how long its sequences are, and at which step they begin.
+    """The random numbers of a batch, the length of its sequences, and the step at which they begin.
 
-    The same on every rank, and in every validation: drawn by what the batch is.
+    The same on every rank, and in every validation: derived from the content of the batch.
     """
     seed = int((steps.seen_ms.double().sum() * 7 + steps.videos.sum()).item())
     generator = torch.Generator().manual_seed(seed)
@@ -277,17 +278,17 @@ def _most(length: int) -> int:
 
 
 def _offset_loss(logits: Tensor, roll_B: Tensor, length: int) -> Tensor:
-    """Cross-entropy of the offsets that a sequence so long can have."""
+    """Cross-entropy of the offsets that a sequence of this length can have."""
     most = _most(length)
     return functional.cross_entropy(logits[:, MAX_ROLL - most : MAX_ROLL + most + 1], roll_B + most)
 
 
 def balanced(logits: Tensor, targets: Tensor, output: str) -> Tensor:
-    """Cross-entropy of sigmoids, or squared error of the vector of all steps; both classes weigh the same."""
+    """Cross-entropy of sigmoids, or squared error of the vector of all steps; with equal weight for both classes."""
     if output == "sigmoid":
         losses = functional.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none")
     else:
-        # Its numbers are 0 to 1, and a logit's sign stays the answer: half is the threshold of both.
+        # Its numbers are 0 to 1, and a logit's sign remains the answer: half is the threshold of both.
         losses = (logits.float() + 0.5 - targets).square()
     is_match = targets > 0.5
     parts = [losses[is_match], losses[~is_match]]

@@ -44,8 +44,8 @@ FRAME_RATE_HZ = 29.97
 APART_MS = 65 * 1000 / FRAME_RATE_HZ  # windows of 125 frames that share at most 60
 COMPANDING = 255  # mu-law
 NORM_EPS = 1e-3
-# In thinner films the CPU's bfloat16 gradients of 3-D convolutions are what stood in memory before: measured with
-# torch 2.14.1, kernels of 3 in a depth of 2 and of 5 in a depth of 3 and 4.
+# For thinner films, the CPU's bfloat16 gradients of 3-D convolutions contain uninitialised memory: measured with torch
+# 2.14.1, kernels of 3 in a depth of 2 and of 5 in a depth of 3 and 4.
 BF16_DEPTH = 3
 TRAINING_OVERRIDES = {
     "sampling": Sampling(8, 2, jitter_ms=0, apart_ms=int(APART_MS)),
@@ -84,7 +84,7 @@ class Config:
     start: str = ""
 
     def channels(self, full: int) -> int:
-        """The number of channels where the paper has `full`."""
+        """The number of channels for the paper's `full`."""
         return round(full * self.width)
 
 
@@ -98,7 +98,7 @@ PRESETS = {
 
 
 def needs(config: Config) -> Needs:
-    """Stereo at 21 kHz, and frames as the profile `multisensory` has them."""
+    """Stereo at 21 kHz, and frames as in the profile `multisensory`."""
     rates = {"sample_rate_hz": RATE_HZ, "frame_rate_hz": FRAME_RATE_HZ, "is_frame_rate_exact": True}
     return Needs(config.frame_px, channels=2, length_ms=8500, **rates)
 
@@ -115,7 +115,7 @@ class Multisensory(AvcModel):
     pairs_at_once = 16  # networks
 
     def __init__(self, config: Config) -> None:
-        # As long as its frames, to the 10 ms that sounds are cut by.
+        # As long as its frames, rounded to the 10 ms at which sounds are cut.
         sound_ms = round(config.num_frames * config.frame_stride * 100 / FRAME_RATE_HZ) * 10
         view = View(config.frame_px, config.num_frames, "wave", sound_ms, config.frame_stride)
         super().__init__(view, raw_wave(RATE_HZ, 2))
@@ -154,9 +154,9 @@ class Multisensory(AvcModel):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
 
     def load_initial_weights(self) -> None:
-        """Loads the weights of `Config.start`, a model that differs from this one in the times of its frames only.
+        """Loads the weights of `Config.start`, a model that differs from this one only in the times of its frames.
 
-        Raises MissingError where there is none, and RequestError where it is of another width.
+        Raises MissingError if there is no such file, and RequestError if its model has another width.
         """
         if not self.config.start:
             return
@@ -170,14 +170,14 @@ class Multisensory(AvcModel):
             ) from error
 
     def encode_image(self, images: Tensor) -> dict[str, Tensor]:
-        """`map` (B, C * T, h, w): the picture's part before the fusion; `vector`: the same in a row."""
+        """`map` (B, C * T, h, w): the picture's part before the fusion; `vector`: the same, flattened."""
         is_thin = _halved(self.config.num_frames, 2) < BF16_DEPTH
         with torch.autocast("cpu", enabled=False) if is_thin else nullcontext():
             x_BCTHW = self.seen((2 * images.transpose(1, 2)).sub_(1.0)).float()
         return {"vector": x_BCTHW.flatten(1), "map": x_BCTHW.flatten(1, 2)}
 
     def encode_audio(self, audio_BFT: Tensor) -> dict[str, Tensor]:
-        """`map` (B, C, T): the sound's part before the fusion, as long as the picture's; `vector`: in a row."""
+        """`map` (B, C, T): the sound's part before the fusion, as long as the picture's; `vector`: flattened."""
         companded = audio_BFT.sign() * torch.log1p(COMPANDING * audio_BFT.abs()) / math.log(COMPANDING + 1)
         moments = _halved(self.config.num_frames, 2)  # as many as the picture's
         x_BCT = self.heard_last(functional.adaptive_max_pool1d(self.heard(companded), moments)).float()
@@ -210,9 +210,9 @@ class Multisensory(AvcModel):
         return self.places(image_map_BDHW, audio_BD, is_dense=True).amax(1)
 
     def loss(self, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
-        """Cross-entropy of each picture with its own sound and with one of its negatives, both weighing the same.
+        """Cross-entropy of each picture with its own sound and with one of its negatives, with equal weight.
 
-        The same encoded picture stands in both. Steps without a negative are left out; a batch of them costs 0.
+        The same encoded picture is used in both. Steps without a negative are left out; a batch of them has loss 0.
         """
         rows, others = other_sounds(steps.negatives)
         if not len(rows):
@@ -227,11 +227,11 @@ class Multisensory(AvcModel):
 
 
 def other_sounds(negatives_NN: Tensor) -> tuple[Tensor, Tensor]:
-    """The steps that are paired with another sound too, and the sound of each: (R,) and (R,).
+    """The steps that are also paired with another sound, and the sound of each: (R,) and (R,).
 
-    No sound is taken twice, and each is taken where the policy allows it: a sound in more wrong pairs than right ones
-    would be recognised by itself. Of all such choices, that of the sounds that come soonest after the step's own: of
-    two steps of a clip, the first is paired with the second's sound, and the second with another clip's.
+    No sound is used twice, and each only if the policy allows it: a sound in more wrong pairs than right ones would be
+    recognised by itself. Of all such choices, the one with the sounds that come soonest after the step's own is used:
+    of two steps of a clip, the first is paired with the second's sound, and the second with another clip's.
     """
     is_negative_NN = negatives_NN.cpu().numpy()
     steps = np.arange(len(negatives_NN))
@@ -242,12 +242,12 @@ def other_sounds(negatives_NN: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _halved(size: int, times: int) -> int:
-    """A size after so many strides of 2."""
+    """A size after that many strides of 2."""
     return math.ceil(size / 2**times)
 
 
 class Block(nn.Module):
-    """conv-norm-ReLU, conv, plus shortcut, norm, ReLU; kernels 3x3x3 of pictures, 15 of sound."""
+    """conv-norm-ReLU, conv, plus shortcut, norm, ReLU; kernels 3x3x3 for pictures, 15 for sound."""
 
     def __init__(self, dims: int, channels_in: int, channels: int, stride: int | tuple[int, ...] = 1) -> None:
         super().__init__()

@@ -23,8 +23,8 @@ from training.networks.offsets import MAX_LAG, MS_PER_LAG, RATE_HZ, OffsetModel
 from training.reading.negatives import Steps
 from training.reading.sampling import Sampling, View
 
-SOUND_STRIDE = 4  # columns of the log-mel a moment
-TARGET_LAGS = 1.0  # deviation of the soft target: a frame is no more exact about when something happened
+SOUND_STRIDE = 4  # columns of the log-mel per moment
+TARGET_LAGS = 1.0  # deviation of the soft target: a frame gives no more exact time for an event
 
 TRAINING_OVERRIDES = {
     "sampling": Sampling(16, 1, jitter_ms=2000),
@@ -62,7 +62,7 @@ PRESETS = {"small": Config(), "large": Config(width=64, embedding=128, frame_px=
 
 
 def needs(config: Config) -> Needs:
-    """Exactly 25 frames/s, and sound enough to be moved."""
+    """Exactly 25 frames/s, and enough sound for it to be moved."""
     length_ms = 1000 * config.seconds + 4000
     return Needs(config.frame_px, frame_rate_hz=RATE_HZ, length_ms=length_ms, is_frame_rate_exact=True)
 
@@ -73,7 +73,7 @@ def build(config: Config) -> "Sync":
 
 
 class Sync(OffsetModel):
-    """Two towers, local in time, and the correlation of what they give."""
+    """Two towers, local in time, and the correlation of their outputs."""
 
     luma: Tensor
 
@@ -95,7 +95,7 @@ class Sync(OffsetModel):
         """`vector` (B, D * T): what moves at each moment, of mean square 1; `map` (B, C, h, w): where."""
         grey_BTHW = (images * self.luma).sum(2)
         change_BTHW = torch.diff(grey_BTHW, dim=1, prepend=grey_BTHW[:, :1])
-        # Brightness of the picture and size of the change must not tell scenes apart: both are relative.
+        # Brightness of the picture and size of the change must not distinguish scenes: both are relative.
         change_BTHW = change_BTHW / change_BTHW.std((1, 2, 3), keepdim=True).clamp_min(1e-3)
         both = torch.stack([change_BTHW, change_BTHW.abs()], 2).flatten(0, 1)
         x = self.seen(both).unflatten(0, images.shape[:2])
@@ -119,7 +119,7 @@ class Sync(OffsetModel):
         return self.log_scale.exp() * products / overlap_L
 
     def similarity(self, V: Tensor, A: Tensor) -> Tensor:
-        """The mean product of every picture with every sound as they lie, at lag 0: (Nv, Na)."""
+        """The mean product of every picture with every sound without a shift, at lag 0: (Nv, Na)."""
         return V.float() @ A.float().T * self.embedding / V.shape[1]
 
     def paired(self, V: Tensor, A: Tensor) -> Tensor:
@@ -128,7 +128,7 @@ class Sync(OffsetModel):
 
     def loss(self, V: Tensor, A: Tensor, steps: Steps) -> Tensor:
         """Cross-entropy of each step's own curve with a soft target at the lag by which its sound was moved."""
-        # A window of sound that begins later has the same event earlier: the sound is early, the lag negative.
+        # A window of sound that begins later contains the same event earlier: the sound is early, the lag negative.
         lag_N = (steps.seen_ms - steps.heard_ms) / MS_PER_LAG
         lags_L = torch.arange(-MAX_LAG, MAX_LAG + 1, device=V.device)
         target_NL = (-((lags_L - lag_N[:, None]) / TARGET_LAGS).square() / 2).softmax(1)
@@ -140,7 +140,7 @@ class Sync(OffsetModel):
         return math.log(2 * MAX_LAG + 1)
 
     def heat(self, image_map_BDHW: Tensor, audio_BD: Tensor) -> Tensor:
-        """Where something moves: the mean answer of the picture's tower over the window, whatever is heard."""
+        """Where something moves: the mean response of the picture's tower over the window, whatever is heard."""
         del audio_BD
         return image_map_BDHW.mean(1)
 
@@ -150,7 +150,7 @@ class Sync(OffsetModel):
 
 
 def _unit(x_BDT: Tensor) -> Tensor:
-    """Of mean 0 over time and norm 1 on average: what never changes fits every lag alike."""
+    """Mean 0 over time and norm 1 on average: a constant input fits every lag alike."""
     x_BDT = x_BDT.float()
     x_BDT = x_BDT - x_BDT.mean(2, keepdim=True)
     return x_BDT / x_BDT.square().sum(1, keepdim=True).mean(2, keepdim=True).clamp_min(1e-6).sqrt()
@@ -168,7 +168,7 @@ def _line(channels_in: int, channels: int, stride: int) -> list[nn.Module]:
 
 
 def _temporal(channels_in: int, hidden: int, channels: int) -> nn.Sequential:
-    """Sees three moments either way: a movement and its sound are recognised by what is just before and after."""
+    """Sees three moments either way: a movement and its sound are recognised by what comes just before and after."""
     last = nn.Conv1d(hidden, channels, 3, padding=1)
     return nn.Sequential(
         nn.Conv1d(channels_in, hidden, 5, padding=2, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(), last

@@ -43,7 +43,7 @@ CARD = ModelCard(
 
 @dataclass(frozen=True)
 class Config:
-    """Which trunks, whether they learn, and the size of what is on them. Files that are named have to stay."""
+    """Which trunks, whether they learn, and the size of their heads. Files that are named have to be kept."""
 
     image: str = EFFICIENTNET  # see `training.networks.pretrained`
     image_weights: str = ""  # a path; empty: what the package ships; `random`: from scratch
@@ -72,7 +72,7 @@ def needs(config: Config) -> Needs:
 
 
 def build(config: Config) -> "Transfer":
-    """The model, its trunks as they were trained before."""
+    """The model, with its trunks as pretrained."""
     return Transfer(config)
 
 
@@ -108,7 +108,7 @@ class Transfer(FrozenModel):
         return self.log_temperature.exp()
 
     def train(self, mode: bool = True) -> "Transfer":
-        """As of any module, but frozen trunks stay in evaluation mode."""
+        """As for any module, but frozen trunks stay in evaluation mode."""
         super().train(mode)
         for side in self.frozen:
             self.trunk[side].eval()
@@ -140,7 +140,7 @@ class Transfer(FrozenModel):
         return (V * A).sum(1)
 
     def heat(self, image_map_BDHW: Tensor, audio_BD: Tensor) -> Tensor:
-        """The cosine, were the picture that place only: (B, h, w)."""
+        """The cosine if the picture were that place only: (B, h, w)."""
         vectors_BDHW = functional.normalize(everywhere(self.heads["image"], image_map_BDHW.float()), dim=1)
         return super().heat(vectors_BDHW, audio_BD)
 
@@ -163,7 +163,7 @@ class Transfer(FrozenModel):
         return {"vector": self.head(side, map_BCHW.float().mean((2, 3))), "map": map_BCHW}
 
     def _map(self, side: Side, inputs: Tensor) -> Tensor:
-        """A trunk's map (B, C, h, w); of a sound from scratch, with its frequency rows as channels, h = 1."""
+        """A trunk's map (B, C, h, w); for a sound trunk from scratch, with its frequency rows as channels, h = 1."""
         if side == "image":
             return self.trunk["image"]((inputs - self.image_mean) / self.image_std)
         if self.config.audio:

@@ -15,7 +15,7 @@ from schemas.storage import replacing
 from training.interface import AvcModel
 
 FORMAT = 2
-DIGEST = "sha256"  # beside the fields of Checkpoint
+DIGEST = "sha256"  # stored beside the fields of Checkpoint
 REMEDY = "restore it from a copy, or remove it and train again"
 
 
@@ -24,20 +24,20 @@ class ResumeError(RequestError):
 
 
 class Checkpoint(TypedDict):
-    """The content of a checkpoint's file."""
+    """The content of a checkpoint file."""
 
     format: int
     model: str  # the name of its file in `models/`
     config: dict[str, Any]  # fields of its Config
     front_end: dict[str, float]  # the constants of its front end
     state: dict[str, Tensor]
-    facts: dict[str, Any]  # how it came to be: plain values and tensors
+    facts: dict[str, Any]  # how it was made: plain values and tensors
 
 
 def save_checkpoint(
     path: Path, model_name: str, config: Any, model: AvcModel, facts: Mapping[str, Any]
 ) -> None:
-    """Writes a checkpoint whole or not at all; `facts` (plain values and tensors) say how it came to be."""
+    """Writes a checkpoint completely or not at all; `facts` (plain values and tensors) describe how it was made."""
     content: dict[str, Any] = {
         "format": FORMAT,
         "model": model_name,
@@ -57,7 +57,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise ResumeError(
             f"{path} has checkpoint format {content.get('format')}, and this mcgurk reads {FORMAT}: train again"
         )
-    digest = content.pop(DIGEST, None)  # none in those of before
+    digest = content.pop(DIGEST, None)  # absent in older ones
     if digest is not None and digest != digest_of_content(content):
         raise ResumeError(f"{path} is damaged: it is not what was saved; {REMEDY}")
     return cast(Checkpoint, content)
@@ -88,8 +88,7 @@ def _add(found: Any, value: Any) -> None:
 def read_weights(path: Path) -> dict[str, Any]:
     """The mapping that torch saved, on the CPU.
 
-    Raises MissingError where there is no file, ResumeError for one that holds other things than tensors and plain
-    values by name.
+    Raises MissingError if there is no file, ResumeError if it holds anything but tensors and plain values by name.
     """
     if not path.is_file():
         raise MissingError(f"there is no checkpoint {path}: give the path of a file that torch.save wrote")
@@ -105,16 +104,16 @@ def read_weights(path: Path) -> dict[str, Any]:
         AttributeError,
     ):
         raise ResumeError(
-            f"{path} is no checkpoint of tensors and plain values only, or is damaged: give one that torch.save wrote "
-            f"from a state dictionary; {REMEDY}"
-        ) from None  # torch's own message says how to load it in spite of that
+            f"{path} is not a checkpoint of tensors and plain values only, or is damaged: give one that torch.save "
+            f"wrote from a state dictionary; {REMEDY}"
+        ) from None  # torch's own message says how to load it anyway
     if not isinstance(content, dict):
-        raise ResumeError(f"{path} is no checkpoint: it holds a {type(content).__name__} instead of names")
+        raise ResumeError(f"{path} is not a checkpoint: it holds a {type(content).__name__} instead of names")
     return content
 
 
 def require_same(path: Path, what: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    """Raises ResumeError, with both values, where the checkpoint at `path` has another `what` than `ours`."""
+    """Raises ResumeError, with both values, if the checkpoint at `path` has another `what` than `ours`."""
     differing = [name for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)]
     if differing:
         values = ", ".join(f"{name}: {theirs.get(name)} there, {ours.get(name)} here" for name in differing)

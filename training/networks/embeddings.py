@@ -1,4 +1,4 @@
-"""Every clip encoded once: the vectors that validation and all evaluations share, and the scores of all with all."""
+"""Every clip encoded once: the vectors that validation and all evaluations share, and the scores of all pairs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from training.reading.negatives import Negatives, Steps
 from training.reading.sampling import Plan, Sampling, View, even_plan, moved
 
 CLIPS_PER_CALL = 32
-PICTURES_AT_ONCE = 64  # against all sounds: of L3-Net, 160 MB of hidden units for 5,000 clips
+PICTURES_AT_ONCE = 64  # against all sounds: for L3-Net, 160 MB of hidden units for 5,000 clips
 SINGLE_NDIM = 4  # of batches whose steps show one picture each
 
 
@@ -52,7 +52,7 @@ class Embeddings:
 def embed(model: AvcModel, dataset: Dataset, num_steps: int, *, is_bf16: bool = False) -> Embeddings:
     """The clips' vectors in evaluation mode: centre crop, sound on the frame, nothing random.
 
-    The model is left in the mode it was in.
+    The model is left in its previous mode.
     """
     model.require(dataset.profile)
     device = next(model.parameters()).device
@@ -115,7 +115,7 @@ def clip_scores(model: AvcModel, encoded: Embeddings) -> np.ndarray:
 
 
 def _plans(dataset: Dataset, num_steps: int, view: View) -> Iterator[Plan]:
-    """Evenly spaced steps of some clips at a time."""
+    """Evenly spaced steps, for some clips at a time."""
     for rows in np.array_split(np.arange(len(dataset)), range(CLIPS_PER_CALL, len(dataset), CLIPS_PER_CALL)):
         yield even_plan(dataset, rows, num_steps, view)
 
@@ -126,7 +126,7 @@ def _heard(model: AvcModel, sound: Tensor) -> Tensor:
 
 @contextmanager
 def _evaluating(model: AvcModel) -> Iterator[None]:
-    """The model in evaluation mode, then in the mode it was in."""
+    """The model in evaluation mode, restored to its previous mode afterwards."""
     was_training = model.training
     model.eval()
     try:
@@ -136,6 +136,6 @@ def _evaluating(model: AvcModel) -> Iterator[None]:
 
 
 def pictures(frames: Tensor) -> Tensor:
-    """uint8 pixels as pictures in [0, 1]; single ones with channels last, which convolutions are fast with."""
+    """uint8 pixels as pictures in [0, 1]; single ones with channels last, which makes convolutions fast."""
     images = frames.float() / 255
     return images.contiguous(memory_format=torch.channels_last) if images.ndim == SINGLE_NDIM else images

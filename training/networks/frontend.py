@@ -31,7 +31,7 @@ def raw_wave(sample_rate_hz: int, channels: int = 1) -> FrontEnd:
 
 
 class LogSpectrogram(FrontEnd):
-    """The seed papers' log spectrogram: 10 ms windows every 5 ms, 257 bins; of 1 s, 199 frames.
+    """The seed papers' log spectrogram: 10 ms windows every 5 ms, 257 bins; 199 frames for 1 s.
 
     At 48 kHz those are 480 samples, a hop of 240 and an FFT of 512 (Look, Listen and Learn 2017, sec. 2.2; Objects
     that Sound 2018, sec. 3.3, where 1 s has 200). At other rates the times are the same, and the bins are spaced by
@@ -44,7 +44,7 @@ class LogSpectrogram(FrontEnd):
         constants = {"sample_rate_hz": sample_rate_hz, "window": window, "hop": hop}
         super().__init__(SPECTROGRAM_BINS, {**constants, "n_fft": n_fft, "log_floor": waveforms.LOG_FLOOR})
         self._power = Spectrogram(n_fft, window, hop, center=False, window_fn=torch.hann_window)
-        self._margin = (n_fft - window) // 2  # torch's windows stand in the middle of the FFT's samples
+        self._margin = (n_fft - window) // 2  # torch centres windows within the FFT's samples
 
     def forward(self, sound: Tensor) -> Tensor:
         """Log10 power (B, 257, T) of mono waves (B, 1, samples) in [-1, 1]."""
@@ -53,15 +53,15 @@ class LogSpectrogram(FrontEnd):
 
 
 def sounds(stored: Tensor) -> Tensor:
-    """A batch's sound in floats: int16 samples in [-1, 1], log-mels as they are."""
+    """A batch's sound as floats: int16 samples in [-1, 1], log-mels unchanged."""
     return stored.float() / waveforms.INT16_SCALE if stored.dtype == torch.int16 else stored
 
 
 class LogMel(nn.Module):
     """`schemas.waveforms.log_mel` for waves in [-1, 1]: float32 (B, samples) to (B, mels, samples // HOP).
 
-    The Fourier transform is a product with its matrix, in float64: a weak bin beside a loud tone is the
-    small difference of large sums, and any runtime can multiply matrices.
+    The Fourier transform is a product with its matrix, in float64: a weak bin next to a loud tone is
+    the small difference of large sums, and any runtime can multiply matrices.
     """
 
     analysis: Tensor
@@ -88,9 +88,9 @@ class LogMel(nn.Module):
 
 @torch.no_grad()
 def learn_sound_statistics(model: AvcModel, dataset: Dataset) -> None:
-    """Sets `audio_mean` and `audio_std` of a model: of each bin of its front end, over valid sound of some clips.
+    """Sets `audio_mean` and `audio_std` of a model for each bin of its front end, over valid sound of some clips.
 
-    Raises DataError for a clip whose sound holds what is no number.
+    Raises DataError for a clip whose sound contains NaN or infinity.
     """
     rows = np.linspace(0, len(dataset) - 1, min(STATISTICS_CLIPS, len(dataset))).astype(int)
     dataset = dataset.holding((row, sound_suffix(model.view)) for row in rows.tolist())
@@ -98,7 +98,9 @@ def learn_sound_statistics(model: AvcModel, dataset: Dataset) -> None:
     for row in rows.tolist():
         audio_FT = model.front_end(sounds(_valid_sound(dataset, row, model))[None])[0].double()
         if not torch.isfinite(audio_FT).all():
-            problem = "it holds what is no number, so the training has diverged before its first step"
+            problem = (
+                "it holds values that are not numbers, so the training has diverged before its first step"
+            )
             raise dataset.damaged(row, sound_suffix(model.view), problem)
         total += torch.stack([torch.ones_like(audio_FT).sum(1), audio_FT.sum(1), audio_FT.square().sum(1)])
     mean, square = total[1:] / total[0]

@@ -17,12 +17,12 @@ from training.reading.decoding import Batch, load_frames, load_sounds, needed, s
 from training.reading.sampling import Epoch, Plan, View, even_plan, valid_steps
 
 Side = Literal["image", "audio"]
-FEATURES_NDIM = 2  # of a batch's frames or sounds, where they are features already
+FEATURES_NDIM = 2  # of a batch's frames or sounds, if they are features already
 CLIPS_PER_CALL = 8
 
 
 class FrozenModel(AvcModel):
-    """A model of trunks and heads: `features` of a side, of which the `frozen` ones never change, then `head`."""
+    """A model of trunks and heads: `features` of a side, which never change for the `frozen` ones, then `head`."""
 
     frozen: tuple[Side, ...] = ()
 
@@ -72,7 +72,7 @@ def cached_batches(epoch: Epoch, features: Features) -> Generator[Batch, None, N
     dataset = epoch.dataset
     view = epoch.sampling.view
     for plan in epoch:
-        # Features exist only of the sound on the frame, not of one that is moved.
+        # Features exist only for the sound on the frame, not for a moved one.
         still = replace(plan, shifts_ms=np.zeros_like(plan.shifts_ms)) if features.audio is not None else plan
         seen = features.of(features.image, still)
         heard = features.of(features.audio, still)
@@ -84,7 +84,7 @@ def cached_batches(epoch: Epoch, features: Features) -> Generator[Batch, None, N
 
 
 def _held(dataset: Dataset, plan: Plan, view: View, sides: Collection[Side]) -> Dataset:
-    """The dataset with the members at hand that `plan` needs on these sides, in few requests from remote shards."""
+    """The dataset with the members ready that `plan` needs on these sides, in few requests from remote shards."""
     heard = sound_suffix(view)
     members = needed(dataset, plan, view)
     return dataset.holding(

@@ -11,13 +11,13 @@ from torch.nn import functional
 
 from training.reading.negatives import Steps
 
-# Of learnt temperatures: below, one hard negative is all of the gradient; above, none counts.
+# Of learnt temperatures: below the range, one hard negative is the whole gradient; above it, none counts.
 TEMPERATURE_RANGE = (0.01, 0.5)
-LEAST_WEIGHT = 1e-6  # a batch without any negative costs nothing
+LEAST_WEIGHT = 1e-6  # a batch without any negative has zero loss
 
 
 def keep_within(log_value: Tensor, bounds: tuple[float, float]) -> None:
-    """Brings a learnt logarithm back inside its bounds. A clamp in the loss would end its learning."""
+    """Brings a learnt logarithm back inside its bounds. A clamp in the loss would stop its learning."""
     with torch.no_grad():
         log_value.clamp_(*map(math.log, bounds))
 
@@ -25,8 +25,8 @@ def keep_within(log_value: Tensor, bounds: tuple[float, float]) -> None:
 def contrastive(similarity_NN: Tensor, temperature: Tensor, negatives_NN: Tensor) -> Tensor:
     """Symmetric InfoNCE (van den Oord et al. 2018) of the diagonal against the negatives.
 
-    Other steps of the same video are no negatives by default: much sound is stationary, and they may fit as
-    well as the step's own. They stay out of the denominator.
+    Other steps of the same video are not negatives by default: many sounds are stationary, and they may fit as well as
+    the step's own. They are left out of the denominator.
     """
     logits_NN = similarity_NN.float() / temperature
     targets_N = torch.arange(len(logits_NN), device=logits_NN.device)
@@ -35,12 +35,12 @@ def contrastive(similarity_NN: Tensor, temperature: Tensor, negatives_NN: Tensor
 
 
 def pairs(logits_NN: Tensor, negatives_NN: Tensor) -> Tensor:
-    """The seed papers' two-way cross-entropy over the full combination, matching and other pairs weighing the same.
+    """The seed papers' two-way cross-entropy over the full combination, with equal weight for matching and other pairs.
 
-    A two-way softmax over (other, matching) is the sigmoid of the difference of its logits. All pairs at once
-    with a learnt scale and bias are also the sigmoid loss of SigLIP (Zhai et al. 2023), balanced.
-    Each step weighs as much in its matching pair as in all its others. Otherwise a model that recognises a clip of a
-    rare class by sight would be right about it whatever it hears.
+    A two-way softmax over (other, matching) is the sigmoid of the difference of its logits. All pairs at once with a
+    learnt scale and bias are also the sigmoid loss of SigLIP (Zhai et al. 2023), balanced. Each step has the same
+    weight in its matching pair as in all its others. Otherwise a model that recognises a clip of a rare class by sight
+    would be right about it whatever it hears.
     """
     logits_NN = logits_NN.float()
     others_N = negatives_NN.sum(1).float()
@@ -51,7 +51,7 @@ def pairs(logits_NN: Tensor, negatives_NN: Tensor) -> Tensor:
 
 
 def two_way(own_N: Tensor, other_N: Tensor) -> Tensor:
-    """The cross-entropy of logits of matching and of other pairs, both classes weighing the same."""
+    """The cross-entropy of logits of matching and of other pairs, with equal weight for both classes."""
     return (functional.softplus(-own_N).mean() + functional.softplus(other_N).mean()) / 2
 
 
@@ -75,8 +75,8 @@ def two_way_chance(negatives_NN: Tensor) -> float:
 def within_clip(similarity_NN: Tensor, temperature: Tensor, steps: Steps, sigma_ms: float) -> Tensor:
     """Cross-entropy over the sounds of each picture's own clip, with soft targets that fall with distance in time.
 
-    The poster's full combination of one clip, in which stationary clips do no harm: neighbours may fit nearly as
-    well. Both directions; the entropy of the targets is subtracted, so that the best value is 0.
+    The poster's full combination of one clip, in which stationary clips do no harm: neighbours may fit nearly as well.
+    Both directions; the entropy of the targets is subtracted, so that the best value is 0.
     """
     apart_NN = (steps.seen_ms[:, None] - steps.heard_ms[None, :]) / sigma_ms
     is_other_NN = steps.clips[:, None] != steps.clips[None, :]

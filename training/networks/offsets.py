@@ -1,4 +1,4 @@
-"""Models of offsets: what they give, and how an offset is read from it.
+"""Models of offsets: what they return, and how an offset is read from it.
 
 A curve says how well a picture fits its sound at each lag from -2 to 2 s; its peak is the offset. Positive: the sound
 is late. 21 classes of 0.2 s as SparseSync and Synchformer count them (Iashin et al. 2022, 2024).
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from training.interface import AvcModel
 
-RATE_HZ = 25  # moments a second: frames, and every fourth column of the log-mel
+RATE_HZ = 25  # moments per second: frames, and every fourth column of the log-mel
 MAX_LAG = 2 * RATE_HZ
 CLASS_LAGS = RATE_HZ // 5  # a class is 0.2 s
 NUM_CLASSES = 2 * MAX_LAG // CLASS_LAGS + 1  # 21
@@ -37,9 +37,9 @@ def offset_classes(curves_BL: Tensor) -> Tensor:
 
 
 def offsets_ms(curves_BL: Tensor) -> tuple[Tensor, Tensor]:
-    """By how much each sound is late in ms, and the probability of the class it lies in: (B,) and (B,).
+    """How late each sound is in ms, and the probability of its class: (B,) and (B,).
 
-    The peak is refined by the parabola through it and its neighbours, where it has two.
+    The peak is refined by the parabola through it and its neighbours, if it has two.
     """
     peak_B1 = curves_BL.argmax(1, keepdim=True).clamp(1, curves_BL.shape[1] - 2)
     left, top, right = (curves_BL.gather(1, peak_B1 + k)[:, 0] for k in (-1, 0, 1))

@@ -1,4 +1,4 @@
-"""The device, and bfloat16 where the hardware is faster with it."""
+"""The device, and bfloat16 if the hardware is faster with it."""
 
 import os
 from pathlib import Path
@@ -11,12 +11,12 @@ from torch import nn
 from schemas.errors import RequestError
 
 CPU_FLAGS = Path("/proc/cpuinfo")
-Precision = Literal["auto", "float32", "bfloat16"]  # auto: bfloat16 where the device multiplies it natively
+Precision = Literal["auto", "float32", "bfloat16"]  # auto: bfloat16 if the device multiplies it natively
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}  # without them bfloat16 is emulated, and slower than float32
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device called `name`; `auto` is CUDA where there is one."""
+    """The device called `name`; `auto` is CUDA if available."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
@@ -41,7 +41,7 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 
 def cpu_flags() -> set[str]:
-    """The CPU's feature flags; empty where the system does not list them."""
+    """The CPU's feature flags; empty if the system does not list them."""
     if not CPU_FLAGS.is_file():
         return set()
     lines = CPU_FLAGS.read_text().splitlines()
@@ -49,7 +49,7 @@ def cpu_flags() -> set[str]:
 
 
 def require_compiler(device: torch.device) -> None:
-    """Raises RequestError where torch.compile would fail at the first step for lack of a C++ compiler."""
+    """Raises RequestError if torch.compile would fail at the first step for lack of a C++ compiler."""
     compiler = os.environ.get("CXX", "g++")
     if device.type == "cpu" and not which(compiler):
         raise RequestError(
@@ -64,7 +64,7 @@ def autocast(device: torch.device, is_bf16: bool) -> torch.autocast:
 
 
 def channels_last(model: nn.Module) -> None:
-    """Lays out the weights of convolutions with channels last, for which their kernels are fastest."""
+    """Stores the weights of convolutions with channels last, for which their kernels are fastest."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]

@@ -40,7 +40,7 @@ class _EfficientNet(nn.Module):
 
 
 class _Wave(nn.Module):
-    """A torchaudio model of waves as a trunk whose map has one row: (B, C, 1, T)."""
+    """A torchaudio model of waves as a trunk whose map has a single row: (B, C, 1, T)."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ def _with_weights(net: nn.Module, weights: str) -> nn.Module:
 
 
 def _load(net: nn.Module, path: str) -> None:
-    """Loads the weights of the network; a classifier that only the checkpoint has is left out."""
+    """Loads the weights of the network; a classifier that only the checkpoint has is ignored."""
     if not Path(path).is_file():
         raise MissingError(f"no checkpoint {path!r}: give the path of a state dictionary")
     missing = net.load_state_dict(read_weights(Path(path)), strict=False).missing_keys

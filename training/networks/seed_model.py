@@ -1,4 +1,4 @@
-"""What the networks of the seed papers share: input of sound, two trunks, the loss over all pairs, and chance.
+"""What the networks of the seed papers share: sound input, two trunks, the loss over all pairs, and chance.
 
 Deviations of all three from their papers' training: sounds are moved against their frame by up to 0.1 s instead of 1
 s (`Sampling.jitter_ms`), by one law for matching and other pairs as there; hue, grey, contrast, spectral tilt and
@@ -51,7 +51,7 @@ class SeedModel(AvcModel):
         return losses.pairs(self.similarity(V, A), steps.negatives)
 
     def centre(self, V: Tensor, A: Tensor) -> None:
-        """Moves the `centred_bias`, if there is one, by a training's first batch, so that chance lies at logit 0."""
+        """Adjusts the `centred_bias`, if there is one, to a training's first batch, so that chance is at logit 0."""
         bias = self.centred_bias()
         if bias is not None and self.training and not self.is_centred:
             with torch.no_grad():
@@ -59,7 +59,7 @@ class SeedModel(AvcModel):
                 self.is_centred.fill_(True)
 
     def centred_bias(self) -> nn.Parameter | None:
-        """The bias that makes half of the pairs of the first batch fall on either side of the threshold."""
+        """The bias that puts half of the pairs of the first batch on either side of the threshold."""
         return None
 
     def chance_loss(self, steps: Steps) -> float:

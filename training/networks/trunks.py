@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-FILTER_HOPS = 4  # outputs of a learnt filter in each 10 ms
+FILTER_HOPS = 4  # outputs of a learnt filter per 10 ms
 
 
 class BasicBlock(nn.Module):
@@ -24,7 +24,7 @@ class BasicBlock(nn.Module):
             self.shortcut = nn.Sequential(
                 nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
             )
-        # Each block begins as its shortcut: deep residual nets train faster so (Goyal et al. 2017, sec. 5.1).
+        # Each block begins as its shortcut: deep residual networks train faster that way (Goyal et al. 2017, sec. 5.1).
         nn.init.zeros_(self.norm2.weight)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
@@ -38,8 +38,8 @@ def resnet(
 ) -> nn.Sequential:
     """ResNet's map of an input, `channels(width, blocks)` deep; with width 64 and these blocks, ResNet-18.
 
-    The stem reduces by `stem_stride` in one convolution instead of convolution and pooling: on CPU that pair
-    is bound by memory and costs more than any stage. Every stage after the first halves the size.
+    The stem reduces by `stem_stride` in a single convolution instead of convolution and pooling: on a CPU, that pair is
+    memory-bound and costs more than any stage. Every stage after the first halves the size.
     """
     kernel = 2 * stem_stride - 1
     stem = nn.Conv2d(channels_in, width, kernel, stem_stride, kernel // 2, bias=False)
@@ -76,7 +76,7 @@ def vgg(
             stride = stem_stride if not layers else 1
             kernel = max(3, 2 * stride - 1)
             layers += [
-                # BatchNorm takes the mean away, and a bias with it.
+                # BatchNorm removes the mean, and a bias with it.
                 nn.Conv2d(channels_in, channels, kernel, stride, kernel // 2, bias=False),
                 nn.BatchNorm2d(channels),
                 nn.ReLU(),
@@ -114,12 +114,12 @@ class SeedTrunks(nn.Module):
         return self.vision((images_BCHW - self.mean) / self.std)
 
     def audio(self, spectrogram_BFT: Tensor) -> Tensor:
-        """The map of standardized log spectrograms, taken as grey pictures: (B, C, f, t)."""
+        """The map of standardized log spectrograms, treated as grey pictures: (B, C, f, t)."""
         return self.hearing(spectrogram_BFT[:, None])
 
 
 class LearntFilterbank(nn.Module):
-    """Bands of a raw wave: filters of 25 ms that are learnt, their rectified answers averaged every 10 ms, in log.
+    """Bands of a raw wave: learnt filters of 25 ms, their rectified outputs averaged every 10 ms, in log.
 
     A mel filterbank that is learnt from scratch (Zeghidour et al., LEAF, 2021, without its Gabor form).
     """

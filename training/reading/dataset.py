@@ -1,7 +1,7 @@
 """Reads a dataset version by its offset index: a step touches only the bytes it needs.
 
-A sequential pass over a tar must read what it skips; the index beside the tar makes one frame and one second
-of sound one read at its place, or a range of a URL. `training/reading/sampling.py` decides what to read;
+A sequential pass over a tar must also read what it skips; with the index beside the tar, one frame and one second of
+sound are one read at their position, or a range of a URL. `training/reading/sampling.py` decides what to read;
 `training/reading/streaming.py` reads epochs of remote shards from end to end.
 """
 
@@ -30,13 +30,13 @@ from training.reading.shards import LocalShards, Place, Shards, open_shards
 WAV_HEADER_BYTES = 44
 NPY_MAGIC = b"\x93NUMPY"
 NPY_HEADER_LENGTH = slice(8, 10)  # of an array of format version 1: little-endian, after magic and version
-NO_GROUP = "no group: "  # and the video's id
+NO_GROUP = "no group: "  # followed by the video's id
 COLUMNS = ["key", "outcome", "video_id", "labels", "split", "valid_ms", "members"]
 
 
 @dataclass(frozen=True)
 class ClipTable:
-    """One row a clip: its names (Arrow) and the places of its members' bytes (numpy)."""
+    """One row per clip: its names (Arrow) and the positions of its members' bytes (numpy)."""
 
     names: pa.Table  # key, video_id, split, labels
     valid_ms: np.ndarray  # int64 (clips,)
@@ -56,8 +56,8 @@ class Dataset:
 
     version: Version
     clips: ClipTable
-    videos: np.ndarray  # int64 (clips,): numbers, equal where the video is
-    classes: np.ndarray  # int64 (clips,): numbers, equal where the first label is; -1 without one
+    videos: np.ndarray  # int64 (clips,): numbers, equal for the same video
+    classes: np.ndarray  # int64 (clips,): numbers, equal for the same first label; -1 without one
     shards: Shards
     exclude: frozenset[str] = frozenset()
 
@@ -124,7 +124,7 @@ class Dataset:
             raise self.damaged(row, frame_suffix(index), str(error)) from error
 
     def frames(self, row: int, indices: range, min_side_px: int = 0) -> Iterator[np.ndarray]:
-        """Frames that follow each other, as `frame` gives them; of a video file with that short side, or its own."""
+        """Consecutive frames, as `frame` returns them; from a video file with that short side, or its own size."""
         if self.profile.picture == "h264":
             return decoded(self._member(row, VIDEO_SUFFIX), indices, self.profile, min_side_px)
         return (self.frame(row, index, min_side_px) for index in indices)
@@ -152,7 +152,7 @@ class Dataset:
         return np.frombuffer(content, "<i2").reshape(-1, self.profile.channels).T
 
     def damaged(self, row: int, suffix: str, problem: str) -> DataError:
-        """What is wrong with a member, with the shard that holds it and what helps."""
+        """The error for a damaged member, with the shard that holds it and the remedy."""
         return DataError(
             f"{self.keys[row]}.{suffix} in {self.shard_name(row)}.tar is damaged: {problem}; {MEND}"
         )
@@ -168,9 +168,9 @@ class Dataset:
 def open_dataset(root: Any, version: Version, exclude: Collection[str] = frozenset()) -> Dataset:
     """The clips of `version` under `root`, without the keys in `exclude` (the exclusion lists).
 
-    A local Path is read at the places of members; a URL (http, https, s3, file, ...) or a remote UPath by ranges, and
-    epochs of it are streamed. Raises DataError where a sidecar is damaged, its members are not the version's fields, or
-    a local tar has another size than its version says.
+    A local Path is read at the positions of members; a URL (http, https, s3, file, ...) or a remote UPath by ranges,
+    and its epochs are streamed. Raises DataError if a sidecar is damaged, its members are not the version's fields, or
+    a local tar has another size than its version states.
     """
     fields = sorted(version.fields)
     shards = open_shards(root, version)
@@ -187,7 +187,7 @@ def open_dataset(root: Any, version: Version, exclude: Collection[str] = frozens
 
 
 def default_groups(dataset: Dataset) -> dict[str, str]:
-    """Each labelled video's group by default: the first label of its first labelled clip."""
+    """Each labelled video's default group: the first label of its first labelled clip."""
     groups: dict[str, str] = {}
     for row, video_id in enumerate(dataset.video_ids):
         if labels := dataset.labels(row):
@@ -196,7 +196,7 @@ def default_groups(dataset: Dataset) -> dict[str, str]:
 
 
 def clip_groups(clips: Dataset, groups: Mapping[str, str] | None) -> np.ndarray:
-    """The group of each clip's video, by `groups` or by default.
+    """The group of each clip's video, from `groups` or by default.
 
     A video without a group is of no known kind, and so never "of the same kind" as another.
     """
@@ -205,7 +205,7 @@ def clip_groups(clips: Dataset, groups: Mapping[str, str] | None) -> np.ndarray:
 
 
 def _numbered(names: pa.ChunkedArray) -> np.ndarray:
-    """Numbers from 1 on, equal where the name is; int64."""
+    """Numbers from 1 on, equal for equal names; int64."""
     ranks = pc.rank(names, tiebreaker="dense")  # pyright: ignore[reportAttributeAccessIssue]
     return ranks.to_numpy().astype(np.int64)
 
@@ -256,7 +256,7 @@ def decoded(
 ) -> Iterator[np.ndarray]:
     """The frames `indices`, in their order: uint8 RGB (height, width, 3), reduced to a short side of `min_side_px`.
 
-    Without `min_side_px`, and where they are no larger, in their own size. Raises DataError where the file is damaged
+    Without `min_side_px`, and if they are no larger, they keep their own size. Raises DataError if the file is damaged
     or ends before.
     """
     index = indices.start
@@ -294,7 +294,7 @@ def _numbered_frames(
 
 
 def with_labels(dataset: Dataset, mids: frozenset[str], splits: Collection[str]) -> Dataset:
-    """The clips that have one of these labels, of `splits`; the other splits stay whole."""
+    """The clips of `splits` that have one of these labels; the other splits are kept completely."""
     split = dataset.clips.names["split"].to_pylist()
     kept = [
         split[row] not in splits or not mids.isdisjoint(dataset.labels(row)) for row in range(len(dataset))
@@ -303,7 +303,7 @@ def with_labels(dataset: Dataset, mids: frozenset[str], splits: Collection[str])
 
 
 def thinned(dataset: Dataset, share: float) -> Dataset:
-    """A share of the training videos, and all of the other splits; a larger share holds a smaller one."""
+    """A share of the training videos, and all of the other splits; a larger share contains every smaller one."""
     is_train = dataset.clips.names["split"].to_numpy(zero_copy_only=False) == "train"
     videos = np.unique(dataset.videos[is_train])
     kept = np.random.default_rng(0).permutation(videos)[: max(2, round(share * len(videos)))]

@@ -19,21 +19,21 @@ from training.reading.dataset import Dataset
 from training.reading.negatives import Steps
 from training.reading.sampling import Plan, View
 
-CROP_SHARE = 0.875  # of the short side, as the seed papers' 224 of 256
-OVERSIZE = 1.25  # a frame more than this larger than needed is scaled down before it is cropped
+CROP_SHARE = 0.875  # of the short side, as in the seed papers: 224 of 256
+OVERSIZE = 1.25  # a frame larger than needed by this factor is scaled down before it is cropped
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Decoded steps, one a row: the input of a training step."""
+    """Decoded steps, one per row: the input of a training step."""
 
-    frames: Tensor  # uint8 (steps, 3, px, px), or (steps, frames, 3, px, px) where a step shows several
+    frames: Tensor  # uint8 (steps, 3, px, px), or (steps, frames, 3, px, px) if a step shows several
     sound: Tensor  # float32 log-mel (steps, mels, frames), or int16 wave (steps, channels, samples)
-    clips: Tensor  # int64 (steps,): equal where the clip is
-    videos: Tensor  # int64 (steps,): equal where the video is
+    clips: Tensor  # int64 (steps,): equal for the same clip
+    videos: Tensor  # int64 (steps,): equal for the same video
     classes: Tensor  # int64 (steps,): of the clip's first label, -1 without one
-    seen_ms: Tensor  # float32 (steps,): when the middle of what is seen is, from the segment's start
-    heard_ms: Tensor  # float32 (steps,): when the middle of what is heard is
+    seen_ms: Tensor  # float32 (steps,): the middle of what is seen, from the segment's start
+    heard_ms: Tensor  # float32 (steps,): the middle of what is heard
     draws: Tensor  # float32 (steps, NUM_DRAWS): what augmentation does to them
 
     def to(self, device: torch.device) -> "Batch":
@@ -41,7 +41,7 @@ class Batch:
         return Batch(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
 
     def chunks(self, num_chunks: int) -> list["Batch"]:
-        """The same steps in exactly `num_chunks` batches of nearly one size."""
+        """The same steps in exactly `num_chunks` batches of nearly equal size."""
         parts = zip(*(getattr(self, f.name).tensor_split(num_chunks) for f in fields(self)), strict=True)
         return [Batch(*part) for part in parts]
 
@@ -65,7 +65,7 @@ def load_frames(dataset: Dataset, plan: Plan, view: View) -> Tensor:
                 frames[step, n] = _cropped(_scaled(frame, side_px), px, plan.corners[step])
 
     _on_threads(fill, len(plan.rows))
-    # Decoders give rows of pixels: seen as (..., 3, px, px) that is channels_last, without a copy.
+    # Decoders return rows of pixels: viewed as (..., 3, px, px), they are channels_last without a copy.
     images = torch.from_numpy(frames).permute(0, 1, 4, 2, 3)
     return images[:, 0] if view.num_frames == 1 else images
 
@@ -94,12 +94,12 @@ def load_sounds(dataset: Dataset, plan: Plan, view: View) -> Tensor:
     read = _log_mels(dataset, view) if view.sound == "log_mel" else partial(_wave, dataset, view)
     pieces = zip(plan.rows.tolist(), start_ms.tolist(), strict=True)
     stored = torch.from_numpy(np.stack([read(row, start) for row, start in pieces]))
-    # From float16, torch is twenty times as fast as numpy.
+    # Converting from float16, torch is twenty times as fast as numpy.
     return stored.float() if view.sound == "log_mel" else stored
 
 
 def _log_mels(dataset: Dataset, view: View) -> Callable[[int, float], np.ndarray]:
-    """Reads the log-mel of a row from a time on; of each clip once, though several steps of a batch hear it."""
+    """Reads the log-mel of a row from a time on; once per clip, even if several steps of a batch hear it."""
     whole = cache(dataset.log_mel)
     length = _mel_frame(view.sound_ms)
 
@@ -124,7 +124,7 @@ def timed(dataset: Dataset, plan: Plan, view: View, content: tuple[Tensor, Tenso
 
 
 def planned(dataset: Dataset, plan: Plan, view: View) -> Steps:
-    """The steps of `plan`, before a byte of them is read."""
+    """The steps of `plan`, before any of their bytes are read."""
     seen_ms = torch.from_numpy(view.centre_ms(dataset.profile, plan.frames).astype(np.float32))
     return Steps(
         clips=torch.from_numpy(plan.rows),
@@ -164,7 +164,7 @@ def _scaled(frame: np.ndarray, side_px: int) -> np.ndarray:
         return frame
     if factor > OVERSIZE:
         raise DataError(
-            f"a frame of {width}x{height} px is too small for a crop out of {side_px} px: its version is of another "
+            f"a frame of {width}x{height} px is too small for a crop out of {side_px} px: its version has another "
             "profile than it says"
         )
     image = torch.from_numpy(frame).permute(2, 0, 1)[None]

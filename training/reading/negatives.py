@@ -6,9 +6,9 @@
 | `same_class` | they are of different videos of one class (the first label; clips without one have no such pairs) |
 | `shifted` | they are of one clip, and either step's picture and the other's sound at least `tolerance_ms` apart |
 
-A pair that matches by no policy and is not the step's own is neither: it is left out. Both classes are made of
-the same pictures and the same sounds, so neither side alone says to which class a pair belongs: every rule holds for
-a picture and a sound as for the sound's own picture and the picture's own sound.
+A pair that is not the step's own and does not match any rule is neither: it is left out. Both classes consist of the
+same pictures and the same sounds, so neither side alone tells to which class a pair belongs: every rule holds equally
+for a picture and a sound and for the sound's own picture and the picture's own sound.
 """
 
 from dataclasses import dataclass, replace
@@ -24,10 +24,10 @@ NegativeKind = Literal["other_clip", "same_class", "shifted"]
 
 @dataclass(frozen=True)
 class Negatives:
-    """The policies by any of which a pair does not match."""
+    """The policies; a pair does not match if any of them says so."""
 
     kinds: tuple[NegativeKind, ...] = ("other_clip",)
-    # Synchrony is seen to some 0.1 s, but much sound lasts: half a second of 1 s windows is still shared.
+    # Synchrony is visible to about 0.1 s, but many sounds last: with 1 s windows, half a second is still shared.
     tolerance_ms: float = 1000.0
 
     def __post_init__(self) -> None:
@@ -38,7 +38,7 @@ class Negatives:
 
     @property
     def steps_per_clip(self) -> int:
-        """How many steps of a clip a batch must have for such pairs to be in it."""
+        """How many steps of a clip a batch must have to contain such pairs."""
         return 2 if "shifted" in self.kinds else 1
 
 
@@ -46,10 +46,10 @@ class Negatives:
 class Steps:
     """The steps of a batch, for a loss over all their combinations; each (N,)."""
 
-    clips: Tensor  # int64: equal where the clip is; a video may have several, and times are of each
-    videos: Tensor  # int64: equal where the video is
+    clips: Tensor  # int64: equal for the same clip; a video may have several, and each has its own times
+    videos: Tensor  # int64: equal for the same video
     classes: Tensor  # int64: of the clip's first label, -1 without one
-    seen_ms: Tensor  # float32: when what is seen is, from the segment's start
+    seen_ms: Tensor  # float32: the time of what is seen, from the segment's start
     heard_ms: Tensor  # float32
     policy: Negatives = Negatives()
 

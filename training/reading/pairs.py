@@ -1,4 +1,4 @@
-"""Which pairs an evaluation scores: lists in which neither side alone says whether a pair matches."""
+"""Which pairs an evaluation scores: lists in which neither side alone tells whether a pair matches."""
 
 from dataclasses import dataclass, replace
 
@@ -13,12 +13,12 @@ class PairConfig:
 
     num_steps: int = 5
     seed: int = 0
-    tolerance_ms: float = Negatives.tolerance_ms  # from here on a clip's own sound does not match the picture
+    tolerance_ms: float = Negatives.tolerance_ms  # from here on, a clip's own sound does not match it
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """A balanced list of pairs, by row of the embeddings; all int64 (pairs,), but `labels`."""
+    """A balanced list of pairs, by row of the embeddings; all int64 (pairs,), except `labels`."""
 
     image_rows: np.ndarray
     audio_rows: np.ndarray
@@ -33,7 +33,7 @@ class Pairs:
 def pair_lists(
     videos: np.ndarray, group_of: np.ndarray, chosen: np.ndarray, config: PairConfig
 ) -> tuple[Pairs, Pairs]:
-    """The chosen clips against any other of them, and against others of their group.
+    """The chosen clips paired with any other of them, and with others of their group.
 
     `videos`, `group_of`, `chosen` (bool): (clips,).
     """
@@ -67,8 +67,9 @@ def make_pairs(videos: np.ndarray, kinds: np.ndarray, config: PairConfig) -> Pai
 def shifted_pairs(seen_ms: np.ndarray, rows: np.ndarray, config: PairConfig) -> Pairs:
     """Each step of clips `rows` once with its own sound and once with that of another time of the clip.
 
-    Half of the steps further on, round the clip's end: as far as every step can be. Clips whose steps lie nearer
-    than the tolerance are left out. `seen_ms`: when each step of each clip is, (clips, steps).
+    The other time is half of the steps further on, wrapping at the clip's end: the farthest possible for every step.
+    Clips whose steps are closer than the tolerance are left out. `seen_ms`: the time of each step of each clip, (clips,
+    steps).
     """
     own = np.arange(seen_ms.shape[1])
     other = np.roll(own, -(len(own) // 2))
@@ -80,19 +81,19 @@ def shifted_pairs(seen_ms: np.ndarray, rows: np.ndarray, config: PairConfig) -> 
 
 
 def derangement(videos: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A random permutation that gives every clip one of another video: int64 (clips,), -1 where that is impossible.
+    """A random permutation that gives every clip one of another video: int64 (clips,), -1 if that is impossible.
 
     Each clip is given once: positives and negatives have the same sounds.
     """
     ids, number, counts = np.unique(videos, return_inverse=True, return_counts=True)
     partner = np.full(len(videos), -1)
     rows = np.argsort(rng.permutation(len(ids))[number], kind="stable")
-    # A video with more than half of the clips cannot be deranged whole: its surplus is left out.
+    # A video with more than half of the clips cannot be deranged completely: its surplus is left out.
     surplus = int(max(2 * counts.max(initial=0) - len(videos), 0))
     if surplus:
         largest = np.flatnonzero(videos == ids[counts.argmax()])
         rows = rows[~np.isin(rows, largest[:surplus])]
     if len(rows):
-        # Clips of one video stand together, so rolling by the longest run leaves none on its own video.
+        # Clips of one video are adjacent, so rolling by the longest run leaves none on its own video.
         partner[rows] = np.roll(rows, -int(np.unique(videos[rows], return_counts=True)[1].max()))
     return partner

@@ -1,8 +1,8 @@
-"""Which moments of which clips make a batch, before a byte of them is read.
+"""Which moments of which clips make a batch, before any of its bytes are read.
 
-A step is what a model sees and hears at once: a frame, or a run of them, and the sound centred on it. Matching
-and other pairs are both made by combining the steps of one batch, so frames and sounds of the two classes come
-from one distribution (Arandjelovic & Zisserman 2018, sec. 3.3: without that, networks detect the sampler).
+A step is what a model sees and hears at once: a frame, or a run of frames, and the sound centred on it. Matching and
+other pairs are both made by combining the steps of one batch, so frames and sounds of the two classes come from one
+distribution (Arandjelovic & Zisserman 2018, sec. 3.3: without that, networks detect the sampler).
 """
 
 import math
@@ -18,9 +18,9 @@ from schemas.feature import Profile
 from schemas.waveforms import HOP_MS
 from training.reading.dataset import Dataset
 
-SPREAD_CLIPS = 4400  # how far streamed clips may trade places; half as many wait at any time
-# Distance between the random numbers of one clip and of the next: 2^128 over the golden ratio, as `PCG64.jumped` has
-# it. At places a power of two apart the generator has half of its state in common.
+SPREAD_CLIPS = 4400  # how far streamed clips may change places; half as many wait at any time
+# The distance between the random numbers of one clip and of the next: 2^128 over the golden ratio, as in
+# `PCG64.jumped`. At distances that are a power of two, the generator has half of its state in common.
 DRAWS_APART = 0x9E3779B97F4A7C15F39CC0605CEDC835
 NUM_DRAWS = 12  # random numbers of a step that augmentation may use: six for the picture, six for the sound
 
@@ -37,11 +37,11 @@ class View:
 
     @property
     def reach(self) -> int:
-        """From the first to the last of a step's frames."""
+        """The distance from the first to the last of a step's frames."""
         return (self.num_frames - 1) * self.frame_stride
 
     def first_frame(self, index: np.ndarray | int) -> np.ndarray:
-        """The first of the frames that step `index` shows; the step is the middle one, or the later of two."""
+        """The first of the frames that step `index` shows; the step's frame is the middle one, or the later of two."""
         return np.asarray(index) - self.num_frames // 2 * self.frame_stride
 
     def shown(self, index: int) -> range:
@@ -58,15 +58,15 @@ class View:
 class Sampling:
     """How batches are drawn: B clips x N steps.
 
-    Of as many inputs, different clips teach more: on 2,000 generated scenes 128 x 1 came in 210 steps as far (AUC
-    0.982) as 32 x 4 in 438.
+    For the same number of inputs, different clips teach more: on 2,000 generated scenes 128 x 1 got as far in 210 steps
+    (AUC 0.982) as 32 x 4 in 438.
     """
 
     clips_per_batch: int = 128
     steps_per_clip: int = 1
     jitter_ms: int = 100  # how far the sound may be moved against its frame, by the same law for every pair
-    apart_ms: int = 0  # at least, between the steps of a clip, where it has room for that
-    # Batches of few classes, so that the policy `same_class` has whom to confuse (local shards only).
+    apart_ms: int = 0  # the least distance between the steps of a clip, if it has room for that
+    # Batches of few classes, so that the policy `same_class` finds pairs to confuse (local shards only).
     classes_per_batch: int | None = None
     view: View = field(default_factory=View)  # the model's, when it trains
 
@@ -84,12 +84,12 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps of one batch, before a byte of them is read; all int64 (steps,)."""
+    """The steps of one batch, before any of their bytes are read; all int64 (steps,)."""
 
     rows: np.ndarray  # of the dataset
     frames: np.ndarray  # frame index in the clip
     shifts_ms: np.ndarray  # of the sound's window against the frame
-    corners: np.ndarray  # float (steps, 2): where the crop stands, 0 to 1 of the play there is
+    corners: np.ndarray  # float (steps, 2): the position of the crop, 0 to 1 of the available room
     draws: np.ndarray  # float32 (steps, NUM_DRAWS) in [0, 1): what augmentation does to them
 
 
@@ -100,7 +100,7 @@ def frame_time_ms(profile: Profile, index: np.ndarray | int) -> np.ndarray:
 
 @lru_cache(1 << 14)  # most clips have one of a few lengths, and each clip of a batch is looked up
 def valid_steps(profile: Profile, valid_ms: int, view: View) -> np.ndarray:
-    """The steps whose frames and sound lie inside the clip's content: int64 (steps,), not to be written to."""
+    """The steps whose frames and sound lie inside the clip's content: int64 (steps,), must not be written to."""
     index = np.arange(profile.num_frames)
     end_ms = min(valid_ms, profile.length_ms)
     first = view.first_frame(index)
@@ -122,7 +122,7 @@ def usable(dataset: Dataset, view: View) -> Dataset:
 
 @dataclass(frozen=True)
 class Share:
-    """The part of an epoch that one process reads: that of its rank, from a step on."""
+    """The part of an epoch that one process reads: that of its rank, starting at a step."""
 
     rank: int = 0
     world_size: int = 1
@@ -130,12 +130,12 @@ class Share:
 
 
 class Epoch:
-    """The batches of one epoch, each clip at most once, in the order that (seed, epoch) gives.
+    """The batches of one epoch, each clip at most once, in the order given by (seed, epoch).
 
-    What a step shows depends on seed, epoch and clip only: it can be planned again alone, by any number of
-    threads or ranks, and an epoch can be resumed anywhere. A batch of all ranks together is the batch of one
-    process (local shards); where it cannot be shared evenly, the first ranks have a clip more. The remainder,
-    less than a batch, comes in another epoch.
+    What a step shows depends only on seed, epoch and clip: it can be planned again alone, by any number of threads or
+    ranks, and an epoch can be resumed anywhere. The batches of all ranks together are the batch of one process (local
+    shards); if a batch can't be shared evenly, the first ranks have one clip more. The remainder, less than a batch,
+    comes in another epoch.
     """
 
     def __init__(
@@ -171,14 +171,14 @@ class Epoch:
 
 
 def _in_runs(order: np.ndarray, classes: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:
-    """The same rows in runs of one class (but where a class ends), the runs in random order."""
+    """The same rows in runs of one class (except at the end of a class), the runs in random order."""
     by_class = order[np.argsort(classes[order], kind="stable")]
     runs = np.split(by_class, range(length, len(by_class), length))
     return np.concatenate([runs[n] for n in rng.permutation(len(runs))])
 
 
 def _streamed_rows(dataset: Dataset, batch: int, share: Share, rng: np.random.Generator) -> np.ndarray:
-    """The rows of one rank, of a run of shuffled shards: (batches, clips of the rank)."""
+    """The rows of one rank, from a run of shuffled shards: (batches, clips of the rank)."""
     num_batches = len(dataset) // batch
     sizes = [len(range(rank, batch, share.world_size)) for rank in range(share.world_size)]
     clips = dataset.clips
@@ -186,7 +186,7 @@ def _streamed_rows(dataset: Dataset, batch: int, share: Share, rng: np.random.Ge
     num_rows = num_batches * sizes[share.rank]
     place = rng.permutation(len(dataset.version.shards))[clips.shard]
     arriving = np.lexsort((clips.offset[:, 0], place))[begin:][:num_rows]
-    # Every clip is moved a bit: as if drawn from a buffer.
+    # Every clip is moved a bit, as if drawn from a buffer.
     order = arriving[np.argsort(np.arange(num_rows) + rng.uniform(0, SPREAD_CLIPS, num_rows))]
     return order.reshape(num_batches, sizes[share.rank])
 
@@ -194,7 +194,7 @@ def _streamed_rows(dataset: Dataset, batch: int, share: Share, rng: np.random.Ge
 def even_plan(dataset: Dataset, rows: np.ndarray, num_steps: int, view: View) -> Plan:
     """`num_steps` evenly spaced steps of each clip, centre crop, sound exactly on the frame.
 
-    The same relative positions for every clip, so that a step's place says nothing about its clip.
+    The same relative positions for every clip, so that a step's place reveals nothing about its clip.
     """
     steps = [valid_steps(dataset.profile, int(dataset.clips.valid_ms[row]), view) for row in rows]
     places = (np.arange(num_steps) + 0.5) / num_steps
@@ -205,7 +205,7 @@ def even_plan(dataset: Dataset, rows: np.ndarray, num_steps: int, view: View) ->
 
 
 def _chosen(steps: np.ndarray, num_steps: int, gap: int, rng: np.random.Generator) -> np.ndarray:
-    """Random steps at least `gap` apart, each such set as likely as another; without room for that, any steps."""
+    """Random steps at least `gap` apart, all such sets equally likely; any steps if there is no room for that."""
     extra = np.arange(num_steps) * max(0, gap - 1)
     free = len(steps) - int(extra[-1])
     if free < num_steps:
@@ -214,7 +214,7 @@ def _chosen(steps: np.ndarray, num_steps: int, gap: int, rng: np.random.Generato
 
 
 def _random_plan(dataset: Dataset, rows: np.ndarray, sampling: Sampling, key: tuple[int, int]) -> Plan:
-    """Random steps of each clip, in their order: all that is random about them is keyed by (seed, epoch, clip)."""
+    """Random steps of each clip, in order: everything random about them is keyed by (seed, epoch, clip)."""
     profile = dataset.profile
     view = sampling.view
     num_steps = sampling.steps_per_clip
@@ -233,7 +233,7 @@ def _random_plan(dataset: Dataset, rows: np.ndarray, sampling: Sampling, key: tu
 
 
 def _generators(key: tuple[int, int], rows: np.ndarray) -> Iterator[np.random.Generator]:
-    """A generator for each row: the same one, moved along its sequence, because a new one costs five times as much."""
+    """A generator for each row: the same one, advanced along its sequence, because a new one is five times as slow."""
     bits = np.random.PCG64(key)
     generator = np.random.Generator(bits)
     start = bits.state
@@ -244,7 +244,7 @@ def _generators(key: tuple[int, int], rows: np.ndarray) -> Iterator[np.random.Ge
 
 
 def moved(dataset: Dataset, plan: Plan, sampling: Sampling, seed: int = 0) -> Plan:
-    """The plan with its sounds moved as training moves them, by a seed."""
+    """The plan with its sounds moved as training would move them, by a seed."""
     draws_S = np.random.default_rng(seed).random(len(plan.rows), np.float32)
     return replace(plan, shifts_ms=_shifts_ms(dataset, (plan.rows, plan.frames), sampling, draws_S))
 

@@ -1,4 +1,4 @@
-"""The bytes of a version's tars by their place: read from a local disk, requested from a URL, or held in memory.
+"""The bytes of a version's tars by position: read from a local disk, requested from a URL, or held in memory.
 
 `schemas/shard.py` says what the tars hold; `training/reading/dataset.py` reads it.
 """
@@ -23,12 +23,12 @@ from schemas.shard import Version, index_path, tar_path
 
 log = logging.getLogger(__name__)
 
-KEPT_OPEN = 256  # of local tars: a process may have 1,024 files
-KEPT_SHARDS = 8  # whole tars of a host that answers no ranges: as many as a shuffled batch may need in turn
+KEPT_OPEN = 256  # local tars: a process may open 1,024 files
+KEPT_SHARDS = 8  # whole tars of a host without range requests: as many as a shuffled batch may need in turn
 SIDECARS_AT_ONCE = 64
-READ_BYTES = 1 << 20  # tarfile asks for 10 kB at a time, which is a request, or a change of thread, each time
+READ_BYTES = 1 << 20  # tarfile reads 10 kB at a time: one request, or one change of thread, each
 PARQUET_MAGIC = b"PAR1"  # how a sidecar begins
-SILENCE_S = 60.0  # of a host, after which a request fails
+SILENCE_S = 60.0  # a request fails after the host has been silent for this long
 
 Place = tuple[int, int, int]  # number of the tar in the version, offset, size in bytes
 
@@ -46,16 +46,16 @@ class Shards(Protocol):
         ...
 
     def piece(self, place: Place, start: int, size_bytes: int) -> memoryview:
-        """Some bytes of those at `place`, from the `start`-th on: of a local tar no others are read."""
+        """Some of the bytes at `place`, from the `start`-th on: of a local tar, no others are read."""
         ...
 
     def holding(self, places: Iterable[Place]) -> "Shards":
-        """Shards that have the bytes at `places` at hand."""
+        """Shards that have the bytes at `places` ready."""
         ...
 
 
 class _OpenTar:
-    """A tar that is open as long as somebody uses it."""
+    """A tar that stays open as long as it is used."""
 
     def __init__(self, path: Path) -> None:
         self.file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -68,7 +68,7 @@ class _OpenTar:
 class LocalShards:
     """Tars on a local disk, read at their places; opened on first use and shared by all views of a dataset.
 
-    Not mapped: where a mapped tar shrinks, or its disk fails, the kernel ends the process without a word (SIGBUS).
+    Not mapped: if a mapped tar shrinks, or its disk fails, the kernel ends the process without a message (SIGBUS).
     """
 
     is_remote = False
@@ -79,20 +79,20 @@ class LocalShards:
         self._opened = lru_cache(KEPT_OPEN)(self._open)
 
     def sidecars(self) -> Iterator[bytes]:
-        """The Parquet file beside each tar, in the version's order. Raises MissingError where one is not there."""
+        """The Parquet file beside each tar, in the version's order. Raises MissingError if one does not exist."""
         return (_existing(index_path(self._root, shard)).read_bytes() for shard in self._shards)
 
     def check(self) -> None:
-        """Raises MissingError where a tar is not there, DataError where it has another size than its version says."""
+        """Raises MissingError if a tar does not exist, DataError if its size is not the one its version states."""
         for shard in self._shards:
             size = _existing(tar_path(self._root, shard)).stat().st_size
             if size != shard.size_bytes:
                 raise _damaged(f"{shard.name}.tar", f"it has {size:,} bytes instead of {shard.size_bytes:,}")
 
     def slice(self, place: Place) -> memoryview:
-        """The bytes at `place`. Raises MissingError where the tar is not there, DataError where it ends before."""
+        """The bytes at `place`. Raises MissingError if the tar does not exist, DataError if it ends before them."""
         shard, offset, size_bytes = place
-        tar = self._opened(shard)  # held meanwhile: another thread's may take its place, which closes it
+        tar = self._opened(shard)  # held meanwhile: another thread's tar may replace it, which closes it
         content = memoryview(os.pread(tar.file, size_bytes, offset))
         if len(content) != size_bytes:
             raise _damaged(f"{self._shards[shard].name}.tar", f"it ends before byte {offset + size_bytes:,}")
@@ -104,7 +104,7 @@ class LocalShards:
         return self.slice((shard, offset + start, size_bytes))
 
     def holding(self, places: Iterable[Place]) -> "LocalShards":
-        """Itself: the disk has all bytes at hand."""
+        """Itself: all bytes are on the disk."""
         return self
 
     def _open(self, shard: int) -> _OpenTar:
@@ -124,7 +124,7 @@ class HeldShards:
         self._content = content
 
     def slice(self, place: Place) -> memoryview:
-        """The bytes at `place`. Raises KeyError where they were not fetched."""
+        """The bytes at `place`. Raises KeyError if they were not fetched."""
         return memoryview(self._content[place])
 
     def piece(self, place: Place, start: int, size_bytes: int) -> memoryview:
@@ -139,7 +139,7 @@ class HeldShards:
 class RemoteShards:
     """Tars behind any URL that fsspec knows (http, https, s3, file, ...): by range, or from end to end.
 
-    Of a host without range requests (such as Python's own server) whole tars are fetched, of which some are kept.
+    From a host without range requests (such as Python's own server) whole tars are fetched, of which some are kept.
     """
 
     is_remote = True
@@ -157,8 +157,8 @@ class RemoteShards:
         self._whole = lru_cache(KEPT_SHARDS)(self._fetch_whole)
 
     def _answers_range(self, sidecar: str) -> bool:
-        # Its bytes, not their number: a client may cut a whole file short to the size that it asked for. And by
-        # name: to s3fs the second argument is a version of the object.
+        # Its bytes, not their number: a client may cut a whole file short to the requested size. And by name: for s3fs,
+        # the second argument is a version of the object.
         return self._fs.cat_file(sidecar, start=1, end=3) == PARQUET_MAGIC[1:3]
 
     def sidecars(self) -> Iterator[bytes]:
@@ -169,7 +169,7 @@ class RemoteShards:
             yield from (found[path] for path in paths)
 
     def slice(self, place: Place) -> memoryview:
-        """The bytes at `place`, by a request of its own: `holding` fetches many together."""
+        """The bytes at `place`, by a separate request: `holding` fetches many together."""
         return self.holding([place]).slice(place)
 
     def piece(self, place: Place, start: int, size_bytes: int) -> memoryview:
@@ -187,12 +187,12 @@ class RemoteShards:
         return HeldShards(dict(zip(wanted, answers, strict=True)))
 
     def path(self, shard: int) -> str:
-        """Where tar number `shard` lies in its file system."""
+        """The path of tar number `shard` in its file system."""
         return f"{self._stems[shard]}.tar"
 
     @contextmanager
     def opened(self, shard: int) -> Iterator[BinaryIO]:
-        """Tar number `shard` as a stream; where there are ranges, in blocks, so that a pause does no harm."""
+        """Tar number `shard` as a stream; in blocks if ranges are supported, so that a pause does no harm."""
         options = {} if self.has_ranges else {"block_size": 0}
         with self._fs.open(self.path(shard), "rb", **options) as stream:
             yield io.BufferedReader(stream, READ_BYTES)  # pyright: ignore[reportArgumentType]
@@ -201,7 +201,7 @@ class RemoteShards:
         with tempfile.TemporaryFile() as file, self.opened(shard) as stream:
             shutil.copyfileobj(stream, file, READ_BYTES)
             file.flush()
-            return _mapped(file)  # the file goes with its last view
+            return _mapped(file)  # the file is removed with its last view
 
 
 def open_shards(root: Any, version: Version) -> LocalShards | RemoteShards:

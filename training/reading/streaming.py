@@ -1,7 +1,7 @@
 """The batches of an epoch, from local or from remote shards, in the same order with any number of threads.
 
-Remote tars are read from end to end by webdataset, each thread its own. The steps of a clip are planned
-before its bytes arrive, so only the frames that they show are kept while the clip waits for its turn.
+Remote tars are read from end to end by webdataset, each thread its own tars. The steps of a clip are planned before its
+bytes arrive, so only the frames that they show are kept while the clip waits for its turn.
 """
 
 from collections import deque
@@ -21,7 +21,7 @@ from training.reading.sampling import Epoch
 from training.reading.shards import HeldShards, Place, RemoteShards
 
 REMOTE_THREADS = 2  # one parses a tar while another waits for its host
-CLIPS_AHEAD = 64  # of each thread that reads tars
+CLIPS_AHEAD = 64  # for each thread that reads tars
 BATCHES_AHEAD = 2
 PLANS_KEPT = 4096  # more than the steps that the clips of a few tars belong to
 
@@ -74,7 +74,7 @@ def _streamed(epoch: Epoch, num_threads: int) -> Generator[Batch, None, None]:
 
 
 class _Stream:
-    """What the rest of an epoch needs of each tar."""
+    """What the rest of an epoch needs from each tar."""
 
     def __init__(self, epoch: Epoch) -> None:
         self._view = epoch.sampling.view
@@ -87,11 +87,11 @@ class _Stream:
         by_shard = np.argsort(shard, kind="stable")
         numbers, starts = np.unique(shard[by_shard], return_index=True)
         self._rows = dict(zip(numbers.tolist(), np.split(rows[by_shard], starts[1:]), strict=False))
-        # In the order in which they are needed first.
+        # In the order in which they are first needed.
         self.shards: list[int] = numbers[np.argsort(by_shard[starts])].tolist()
 
     def shard_of(self, row: int) -> int:
-        """The number of the tar that clip `row` stands in."""
+        """The number of the tar that holds clip `row`."""
         return int(self._dataset.clips.shard[row])
 
     def clips(self, shards: Sequence[int]) -> Generator[tuple[int, MemberBytes], None, None]:
@@ -110,7 +110,7 @@ class _Stream:
                     found = {s: content for s, content in sample.items() if not s.startswith("__")}
                     yield row, {dataset.place(row, suffix): content for suffix, content in found.items()}
                     if not rows:
-                        break  # of a tar that another rank reads on
+                        break  # of a tar that another rank continues to read
             if rows:
                 raise DataError(
                     f"{remote.path(shard)} lacks clips that its sidecar lists: {sorted(rows)}; publish it again"
@@ -125,7 +125,7 @@ class _Stream:
 
 
 def _feed(items: Generator[T, None, None], ahead: int, stack: ExitStack) -> Feed[T]:
-    """The items of a generator one by one, until `stack` ends; a thread makes up to `ahead` of them before."""
+    """The items of a generator one by one, until `stack` ends; a thread makes up to `ahead` of them in advance."""
     stack.callback(items.close)
     if not ahead:
         return items.__next__

@@ -13,7 +13,7 @@ import simplejpeg
 from schemas.waveforms import SAMPLE_RATE_HZ
 
 JPEG_QUALITY = 82
-# Anchors of perceptually even palettes: dark violet to yellow for power, blue over grey to red for scores.
+# Anchors of perceptually uniform palettes: dark violet to yellow for power, blue over grey to red for scores.
 POWER = np.array([[13, 8, 50], [88, 24, 110], [168, 50, 90], [229, 107, 50], [250, 220, 120]], float)
 SCORES = np.array([[38, 84, 164], [128, 170, 214], [236, 236, 234], [226, 140, 110], [170, 30, 50]], float)
 HEAT = np.array([[30, 40, 110], [30, 130, 160], [150, 210, 90], [250, 190, 40], [220, 30, 40]], float)
@@ -36,7 +36,7 @@ def jpeg_uri(image: np.ndarray) -> str:
 
 
 def png_uri(image: np.ndarray) -> str:
-    """A picture without loss, uint8 (height, width, 3): where a pixel is a number."""
+    """A lossless picture, uint8 (height, width, 3): for data whose pixels are numbers."""
     height, width = image.shape[:2]
     rows = np.concatenate([np.zeros((height, 1), np.uint8), image.reshape(height, -1)], axis=1)
     chunks = [
@@ -63,7 +63,7 @@ def wav_uri(sound: np.ndarray) -> str:
 
 
 def spectrogram_uri(log_mel: np.ndarray, most_columns: int = 250) -> str:
-    """A log-mel (mels, frames), low tones at the bottom."""
+    """A log-mel (mels, frames), with low frequencies at the bottom."""
     stride = max(1, log_mel.shape[1] // most_columns)
     values = log_mel[::-1, ::stride].astype(np.float32)
     low, high = np.quantile(values, [0.05, 0.995])
@@ -71,7 +71,7 @@ def spectrogram_uri(log_mel: np.ndarray, most_columns: int = 250) -> str:
 
 
 def heat_over(frame: np.ndarray, heat: np.ndarray, low: float, high: float) -> np.ndarray:
-    """A frame (px, px, 3) under its heat map (h, w), `low` to `high` being cold to hot."""
+    """A frame (px, px, 3) under its heat map (h, w), colours from cold at `low` to hot at `high`."""
     share = np.clip((_enlarged(heat, frame.shape[0]) - low) / max(high - low, 1e-6), 0, 1)
     alpha = HEAT_ALPHA * share[..., None]
     grey = frame.mean(-1, keepdims=True) * 0.6 + frame * 0.4
@@ -79,7 +79,7 @@ def heat_over(frame: np.ndarray, heat: np.ndarray, low: float, high: float) -> n
 
 
 def curves(train: Series, val: Series, chance: float | None, label: str) -> str:
-    """SVG of two lines over training, the gap between them shaded, a dashed line where chance is."""
+    """An SVG of two lines over the training, the gap between them shaded, with a dashed line at chance."""
     width = 520
     height = 240
     left = 46
@@ -128,7 +128,7 @@ def similarity_matrix(scores: np.ndarray, bounds: Sequence[int]) -> str:
 
 
 def _enlarged(values: np.ndarray, size: int) -> np.ndarray:
-    """Bilinear, cell centres kept in place: (h, w) to (size, size)."""
+    """Bilinear, with cell centres kept in place: (h, w) to (size, size)."""
     for axis in (0, 1):
         count = values.shape[axis]
         place = np.clip((np.arange(size) + 0.5) / size * count - 0.5, 0, count - 1)
@@ -142,7 +142,8 @@ def _enlarged(values: np.ndarray, size: int) -> np.ndarray:
 def _ticks(low: float, high: float, count: int = 5) -> list[float]:
     step = 10 ** np.floor(np.log10(max(high - low, 1e-9) / count))
     step = next(step * k for k in (1, 2, 5, 10) if (high - low) / (step * k) <= count)
-    return [float(t) for t in np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step]
+    places = np.arange(np.ceil(low / step), np.floor(high / step) + 1) * step
+    return [float(t) for t in places + 0.0]  # without negative zero
 
 
 def _uri(kind: str, content: bytes) -> str:

@@ -25,14 +25,14 @@ NUM_EXAMPLES = 4
 NUM_HEAT_MAPS = 6
 NUM_QUERIES = 4
 NUM_FOUND = 5
-MOST_CLIPS = 96  # in the matrix: more could not be seen
+MOST_CLIPS = 96  # in the matrix: more could not be distinguished
 FILM_FRAMES = 5
 EXCERPT_S = 2  # of a found sound: enough to recognise it, and the page stays small
 
 
 @dataclass(frozen=True)
 class Item:
-    """A clip as shown: any of its media as data URIs."""
+    """A clip for display: any of its media as data URIs."""
 
     group: str
     key: str
@@ -47,7 +47,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Query:
-    """A query, the first clips that it finds, and the rank of its own."""
+    """A query, the first clips that it finds, and the rank of its own clip."""
 
     item: Item
     found: list[Item]
@@ -56,7 +56,7 @@ class Query:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """A frame as the model sees it: bare, under its own sound and under another's."""
+    """A frame as the model sees it: plain, with the heat of its own sound and of another's."""
 
     own: Item
     other: Item
@@ -86,7 +86,7 @@ class GalleryClips:
         clips = usable(dataset.split(SPLIT), model.view)
         own = clip_groups(clips, groups).tolist()
         rows = np.sort(np.random.default_rng(0).permutation(len(clips))[:MOST_CLIPS])
-        rows = rows[np.argsort([own[row] for row in rows], kind="stable")]  # groups stand together
+        rows = rows[np.argsort([own[row] for row in rows], kind="stable")]  # groups are adjacent
         clips = clips.take(rows)
         everything = product(range(len(clips)), clips.version.fields)
         self.model = model
@@ -160,7 +160,7 @@ def show(
 
 
 def _queries(clips_shown: GalleryClips, scores: np.ndarray, parts: tuple[str, str]) -> list[Query]:
-    """Queries spread evenly from the best to the worst rank, so that the choice flatters nobody."""
+    """Queries spread evenly from the best to the worst rank, so that the selection is fair."""
     rank = ranks(scores, np.ones_like(scores, dtype=bool))
     order = np.argsort(rank, kind="stable")
     chosen = order[np.unique(np.linspace(0, len(order) - 1, NUM_QUERIES).astype(int))]

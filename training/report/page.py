@@ -27,7 +27,7 @@ LOSSES = (
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """All that the page shows. `model` and `dataset` are only needed for its media."""
+    """Everything that the page shows. `model` and `dataset` are needed only for its media."""
 
     results: Mapping[str, Evaluation]
     history: Sequence[Mapping[str, float]]  # the metrics of the training's steps
@@ -38,17 +38,17 @@ class ReportInputs:
     model: AvcModel | None = None
     dataset: Dataset | None = None
     groups: Mapping[str, str] | None = None
-    group_names: Mapping[str, str] = field(default_factory=dict)  # what a person calls a group
+    group_names: Mapping[str, str] = field(default_factory=dict)  # a person's name for a group
 
 
 def write_report(path: Path, inputs: ReportInputs) -> Path:
-    """Writes the page to `path`, whole or not at all, and returns it.
+    """Writes the page to `path`, completely or not at all, and returns it.
 
     Raises ValueError for media without a model and a dataset to take them from.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        # Labels, titles and keys come from strangers: all text is escaped that is not made here.
+        # Labels, titles and keys come from strangers: all text that is not made here is escaped.
         autoescape=select_autoescape(default=True, default_for_string=True),
         trim_blocks=True,
         lstrip_blocks=True,
@@ -85,14 +85,14 @@ def funnel_rows(funnel: Mapping[str, Any]) -> list[tuple[str, str, int, float]]:
 
 
 def training_curves(history: Sequence[Mapping[str, float]]) -> list[tuple[str, Markup]]:
-    """Loss and AUC over the seconds of the training, on as many clips of each side."""
+    """Loss and AUC over the seconds of the training, on equally many clips of each side."""
     validated = [metrics for metrics in history if "val_auc" in metrics]
     if len(validated) < 2:
         return []
     drawn = []
     for key, name, chance in (("loss", "Loss", None), ("auc", "AUC over all pairs", 0.5)):
         train, val = ([(m["seconds"], m[f"{side}_{key}"]) for m in validated] for side in ("train", "val"))
-        # The SVG is made of numbers and of the names above: nothing from outside is in it.
+        # The SVG consists of numbers and of the names above: nothing in it comes from outside.
         drawn.append((name, Markup(figures.curves(train, val, chance, name))))  # noqa: S704  (numbers and our names)
     return drawn
 
@@ -104,7 +104,7 @@ def train_dev_gap(history: Sequence[Mapping[str, float]]) -> float | None:
 
 
 def group_rows(groups: Iterable[GroupScore], names: Mapping[str, str]) -> list[GroupScore]:
-    """The groups, best first, by the name a person knows."""
+    """The groups, best first, by a person's name for them."""
     named = [replace(row, group=names.get(row.group, row.group)) for row in groups]
     return sorted(named, key=lambda row: -row.accuracy.value)
 

@@ -1,8 +1,8 @@
 """How MLflow is reached: the store that it writes to, its artefacts, and its refusals.
 
 The store is a SQLite file with artefacts beside it, or any tracking server by address. Artefacts of a store below a
-root have addresses such as `mlflow-artifacts:/...`, which name the folder beside its database. MLflow resolves them by
-asking a server; where the store is a database file, there is none to ask.
+root have addresses such as `mlflow-artifacts:/...`, which name the folder beside its database. MLflow resolves these by
+querying a server; if the store is a database file, there is no server to query.
 """
 
 import logging
@@ -26,7 +26,7 @@ from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 from requests.exceptions import RequestException
 
 from schemas.databases import note_opened
-from schemas.environment import restored
+from schemas.environment import changed, restored
 from schemas.errors import MissingError, OperationalError, RequestError
 from schemas.storage import make_folder
 from training.tracking.store import (
@@ -45,12 +45,13 @@ from training.tracking.store import (
 
 log = logging.getLogger(__name__)
 
-FIRST = ("val_auc", "loss")  # metrics that stand before MLflow's sections
+FIRST = ("val_auc", "loss")  # metrics that MLflow shows before its sections
 OF_EXPERIMENT = {
-    "mlflow.experimentKind": "custom_model_development",  # else its page opens with traces
+    "mlflow.experimentKind": "custom_model_development",  # otherwise its page opens with traces
     "mlflow.experiment.primaryMetric.name": FIRST[0],
     "mlflow.experiment.primaryMetric.greaterIsBetter": "True",
 }
+NO_BARS = {"MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
 # By default MLflow tries for 4 minutes.
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 _FOLDERS: dict[str, Path] = {}  # the artefacts of a database on a server
@@ -58,10 +59,10 @@ SET_BY_MLFLOW = (ADDRESS, "MLFLOW_REGISTRY_URI", "MLFLOW_EXPERIMENT_ID")
 
 
 def connect(store: Store, *, is_new: bool = False) -> None:
-    """Points MLflow to `store` and opens the experiment there; makes a store that does not exist only where `is_new`.
+    """Points MLflow to `store` and opens the experiment there; creates a missing store only if `is_new`.
 
-    Raises RequestError where there is no store (MissingError), or its experiment was deleted; OperationalError where it
-    does not answer.
+    Raises RequestError if there is no store (MissingError), or its experiment was deleted; OperationalError if it does
+    not answer.
     """
     resolve_addresses()
     if database := store.database:
@@ -70,7 +71,7 @@ def connect(store: Store, *, is_new: bool = False) -> None:
         _FOLDERS[server] = store.folder / ARTIFACTS
         with refusals_named(store):
             SqlAlchemyStore(server, SCHEME).engine.dispose()
-    # MLflow leaves these values in the environment, where they would pass for the user's.
+    # MLflow leaves these values in the environment, where they would be mistaken for the user's.
     with restored(SET_BY_MLFLOW), refusals_named(store), _impatient():
         mlflow.set_tracking_uri(store.tracking_uri)
         mlflow.set_registry_uri(store.tracking_uri)
@@ -86,8 +87,15 @@ def connect(store: Store, *, is_new: bool = False) -> None:
 
 
 @contextmanager
+def without_bars() -> Iterator[None]:
+    """In the block MLflow fetches artefacts without a bar on the console for each."""
+    with changed(NO_BARS):
+        yield
+
+
+@contextmanager
 def _impatient() -> Iterator[None]:
-    """In the block requests to a server fail soon, unless the user's environment sets their retries."""
+    """Inside the block, requests to a server fail soon, unless the user's environment sets their retries."""
     with restored(IMPATIENT):
         for name, value in IMPATIENT.items():
             os.environ.setdefault(name, value)
@@ -95,28 +103,28 @@ def _impatient() -> Iterator[None]:
 
 
 def _open(database: Path, *, is_new: bool) -> None:
-    """Makes the store below a root where `is_new`, and makes its addresses relative where they are absolute."""
+    """Makes the store below a root if `is_new`, and makes absolute addresses in it relative."""
     if not database.is_file():
         if not is_new:
             raise MissingError(f"{database} does not exist: no run was tracked under that root")
         make_folder(database.parent)
-        # By itself MLflow would put an absolute address into it.
+        # By default MLflow would store an absolute address.
         SqlAlchemyStore(f"{SQLITE}{database}", SCHEME).engine.dispose()
         note_opened(database, PACKAGE)
     if copy := upgrade(database):
-        log.info("another version of MLflow opened %s last: kept as %s", database, copy.name)
+        log.info("another version of MLflow opened %s last: a copy of it is kept as %s", database, copy.name)
     if copy := relocate(database):
-        log.info("made the addresses in %s relative; a copy of it as it was is %s", database, copy.name)
+        log.info("made the addresses in %s relative; the original is kept as %s", database, copy.name)
 
 
 @contextmanager
 def refusals_named(store: Store) -> Iterator[None]:
-    """Raises OperationalError, naming the store, for what MLflow refuses in the block."""
+    """Raises OperationalError, naming the store, if MLflow refuses something in the block."""
     try:
         yield
     except (MlflowException, RequestException) as error:  # the second from artefacts
         message = without_login(f"MLflow at {store.tracking_uri}: {str(error).splitlines()[0]}")
-        raise OperationalError(message) from None  # MLflow's own words hold the login
+        raise OperationalError(message) from None  # MLflow's own text contains the login
 
 
 def all_pages(search: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -132,7 +140,7 @@ def all_pages(search: Callable[..., Any], *arguments: Any) -> list[Any]:
 def repository(
     artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
 ) -> ArtifactRepository:
-    """The artefacts at an address of the connected store; of a server, by request.
+    """The artefacts at an address of the connected store; for a server, by request.
 
     Raises MlflowException for an address outside the folder.
     """
@@ -147,6 +155,6 @@ def repository(
 
 
 def resolve_addresses() -> None:
-    """Has MLflow use `repository` from here on, also for a run of which it has cached another root's copy."""
+    """Makes MLflow use `repository` from now on, also for a run whose copy in another root it has cached."""
     _artifact_repos_cache.clear()
     _artifact_repository_registry.register(SCHEME.rstrip(":/"), repository)

@@ -1,6 +1,6 @@
 """The runs that a store holds, and which of them matter: champion, best, last.
 
-They are read from MLflow's database by SQL: importing MLflow takes seconds, which a page is not worth.
+They are read from MLflow's database with SQL: importing MLflow takes seconds, too long for a page.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,15 +43,15 @@ class ListedRun:
     dataset_version: str = ""
     val_auc: float | None = None
     version: str = ""
-    score: float | None = None  # what the gate compares, on the evaluation below
+    score: float | None = None  # the score that the gate compares, on the evaluation below
     evaluation: str = ""
     is_champion: bool = False
 
 
 def list_runs(store: Store) -> list[ListedRun] | None:
-    """The runs, the newest first; None of a store that is no database of ours to read, such as a tracking server.
+    """The runs, newest first; None if the store is not a database that we can read, such as a tracking server.
 
-    Raises SQLAlchemyError where the database can't be read.
+    Raises SQLAlchemyError if the database can't be read.
     """
     address = store.tracking_uri
     if not address.startswith(DATABASES):
@@ -67,7 +67,7 @@ def list_runs(store: Store) -> list[ListedRun] | None:
 
 
 def best_of(runs: Sequence[ListedRun]) -> ListedRun | None:
-    """The run with the highest score on the champion's evaluation, or on that of the newest version without one."""
+    """The run with the highest score on the champion's evaluation, or on the newest version's without a champion."""
     scored = [run for run in runs if run.score is not None]
     if not scored:
         return None
@@ -96,7 +96,7 @@ def _listed(connection: Connection) -> list[ListedRun]:
 
 
 def _versions(connection: Connection) -> dict[str, dict[str, Any]]:
-    """What the newest model version of each run says."""
+    """The tags of the newest model version of each run."""
     tags = _nested(_rows(connection, VERSION_TAGS, names=OF_VERSION), "name", "version")
     champions = {(row["name"], str(row["version"])) for row in _rows(connection, CHAMPIONS, alias=CHAMPION)}
     said: dict[str, dict[str, Any]] = {}

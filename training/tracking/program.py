@@ -1,6 +1,7 @@
 """How `mlflow.pyfunc` scores arrays with a registered program.
 
-A copy of this file lies in each registered model, beside its program: it may import nothing of this repository.
+A copy of this file is stored in each registered model, beside its program: it must not import anything from this
+repository.
 """
 
 from collections.abc import Mapping
@@ -26,5 +27,5 @@ class Program:
 
 
 def _load_pyfunc(path: str) -> Program:
-    """The program in the folder of a model's data, by the name that MLflow calls."""
+    """The program in a model's data folder; MLflow calls this function by name."""
     return Program(mlflow.pytorch.load_model(str(Path(path).parent)))

@@ -16,20 +16,20 @@ from training.tracking.store import EXPERIMENT, Store
 
 SCORE = f"{JUDGED_ON}/correspondence.random.auc.value"
 ENDED = ("FINISHED", "FAILED", "KILLED")
-OURS = "dataset_version"  # tag of each run of a training, and of its model
-PRUNED = "pruned"  # tag of a run: since when its artefacts are gone
+OURS = "dataset_version"  # a tag of each training run, and of its model
+PRUNED = "pruned"  # a tag of a run: since when its artefacts are gone
 
 
 @dataclass(frozen=True)
 class Needs:
-    """Which runs are needed, beside those at work and those whose model has an alias.
+    """Which runs are needed, besides those in progress and those whose model has an alias.
 
     Attributes:
-        is_here: whether a run was trained in this root; others at a tracking server are not looked at.
-        unfinished: gives the runs with which a training can go on, if their version is one of the next; asked when it
-            is known which runs have ended.
-        versions: those that there are.
-        best: so many, by what the gate compares.
+        is_here: whether a run was trained in this root; others at a tracking server are ignored.
+        unfinished: returns the runs that a training can resume, if their version is among `versions`; called once it is
+            known which runs have ended.
+        versions: those that exist.
+        best: how many runs to keep, by the score that the gate compares.
     """
 
     is_here: Callable[[str], bool]
@@ -39,10 +39,10 @@ class Needs:
 
 
 def prune_runs(store: Store, needs: Needs, remove: Callable[[str], None]) -> list[str]:
-    """Removes checkpoints, reports and models of runs that nobody needs; returns their ids.
+    """Removes checkpoints, reports and models of runs that are no longer needed; returns their ids.
 
-    `remove` is given the id of each, and removes what lies of it elsewhere. Raises OperationalError where
-    MLflow refuses; what is removed by then stays so, and the next call goes on.
+    `remove` is called with the id of each, and removes what is stored elsewhere. Raises OperationalError if MLflow
+    refuses; what is removed by then stays removed, and the next call continues.
     """
     with refusals_named(store):
         connect(store)
@@ -84,7 +84,7 @@ def _resumable(found: Sequence[Run], needs: Needs) -> set[str]:
 
 
 def _with_alias(client: MlflowClient, versions: Sequence[ModelVersion]) -> Iterator[str]:
-    """The runs of registered models that somebody may load by a name."""
+    """The runs of registered models that somebody may load by an alias."""
     aliased = {
         (model.name, str(version))
         for model in all_pages(client.search_registered_models)
@@ -100,7 +100,7 @@ def _best(found: Sequence[Run], keep: int) -> list[str]:
 
 
 def _remove_artifacts(client: MlflowClient, run: Run, versions: Sequence[ModelVersion]) -> None:
-    """Files go before what names them: after a kill the next call finds the rest."""
+    """Files are removed before their references: after a kill, the next call finds the rest."""
     run_id = run.info.run_id
     models = all_pages(client.search_logged_models, [run.info.experiment_id])
     made = [model for model in models if model.source_run_id == run_id]

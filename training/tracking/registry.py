@@ -34,7 +34,7 @@ from training.interface import AvcModel
 from training.learning.state import BEST
 from training.networks.frontend import LogMel
 from training.tracking import program
-from training.tracking.connection import all_pages, connect
+from training.tracking.connection import all_pages, connect, without_bars
 from training.tracking.runs import PROCESS, Run
 from training.tracking.store import Store
 
@@ -49,7 +49,7 @@ MLMODEL = "MLmodel"
 DATA = "data"
 CODE = "code"
 LOADER = "mcgurk_program"
-FORGOTTEN = "trained_on_forgotten"  # tag of a model version: `yes`, or `possibly` where its shards are gone
+FORGOTTEN = "trained_on_forgotten"  # a tag of a model version: `yes`, or `possibly` if its shards are gone
 # Tags of a model version that the gate compares
 EVALUATION_DIGEST = "evaluation_digest"
 SCORE = "score"
@@ -64,9 +64,9 @@ class Verdict:
 
 
 def require_registry(run: Run, model_name: str) -> None:
-    """Tries, before a training begins, what its registration needs: registry, champion, the right to write.
+    """Checks, before a training begins, what its registration needs: registry, champion, the right to write.
 
-    Raises MlflowException where one of them is refused.
+    Raises MlflowException if one of them is refused.
     """
     client = run.client
     _ensure_registered_model(client, model_name)
@@ -115,9 +115,9 @@ def register(run: Run, model: AvcModel, model_name: str, score: GateScore, card:
 
 
 def write_program(files: Path, model: AvcModel, described: MlflowModel) -> None:
-    """The folder of an MLflow model: the exported program, and what `mlflow.pyfunc` needs to score arrays with it.
+    """Writes the folder of an MLflow model: the exported program, and what `mlflow.pyfunc` needs to score arrays.
 
-    It holds no path of this machine, and nothing that is unpickled.
+    It contains no path of this machine, and nothing that is unpickled.
     """
     scorer = Scorer(model).eval()
     for parameter in scorer.parameters():
@@ -130,7 +130,7 @@ def write_program(files: Path, model: AvcModel, described: MlflowModel) -> None:
         input_example=example,
         signature=_signature(example),
         serialization_format="pt2",
-        # Given, because MLflow would find them by loading the model in a process of its own (30 s).
+        # Given, because MLflow would determine them by loading the model in a separate process (30 s).
         pip_requirements=[f"torch=={installed_version('torch')}", f"mlflow=={installed_version('mlflow')}"],
     )
     _strip(files / DATA / "model.pt2")
@@ -148,7 +148,7 @@ def write_program(files: Path, model: AvcModel, described: MlflowModel) -> None:
 
 
 def _strip(path: Path) -> None:
-    """Removes stack traces from a program: they hold paths of the machine that trained it."""
+    """Removes stack traces from a program: they contain paths of the machine that trained it."""
     exported = torch.export.load(path)
     for module in exported.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
@@ -175,9 +175,9 @@ def promote(store: Store, model_name: str, version: str) -> Verdict:
 
 
 def measure_champion(store: Store, model_name: str, digest: str, measure: Callable[[Path], GateScore]) -> str:
-    """Measures the champion on evaluation `digest` unless that is done; returns why, where it is impossible.
+    """Measures the champion on evaluation `digest` unless that is already done; returns why, if it is impossible.
 
-    The score that `measure` gives of a checkpoint becomes tags of the champion, which the gate compares.
+    The score that `measure` returns for a checkpoint becomes tags of the champion, which the gate compares.
     """
     connect(store)
     client = MlflowClient()
@@ -243,8 +243,9 @@ def _checkpoint(client: MlflowClient, run_id: str, folder: str) -> Path | None:
     try:
         if BEST not in [file.path for file in client.list_artifacts(run_id)]:
             return None
-        return Path(download_artifacts(run_id=run_id, artifact_path=BEST, dst_path=folder))
-    except MlflowException:  # of a run that was deleted
+        with without_bars():
+            return Path(download_artifacts(run_id=run_id, artifact_path=BEST, dst_path=folder))
+    except MlflowException:  # for a run that was deleted
         return None
 
 
@@ -270,7 +271,7 @@ def compare(new: Mapping[str, str], champion: Mapping[str, str] | None) -> Verdi
 
 
 def incomparable(champion: Mapping[str, str]) -> str:
-    """Why this champion cannot be compared, from its tags; empty where it can."""
+    """Why this champion cannot be compared, according to its tags; empty if it can."""
     missing = [name for name in (EVALUATION_DIGEST, SCORE) if not champion.get(name)]
     if missing:
         return (
@@ -284,7 +285,7 @@ def incomparable(champion: Mapping[str, str]) -> str:
     return "" if is_number else f"the champion's score is {champion[SCORE]!r}, which is not a number"
 
 
-EXAMPLE_BATCH = 2  # torch.export takes a dimension of size 1 for a constant
+EXAMPLE_BATCH = 2  # torch.export treats a dimension of size 1 as a constant
 
 
 class Scorer(nn.Module):
@@ -297,7 +298,7 @@ class Scorer(nn.Module):
         self.front_end = LogMel() if model.view.sound == "log_mel" else model.front_end
 
     def forward(self, frames: Tensor, audio: Tensor) -> Tensor:
-        """Logits (B,) of uint8 frames and waves in [-1, 1] as `examples` has them."""
+        """Logits (B,) of uint8 frames and waves in [-1, 1], shaped as in `examples`."""
         images = frames.transpose(-1, -2).transpose(-2, -3).float() / 255
         V = self.model.encode_image(images)["vector"]
         A = self.model.encode_audio(self.front_end(audio))["vector"]

@@ -1,6 +1,6 @@
-"""Runs in MLflow: what a training and its evaluations leave, and where they come from.
+"""Runs in MLflow: what a training and its evaluations store there, and where they come from.
 
-Beside this module only `connection`, `registry` and `program` import MLflow.
+Besides this module, only `connection`, `registry` and `program` import MLflow.
 """
 
 import json
@@ -28,15 +28,15 @@ from schemas.errors import DataError
 from schemas.files import write_text
 from schemas.identity import Identity
 from schemas.storage import make_folder
-from training.tracking.connection import FIRST, all_pages, connect, refusals_named
+from training.tracking.connection import FIRST, all_pages, connect, refusals_named, without_bars
 from training.tracking.store import Store
 
-MAX_DIGEST = 36  # characters that MLflow takes; the tag `dataset_version` has all of them
-SYSTEM = "system/"  # before the names of this machine's metrics
-# What a run does with its dataset. MLflow groups charts by the part of a metric's name before the slash.
+MAX_DIGEST = 36  # characters that MLflow accepts; the tag `dataset_version` has all of them
+SYSTEM = "system/"  # prefix of the names of this machine's metrics
+# How a run uses its dataset. MLflow groups charts by the part of a metric's name before the slash.
 TRAINED_ON = "training"
 JUDGED_ON = "evaluation"
-PROCESS = "process"  # tag of a run: where it runs
+PROCESS = "process"  # a tag of a run: where it runs
 SETTINGS = "settings.json"  # artefact of every run
 MAX_BATCH = 1000  # metrics in one request, by MLflow's REST limit
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -50,15 +50,15 @@ Metrics = dict[str, float]
 class History:
     """The metrics of every step in a file, so that they survive the process.
 
-    Where a kill made a training go back, the steps that it had reached beyond that no longer count.
+    If a kill sent a training back, the steps that it had reached beyond that point no longer count.
     """
 
     def __init__(self, path: Path) -> None:
-        """Reads what `path` holds. Raises DataError where that is not JSON, one line a step."""
+        """Reads the content of `path`. Raises DataError if it is not JSON with one line per step."""
         self._path = path
         self.steps: list[Metrics] = []  # in their order
         lines = path.read_text().split("\n") if path.is_file() else [""]
-        for number, line in enumerate(lines[:-1], 1):  # the last has no end: it is empty, or cut by a kill
+        for number, line in enumerate(lines[:-1], 1):  # the last has no line end: it is empty or cut off
             self._keep(_metrics(path, number, line))
         if lines[-1]:
             write_text(path, "".join(f"{line}\n" for line in lines[:-1]))
@@ -92,7 +92,7 @@ def _metrics(path: Path, number: int, line: str) -> Metrics:
 class Run:
     """One open run, to which metrics of a training and results of evaluations are logged.
 
-    Every step is logged once: of each metric the steps up to `logged`, which an earlier process sent, are left out.
+    Every step is logged once: for each metric, the steps up to `logged`, which an earlier process sent, are left out.
     Times are those of the training, without its pauses.
     """
 
@@ -110,7 +110,7 @@ class Run:
         self._results: list[Metric] = []  # of the evaluations
 
     def log_step(self, metrics: Mapping[str, float]) -> None:
-        """Queues one step's metrics, and sends the queue when it is long: a call for each metric would cost 18 ms."""
+        """Queues one step's metrics, and sends the queue when it is long: one call per metric would take 18 ms."""
         step = int(metrics["step"])
         now_ms = self._start_ms + int(metrics.get("seconds", 0.0) * 1000)
         named = {
@@ -180,7 +180,7 @@ class Run:
 
 
 class VersionSource(DatasetSource):
-    """A dataset version as MLflow names it: by digest and root, and by the digest of what was excluded."""
+    """A dataset version as MLflow identifies it: by digest and root, and by the digest of what was excluded."""
 
     def __init__(self, digest: str, root: str, exclusions: str = "") -> None:
         self.digest = digest
@@ -209,7 +209,7 @@ class VersionSource(DatasetSource):
 
     @classmethod
     def from_dict(cls, source_dict: dict[str, Any]) -> "VersionSource":
-        """The source out of plain values."""
+        """The source from plain values."""
         return cls(**source_dict)
 
 
@@ -226,9 +226,9 @@ class RunSpec:
 
 @contextmanager
 def experiment_run(store: Store, spec: RunSpec) -> Iterator[Run]:
-    """An MLflow run, new or resumed: failed where the block raises, killed where a signal ends it.
+    """An MLflow run, new or resumed: marked as failed if the block raises, as killed if a signal ends it.
 
-    Raises OperationalError, before the block begins, where the store cannot be reached or written.
+    Raises OperationalError, before the block begins, if the store cannot be reached or written.
     """
     with refusals_named(store):
         connect(store, is_new=True)
@@ -244,12 +244,12 @@ def experiment_run(store: Store, spec: RunSpec) -> Iterator[Run]:
             finally:
                 run.flush()
                 error = sys.exception()
-                if not isinstance(error, Exception | None):  # a signal ended it, and no fault of the training
+                if not isinstance(error, Exception | None):  # a signal ended it; the training is not to blame
                     mlflow.end_run("KILLED")
 
 
 def _begin(run: Run, spec: RunSpec) -> None:
-    """Logs all that is known before the first step, so that missing rights show before that."""
+    """Logs everything that is known before the first step, so that missing rights show early."""
     if spec.run_id is None:
         mlflow.log_params(
             {key: str(value) for key, value in leaves(spec.params).items() if value is not None}
@@ -263,7 +263,7 @@ def _begin(run: Run, spec: RunSpec) -> None:
 
 
 def _end_killed(client: MlflowClient, run_id: str, experiment_id: str) -> None:
-    """Marks runs as killed whose process on this machine has ended: after kill -9 they would seem to run for ever."""
+    """Marks runs as killed whose process on this machine has ended: after kill -9 they would seem to run forever."""
     running = all_pages(client.search_runs, [experiment_id], "attributes.status = 'RUNNING'")
     for run in running:
         if run.info.run_id != run_id and has_ended(run.data.tags.get(PROCESS, "")):
@@ -271,7 +271,7 @@ def _end_killed(client: MlflowClient, run_id: str, experiment_id: str) -> None:
 
 
 def _last_steps(client: MlflowClient, run_id: str) -> dict[str, int]:
-    """The last step that the run has of each metric."""
+    """The last logged step of each of the run's metrics."""
     names = [name for name in client.get_run(run_id).data.metrics if not name.startswith(SYSTEM)]
     return {name: max(metric.step for metric in client.get_metric_history(run_id, name)) for name in names}
 
@@ -280,8 +280,8 @@ def _last_steps(client: MlflowClient, run_id: str) -> dict[str, int]:
 def system_metrics(run: Run) -> Iterator[None]:
     """This machine's CPU, memory, disk, network and NVIDIA GPUs as the run's metrics `system/...`, every 10 s.
 
-    For trainings only, and so not by `start_run`: the imports of MLflow's thread can deadlock with those of an
-    evaluation.
+    For trainings only, and therefore not started by `start_run`: the imports of MLflow's thread can deadlock with those
+    of an evaluation.
     """
     monitor = SystemMetricsMonitor(run.run_id, resume_logging=True)
     monitor.start()
@@ -312,13 +312,14 @@ class _VersionDataset(MlflowDataset):
 
 
 def clean_artifacts(store: Store, digests: Collection[str], clean: Callable[[str], str]) -> list[str]:
-    """Rewrites text artefacts of runs on the versions `digests` by `clean`; returns those that changed."""
+    """Rewrites text artefacts of runs on the versions `digests` with `clean`; returns those that changed."""
     connect(store)
     client = MlflowClient()
     changed = []
     for run_id in sorted(run for digest in digests for run in _runs_on(client, digest)):
         for path in [file.path for file in client.list_artifacts(run_id) if file.path.endswith(TEXTS)]:
-            before = load_text(f"runs:/{run_id}/{path}")
+            with without_bars():
+                before = load_text(f"runs:/{run_id}/{path}")
             after = clean(before)
             if after != before:
                 client.log_text(run_id, after, path)
@@ -366,7 +367,7 @@ def commit() -> str | None:
 
 
 def this_process() -> str:
-    """This process, as the tag `process` of a run names it."""
+    """This process, as in the tag `process` of a run."""
     return json.dumps(asdict(Identity.own()))
 
 

@@ -1,8 +1,8 @@
 """Where runs and registered models are stored.
 
-A store below a root is a database file, or a database on a PostgreSQL server whose address stands in its place. It
-holds addresses relative to the folder of artefacts below the root (`mlflow-artifacts:/...`), as MLflow's server gives
-them: a root that was moved or copied stays whole, and nothing is written into the original.
+A store below a root is a database file, or a database on a PostgreSQL server whose address is stored in its place. Its
+addresses are relative to the folder of artefacts below the root (`mlflow-artifacts:/...`), as from MLflow's server: a
+root that was moved or copied remains usable, and nothing is written into the original.
 """
 
 import os
@@ -25,11 +25,11 @@ SCHEME = "mlflow-artifacts:/"
 SQLITE = "sqlite:///"
 FOLDER = "mlruns"
 DATABASE = "mlflow.db"
-PACKAGE = "mlflow"  # as pip has it
+PACKAGE = "mlflow"  # its name for pip
 ARTIFACTS = "artifacts"
 ELSEWHERE = "database"  # in place of the file: the address of a database on a server, without a password
-KEPT = "mlflow.absolute.db"  # copy of a store with absolute addresses, before they were made relative
-WAIT_S = 60.0  # for another process that writes
+KEPT = "mlflow.absolute.db"  # a copy of a store with absolute addresses, from before they were made relative
+WAIT_S = 60.0  # for another process that is writing
 
 # The columns of MLflow's database that hold addresses of artefacts.
 HOLDERS = (
@@ -50,23 +50,23 @@ class Store:
 
     @classmethod
     def of(cls, root: Path) -> "Store":
-        """The server that the user's environment names, else below `root`."""
+        """The server that the user's environment names, else the store below `root`."""
         uri = os.environ.get(ADDRESS)
         return cls(uri=uri) if uri else cls(root=root)
 
     @property
     def tracking_uri(self) -> str:
-        """The address for MLflow. Raises ValueError where neither is given."""
+        """The address for MLflow. Raises ValueError if neither is given."""
         return self.uri or self.server or f"{SQLITE}{self.folder / DATABASE}"
 
     @property
     def server(self) -> str | None:
-        """The address of the database on a PostgreSQL server that has the runs below the root; None without one."""
+        """The address of the PostgreSQL database that has the runs below the root; None if there is none."""
         path = None if self.uri else self.folder / ELSEWHERE
         return path.read_text().strip() if path and path.is_file() else None
 
     def move(self, address: str) -> None:
-        """Has the runs below the root in the database at `address` from here on."""
+        """Makes the runs below the root use the database at `address` from now on."""
         write_text(self.folder / ELSEWHERE, f"{address}\n")
 
     @property
@@ -81,14 +81,14 @@ class Store:
 
     @property
     def folder(self) -> Path:
-        """Where database and artefacts lie below the root. Raises ValueError for a tracking server."""
+        """The folder of database and artefacts below the root. Raises ValueError for a tracking server."""
         if self.root is None:
             raise ValueError("a Store needs a root or a tracking URI")
         return (self.root / FOLDER).resolve()
 
 
 def require_open(store: Store) -> None:
-    """Raises RequestError where the experiment of a store below a root was deleted; asks no server."""
+    """Raises RequestError if the experiment of a store below a root was deleted; queries no server."""
     database = store.database
     if database is None or not database.is_file():
         return
@@ -114,9 +114,9 @@ def without_login(text: str) -> str:
 
 
 def upgrade(database: Path) -> Path | None:
-    """Gives a store that another version of MLflow opened last the form of this one; returns a copy of what it was.
+    """Upgrades a store that another version of MLflow opened last to this one's format; returns a copy of the original.
 
-    By itself MLflow refuses some of them. Raises OperationalError where it can't read this one.
+    MLflow itself refuses some such stores. Raises OperationalError if it can't read this one.
     """
     copy = keep_before(database, PACKAGE)
     if copy is None:
@@ -133,9 +133,9 @@ def upgrade(database: Path) -> Path | None:
 
 
 def relocate(database: Path) -> Path | None:
-    """Makes absolute addresses in a store relative, once; returns a copy of the original, None where nothing changed.
+    """Makes absolute addresses in a store relative, once; returns a copy of the original, None if nothing changed.
 
-    Artefacts of our experiment lie in the folder `artifacts` beside the database, wherever both were when they were
+    Artefacts of our experiment are in the folder `artifacts` beside the database, wherever both were when they were
     written. Addresses of other experiments stay.
     """
     if not database.is_file():
@@ -181,7 +181,7 @@ def _tables(connection: sqlite3.Connection) -> set[str]:
 
 
 def _unused(connection: sqlite3.Connection) -> Iterator[tuple[str, str, str, str]]:
-    """The change for the experiment that MLflow makes beside ours, where it has no runs."""
+    """The change for the experiment that MLflow creates beside ours, if it has no runs."""
     if not connection.execute("SELECT 1 FROM runs WHERE experiment_id = 0").fetchone():
         for (old,) in connection.execute("SELECT artifact_location FROM experiments WHERE experiment_id = 0"):
             if re.match("/|file:", str(old)):
