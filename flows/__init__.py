@@ -1,1 +1,1 @@
-"""In what order, where and when: no logic."""
+"""Flows: what runs in which order, where and when. No logic."""

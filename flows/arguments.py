@@ -1,7 +1,7 @@
 """The options of a command as one dataclass: each field is an option of the command line and of Prefect's form.
 
-A field says its help in `Annotated[..., Option(...)]`; its type and default say the rest. Pydantic, which Prefect
-uses, reads the same field: it is not imported here, since it costs a command a tenth of a second.
+A field declares its help in `Annotated[..., Option(...)]`; its type and default say the rest. Pydantic, which Prefect
+uses, reads the same field: it is not imported here, because that costs a command a tenth of a second.
 """
 
 import argparse
@@ -15,9 +15,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Option:
-    """What a field says of itself beside its type: what it does, what stands for its value, another name of it.
+    """What a field declares besides its type: its help, a placeholder for its value, another name for it.
 
-    `choices` and `pattern` say which texts there are in Prefect's form; a command refuses others by a sentence.
+    `choices` and `pattern` limit the texts in Prefect's form; a command refuses others with a sentence.
     """
 
     help: str
@@ -28,7 +28,7 @@ class Option:
     pattern: str | None = None
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Callable[[Any], dict]) -> dict:
-        """The description in Prefect's form, and what a text may be."""
+        """The description in Prefect's form, and which texts are valid."""
         form = {**handler(schema), "description": self.help}
         for one in form.get("anyOf", [form]):  # a text, or a text or nothing
             if one.get("type") == "string":
@@ -46,15 +46,15 @@ Json = Annotated[bool, Option("machine-readable")]
 Notify = Annotated[
     str | None,
     Option(
-        "who is told of alarms: a URL of Apprise's (slack://, mailto://, json://, ...) as env:NAME or block:NAME; none "
-        "takes it away; default: as it was set before",
+        "where alarms are sent: an Apprise URL (slack://, mailto://, json://, ...) as env:NAME or block:NAME; none "
+        "removes it; default: as it was set before",
         "NAME",
     ),
 ]
 Ping = Annotated[
     str | None,
     Option(
-        "an http(s) URL, or env:NAME of one, that is requested at each success of a scheduled build", "URL"
+        "an http(s) URL, or env:NAME for one, that is requested at each success of a scheduled build", "URL"
     ),
 ]
 
@@ -81,14 +81,14 @@ def add_arguments(parser: argparse.ArgumentParser, kind: type) -> None:
         if option.metavar and settings.get("action") != "store_true":
             settings["metavar"] = option.metavar
         if option.is_positional:
-            settings.pop("required", None)  # it is, always
+            settings.pop("required", None)  # it always is
         else:
             settings["dest"] = field.name
         parser.add_argument(flag_of(field, option), help=option.help, **settings)
 
 
 def _settings(field: Field, bare: Any) -> dict[str, Any]:
-    """What argparse must know of a field by its type and its default."""
+    """What argparse must know about a field, from its type and default."""
     default = field.default
     if bare is bool:
         return {"action": "store_true"}

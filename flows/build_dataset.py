@@ -35,7 +35,7 @@ from tasks.acquisition import retention
 from tasks.acquisition.retention import DiskBudget
 from tasks.columns import read_columns
 from tasks.download import DownloadContext
-from tasks.from_receipt import index_receipt
+from tasks.from_receipt import index_receipt, require_kept
 from tasks.leases import HeldError, building, lease, remove_partial_writes
 from tasks.sources import studio
 from tasks.transport import templates
@@ -52,7 +52,7 @@ TRAINING = "on-new-version"
 
 
 def _run_name() -> str:
-    """The name of the run that begins now, by what it was asked for."""
+    """The name of the run that starts now, from its options."""
     try:
         return _name_of(handed_on() or resolve(flow_run.parameters["options"]))
     except (McgurkError, OSError, ValueError):  # the run itself says what is wrong
@@ -60,7 +60,7 @@ def _run_name() -> str:
 
 
 def _name_of(pipeline: Pipeline) -> str:
-    """Says how many clips the index has; nothing of them before there is one."""
+    """Says how many clips the index has, if there is an index."""
     parts = part_numbers(pipeline.root / SEGMENTS)
     count = read_columns(pipeline.root / SEGMENTS, parts, ("row",)).num_rows
     return named("build", pipeline.options.preset or "", f"{count} clips" if count else "")
@@ -70,13 +70,13 @@ def _name_of(pipeline: Pipeline) -> str:
 def build_dataset(options: BuildOptions) -> Any:
     """Does what is missing, failed or stale, and nothing else; returns the digest of the dataset version.
 
-    A scheduled one ends at once, as `Skipped`, where another process builds the same root. Raises NotPublished where
-    what stands then makes no version.
+    A scheduled build ends at once, as `Skipped`, if another process builds the same root. Raises NotPublished if the
+    result makes no version.
     """
     pipeline = handed_on() or checked(options)
     take_over(pipeline.state)
     try:
-        # An appeal takes turns with the hourly build, which may last for an hour, so that it is ever heard.
+        # An appeal takes turns with the hourly build, which may take an hour; otherwise it might never be heard.
         is_alone = is_scheduled() and not pipeline.options.retry
         with noted_run(pipeline.state), building(pipeline.state, only_if_alone=is_alone), followed():
             return record_result(_build(pipeline))
@@ -99,7 +99,7 @@ def _build(pipeline: Pipeline) -> str:
 
 
 def run_stages(pipeline: Pipeline, whole: Mapping[str, RunStage]) -> str:
-    """Runs what is due of each stage, and tells nobody; returns the digest of the version, empty where there is none.
+    """Runs what is due of each stage, and notifies nobody; returns the digest of the version, empty if there is none.
 
     `whole` has the stages that are not made part by part.
     """
@@ -120,7 +120,7 @@ def run_stages(pipeline: Pipeline, whole: Mapping[str, RunStage]) -> str:
 
 @contextmanager
 def _blamed(stage: str) -> Iterator[None]:
-    """An error that leaves the block says in which stage it was: an alarm has nothing else."""
+    """An error that leaves the block names its stage: an alarm has no other information."""
     try:
         yield
     except McgurkError as error:
@@ -131,9 +131,9 @@ def _blamed(stage: str) -> Iterator[None]:
 
 @contextmanager
 def _told_of(pipeline: Pipeline) -> Iterator[None]:
-    """After the block, whatever came of it, Prefect's server is told what began to fail, and what works again.
+    """After the block, whether it failed or not, tells Prefect's server what started to fail and what works again.
 
-    Only in a run of a deployment: who builds by hand sees it.
+    Only in a run of a deployment: a user who builds by hand sees it.
     """
     try:
         yield
@@ -143,7 +143,7 @@ def _told_of(pipeline: Pipeline) -> Iterator[None]:
 
 
 def _in_order(pipeline: Pipeline) -> Iterator[tuple[BuildStage, DiskBudget]]:
-    """The stages to run, each with what the disk's budget leaves for media."""
+    """The stages to run, each with what the disk budget leaves for media."""
     rows = stages_from(pipeline.options.from_stage)
     for is_bounded, group in groupby(rows, key=lambda row: row.is_bounded):
         some = list(group)
@@ -151,7 +151,7 @@ def _in_order(pipeline: Pipeline) -> Iterator[tuple[BuildStage, DiskBudget]]:
 
 
 def _rounds(pipeline: Pipeline, rows: Sequence[BuildStage]) -> Iterator[tuple[BuildStage, DiskBudget]]:
-    """From download to extract, and again as long as only the disk's budget held downloads back."""
+    """From download to extract, repeated as long as only the disk budget held downloads back."""
     *before, last = rows
     is_to_request = pipeline.options.refetch and "download" in [row.name for row in before]
     is_held_back = True
@@ -167,14 +167,14 @@ def _rounds(pipeline: Pipeline, rows: Sequence[BuildStage]) -> Iterator[tuple[Bu
         is_held_back = budget.was_spent and not _disk_budget(pipeline).is_spent
     if budget.was_spent:
         log.warning(
-            "download: %g GB of media wait for extraction, which is the limit; downloads go on when "
+            "download: %g GB of media wait for extraction, which is the limit; downloads continue when "
             "their parts are extracted",
             pipeline.config.download.unextracted_gb,
         )
 
 
 def _tell(pipeline: Pipeline, version: Version, *, is_new: bool) -> None:
-    """Tells Prefect of a new version, and where a training of this root is due and none waits, of that."""
+    """Tells Prefect about a new version, and about a training of this root that is due if none is waiting."""
     root = str(pipeline.root)
     resource = {"prefect.resource.id": f"mcgurk.dataset.{version.digest}", "mcgurk.root": root}
     facts = {"digest": version.digest, "root": root}
@@ -191,7 +191,7 @@ def _tell(pipeline: Pipeline, version: Version, *, is_new: bool) -> None:
 
 
 def make_index(pipeline: Pipeline, row: BuildStage, tools: Tools) -> None:
-    """Gives every segment its slot; renders the scenes of the studio and reads a person's own files before that."""
+    """Gives every segment its slot; before that, renders the scenes of the studio and reads the user's own files."""
     held = stage_facts(row.name).lease
     with lease(pipeline.state, held):
         remove_partial_writes(pipeline.root, held)
@@ -201,6 +201,8 @@ def make_index(pipeline: Pipeline, row: BuildStage, tools: Tools) -> None:
             record.write(pipeline.state / WINDOWS)
         if pipeline.receipt:
             task_of("receipt", index_receipt)(pipeline.root, pipeline.receipt)
+        else:
+            require_kept(pipeline.root)
         counts = task_of(row.name, index.index)(
             pipeline.root, pipeline.lists, pipeline.config.index, strict=pipeline.options.strict
         )
@@ -210,14 +212,14 @@ def make_index(pipeline: Pipeline, row: BuildStage, tools: Tools) -> None:
 
 
 def _disk_budget(pipeline: Pipeline) -> DiskBudget:
-    """What the disk's budget leaves for media that wait for extraction."""
+    """What the disk budget leaves for media that wait for extraction."""
     budget_bytes = pipeline.config.download.unextracted_gb * GB
     bounded = [row.over(pipeline) for row in TABLE if row.is_bounded]
     return DiskBudget(lambda: budget_bytes - retention.unextracted_bytes(*bounded))
 
 
 def _request_refetch(pipeline: Pipeline) -> int:
-    """Marks clips to be fetched again whose media were not kept and would be made otherwise; returns how many."""
+    """Marks clips to be fetched again whose media were not kept but are needed now; returns how many."""
     clips = pipeline.stage("download")
     extract = pipeline.stage("extract")
     with lease(pipeline.state, stage_facts("download").lease):
@@ -229,7 +231,7 @@ def _request_refetch(pipeline: Pipeline) -> int:
 
 
 def _release(pipeline: Pipeline) -> None:
-    """Removes the media of what was extracted, where the preset doesn't keep them."""
+    """Removes the media of extracted clips, if the preset doesn't keep them."""
     if not pipeline.config.download.keep_media:
         with lease(pipeline.state, *(stage_facts(name).lease for name in ("download", "extract"))):
             freed = retention.release(pipeline.stage("download"), pipeline.stage("extract"))
@@ -238,7 +240,7 @@ def _release(pipeline: Pipeline) -> None:
 
 
 def _run_parts(pipeline: Pipeline, row: BuildStage, tools: Tools) -> None:
-    """One stage, as one task run a group of due parts."""
+    """One stage, as one task run per group of due parts."""
     stage = row.over(pipeline)
     only = pipeline.options.only
     due = plan_one(pipeline, row.name).due(only, pipeline.options.part_numbers)
@@ -260,7 +262,7 @@ def _run_parts(pipeline: Pipeline, row: BuildStage, tools: Tools) -> None:
             lease(pipeline.state, held),
             stretch(num_done / len(due), (num_done + len(group)) / len(due)),
         ):
-            # Another build may have done it while this one waited.
+            # Another build may have done these parts while this one waited.
             left = plan_one(pipeline, row.name, only=group).due(only, group)
             if left:
                 runner.with_options(task_run_name=f"{row.name} {parts_text(left)}")(left)
@@ -283,7 +285,7 @@ def _publish(pipeline: Pipeline, row: BuildStage, tools: Tools) -> None:
 
 
 def publish_version(pipeline: Pipeline, row: BuildStage, tools: Tools) -> None:
-    """Makes a version of the shards, where that is due."""
+    """Makes a version of the shards, if that is due."""
     del tools
     held = stage_facts(row.name).lease
     with lease(pipeline.state, held):
@@ -293,11 +295,16 @@ def publish_version(pipeline: Pipeline, row: BuildStage, tools: Tools) -> None:
             return
         remove_partial_writes(pipeline.root, held)
         runner = task_of(row.name, publish.publish)
-        runner(pipeline.root, pipeline.settings, with_media=pipeline.with_media)
+        runner(
+            pipeline.root,
+            pipeline.settings,
+            with_media=pipeline.with_media,
+            accepts_rules=pipeline.accepts_rules,
+        )
 
 
 def _show_media(pipeline: Pipeline) -> None:
-    """Writes the latest version's card with media, where they are allowed and not in it yet."""
+    """Writes the latest version's card with media, if they are allowed and not in it yet."""
     version = read_version(pipeline.root)
     if pipeline.with_media and version.shards and not has_media(pipeline.root, version.digest):
         log.info("%s", write_card(pipeline.root, version, pipeline.labels, with_media=True))

@@ -1,4 +1,4 @@
-"""canary: four scenes of the studio through all stages, in a root of their own: does what builds still work?"""
+"""canary: takes four scenes of the studio through all stages, in a separate root: does building still work?"""
 
 import logging
 import shutil
@@ -30,15 +30,15 @@ from tasks.sources.scenes.corpus import CorpusConfig
 log = logging.getLogger(__name__)
 
 BACK = "mcgurk: the canary works again"
-# Of four scenes with this seed one is of a family that is kept for evaluation: no list may be empty.
+# Of four scenes with this seed, one is from a family that is kept for evaluation: no list may be empty.
 SCENES = CorpusConfig(num_scenes=4, seed=1)
-# Without the funnel of a build, which would stand before that of the dataset on the server's pages.
+# Without the funnel of a build, which would hide that of the dataset on the server's pages.
 WHOLE = {"index": make_index, "publish": publish_version}
 
 
 @dataclass(frozen=True)
 class CanaryOptions:
-    """In whose state folder it is tried, and where it computes."""
+    """In which state folder the canary runs, and where it computes."""
 
     root: Root
     state: State = None
@@ -51,14 +51,14 @@ def _run_name() -> str:
 
 @flow(name="canary", flow_run_name=_run_name, persist_result=False)
 def canary(options: CanaryOptions) -> Any:
-    """Builds four scenes anew; returns the digest of their version. What it leaves, the next one removes.
+    """Builds four scenes from scratch; returns the digest of their version. The next canary removes what it leaves.
 
-    Raises OperationalError where a scene is missing. It says nothing of a new version: no training comes of it.
+    Raises OperationalError if a scene is missing. It does not announce its version, so no training follows.
     """
     state = state_folder(open_root(options.root), options.state)
     take_over(state)
     try:
-        with noted_run(state), alone(state, CANARY, "tries the canary here"):
+        with noted_run(state), alone(state, CANARY, "runs the canary here"):
             digest = _built_anew(state / CANARY, options.compute)
             _tell_if_back(state)
             return record_result(digest)
@@ -81,17 +81,17 @@ def _built_anew(root: Path, compute: str) -> str:
 
 
 def _tell_if_back(state: Path) -> None:
-    """Tells that the canary works again, where it was told since its last success that it is silent."""
+    """Reports that the canary works again, if it was reported silent since its last success."""
     path = state / f"{CANARY}.json"
     before = read_json(path, "remove it")["succeeded_at"] if path.is_file() else ""
     now = datetime.now(UTC).isoformat(timespec="seconds")
     try:
         if before and was_told(SILENT, before):
             log.warning("%s", BACK)
-            body = f"What: a run of the canary has succeeded\nSince: {now}\nEvidence: the one before was at {before}"
+            body = f"What: a run of the canary has succeeded\nSince: {now}\nEvidence: the previous one was at {before}"
             emit_event(
                 SIGN, resource={"prefect.resource.id": RESOURCE}, payload={"subject": BACK, "body": body}
             )
-    except UNREACHABLE as error:  # the alarm is not taken back; the run is what it is
-        log.warning("Prefect's server was not told that the canary works again: %s", error)
+    except UNREACHABLE as error:  # the alarm is not withdrawn; the run itself is unaffected
+        log.warning("Prefect's server could not be informed that the canary works again: %s", error)
     write_json(path, {"succeeded_at": now})

@@ -1,4 +1,4 @@
-"""compare_models: variants of a training on one dataset version, for as many steps, with three seeds each."""
+"""compare_models: variants of a training on one dataset version, for the same number of steps, with three seeds."""
 
 import json
 import logging
@@ -12,22 +12,24 @@ import numpy as np
 from prefect import flow
 from prefect.runtime import flow_run
 
+from flows.builds.pipeline import state_folder
 from flows.experiments.comparison import ComparisonOptions
 from flows.experiments.experiment import ExperimentOptions, prepare
 from flows.experiments.run_marker import results_path
 from flows.experiments.studies import Variant
 from flows.run_experiment import run_experiment
 from flows.run_page import named
-from flows.services.runs import record_result
+from flows.services.runs import noted_run, record_result
 from schemas.errors import McgurkError
 from schemas.files import write_text
+from schemas.storage import open_root
 
 log = logging.getLogger(__name__)
 
 SEEDS = (0, 1, 2)
 MOST_NAMED = 3  # variants in the name of a run
 T_975 = 4.303  # Student's t for 95 % with two degrees of freedom: three seeds
-NUMBERS = {  # what is compared: where it stands in an evaluation, and its chance
+NUMBERS = {  # what is compared, and where it is in an evaluation
     "AUC, any other video": ("correspondence", "random", "auc"),
     "AUC, same family": ("correspondence", "same_group", "auc"),
     "recall@10, picture -> sound": ("retrieval", "image_to_audio", "recall_at_10"),
@@ -56,19 +58,21 @@ def _run_name() -> str:
 
 @flow(name="compare-models", flow_run_name=_run_name, persist_result=False)
 def compare_models(options: ComparisonOptions) -> list[Compared]:
-    """Trains each model or variant of a study with each seed; returns their numbers. Raises RequestError for none."""
-    return record_result(compare_variants(options.experiment, options.variants))
+    """Trains each model, or variant of a study, with each seed; returns their numbers. Raises RequestError for none."""
+    experiment = options.experiment
+    with noted_run(state_folder(open_root(experiment.root), experiment.state)):
+        return record_result(compare_variants(experiment, options.variants))
 
 
 def compare_variants(options: ExperimentOptions, variants: Sequence[Variant]) -> list[Compared]:
     """Trains each variant with each seed, all for as many steps as the first one takes in the preset's time.
 
-    So the number of pictures and sounds that are encoded is the same for all models with the usual batch. Those with
-    one of their own (`TRAINING_OVERRIDES`) encode as many as that has: `many_to_many` an eighth more, others far fewer.
-    After a kill, trainings that have ended are not done again. Raises RequestError for a model that is not there.
+    So the number of pictures and sounds that are encoded is the same for all models with the usual batch. Models with
+    their own batch (`TRAINING_OVERRIDES`) encode as many as it has: `many_to_many` an eighth more, others far fewer.
+    After a kill, trainings that have ended are not repeated. Raises RequestError for a model that doesn't exist.
     """
     for variant in variants:
-        variant.check()  # a typing error in the last name shows before the first trains
+        variant.check()  # a typo in the last name shows before the first trains
     found = []
     steps = options.steps
     kept = []
@@ -88,7 +92,7 @@ def compare_variants(options: ExperimentOptions, variants: Sequence[Variant]) ->
 
 
 def _results(options: ExperimentOptions) -> tuple[dict[str, Any], Path]:
-    """The results of one training, and where they stand, so that a comparison that was killed goes on after it."""
+    """The results of one training, and the file they are in, so that a killed comparison continues after it."""
     experiment = prepare(options)
     path = results_path(experiment.pipeline.state, experiment.identity)
     if path.is_file():

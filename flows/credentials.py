@@ -25,7 +25,7 @@ def secret_of(name: str) -> str:
 
 
 def secrets_of(state: Path, given: Mapping[str, str] | None = None) -> Callable[[str], str]:
-    """The same, and `kept:NAME` out of what was given just now, else of what `state` keeps."""
+    """The same, and also `kept:NAME`: from what was given just now, else from what `state` keeps."""
     return partial(_secret, state, given or {})
 
 

@@ -1,6 +1,6 @@
-"""Presets: complete configurations; each one's docstring states command, cost and result.
+"""Presets: complete configurations; the docstring of each states command, cost and result.
 
-Megabytes a clip are means over 15 clips of 10 s, generated and real, at 640x360 and about 500 kbit/s.
+Megabytes per clip are means over 15 clips of 10 s, generated and real, at 640x360 and about 500 kbit/s.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,29 +21,29 @@ class TrainSettings:
 
     model: str = "contrastive"  # or `model/preset`
     seconds: float = 600.0
-    steps: int | None = None  # instead of seconds, where the result must not depend on the machine's speed
+    steps: int | None = None  # instead of seconds, if the result must not depend on the machine's speed
     seed: int = 0
     clips_share: float = 1.0  # of the training videos
-    trained_on: tuple[str, ...] = ()  # categories, with all below them; none: all
+    trained_on: tuple[str, ...] = ()  # categories, with everything below them; none: all
     judged_on: tuple[str, ...] = ()
     negatives: tuple[
         str, ...
     ] = ()  # policies of `training.reading.negatives`; none: the model's own, or other_clip
     classes_per_batch: int | None = None
     augmentation: str = (
-        "usual"  # the model's own, where it has one; or `none`, `strong`: `training.learning.augment`
+        "usual"  # the model's own, if it has one; or `none`, `strong`: `training.learning.augment`
     )
     learning_rate: float | None = None  # None: the model's own, or `training.loop`'s
-    patience: int | None = None  # validations without a better one, until training ends
-    num_pieces: int = 1  # in which a batch is encoded that the memory can't hold as a whole
-    precision: str = "auto"  # bfloat16 where the hardware multiplies it; or `float32`, `bfloat16`
+    patience: int | None = None  # validations without improvement, until training ends
+    num_pieces: int = 1  # in which a batch is encoded, if memory can't hold it as a whole
+    precision: str = "auto"  # bfloat16 if the hardware multiplies it; or `float32`, `bfloat16`
     is_compiled: bool = False  # the encoders, by torch.compile: for GPUs; on a CPU needs a C++ compiler
     config: Mapping[str, Any] = field(default_factory=dict)  # what differs from the preset of the model
 
 
 @dataclass(frozen=True)
 class PipelineConfig:
-    """All that a run depends on; what a command's options can change is changed on a copy of this."""
+    """Everything that a run depends on; the options of a command change a copy of this."""
 
     profile: Profile = field(default_factory=Profile)
     index: IndexConfig = field(default_factory=IndexConfig)
@@ -51,7 +51,7 @@ class PipelineConfig:
     rules: Rules = field(default_factory=Rules)
     train: TrainSettings = field(default_factory=TrainSettings)
     corpus: CorpusConfig = field(default_factory=CorpusConfig)  # of the source `studio`
-    window_s: float | None = None  # of a folder without a list: its videos are cut in such
+    window_s: float | None = None  # for a folder without a list: the length of its windows
 
 
 def demo() -> PipelineConfig:
@@ -69,7 +69,7 @@ def demo() -> PipelineConfig:
 
 
 def tiny() -> PipelineConfig:
-    """The demo in a minute: `mcgurk build --root R --preset tiny`, what an installation or a schedule is tried with.
+    """The demo in a minute: `mcgurk build --root R --preset tiny`, to try out an installation or a schedule.
 
     96 scenes, 20 s of training: it goes through everything, and learns next to nothing.
     """
@@ -84,7 +84,7 @@ def tiny() -> PipelineConfig:
 def small() -> PipelineConfig:
     """128 px frames at 1 frame/s and 16 kHz audio: `mcgurk build --preset small --segments LIST --source S`.
 
-    About 0.5 MB a clip; what the models for CPUs and for quick looks are trained on.
+    About 0.5 MB a clip; for training models on CPUs and for quick looks.
     """
     return PipelineConfig(index=IndexConfig(part_size=128))
 
@@ -92,7 +92,7 @@ def small() -> PipelineConfig:
 def standard() -> PipelineConfig:
     """256 px frames at 1 frame/s and 16 kHz audio: `mcgurk build --segments LIST --source S`.
 
-    About 0.6 MB a clip, 1.1 TB for all of AudioSet that can still be had.
+    About 0.6 MB a clip, 1.1 TB for all of AudioSet that is still available.
     """
     return PipelineConfig(profile=PROFILES["standard"])
 
@@ -100,8 +100,8 @@ def standard() -> PipelineConfig:
 def lean() -> PipelineConfig:
     """As `standard`, on a small disk: `mcgurk build --preset lean --segments LIST --source S`.
 
-    No more than 20 GB of media wait for extraction, and none are kept after it: 0.6 MB a clip instead of 1.6. What
-    another extraction would need again, `mcgurk plan` says, and `mcgurk build --refetch` fetches.
+    No more than 20 GB of media wait for extraction, and none are kept after it: 0.6 MB a clip instead of 1.6.
+    `mcgurk plan` says which media another extraction would need again, and `mcgurk build --refetch` fetches them.
     """
     return replace(standard(), download=DownloadConfig(unextracted_gb=20.0, keep_media=False))
 
@@ -125,8 +125,8 @@ def video() -> PipelineConfig:
 def seed() -> PipelineConfig:
     """256 px frames at 1 frame/s and 48 kHz mono audio: `--preset seed`.
 
-    What L3-Net and AVE-Net need for their 257-bin spectrogram; about 1.1 MB a clip, no log-mel, without which the
-    default model can't be: AVE-Net at a CPU's size is trained instead.
+    What L3-Net and AVE-Net need for their 257-bin spectrogram; about 1.1 MB a clip, no log-mel. The default model needs
+    log-mel, so AVE-Net at a size for CPUs is trained instead.
     """
     return PipelineConfig(profile=PROFILES["seed"], train=TrainSettings("ave/spectrogram"))
 
@@ -134,7 +134,7 @@ def seed() -> PipelineConfig:
 def multisensory() -> PipelineConfig:
     """256 px at 29.97 frames/s as H.264, and 21 kHz stereo audio: `--preset multisensory`.
 
-    What Owens & Efros's network needs; about 1.2 MB a clip, no log-mel. Trained is the first part of its curriculum:
+    What Owens & Efros's network needs; about 1.2 MB a clip, no log-mel. It trains the first part of its curriculum:
     fewer frames, and other clips' sounds.
     """
     begin = TrainSettings("multisensory/small_sparse", negatives=("other_clip",), learning_rate=0.03)

@@ -20,7 +20,7 @@ def _run_name() -> str:
 
 @flow(name="prune", flow_run_name=_run_name, persist_result=False)
 def prune(options: PruneOptions) -> Any:
-    """Removes what no kept version, no training and no champion needs; ends as `Skipped` where nothing is built yet."""
+    """Removes what no kept version, no training and no champion needs; ends as `Skipped` if nothing is built yet."""
     if latest_digest(open_root(options.root)) is None:
         return Completed(name="Skipped", message=f"no version under {options.root} yet")
     pipeline = resolve_published(options.root, options.state)

@@ -1,4 +1,4 @@
-"""recheck_take_downs: whether clips that we hold are still at their source; marks and reports those that are gone."""
+"""recheck_take_downs: checks whether our clips are still at their source; marks and reports those that are gone."""
 
 import logging
 from typing import Any
@@ -27,13 +27,13 @@ def _run_name() -> str:
 
 @flow(name="recheck-take-downs", flow_run_name=_run_name, persist_result=False)
 def recheck_take_downs(options: RecheckOptions) -> Any:
-    """Asks the source for up to 500 clips, those first that it was asked for the longest ago; returns what it said.
+    """Asks the source for up to 500 clips, those checked least recently first; returns what it said.
 
-    With `drop_removed` takes down what an earlier recheck found gone and this one too. Where another one is at work a
-    scheduled one ends at once, as `Skipped`; any other raises HeldError. Without segments there is nothing to ask for.
+    With `drop_removed` takes down what both an earlier recheck and this one find gone. If another recheck is running,
+    a scheduled one ends at once, as `Skipped`; any other raises HeldError. Without segments there is nothing to check.
     """
     if is_empty(options.root):
-        log.info("recheck: nothing to ask for under %s yet", options.root)
+        log.info("recheck: nothing to check under %s yet", options.root)
         return record_result(Rechecked())
     pipeline = resolve_indexed(options.root, options.state)
     take_over(pipeline.state)
@@ -69,7 +69,7 @@ def _show(done: Rechecked) -> None:
     ]
     try:
         create_table_artifact(
-            rows, key="gone-at-source", description="Clips that we hold and their source no more"
+            rows, key="gone-at-source", description="Clips that we hold and their source no longer has"
         )
     except UNREACHABLE as error:  # the marks are in the state folder
-        log.warning("Prefect's server has no table of this recheck: %s", error)
+        log.warning("Prefect's server did not get the table of this recheck: %s", error)

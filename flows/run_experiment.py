@@ -45,9 +45,9 @@ log = logging.getLogger(__name__)
 
 REGISTERED = "mcgurk-avc"
 HISTORY = "history.jsonl"
-CARD = "card.md"  # the dataset version's, as the run's artefact
+CARD = "card.md"  # of the dataset version, as the run's artefact
 OF_DATA = ("model", "clips_share", "trained_on", "judged_on")  # settings: what is trained, and on which clips
-EVERY_S = 5.0  # between two lines about a training
+EVERY_S = 5.0  # between two log lines about a training
 
 
 def _run_name() -> str:
@@ -64,7 +64,7 @@ def _run_name() -> str:
 def run_experiment(options: ExperimentOptions) -> Any:
     """Trains and evaluates on one dataset version; returns results, report and the gate's verdict.
 
-    With `only_new` it ends at once, as `Skipped`, where the newest version was trained on already.
+    With `only_new` it ends at once, as `Skipped`, if the newest version was trained on already.
     """
     experiment = prepare(options)
     state = experiment.pipeline.state
@@ -85,7 +85,7 @@ def run_experiment(options: ExperimentOptions) -> Any:
 
 
 def _tell_verdict(experiment: Experiment, done: Mapping[str, Any]) -> None:
-    """Alarms of a gate that begins to refuse, and of one that promotes again: who trains by hand sees the verdict."""
+    """Sends alarms when the gate starts to refuse or promotes again; a user who trains by hand sees the verdict."""
     if is_scheduled() and experiment.is_offered:
         pipeline = experiment.pipeline
         refusal = "" if done["is_promoted"] else f"{done['reason']} ({done['report']})"
@@ -93,7 +93,7 @@ def _tell_verdict(experiment: Experiment, done: Mapping[str, Any]) -> None:
 
 
 def _recorded(experiment: Experiment) -> AbstractContextManager[None]:
-    """Keeps that a version is trained on, unless the training is one of a comparison."""
+    """Records that the version is trained on, unless the training is part of a comparison."""
     is_offered = experiment.is_offered
     return recorded(experiment.pipeline.state, experiment.version) if is_offered else nullcontext()
 
@@ -106,10 +106,10 @@ def _run(experiment: Experiment) -> dict[str, Any]:
         except ResumeError as error:
             if earlier is None:
                 raise
-            # Other code began it, with other defaults or another format: it would be refused for ever.
+            # Other code started it, with other defaults or another format: it would be refused forever.
             note.drop()
             if world_size() > 1:  # the other ranks have ended
-                raise ResumeError(f"{error}: the same command begins a new run") from error
+                raise ResumeError(f"{error}: the same command starts a new run") from error
             log.warning("cannot resume run %s, starting a new one: %s", earlier, error)
             return _tracked(experiment, note)
 
@@ -123,7 +123,7 @@ def _tracked(experiment: Experiment, note: RunMarker) -> dict[str, Any]:
             registry.require_registry(run, REGISTERED)
         history = task_of("train", _train)(training, experiment.folder(run.run_id), run)
         results = task_of("evaluate", evaluate)(experiment, experiment.folder(run.run_id), history)
-        # What `forget` must find of this run is there before it looks, or is never made.
+        # What `forget` must find of this run exists before it looks, or is never made.
         with lease(experiment.pipeline.state, "pages"):
             _require_version(experiment, run)
             run.log_results(results_json(results))
@@ -158,7 +158,7 @@ def _run_spec(experiment: Experiment, training: Training, note: RunMarker) -> ru
 
 
 def _describe(experiment: Experiment, run: runs.Run, version: str | None = None) -> None:
-    """Keeps the data card beside a run, and says on the run's page what can be opened."""
+    """Stores the data card with a run, and links on the run's page what can be opened."""
     card = experiment.pipeline.root / "versions" / f"{experiment.version.digest}.md"
     links = {"report": run.artifact_page(RUN_REPORT)}
     if card.is_file():
@@ -184,7 +184,7 @@ def _show_links(experiment: Experiment, run: runs.Run) -> None:
 
 
 def _require_version(experiment: Experiment, run: runs.Run) -> None:
-    """Raises OperationalError, and leaves nothing of the run, where its version was taken down meanwhile."""
+    """Raises OperationalError, and leaves nothing of the run, if its version was taken down meanwhile."""
     root = experiment.pipeline.root
     digest = experiment.version.digest
     if digest not in published(root):
@@ -193,13 +193,13 @@ def _require_version(experiment: Experiment, run: runs.Run) -> None:
 
 
 def _train(training: Training, folder: Path, run: runs.Run) -> list[dict[str, float]]:
-    """The metrics of every step; the best weights are in the folder."""
+    """Trains; returns the metrics of every step, and leaves the best weights in the folder."""
     history = runs.History(folder / HISTORY)
     with runs.system_metrics(run):
         steps = _told(training.steps(folder))
         first = next(steps, None)
         for earlier in history.before(first["step"] if first else math.inf):
-            run.log_step(earlier)  # what a kill kept from being sent
+            run.log_step(earlier)  # steps that a kill kept from being sent
         for metrics in chain([first] if first else [], steps):
             run.log_step(metrics)
             history.add(metrics)
@@ -208,7 +208,7 @@ def _train(training: Training, folder: Path, run: runs.Run) -> list[dict[str, fl
 
 
 def _told(steps: Iterator[dict[str, float]]) -> Iterator[dict[str, float]]:
-    """The steps, with a line about them every few seconds."""
+    """The steps, with a log line about them every few seconds."""
     spoke = time.monotonic()
     auc = float("nan")
     for metrics in steps:
@@ -225,11 +225,11 @@ def _told(steps: Iterator[dict[str, float]]) -> Iterator[dict[str, float]]:
 def _promote(experiment: Experiment, run: runs.Run, results: Mapping[str, Evaluation]) -> Verdict:
     """Registers the model and lets the gate compare it with the champion on the same evaluation."""
     if not experiment.is_offered:
-        return Verdict(False, "not offered: one of a comparison; train it alone to register it")
+        return Verdict(False, "not offered: part of a comparison; train it alone to register it")
     correspondence = results["correspondence"]
     assert isinstance(correspondence, Correspondence)
     score = gate_score(correspondence)
-    log.info("register: exporting the model (takes some seconds)")
+    log.info("register: exporting the model (takes a few seconds)")
     model = load_model(experiment.folder(run.run_id) / BEST)
     name = experiment.pipeline.config.train.model.partition("/")[0]
     version = registry.register(run, model, REGISTERED, score, str(card(name)))

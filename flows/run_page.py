@@ -1,6 +1,6 @@
-"""The page of a run in Prefect: its name, how far it is while it works, what became of every segment, and links.
+"""The page of a run in Prefect: its name, its progress, what became of every segment, and links.
 
-What changes while a run works is sent by a thread of its own, so a server that is lost holds nothing up.
+What changes during a run is sent by a separate thread, so a lost server delays nothing.
 """
 
 import contextvars
@@ -32,13 +32,13 @@ log = logging.getLogger(__name__)
 PROGRESS = "progress"
 FUNNEL = "funnel"
 LINKS = "links"
-EVERY_S = 5.0  # between two requests of a run about its progress
-LAST_S = 2.0  # that the last one may take before the run goes on without it
+EVERY_S = 5.0  # between two requests of a run to show its progress
+LAST_S = 2.0  # that the last one may take before the run continues without it
 FATES = ("quarantined", "unavailable", "waiting")
 
 
 class _Teller:
-    """What the page is to show now, and the thread that sends it where it has changed."""
+    """What the page should show now, and the thread that sends it when it has changed."""
 
     def __init__(self, run_id: UUID) -> None:
         self.run_id = run_id
@@ -52,7 +52,7 @@ class _Teller:
             with get_client(sync_client=True) as client:
                 self._send_to(client)
         except UNREACHABLE as error:
-            log.info("Prefect's page of this run stands still: %s", error)
+            log.info("Prefect's page of this run is no longer updated: %s", error)
 
     def _send_to(self, client: SyncPrefectClient) -> None:
         artifact: UUID | None = None
@@ -74,7 +74,7 @@ class _Teller:
                 key=PROGRESS, type="progress", data=percent, description=text, flow_run_id=self.run_id
             )
             return client.create_artifact(wanted).id
-        # Not by the client's own method: it would make an event of each, of 5 KB in the database.
+        # Not with the client's own method: it would create an event for each change, of 5 KB in the database.
         changes = {"data": percent, "description": text}
         client.request("PATCH", "/artifacts/{id}", json=changes, path_params={"id": artifact})
         return artifact
@@ -85,7 +85,7 @@ _TELLER: ContextVar[_Teller | None] = ContextVar("teller", default=None)
 
 @contextmanager
 def followed() -> Iterator[None]:
-    """Inside the block the page of the run that we are in shows its progress, every few seconds."""
+    """Inside the block the page of the current run shows its progress, updated every few seconds."""
     run_id = flow_run.id
     if run_id is None:  # called without Prefect's engine
         yield
@@ -104,7 +104,7 @@ def followed() -> Iterator[None]:
 
 
 def tell(text: str, share: float) -> None:
-    """What the run is doing, and which share of that is done."""
+    """Sets what the run is doing, and which share of that is done."""
     if (teller := _TELLER.get()) is not None:
         teller.said = (text, round(100 * share, 1))
 
@@ -117,7 +117,7 @@ def rename(name: str) -> None:
 
 @contextmanager
 def stretch(begin: float, end: float) -> Iterator[None]:
-    """Inside the block what is `tracked` is the stretch between two shares of a whole."""
+    """Inside the block, the progress of what is `tracked` is shown between two shares of the whole."""
 
     def told(what: str, done: int, total: int) -> None:
         tell(f"{what}: {done:,} of {total:,}", begin + (end - begin) * done / total)
@@ -127,12 +127,12 @@ def stretch(begin: float, end: float) -> Iterator[None]:
 
 
 def named(*words: str) -> str:
-    """The name of a run that begins now: `build demo 432 clips 2026-11-28 21:17`, in UTC."""
+    """The name of a run that starts now: `build demo 432 clips 2026-11-28 21:17`, in UTC."""
     return " ".join([*filter(None, words), f"{datetime.now(UTC):%Y-%m-%d %H:%M}"])
 
 
 def show_funnel(counts: Funnel) -> None:
-    """What became of every segment, as a table."""
+    """Shows what became of every segment, as a table."""
     rows = [
         {"fate": fate, "reason": reason, "segments": n}
         for fate in FATES
@@ -142,28 +142,28 @@ def show_funnel(counts: Funnel) -> None:
     try:
         create_table_artifact(rows, key=FUNNEL, description="What became of every segment")
     except UNREACHABLE as error:  # the page lacks it; the root does not
-        log.warning("Prefect's server has no funnel of this run: %s", error)
+        log.warning("Prefect's server did not get the funnel of this run: %s", error)
 
 
 def show_links(places: Mapping[str, Path | str]) -> None:
-    """Where what a run made can be opened: a browser opens no file from a page of a server, so files are paths."""
+    """Shows where to open what a run made. Files are paths: browsers open no local files from a server's page."""
     lines = ["| what | where |", "|---|---|"]
     lines += [f"| {what} | {_written(place)} |" for what, place in places.items()]
     try:
         create_markdown_artifact("\n".join(lines), key=LINKS, description="What this run made")
     except UNREACHABLE as error:
-        log.warning("Prefect's server has no links of this run: %s", error)
+        log.warning("Prefect's server did not get the links of this run: %s", error)
 
 
 def sound_alarms(messages: Sequence[Message]) -> None:
-    """Tells Prefect's server what began to fail, and what works again: it sends the alarms."""
+    """Tells Prefect's server what started to fail, and what works again: the server sends the alarms."""
     for message in messages:
         log.warning("%s", message.subject)
         emit_event(SIGN, resource={"prefect.resource.id": RESOURCE}, payload=asdict(message))
 
 
 def mlflow_place(state: Path, page: str, root: Path) -> str:
-    """The address of a page of MLflow where one is served now; else the command that serves it."""
+    """The address of a page of MLflow if MLflow is served now; else the command that serves it."""
     address = served_mlflow(state)
     return f"{address}/{page}" if address else f"{page} of `mcgurk serve --root {root}`"
 

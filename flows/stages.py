@@ -1,7 +1,7 @@
 """The table of stages as a build sees them: how each is made, planned, run and retried. Without Prefect.
 
-What a stage reads, writes and locks stands beside its name in `schemas/layout.py`. A new stage is one row in each of
-the two tables and one module of `tasks/`.
+`schemas/layout.py` lists, for each name, what the stage reads, writes and locks. A new stage is one row in each of the
+two tables and one module of `tasks/`.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,17 +20,17 @@ from tasks.parts import Headers, Plan, Stage
 from tasks.standing import with_returned
 
 if TYPE_CHECKING:
-    from flows.compute import Map  # imports Dask, which a plan has no use for
+    from flows.compute import Map  # imports Dask, which a plan does not need
 
-GROUP = 16  # parts a task run: 8,192 segments of AudioSet's train set, about 250 task runs a stage
+GROUP = 16  # parts per task run: 8,192 segments of AudioSet's train set, about 250 task runs per stage
 
 
 class Build(Protocol):
-    """What the stages take from a build: `flows.builds.pipeline.Pipeline` is one."""
+    """What the stages need of a build; `flows.builds.pipeline.Pipeline` provides it."""
 
     @property
     def root(self) -> Path:
-        """Where the manifests lie."""
+        """Where the manifests are."""
         ...
 
     @property
@@ -40,12 +40,12 @@ class Build(Protocol):
 
     @property
     def now(self) -> datetime:
-        """When the build began."""
+        """When the build started."""
         ...
 
     @property
     def reopened(self) -> Reopened:
-        """The segments that are tried again though they are not due."""
+        """The segments that are tried again although they are not due."""
         ...
 
     @property
@@ -56,7 +56,7 @@ class Build(Protocol):
 
 @dataclass(frozen=True)
 class Tools:
-    """What a run of a stage works with: where items are computed, and what a download must know of today."""
+    """What a run of a stage works with: where items are computed, and the context of the current downloads."""
 
     map_items: "Map"
     context: DownloadContext
@@ -74,11 +74,11 @@ class BuildStage:
         name: as in `schemas/layout.py`.
         make: the stage over the root of a build; None for one that is not made part by part.
         run: makes the numbered parts.
-        retries: how often a task run is tried again by itself.
+        retries: how often a task run is retried automatically.
         retry_delay_s: how long it waits before that.
-        group: parts a task run; None: all that are due in one.
+        group: parts per task run; None: all due parts in one.
         revise: adds to a plan what only this stage knows.
-        is_bounded: whether it repeats while the disk's budget holds downloads back.
+        is_bounded: whether it repeats while the disk budget holds downloads back.
     """
 
     name: str
@@ -107,7 +107,7 @@ def _validation(manifest: str, *, is_bounded: bool = False) -> BuildStage:
     )
 
 
-# What fails for a bug, a gate or a full disk fails again at once; only the world of a download mends itself.
+# A failure from a bug, a gate or a full disk recurs at once; only what a download depends on recovers by itself.
 TABLE = (
     BuildStage("index"),
     _validation("segments"),
@@ -142,10 +142,10 @@ TABLE = (
 
 
 def stage_named(name: str) -> BuildStage:
-    """The row of the stage `name`. Raises ValueError for none of them."""
+    """The row of the stage `name`. Raises ValueError for an unknown name."""
     return TABLE[STAGE_NAMES.index(name)]
 
 
 def stages_from(name: str | None) -> tuple[BuildStage, ...]:
-    """The rows from the stage `name` on; all of them for None. Raises ValueError for none of them."""
+    """The rows from the stage `name` on; all of them for None. Raises ValueError for an unknown name."""
     return TABLE[STAGE_NAMES.index(name or STAGE_NAMES[0]) :]

@@ -1,7 +1,7 @@
 """How a function becomes a Prefect task.
 
 A task run is one stage over a group of parts. Prefect's results are not the memory (the parts are), so
-nothing is cached or persisted: a retried flow asks the parts again and does what is missing.
+nothing is cached or persisted: a retried flow looks at the parts again and does what is missing.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ MOST_SPANS = 4  # in the name of a task run
 
 
 def task_of(name: str, function: Callable, *, retries: int = 0, retry_delay_s: float = 0.0) -> Task:
-    """`function` as the Prefect task `name`, whose runs are called so too."""
+    """`function` as the Prefect task `name`, whose runs have the same name."""
     return task(
         name=name,
         task_run_name=name,

@@ -1,4 +1,4 @@
-"""What can be said of a build before anything starts: so a mistake is one sentence, and nothing was changed."""
+"""Checks of a build before anything starts, so that a mistake costs one sentence and changes nothing."""
 
 import socket
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ _HANDED_ON: ContextVar[Pipeline | None] = ContextVar("handed_on", default=None)
 
 
 def checked(options: BuildOptions) -> Pipeline:
-    """The pipeline of a build that can be. Raises RequestError, or OperationalError, as `check` does."""
+    """The checked pipeline of a build. Raises RequestError, or OperationalError, as `check` does."""
     pipeline = resolve(options)
     check(pipeline)
     return pipeline
@@ -36,7 +36,7 @@ def checked(options: BuildOptions) -> Pipeline:
 def handing_on(pipeline: Pipeline) -> Iterator[None]:
     """Inside the block a flow takes this pipeline, which is checked, instead of options.
 
-    The parameters of a flow are text, and a pipeline is none: without this a command would resolve and check twice.
+    The parameters of a flow are text, and a pipeline is not: without this a command would resolve and check it twice.
     """
     token = _HANDED_ON.set(pipeline)
     try:
@@ -51,16 +51,15 @@ def handed_on() -> Pipeline | None:
 
 
 def check(pipeline: Pipeline) -> None:
-    """Raises RequestError for a build that can't be, OperationalError where its scheduler does not answer."""
+    """Raises RequestError for an impossible build, OperationalError if its scheduler does not answer."""
     require_local(pipeline.state)
-    _ = pipeline.options.part_numbers
     check_compute(pipeline.options.compute)
     check_source(pipeline)
     check_media(pipeline)
 
 
 def check_compute(spec: str) -> None:
-    """Raises RequestError for a `--compute` that is none, OperationalError for a scheduler that does not answer."""
+    """Raises RequestError for an invalid `--compute`, OperationalError for a scheduler that does not answer."""
     if spec in COMPUTES:
         return
     try:
@@ -83,7 +82,7 @@ def check_compute(spec: str) -> None:
 
 
 def check_source(pipeline: Pipeline) -> None:
-    """Raises RequestError for a source that cannot be opened; a Secret block is looked up when its server is there."""
+    """Raises RequestError for a source that cannot be opened; Secret blocks are looked up later, on their server."""
     source = pipeline.config.download.source
     if not pipeline.is_studio and BLOCK not in source:
         access = Access(secret=secrets_of(pipeline.state, pipeline.secrets))
@@ -92,9 +91,9 @@ def check_source(pipeline: Pipeline) -> None:
 
 
 def check_media(pipeline: Pipeline) -> None:
-    """Raises RequestError where extraction would need the media of samples whose media were not kept.
+    """Raises RequestError if extraction would need the media of samples whose media were not kept.
 
-    What stands stays until its successor is there.
+    What exists stays until its successor exists.
     """
     options = pipeline.options
     if options.refetch and "download" not in options.stage_names:
@@ -112,6 +111,6 @@ def check_media(pipeline: Pipeline) -> None:
     if count := retention.num_clips(lost):
         raise RequestError(
             f"preset {options.preset} needs the media of {count:,} clip(s) again, which were not kept; nothing was "
-            "changed. With --refetch they are fetched again; the samples of those that the source has lost since "
-            "would not be in the new version"
+            "changed. With --refetch they are fetched again; the new version would lack the samples of clips that "
+            "the source no longer has"
         )

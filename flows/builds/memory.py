@@ -1,10 +1,11 @@
 """The settings that a root remembers until others are named: preset, source, windows, choice, and its state folder.
 
-It stands in `build.json` of the root, so that whoever has the root has it, whatever folder the state is in.
+They are in `build.json` in the root, so they come with the root, whatever folder the state is in.
 """
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,22 @@ from schemas.storage import is_local, open_root
 
 REMEMBERED = "build.json"
 REMEDY = "remove it, and name preset, source, lists and --state in the next build"
-OWNER = "root.json"  # in a state folder outside of its root: whose it is
-CHOICE = ("labels", "per_class", "sample")  # one choice: who names a part of it names all of it
+OWNER = "root.json"  # in a state folder outside its root: the root that it belongs to
+CHOICE = ("labels", "per_class", "sample")  # one choice: naming one of these replaces all of them
 KEPT = ("preset", "source", "window", "val_share", "eval_share", "growth", *CHOICE)
 ALL_LABELS = ("all",)  # names a choice of everything
 ON_DISK = ("folder", "tars", "parquet")
 CUT = "folder:"  # the source whose videos can be cut in windows
 
 
-def recall(root: Path, state: Path | None = None) -> dict[str, Any]:
-    """What `root` remembers, by the names of BuildOptions, and `state` and `root`; empty for a new one.
+class MissingStateError(RequestError):
+    """The state folder that a root remembers belongs to another root, or is not here."""
 
-    Roots of earlier versions kept it in their state folder.
+
+def recall(root: Path, state: Path | None = None) -> dict[str, Any]:
+    """What `root` remembers, by the names of BuildOptions, and `state` and `root`; empty for a new root.
+
+    Earlier versions kept it in the state folder.
     """
     folders = [root, *([state] if state else []), *([root / "state"] if is_local(root) else [])]
     path = next((path for folder in folders if (path := folder / REMEMBERED).is_file()), None)
@@ -38,7 +43,7 @@ def recall(root: Path, state: Path | None = None) -> dict[str, Any]:
 
 
 def remember(root: Path, options: BuildOptions, state: Path | None = None) -> None:
-    """Keeps what says how a root is built and where its state lies (`state`: outside of it, by default within)."""
+    """Records how a root is built and where its state folder is (`state`; by default inside the root)."""
     kept = {name: value for name in KEPT if _is_said(value := getattr(options, name))}
     usual = _usual_state(root)
     if state is not None and state != usual:
@@ -52,15 +57,22 @@ def remember(root: Path, options: BuildOptions, state: Path | None = None) -> No
         (old / REMEMBERED).unlink(missing_ok=True)  # pyright: ignore[reportOptionalOperand]
 
 
+def remember_state(root: Path, state: Path) -> None:
+    """Records the state folder named for `root`, beside what the root remembers already: schedules name none."""
+    kept = recall(root)
+    if remembered_state(root, kept) != state:
+        remember(root, with_remembered(BuildOptions(str(root)), kept), state)
+
+
 def _write(path: Path, value: Mapping[str, Any]) -> None:
     if not path.is_file() or _read(path) != json.loads(canonical_json(value)):
         write_json(path, value)
 
 
 def with_remembered(options: BuildOptions, kept: Mapping[str, Any]) -> BuildOptions:
-    """The options with their source in full, and what is remembered where they name nothing else.
+    """The options with their source in full, completed by what is remembered.
 
-    A choice counts as one; windows go where a list or a source is named that can't be cut.
+    A choice counts as one option; windows are dropped if a list, or a source that can't be cut, is named.
     """
     options = replace(options, source=in_full(options.source))
     left = {name: value for name, value in kept.items() if name in KEPT}
@@ -77,26 +89,26 @@ def with_remembered(options: BuildOptions, kept: Mapping[str, Any]) -> BuildOpti
 
 
 def _is_said(value: Any) -> bool:
-    return value is not None and value != ()  # a share of 0 is said
+    return value is not None and value != ()  # a share of 0 counts as given
 
 
 def in_full(source: str | None) -> str | None:
-    """A source on disk with its absolute path: what a schedule runs stands in another folder."""
+    """A source on disk with its absolute path: scheduled runs have another working directory."""
     kind, _, path = (source or "").partition(":")
     return f"{kind}:{Path(path).expanduser().absolute()}" if kind in ON_DISK and path else source
 
 
 def find_state(root: Path, named: str | None = None) -> Path | None:
-    """Where ledgers, logs and databases of `root` lie, on this machine: as named, else as remembered, else in it.
+    """Where ledgers, logs and databases of `root` are, on this machine: as named, else as remembered, else in the root.
 
-    None for a root on a store without a folder named for it. Raises RequestError for a state folder of another root,
-    and for one that is remembered and not here.
+    None for a root on a store for which no folder was named. Raises RequestError for the state folder of another root,
+    and for a remembered one that is not here.
     """
     if named:
         state = Path(named).expanduser().absolute()
         owner = _read(state / OWNER).get("root", str(root))
         if owner != str(root) and _is_root(owner, state):
-            raise RequestError(f"--state {state} is the state of {owner}: give {root} a folder of its own")
+            raise RequestError(f"--state {state} is the state folder of {owner}: give {root} its own folder")
         return state
     kept = recall(root)
     state = remembered_state(root, kept)
@@ -104,18 +116,25 @@ def find_state(root: Path, named: str | None = None) -> Path | None:
     if state is None or "root" not in kept:
         return state
     if built_as != str(root) and _is_root(built_as, state):
-        raise RequestError(
-            f"{root} is a copy of {built_as}, whose state is {state}: give it its own by --state DIR"
+        raise MissingStateError(
+            f"{root} is a copy of {built_as}, whose state folder is {state}: give it its own with --state DIR"
         )
     if not state.is_dir():
-        raise RequestError(
-            f"the state of {root} is {state}, which is not here: bring it back, or name another by --state"
+        raise MissingStateError(
+            f"the state folder of {root} is {state}, which is not here: bring it back, or name another with --state"
         )
     return state
 
 
+def state_here(root: Path, named: str | None = None) -> Path | None:
+    """The same, for reading only: also None if the remembered state folder is on another machine."""
+    with suppress(MissingStateError):
+        return find_state(root, named)
+    return None
+
+
 def remembered_state(root: Path, kept: Mapping[str, Any]) -> Path | None:
-    """The state folder that `kept`, as `recall` says it, names; None for a root on a store without one."""
+    """The state folder that `kept` (from `recall`) names; None for a root on a store without one."""
     if "state" not in kept:
         return _usual_state(root)
     return root / kept["state"] if is_local(root) else Path(kept["state"])  # an absolute path stays one
@@ -126,10 +145,10 @@ def _usual_state(root: Path) -> Path | None:
 
 
 def _is_root(address: str, state: Path) -> bool:
-    """Whether a root still stands at `address` that has its state in the folder `state`: it was not moved."""
+    """Whether there is still a root at `address` whose state is in the folder `state`: it was not moved."""
     return _read(open_root(address) / REMEMBERED).get("state") == str(state)
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The settings in a file; empty for none. Raises DataError for one that is damaged."""
+    """The settings in a file; empty if there is none. Raises DataError for a damaged file."""
     return read_json(path, REMEDY) if path.is_file() else {}

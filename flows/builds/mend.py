@@ -1,4 +1,4 @@
-"""`mcgurk verify --mend`: every derived file that is damaged is made again, to the same digest, without a download."""
+"""`mcgurk verify --mend`: rebuilds every damaged derived file, to the same digest, without a download."""
 
 import logging
 import re
@@ -48,27 +48,25 @@ from tasks.versions.records import measured_facts, mend_records
 log = logging.getLogger(__name__)
 
 NEEDS_MEDIA = "its media are not here: `mcgurk build --refetch` requests them from the source"
-OF_RECEIPT = (
-    "it is of an older version: only a copy has it; without it, what differs from that version can't be told"
-)
-# What a user has given, in segments/, and how it comes back.
+OF_RECEIPT = "it belongs to an older version: only a copy has it; without it, differences from that version are unknown"
+# What the user provided, in segments/, and how to restore it.
 GIVEN = {
     LISTS: "a build that names its lists reads them, and adds nothing",
     KEPT: "name the receipt again: `mcgurk build --receipt FILE`",
     **dict.fromkeys((LABELS, ONTOLOGY), LABELS_REMEDY),
 }
-OF_OTHER_SHARDS = "it is of other shards than those that stand: restore it from a copy, or build and prune"
+OF_OTHER_SHARDS = "it lists other shards than those that exist: restore it from a copy, or build and prune"
 
 
 @dataclass
 class Mend:
-    """A mending under way: what is damaged, and why something of it can't come back.
+    """A mend in progress: what is damaged, and why some of it can't be restored.
 
     Attributes:
         pipeline: of the root.
         map_items: computes extractions.
         damaged: paths under the root.
-        left: path -> why, and what could bring it back.
+        left: path -> why, and what could restore it.
     """
 
     pipeline: Pipeline
@@ -82,13 +80,13 @@ class Mend:
         return self.pipeline.root
 
     def parts(self, folder: str, suffix: str = "parquet") -> list[int]:
-        """The damaged parts of a manifest, or those of which a feature's file is damaged."""
+        """The damaged parts of a manifest, or those whose file of a feature is damaged."""
         found = (re.fullmatch(rf"{folder}/(\d{{6}})\.{suffix}", name) for name in self.damaged)
         return sorted(int(one[1]) for one in found if one)
 
 
 def mend(pipeline: Pipeline, found: Findings, map_items: Map) -> dict[str, str]:
-    """Makes again what `found` says is damaged; returns what can't be: path -> why, and what could bring it back."""
+    """Rebuilds what `found` says is damaged; returns what can't be rebuilt: path -> why, and what could restore it."""
     at_work = Mend(pipeline, map_items, frozenset(one.where for one in found.differences))
     with lease(pipeline.state, *NAMES):
         remove_partial_writes(pipeline.root, *NAMES)
@@ -108,12 +106,10 @@ def mend(pipeline: Pipeline, found: Findings, map_items: Map) -> dict[str, str]:
 
 
 def _mend_clips(at_work: Mend) -> None:
-    """Removes media with other bytes than those that were fetched: an extraction would take them for the clip."""
+    """Removes media whose bytes differ from those that were fetched: an extraction would take them for the clip."""
     for name in sorted(one for one in at_work.damaged if one.startswith(f"{layout.MEDIA}/")):
         (at_work.root / name).unlink(missing_ok=True)
-        at_work.left[name] = (
-            "only a new download brings it back: the next build requests it; its sample stays"
-        )
+        at_work.left[name] = "only a new download restores it: the next build requests it; its sample stays"
 
 
 def _mend_index(at_work: Mend) -> None:
@@ -136,20 +132,20 @@ def _mend_stage(at_work: Mend, row: BuildStage) -> None:
 
 
 def _mend_verdicts(at_work: Mend, stage: Stage) -> None:
-    """Judges a manifest again, whose verdicts or whose report are damaged."""
+    """Judges a manifest again whose verdicts or report are damaged."""
     config = at_work.pipeline.config
     report = f"{layout.VALIDATION}/{stage.reads}.json"
     parts = at_work.parts(stage.writes)
     for name in [*(f"{stage.writes}/{part:06d}.parquet" for part in parts), *({report} & at_work.damaged)]:
         (at_work.root / name).unlink(missing_ok=True)
     if parts or report in at_work.damaged:
-        # A rate that a whole manifest breaks would be no news: its verdicts stood.
+        # The pass rate of the whole manifest is not checked again: its verdicts had been accepted.
         rules = replace(config.rules, min_pass_share=0.0)
         validate.run(stage, parts, rules, config.profile)
 
 
 def _mend_download(at_work: Mend, stage: Stage) -> None:
-    """The rows of clips from their twin and from the ledger of attempts. Nothing is fetched: the budget is spent."""
+    """Restores clips' rows from their twin and from the ledger of attempts. Fetches nothing: the budget is zero."""
     pipeline = at_work.pipeline
     parts = [part for part in at_work.parts(stage.writes) if not _is_readable(part_path(stage.target, part))]
     for part in parts:
@@ -168,12 +164,12 @@ def _mend_download(at_work: Mend, stage: Stage) -> None:
 
 
 def _is_readable(path: Path) -> bool:
-    """Whether a part is whole; its files may be lost all the same."""
+    """Whether a part is intact; its files may be lost even so."""
     return read_kept(path) is not None and read_header(path) is not None
 
 
 def _mend_extract(at_work: Mend, stage: Stage) -> None:
-    """Feature files from the tar with the same members, their rows from the twin; else both from the clips."""
+    """Restores feature files from the tar with the same members, their rows from the twin; else both from the clips."""
     names = features.of_profile(at_work.pipeline.config.profile)
     of_files = (part for name in names for part in at_work.parts(f"{stage.writes}/{name}", "arrow"))
     for part in sorted({*at_work.parts(stage.writes), *of_files}):
@@ -191,7 +187,7 @@ def _is_damaged(at_work: Mend, stage: Stage, name: str, part: int) -> bool:
 
 
 def _is_put_back(at_work: Mend, stage: Stage, part: int, damaged: Collection[str]) -> bool:
-    """Whether the feature files `damaged` of a part, and its rows, came back from other files."""
+    """Whether the feature files `damaged` of a part, and its rows, could be restored from other files."""
     profile = at_work.pipeline.config.profile
     rows = rows_of_features(stage.root, part)
     names = features.of_profile(profile)
@@ -219,7 +215,7 @@ def _extract_again(at_work: Mend, stage: Stage, part: int) -> None:
 
 
 def _mend_pack(at_work: Mend, stage: Stage) -> None:
-    """Shards from their features: the tar, its sidecar and its part."""
+    """Rebuilds shards from their features: the tar, its sidecar and its part."""
     due = sorted(_packs(at_work, stage) & set(part_numbers(stage.source)))
     lacking = [part for part in due if f"{layout.FEATURES}/{part:06d}.parquet" in at_work.left]
     at_work.left |= {f"{stage.writes}/{part:06d}.parquet": "its features are not here" for part in lacking}
@@ -227,7 +223,7 @@ def _mend_pack(at_work: Mend, stage: Stage) -> None:
 
 
 def _packs(at_work: Mend, stage: Stage) -> set[int]:
-    """The parts of which a tar, a sidecar or the part itself is damaged; only the newest tar can be made again."""
+    """The parts whose tar, sidecar or part file is damaged; only the newest tar can be rebuilt."""
     found = set(at_work.parts(stage.writes))
     for part in part_numbers(stage.target):
         header = header_of(stage.root, stage.writes, part)
@@ -241,7 +237,7 @@ _MENDERS = {"download": _mend_download, "extract": _mend_extract, "pack": _mend_
 
 
 def _mend_versions(at_work: Mend) -> None:
-    """The latest version's record from its shards; of any version what follows from its record."""
+    """Restores the latest version's record from its shards, and for any version what follows from its record."""
     root = at_work.root
     config = at_work.pipeline.config
     made = make_version(config.profile, features.member_suffixes(config.profile), packed(root))
@@ -262,7 +258,7 @@ def _digests(damaged: Collection[str]) -> list[str]:
 
 
 def _standing(root: Path, digest: str) -> Version | None:
-    """A version whose record is readable, and has the digest that its name says."""
+    """The version, if its record is readable and has the digest in its name."""
     with suppress(McgurkError):
         version = read_version(root, digest)
         if make_version(version.profile, version.fields, version.shards).digest == digest:

@@ -13,7 +13,7 @@ from tasks.lists.selection import Choice
 from tasks.parts import Only
 from tasks.sources import forms
 
-NO_LABELS = ("none",)  # names no label, not even those of folders
+NO_LABELS = ("none",)  # no label at all, not even the names of folders
 
 Preset = Annotated[
     str | None,
@@ -35,7 +35,7 @@ Compute = Annotated[
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What a user asks of a build; None is what the root was last built with."""
+    """The options of a build; None means what the root was last built with."""
 
     root: Root
     preset: Preset = None
@@ -62,15 +62,11 @@ class BuildOptions:
     ] = None
     val_share: Annotated[
         float | None,
-        Option(
-            "share of the videos for validation, where no list says which (0.1 for your own files)", "SHARE"
-        ),
+        Option("share of the videos for validation, if no list says which (0.1 for your own files)", "SHARE"),
     ] = None
     eval_share: Annotated[
         float | None,
-        Option(
-            "share of the videos for evaluation, where no list says which (0.1 for your own files)", "SHARE"
-        ),
+        Option("share of the videos for evaluation, if no list says which (0.1 for your own files)", "SHARE"),
     ] = None
     labels: Annotated[
         tuple[str, ...],
@@ -106,14 +102,12 @@ class BuildOptions:
     state: State = None
     refetch: Annotated[
         bool,
-        Option(
-            "download again media that were not kept, where other code, tools or another preset need them"
-        ),
+        Option("download again media that were not kept, if other code, tools or another preset need them"),
     ] = False
     retry: Annotated[
         tuple[str, ...],
         Option(
-            "try again now what is missing of these classes (as `mcgurk failures` names them) or videos, whatever the "
+            "retry now what is missing of these classes (as `mcgurk failures` names them) or videos, whatever the "
             "verdict",
             "CLASS|VIDEO_ID",
         ),
@@ -122,7 +116,7 @@ class BuildOptions:
         str | None,
         Option(
             "build the version of this receipt (versions/DIGEST.receipt.parquet of another root): its segments in its "
-            "slots, by its profile and rules; and say why what differs does",
+            "slots, with its profile and rules; and explain each difference",
             "FILE",
         ),
     ] = None

@@ -1,6 +1,6 @@
-"""The page of a root, `ROOT/index.html`: what stands, what is missing, versions, trainings, and where to look further.
+"""The page of a root, `ROOT/index.html`: what exists, what is missing, versions, trainings, and where to look further.
 
-It is one file that works from `file://`: no script, and nothing from elsewhere. It holds no media and no login.
+It is one file that works from `file://`: no scripts, and nothing loaded from elsewhere. It holds no media and no login.
 """
 
 import logging
@@ -64,22 +64,22 @@ class Published:
     samples: int
     shards: int
     size_bytes: int
-    card: str  # its address below the page; empty where there is none
+    card: str  # its address relative to the page; empty if there is none
 
 
 def overview_path(root: Path, state: Path) -> Path:
-    """Where the page lies: in the root, or for one on a store in the state folder."""
+    """The path of the page: in the root, or in the state folder for a root on a store."""
     return (root if is_local(root) else state) / OVERVIEW
 
 
 def renew_overview(root: Path, state: Path) -> None:
-    """Writes the page as things stand; where that fails the log says so, because no work hangs on it."""
-    with lease(state, "pages"):  # a take-down holds it: what is written now is not of the time before
+    """Writes the page as of now; a failure is only logged, because no work depends on the page."""
+    with lease(state, "pages"):  # a take-down holds it: what is written now does not predate it
         write_overview(root, state)
 
 
 def write_overview(root: Path, state: Path, served: Mapping[str, str] | None = None) -> None:
-    """Writes the page for who holds the lease of pages already; `served`: the servers, if not those that are up."""
+    """Writes the page; the caller holds the lease of pages. `served`: the servers, if not those that are up."""
     served = addresses_of(state) if served is None else served
     try:
         write_text(overview_path(root, state), page_of(root, state, datetime.now(UTC), served))
@@ -89,9 +89,9 @@ def write_overview(root: Path, state: Path, served: Mapping[str, str] | None = N
 
 @dataclass
 class Renewal:
-    """Renews the page while it is served: at most once a minute and for a twentieth of the time, after what changed.
+    """Renews the page while it is served: after changes, at most once a minute and for a twentieth of the time.
 
-    Once an hour it is renewed in any case, because it says what is due.
+    It is renewed once an hour in any case, because it says what is due.
     """
 
     root: Path
@@ -102,7 +102,7 @@ class Renewal:
     _stale: float = 0.0
 
     def look(self) -> None:
-        """Renews the page where that is due, and no other process writes pages now."""
+        """Renews the page if that is due and no other process is writing pages."""
         began = time.monotonic()
         changed = _changed_at(self.root)
         if began < self._next or (changed == self._seen and began < self._stale):
@@ -116,12 +116,12 @@ class Renewal:
         self._stale = now + STALE_S
 
     def leave(self) -> None:
-        """Says that nothing is served any more, where that is quick: who ends by a signal has seconds."""
+        """Writes that nothing is served any more, if that is quick: after a signal, a command has only seconds."""
         if self._cost_s < LEAVE_S:
             self._renew({})
 
     def _renew(self, served: Mapping[str, str] | None = None) -> bool:
-        """Whether no other process writes pages now, and so the page was written."""
+        """Writes the page unless another process is writing pages; returns whether it was written."""
         with free(self.state, "pages") as is_free:
             if is_free:
                 write_overview(self.root, self.state, served)
@@ -129,7 +129,7 @@ class Renewal:
 
 
 def _changed_at(root: Path) -> float:
-    """When something of what the page shows was written last: a file that is replaced changes its folder."""
+    """When anything that the page shows was last written: replacing a file changes its folder."""
     places = [root / one for one in (*MANIFESTS, VERSIONS, REPORTS, f"{MLRUNS}/{DATABASE}")]
     return max((place.stat().st_mtime for place in places if place.exists()), default=0.0)
 
@@ -156,7 +156,7 @@ def page_of(root: Path, state: Path, now: datetime, served: Mapping[str, str]) -
 
 
 def _standing(root: Path, state: Path, now: datetime) -> dict[str, Any]:
-    """The story, the funnel, and what is missing with its remedy; nothing of a root without segments."""
+    """The story, the funnel, and what is missing with its remedy; empty for a root without segments."""
     empty = {"story": [], "funnel": [], "lost": [], "missing": 0, "segments": 0, "failures": ""}
     if not part_numbers(root / SEGMENTS):
         return empty
@@ -235,7 +235,9 @@ def _links(here: Path, run: ListedRun, mlflow: str) -> Mapping[str, str]:
 
 
 def _doors(root: Path, state: Path, found: Mapping[str, str]) -> dict[str, str]:
-    """Servers and how to reach them, from here and from elsewhere; how to start them where none runs."""
+    """Servers and how to reach them, from here and from elsewhere; how to start them if none runs."""
+    if not found and not is_local(root):
+        return {}  # a root on a store is not served
     if not found:
         return {"Prefect and MLflow": _command("serve", root, state)}
     doors = dict(found)

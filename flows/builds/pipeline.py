@@ -1,4 +1,4 @@
-"""The dataset build as data: what the options of a user come to, and where it runs."""
+"""The dataset build as data: what a user's options resolve to, and where the build runs."""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from schemas.layout import SEGMENTS, STAGE_NAMES
 from schemas.manifest import part_numbers
 from schemas.receipt import Settings, read_receipt, read_settings
 from schemas.shard import read_version
-from schemas.storage import is_local, is_writable, open_root
+from schemas.storage import is_local, is_writable, open_root, require_folder
 from tasks import own_lists, windows
 from tasks.acquisition.appeals import Reopened, reopened
 from tasks.from_receipt import require_same
@@ -31,7 +31,7 @@ from tasks.transport.templates import without_secrets
 from tasks.versions.receipts import kept_path
 from tasks.windows import Record, Windows, cut_in_windows
 
-OF_OWN_FILES = {"val_share": 0.1, "eval_share": 0.1}  # nobody has set them apart
+OF_OWN_FILES = {"val_share": 0.1, "eval_share": 0.1}  # no list has set videos apart
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,13 @@ class Pipeline:
     before: Mapping[str, Any] = field(default_factory=dict)  # what the root remembers, as `recall` says it
     secrets: Mapping[str, str] = field(
         default_factory=dict, repr=False
-    )  # that the source held, by their names in it
-    receipt: Path | None = None  # by which the root is built
+    )  # that were in the source, by their names in it
+    receipt: Path | None = None  # from which the root is built
+    accepts_rules: bool = False  # the user has just named a preset or a receipt, and with it the rules
 
     @property
     def here(self) -> Path:
-        """Where reports and runs of experiments go: the root; the state folder for one on a store, or to read only."""
+        """Where reports and runs of experiments go: the root, or the state folder if it is on a store or read-only."""
         return self.root if is_local(self.root) and is_writable(self.root) else self.state
 
     @property
@@ -61,17 +62,17 @@ class Pipeline:
 
     @property
     def has_studio_lists(self) -> bool:
-        """Whether the segments are those of the generated scenes."""
+        """Whether the segments come from the lists of the generated scenes."""
         return self.is_studio and not self.options.segments and self.receipt is None
 
     @property
     def with_media(self) -> bool:
-        """Whether the data card may embed frames and sounds: third parties' on request only."""
+        """Whether the data card may embed frames and sounds: those of third parties only on request."""
         return self.is_studio or self.options.with_media
 
     @property
     def lists(self) -> list[Path]:
-        """The segment lists that the user names, or that the studio has written by now."""
+        """The segment lists that the user names, or that the studio has already written."""
         if self.has_studio_lists:
             return sorted(studio.folder_of(self.state).glob("*_segments.csv"))
         if self.windows:
@@ -91,12 +92,12 @@ class Pipeline:
 
     @property
     def windows(self) -> Windows | None:
-        """How files are cut where no list says it."""
+        """How files are cut if no list says how."""
         shortest_s = self.config.rules.segments.min_length_s
         return Windows(self.config.window_s, shortest_s) if self.config.window_s else None
 
     def record(self) -> Record | None:
-        """Ids and windows of files, where the source's or those of lists are cut; nothing is written."""
+        """Ids and windows of files, if those of the source or of lists are cut; nothing is written."""
         source = self.config.download.source
         cuts = self.windows
         if cuts and self.own:
@@ -106,7 +107,7 @@ class Pipeline:
 
     @property
     def reopened(self) -> Reopened:
-        """The segments that are tried though they are not due. Raises RequestError for what `--retry` misnames."""
+        """The segments that are tried although they are not due. Raises RequestError for unknown names in `--retry`."""
         return self._reopened
 
     @cached_property
@@ -120,7 +121,7 @@ class Pipeline:
 
     @property
     def ontology(self) -> dict[str, dict]:
-        """Machine id -> node, with what stands below it."""
+        """Machine id -> node, with the nodes below it."""
         return find_ontology(self.root / SEGMENTS, self.lists)
 
     @property
@@ -130,19 +131,20 @@ class Pipeline:
 
     @property
     def settings(self) -> Settings:
-        """What its version is made by, besides segments and media."""
+        """What the version depends on, besides segments and media."""
         return Settings(self.config.profile, self.config.rules, self.labels, self.options.preset or "")
 
     def stage(self, name: str) -> Stage:
-        """The stage `name` over this root, one that is made part by part."""
+        """The stage `name` over this root; it must be one that is made part by part."""
         return stage_named(name).over(self)
 
 
 def resolve(options: BuildOptions) -> Pipeline:
-    """The pipeline that `options` ask for. Raises RequestError for what they can't."""
+    """The pipeline that `options` describe. Raises RequestError for impossible ones."""
     root = open_root(options.root)
     state = state_folder(root, options.state)
     given = options
+    _check_numbers(given)
     before = recall(root, state)
     options = with_remembered(options, before)
     source, secrets = without_secrets(options.source or "")
@@ -155,19 +157,19 @@ def resolve(options: BuildOptions) -> Pipeline:
     if missing:
         raise RequestError(f"--segments {missing[0]}: no such file")
     options, config = _with_defaults(options, config)
-    pipeline = Pipeline(options, config, root, state, datetime.now(UTC), before, secrets, receipt)
+    now = datetime.now(UTC)
+    is_named = given.preset is not None or given.receipt is not None
+    pipeline = Pipeline(options, config, root, state, now, before, secrets, receipt, is_named)
     _check_choice(pipeline, given)
-    if given.growth is not None and not 0 < given.growth < math.inf:
-        raise RequestError(f"--growth {given.growth:g}: it is a share above 0, such as 0.2 for a fifth")
     if pipeline.windows:
         _check_windows(pipeline)
     elif not (pipeline.is_studio or receipt or options.segments or _is_indexed(root)):
-        raise RequestError(f"{root} has no segments yet: name a list by --segments")
+        raise RequestError(f"{root} has no segments yet: name a list with --segments")
     return pipeline
 
 
 def _receipt(root: Path, given: BuildOptions) -> Path | None:
-    """The receipt that is named, else the one by which `root` is built. Raises RequestError beside other segments."""
+    """The receipt that is named, else the one `root` is built from. Raises RequestError if other segments are named."""
     kept = kept_path(root)
     if given.receipt is None:
         return kept if kept.is_file() else None
@@ -183,9 +185,9 @@ def _receipt(root: Path, given: BuildOptions) -> Path | None:
 def _configured(
     options: BuildOptions, receipt: Path | None, named_preset: str | None
 ) -> tuple[BuildOptions, PipelineConfig]:
-    """The options with their preset, and its configuration, in which a receipt says profile and rules.
+    """The options with their preset, and its configuration; a receipt, if there is one, sets profile and rules.
 
-    Raises RequestError for a preset whose samples are others than the receipt's.
+    Raises RequestError for a preset whose samples differ from the receipt's.
     """
     if receipt is None:
         return options, load_preset(options.preset or "standard")
@@ -194,14 +196,14 @@ def _configured(
     config = load_preset(preset)
     if named_preset and config.profile != settings.profile:
         raise RequestError(
-            f"--preset {named_preset}: its samples are others than those of {receipt}, whose profile is "
-            f"{settings.profile.name}: leave it out, or build into a root of its own"
+            f"--preset {named_preset}: its samples differ from those of {receipt}, whose profile is "
+            f"{settings.profile.name}: leave it out, or build into another root"
         )
     return replace(options, preset=preset), replace(config, profile=settings.profile, rules=settings.rules)
 
 
 def resolve_indexed(root: str, state: str | None) -> Pipeline:
-    """The pipeline of a root that has segments, published or not. Raises RequestError for any other."""
+    """The pipeline of a root that has segments, published or not. Raises RequestError for any other root."""
     if not _is_indexed(open_root(root)):
         raise RequestError(f"{root} has no segments: nothing was changed")
     return resolve(BuildOptions(root, state=state))
@@ -213,19 +215,19 @@ def _is_indexed(root: Path) -> bool:
 
 
 def resolve_published(root: str, state: str | None) -> Pipeline:
-    """The pipeline of a root that has a version. Raises RequestError for any other."""
+    """The pipeline of a root that has a version. Raises RequestError for any other root."""
     read_version(open_root(root))
     return resolve(BuildOptions(root, state=state))
 
 
 def _with_defaults(options: BuildOptions, config: PipelineConfig) -> tuple[BuildOptions, PipelineConfig]:
-    """Options and configuration with what follows from each other."""
+    """Options and configuration, each completed by what follows from the other."""
     own = next(iter(_own(options)), None)
     window_s = options.window or config.window_s
     if own:
         window_s = window_s or config.profile.length_ms / 1000
         beside = in_full(f"folder:{own.parent}")
-        # The window is the list's: without the list, the folder is not cut in such.
+        # The window belongs to the list: without the list, the folder is not cut into such windows.
         options = replace(options, source=options.source or beside, window=None)
     options = replace(
         options,
@@ -245,6 +247,14 @@ def _own(options: BuildOptions) -> list[Path]:
     return [path for path in map(Path, options.segments) if own_lists.is_own(path, options.source)]
 
 
+def _check_numbers(given: BuildOptions) -> None:
+    _ = given.part_numbers
+    if given.growth is not None and not 0 < given.growth < math.inf:
+        raise RequestError(f"--growth {given.growth:g}: it must be a share above 0, such as 0.2 for a fifth")
+    if given.window is not None and not 0 < given.window < math.inf:  # 0 would pass for no window
+        raise RequestError(f"--window {given.window:g}: it must be a length in seconds above 0")
+
+
 def _check_choice(pipeline: Pipeline, given: BuildOptions) -> None:
     choice = given.choice
     windows = pipeline.windows
@@ -253,7 +263,7 @@ def _check_choice(pipeline: Pipeline, given: BuildOptions) -> None:
     is_chosen = not choice.is_all and choice.labels != ALL_LABELS
     if is_chosen and not (given.segments or windows or pipeline.is_studio):
         raise RequestError(
-            "--labels, --per-class and --sample choose from lists: name them too, by --segments"
+            "--labels, --per-class and --sample choose from lists: name them too, with --segments"
         )
 
 
@@ -263,23 +273,27 @@ def _check_windows(pipeline: Pipeline) -> None:
     source = pipeline.config.download.source
     if pipeline.own and not source.startswith("folder:"):
         raise RequestError(
-            f"--segments {pipeline.own[0]} names files: their --source is folder:PATH, not {source}"
+            f"--segments {pipeline.own[0]} names files: their --source must be folder:PATH, not {source}"
         )
     if pipeline.published and not pipeline.own:
         raise RequestError(f"{window}: a list already says where its segments begin: name one of the two")
     if not source.startswith("folder:"):
-        raise RequestError(f"{window}: only the videos of --source folder:PATH are cut in windows")
+        raise RequestError(f"{window}: only the videos of --source folder:PATH are cut into windows")
     if not pipeline.config.rules.segments.min_length_s <= (pipeline.config.window_s or 0.0) <= longest_s:
         shortest_s = pipeline.config.rules.segments.min_length_s
         raise RequestError(f"{window}: samples of this preset are {shortest_s:g} to {longest_s:g} s long")
 
 
 def state_folder(root: Path, named: str | None) -> Path:
-    """Where ledgers, logs and databases lie: always on this machine; as named, else that of the last build.
+    """The folder of ledgers, logs and databases, always on this machine: as named, else that of the last build.
 
-    Raises RequestError where nobody has said it, or where it is gone.
+    Raises RequestError if none was ever named, if it is gone, or if it or the root can't be a folder.
     """
+    require_folder(root, "--root")
     state = find_state(root, named)
     if state is None:
-        raise RequestError(f"--root {root}: a root on a store needs a folder here for its state: --state DIR")
+        raise RequestError(
+            f"--root {root}: a root on a store needs a local folder for its state: --state DIR"
+        )
+    require_folder(state, "--state")
     return state

@@ -1,4 +1,4 @@
-"""`mcgurk verify --rebuild`: extracts and packs everything anew from the clips, and compares the bytes."""
+"""`mcgurk verify --rebuild`: extracts and packs everything again from the clips, and compares the bytes."""
 
 import logging
 import shutil
@@ -24,20 +24,20 @@ from tasks.versions.verify import compare_tars
 log = logging.getLogger(__name__)
 
 SCRATCH = "rebuild-"  # in the state folder
-GROUP = 16  # parts that are rebuilt before they are removed again: what a rebuild needs of the disk
+GROUP = 16  # parts that are rebuilt before they are removed again: this bounds the disk space of a rebuild
 MADE = ("features", "shards", MEDIA)
 
 
 def rebuild(pipeline: Pipeline, map_items: Map) -> Findings:
-    """Every shard of the latest version from the clips that stand now, in a root of its own.
+    """Rebuilds every shard of the latest version from the current clips, in a separate root.
 
-    With the version's own profile; rules, labels and tools are those of today.
+    It uses the version's own profile; rules, labels and tools are the current ones.
     """
     version = read_version(pipeline.root)
     found = Findings()
     _check_media(pipeline.root)
     listed = {shard.part: shard for shard in version.shards}
-    # A rate that a whole manifest breaks would be no news here: the version stands.
+    # The pass rate of the whole manifest is not checked here: the version is published already.
     rules = replace(pipeline.config.rules, min_pass_share=0.0)
     again = replace(pipeline, config=replace(pipeline.config, profile=version.profile, rules=rules))
     parts = part_numbers(pipeline.root / "clips" / "checked")
@@ -55,7 +55,7 @@ def rebuild(pipeline: Pipeline, map_items: Map) -> Findings:
 
 
 def _check_media(root: Path) -> None:
-    """Raises RequestError where clips were not kept: there is nothing to rebuild from."""
+    """Raises RequestError if clips were not kept: there is nothing to rebuild from."""
     headers = (header_of(root, "clips", part) for part in part_numbers(root / "clips"))
     if gone := sum(header.facts.get("num_released", 0) for header in headers if header):
         raise RequestError(f"--rebuild: the media of {gone:,} clip(s) were not kept after their extraction")
@@ -63,10 +63,10 @@ def _check_media(root: Path) -> None:
 
 @contextmanager
 def linked_root(root: Path, state: Path) -> Iterator[Path]:
-    """A root in the state folder with what `root` says of segments and clips, removed after the block."""
+    """A root in the state folder with the segments and clips that `root` lists, removed after the block."""
     make_folder(state)
     for left in state.glob(f"{SCRATCH}*"):
-        shutil.rmtree(left, ignore_errors=True)  # of a run that was killed: one rebuilds at a time
+        shutil.rmtree(left, ignore_errors=True)  # of a run that was killed: only one rebuilds at a time
     with TemporaryDirectory(prefix=SCRATCH, dir=state) as folder:
         for name in ("segments", "clips/checked"):
             lend(root / name, Path(folder) / name)
@@ -90,7 +90,7 @@ def _compare(root: Path, scratch: Path, listed: dict[int, Shard | None]) -> Find
         if (made and made.sha256) == (shard and shard.sha256):
             continue
         if made is None or shard is None:
-            names = (f"shards/{shard.name}.tar", "is not rebuilt: no sample is ok") if shard else None
+            names = (f"shards/{shard.name}.tar", "was not rebuilt: no sample is ok") if shard else None
             new = (f"shards/{part:06d}.parquet", "its rebuilt shard is in no version")
             found.differences.append(Difference(*(names or new)))
         elif tar_path(root, shard).is_file():

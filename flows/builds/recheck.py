@@ -1,4 +1,4 @@
-"""A recheck of take-downs as a user asks for it, and what it does. Without Prefect."""
+"""A recheck of take-downs: its options, and what it does. Without Prefect."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -16,29 +16,29 @@ from tasks.tombstones import read_tombstones
 
 @dataclass(frozen=True)
 class RecheckOptions:
-    """Whose clips are looked for at their source, and whether those that are gone are taken down."""
+    """Which root's clips are checked at their source, and whether those that are gone are taken down."""
 
     root: Root
     state: State = None
     drop_removed: Annotated[
         bool,
-        Option("take down, as `mcgurk forget` does, what an earlier recheck found gone and this one too"),
+        Option("take down, as `mcgurk forget` does, what both an earlier recheck and this one find gone"),
     ] = False
 
 
 def is_empty(root: str) -> bool:
-    """Whether a folder that is there has no segments yet, so that there is nothing to ask for."""
+    """Whether an existing folder has no segments yet, so that there is nothing to check."""
     opened = open_root(root)
     return opened.is_dir() and not part_numbers(opened / SEGMENTS)
 
 
 def recheck(pipeline: Pipeline, *, marked_first: bool) -> Rechecked:
-    """Asks the source of the last build for the clips that it was asked for the longest ago, and marks what is gone."""
+    """Asks the source of the last build for the clips checked least recently, and marks what is gone."""
     config = pipeline.config.download
     videos = longest_unasked(pipeline.root, pipeline.state, config.source, marked_first=marked_first)
     if not videos:
         return Rechecked()
     context = DownloadContext(pipeline.now, pipeline.state, secret=secrets_of(pipeline.state))
     done = ask(pipeline.stage("download"), videos, config, context)
-    drop_marks(pipeline.state, read_tombstones(pipeline.root))  # of what was taken down meanwhile
+    drop_marks(pipeline.state, read_tombstones(pipeline.root))  # of videos taken down meanwhile
     return done

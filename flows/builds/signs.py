@@ -1,7 +1,7 @@
 """Signs of trouble: an open breaker of a lane, far fewer videos than usual that come through, a gate that refuses.
 
-Each is told once when it begins and once when it ends. What was told stands in the state folder, so that neither the
-next build nor a restart tells it again.
+Each is reported once when it starts and once when it ends. What has been reported is recorded in the state folder, so
+that neither the next build nor a restart reports it again.
 """
 
 import time
@@ -25,10 +25,10 @@ from tasks.transport.lanes import LaneState, moment, read_state
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
 # pyright: reportAttributeAccessIssue=false
 
-REMEDY = "remove it: what fails now is told once more"
-PASSING = ("rate_limited", "its hours")  # a lane comes back from these by itself, at half its rate
+REMEDY = "remove it: what fails now is reported once more"
+PASSING = ("rate_limited", "its hours")  # a lane recovers from these by itself, at half its rate
 RECENT = timedelta(days=1)
-LEAST = 20  # videos: fewer say nothing
+LEAST = 20  # videos: fewer prove nothing
 DROPPED = 0.5  # of the usual share
 RESTORED = 0.75
 PROMOTION = "promotion to champion"
@@ -36,7 +36,7 @@ PROMOTION = "promotion to champion"
 
 @dataclass(frozen=True)
 class Sign:
-    """Something that fails or works: what it is about, what is said of it now, and what helps."""
+    """Something that fails or works: what it is about, whether it fails, and the evidence with a remedy."""
 
     about: str
     is_failing: bool
@@ -44,12 +44,12 @@ class Sign:
 
 
 def news(root: Path, state: Path, now: datetime) -> list[Message]:
-    """What a build finds that began to fail, or works again, since this was last asked; it is remembered as told."""
+    """What a build finds that started to fail, or works again, since the last call; it is recorded as reported."""
     return _told(root, state, now, lambda known: [*_lanes(state, known), *_availability(root, now)])
 
 
 def verdict_news(root: Path, state: Path, now: datetime, refusal: str) -> list[Message]:
-    """The same of the gate's verdict on a model: why it was refused, empty where it is champion now."""
+    """The same for the gate's verdict on a model: `refusal` says why it was refused; empty for a new champion."""
     return _told(
         root, state, now, lambda known: [Sign(PROMOTION, bool(refusal), refusal or "there is a new champion")]
     )
@@ -58,10 +58,10 @@ def verdict_news(root: Path, state: Path, now: datetime, refusal: str) -> list[M
 def _told(
     root: Path, state: Path, now: datetime, find: Callable[[Mapping[str, str]], Iterable[Sign]]
 ) -> list[Message]:
-    """What is new in the signs that `find` finds, given what is known to fail, and since when."""
+    """Messages about what is new in the signs from `find`, which gets what is known to fail, and since when."""
     path = state / SIGNS
     told = []
-    with lease(state, "signs"):  # a build and a training may end at once
+    with lease(state, "signs"):  # a build and a training may end at the same time
         known: dict[str, str] = read_json(path, REMEDY) if path.is_file() else {}
         failing = dict(known)
         for sign in find(known):
@@ -83,7 +83,7 @@ def _message(sign: Sign, what: str, since: str, root: Path) -> Message:
 
 
 def _lanes(state: Path, known: Mapping[str, str]) -> Iterator[Sign]:
-    """Those that are closed by what does not pass by itself, and those that brought a video after that."""
+    """Lanes that are closed by what does not pass by itself, and those that have fetched a video after that."""
     now_s = time.time()
     for path in sorted((state / LANES).glob("*.json")):
         lane = read_state(state, path.stem)
@@ -100,11 +100,11 @@ def _is_back(lane: LaneState, since: str) -> bool:
 
 
 def _availability(root: Path, now: datetime) -> Iterator[Sign]:
-    """The share that came through of the videos first tried in the last day, against that of all before."""
+    """The share of videos first tried in the last day that came through, compared with that of all earlier ones."""
     clips = read_columns(root / CLIPS, part_numbers(root / CLIPS), ("outcome", "attempts", "tried_at"))
     attempts = pc.fill_null(clips["attempts"], 0)
     is_there = pc.equal(clips["outcome"], "ok")
-    # What the world or a lane did to a video says nothing about it: that is told otherwise.
+    # What the network or a lane did to a video says nothing about the video: that is reported elsewhere.
     is_judged = pc.and_(pc.is_valid(clips["tried_at"]), pc.or_(is_there, pc.greater(attempts, 0)))
     since = (now - RECENT).isoformat()
     is_first = pc.and_(

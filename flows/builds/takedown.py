@@ -1,4 +1,4 @@
-"""Take-down: the tombstone first, then everything that shows or holds a video, and what was made from it.
+"""Take-down: first the tombstone, then everything that shows or holds a video, and what was made from it.
 
 Each step looks at what is there: after a kill, the same command (or the next build) does the rest.
 """
@@ -60,7 +60,7 @@ class Forgotten:
 
 
 def finish_takedowns(pipeline: Pipeline) -> None:
-    """Does the rest of take-downs that were interrupted, before anything is built on what they left."""
+    """Finishes interrupted take-downs, before anything is built on what they left."""
     unfinished = [video_id for video_id, one in read_tombstones(pipeline.root).items() if not one.is_done]
     if unfinished:
         log.info("forget: an earlier take-down of %s was interrupted", ", ".join(unfinished))
@@ -68,7 +68,7 @@ def finish_takedowns(pipeline: Pipeline) -> None:
 
 
 def forget(pipeline: Pipeline, video_ids: Sequence[str]) -> Forgotten:
-    """Takes the videos down. Raises RequestError, and changes nothing, where one is unknown."""
+    """Takes the videos down. Raises RequestError, and changes nothing, if one is unknown."""
     root = pipeline.root
     state = pipeline.state
     done = Forgotten()
@@ -98,7 +98,7 @@ def forget(pipeline: Pipeline, video_ids: Sequence[str]) -> Forgotten:
 
 
 def _clean_told(pipeline: Pipeline, named: Named, done: Forgotten) -> None:
-    """What logs and the servers' databases said of the videos."""
+    """Cleans what logs, the servers' databases and the page say about the videos."""
     state = pipeline.state
     here = pipeline.here
     done.pages += [
@@ -120,7 +120,7 @@ def _clean_told(pipeline: Pipeline, named: Named, done: Forgotten) -> None:
 
 
 def _servers(pipeline: Pipeline) -> Iterator[str]:
-    """The databases of Prefect and MLflow that are no files."""
+    """The databases of Prefect and MLflow that are on a server."""
     if databases := databases_of(pipeline.state):
         yield from (databases.address(name) for name in databases.names)
 
@@ -131,7 +131,7 @@ def _require_no_trace(pipeline: Pipeline, named: Named, slots: erase.Slots) -> N
     if left:
         more = f" and {len(left) - 1:,} more" if len(left) > 1 else ""
         raise OperationalError(
-            f"{left[0]}{more} still names what was taken down: remove it or its line, and take it down again to be sure"
+            f"{left[0]}{more} still names what was taken down: remove it or its line, and repeat the take-down"
         )
 
 
@@ -158,7 +158,7 @@ def _succeed(
 
 
 def _facts(root: Path, version: Version, successor: Version) -> dict[str, Any]:
-    """The facts of a version as they are without its forgotten samples."""
+    """The facts of a version without its forgotten samples."""
     facts: dict[str, Any] = {
         **read_facts(root, version.digest),
         **({} if successor.shards else {EMPTIED: True}),
@@ -175,7 +175,7 @@ def _facts(root: Path, version: Version, successor: Version) -> dict[str, Any]:
 def _clean_pages(
     pipeline: Pipeline, video_ids: Sequence[str], held: Mapping[str, bool], done: Forgotten
 ) -> list[str]:
-    """Cards, validation reports and reports of experiments that name or may show the videos."""
+    """Cleans the cards, validation reports and reports of experiments that name or may show the videos."""
     from training.report.redact import without_media, without_videos
 
     root = pipeline.root
@@ -205,7 +205,7 @@ def _clean_pages(
 
 
 def _clean_tracking(here: Path, video_ids: Sequence[str], held: Mapping[str, bool], done: Forgotten) -> None:
-    """The artefacts of runs on the versions that held the videos, and the models trained there."""
+    """Cleans the artefacts of runs on the versions that held the videos, and tags the models trained on them."""
     from training.tracking.store import Store
 
     store = Store.of(here)

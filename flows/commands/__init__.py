@@ -1,1 +1,1 @@
-"""Commands: what `mcgurk` takes, does and prints, one verb after the other. Work is done elsewhere."""
+"""Commands: what each verb of `mcgurk` accepts, does and prints. The work itself is done elsewhere."""

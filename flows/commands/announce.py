@@ -1,4 +1,4 @@
-"""What is printed before anything starts: the settings of a build, and what a change of them does; and commands."""
+"""What is printed before anything starts: the settings of a build, and the effect of changed ones; and commands."""
 
 # pyarrow.compute makes its functions when it is imported: a type checker cannot see them.
 # pyright: reportAttributeAccessIssue=false
@@ -25,7 +25,7 @@ WIDTH = 9  # of a setting's name
 
 
 def settings_text(pipeline: Pipeline) -> str:
-    """Root, state, preset, source and choice of a build, and below them what a change of one does."""
+    """Root, state, preset, source and choice of a build, and below them the effect of each changed one."""
     settings = _settings(pipeline)
     before = _before(pipeline)
     changed = [name for name, value in before.items() if value != settings[name]]
@@ -40,13 +40,13 @@ def settings_text(pipeline: Pipeline) -> str:
 def _shares(pipeline: Pipeline) -> str:
     config = pipeline.config.index
     return (
-        f"{config.val_share:.0%} of the videos are validation and {config.eval_share:.0%} evaluation, as far as no "
-        "list says which (--val-share, --eval-share)"
+        f"{config.val_share:.0%} of the videos are validation and {config.eval_share:.0%} evaluation, unless a list "
+        "says which (--val-share, --eval-share)"
     )
 
 
 def command(verb: str, root: Path | str, state: Path | None, *more: str) -> str:
-    """A command of ours as it can be pasted into a shell; it names the state folder where the root does not."""
+    """A command of ours, ready to be pasted into a shell; it names the state folder if the root does not."""
     folder = root if isinstance(root, Path) else open_root(root)
     try:
         is_known = state is None or find_state(folder) == state
@@ -57,7 +57,7 @@ def command(verb: str, root: Path | str, state: Path | None, *more: str) -> str:
 
 
 def require_segments(root: Path) -> None:
-    """Raises RequestError, with the command that makes them, for a root that has no segments."""
+    """Raises RequestError for a root that has no segments, with the command that makes them."""
     if not part_numbers(root / SEGMENTS):
         build = shlex.join(["mcgurk", "build", "--root", str(root)])
         raise RequestError(
@@ -76,7 +76,7 @@ def _settings(pipeline: Pipeline) -> dict[str, str]:
 
 
 def _before(pipeline: Pipeline) -> dict[str, str]:
-    """The same as it is remembered; empty for a new root."""
+    """The same settings as the root remembers them; empty for a new root."""
     kept = pipeline.before
     if not kept:
         return {}
@@ -95,13 +95,13 @@ def _choice(options: Mapping[str, Any]) -> str:
 
 def _of_state(pipeline: Pipeline) -> str:
     del pipeline
-    return "another state: attempts, lanes and logs of the old folder stay there and are not read any more"
+    return "another state folder: attempts, lanes and logs in the old one stay there and are no longer read"
 
 
 def _of_preset(pipeline: Pipeline) -> str:
-    """How many samples are made anew, and what of theirs goes."""
+    """How many samples are rebuilt, and which of their features are dropped."""
     if latest_digest(pipeline.root) is None:
-        return "another preset: no version is made of the old one yet"
+        return "another preset: no version was built with the old one yet"
     version = read_version(pipeline.root)
     profile = pipeline.config.profile
     if version.profile == profile:
@@ -109,7 +109,7 @@ def _of_preset(pipeline: Pipeline) -> str:
     dropped = sorted(set(features.of_profile(version.profile)) - set(features.of_profile(profile)))
     lost = f", without {', '.join(dropped)}" if dropped else ""
     return (
-        f"another preset: {version.num_samples:,} sample(s) are made anew in the profile {profile.name}{lost}; version "
+        f"another preset: {version.num_samples:,} sample(s) are rebuilt in the profile {profile.name}{lost}; version "
         f"{version.digest[:12]} stays as it is"
     )
 
@@ -120,12 +120,12 @@ def _of_source(pipeline: Pipeline) -> str:
     had = read_columns(root / "clips", part_numbers(root / "clips"), ("outcome",))["outcome"]
     num_segments = read_columns(root / "segments", part_numbers(root / "segments"), ("row",)).num_rows
     left = num_segments - (pc.sum(pc.equal(had, "ok")).as_py() or 0)
-    return f"another source: clips that stand stay; {left:,} segment(s) without a clip are requested from it when due"
+    return f"another source: existing clips stay; {left:,} segment(s) without a clip are requested from it when due"
 
 
 def _of_choice(pipeline: Pipeline) -> str:
     del pipeline
-    return "another choice: segments that have slots stay, what it adds gets new ones"
+    return "another choice: segments that have slots keep them, added ones get new slots"
 
 
 _EFFECTS: Mapping[str, Callable[[Pipeline], str]] = {

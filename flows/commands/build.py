@@ -7,7 +7,7 @@ from flows.builds.checks import check, handing_on
 from flows.builds.memory import remember
 from flows.builds.options import BuildOptions
 from flows.builds.pipeline import Pipeline, resolve
-from flows.builds.plan import is_complete, plan_all
+from flows.builds.plan import is_complete, plan_all, require_parts
 from flows.commands.announce import command, settings_text
 from flows.commands.diff import differences_text
 from flows.commands.logs import quieted
@@ -29,10 +29,11 @@ Options = BuildOptions
 
 
 def run(options: BuildOptions) -> int:
-    """Says what will be done, and does it."""
+    """Prints what will be done, and does it."""
     pipeline = resolve(options)
     print(settings_text(pipeline), flush=True)
     plans = plan_all(pipeline)
+    require_parts(pipeline, plans)
     print(plan_text(plans), flush=True)
     check(pipeline)
     templates.keep(pipeline.state, pipeline.secrets)
@@ -54,19 +55,19 @@ def run(options: BuildOptions) -> int:
 
 
 def _of_receipt(pipeline: Pipeline, receipt: Path, digest: str) -> str:
-    """How far the version is that of the receipt by which it is built, and why it differs where it does."""
+    """How far the version matches the receipt that it is built from, and why it differs where it does."""
     found = differences(read_receipt(receipt), read_receipt(receipt_path(pipeline.root, digest)))
     more = command("diff", pipeline.root, None, str(receipt), "latest")
     return "\n".join([*differences_text(found), *([f"each of them: {more}"] if found.segments else [])])
 
 
 def _has_server(state: Path) -> bool:
-    """Whether a Prefect server is up on which the run of this build can be seen."""
+    """Whether a Prefect server is up that can show the run of this build."""
     return bool(given_api() or served_api(state))
 
 
 def _built(pipeline: Pipeline, options: BuildOptions) -> str:
-    """The digest of the version that the flow makes; the options that Prefect stores hold no secret."""
+    """The digest of the version that the flow makes; `options`, which Prefect stores, must hold no secret."""
     with prefect_api(pipeline.state):
         from flows.build_dataset import build_dataset  # Prefect reads its settings when it is imported
         from flows.services.runs import outcome_of

@@ -22,23 +22,23 @@ from tasks.transport import templates
 
 log = logging.getLogger("flows.commands.cli")
 
-# In the order in which a person meets them.
+# In the order in which a user meets them.
 VERBS = (
     "demo", "build", "plan", "train", "status", "failures", "doctor", "verify", "prune", "recheck", "forget",
     "versions", "diff", "export", "serve", "deploy",
 )  # fmt: skip
 BUG = (
-    "this is a mistake in mcgurk, and not in what you typed. Please report it to where you have mcgurk from, with "
-    "the lines above: CONTRIBUTING.md says how"
+    "this is a mistake in mcgurk, and not in what you typed. Please report it, with the lines above, to the place "
+    "where you got mcgurk: CONTRIBUTING.md says how"
 )
 
 
 class Verb(Protocol):
-    """What the module of a verb has. The first line of its docstring says what the verb does.
+    """What the module of a verb provides. The first line of its docstring says what the verb does.
 
     Attributes:
         EXAMPLE: a command as a user may type it.
-        IS_LONG: whether it starts processes, or writes for long: then a watchdog ends what is left of it.
+        IS_LONG: whether it starts processes, or writes for a long time: then a watchdog ends what it leaves.
         Options: a frozen dataclass, whose fields are its options (`flows/arguments.py`).
     """
 
@@ -47,7 +47,7 @@ class Verb(Protocol):
     Options: type
 
     def run(self, options: Any) -> int:
-        """Does it, and returns the exit code."""
+        """Executes the verb, and returns the exit code."""
         ...
 
 
@@ -62,7 +62,7 @@ class Command:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one verb; returns 0 only if it did what it was to do."""
+    """Runs one verb; returns 0 only if it did what it was supposed to do."""
     command = parsed(sys.argv[1:] if arguments is None else arguments)
     _log_plainly()
     with ExitStack() as stack:
@@ -72,8 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if end.number is None and watchdog:
             watchdog.done()
     if end.number is not None:
-        # All blocks are left. Taking Prefect and Dask down would hold the interpreter for seconds more, and no timer
-        # could end that.
+        # All blocks have been left. Shutting down Prefect and Dask would hold the interpreter for several more seconds,
+        # and no timer could end that.
         end.leave()
     return code
 
@@ -83,7 +83,7 @@ def _run(command: Command, end: Ending) -> int:
         _have_swept(command, end)
         return command.module.run(command.options)
     except BaseException as error:
-        if end.number is not None:  # whatever the signal broke: what is said of it is said at the end
+        if end.number is not None:  # a consequence of the signal, which is reported at the end
             log.debug("stopped", exc_info=error)
             return end.exit_code
         if not isinstance(error, Exception):
@@ -92,7 +92,7 @@ def _run(command: Command, end: Ending) -> int:
 
 
 def _failed(command: Command, error: Exception) -> int:
-    """Says what stopped a command. 2: it can't be done as it stands; 1: something failed, which may be mended."""
+    """Prints what stopped a command. 2: it can't be done as it was given; 1: something failed that may be repaired."""
     path = keep_trace(command, error)
     if isinstance(error, RequestError | DataError):
         print(f"mcgurk {command.verb}: {error}", file=sys.stderr)
@@ -108,7 +108,7 @@ def _failed(command: Command, error: Exception) -> int:
 
 
 def _have_swept(command: Command, end: Ending) -> None:
-    """Has what a stopped or killed command leaves half-written under its root removed."""
+    """Has half-written files that a stopped or killed command leaves under its root removed."""
     if end.watchdog is None:
         return
     from flows.builds.pipeline import state_folder
@@ -132,7 +132,7 @@ def summary_of(name: str) -> str:
 
 
 def parsed(arguments: Sequence[str]) -> Command:
-    """The command that these arguments say. Raises SystemExit for none, or for `--help`, as argparse does."""
+    """The command in these arguments. Raises SystemExit if there is none, or for `--help`, as argparse does."""
     top = argparse.ArgumentParser(prog="mcgurk", description="Does this sound belong to this picture?")
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name in VERBS:
@@ -158,7 +158,7 @@ def _describe(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def ids_apart(arguments: Sequence[str]) -> list[str]:
-    """The arguments of `forget` with its ids behind `--`: to argparse, `-NoSoundT04` would be an option."""
+    """The arguments of `forget` with its ids after `--`: to argparse, `-NoSoundT04` would be an option."""
     options_there = options_of(verb_named("forget").Options)
     named = [flag_of(field, option) for field, option, _ in options_there if not option.is_positional]
     verb, *waiting = arguments
@@ -180,7 +180,7 @@ def ids_apart(arguments: Sequence[str]) -> list[str]:
 
 
 def _log_plainly() -> None:
-    """Our own lines on the console, one a message; other libraries only when they warn."""
+    """Our own messages on the console, one per line; other libraries only when they warn."""
     console = logging.StreamHandler()
     console.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     for name in ("flows", "tasks", "training"):

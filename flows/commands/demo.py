@@ -21,7 +21,7 @@ IS_LONG = True
 
 @dataclass(frozen=True)
 class Options:
-    """Where the demo works."""
+    """The folder in which the demo works."""
 
     root: Root = "demo"
 
@@ -63,7 +63,7 @@ def run(options: Options) -> int:
 
 
 def _shown(path: str) -> str:
-    """Relative to here where it lies below."""
+    """The path, relative to the current folder if it is below it."""
     here = Path.cwd()
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 

@@ -1,4 +1,4 @@
-"""`mcgurk deploy`: puts our deployments on a Prefect server of your own (docs/operating.md)."""
+"""`mcgurk deploy`: puts our deployments on your own Prefect server (docs/operating.md)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ IS_LONG = True
 
 @dataclass(frozen=True)
 class Options:
-    """Which root the deployments build and train on, and who is told when that fails."""
+    """Which root the deployments build and train on, and where alarms and success pings are sent."""
 
     root: Root
     notify: Notify = None
@@ -27,7 +27,7 @@ def run(options: Options) -> int:
     root = open_root(options.root)
     if given_api() is None:
         raise RequestError(
-            "no server: set PREFECT_API_URL or a Prefect profile; for one of ours, mcgurk serve"
+            "no server: set PREFECT_API_URL or a Prefect profile; to start our own server, use mcgurk serve"
         )
     receivers = Receivers(options.notify, options.ping)
     receivers.check()
@@ -36,7 +36,7 @@ def run(options: Options) -> int:
         from flows.services.deployments import DEPLOYMENTS, POOLS
 
         deploy_watched(str(root), receivers)
-    print(f"deployed on {address} for {root}: what {DEPLOYMENTS} holds")
+    print(f"deployed on {address} for {root}: the contents of {DEPLOYMENTS}")
     print(
         "next, a worker for each pool: " + "; ".join(f"prefect worker start --pool {pool}" for pool in POOLS)
     )

@@ -34,7 +34,7 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Prints what differs: what it comes to, and each segment."""
+    """Prints what differs: the totals, and each segment."""
     found = _differences(open_root(options.root), (options.first, options.second))
     if options.json:
         print(json.dumps(asdict(found)))
@@ -44,7 +44,7 @@ def run(options: Options) -> int:
 
 
 def _differences(root: Path, names: tuple[str, str]) -> Differences:
-    """What differs by the receipts of both; by their shards, where a version here has none, as retired ones have."""
+    """What differs by both receipts; by the shards if a version here has no receipt, as retired ones have none."""
     versions = [None if name.endswith(".parquet") else find_version(root, name) for name in names]
     first, second = versions
     has_receipts = all(one is None or receipt_path(root, one.digest).is_file() for one in versions)
@@ -55,28 +55,28 @@ def _differences(root: Path, names: tuple[str, str]) -> Differences:
 
 
 def _receipt(root: Path, name: str, version: Version | None) -> Receipt:
-    """The receipt in a file, or of a version here. Raises RequestError where it has none."""
+    """The receipt in a file, or of a version here. Raises RequestError if the version has none."""
     if version is None:
         return read_receipt(Path(name))
     path = receipt_path(root, version.digest)
     if not path.is_file():
         raise RequestError(
             f"{path}: this version has no receipt: it was published before there were any, was retired, or lost it. A "
-            "build writes that of the latest version; two versions that are both here are compared without"
+            "build writes that of the latest version; two versions that are both here are compared without receipts"
         )
     return read_receipt(path)
 
 
 def differences_text(found: Differences) -> list[str]:
-    """What differs in all, a line a cause."""
+    """What differs in total, one line per cause."""
     lines = [f"{found.before[:WIDTH]} -> {found.after[:WIDTH]}", *_whole(found)]
     lines += [f"{count:>9,} {CAUSES[cause]}" for cause, count in found.counts.items()]
     if found.num_hidden:
         lines.append(f"{found.num_hidden:>9,} taken down before the first was published")
     lines += [f"other {name}" for name in found.settings]
     for keys, what in ((found.excluded, "newly on"), (found.included, "no longer on")):
-        lines += [f"{len(keys):>9,} {what} the list of what not to train on"] if keys else []
-    return [*lines, *(f"not told: {one}" for one in found.untold)]
+        lines += [f"{len(keys):>9,} {what} the list of samples excluded from training"] if keys else []
+    return [*lines, *(f"not known: {one}" for one in found.untold)]
 
 
 def _whole(found: Differences) -> list[str]:

@@ -16,14 +16,14 @@ IS_LONG = False
 
 @dataclass(frozen=True)
 class Options:
-    """Whose lanes are examined."""
+    """Which state folder's lanes are examined."""
 
     state: State = None
     json: Json = False
 
 
 def run(options: Options) -> int:
-    """Prints each finding; 1 where something is missing."""
+    """Prints each finding; returns 1 if something is missing."""
     state = Path(options.state or "state").expanduser().absolute()
     found = examine(read_lanes(state, ()), state, secret_of)
     print(json.dumps([asdict(one) for one in found]) if options.json else doctor_text(found))
@@ -31,7 +31,7 @@ def run(options: Options) -> int:
 
 
 def doctor_text(found: Sequence[Finding]) -> str:
-    """A line for each finding, and the remedy below it where there is one."""
+    """A line for each finding, and below it the remedy if there is one."""
     lines = []
     for one in found:
         lines.append(f"{'LACKS' if one.remedy else 'ok':<7}{one.what:<26}{one.found}")

@@ -1,4 +1,4 @@
-"""`mcgurk failures`: every segment that is in no shard: why, by what evidence, and what to do about it."""
+"""`mcgurk failures`: every segment that is in no shard: why, on what evidence, and what to do about it."""
 
 import csv
 import json
@@ -30,10 +30,11 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Prints them by class; as CSV or JSON all of them."""
+    """Prints some of each class, or all of them as CSV or JSON."""
     root = open_root(options.root)
     require_segments(root)
-    found = list(failures(root))
+    state = find_state(root, None)
+    found = list(failures(root, state))
     if options.json:
         print(json.dumps([asdict(one) for one in found]))
     elif options.csv:
@@ -42,7 +43,6 @@ def run(options: Options) -> int:
         table.writerows(asdict(one) for one in found)
     else:
         print(failures_text(found))
-        state = find_state(root, None)
         if marks := gone(state) if state else []:
             print(gone_text(marks))
     return 0
@@ -50,25 +50,26 @@ def run(options: Options) -> int:
 
 def failures_text(found: Sequence[Failure]) -> str:
     """A paragraph for each class, the largest first: how many, what to do, and some of them with their evidence."""
-    if not found:
-        return "every segment is in a shard"
     ordered = sorted(found, key=lambda one: (one.outcome, one.reason))
     classes = [list(group) for _, group in groupby(ordered, key=lambda one: (one.outcome, one.reason))]
-    lines = [f"{len(found):,} segment(s) in no shard"]
+    count = sum(bool(one.key) for one in found)
+    lines = [f"{count:,} segment(s) in no shard" if count else "every segment is in a shard"]
     for some in sorted(classes, key=len, reverse=True):
         first = some[0]
         lines += ["", f"{len(some):,} {first.outcome}: {first.reason}", f"  -> {first.remedy}"]
-        lines += [f"     {one.key}  {one.file}  {one.evidence}".rstrip() for one in some[:MOST_OF_A_CLASS]]
+        for one in some[:MOST_OF_A_CLASS]:
+            said = (one.key, one.original, one.file, one.evidence)
+            lines.append("     " + "  ".join(word for word in said if word))
         if len(some) > MOST_OF_A_CLASS:
             lines.append(f"     and {len(some) - MOST_OF_A_CLASS:,} more: --csv has them all")
     return "\n".join(lines)
 
 
 def gone_text(marks: Sequence[Mark]) -> str:
-    """What a recheck found gone at its source of the videos that are held."""
-    lines = ["", f"{len(marks):,} video(s) are held that are gone at their source"]
+    """The videos held here that a recheck found gone at their source."""
+    lines = ["", f"{len(marks):,} video(s) held here are gone at their source"]
     lines.append(
-        "  -> nothing is lost; recheck --drop-removed takes down what another recheck finds gone, too"
+        "  -> nothing is lost; recheck --drop-removed takes down what another recheck also finds gone"
     )
     lines += [f"     {one.video_id}  {one.reason}: {one.detail}".rstrip() for one in marks[:MOST_OF_A_CLASS]]
     if len(marks) > MOST_OF_A_CLASS:

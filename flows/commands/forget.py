@@ -33,7 +33,7 @@ def run(options: Options) -> int:
 
 
 def forgotten_text(done: Forgotten) -> str:
-    """What a take-down removed, rewrote and tagged."""
+    """What a take-down removed, rewrote or tagged."""
     lines = [f"segment   {key}: forgotten" for key in done.keys]
     lines += [f"removed   {name}  ({size:,} bytes)" for name, size in done.removed.items()]
     lines += [f"shard     {old} -> {new or 'none: no sample is left'}" for old, new in done.shards.items()]
@@ -44,5 +44,5 @@ def forgotten_text(done: Forgotten) -> str:
     if not (done.removed or done.shards or done.versions or done.pages or done.artifacts):
         lines.append("nothing was left to remove")
     if not done.models:
-        lines.append("no registered model was trained on a version that contained them")
+        lines.append("no registered model was trained on a version that contained these videos")
     return "\n".join(lines)

@@ -1,10 +1,11 @@
-"""The log of the commands, `STATE/logs/mcgurk.log`: what Prefect says, and the traces of what stopped a command.
+"""The log of the commands, `STATE/logs/mcgurk.log`: what Prefect logs, and the traces of errors that stopped a command.
 
-The console has our own lines, and one sentence for what went wrong.
+The console shows only our own lines, and one sentence about what went wrong.
 """
 
 import errno
 import logging
+import os
 import shutil
 import tempfile
 import traceback
@@ -14,7 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from schemas.errors import McgurkError
+from schemas.errors import DENIED, FULL, McgurkError
+from schemas.identity import account
 from schemas.layout import LOGS
 from schemas.storage import is_local, make_folder, open_root
 
@@ -23,17 +25,16 @@ if TYPE_CHECKING:
     from flows.commands.cli import Command
 
 LOG = "mcgurk.log"
-THEIRS = "prefect."  # the package whose handlers write to the console
+THEIRS = "prefect."  # the package whose handlers print to the console
 CONSOLES = ("", "prefect._internal")  # loggers that have one
-FULL = (errno.ENOSPC, errno.EDQUOT)
 MB = 1e6
-# Of a clip, and of its features and its sample in a shard: the preset `standard`.
+# Size of a clip, and of its features and its sample in a shard, with the preset `standard`.
 CLIP_MB = 1.0
 SAMPLE_MB = 0.6
 
 
 def log_path(state: Path) -> Path:
-    """Where the log of the commands lies."""
+    """The path of the log of the commands."""
     return state / LOGS / LOG
 
 
@@ -45,7 +46,7 @@ def quieted(state: Path) -> Iterator[None]:
     path = log_path(state)
     raises = logging.raiseExceptions
     make_folder(path.parent)
-    rotate_all([path])  # a server's keeper does so later on; a server of the user's has none
+    rotate_all([path])  # later a server's keeper does so; the user's own server has none
     file = logging.FileHandler(path, delay=True)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger(name) for name in CONSOLES]
@@ -53,7 +54,7 @@ def quieted(state: Path) -> Iterator[None]:
     for one in loggers:
         one.handlers = [file if _is_theirs(handler) else handler for handler in one.handlers]
     logging.raiseExceptions = (
-        False  # else a line that a server can't be sent is an error of its own on the console
+        False  # otherwise each line that can't be sent to a server prints an error on the console
     )
     try:
         yield
@@ -69,13 +70,8 @@ def _is_theirs(handler: Any) -> bool:
 
 
 def keep_trace(command: "Command", error: Exception) -> Path | None:
-    """The log of the command's state folder, with the trace at its end; None where there is no folder, or no room."""
-    from flows.builds.memory import find_state  # what `mcgurk --help` does not pay for
-
-    state = None
-    with suppress(McgurkError, OSError):
-        root = getattr(command.options, "root", None)
-        state = find_state(open_root(root), getattr(command.options, "state", None)) if root else None
+    """Appends the trace to the log in the command's state folder; None if there is no folder, or no room."""
+    state = _state_of(command.options)
     if state is None or not state.is_dir():
         return None
     path = log_path(state)
@@ -90,14 +86,36 @@ def keep_trace(command: "Command", error: Exception) -> Path | None:
 
 
 def sentence_for(command: "Command", error: Exception) -> str:
-    """What stopped a command, in one sentence; of a full disk, also what would help."""
+    """What stopped a command, in one sentence; for a full disk or missing rights, with a remedy."""
     if isinstance(error, OSError) and error.errno in FULL:
         return _sentence_for_full_disk(error, command.options)
+    if isinstance(error, OSError) and error.errno in DENIED and error.filename:
+        return f"{error.filename}: {error.strerror}: {_remedy_for_denied(error, command.options)}"
     return str(error)
 
 
+def _remedy_for_denied(error: OSError, options: Any) -> str:
+    if error.errno == errno.EROFS:
+        remedy = "mount its disk for writing"
+    else:
+        remedy = f"give the account {account()} the right to it"
+    state = _state_of(options) if hasattr(options, "state") else None
+    is_of_state = state is not None and Path(os.fsdecode(error.filename)).is_relative_to(state)
+    return f"{remedy}, or name another state folder by --state" if is_of_state else remedy
+
+
+def _state_of(options: Any) -> Path | None:
+    """The state folder of a command's root; None if there is none, or it can't be determined."""
+    from flows.builds.memory import find_state  # what `mcgurk --help` does not pay for
+
+    root = getattr(options, "root", None)
+    with suppress(McgurkError, OSError):
+        return find_state(open_root(root), getattr(options, "state", None)) if root else None
+    return None
+
+
 def _sentence_for_full_disk(error: OSError, options: Any) -> str:
-    """Which disk is full, by the file that could not be written, and about what the rest of a build needs."""
+    """Which disk is full, by the file that could not be written, and roughly how much the rest of a build needs."""
     from flows.builds.options import BuildOptions
     from flows.builds.pipeline import resolve
 
@@ -123,7 +141,7 @@ def _free_bytes(path: Path) -> int:
 
 
 def _still_needed(pipeline: "Pipeline") -> str:
-    """About how much the segments that have no sample yet will take."""
+    """Roughly how much disk the segments that have no sample yet will take."""
     from tasks.funnel import count_fates
 
     counts = count_fates(pipeline.root)

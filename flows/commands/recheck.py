@@ -10,11 +10,11 @@ from tasks.acquisition.recheck import Rechecked
 
 EXAMPLE = "mcgurk recheck --root data --drop-removed"
 IS_LONG = True
-NOTHING = "nothing to ask for: no clip of the source is held here"
+NOTHING = "nothing to check: no clip of the source is held here"
 
 
 def run(options: Options) -> int:
-    """Asks for up to 500 clips, and prints what is gone; takes it down where that was asked and is confirmed."""
+    """Checks up to 500 clips, and prints which are gone; takes them down if that is requested and confirmed."""
     if is_empty(options.root):
         print(NOTHING)
         return 0
@@ -40,7 +40,7 @@ def rechecked_text(done: Rechecked, *, is_dropped: bool) -> str:
     lines = []
     for one in done.gone:
         is_taken_down = is_dropped and one.is_confirmed
-        fate = "taken down" if is_taken_down else "stays: taken down when another recheck finds it gone, too"
+        fate = "taken down" if is_taken_down else "stays: taken down when another recheck also finds it gone"
         lines.append(
             f"gone  {one.video_id}  {one.reason}: {one.detail}  ({fate if is_dropped else 'marked'})"
         )
@@ -50,6 +50,6 @@ def rechecked_text(done: Rechecked, *, is_dropped: bool) -> str:
         lines.append(f"no clear answer, so nothing was marked: {listed}")
     if done.num_unasked:
         lines.append(
-            f"{done.num_unasked:,} could not be asked for: every lane is closed; a later recheck does"
+            f"{done.num_unasked:,} could not be checked: every lane is closed; a later recheck will check them"
         )
     return "\n".join(lines)

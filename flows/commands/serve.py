@@ -1,4 +1,4 @@
-"""`mcgurk serve`: Prefect with our deployments, its workers and MLflow, for one machine; Ctrl-C ends all of it."""
+"""`mcgurk serve`: runs Prefect with our deployments and workers, and MLflow, on one machine; Ctrl-C ends them all."""
 
 import logging
 import socket
@@ -9,16 +9,18 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import psutil
 
 from flows.arguments import Notify, Option, Ping, Root, State
+from flows.builds.memory import remember_state
 from flows.builds.overview import Renewal, overview_path
 from flows.builds.pipeline import state_folder
 from flows.services.databases import Databases, choose
 from flows.services.keeper import Service, kept, running_in, wake
 from flows.services.receivers import Receivers
-from flows.services.servers import free_port, login, mlflow_service, prefect_api, served_api
+from flows.services.servers import free_port, given_api, login, mlflow_service, prefect_api, served_api
 from schemas.errors import OperationalError, RequestError
 from schemas.layout import PREFECT, SERVE
 from schemas.mounts import require_local
@@ -30,56 +32,57 @@ log = logging.getLogger(__name__)
 EXAMPLE = "mcgurk serve --root data"
 IS_LONG = True
 
-# The ports that their documentation uses
+# The ports in their own documentation
 PREFECT_PORT = 4200
 MLFLOW_PORT = 5000
-LOOK_S = 15.0  # between two looks for runs whose process is gone
+HIGHEST_PORT = 65535
+LOOK_S = 15.0  # between two checks for runs whose process is gone
 POLL_S = 0.5
 AS_BEFORE = Receivers()
 
 
 @dataclass(frozen=True)
 class Doors:
-    """On which ports the servers answer, who may use them besides their own pages, and who needs a login."""
+    """The ports of the servers, who may use them besides their own pages, and where a login is needed."""
 
     origins: tuple[str, ...] = ()  # whose pages may use Prefect's API
     mlflow_login: bool = False
     port: int | None = None  # of Prefect, if it must be this one
     mlflow_port: int | None = None
-    database: str | None = None  # where the servers keep what they know, if not as before
+    database: str | None = None  # where the servers store their data, if not where they did before
 
 
 @dataclass(frozen=True)
 class Options:
-    """Which root is served, and to whom."""
+    """Which root is served, where, and to whom."""
 
     root: Root
     state: State = None
     origin: Annotated[
         tuple[str, ...],
-        Option("other addresses whose pages may use Prefect's API, such as that of a proxy before it", "URL"),
+        Option("other addresses whose pages may use Prefect's API, such as a proxy in front of it", "URL"),
     ] = ()
-    mlflow_login: Annotated[bool, Option("have MLflow ask for the login that Prefect asks for")] = False
+    mlflow_login: Annotated[bool, Option("make MLflow require Prefect's login")] = False
     port: Annotated[
-        int | None, Option(f"of Prefect; default {PREFECT_PORT}, or a free one where that is taken", "N")
+        int | None, Option(f"port of Prefect; default {PREFECT_PORT}, or a free one if that is taken", "N")
     ] = None
     database: Annotated[
         str | None,
         Option(
-            "a PostgreSQL server and a prefix, on which PREFIX_prefect and PREFIX_mlflow are made and then used; its "
-            "password is in PGPASSWORD or ~/.pgpass; default: files, or what was named before",
+            "a PostgreSQL server and a prefix: the databases PREFIX_prefect and PREFIX_mlflow are created there and "
+            "used from then on; the password is in PGPASSWORD or ~/.pgpass; default: files, or what was named before",
             "postgresql://USER@HOST/PREFIX",
         ),
     ] = None
     mlflow_port: Annotated[
-        int | None, Option(f"of MLflow; default {MLFLOW_PORT}, or a free one where that is taken", "N")
+        int | None, Option(f"port of MLflow; default {MLFLOW_PORT}, or a free one if that is taken", "N")
     ] = None
     notify: Notify = None
     ping: Ping = None
 
 
 def run(options: Options) -> int:
-    """Serves a local root until it is interrupted. Raises HeldError where the state folder is served already."""
+    """Serves a local root until it is interrupted. Raises HeldError if the state folder is served already."""
     root = open_root(options.root)
     if not is_local(root):
         raise RequestError(f"--root {options.root}: MLflow's database needs a disk: serve a local folder")
@@ -99,7 +102,7 @@ def run(options: Options) -> int:
         print(f"page     {overview_path(root, state).as_uri()}")
         if asked:
             print(f"login    {asked}" + ("  (of MLflow too)" if doors.mlflow_login else ""))
-        print("Deployments: builds by the hour, trainings when due, upkeep. Ctrl-C stops all.", flush=True)
+        print("Deployments: hourly builds, trainings when due, upkeep. Ctrl-C stops everything.", flush=True)
         try:
             watch(state, page)
         finally:
@@ -109,29 +112,53 @@ def run(options: Options) -> int:
 
 @contextmanager
 def serving(root: Path, state: Path, doors: Doors, receivers: Receivers = AS_BEFORE) -> Iterator[str]:
-    """Both servers and a worker for each pool of our deployments; on free ports where the usual ones are taken.
+    """Both servers and a worker for each pool of our deployments; on free ports if the usual ones are taken.
 
-    Yields the login that one of them asks for; empty for none. What another `serve` left when it was killed is ended
-    first. Raises HeldError where another serves this folder.
+    Yields the login that one of them requires; empty if none does. What a killed `serve` left running is ended first.
+    Raises HeldError if another process serves this folder.
     """
     with ExitStack() as stack:
         stack.enter_context(alone(state, SERVE, "serves this state folder"))
+        remember_state(root, state)
         if doors.database:
             choose(doors.database, root, state)
-        prefect = doors.port or PREFECT_PORT
-        api = _entered(stack, prefect, lambda port: prefect_api(state, port, doors.origins))
+        api = _prefect(stack, state, doors)
         from flows.services.alarms import deploy_watched  # Prefect reads its settings when it is imported
 
         stack.enter_context(_reporting(state))
         deploy_watched(str(root), receivers, state)
-        port = doors.mlflow_port or MLFLOW_PORT
-        _entered(stack, port, lambda port: _workers_and_mlflow(root, state, port, doors))
+        _entered(
+            stack,
+            doors.mlflow_port,
+            MLFLOW_PORT,
+            lambda port: _workers_and_mlflow(root, state, port, doors),
+        )
         is_asked = doors.mlflow_login or api == served_api(state)
         yield login(state) if is_asked else ""
 
 
-def _entered(stack: ExitStack, usual: int, servers: Callable[[int], AbstractContextManager[str]]) -> str:
-    """The address of servers on their usual port, or on another where somebody has it, or takes it meanwhile."""
+def _prefect(stack: ExitStack, state: Path, doors: Doors) -> str:
+    """The address of the Prefect server that is already up, the user's or a build's; else of one that is started."""
+
+    def entered(port: int | None) -> AbstractContextManager[str]:
+        return prefect_api(state, port, doors.origins)
+
+    if not (standing := given_api() or served_api(state)):
+        return _entered(stack, doors.port, PREFECT_PORT, entered)
+    if doors.port not in (None, urlsplit(standing).port):
+        log.warning("--port %d is not used: another Prefect server is up; the page names it", doors.port)
+    return stack.enter_context(entered(None))
+
+
+def _entered(
+    stack: ExitStack, named: int | None, usual: int, servers: Callable[[int], AbstractContextManager[str]]
+) -> str:
+    """The address of servers on the port that was named, and on no other.
+
+    If none was named, they use their usual port, or a free one if that is taken, even at the last moment.
+    """
+    if named is not None:
+        return stack.enter_context(servers(named))
     if _is_free(usual):
         try:
             return stack.enter_context(servers(usual))
@@ -144,16 +171,23 @@ def _entered(stack: ExitStack, usual: int, servers: Callable[[int], AbstractCont
 
 
 def require_free(doors: Doors) -> None:
-    """Raises RequestError for a port that was named and is taken."""
-    for flag, port in (("--port", doors.port), ("--mlflow-port", doors.mlflow_port)):
-        if port is not None and not _is_free(port):
+    """Raises RequestError for a named port that is invalid, is taken, or was named for both servers."""
+    named = {"--port": doors.port, "--mlflow-port": doors.mlflow_port}
+    if doors.port is not None and doors.port == doors.mlflow_port:
+        raise RequestError(f"--mlflow-port {doors.port}: --port gives it to Prefect: name another one")
+    for flag, port in named.items():
+        if port is None:
+            continue
+        if not 0 < port <= HIGHEST_PORT:
+            raise RequestError(f"{flag} {port}: a port is a number from 1 to {HIGHEST_PORT}")
+        if not _is_free(port):
             raise RequestError(
-                f"{flag} {port}: taken by {holder_of(port)}: name another one, or none for any that is free"
+                f"{flag} {port}: taken by {holder_of(port)}: name another one, or leave {flag} out for any free port"
             )
 
 
 def holder_of(port: int) -> str:
-    """The program that listens on a loopback port, as far as this account may see it."""
+    """The program that listens on a loopback port, if this account may see it."""
     for one in psutil.net_connections("tcp"):
         if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid:
             with suppress(psutil.Error):
@@ -172,7 +206,7 @@ def _workers_and_mlflow(root: Path, state: Path, port: int, doors: Doors) -> Abs
 def watch(state: Path, page: Renewal) -> None:
     """Renews the page and looks for runs whose process is gone, until it is interrupted.
 
-    Raises OperationalError where a keeper is gone.
+    Raises OperationalError if a keeper is gone.
     """
     looked = time.monotonic()
     keepers = [folder for folder in (state / PREFECT, state / SERVE) if running_in(folder)]
@@ -181,7 +215,7 @@ def watch(state: Path, page: Renewal) -> None:
         for folder in keepers:
             if running_in(folder) is None:
                 raise OperationalError(
-                    f"the process that kept the servers of {folder} was killed: serve again"
+                    f"the process that kept the servers of {folder} was killed: run mcgurk serve again"
                 )
         if time.monotonic() - looked > LOOK_S:
             for folder in keepers:
@@ -193,7 +227,7 @@ def watch(state: Path, page: Renewal) -> None:
 
 @contextmanager
 def _reporting(state: Path) -> Iterator[None]:
-    """Reports runs whose process is gone to the server, before the block and after it."""
+    """Before the block and after it, reports to the server the runs whose process is gone."""
     _report(state)
     try:
         yield

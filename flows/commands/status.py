@@ -23,7 +23,7 @@ LABELS_SHOWN = 10
 
 @dataclass(frozen=True)
 class Options:
-    """Of which root."""
+    """Which root's status."""
 
     root: Root
     state: State = None
@@ -31,7 +31,7 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Prints what stands as a story, and the tables behind it."""
+    """Prints the status as a story, and the tables behind it."""
     root = open_root(options.root)
     state = find_state(root, options.state)
     require_segments(root)
@@ -56,9 +56,7 @@ def status_text(status: Mapping[str, Any], names: Mapping[str, str]) -> str:
             f"{status['kept']:>9,} samples were made by earlier code or tools (build --refetch makes them again)"
         )
     for reason, count in status["gone_at_source"].items():
-        lines.append(
-            f"{count:>9,} video(s) that are held are {reason} at the source (recheck --drop-removed)"
-        )
+        lines.append(f"{count:>9,} video(s) held here are {reason} at the source (recheck --drop-removed)")
     lines += ["", "last answers of the source, by class"]
     for name, one in status["classes"].items():
         days = (
@@ -72,9 +70,8 @@ def status_text(status: Mapping[str, Any], names: Mapping[str, str]) -> str:
     for name, lane in status["lanes"].items():
         why = f"{lane['why']}{hint(lane['why'])}"
         closed = f"closed until {lane['closed_until']}: {why}" if lane["closed_until"] else "open"
-        lines.append(
-            f"lane {name}: {closed}; {lane['videos_today']:,} video(s) today, slowed by {lane['slowdown']:g}"
-        )
+        pace = f", {lane['slowdown']:g} times as slow as it may be" if lane["slowdown"] > 1 else ""
+        lines.append(f"lane {name}: {closed}; {lane['videos_today']:,} video(s) today{pace}")
     lines += ["", f"{status['backlog']:,} to try; {status['tried_per_hour']:,.0f} an hour in the last day"]
     if status["backlog_ends_at"]:
         lines.append(f"at that rate the backlog ends on {status['backlog_ends_at'][:10]}")

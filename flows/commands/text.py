@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    # Each costs its own verb what the others don't pay for.
+    # Each is slow to import, and only one verb needs it.
     from flows.compare_models import Compared
     from tasks.parts import Plan
 
 MB = 1e6
 MOST_DIFFERENCES = 50  # that are printed
 LABELS_SHOWN = 10
-REASONS = 3  # of a stage's parts that a plan shows
+REASONS = 3  # that a plan shows for the parts of a stage
 
 
 def plan_text(plans: Mapping[str, "Plan"]) -> str:

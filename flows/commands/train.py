@@ -19,6 +19,8 @@ from flows.experiments.studies import Variant, models_named, study_named
 from flows.services.servers import prefect_api
 from schemas.errors import RequestError
 from schemas.mounts import require_local
+from schemas.shard import read_version
+from schemas.storage import is_local, open_root
 from training.learning.ranks import world_size
 
 EXAMPLE = "mcgurk train --root data --model contrastive --set seconds=3600 patience=3 model.width=32"
@@ -34,7 +36,7 @@ class Options:
     model: Annotated[
         str | None,
         Option(
-            "a model or model/preset of training/models, default: the preset's; several, separated by commas, are "
+            "a model or model/preset of training/models; default: the preset's; several, separated by commas, are "
             "compared",
             "M",
         ),
@@ -50,8 +52,8 @@ class Options:
     set: Annotated[
         tuple[str, ...],
         Option(
-            "settings of the training (flows/presets.py: seconds, seed, augmentation, patience, ...), and as "
-            "model.NAME those of the Config of the model",
+            "settings of the training (flows/presets.py: seconds, seed, augmentation, patience, ...), and, as "
+            "model.NAME, those of the model's Config",
             "NAME=VALUE",
         ),
     ] = ()
@@ -77,7 +79,8 @@ def run(options: Options) -> int:
             _compare(pipeline, _comparison(options, usual))
         else:
             _train(pipeline, usual)
-    print(f"next: {command('serve', options.root, pipeline.state)}")
+    verb = "serve" if is_local(pipeline.root) else "versions"  # a root on a store is not served
+    print(f"next: {command(verb, options.root, pipeline.state)}")
     return 0
 
 
@@ -109,7 +112,7 @@ def _compare(pipeline: Pipeline, options: ComparisonOptions) -> None:
 def _compared(options: Options) -> Sequence[Variant]:
     """The variants that `--study`, or `--model` with commas, compares; none for one model."""
     if options.study and options.model:
-        raise RequestError(f"--study {options.study} names its models itself: give it without --model")
+        raise RequestError(f"--study {options.study} names its own models: leave --model out")
     named = options.study or options.model
     if named is None:
         return ()
@@ -122,9 +125,13 @@ def _compared(options: Options) -> Sequence[Variant]:
 
 
 def _checked(experiments: Sequence[ExperimentOptions]) -> Pipeline:
-    """The pipeline of the root. Raises RequestError for a setting that no training can have, whatever the dataset."""
+    """The pipeline of the root. Raises RequestError for a setting that is invalid for any dataset."""
     first = experiments[0]
-    pipeline = resolve(BuildOptions(first.root, first.preset, state=first.state))
+    try:
+        pipeline = resolve(BuildOptions(first.root, first.preset, state=first.state))
+    except RequestError:
+        read_version(open_root(first.root))  # for a root that was never built, say that instead
+        raise
     for one in experiments:
         check(one.merge_settings(pipeline.config.train))
     return pipeline

@@ -32,18 +32,18 @@ class Options:
     state: State = None
     rebuild: Annotated[
         bool,
-        Option("also extract and pack everything anew from the clips, beside what stands, and compare"),
+        Option("also extract and pack everything again from the clips, in another folder, and compare"),
     ] = False
     mend: Annotated[
         bool,
-        Option("make damaged files again from others, to the same digest and without a download"),
+        Option("rebuild damaged files from others, to the same digest and without a download"),
     ] = False
     compute: Compute = "local"
     json: Json = False
 
 
 def run(options: Options) -> int:
-    """Prints what was proved, what differs, and what was mended; 1 where something still differs."""
+    """Prints what was verified, what differs, and what was mended; returns 1 if something still differs."""
     root = open_root(options.root)
     if not any((root / VERSIONS).glob("*.json")):
         read_version(root)  # says that there is none
@@ -64,7 +64,7 @@ def run(options: Options) -> int:
 
 @dataclass(frozen=True)
 class Mended:
-    """What a mending made again, what it could not and why, and what differs after it."""
+    """What a mend rebuilt, what it could not rebuild and why, and what differs after it."""
 
     files: list[str]
     left: dict[str, str]
@@ -80,7 +80,7 @@ def _mended(pipeline: Pipeline, options: Options, before: Findings) -> Mended:
 
 
 def mended_text(mended: Mended) -> str:
-    """A line for each file that was made again, and for each that could not be."""
+    """A line for each file that was rebuilt, and for each that could not be."""
     lines = [f"mended    {name}" for name in mended.files]
     lines += [f"not here  {name}: {why}" for name, why in sorted(mended.left.items())]
     return "".join(f"{line}\n" for line in lines)
@@ -97,7 +97,7 @@ def _found(pipeline: Pipeline, options: Options) -> Findings:
 
 
 def verify_text(found: Findings, next_one: str, *, is_mended: bool = False) -> str:
-    """What was proved, or what differs; then `next_one` is the command that says more, or does the rest."""
+    """What was verified, or what differs; in that case `next_one` is the command that says more or does the rest."""
     counts = found.checked
     kinds = ("records", "versions", "shards", "samples", "members", "features", "parts", "clips", "rebuilt")
     proved = ", ".join(f"{counts[kind]:,} {kind}" for kind in kinds if counts[kind])
@@ -108,6 +108,6 @@ def verify_text(found: Findings, next_one: str, *, is_mended: bool = False) -> s
     lines += [f"  {one}" for one in found.differences[:MOST_DIFFERENCES]]
     if len(found.differences) > MOST_DIFFERENCES:
         lines.append(f"  and {len(found.differences) - MOST_DIFFERENCES:,} more: --json has them all")
-    what = "what is left needs a build, or a copy" if is_mended else "`--mend` makes again what can be"
+    what = "what is left needs a build, or a copy" if is_mended else "`--mend` rebuilds what it can"
     lines.append(f"{len(found.differences):,} difference(s); {what}\nnext: {next_one}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""`mcgurk versions`: every dataset version of a root, what it holds, and which of them stand."""
+"""`mcgurk versions`: every dataset version of a root, what it holds, and which of them still exist."""
 
 import json
 import shlex
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.arguments import Json, Root, State
-from flows.builds.memory import find_state
+from flows.builds.memory import state_here
 from flows.commands.announce import command
 from flows.commands.text import MB
 from flows.experiments.due import last_trained
@@ -24,7 +24,7 @@ STANDING = ("latest", "kept")
 
 @dataclass(frozen=True)
 class Options:
-    """Of which root."""
+    """Which root's versions."""
 
     root: Root
     state: State = None
@@ -34,7 +34,7 @@ class Options:
 def run(options: Options) -> int:
     """Prints them, from the oldest to the latest."""
     root = open_root(options.root)
-    state = find_state(root, options.state)
+    state = state_here(root, options.state)
     found = listed(root)
     if not found:
         raise RequestError(
@@ -51,7 +51,7 @@ def run(options: Options) -> int:
 
 
 def _trained(state: Path | None) -> dict[str, dict[str, Any]]:
-    """What the last training was begun on: digest -> when it began, and how it ended."""
+    """What the last training was started on: digest -> when it started, and how it ended."""
     last = last_trained(state) if state else None
     return {last.digest: {"begun_at": last.begun_at, "outcome": last.outcome}} if last else {}
 
@@ -59,7 +59,7 @@ def _trained(state: Path | None) -> dict[str, dict[str, Any]]:
 def versions_text(found: Sequence[Listed], trained: Mapping[str, Mapping[str, Any]]) -> str:
     """A sentence, and a line for each version."""
     standing = sum(one.standing in STANDING for one in found)
-    lines = [f"{standing:,} version(s) stand; {len(found) - standing:,} older one(s) are only recorded", ""]
+    lines = [f"{standing:,} version(s) exist; {len(found) - standing:,} older one(s) are only recorded", ""]
     head = f"{'digest':<14}{'published':<18}{'samples':>10}{'shards':>8}{'MB':>11}  {'profile':<14}standing"
     lines.append(head)
     for one in found:
@@ -73,7 +73,7 @@ def versions_text(found: Sequence[Listed], trained: Mapping[str, Mapping[str, An
 
 
 def _remarks(one: Listed, trained: Mapping[str, Mapping[str, Any]]) -> str:
-    remarks = [f"takes the place of {one.replaces[:SHORT]}"] if one.replaces else []
+    remarks = [f"replaces {one.replaces[:SHORT]}"] if one.replaces else []
     if last := trained.get(one.digest):
         remarks.append(f"last trained on at {last['begun_at'][:16].replace('T', ' ')} ({last['outcome']})")
     return "".join(f"; {remark}" for remark in remarks)

@@ -1,1 +1,1 @@
-"""Experiments: what a training, its evaluation and its studies are made of. The flow is `run_experiment.py`."""
+"""Experiments: the parts of a training, its evaluation and its studies. The flow is `run_experiment.py`."""

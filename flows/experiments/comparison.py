@@ -1,4 +1,4 @@
-"""A comparison as a user asks for it: several models, or the variants of a study, on one dataset version."""
+"""The options of a comparison: several models, or the variants of a study, on one dataset version."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from schemas.errors import RequestError
 
 @dataclass(frozen=True)
 class ComparisonOptions:
-    """What is compared, with which settings for all; `model` or `study` says the variants."""
+    """What is compared, and the settings of all trainings; `model` or `study` names the variants."""
 
     root: Root
     model: Annotated[
@@ -30,7 +30,7 @@ class ComparisonOptions:
 
     @property
     def variants(self) -> Sequence[Variant]:
-        """The lines of the comparison. Raises RequestError for models that are not there, or for none."""
+        """The lines of the comparison. Raises RequestError for models that don't exist, or if none are named."""
         if self.study:
             return study_named(self.study)
         if not self.model:

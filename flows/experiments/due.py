@@ -1,4 +1,4 @@
-"""When a training is due, and which version the last one was begun on: kept in the state folder, and on no server."""
+"""When a training is due, and which version the last one was started on: kept in the state folder, not on a server."""
 
 import sys
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ LONGEST = timedelta(days=7)
 
 @dataclass(frozen=True)
 class Trained:
-    """The training that was begun last for promotion."""
+    """The training for promotion that was started last."""
 
     digest: str
     num_samples: int
@@ -36,7 +36,7 @@ def last_trained(state: Path) -> Trained | None:
 
 @contextmanager
 def recorded(state: Path, version: Version) -> Iterator[None]:
-    """Keeps which version is trained on, and how that ended; after a kill it stands as running."""
+    """Records which version is trained on, and how the training ended; after a kill it is still recorded as running."""
     begun = datetime.now(UTC).isoformat(timespec="seconds")
     record = Trained(version.digest, version.num_samples, begun)
     _write(state, record)
@@ -44,12 +44,12 @@ def recorded(state: Path, version: Version) -> Iterator[None]:
         yield
     finally:
         error = sys.exception()
-        if error is None or isinstance(error, Exception):  # others are signals: the next one goes on
+        if error is None or isinstance(error, Exception):  # others are signals: the next one continues
             _write(state, replace(record, outcome="failed" if error else "finished"))
 
 
 def why_done(state: Path, version: Version) -> str:
-    """Why a version needs no training any more: the last one was on it, and ended. Empty where it does."""
+    """Why a version needs no training any more: the last one was on it, and ended. Empty if it needs one."""
     last = last_trained(state)
     if last is None or last.digest != version.digest or last.outcome == "running":
         return ""
@@ -59,21 +59,21 @@ def why_done(state: Path, version: Version) -> str:
 def why_due(root: Path, state: Path, version: Version, growth: float, now: datetime) -> str:
     """Why a training on the newest version is due: it is the first, has grown by a share, or a week has passed.
 
-    Empty where none is: there is too little to train on, or the last training was on it, and did not break off.
+    Empty if none is due: there is too little to train on, or the last training was on it, and was not cut short.
     """
     if not version.shards or missing_to_train(root, version):
         return ""
     last = last_trained(state)
     count = version.num_samples
     if last is None:
-        return "no version was trained on yet"
+        return "no version has been trained on yet"
     if last.digest == version.digest:
         with unread(state, version.digest) as is_unread:
             return "the last training was cut short" if last.outcome == "running" and is_unread else ""
     if count >= (1 + growth) * last.num_samples:
         return f"{count:,} samples instead of {last.num_samples:,}"
     if now - datetime.fromisoformat(last.begun_at) >= LONGEST:
-        return f"the last training was begun at {last.begun_at}"
+        return f"the last training started at {last.begun_at}"
     return ""
 
 

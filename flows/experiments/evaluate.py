@@ -42,12 +42,12 @@ RESULTS = "results.json"
 def evaluate(
     experiment: "Experiment", folder: Path, history: list[dict[str, float]]
 ) -> dict[str, Evaluation]:
-    """The results of every evaluation of the best weights in `folder`, beside the report that shows them."""
+    """Evaluates the best weights in `folder` in every way, and writes the results and their report beside them."""
     dataset = experiment.dataset()
     model = load_model(folder / BEST).to(pick_device())
     policy = experiment.training_overrides.get("negatives", Negatives())
     options = evaluation_options(experiment.pipeline, policy.tolerance_ms)
-    log.info("evaluate: %s, where they apply, on held-out videos", ", ".join(names()))
+    log.info("evaluate: %s, where applicable, on held-out videos", ", ".join(names()))
     results = evaluate_all(model, dataset, options)
     write_text(folder / RESULTS, json.dumps(results_json(results), indent=1, sort_keys=True) + "\n")
     media: dict[str, Any] = {"model": model, "dataset": dataset} if experiment.with_media else {}
@@ -66,14 +66,14 @@ def evaluate(
 
 
 def require_evaluations(experiment: "Experiment", training: Training) -> None:
-    """Raises RequestError where the version holds too little to evaluate this training."""
+    """Raises RequestError if the version holds too little to evaluate this training."""
     require_all(training.untrained, training.dataset, evaluation_options(experiment.pipeline))
 
 
 def measure_checkpoint(experiment: "Experiment", path: Path) -> GateScore:
-    """The number that the gate compares, of any checkpoint on the experiment's held-out clips.
+    """The number that the gate compares, for any checkpoint, on the experiment's held-out clips.
 
-    Raises RequestError where the version lacks what its model needs.
+    Raises RequestError if the version lacks what the checkpoint's model needs.
     """
     dataset = experiment.dataset()
     content = read_checkpoint(path)
@@ -105,7 +105,7 @@ def _conditions(
 
 
 def evaluation_options(pipeline: Pipeline, tolerance_ms: float = Negatives.tolerance_ms) -> EvaluationOptions:
-    """Videos of one kind: families of the studio's scenes, joined by video id; of other sources the first label."""
+    """Groups of videos: families of the studio's scenes, joined by video id; for other sources, the first label."""
     path = studio.truth_of(pipeline.state)
     if not (pipeline.is_studio and path.is_file()):
         group_names = {mid: name for mid, (_, name) in pipeline.labels.items()}

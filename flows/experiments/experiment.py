@@ -30,7 +30,7 @@ LEAVING_S = 60.0  # more than it takes to leave a run that cannot be resumed
 
 @dataclass(frozen=True)
 class ExperimentOptions:
-    """What a user asks of an experiment; what is None comes from the preset of the root."""
+    """The options of an experiment; a None is taken from the preset of the root."""
 
     root: Root
     dataset_version: Annotated[str | None, Option("digest of a dataset version; default: the latest")] = None
@@ -40,7 +40,7 @@ class ExperimentOptions:
     ] = None
     seconds: Annotated[float | None, Option("training time")] = None
     steps: Annotated[int | None, Option("training steps, instead of seconds")] = None
-    seed: Annotated[int | None, Option("of all that is random in the training")] = None
+    seed: Annotated[int | None, Option("seed of everything that is random in the training")] = None
     state: State = None
     with_media: Annotated[
         bool | None, Option("embed frames and sounds in the report; default: only what the studio generated")
@@ -48,11 +48,11 @@ class ExperimentOptions:
     settings: Annotated[
         Mapping[str, Any], Option("other settings of the training, by their names in flows/presets.py")
     ] = field(default_factory=dict)
-    is_offered: Annotated[bool, Option("register the model, and promote it where it is better")] = True
-    only_new: Annotated[bool, Option("do nothing where the last training was on the newest version")] = False
+    is_offered: Annotated[bool, Option("register the model, and promote it if it is better")] = True
+    only_new: Annotated[bool, Option("do nothing if the last training was on the newest version")] = False
 
     def merge_settings(self, usual: TrainSettings) -> TrainSettings:
-        """The settings of the root with those of the user: fields by name come before `settings`."""
+        """The settings of the root with those of the user: named fields override `settings`."""
         named = {name: getattr(self, name) for name in ("model", "seconds", "steps", "seed")}
         given = {name: value for name, value in named.items() if value is not None}
         others = {name: setting(name, value) for name, value in self.settings.items()}
@@ -71,7 +71,7 @@ class Experiment:
     is_offered: bool = True
 
     def dataset(self) -> Dataset:
-        """The version without what its list excludes, and of the rest what the settings choose."""
+        """The version without the samples that its list excludes; of the others, those that the settings choose."""
         dataset = open_dataset(self.pipeline.root, self.version, self.exclude)
         settings = self.pipeline.config.train
         for chosen, splits in ((settings.trained_on, ("train", "val")), (settings.judged_on, ("eval",))):
@@ -80,7 +80,7 @@ class Experiment:
         return dataset if settings.clips_share == 1.0 else thinned(dataset, settings.clips_share)
 
     def _mids(self, chosen: Sequence[str], dataset: Dataset) -> frozenset[str]:
-        """The labels that names stand for; where no table names a dataset's labels, they are names already."""
+        """The labels that these names mean; if no table names a dataset's labels, they are names already."""
         others = set(dataset.clips.names["labels"].combine_chunks().flatten().unique().to_pylist())
         return machine_ids(chosen, self.pipeline.labels, self.pipeline.ontology, others)
 
@@ -91,7 +91,7 @@ class Experiment:
 
     @property
     def identity(self) -> str:
-        """The digest of all that the result depends on: the same command continues with the same training."""
+        """The digest of everything the result depends on: by it, the same command continues the same training."""
         return digest_of(self.version.digest, sorted(self.exclude), self.pipeline.config.train)
 
     def folder(self, run_id: str) -> Path:
@@ -100,7 +100,7 @@ class Experiment:
 
 
 def prepare(options: ExperimentOptions) -> Experiment:
-    """The experiment that `options` ask for. Raises RequestError for a version or a model that is not there."""
+    """The experiment that `options` describe. Raises RequestError for a version or a model that doesn't exist."""
     pipeline = resolve(BuildOptions(options.root, options.preset, state=options.state))
     settings = options.merge_settings(pipeline.config.train)
     pipeline = replace(pipeline, config=replace(pipeline.config, train=settings))
@@ -112,7 +112,7 @@ def prepare(options: ExperimentOptions) -> Experiment:
 
 
 def require_possible(options: ExperimentOptions) -> None:
-    """Raises RequestError, before anything starts, where the experiment that `options` ask for can't be had."""
+    """Raises RequestError, before anything starts, if the experiment that `options` describe is impossible."""
     experiment = prepare(options)
     if missing := missing_to_train(experiment.pipeline.root, experiment.version):
         raise RequestError(f"version {experiment.version.digest[:12]} is too little to train on: {missing}")
@@ -125,13 +125,13 @@ def require_possible(options: ExperimentOptions) -> None:
 
 
 def assist(options: ExperimentOptions) -> None:
-    """What a rank of a training under torchrun does that is not the first: it trains, and nothing else."""
+    """What every rank but the first does in a training under torchrun: it trains, and nothing else."""
     experiment = prepare(options)
     training = planned(experiment.dataset(), experiment.pipeline.config.train)
     try:
         for _ in training.steps(Path()):  # the first rank says where checkpoints lie
             pass
     except ResumeError:
-        # The first rank leaves that run, and ends. Torchrun would kill it in the middle of that if this one was first.
+        # The first rank leaves that run, and ends. Torchrun would interrupt that if this rank ended first.
         time.sleep(LEAVING_S)
         raise

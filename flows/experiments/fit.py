@@ -1,4 +1,4 @@
-"""What an experiment trains: model and loop, by the settings of the user."""
+"""What an experiment trains: model and training loop, according to the settings of the user."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +18,7 @@ from training.reading.dataset import Dataset
 from training.reading.negatives import Negatives
 from training.reading.sampling import Sampling
 
-STREAMED_STEPS = 4  # of a clip that was fetched whole
+STREAMED_STEPS = 4  # for each clip that was fetched whole
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Training:
 
     @cached_property
     def untrained(self) -> AvcModel:
-        """The model before it learns, for what it says of itself."""
+        """The model before training, for its own facts."""
         return load(self.model).build(self.model_config)
 
     @property
     def params(self) -> dict[str, Any]:
-        """All that it is made of, each once: named as `--set` names it, with the value that it has."""
+        """Everything the training depends on, each once: named as `--set` names it, with its value."""
         model = self.untrained
         config = self.config
         device = pick_device(self.config.device)
@@ -59,17 +59,17 @@ class Training:
 
 
 def check(settings: TrainSettings) -> None:
-    """Raises RequestError for settings that no training can have, whatever the dataset."""
+    """Raises RequestError for settings that are invalid for any dataset."""
     name, _, preset = settings.model.partition("/")
     require_ranges(settings)
     strength_named(settings.augmentation)
     require_precision(settings.precision)
     _negatives(name, settings)
-    load(name).needs(_configured(name, preset, settings.config))  # reads what a trunk needs
+    load(name).needs(_configured(name, preset, settings.config))  # reads the needs of a trunk
 
 
 def planned(dataset: Dataset, settings: TrainSettings) -> Training:
-    """The training that `settings` ask for. Raises RequestError where they can't be had."""
+    """The training that `settings` describe. Raises RequestError if it is impossible."""
     check(settings)
     name, _, preset = settings.model.partition("/")
     own = training_overrides(name)
@@ -97,7 +97,7 @@ def planned(dataset: Dataset, settings: TrainSettings) -> Training:
 
 
 def _negatives(model: str, settings: TrainSettings) -> Negatives:
-    """The policies of the settings, or the model's own."""
+    """The policies in the settings, or else the model's own."""
     own = training_overrides(model).get("negatives", Negatives())
     return replace(own, kinds=settings.negatives) if settings.negatives else own
 

@@ -1,4 +1,4 @@
-"""Notes of trainings that have begun, by what they depend on, so that the same command continues with the same run."""
+"""Notes of trainings in progress, named by what they depend on, so that the same command continues the same run."""
 
 import fcntl
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ NAME = 16  # characters of the identity
 
 @dataclass(frozen=True)
 class RunMarker:
-    """Which run a training is, from its begin to its end."""
+    """Which run a training has, from its start to its end."""
 
     path: Path
 
@@ -26,7 +26,7 @@ class RunMarker:
         return self.path.read_text().strip() if self.path.is_file() else None
 
     def write(self, run_id: str) -> None:
-        """Notes that this run has begun."""
+        """Notes that this run has started."""
         write_text(self.path, f"{run_id}\n")
 
     def drop(self) -> None:
@@ -36,19 +36,19 @@ class RunMarker:
 
 @contextmanager
 def run_marker(state: Path, identity: str) -> Iterator[RunMarker]:
-    """The note of the training `identity`; it goes when the block ends well, and stays when it does not.
+    """The note of the training `identity`; it is removed when the block succeeds, and stays when it fails.
 
-    Raises RequestError where another process is in such a block: two would share one run and one folder.
+    Raises RequestError if another process is in such a block: two would share one run and one folder.
     """
     note = RunMarker(state / FOLDER / identity[:NAME])
     make_folder(note.path.parent)
-    # A file of its own, which stays: the note is another file each time that it is written.
+    # The lock is a separate file, which stays: each write of the note replaces its file.
     with note.path.with_suffix(".lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # ends with the process
         except BlockingIOError:
             raise RequestError(
-                "the same training, of the same clips with the same settings, is running: wait for it, or give "
+                "the same training, on the same clips with the same settings, is running: wait for it, or give "
                 "this one another model, preset or root"
             ) from None
         yield note
@@ -56,11 +56,11 @@ def run_marker(state: Path, identity: str) -> Iterator[RunMarker]:
 
 
 def unfinished_runs(state: Path) -> set[str]:
-    """The runs of trainings that have begun and not ended well: the same command goes on with them."""
+    """The runs of trainings that have started and not succeeded: the same command continues them."""
     notes = [path for path in (state / FOLDER).glob("*") if len(path.name) == NAME]
     return {run_id for path in notes if (run_id := RunMarker(path).run_id)}
 
 
 def results_path(state: Path, identity: str) -> Path:
-    """Where the results of training `identity` stand until the comparison that it belongs to has ended."""
+    """Where the results of training `identity` are kept until the comparison that it belongs to has ended."""
     return state / FOLDER / f"{identity[:NAME]}.json"

@@ -1,4 +1,4 @@
-"""Settings of a training as a user names them: read from `NAME=VALUE`, and held to what can be."""
+"""Settings of a training as a user names them: read from `NAME=VALUE`, and checked against what is possible."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from flows.presets import TrainSettings
 from schemas.errors import RequestError
 
 OF_MODEL = "model."
-NUMBERS = {"steps": 0, "classes_per_batch": 0, "patience": 0, "learning_rate": 0.0}  # which may also be none
+NUMBERS = {"steps": 0, "classes_per_batch": 0, "patience": 0, "learning_rate": 0.0}  # which may also be null
 USUAL = TrainSettings()
 ONE_OR_MORE: tuple[Callable[[Any], bool], str] = (lambda value: value >= 1, "1 or more")
 ABOVE_0: tuple[Callable[[Any], bool], str] = (lambda value: 0 < value < math.inf, "a number above 0")
@@ -18,7 +18,7 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "seconds": ABOVE_0,
     "steps": ONE_OR_MORE,
     "seed": (lambda value: 0 <= value < 2**63, "from 0 to 2^63 - 1"),
-    "clips_share": (lambda value: 0 < value <= 1, "a share: above 0, and 1 at most"),
+    "clips_share": (lambda value: 0 < value <= 1, "a share: above 0, and at most 1"),
     "classes_per_batch": ONE_OR_MORE,
     "learning_rate": ABOVE_0,
     "patience": ONE_OR_MORE,
@@ -27,7 +27,7 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def require_ranges(settings: TrainSettings) -> None:
-    """Raises RequestError for a number that no training can go by."""
+    """Raises RequestError for a number that no training can use."""
     for name, (is_possible, words) in RANGES.items():
         value = getattr(settings, name)
         if value is not None and not is_possible(value):
@@ -37,7 +37,7 @@ def require_ranges(settings: TrainSettings) -> None:
 def parsed(pairs: Sequence[str]) -> dict[str, Any]:
     """Settings of TrainSettings from `NAME=VALUE`, and of the model's Config from `model.NAME=VALUE`.
 
-    Raises RequestError for a name that is not there, or a value of another kind.
+    Raises RequestError for an unknown name, or a value of another kind.
     """
     found: dict[str, Any] = {}
     for pair in pairs:
@@ -50,7 +50,7 @@ def parsed(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def setting(name: str, value: Any) -> Any:
-    """The value of one of TrainSettings, as one of its kind. Raises RequestError for another kind, or another name."""
+    """A value for a field of TrainSettings, in its kind. Raises RequestError for another kind, or an unknown name."""
     if name == "config" and isinstance(value, Mapping):
         return dict(value)
     known = {
@@ -58,7 +58,7 @@ def setting(name: str, value: Any) -> Any:
     }
     if name not in known:
         raise RequestError(
-            f"no setting {name!r}; there are {', '.join(known)}, and {OF_MODEL}NAME of the model's own"
+            f"no setting {name!r}; there are {', '.join(known)}, and {OF_MODEL}NAME for the model's own"
         )
     if value is None and name in NUMBERS:
         return None
@@ -75,13 +75,13 @@ def coerce_like(usual: Any, name: str, value: Any) -> Any:
     if isinstance(usual, bool):
         if isinstance(value, bool):
             return value
-        raise RequestError(f"{name} is true or false, and not {value!r}")
+        raise RequestError(f"{name} must be true or false, and not {value!r}")
     if isinstance(value, int | float) and not isinstance(value, bool):
         if isinstance(usual, float):
             return float(value)
         if math.isfinite(value) and value == int(value):
             return int(value)
-    raise RequestError(f"{name} is {type(usual).__name__}, as {usual!r}, and not {value!r}")
+    raise RequestError(f"{name} must be of type {type(usual).__name__}, like {usual!r}, and not {value!r}")
 
 
 def _value(text: str) -> Any:

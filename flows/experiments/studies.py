@@ -27,12 +27,12 @@ class Variant:
     settings: dict[str, Any] = field(default_factory=dict)  # of `presets.TrainSettings`
 
     def applied_to(self, options: "ExperimentOptions") -> "ExperimentOptions":
-        """An experiment with this variant, its own settings before those that hold for all."""
+        """An experiment with this variant, whose own settings override those of all."""
         settings = {**options.settings, **self.settings}
         return replace(options, model=self.model, settings=settings, is_offered=False)
 
     def check(self) -> None:
-        """Raises RequestError where there is no such model or preset."""
+        """Raises RequestError if there is no such model or preset."""
         name, _, preset = self.model.partition("/")
         preset_named(name, preset)
 
@@ -64,7 +64,7 @@ STUDIES: dict[str, tuple[Variant, ...]] = {
 
 
 def categories(labels: Sequence[str]) -> tuple[Variant, ...]:
-    """A model of these labels only against one of all, both judged on clips of these labels."""
+    """A model trained on these labels only against one trained on all, both judged on clips of these labels."""
     chosen = tuple(labels)
     return (
         Variant("all categories", "contrastive", {"judged_on": chosen}),

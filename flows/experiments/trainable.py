@@ -1,4 +1,4 @@
-"""Whether a version is enough to train on and to judge by, without loading anything that trains."""
+"""Whether a version is enough to train on and to evaluate with, without loading anything that trains."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,8 +8,8 @@ from schemas.manifest import read_part
 from schemas.outcome import Outcome
 from schemas.shard import Version, index_path, read_exclusions
 
-LEAST_VIDEOS = {"train": 2, "val": 2, "eval": 3}  # to pair, and to leave some out of a probe's training
-STEP_MS = 1000  # of sound around a frame: what the models without needs of their own look at
+LEAST_VIDEOS = {"train": 2, "val": 2, "eval": 3}  # to form pairs, and to leave some out of a probe's training
+STEP_MS = 1000  # of sound around a frame: what models without special needs look at
 REMEDIES = {
     "train": "more segments",
     "val": "more segments: a share of the training videos becomes val",
@@ -19,7 +19,7 @@ COLUMNS = ("key", "video_id", "outcome", "valid_ms")
 
 
 def missing_to_train(root: Path, version: Version) -> str:
-    """What `version` lacks to be trained on and judged by, with the remedy; empty where it is enough.
+    """What `version` lacks for training and evaluation, with the remedy; empty if it is enough.
 
     Reads no more indexes of shards than it takes to find enough videos of each split.
     """
@@ -29,7 +29,7 @@ def missing_to_train(root: Path, version: Version) -> str:
 
 
 def _num_videos(root: Path, version: Version, split: str, excluded: frozenset[str]) -> int:
-    """How many videos of a split can be used, or as many as are needed."""
+    """How many videos of a split can be used; counts no further than are needed."""
     videos = set()
     shortest_ms = shortest_usable_ms(version.profile)
     for shard in version.of_split(split):

@@ -1,4 +1,4 @@
-"""Upkeep of a root: what is removed of old versions, of old runs, and of the logs. Without Prefect."""
+"""Upkeep of a root: what is removed of old versions, old runs and old logs. Without Prefect."""
 
 import logging
 from collections.abc import Iterator
@@ -20,12 +20,12 @@ from training.tracking.store import Store
 log = logging.getLogger(__name__)
 
 KEEP_RUNS = 5  # the best by what the gate compares
-LOGS_STAY = timedelta(days=90)  # after their last line, as runs stay on the server
+LOGS_STAY = timedelta(days=90)  # after their last line, as long as runs stay on the server
 
 
 @dataclass(frozen=True)
 class PruneOptions:
-    """Whose old versions, runs and logs are removed."""
+    """Which root's old versions, runs and logs are removed."""
 
     root: Root
     state: State = None
@@ -42,9 +42,9 @@ class Upkeep:
 
 
 def keep_up(pipeline: Pipeline, *, keep_runs: int = KEEP_RUNS) -> Upkeep:
-    """Removes what nobody needs any more: `tasks/versions/prune.py` and `training/tracking/pruning.py` say what.
+    """Removes what is no longer needed, as `tasks/versions/prune.py` and `training/tracking/pruning.py` define it.
 
-    Waits for a build that is packing. Raises RequestError where there is no version.
+    Waits for a build that is packing. Raises RequestError if there is no version.
     """
     done = Upkeep(prune(pipeline.root, pipeline.state))
     done.runs = _prune_runs(pipeline, keep_runs)
@@ -55,7 +55,7 @@ def keep_up(pipeline: Pipeline, *, keep_runs: int = KEEP_RUNS) -> Upkeep:
 
 
 def _prune_runs(pipeline: Pipeline, keep: int) -> list[str]:
-    """The runs whose artefacts were removed; the folders of their checkpoints and reports go with them."""
+    """The runs whose artefacts were removed, along with the folders of their checkpoints and reports."""
     store = Store.of(pipeline.here)
     if _is_empty(store):
         return []

@@ -1,1 +1,1 @@
-"""Services: servers and processes beside a command, and how all of them end. No build and no training is known here."""
+"""Services: servers and processes beside a command, and how they all end. They know nothing of builds and trainings."""

@@ -1,8 +1,8 @@
-"""Alarms: one message when something begins to fail, and one when it works again, sent by Prefect's server.
+"""Alarms: one message when something starts to fail, and one when it works again, sent by Prefect's server.
 
-Where they go lies in a block on the server, so no run, parameter or page knows the URL. Whether a deployment fails is
-known to the server too: it keeps, for each, which event it waits for next. What else fails is found by builds
-(`flows/builds/signs.py`), which remember it in the state folder and tell the server by an event.
+Their address is in a block on the server, so no run, parameter or page holds the URL. The server also knows whether a
+deployment fails: for each one it keeps which event it waits for next. Other failures are found by builds and trainings
+(`flows/builds/signs.py`), which record them in the state folder and notify the server with an event.
 """
 
 import json
@@ -41,11 +41,11 @@ CANARY = "canary"
 WATCHED = (BUILD, "run-experiment", "compare-models", "recheck-take-downs", "prune")  # flows
 SUCCESS = "prefect.flow-run.Completed"
 FAILURES = frozenset(f"prefect.flow-run.{name}" for name in ("Failed", "Crashed", "TimedOut"))
-NEW = "mcgurk.alarms.new"  # from now on the next failure is told
-STARTED = "mcgurk.alarms.started"  # from now on a success of the canary is awaited
-ALWAYS = timedelta(days=3650)  # for which the next event is awaited
+NEW = "mcgurk.alarms.new"  # from now on the next failure is reported
+STARTED = "mcgurk.alarms.started"  # from now on a success of the canary is expected
+ALWAYS = timedelta(days=3650)  # how long the server waits for the next event
 SILENT_FOR = timedelta(hours=2)
-MOST_EVENTS = 50  # that a server returns at once; the latest come first
+MOST_EVENTS = 50  # that a server returns per request; the latest come first
 FLOW_RUNS = "prefect.flow-run.*"
 DEPLOYMENT = {"prefect.resource.role": "deployment"}
 TITLE = "mcgurk: {{ flow.name }}/{{ deployment.name }}"
@@ -63,23 +63,23 @@ Next: mcgurk doctor. Do `mcgurk serve`, or a worker for each pool, still run?"""
 
 
 def deploy_watched(root: str, receivers: Receivers, state: Path | None = None) -> None:
-    """Deploys with the alarms that are set now, or were before. Raises RequestError for a block that is not there."""
+    """Deploys with the alarms that are set now, or were set earlier. Raises RequestError for a missing block."""
     with get_client(sync_client=True) as client:
         _remove(client, receivers)
         block = _alarms_block(client, receivers.notify)
         is_new = block is not None and _put_alarms(client, block, root)
         if url := receivers.ping_url():
             _put_ping(client, url)
-        deploy(root)  # takes longer than a server does to heed an automation
+        deploy(root)  # takes longer than the server needs to activate an automation
         _send(client, NEW if is_new else STARTED)
     if is_new and state is not None:
-        (state / SIGNS).unlink(missing_ok=True)  # nobody was told of what stands in it
+        (state / SIGNS).unlink(missing_ok=True)  # no one received the alarms recorded in it
 
 
 def was_told(alarm: str, since: str) -> bool:
     """Whether the server in use has sent the alarm of that name since a moment (ISO 8601).
 
-    Raises what UNREACHABLE of `flows.services.runs` names.
+    Raises the errors in UNREACHABLE of `flows.services.runs`.
     """
     wanted = {"event": {"name": ["prefect.automation.triggered"]}, "occurred": {"since": since}}
     with get_client(sync_client=True) as client:
@@ -105,7 +105,7 @@ def _take_away(client: SyncPrefectClient, automations: Iterable[str], block: str
 
 
 def _alarms_block(client: SyncPrefectClient, given: str | None) -> UUID | None:
-    """The block that sends; that of before where none is named, and None where there is none."""
+    """The block that sends the alarms: the earlier one if none is named; None if there is none."""
     if given == NONE:
         return None
     if given is None:
@@ -139,7 +139,7 @@ def _save(block: Block, name: str) -> UUID:
 
 
 def _put_alarms(client: SyncPrefectClient, block: UUID, root: str) -> bool:
-    """Whether the alarm about runs is new, or another than before: then the server does not know what fails."""
+    """Puts the alarms. True if the one about runs is new or changed: then the server does not know what fails."""
     of_runs = {
         "match": {"prefect.resource.id": [FLOW_RUNS, RESOURCE]},
         "match_related": [_flows(*WATCHED), DEPLOYMENT],
@@ -157,7 +157,7 @@ def _put_alarms(client: SyncPrefectClient, block: UUID, root: str) -> bool:
 
 
 def _put_canary(client: SyncPrefectClient, block: UUID) -> None:
-    """That it is silent: once, since only its next success has the server wait for another one."""
+    """The alarm of a silent canary: sent once, because the server waits again only after its next success."""
     awaited = {"after": {SUCCESS, NEW, STARTED}, "expect": {SUCCESS}, "within": SILENT_FOR}
     silent = EventTrigger(
         posture=Posture.Proactive,
@@ -185,9 +185,9 @@ def _message(block: UUID, subject: str, body: str) -> SendNotification:
 
 
 def _put(client: SyncPrefectClient, name: str, trigger: EventTrigger, actions: list) -> bool:
-    """Whether the server had none of this name, or another one. One that is the same is left alone.
+    """Puts an automation. True if the server had none of this name, or a different one; the same one is left alone.
 
-    The server would forget what it waits for, and a restart would tell again what is known.
+    Otherwise the server would forget what it waits for, and a restart would report known failures again.
     """
     wanted = Automation(name=name, trigger=trigger, actions=actions)
     wanted.description = f"of mcgurk; {digest_of(_text(wanted.model_dump(exclude={'id', 'enabled'})))[:16]}"
@@ -204,14 +204,14 @@ def _put(client: SyncPrefectClient, name: str, trigger: EventTrigger, actions: l
 
 
 def _text(definition: Mapping[str, Any]) -> str:
-    """The same for the same definition in every process: sets have no order."""
+    """A definition as text, which is the same in every process: sets have no order."""
     return json.dumps(
         definition, sort_keys=True, default=lambda one: sorted(one) if isinstance(one, set) else str(one)
     )
 
 
 def _send(client: SyncPrefectClient, name: str) -> None:
-    """An event about each deployment of ours."""
+    """Sends an event about each of our deployments."""
     events = []
     for one in client.read_deployments():
         if (one.entrypoint or "").startswith("flows."):

@@ -1,8 +1,8 @@
-"""The databases of Prefect and MLflow on a PostgreSQL server, where `serve --database` names one.
+"""The databases of Prefect and MLflow on a PostgreSQL server, if `serve --database` names one.
 
-They are called PREFIX_prefect and PREFIX_mlflow, and are made where they are missing. Every command on the same root
-and state folder uses them from then on. Addresses hold no password: it comes from PGPASSWORD or ~/.pgpass, so that no
-list of processes, log or file has it.
+They are called PREFIX_prefect and PREFIX_mlflow, and are created if they are missing. Every command on the same root
+and state folder uses them from then on. Addresses hold no password: it comes from PGPASSWORD or ~/.pgpass, so it
+appears in no process list, no log and no file of ours.
 """
 
 import re
@@ -17,39 +17,39 @@ from training.tracking.store import Store
 FILE = "database"  # in the state folder: the address that was named
 PREFIX = re.compile(r"[a-z][a-z0-9_]{0,39}")
 SCHEMES = ("postgresql", "postgres")
-USUAL = "postgres"  # the database that every server has, from which others are made
+USUAL = "postgres"  # the database that every server has: we connect to it to create others
 ANSWER_S = 10
 EXAMPLE = "postgresql://USER@HOST:5432/PREFIX"
 
 
 @dataclass(frozen=True)
 class Databases:
-    """A server, with the user's name, and the prefix of the databases there."""
+    """A server with the user's name, and the prefix of the databases there."""
 
     server: str  # USER@HOST:PORT
     prefix: str
 
     @classmethod
     def parsed(cls, address: str) -> "Databases":
-        """What an address names. Raises RequestError for one that is none, or that holds a password."""
+        """Parses an address. Raises RequestError for one that is invalid or holds a password."""
         try:
             parts = urlsplit(address)
             _ = parts.port
         except ValueError as error:
-            raise RequestError(f"--database: no address ({error}): it is {EXAMPLE}") from None
+            raise RequestError(f"--database: not an address ({error}): use {EXAMPLE}") from None
         if parts.password is not None:
             raise RequestError(
-                f"--database {_shown(address)}: other accounts can read a password on a command line: name the "
-                "address without it, and put it in PGPASSWORD or ~/.pgpass"
+                f"--database {_shown(address)}: other accounts can read a password on a command line: leave it out "
+                "of the address, and put it in PGPASSWORD or ~/.pgpass"
             )
         if parts.query or parts.fragment:
             raise RequestError(
-                f"--database {address}: settings of the connection go to the environment, such as PGSSLMODE"
+                f"--database {address}: connection settings belong in the environment, such as PGSSLMODE"
             )
         prefix = unquote(parts.path.removeprefix("/"))
         if parts.scheme not in SCHEMES or not parts.hostname or not PREFIX.fullmatch(prefix):
             raise RequestError(
-                f"--database {address}: it is {EXAMPLE}, where PREFIX begins with a letter and has lower-case "
+                f"--database {address}: use {EXAMPLE}, where PREFIX begins with a letter and consists of lower-case "
                 "letters, digits and _"
             )
         return cls(parts.netloc, prefix)
@@ -59,15 +59,15 @@ class Databases:
 
     @property
     def names(self) -> tuple[str, str]:
-        """Of Prefect's database and MLflow's."""
+        """The names of Prefect's database and MLflow's."""
         return f"{self.prefix}_prefect", f"{self.prefix}_mlflow"
 
     def address(self, name: str, driver: str = "") -> str:
-        """Of one database, for SQLAlchemy where a driver is named."""
+        """The address of one database, for SQLAlchemy if a driver is named."""
         return f"postgresql{driver and f'+{driver}'}://{self.server}/{name}"
 
     def make(self) -> None:
-        """Makes what is missing. Raises OperationalError where the server does not answer, or refuses."""
+        """Creates the missing databases. Raises OperationalError if the server does not answer, or refuses."""
         import psycopg
         from psycopg import sql
 
@@ -82,7 +82,7 @@ class Databases:
         except psycopg.Error as error:
             said = " ".join(str(error).split())
             raise OperationalError(
-                f"PostgreSQL at {self.server}: {said}: start it, or mend its login (PGPASSWORD or ~/.pgpass)"
+                f"PostgreSQL at {self.server}: {said}: start it, or correct its login (PGPASSWORD or ~/.pgpass)"
             ) from None
 
 
@@ -91,22 +91,22 @@ def _shown(address: str) -> str:
 
 
 def databases_of(state: Path) -> Databases | None:
-    """The databases that a state folder uses; None where they are files."""
+    """The databases that a state folder uses; None if they are files."""
     path = state / FILE
     return Databases.parsed(path.read_text().strip()) if path.is_file() else None
 
 
 def choose(address: str, root: Path, state: Path) -> None:
-    """Makes the databases that an address names, and has the root and its state use them from here on.
+    """Creates the databases at an address, and makes the root and its state folder use them from now on.
 
-    Raises RequestError where the root has runs in a file, which would be lost from sight.
+    Raises RequestError if the root has runs in a file: no command would see them any more.
     """
     wanted = Databases.parsed(address)
     store = Store(root)
     if store.database and store.database.is_file():
         raise RequestError(
             f"--database {wanted}: {store.database} has the runs of this root, which no command would see any more: "
-            "move it away to begin anew, or serve without --database"
+            "move it away to start afresh, or serve without --database"
         )
     wanted.make()
     _, mlflow = wanted.names

@@ -1,7 +1,7 @@
-"""How a command ends by a signal: within seconds, with what was committed kept, and saying what goes on.
+"""How a command ends on a signal: within seconds, with committed work kept, and naming the command that resumes it.
 
-Prefect and others replace handlers while they work. So signals are heard where the kernel's handler writes them,
-on a pipe that a thread reads: whoever handles one, the time runs from then.
+Prefect and other libraries replace signal handlers while they work. So signals are read from a socket to which
+Python's low-level handler writes them: whichever handler runs then, the countdown has started.
 """
 
 import os
@@ -16,21 +16,21 @@ from types import FrameType
 
 from flows.services.watchdog import Watchdog
 
-# On an orderly end: blocks are left, runs are reported, clusters close. The watchdog kills a second later.
+# For an orderly end: blocks are left, runs are reported, clusters close. The watchdog kills a second later.
 ORDERLY_S = 3.0
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-BY_SIGNAL = 128  # a shell's exit code of a command that a signal ended, plus the signal's number
+BY_SIGNAL = 128  # plus the signal's number: a shell's exit code for a command that a signal ended
 
 
-class Stopped(KeyboardInterrupt):  # noqa: N818  (no error: somebody wants it)
-    """A signal wants this process to end."""
+class Stopped(KeyboardInterrupt):  # noqa: N818  (not an error: someone wants it)
+    """A signal asks this process to end."""
 
 
 @dataclass
 class Ending:
-    """Whether a signal has come, and what is said of it at the end."""
+    """Whether a signal has arrived, and what is printed about it at the end."""
 
-    command: str  # that goes on where this one stopped
+    command: str  # that continues where this one stopped
     watchdog: Watchdog | None = None
     number: signal.Signals | None = None
     _has_begun: threading.Lock = field(default_factory=threading.Lock)
@@ -38,7 +38,7 @@ class Ending:
 
     @property
     def exit_code(self) -> int:
-        """Of a command that the signal ended."""
+        """The exit code of a command that the signal ended."""
         return BY_SIGNAL + (self.number or 0)
 
     def say(self) -> None:
@@ -48,18 +48,18 @@ class Ending:
             print(f"\nstopped by {self.number.name}; to resume: {self.command}", file=sys.stderr, flush=True)
 
     def begin(self, number: int) -> None:
-        """Counts down from the first signal on."""
+        """Starts the countdown, at the first signal only."""
         self.number = self.number or signal.Signals(number)
         if not self._has_begun.acquire(blocking=False):
             return
         if self.watchdog:
             self.watchdog.stop()
         countdown = threading.Timer(ORDERLY_S, self.leave)
-        countdown.daemon = True  # an orderly end is not held up by it; what does not let go is
+        countdown.daemon = True  # it does not delay an orderly end; it cuts off one that hangs
         countdown.start()
 
     def leave(self) -> None:
-        """Says the last line, and ends the process where it stands."""
+        """Prints the last line, and ends the process at once."""
         self.say()
         sys.stdout.flush()
         os._exit(self.exit_code)
@@ -67,12 +67,12 @@ class Ending:
 
 @contextmanager
 def ending(command: str, watchdog: Watchdog | None = None) -> Iterator[Ending]:
-    """Inside the block SIGINT, SIGTERM and SIGHUP end this process within 5 s, by `Stopped` where they come first.
+    """Inside the block SIGINT, SIGTERM and SIGHUP end this process within 5 s, by `Stopped` if this handler gets them.
 
-    One that was ignored at the start stays so, as nohup wants it.
+    A signal that was ignored at the start stays ignored, as nohup needs it.
     """
     one = Ending(command, watchdog)
-    if threading.current_thread() is not threading.main_thread():  # which alone can be interrupted
+    if threading.current_thread() is not threading.main_thread():  # only that one can be interrupted
         yield one
         return
     heard, written = socket.socketpair()
@@ -84,8 +84,8 @@ def ending(command: str, watchdog: Watchdog | None = None) -> Iterator[Ending]:
 
     def end(number: int, frame: FrameType | None) -> None:
         del frame
-        signal.signal(number, signal.SIG_IGN)  # a second one would break into what the first one ends
-        one.begin(number)  # the thread may come later than what is raised here
+        signal.signal(number, signal.SIG_IGN)  # a second one would interrupt the orderly end
+        one.begin(number)  # the thread may be later than this exception
         raise Stopped(signal.Signals(number).name)
 
     for number in taken:

@@ -1,7 +1,7 @@
-"""The keeper of services: a process that starts them, restarts what dies, and ends them when nobody uses them.
+"""The keeper of services: a process that starts them, restarts those that die, and ends them when nobody uses them.
 
-Who uses the services of a folder holds a shared lock on its file `users`; the kernel lets go of it when that
-process ends, however it ends. So several commands share one server, and the last one turns off the light.
+A process that uses the services of a folder holds a shared lock on its file `users`; the kernel releases the lock
+when that process ends, however it ends. So several commands share one server, and the last one shuts it down.
 """
 
 import fcntl
@@ -26,7 +26,7 @@ import psutil
 
 from flows.services.rotation import rotate_all
 from flows.services.watchdog import MARK
-from schemas.databases import copies_of, keep_before, note_opened
+from schemas.databases import compact, copies_of, keep_before, note_opened
 from schemas.errors import OperationalError
 from schemas.files import write_text
 from schemas.identity import Identity
@@ -36,28 +36,28 @@ from tasks.processes import end, end_with_parent, marked
 
 log = logging.getLogger(__name__)
 
-KEPT = "MCGURK_KEPT"  # in the environment of all that a keeper starts: the folder of its services
+KEPT = "MCGURK_KEPT"  # in the environment of everything that a keeper starts: the folder of its services
 USERS = "users"
 STARTING = "starting"
 UP = "up.json"
 LOG = "keeper.log"
-LOOK_S = 10.0  # between two looks at the length of logs
+LOOK_S = 10.0  # between two checks of the length of logs, and of who listens
 START_S = 120.0  # Prefect takes 4 to 10 s, MLflow up to 20 on a loaded machine
 POLL_S = 0.1
-RESTART_S = 1.0  # before what has died is started again; twice as long each time, up to the next
+RESTART_S = 1.0  # before a dead service is restarted; twice as long each time, up to MOST_RESTART_S
 MOST_RESTART_S = 60.0
-WAKE_S = 30.0  # until what somebody has stopped (SIGSTOP) is told to go on
-STEADY_S = 60.0  # a service that has run for so long begins with the shortest wait again
-END_S = 1.0  # that services may take to end until they are killed: their databases stand that
-RUN_END_S = 1.5  # and flow runs before them: they report their end to a server that is still there
+WAKE_S = 30.0  # after which stopped services (SIGSTOP) are resumed
+STEADY_S = 60.0  # a service that has run this long starts again with the shortest wait
+END_S = 1.0  # that services may take to end before they are killed: their databases survive that
+RUN_END_S = 1.5  # the same for flow runs, before services: they report their end to a server that is still up
 OF_A_RUN = "PREFECT__FLOW_RUN_ID"
 TAIL_CHARACTERS = 800
-_STARTED: list[subprocess.Popen] = []  # keepers, which may outlive who started them
+_STARTED: list[subprocess.Popen] = []  # keepers, which may outlive the process that started them
 
 
 @dataclass(frozen=True)
 class Service:
-    """A process that is to run: `health` is an address that answers once it is up."""
+    """A process to run: `health` is an address that answers once the process is up."""
 
     name: str
     command: tuple[str, ...]
@@ -65,19 +65,20 @@ class Service:
     health: str | None = None
     environment: dict[str, str] = field(default_factory=dict)
     has_runs: bool = False  # it starts flow runs, which are ended before it
-    package: str = ""  # whose version matters to its databases: files of SQLite
+    package: str = ""  # whose version matters to its databases, which are SQLite files
     databases: tuple[str, ...] = ()
+    start_s: float = START_S  # it may take to listen; one that stops listening for as long is restarted
 
 
 @contextmanager
 def kept(folder: Path, services: Sequence[Service], address: str) -> Iterator[str]:
-    """Inside the block the services of `folder` run; yields the address of those that do, started here or before.
+    """Inside the block the services of `folder` run, started here or earlier; yields their address.
 
-    Raises OperationalError with the end of its log for one that does not come up.
+    Raises OperationalError, with the end of its log, for a service that fails to start.
     """
     make_folder(folder)
     with (folder / USERS).open("a") as users:
-        fcntl.flock(users, fcntl.LOCK_SH)  # waits for a keeper that ends its services just now
+        fcntl.flock(users, fcntl.LOCK_SH)  # waits for a keeper that is ending its services
         with (folder / STARTING).open("a") as starting:
             fcntl.flock(starting, fcntl.LOCK_EX)
             if running_in(folder) is None:
@@ -95,17 +96,17 @@ def kept(folder: Path, services: Sequence[Service], address: str) -> Iterator[st
 
 
 def running_in(folder: Path) -> Identity | None:
-    """The keeper that keeps services of that folder up, if there is one."""
+    """The keeper that runs the services of that folder, if there is one."""
     with suppress(OSError, ValueError, KeyError):
         facts = json.loads((folder / UP).read_text())
         keeper = Identity.read(facts["keeper"])
-        is_copied = not folder.samefile(facts.get("folder", folder))  # with a backup of a running root
+        is_copied = not folder.samefile(facts.get("folder", folder))  # in a backup of a running root
         return keeper if keeper.process and not is_copied else None
     return None
 
 
 def wake(folder: Path) -> Identity | None:
-    """The keeper of that folder, if there is one; where it was stopped it goes on, or nothing would ever end."""
+    """The keeper of that folder, if there is one; a stopped one (SIGSTOP) is resumed, or nothing would ever end."""
     keeper = running_in(folder)
     if keeper and keeper.process:
         end([keeper.process], signal.SIGCONT)
@@ -113,12 +114,12 @@ def wake(folder: Path) -> Identity | None:
 
 
 def address_in(folder: Path) -> str:
-    """The address of the services that run there. Raises FileNotFoundError where none do."""
+    """The address of the services that run there. Raises FileNotFoundError if none do."""
     return json.loads((folder / UP).read_text())["address"]
 
 
 def _start(folder: Path, services: Sequence[Service], address: str) -> None:
-    """Ends what an earlier keeper left when it was killed, and starts one."""
+    """Ends what an earlier keeper left running when it was killed, and starts a new one."""
     (folder / UP).unlink(missing_ok=True)
     end(marked(KEPT, str(folder)), within_s=END_S)
     facts = {"folder": str(folder), "address": address, "services": [asdict(one) for one in services]}
@@ -145,7 +146,7 @@ def _start(folder: Path, services: Sequence[Service], address: str) -> None:
 
 
 def _await_end(folder: Path, keeper: Identity) -> None:
-    """Waits until the keeper has ended its services, or somebody else uses them."""
+    """Waits until the keeper has ended its services, or another process uses them."""
     began = time.monotonic()
     while keeper.process and time.monotonic() - began < RUN_END_S + 2 * END_S:
         if (folder / UP).is_file() and time.monotonic() - began > 10 * POLL_S:
@@ -162,6 +163,7 @@ class _Running:
     service: Service
     process: subprocess.Popen
     began: float
+    listened: float = 0.0
     wait_s: float = RESTART_S
     again: float | None = None
 
@@ -191,15 +193,16 @@ class Keeper:
                         self._revive(one)
                     self._wake()
                     if time.monotonic() - looked > LOOK_S:
+                        self._end_deaf()
                         rotate_all(self.logs)
                         looked = time.monotonic()
                     time.sleep(POLL_S)
             finally:
-                self._end()  # before the lock goes: who comes now waits
+                self._end()  # before the lock is released: new users wait
 
     @property
     def logs(self) -> list[Path]:
-        """Its own log and those beside the logs of its services, such as that of the commands."""
+        """Its own log, and all logs in the folders of its services' logs, such as that of the commands."""
         folders = {Path(one.log).parent for one in self.services}
         return [self.folder / LOG, *sorted(path for folder in folders for path in folder.glob("*.log"))]
 
@@ -213,7 +216,7 @@ class Keeper:
             one.again = now + one.wait_s
             log.warning("%s ended with code %s: restarting it", one.service.name, one.process.returncode)
         elif now >= one.again:
-            end_group(one.process)  # what it started may hold its port
+            end_group(one.process)  # a process that it started may hold its port
             try:
                 one.process = _opened(one.service)
             except OperationalError as error:
@@ -223,8 +226,25 @@ class Keeper:
             one.began = now
             one.again = None
 
+    def _end_deaf(self) -> None:
+        """Kills a service whose process lives but no longer listens, so that it is restarted.
+
+        A service that is busy or stopped still listens: only a listener that is gone counts.
+        """
+        for one in self.running:
+            now = time.monotonic()
+            if one.process.poll() is not None or not one.service.health:
+                continue
+            if _listens(one.process.pid, one.service.health):
+                one.listened = now
+            elif now - max(one.began, one.listened) > one.service.start_s:
+                log.warning(
+                    "%s has not listened for %.0f s: ending it", one.service.name, one.service.start_s
+                )
+                end_group(one.process)
+
     def _wake(self) -> None:
-        """Has services go on that somebody stopped: none would be restarted, and whoever asks one would wait."""
+        """Resumes services that were stopped (SIGSTOP): they would not be restarted, and their clients would hang."""
         if time.monotonic() - self.woken > WAKE_S:
             for one in self.running:
                 if one.process.poll() is None:
@@ -232,7 +252,7 @@ class Keeper:
             self.woken = time.monotonic()
 
     def _end(self) -> None:
-        """Ends flow runs first: whoever starts them would kill them. What doesn't go in time is killed."""
+        """Ends flow runs first: the worker that started them would kill them. What doesn't end in time is killed."""
         (self.folder / UP).unlink(missing_ok=True)
         if any(one.service.has_runs for one in self.running):
             end([one for one in marked(KEPT, str(self.folder)) if _is_run(one)], signal.SIGTERM, RUN_END_S)
@@ -254,22 +274,28 @@ def _is_run(process: psutil.Process) -> bool:
 
 
 def _opened(service: Service) -> subprocess.Popen:
-    """A service's process. What another version has left in its databases is copied first."""
+    """Starts a service. Before that, databases that another version used last are copied, and all are compacted."""
     for path in service.databases:
         if copy := keep_before(Path(path), service.package):
-            log.warning("another version of %s opened %s last: kept as %s", service.package, path, copy.name)
+            log.warning(
+                "another version of %s opened %s last: a copy of it is kept as %s",
+                service.package,
+                path,
+                copy.name,
+            )
+        compact(Path(path))
     return start(service)
 
 
 def _note_new(service: Service) -> None:
-    """Notes in databases that a service has just made which version made them."""
-    with suppress(sqlite3.Error):  # too busy: then the next start keeps a copy that nobody needs
+    """Notes, in the databases that a service has just created, which version created them."""
+    with suppress(sqlite3.Error):  # too busy: then the next start keeps an unnecessary copy
         for path in service.databases:
             note_opened(Path(path), service.package)
 
 
 def start(service: Service) -> subprocess.Popen:
-    """A service's process, which the kernel ends with this one."""
+    """Starts a service's process, which the kernel ends with this one."""
     path = Path(service.log)
     make_folder(path.parent)
     with path.open("ab") as output:
@@ -285,7 +311,7 @@ def start(service: Service) -> subprocess.Popen:
 
 
 def _begin() -> None:
-    """Between fork and exec: a few calls of the kernel, safe beside other threads."""
+    """Runs between fork and exec: a few system calls, safe beside other threads."""
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a worker that ignores it does not stop by SIGTERM either
 
@@ -295,20 +321,20 @@ def await_health(
 ) -> None:
     """Waits until a service answers. Raises OperationalError with the end of its log if it does not.
 
-    It must be its own process that listens: somebody else's may have taken the port first, and answer as well.
+    The service's own process must listen: another program may have taken the port first, and answer as well.
     """
-    ends = time.monotonic() + START_S
+    ends = time.monotonic() + service.start_s
     while service.health and not (answers(service.health) and _listens(process.pid, service.health)):
         if is_unwanted():
             raise OperationalError(f"nobody waits for {service.name} any more")
         if process.poll() is not None or time.monotonic() > ends:
             said = _tail(Path(service.log))
-            raise OperationalError(f"{service.name} did not come up: {said}{_way_back(service)}")
+            raise OperationalError(f"{service.name} failed to start: {said}{_way_back(service)}")
         time.sleep(POLL_S)
 
 
 def _way_back(service: Service) -> str:
-    """What can be done where a server does not come up behind an upgrade."""
+    """The remedy when a server fails to start after an upgrade."""
     copies = [str(copy) for path in service.databases for copy in copies_of(Path(path))]
     if not copies:
         return ""
@@ -316,7 +342,7 @@ def _way_back(service: Service) -> str:
 
 
 def answers(address: str) -> bool:
-    """Whether a server on loopback answers there, and well."""
+    """Whether a server on loopback answers there with status 200."""
     try:
         with urllib.request.urlopen(address, timeout=2) as answer:  # noqa: S310  (loopback)
             return answer.status == 200  # noqa: PLR2004
@@ -325,7 +351,7 @@ def answers(address: str) -> bool:
 
 
 def _listens(pid: int, address: str) -> bool:
-    """Whether a process or one that it started listens on the port of an address."""
+    """Whether a process, or one that it started, listens on the port of an address."""
     with suppress(psutil.Error):
         process = psutil.Process(pid)
         sockets = [one for each in (process, *process.children(True)) for one in each.net_connections("inet")]
@@ -335,7 +361,7 @@ def _listens(pid: int, address: str) -> bool:
 
 
 def end_group(process: subprocess.Popen) -> None:
-    """Kills a process that leads a session of its own, and what it started there."""
+    """Kills a process that leads its own session, and everything it started there."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -354,10 +380,10 @@ def _unmoved(number: int, frame: object) -> None:
 
 
 def main() -> None:
-    """Keeps the services that are named on standard input."""
+    """Keeps the services that standard input describes."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _unmoved)  # it ends with its users; ignored, its services would ignore it too
+        signal.signal(number, _unmoved)  # it ends with its users; services inherit ignored signals
     facts = json.load(sys.stdin)
     services = [Service(**{**one, "command": tuple(one["command"])}) for one in facts["services"]]
     try:

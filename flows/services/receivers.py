@@ -1,4 +1,4 @@
-"""Who is told of alarms and of successes: what `--notify` and `--ping` name. Without Prefect, so before any server."""
+"""Where alarms and success pings are sent: `--notify` and `--ping`. Without Prefect, so before any server starts."""
 
 import logging
 import os
@@ -7,16 +7,16 @@ from urllib.parse import urlsplit
 
 from schemas.errors import RequestError
 
-RESOURCE = "mcgurk.alarms"  # of the events of ours that alarms await
-SIGN = "mcgurk.alarms.sign"  # of something that a build or a training found
-NONE = "none"  # takes away what was set
+RESOURCE = "mcgurk.alarms"  # of our events that alarms wait for
+SIGN = "mcgurk.alarms.sign"  # an event: a build or a training found something
+NONE = "none"  # removes what was set
 ENV = "env:"
 BLOCK = "block:"
 
 
 @dataclass(frozen=True)
 class Message:
-    """What is to be told."""
+    """A message to send."""
 
     subject: str
     body: str
@@ -24,24 +24,24 @@ class Message:
 
 @dataclass(frozen=True)
 class Receivers:
-    """Who is told: of alarms, and of each success of a build. None is what was set before, `none` is nobody."""
+    """Where alarms and the success pings of builds go. None keeps what was set before, `none` removes it."""
 
     notify: str | None = None
     ping: str | None = None
 
     def check(self) -> None:
-        """Raises RequestError, before anything starts, for a receiver that is none; blocks are looked up later."""
+        """Raises RequestError, before anything starts, for an invalid receiver; blocks are looked up later."""
         if self.notify not in (None, NONE) and not self.notify.startswith(BLOCK):
             self.apprise_url()
         self.ping_url()
 
     def apprise_url(self) -> str:
-        """The URL that the variable `--notify` names holds. No message has it: it is a secret as a whole."""
+        """The URL in the variable that `--notify` names. No message shows it: the whole URL is a secret."""
         given = self.notify or ""
         if not given.startswith(ENV):
             raise RequestError(
-                "--notify: it takes no URL, since others can read a command line: put the URL into a variable and "
-                "name that (--notify env:NAME), or into a block of Prefect's (--notify block:NAME)"
+                "--notify takes no URL, because others can read a command line: put the URL into a variable and name "
+                "it (--notify env:NAME), or into a Prefect block (--notify block:NAME)"
             )
         return require_known(_of_environment("--notify", given), given)
 
@@ -53,24 +53,24 @@ class Receivers:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise RequestError(
-                "--ping: it takes an address that begins with http:// or https://, or env:NAME of a variable that "
-                "holds one"
+                "--ping takes an address that begins with http:// or https://, or env:NAME for a variable that holds "
+                "one"
             )
         return url
 
 
 def require_known(url: str, given: str) -> str:
-    """The URL. Raises RequestError where Apprise knows no service by it."""
-    from apprise import Apprise  # 0.3 s, paid where there are alarms
+    """Returns the URL. Raises RequestError if Apprise knows no service for it."""
+    from apprise import Apprise  # 0.3 s, spent only if there are alarms
 
     theirs = logging.getLogger("apprise")
     level = theirs.level
-    theirs.setLevel(logging.CRITICAL + 1)  # it writes a URL that it does not know into the log, as a whole
+    theirs.setLevel(logging.CRITICAL + 1)  # it logs the whole of a URL that it does not know
     is_known = Apprise.instantiate(url) is not None
     theirs.setLevel(level)
     if not is_known:
         raise RequestError(
-            f"--notify {given}: what it holds is no URL that Apprise knows, such as slack://... or mailto://..."
+            f"--notify {given}: it holds no URL that Apprise knows, such as slack://... or mailto://..."
         )
     return url
 

@@ -1,8 +1,8 @@
-"""Logs that do not grow without bound: what is long moves into numbered files beside it, of which a few are kept.
+"""Logs that do not grow without bound: a long log moves into numbered files beside it, of which a few are kept.
 
-A log is copied and then emptied, and not renamed, because servers hold it open for months. They append, so that they
-go on at its new end. What is written while it is copied is copied too. Only a line that falls between the end of the
-copy and the emptying, some microseconds later, would be missing.
+A log is copied and then emptied, and not renamed, because servers hold it open for months. They append, so they
+continue at its new end. What is written during the copy is copied too. Only a line that is written between the end of
+the copy and the emptying, some microseconds later, would be missing.
 """
 
 import fcntl
@@ -21,7 +21,7 @@ NUM_OLD = 3  # beside the current one
 
 
 def rotate_all(paths: Iterable[Path]) -> None:
-    """Rotates those that are too long; one that can't be, such as on a full disk, is left as it is."""
+    """Rotates logs that are too long; one that can't be rotated, such as on a full disk, is left as it is."""
     for path in paths:
         try:
             rotate(path)
@@ -34,7 +34,7 @@ def rotate(path: Path, most_bytes: int = MOST_BYTES) -> bool:
     if not path.is_file() or path.stat().st_size <= most_bytes:
         return False
     with path.open("r+b") as file:
-        if not locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB):  # another keeper of this state folder is at it
+        if not locks(file, fcntl.LOCK_EX | fcntl.LOCK_NB):  # another keeper of this state folder rotates it
             return False
         for number in range(NUM_OLD, 1, -1):
             if (older := _old(path, number - 1)).is_file():
@@ -42,7 +42,7 @@ def rotate(path: Path, most_bytes: int = MOST_BYTES) -> bool:
         with replacing(_old(path, 1)) as temporary, temporary.open("wb") as copy:
             shutil.copyfileobj(file, copy)
         with _old(path, 1).open("ab") as copy:
-            shutil.copyfileobj(file, copy)  # what came while the copy was made safe
+            shutil.copyfileobj(file, copy)  # what was written while the copy was made durable
             file.truncate(0)
     return True
 

@@ -1,6 +1,6 @@
-"""Flow runs and the processes that execute them: who is at work, and what became of runs whose process is gone.
+"""Flow runs and the processes that execute them: which are running, and what became of runs whose process is gone.
 
-A server calls a run `Running` until somebody says otherwise, and a process that was killed says nothing. So each
+A server considers a run `Running` until it hears otherwise, and a process that was killed reports nothing. So each
 run leaves a note of its process in the state folder, and the next process that starts reports to the server what ended.
 """
 
@@ -39,22 +39,22 @@ log = logging.getLogger(__name__)
 _DONE: ContextVar[list[Any] | None] = ContextVar("done", default=None)
 
 OURS = ("flows", "tasks", "training")  # loggers whose lines a run's page shows
-FOLDER = "runs"  # in the state folder: a note a run that is at work
+FOLDER = "runs"  # in the state folder: one note for each running run
 AT_WORK = ("RUNNING", "PENDING", "CANCELLING")
-UNREACHABLE = (httpx.HTTPError, PrefectHTTPStatusError)  # the server, or what stands before it
-BEGIN_S = 60.0  # within which a worker has started the process of a run that it has taken
+UNREACHABLE = (httpx.HTTPError, PrefectHTTPStatusError)  # from the server, or from a proxy in front of it
+BEGIN_S = 60.0  # within which a worker starts the process of a run that it has taken
 END_S = 5.0  # that a killed process may take to go
 
 
 @contextmanager
 def noted_run(state: Path) -> Iterator[None]:
-    """Inside the block the state folder says that this process executes the flow run that it is in."""
+    """Inside the block the state folder records that this process executes the current flow run."""
     run_id = flow_run.id
     if run_id is None:  # called without Prefect's engine
         yield
         return
     for name in OURS:
-        logging.getLogger(name).setLevel(logging.INFO)  # in the process of a worker they say warnings only
+        logging.getLogger(name).setLevel(logging.INFO)  # in a worker's process they log only warnings
     path = state / FOLDER / f"{UUID(run_id)}.json"
     since = datetime.now(UTC).isoformat(timespec="seconds")
     write_text(path, json.dumps({**asdict(Identity.own()), "since": since}))
@@ -65,9 +65,9 @@ def noted_run(state: Path) -> Iterator[None]:
 
 
 def outcome_of(call: Callable[[], T]) -> T:
-    """What a flow returns; what it noted by `record_result`, where the server could not be informed of its end.
+    """What a flow returns, or passed to `record_result` if the server could not be informed of its end.
 
-    Raises OperationalError where the server was lost before that.
+    Raises OperationalError if the server was lost before that.
     """
     done: list[Any] = []
     token = _DONE.set(done)
@@ -83,50 +83,50 @@ def outcome_of(call: Callable[[], T]) -> T:
 
 
 def record_result(value: T) -> T:
-    """The value that a flow is about to return: from here on its work is done, whatever becomes of its server."""
+    """Records the value that a flow is about to return: its work is done, whatever happens to the server now."""
     if (done := _DONE.get()) is not None:
         done.append(value)
     return value
 
 
 def is_scheduled() -> bool:
-    """Whether the flow run that we are in is one of a deployment."""
+    """Whether the current flow run belongs to a deployment."""
     context = FlowRunContext.get()
     return bool(context and context.flow_run and context.flow_run.deployment_id)
 
 
 def processes_of(state: Path) -> dict[str, Identity]:
-    """The process of each flow run that was noted here and has not ended well."""
+    """The process of each flow run that has a note here: it is running, or was killed."""
     found = {}
     for path in (state / FOLDER).glob("*.json"):
-        with suppress(OSError, ValueError, KeyError):  # it ended just now
+        with suppress(OSError, ValueError, KeyError):  # it has just ended
             found[path.stem] = Identity.read(json.loads(path.read_text()))
     return found
 
 
 def take_over(state: Path) -> None:
-    """Before work begins on a root: has dead runs reported, and ends those that were declared dead and hold leases."""
+    """Before work on a root begins: reports dead runs, and ends stopped ones that the server declared dead."""
     try:
         report_dead(state)
         end_declared_dead(state)
-    except UNREACHABLE as error:  # leases keep the order all the same
+    except UNREACHABLE as error:  # leases keep the order even so
         log.info("Prefect's server does not answer now: %s", error)
 
 
 def report_dead(state: Path) -> list[str]:
-    """Has runs `Crashed` whose process on this machine is gone; returns their names."""
+    """Marks runs as `Crashed` whose process on this machine is gone; returns their names."""
     for path in (state / FOLDER).glob(".*.tmp"):
         if not psutil.pid_exists(int(path.name.split(".")[-3])):  # as `replacing` names them
             path.unlink(missing_ok=True)  # killed while it wrote its note
     with get_client(sync_client=True) as client:
         crashed = [_report(client, state, run_id, one) for run_id, one in processes_of(state).items()]
-        if served_api(state) == PREFECT_API_URL.value():  # then all its processes are of this machine
+        if served_api(state) == PREFECT_API_URL.value():  # then all its processes are on this machine
             crashed += [_crash(client, run, "it has no process") for run in _without_process(client, state)]
     return [name for name in crashed if name]
 
 
 def _report(client: SyncPrefectClient, state: Path, run_id: str, process: Identity) -> str | None:
-    """The name of a run that was reported, where its process is gone."""
+    """Reports a run whose process is gone, and returns its name; None if there was nothing to report."""
     if process.may_live:
         _revive(client, run_id, process)
         return None
@@ -140,9 +140,9 @@ def _report(client: SyncPrefectClient, state: Path, run_id: str, process: Identi
 
 
 def _revive(client: SyncPrefectClient, run_id: str, identity: Identity) -> None:
-    """Has a run `Running` again that was declared dead, and whose process is at work here.
+    """Marks a run as `Running` again that was declared dead while its process is running here.
 
-    The server goes by the clock: where that jumps by more than a run may be silent, all runs seem to be dead.
+    The server goes by the clock: if that jumps by more than a run may be silent, all runs seem to be dead.
     """
     process = identity.process
     if process is None or is_stopped(process):
@@ -150,19 +150,24 @@ def _revive(client: SyncPrefectClient, run_id: str, identity: Identity) -> None:
     with suppress(ObjectNotFound):
         run = client.read_flow_run(UUID(run_id))
         if run.state and run.state.type == StateType.CRASHED:
-            client.set_flow_run_state(run.id, Running(message=f"process {process.pid} lives"), force=True)
-            log.warning("run %s was declared dead, but process %d lives", run.name, process.pid)
+            client.set_flow_run_state(run.id, Running(message=f"process {process.pid} is alive"), force=True)
+            log.warning("run %s was declared dead, but process %d is alive", run.name, process.pid)
 
 
 def _without_process(client: SyncPrefectClient, state: Path) -> Iterator[FlowRun]:
-    """Runs of deployments that a worker began, and that no process executes now."""
+    """Runs of deployments that a worker started, and that no process executes now."""
     kinds = FlowRunFilter.model_validate({"state": {"type": {"any_": list(AT_WORK)}}})
     notes = processes_of(state)
     begun_before = datetime.now(UTC) - timedelta(seconds=BEGIN_S)
     for run in client.read_flow_runs(flow_run_filter=kinds):
         is_begun = run.deployment_id and run.state and run.state.timestamp < begun_before
-        if is_begun and str(run.id) not in notes and not marked(OF_A_RUN, str(run.id)):
+        if is_begun and str(run.id) not in notes and not _has_process(str(run.id)):
             yield run
+
+
+def _has_process(run_id: str) -> bool:
+    """Whether a process executes a run: one that a worker started for it, which may be this one."""
+    return psutil.Process().environ().get(OF_A_RUN) == run_id or bool(marked(OF_A_RUN, run_id))
 
 
 def _crash(client: SyncPrefectClient, run: FlowRun, why: str) -> str:
@@ -172,9 +177,9 @@ def _crash(client: SyncPrefectClient, run: FlowRun, why: str) -> str:
 
 
 def end_declared_dead(state: Path) -> None:
-    """Ends stopped processes of this machine whose run the server has declared dead: they hold leases.
+    """Ends stopped processes on this machine whose run the server has declared dead: they hold leases.
 
-    One that is at work is left alone, whatever the server takes it for.
+    A process that is not stopped is left alone, whatever the server says about its run.
     """
     with get_client(sync_client=True) as client:
         for run_id, identity in processes_of(state).items():
@@ -190,7 +195,7 @@ def end_declared_dead(state: Path) -> None:
 
 
 def is_waiting(deployment: str, root: str) -> bool:
-    """Whether a run of a deployment for `root` waits for its start. Raises what UNREACHABLE names."""
+    """Whether a run of a deployment for `root` is waiting to start. Raises the errors in UNREACHABLE."""
     named = DeploymentFilter(name=DeploymentFilterName(any_=[deployment]))
     waiting = FlowRunFilter.model_validate({"state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}})
     with get_client(sync_client=True) as client:

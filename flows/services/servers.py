@@ -1,6 +1,5 @@
-"""The servers of one machine: which Prefect server a command uses, and MLflow; started quiet, kept by a keeper."""
+"""The servers of one machine: which Prefect server a command uses, and MLflow; started quietly, kept by a keeper."""
 
-import getpass
 import os
 import re
 import secrets
@@ -21,6 +20,7 @@ from flows.services.keeper import Service, address_in, await_health, end_group, 
 from schemas.environment import changed
 from schemas.errors import OperationalError, RequestError
 from schemas.files import write_secret_once, write_text
+from schemas.identity import account
 from schemas.layout import PREFECT, SERVE
 from schemas.mounts import require_local
 from schemas.storage import make_folder
@@ -28,31 +28,34 @@ from training.tracking.store import Store, relocate, upgrade
 
 LOOPBACK = ("127.0.0.1", "localhost")
 LOGIN = "login"
-ANSWER_S = 10.0  # that somebody else's server may take to say anything
+ANSWER_S = 10.0  # that a server which is not ours may take to answer
 DRAIN_S = 2.0  # for the last log lines and events
 QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-    "PREFECT_SERVER_UI_V2_ENABLED": "false",  # the V2 UI asks an analytics host even so
+    "PREFECT_SERVER_UI_V2_ENABLED": "false",  # the V2 UI contacts an analytics host even so
     "PREFECT_LOGGING_LEVEL": "WARNING",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,tasks,training",  # our lines show in Prefect's UI
-    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # a line outside of a flow run is no mistake
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",  # a line outside a flow run is no error
     "PREFECT_CLI_PROMPT": "false",
-    "DO_NOT_TRACK": "true",  # MLflow takes only this spelling
+    "DO_NOT_TRACK": "true",  # MLflow accepts only this spelling
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
 PATIENT = {
     "PREFECT_CLIENT_MAX_RETRIES": "8",  # bridges 8.5 minutes without a server; the default of 5 bridges one
-    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # seconds, the least that there is: who is silent is found soon
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",  # seconds, the minimum: silent runs are found soon
 }
-# By default Prefect never deletes a run, and keeps a heartbeat of every 30 s for a week.
+# By default Prefect never deletes a run, and keeps every heartbeat, one per 30 s, for a week. It searches for old rows
+# again for each 200 that it deletes: slow after a year without deleting. With 5,000 at a time, SQLite's log grows to
+# three times the size of the database.
 BOUNDED = {
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_BATCH_SIZE": "1000",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",  # with their tasks, logs and artifacts
     "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": "90d",
     "PREFECT_SERVER_SERVICES_DB_VACUUM_EVENT_RETENTION_OVERRIDES": '{"prefect.flow-run.heartbeat": 86400}',
 }
-# Another profile of the user's, or the key of somebody else's server, would go before what we set.
+# Another profile of the user's, or the key of another server, would take precedence over what we set.
 FOREIGN = ("PREFECT_API_KEY", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH")
 
 
@@ -67,12 +70,12 @@ def free_port() -> int:
 def prefect_api(state: Path, port: int | None = None, origins: Sequence[str] = ()) -> Iterator[str]:
     """The address of a Prefect API, which this process uses inside the block.
 
-    It is, in this order, that of the environment or of Prefect's active profile, the server that serves this state
-    folder already, and one of ours that is started here, on `port` or a free one, and ends with its last user. Must
-    be entered before `prefect` is imported, because that is when it reads its settings.
+    It is the first that exists of: the address in the environment or in Prefect's active profile; the server that
+    already serves this state folder; one of ours that is started here, on `port` or a free port, and ends with its
+    last user. Must be entered before `prefect` is imported, because that is when Prefect reads its settings.
 
-    Raises OperationalError where the user's server does not answer, or ours does not come up; RequestError for a
-    state folder on a network file system.
+    Raises OperationalError if the user's server does not answer, or ours fails to start; RequestError for a state
+    folder on a network file system.
     """
     usual = {name: value for name, value in {**QUIET, **PATIENT}.items() if name not in os.environ}
     with ExitStack() as stack:
@@ -84,19 +87,19 @@ def prefect_api(state: Path, port: int | None = None, origins: Sequence[str] = (
         require_local(state)
         folder = state / PREFECT
         if running_in(folder) is None and (databases := databases_of(state)):
-            databases.make()  # says in a sentence what is wrong with them
+            databases.make()  # says in one sentence what is wrong with them
         address = f"http://127.0.0.1:{port or free_port()}/api"
         service = prefect_service(state, address, origins)
         address = stack.enter_context(kept(folder, [service], address))
         stack.enter_context(changed(client_environment(state, address)))
         stack.callback(
             _send_what_waits
-        )  # on an exception too: at exit Prefect would ask a stopped server for 75 s
+        )  # on an exception too: at exit Prefect would call a stopped server for 75 s
         yield address
 
 
 def given_api() -> str | None:
-    """The address that the environment or Prefect's active profile names. Prefect itself would be slow to ask."""
+    """The address that the environment or Prefect's active profile names. Asking Prefect itself would be slow."""
     if address := os.environ.get("PREFECT_API_URL"):
         return address
     home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
@@ -121,24 +124,26 @@ def _profiles_of(path: Path) -> dict:
     try:
         return tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
-        raise RequestError(f"{path} is no TOML ({error}): mend it, or set PREFECT_API_URL") from error
+        raise RequestError(
+            f"{path} is not valid TOML ({error}): correct it, or set PREFECT_API_URL"
+        ) from error
 
 
 def _require_answer(address: str) -> None:
-    """Raises OperationalError where nobody answers at the address of the user's server, whatever it says."""
+    """Raises OperationalError if nothing answers at the address of the user's server; any answer will do."""
     try:
         urllib.request.urlopen(f"{address}/health", timeout=ANSWER_S).close()  # noqa: S310  (the user's server)
     except urllib.error.HTTPError:
         return
     except (OSError, ValueError) as error:
         raise OperationalError(
-            f"Prefect's server {address} does not answer ({error}): start it, or unset PREFECT_API_URL and the "
-            "profile that names it, and a server of our own is used"
+            f"Prefect's server {address} does not answer ({error}): start it; or unset PREFECT_API_URL and the "
+            "profile that names it, and mcgurk uses its own server"
         ) from error
 
 
 def prefect_service(state: Path, address: str, origins: Sequence[str] = ()) -> Service:
-    """Our server, which wants a login, and answers no page but its own and those of `origins`."""
+    """Our server, which requires a login, and answers no pages but its own and those of `origins`."""
     port = address.removesuffix("/api").rpartition(":")[2]
     own = [f"http://{host}:{port}" for host in ("127.0.0.1", "localhost")]
     environment = {
@@ -167,7 +172,7 @@ def prefect_service(state: Path, address: str, origins: Sequence[str] = ()) -> S
 
 
 def client_environment(state: Path, address: str) -> dict[str, str | None]:
-    """What a process needs to use our server; None is what it must not have."""
+    """The variables that a process needs to use our server; None marks one that must not be set."""
     return {
         **dict.fromkeys(FOREIGN),
         "PREFECT_HOME": str(state / PREFECT),
@@ -208,11 +213,11 @@ def addresses_of(state: Path) -> dict[str, str]:
 
 
 def tunnel(addresses: Sequence[str]) -> str:
-    """The ssh command by which who sits elsewhere reaches the loopback ones of these addresses; empty for none."""
+    """The ssh command that makes the loopback ones of these addresses reachable from elsewhere; empty if none is."""
     parts = [urlsplit(address) for address in addresses]
     ports = [one.port for one in parts if one.hostname in LOOPBACK and one.port]
     ways = [f"-L {port}:127.0.0.1:{port}" for port in ports]
-    return f"ssh {' '.join(ways)} {getpass.getuser()}@{socket.gethostname()}" if ways else ""
+    return f"ssh {' '.join(ways)} {account()}@{socket.gethostname()}" if ways else ""
 
 
 def _send_what_waits() -> None:
@@ -227,7 +232,7 @@ def _send_what_waits() -> None:
 
 
 def mlflow_service(root: Path, state: Path, port: int, *, with_login: bool = False) -> Service:
-    """An MLflow server over the runs of `root`, which answers to its own names only; Prefect's login on request."""
+    """An MLflow server for the runs of `root`, which answers only to its own names; with Prefect's login on request."""
     store = Store(root)
     runs = store.folder
     make_folder(runs)
@@ -239,7 +244,7 @@ def mlflow_service(root: Path, state: Path, port: int, *, with_login: bool = Fal
     command += ["--backend-store-uri", store.tracking_uri, "--workers", "1"]
     command += ["--artifacts-destination", str(runs / "artifacts")]
     command += ["--allowed-hosts", f"127.0.0.1:{port},localhost:{port}"]
-    # Eight processes of 240 MB, for jobs that nobody gives it.
+    # These would be eight processes of 240 MB, for jobs that nobody submits.
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     if with_login:
         command += ["--app-name", "basic-auth"]
@@ -252,11 +257,11 @@ def mlflow_service(root: Path, state: Path, port: int, *, with_login: bool = Fal
 
 
 def _mlflow_login(state: Path) -> dict[str, str]:
-    """What MLflow's login needs. It keeps its users in a database, whose first is that of `login`."""
+    """What MLflow's login needs. MLflow keeps its users in a database; the first is that of `login`."""
     user, _, password = login(state).partition(":")
     folder = state / "mlflow"
     make_folder(folder)
-    folder.chmod(0o700)  # its users' passwords lie there, hashed
+    folder.chmod(0o700)  # its users' passwords are stored there, hashed
     write_text(
         folder / "login.ini",
         f"[mlflow]\ndefault_permission = NO_PERMISSIONS\nadmin_username = {user}\n"
@@ -272,9 +277,9 @@ def _mlflow_login(state: Path) -> dict[str, str]:
 
 @contextmanager
 def running(command: Sequence[str], log_path: Path, health: str | None = None) -> Iterator[subprocess.Popen]:
-    """A process that is up (its `health` address answers) inside the block and gone after it, even by kill -9.
+    """A process that is up (its `health` address answers) inside the block and gone after it, if need be by kill -9.
 
-    Raises OperationalError with the end of its log if it does not come up.
+    Raises OperationalError with the end of its log if it fails to start.
     """
     service = Service(" ".join(command[:5]), tuple(command), str(log_path), health)
     process = start(service)
@@ -294,7 +299,7 @@ def stop(process: subprocess.Popen, within_s: float = 5.0) -> None:
 
 
 def prefect_cli(arguments: Sequence[str], cwd: Path, environment: Mapping[str, str] | None = None) -> str:
-    """What the prefect command prints. Raises OperationalError with its complaint."""
+    """What the prefect command prints. Raises OperationalError with its error output."""
     done = subprocess.run(  # noqa: S603  (our own command)
         [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
         cwd=cwd,

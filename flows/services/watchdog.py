@@ -1,7 +1,7 @@
-"""The watchdog of a command: a small process beside it, which ends what is left of it, however it ends.
+"""The watchdog of a command: a small process beside it, which ends what the command leaves, however it ends.
 
-It holds one end of a pipe. While the other end is open the command lives; `stop` on it says that a signal has
-come, and that the command has GRACE_S to end by itself. What the command starts bears its mark.
+It holds one end of a pipe. While the other end is open the command is alive; `stop` on it means that a signal has
+arrived, and that the command has GRACE_S to end by itself. All processes that the command starts carry its mark.
 """
 
 import os
@@ -22,10 +22,10 @@ from uuid import uuid4
 from schemas.environment import changed
 from tasks.processes import end, marked
 
-MARK = "MCGURK_COMMAND"  # in the environment of all that a command starts
+MARK = "MCGURK_COMMAND"  # in the environment of everything that a command starts
 GRACE_S = 4.0  # from a signal until what is left is killed
-POLL_S = 0.5  # between two looks whether the command is there: a forked child may hold the pipe open
-END_S = 1.0  # that killed processes may take to go
+POLL_S = 0.5  # between two checks that the command is there: a forked child may hold the pipe open
+END_S = 1.0  # that killed processes may take to end
 READ_BYTES = 1 << 16
 
 
@@ -36,11 +36,11 @@ class Watchdog:
     pipe: IO[bytes]
 
     def stop(self) -> None:
-        """Says that a signal has come: the command ends within GRACE_S, or is killed."""
+        """Says that a signal has arrived: the command ends within GRACE_S, or is killed."""
         self._say("stop")
 
     def sweeps(self, root: Path, state: Path) -> None:
-        """Has what is half-written under a local root removed after a stop or a kill, unless others write there."""
+        """After a stop or a kill, has half-written files under a local root removed, unless others write there."""
         self._say(f"sweep\t{root}\t{state}")
 
     def done(self) -> None:
@@ -48,14 +48,14 @@ class Watchdog:
         self._say("done")
 
     def _say(self, line: str) -> None:
-        with suppress(BrokenPipeError, ValueError):  # killed: the next start ends what is left; or closed
+        with suppress(BrokenPipeError, ValueError):  # killed (the next start ends what is left), or closed
             self.pipe.write(f"{line}\n".encode())
             self.pipe.flush()
 
 
 @contextmanager
 def watched() -> Iterator[Watchdog]:
-    """Inside the block a watchdog stands beside this process, and what is started there bears its mark.
+    """Inside the block a watchdog runs beside this process, and everything started there carries its mark.
 
     Temporary files go to a folder that the watchdog removes.
     """
@@ -76,12 +76,12 @@ def watched() -> Iterator[Watchdog]:
     finally:
         with suppress(BrokenPipeError):
             process.stdin.close()
-        process.send_signal(signal.SIGCONT)  # where somebody stopped it, this command would never end
+        process.send_signal(signal.SIGCONT)  # if it was stopped (SIGSTOP), this command would never end
         process.wait()
 
 
 def _warnings() -> str:
-    """Not those of Python's own helper, which tells behind our last line what a stop has left to it to remove."""
+    """Silences Python's own helper, which would report after our last line what a stop has left for it to remove."""
     return ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker:UserWarning"]))
 
 
@@ -110,7 +110,7 @@ def main() -> None:
 
 
 def _await_end(parent: int) -> list[tuple[Path, Path]]:
-    """Waits until the command has ended, and kills it where it was to stop and didn't; returns what to sweep."""
+    """Waits until the command has ended, and kills it if it should have stopped but didn't; returns what to sweep."""
     said = b""
     ends = float("inf")
     while os.getppid() == parent:
@@ -130,7 +130,7 @@ def _await_end(parent: int) -> list[tuple[Path, Path]]:
 
 
 def _sweep(root: Path, state: Path) -> None:
-    """Removes what was left half-written under a root, where no other process writes."""
+    """Removes half-written files under a root, unless another process writes there."""
     from tasks.leases import NAMES, free, remove_partial_writes
 
     for name in NAMES:

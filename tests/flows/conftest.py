@@ -10,11 +10,23 @@ from roots import write_clips
 
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory) -> Iterator[str]:
-    """A Prefect API for every command that a test runs."""
+    """A Prefect API for every command that a test runs, and for this process."""
     from flows.services.servers import prefect_api
 
     with prefect_api(tmp_path_factory.mktemp("prefect")) as address:
+        _read_settings()
         yield address
+    _read_settings()
+
+
+def _read_settings() -> None:
+    """Prefect reads its settings when it is imported, which modules of tests do before there is a server.
+
+    It would start a hidden server on the same database.
+    """
+    from prefect.context import refresh_global_settings_context
+
+    refresh_global_settings_context()
 
 
 @pytest.fixture

@@ -139,8 +139,10 @@ def test_a_lost_clip_is_fetched_again_and_nothing_else_is_done(built):
 
     plan = run_mcgurk("plan", *options)
     run_mcgurk("build", *options)
+    planned_now = run_mcgurk("plan", *options)
 
-    assert "1 file(s) lost" in plan
+    assert "1 file(s) lost" in plan and "next: mcgurk build" in plan
+    assert "nothing to do" in planned_now and "next:" not in planned_now
     changed = {name for name, facts in snapshot(root).items() if before.get(name) != facts}
     assert changed == {str(lost.relative_to(root)), "clips/000000.parquet"}
 

@@ -15,6 +15,9 @@ from plugin_copies import REPOSITORY
 from real_servers import hosting, run_mcgurk
 from timecode import Recipe
 
+from flows.builds.options import BuildOptions
+from flows.builds.pipeline import resolve
+from flows.builds.plan import is_complete, plan_all
 from schemas.shard import latest_digest, read_version, receipt_path
 
 RECIPE = Recipe(seconds=2, frame_rate=10)
@@ -53,6 +56,12 @@ def built(tmp_path_factory, prefect_server):
     return root, folder / "films"
 
 
+def has_nothing_to_do(root: Path, receipt: Path) -> bool:
+    """Whether a build without a server would end before it begins."""
+    pipeline = resolve(BuildOptions(str(root), receipt=str(receipt)))
+    return is_complete(pipeline, plan_all(pipeline))
+
+
 def test_elsewhere_it_is_the_same_version(built, tmp_path):
     root, folder = built
     there = tmp_path / "elsewhere"
@@ -66,6 +75,15 @@ def test_elsewhere_it_is_the_same_version(built, tmp_path):
     assert "the same version, byte by byte: 4 samples in" in told
     assert read_version(there) == read_version(root)
     assert receipt_of(there).read_bytes() == receipt_of(root).read_bytes()
+    kept = there / "segments" / "receipt.parquet"
+    kept.write_bytes(b"PAR1 damaged")
+    assert "is damaged" in run_mcgurk("build", "--root", str(there), code=2)
+    kept.unlink()
+    for verb in ("plan", "build"):  # by which profile, nothing else says
+        assert "name the receipt again with --receipt" in run_mcgurk(verb, "--root", str(there), code=2)
+    assert not has_nothing_to_do(there, moved)
+    run_mcgurk("build", "--root", str(there), "--receipt", str(moved))
+    assert kept.read_bytes() == moved.read_bytes() and has_nothing_to_do(there, moved)
     # What follows needs neither the receipt nor its name.
     moved.unlink()
     again = run_mcgurk("build", "--root", str(there))
@@ -76,7 +94,7 @@ def test_elsewhere_it_is_the_same_version(built, tmp_path):
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (("--preset", "dense"), "--preset dense: its samples are others than those of"),
+        (("--preset", "dense"), "--preset dense: its samples differ from those of"),
         (("--window", "2"), "says which segments there are: leave --window out"),
         (("--sample", "2"), "says which segments there are: leave --sample out"),
     ],
@@ -107,7 +125,7 @@ def test_versions_are_named_as_people_name_them(built):
         assert "the same version, byte by byte" in run_mcgurk("diff", "latest", name, "--root", str(root))
     for name in ("previous", digest[:3], "0123456789"):
         told = run_mcgurk("diff", "latest", name, "--root", str(root), code=2)
-        assert f"{name!r} is no version here; there are, the oldest first: {digest[:12]}" in told
+        assert f"{name!r} is not a version here; there are, oldest first: {digest[:12]}" in told
 
 
 def test_a_version_of_before_receipts_gets_one(built, tmp_path):

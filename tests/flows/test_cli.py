@@ -226,6 +226,20 @@ def test_a_port_that_is_named_and_taken_is_refused_with_its_holder(flag, tmp_pat
     assert f"{flag} {port}: taken by process {os.getpid()} (" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--port", "65536"), "--port 65536: a port is a number from 1 to 65535"),
+        (("--mlflow-port", "-1"), "--mlflow-port -1: a port is a number from 1 to 65535"),
+        (("--port", "0"), "--port 0: a port is a number from 1 to 65535"),
+        (("--port", "4300", "--mlflow-port", "4300"), "--mlflow-port 4300: --port gives it to Prefect"),
+    ],
+)
+def test_a_port_that_is_none_or_is_named_twice_is_refused(options, sentence, tmp_path, capsys):
+    assert main(["serve", "--root", str(tmp_path), *options]) == 2
+    assert f"mcgurk serve: {sentence}" in capsys.readouterr().err
+
+
 def test_a_root_on_a_store_is_not_served(tmp_path, capsys):
     assert main(["serve", "--root", "s3://bucket/root", "--state", str(tmp_path)]) == 2
     assert "MLflow's database needs a disk" in capsys.readouterr().err

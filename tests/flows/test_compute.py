@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +14,14 @@ import preloaded
 import psutil
 import pytest
 from cryptography import x509
-from distributed import Client, LocalCluster, Security
+from distributed import Client, LocalCluster, Security, get_worker
 from real_servers import wait_for
 from roots import Root, write_clips
 
 from flows import compute
-from flows.compute import PAGES, local_map, open_compute
+from flows.compute import local_map, open_compute
+from flows.services import local_cluster
+from flows.services.local_cluster import PAGES
 from schemas.errors import OperationalError
 from schemas.shard import read_version
 from tasks import progress
@@ -28,6 +31,10 @@ from tasks.index import IndexConfig
 pytestmark = pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
+
+
+# A cluster of somebody else's, in this process.
+OF_YOURS = {"processes": False, "dashboard_address": PAGES, "host": "127.0.0.1", "protocol": "tcp"}
 
 
 def square(number: int) -> int:
@@ -44,8 +51,7 @@ def place(name: str) -> Iterator[str]:
     if name != "address":
         yield name
         return
-    options = {"processes": False, "dashboard_address": PAGES, "host": "127.0.0.1", "protocol": "tcp"}
-    with LocalCluster(n_workers=1, threads_per_worker=2, **options) as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=2, **OF_YOURS) as cluster:
         yield cluster.scheduler_address
 
 
@@ -92,6 +98,63 @@ def test_few_items_are_under_way_at_once():
 
     assert under_way <= 8  # three a thread, and those that followed the first result
     assert len(rest) == 49
+
+
+def test_workers_that_come_late_get_their_share():
+    """A queue of jobs starts the first worker when it likes, and others later."""
+    with (
+        LocalCluster(n_workers=0, **OF_YOURS) as cluster,
+        open_compute(cluster.scheduler_address) as map_items,
+    ):
+        client, _ = map_items.args
+        joining = Thread(target=lambda: cluster.scale(4))
+        joining.start()
+        results = iter(map_items(place_of, range(200)))
+        places = [next(results)]
+        joining.join()
+        client.wait_for_workers(4, timeout=60)
+        places += results
+
+    assert len(places) == 200 and len(set(places)) == 4
+
+
+def place_of(number: int) -> str:
+    time.sleep(0.02)
+    return get_worker().address
+
+
+def test_a_cluster_without_workers_is_told_and_then_given_up(monkeypatch, caplog):
+    monkeypatch.setattr(compute, "LOOK_S", 0.1)
+    monkeypatch.setattr(compute, "WARN_S", 0.5)
+    monkeypatch.setattr(compute, "NO_WORKER_S", 2.0)  # a test can't wait for an hour
+    with (
+        LocalCluster(n_workers=0, **OF_YOURS) as cluster,
+        open_compute(cluster.scheduler_address) as map_items,
+    ):
+        told = f"the cluster {cluster.scheduler_address} has had no worker for 2 s: start some"
+        with pytest.raises(OperationalError, match=told):
+            list(map_items(square, range(4)))
+
+    assert 2 <= caplog.text.count("has had no worker for") <= 4, "one warning in WARN_S"
+
+
+def test_the_patience_of_a_scheduler_of_yours_counts():
+    with (
+        dask.config.set({"distributed.scheduler.no-workers-timeout": "1s"}),
+        LocalCluster(n_workers=0, **OF_YOURS) as cluster,
+        open_compute(cluster.scheduler_address) as map_items,
+        pytest.raises(OperationalError, match="no worker for 1 s, its no-workers-timeout: start some"),
+    ):
+        list(map_items(square, range(4)))
+
+
+def test_a_batch_that_kills_worker_after_worker_is_given_up():
+    with local_map(1) as map_items, pytest.raises(OperationalError, match="a batch was lost with 4 workers"):
+        list(map_items(die, range(1)))
+
+
+def die(number: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_scheduler_that_is_lost_is_named(prefect_server, tmp_path):
@@ -163,7 +226,7 @@ def slow_in_pieces(number: int) -> int:
 def test_no_other_process_joins_or_uses_our_cluster():
     """Neither without a certificate nor with one of its own."""
     with local_map(1) as map_items:
-        (client,) = map_items.args
+        client, _ = map_items.args
         place = client.scheduler.address.partition("://")[2]
         for scheme, security in (("tcp", None), ("tls", Security.temporary())):
             with pytest.raises(OSError):
@@ -171,27 +234,27 @@ def test_no_other_process_joins_or_uses_our_cluster():
 
 
 def test_a_worker_that_is_stopped_while_it_starts_ends_the_start_and_not_the_patience(monkeypatch):
-    monkeypatch.setattr(compute, "START_S", 3.0)
+    monkeypatch.setattr(local_cluster, "START_S", 3.0)
 
     is_over = Event()
 
     def stop_each() -> None:
         stopped = set()
         while not is_over.wait(0.02):
-            for one in set(compute._spawned()) - stopped:
+            for one in set(local_cluster._spawned()) - stopped:
                 one.suspend()
                 stopped.add(one)
 
     stopping = Thread(target=stop_each)
     stopping.start()
-    with pytest.raises(OperationalError, match="did not come up"), local_map(2):
+    with pytest.raises(OperationalError, match="failed to start"), local_map(2):
         pass
     is_over.set()
     stopping.join()
 
 
 def test_a_worker_that_is_killed_while_it_starts_costs_a_start():
-    killing = Thread(target=lambda: wait_for(compute._spawned, "a worker")[0].kill())
+    killing = Thread(target=lambda: wait_for(local_cluster._spawned, "a worker")[0].kill())
     killing.start()
 
     with local_map(2) as map_items:
@@ -202,11 +265,27 @@ def test_a_worker_that_is_killed_while_it_starts_costs_a_start():
 
 def test_no_clock_that_is_set_parts_a_cluster():
     with local_map(1) as map_items:
-        (client,) = map_items.args
+        client, _ = map_items.args
         made = x509.load_pem_x509_certificate(client.security.tls_client_cert.encode())
 
     assert made.not_valid_before_utc.year == 1970
     assert made.not_valid_after_utc.year == 9999
+
+
+def _complains(item: int) -> None:
+    del item
+    try:
+        raise OSError("a heartbeat came too late")
+    except OSError:
+        logging.getLogger("distributed.worker").exception("Failed to communicate with scheduler")
+
+
+def test_a_worker_writes_no_trace_on_the_console(capfd):
+    """On a busy machine its last heartbeat comes after the scheduler has ended."""
+    with local_map(1) as map_items:
+        assert list(map_items(_complains, [0])) == [None]
+
+    assert capfd.readouterr().err == ""
 
 
 def test_a_cluster_leaves_the_environment_as_it_was():

@@ -23,10 +23,10 @@ from training.tracking.store import Store
     [
         ("postgresql://me:secret@host/data", "put it in PGPASSWORD or ~/.pgpass"),
         ("postgresql://me@host/data?sslmode=require", "PGSSLMODE"),
-        ("mysql://me@host/data", "it is postgresql://USER@HOST:5432/PREFIX"),
+        ("mysql://me@host/data", "use postgresql://USER@HOST:5432/PREFIX"),
         ("postgresql://me@host", "PREFIX begins with a letter"),
         ("postgresql://me@host/Data;drop", "PREFIX begins with a letter"),
-        ("postgresql://me@host:port/data", "no address"),
+        ("postgresql://me@host:port/data", "not an address"),
     ],
 )
 def test_an_address_that_is_none_is_refused_in_a_sentence_without_its_password(

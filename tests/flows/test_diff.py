@@ -116,14 +116,14 @@ def test_what_was_pruned_is_compared_as_far_as_records_tell(story, tmp_path):
     )
     assert found["num_same"] == 0
     told = run_mcgurk("diff", before, "latest", "--root", str(root))
-    assert "not told: " in told
+    assert "not known: " in told
 
 
 def test_names_that_fit_no_version_or_several_are_refused(story):
     for name in ("0123456789", ""):
         told = run_mcgurk("diff", name, "latest", "--root", str(story.root), code=2)
         assert (
-            f"{name!r} is no version here; there are, the oldest first: {story.digests['first'][:12]}" in told
+            f"{name!r} is not a version here; there are, oldest first: {story.digests['first'][:12]}" in told
         )
 
 
@@ -146,7 +146,7 @@ def test_the_list_is_a_line_a_version_and_says_what_was_trained_on(story, tmp_pa
 
     said = run_mcgurk("versions", "--root", str(root)).splitlines()
 
-    assert said[0] == "4 version(s) stand; 3 older one(s) are only recorded"
+    assert said[0] == "4 version(s) exist; 3 older one(s) are only recorded"
     (line,) = [one for one in said if one.startswith(trained[:12])]
     assert " 3 " in line and "standard      latest; last trained on at " in line and "(finished)" in line
     assert said[-1] == f"next: mcgurk diff previous latest --root {root}"

@@ -61,7 +61,7 @@ def test_after_a_week_any_new_version_is_due_and_the_same_never(tmp_path):
     later = NOW + timedelta(days=7)
 
     assert why_due(tmp_path, state, new, 0.2, later - timedelta(hours=1)) == ""
-    assert "was begun at 2026-11-29" in why_due(tmp_path, state, new, 0.2, later)
+    assert "started at 2026-11-29" in why_due(tmp_path, state, new, 0.2, later)
     assert why_due(tmp_path, state, old, 0.2, later) == ""
     assert "which finished" in why_done(state, old) and why_done(state, new) == ""
 
@@ -90,7 +90,7 @@ def test_the_share_is_remembered_and_must_be_one(tmp_path):
 
     assert resolve(BuildOptions(str(tmp_path))).options.growth == 0.5
     for share in (0.0, -1.0, float("nan")):
-        with pytest.raises(ValueError, match="--growth .*: it is a share above 0"):
+        with pytest.raises(ValueError, match="--growth .*: it must be a share above 0"):
             resolve(BuildOptions(str(tmp_path), preset="demo", growth=share))
 
 

@@ -13,6 +13,8 @@ from flows.builds.options import BuildOptions
 from flows.builds.pipeline import resolve, state_folder
 from flows.commands.announce import command, settings_text
 from flows.commands.cli import main
+from schemas.feature import Profile
+from schemas.shard import make_version, write_version
 
 TOLD = BuildOptions("r", "small", source="folder:/videos", labels=("Dog",), per_class=3)
 
@@ -97,9 +99,9 @@ def test_the_state_of_a_moved_root_is_found_and_a_copy_must_name_its_own(tmp_pat
     remember(root, BuildOptions("r"), state)
     shutil.copytree(root, other)
 
-    with pytest.raises(ValueError, match="is a copy of .*: give it its own by --state DIR"):
+    with pytest.raises(ValueError, match="is a copy of .*: give it its own with --state DIR"):
         find_state(other)
-    with pytest.raises(ValueError, match="is the state of .*root: give .*other a folder of its own"):
+    with pytest.raises(ValueError, match="is the state folder of .*root: give .*other its own folder"):
         find_state(other, str(state))
 
     shutil.rmtree(root)  # it was moved
@@ -125,12 +127,22 @@ def test_a_state_folder_that_is_away_is_named(tmp_path):
         find_state(tmp_path / "root")
 
 
+def test_who_only_lists_versions_of_a_copy_needs_no_state(tmp_path, capsys):
+    """A root that was copied to another machine says where its state was, which tells of trainings only."""
+    remember(tmp_path / "root", TOLD, tmp_path / "disk" / "state")
+    shutil.rmtree(tmp_path / "disk")
+    write_version(tmp_path / "root", make_version(Profile(), ["json"], []), {})
+
+    assert main(["versions", "--root", str(tmp_path / "root")]) == 0
+    assert "1 version(s) exist" in capsys.readouterr().out
+
+
 def test_a_root_on_a_store_remembers_a_folder_of_this_machine(tmp_path):
     from schemas.storage import open_root
 
     root = open_root("memory://bucket/root")
     assert find_state(root) is None
-    with pytest.raises(ValueError, match="needs a folder here for its state: --state DIR"):
+    with pytest.raises(ValueError, match="needs a local folder for its state: --state DIR"):
         state_folder(root, None)
 
     remember(root, BuildOptions("r"), tmp_path)
@@ -167,11 +179,11 @@ def test_a_build_says_its_settings_before_it_starts_and_what_a_change_does(tmp_p
     changed = mcgurk("plan", "--root", str(root), "--preset", "seed")
     assert f"source   folder:{tmp_path}/videos\n" in changed
     assert "preset   seed  (until now small)" in changed
-    assert "2 sample(s) are made anew in the profile seed, without log_mel; version" in changed
+    assert "2 sample(s) are rebuilt in the profile seed, without log_mel; version" in changed
     assert f"next: mcgurk build --root {root} --preset seed" in changed
 
     moved = mcgurk("plan", "--root", str(root), "--source", "youtube")
-    assert "clips that stand stay; 0 segment(s) without a clip are requested from it when due" in moved
+    assert "existing clips stay; 0 segment(s) without a clip are requested from it when due" in moved
 
 
 def test_every_verb_finds_the_state_folder(tmp_path, mcgurk, capsys):

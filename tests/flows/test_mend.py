@@ -61,7 +61,7 @@ def test_a_person_is_told_what_is_damaged_what_was_mended_and_what_remains(mcgur
     mended = mcgurk("verify", "--root", str(root), "--mend", code=0)
 
     assert f"shards/{tar.name}: has the sha256" in said
-    assert "`--mend` makes again what can be" in said
+    assert "`--mend` rebuilds what it can" in said
     assert f"mended    shards/{tar.name}" in mended
     assert "mended    features/000000.parquet" in mended  # whose file it was
     assert "every byte matches what was recorded" in mended
@@ -98,7 +98,7 @@ def test_a_lost_part_without_its_twin_stops_the_build_until_its_list_is_named(mc
     )
 
     assert (
-        "segments/000000.parquet: lost, and its validated twin too: name list.csv again by --segments"
+        "segments/000000.parquet: lost, and its validated twin too: name list.csv again with --segments"
         in refused
     )
     assert state_of(root) == before
@@ -114,7 +114,7 @@ def test_a_damaged_clip_is_removed_and_the_next_build_fetches_it_again(mcgurk, r
     said = mcgurk("verify", "--root", str(root), "--mend", code=1)
     mcgurk("build", "--root", str(root), "--compute", "threads")
 
-    assert f"not here  clips/media/000000/{clip.name}: only a new download brings it back" in said
+    assert f"not here  clips/media/000000/{clip.name}: only a new download restores it" in said
     assert clip.read_bytes() == content
     assert latest_digest(root) == digest
     changed = {name for name, sha256 in state_of(root).items() if before.get(name) != sha256}
@@ -181,4 +181,4 @@ def test_the_record_of_an_older_version_says_that_only_a_copy_brings_it_back(mcg
 
     said = mcgurk("verify", "--root", str(root), "--mend", code=1)
 
-    assert f"not here  versions/{older}.json: it is of other shards than those that stand: restore it" in said
+    assert f"not here  versions/{older}.json: it lists other shards than those that exist: restore it" in said

@@ -9,12 +9,15 @@ import pytest
 from real_servers import run_mcgurk
 from roots import write_clips
 
+from flows.commands.cli import main
 from flows.commands.logs import LOG
 from flows.services.servers import free_port
 from schemas.storage import naming
 
 SENTENCES = {
     ("--parts", "abc"): "--parts abc: write numbers and ranges as 3,7-9",
+    ("--parts", "0,7"): "--parts 0,7: ",  # the root has one part
+    ("--window", "0"): "--window 0: it must be a length in seconds above 0",
     ("--compute", "gpu"): "--compute gpu: use threads, local or the address of a scheduler (tcp://host:8786)",
     (
         "--compute",
@@ -46,23 +49,59 @@ def build(tmp_path):
     return root, run
 
 
-@pytest.mark.parametrize("options", SENTENCES, ids=" ".join)
-def test_a_mistake_is_one_sentence_before_anything_starts(options, tmp_path, mcgurk):
+@pytest.fixture
+def one_video(tmp_path) -> list[str]:
+    """The options of a root of one video."""
     (path,) = write_clips(tmp_path / "videos", ["one"])
-    asked = (
-        "--root",
-        str(tmp_path / "root"),
-        "--segments",
-        str(path),
-        "--source",
-        f"folder:{tmp_path}/videos",
-    )
+    return ["--root", f"{tmp_path}/root", "--segments", str(path), "--source", f"folder:{tmp_path}/videos"]
 
-    told = mcgurk("build", *asked, *options, code=2)
+
+@pytest.mark.parametrize("options", SENTENCES, ids=" ".join)
+def test_a_mistake_is_one_sentence_before_anything_starts(options, one_video, tmp_path, mcgurk):
+    told = mcgurk("build", *one_video, *options, code=2)
 
     assert told.splitlines()[-1].startswith(f"mcgurk build: {SENTENCES[options]}")
     assert "Traceback" not in told
     assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize("options", [("--parts", "abc"), ("--parts", "0,7"), ("--window", "0")], ids=" ".join)
+def test_what_a_build_refuses_is_refused_by_its_plan_too(options, one_video, mcgurk):
+    for more in ((), ("--json",)):
+        told = mcgurk("plan", *one_video, *options, *more, code=2)
+
+        assert told.splitlines()[-1].startswith(f"mcgurk plan: {SENTENCES[options]}")
+
+
+def test_a_part_that_is_not_there_is_named_with_those_that_are(one_video, tmp_path, mcgurk):
+    assert f"{tmp_path}/root has no part 7: its parts are 0 to 0" in mcgurk(
+        "plan", *one_video, "--parts", "0,7", code=2
+    )
+
+
+@pytest.mark.parametrize(
+    ("verb", "option", "place"),
+    [
+        ("build", "--root", "file/root"),
+        ("demo", "--root", "file"),
+        ("build", "--state", "link"),
+        ("serve", "--state", "file"),
+    ],
+)
+def test_a_place_that_is_no_folder_is_told_before_anything_starts(verb, option, place, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "root").mkdir()
+    others = {"--root": str(tmp_path / "root")} | ({"--preset": "tiny"} if verb == "build" else {})
+    asked = {**others, option: str(tmp_path / place)}
+
+    code = main([verb, *(word for pair in asked.items() for word in pair)])
+
+    assert code == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    first = tmp_path / place.partition("/")[0]
+    assert told == f"mcgurk {verb}: {option} {tmp_path / place}: {first} is not a folder: name another place"
+    assert list((tmp_path / "root").iterdir()) == []
 
 
 def test_a_scheduler_that_does_not_answer_is_found_before_anything_starts(build):
@@ -122,7 +161,7 @@ def test_a_mistake_on_a_root_that_is_there_leaves_its_trace_in_the_log(tmp_path,
 
     told = run_mcgurk("build", "--root", str(tmp_path), code=2)
 
-    assert "has no segments yet: name a list by --segments" in told and "Traceback" not in told
+    assert "has no segments yet: name a list with --segments" in told and "Traceback" not in told
     log = (state / "logs" / LOG).read_text()
     assert f"mcgurk build --root {tmp_path}\nTraceback" in log and "RequestError: " in log
 

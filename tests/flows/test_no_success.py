@@ -55,6 +55,19 @@ def test_a_strict_list_stops_before_anything_starts(tmp_path, mcgurk):
     assert not (tmp_path / "root").exists()
 
 
+def test_a_verb_that_needs_a_version_names_the_build_of_one_and_no_option_of_another_verb(tmp_path, mcgurk):
+    root = tmp_path / "none yet"
+
+    for verb in ("train", "verify", "prune"):
+        told = mcgurk(verb, "--root", str(root), code=2)
+
+        assert (
+            f"mcgurk {verb}: no dataset version under {root} (there: none); build one with `mcgurk build"
+            in told
+        )
+    assert not root.exists()
+
+
 def test_a_host_that_refuses_every_connection_gives_no_version(tmp_path, mcgurk):
     (tmp_path / "list.csv").write_text("".join(f'video{n}, 0.000, 2.000, "/m/1"\n' for n in range(3)))
     root = tmp_path / "root"

@@ -13,6 +13,7 @@ from flows.builds.overview import Renewal, page_of, write_overview
 from flows.commands.cli import main
 from schemas.layout import RUN_REPORT, run_folder
 from schemas.shard import latest_digest
+from schemas.storage import open_root
 from training.tracking.listing import best_of, list_runs
 from training.tracking.store import Store
 
@@ -133,6 +134,14 @@ def test_a_root_without_anything_has_a_page_too(tmp_path):
 
     text = (tmp_path / "index.html").read_text()
     assert "Nothing has been built here yet." in text and "None yet: mcgurk train" in text
+
+
+def test_the_page_of_a_root_on_a_store_names_no_verb_that_refuses_it(tmp_path):
+    write_overview(open_root("memory://bucket/page"), tmp_path)
+
+    text = (tmp_path / "index.html").read_text()
+    assert "None yet: mcgurk train --root memory://bucket/page" in text
+    assert "mcgurk serve --root" not in text
 
 
 def test_where_the_page_can_t_be_written_nothing_else_fails(tmp_path, caplog):

@@ -34,13 +34,14 @@ def test_folders_are_labels_and_what_was_passed_over_is_told(tmp_path, mcgurk):
     videos = tmp_path / "videos"
     content = timecode.write(tmp_path / "clip.mp4", Recipe(seconds=2, frame_rate=10)).read_bytes()
     put(videos, content, "playing guitar/v_1.mp4", "playing guitar/v_2.3g2", "dog, barking/dQw4w9WgXcQ.f4v")
-    put(videos, b"x", "dog, barking/notes.txt", "dog, barking/dQw4w9WgXcQ.srt")
+    put(videos, b"x", "dog, barking/notes.txt", "dog, barking/dQw4w9WgXcQ.srt", "dog, barking/song.m4a")
     (videos / "dog, barking" / "linked.mp4").symlink_to(tmp_path / "clip.mp4")
     asked = ("--root", str(root), "--source", f"folder:{videos}", "--window", "2", "--compute", "threads")
 
     said = mcgurk("build", *asked, "--preset", "small")
 
-    assert "folder: 4 media files (1 behind links); skipped 1 .srt, 1 .txt" in said
+    assert "folder: 5 media files (1 behind links); skipped 1 .srt, 1 .txt" in said
+    assert "folder: 1 of them have only sound, and no window is cut from them" in said
     assert "folder: 2 labels from folders (--labels none leaves them out)" in said
     assert "split    10% of the videos are validation and 10% evaluation" in said
     guitar = ["playing guitar"]
@@ -53,6 +54,36 @@ def test_folders_are_labels_and_what_was_passed_over_is_told(tmp_path, mcgurk):
         "linked_0_2000": dog,
     }
     assert in_shards(root) == set(labels)
+
+
+def test_a_file_of_a_folder_of_which_nothing_can_be_cut_is_a_failure_until_it_is_mended_or_gone(
+    tmp_path, mcgurk, clip
+):
+    root = ("--root", str(tmp_path / "root"))
+    videos = tmp_path / "videos"
+    put(videos, clip, "a.mp4")
+    put(videos, b"no film " * 99, "my film.mp4", "other.mp4")
+    asked = (*root, "--source", f"folder:{videos}", "--window", "2", "--compute", "threads")
+
+    mcgurk("build", *asked, "--preset", "small")
+
+    listed = json.loads(mcgurk("failures", *root, "--json"))
+    assert [(one["original"], one["outcome"], one["key"]) for one in listed] == [
+        ("my film.mp4", "left_out", ""),
+        ("other.mp4", "left_out", ""),
+    ]
+    assert all("repair or replace the file" in one["remedy"] for one in listed)
+    told = mcgurk("failures", *root)
+    assert told.startswith("every segment is in a shard\n") and "     my film.mp4  no window" in told
+    story = mcgurk("status", *root).splitlines()
+    assert story[1] == "my film.mp4 and other.mp4 were left out: no segment could be cut (mcgurk failures)."
+
+    (videos / "other.mp4").unlink()
+    put(videos, clip, "my film.mp4")
+    mcgurk("build", *asked)
+
+    assert mcgurk("failures", *root) == "every segment is in a shard\n"
+    assert "left out" not in mcgurk("status", *root)
 
 
 def test_folders_are_chosen_from_and_may_be_no_labels(tmp_path, mcgurk, clip):
@@ -104,7 +135,7 @@ def test_what_a_list_of_files_cannot_be_is_told(tmp_path, mcgurk, clip):
     root = ("plan", "--root", str(tmp_path / "root"), "--segments")
 
     told = mcgurk(*root, str(tmp_path / "mine.csv"), "--source", "youtube", code=2)
-    assert "mine.csv names files: their --source is folder:PATH, not youtube" in told
+    assert "mine.csv names files: their --source must be folder:PATH, not youtube" in told
     assert "gone.csv is not a list of segments: no row could be read as a segment" in mcgurk(
         *root, str(tmp_path / "gone.csv"), code=2
     )

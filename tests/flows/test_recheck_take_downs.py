@@ -4,7 +4,6 @@ import pytest
 from real_servers import hosting
 from roots import write_clips
 
-from flows.services.servers import prefect_api
 from schemas.shard import read_version
 from tasks.acquisition.recheck import Rechecked, read_marks
 from tasks.index import IndexConfig, index
@@ -28,9 +27,9 @@ def test_a_recheck_marks_what_is_gone_and_forgets_on_request(mcgurk, tmp_path):
         assert "gone  clip01  removed: HTTP 410  (marked)" in marked
         assert "3 video(s) are still there, 1 are gone" in marked and "--drop-removed" in marked
         assert read_version(root).num_samples == len(IDS) and read_tombstones(root) == {}
-        assert "1 video(s) that are held are removed at the source" in mcgurk("status", *where)
+        assert "1 video(s) held here are removed at the source" in mcgurk("status", *where)
         failures = mcgurk("failures", *where)
-        assert "1 video(s) are held that are gone at their source" in failures
+        assert "1 video(s) held here are gone at their source" in failures
         assert "clip01  removed: HTTP 410" in failures
         host.statuses |= {"clip02": 451}
 
@@ -43,21 +42,20 @@ def test_a_recheck_marks_what_is_gone_and_forgets_on_request(mcgurk, tmp_path):
 
 
 def test_a_root_without_segments_has_nothing_to_ask_for(mcgurk, tmp_path):
-    assert "nothing to ask for" in mcgurk("recheck", "--root", str(tmp_path))
+    assert "nothing to check" in mcgurk("recheck", "--root", str(tmp_path))
 
 
 def test_a_root_whose_clips_are_not_there_yet_has_nothing_to_ask_for(mcgurk, tmp_path):
     (path,) = write_clips(tmp_path / "media", ["clip00"])
     index(tmp_path, [path], IndexConfig(val_share=0.0))
 
-    assert "nothing to ask for" in mcgurk("recheck", "--root", str(tmp_path))
+    assert "nothing to check" in mcgurk("recheck", "--root", str(tmp_path))
 
 
-def test_a_recheck_by_schedule_of_a_root_without_segments_completes(tmp_path):
-    with prefect_api(tmp_path / "state"):
-        from flows.recheck_take_downs import RecheckOptions, recheck_take_downs
+def test_a_recheck_by_schedule_of_a_root_without_segments_completes(prefect_server, tmp_path):
+    from flows.recheck_take_downs import RecheckOptions, recheck_take_downs
 
-        assert recheck_take_downs(RecheckOptions(str(tmp_path))) == Rechecked()
+    assert recheck_take_downs(RecheckOptions(str(tmp_path))) == Rechecked()
 
 
 def test_a_root_that_is_not_there_is_refused(mcgurk, tmp_path):

@@ -1,6 +1,8 @@
 """A root on an S3-compatible store, built by a cluster that somebody else started and that loses a worker."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import preloaded
@@ -149,15 +151,15 @@ def test_training_streams_its_tars(remote):
 
 
 def test_a_model_is_trained_from_its_tars_and_registered(remote):
-    from flows.experiments.experiment import ExperimentOptions
-    from flows.run_experiment import run_experiment
-
     state = remote.folder / "state"
-    found = run_experiment(ExperimentOptions(ROOT, state=str(state), steps=2))
+    told = remote.mcgurk("train", "--root", ROOT, "--state", str(state), "--set", "steps=2")
 
-    assert (found["steps"], found["is_promoted"]) == (2, True)
-    assert Path(found["report"]).is_relative_to(state) and Path(found["report"]).stat().st_size > 10_000
+    assert "promoted: the first champion" in told
+    (report,) = re.findall(r"^report  (.+)$", told, re.MULTILINE)
+    assert Path(report).is_relative_to(state) and Path(report).stat().st_size > 10_000
     assert (state / "mlruns" / "mlflow.db").is_file()
+    (following,) = re.findall(r"^next: mcgurk (.+)$", told, re.MULTILINE)
+    assert "last trained on at" in remote.mcgurk(*shlex.split(following)), "and it is taken"
 
 
 def test_a_take_down_reaches_the_store_and_prune_keeps_what_stands(remote):

@@ -14,8 +14,9 @@ from uuid import UUID, uuid4
 import httpx
 import psutil
 import pytest
-from real_servers import REPOSITORY, wait_for
+from real_servers import REPOSITORY, Api, wait_for
 
+from flows.services.servers import prefect_api
 from schemas.identity import Identity
 
 WORKS = """
@@ -103,7 +104,7 @@ def test_a_run_that_was_declared_dead_and_is_at_work_is_left_at_work_and_said_to
         take_over(tmp_path)
 
         assert process.poll() is None
-        assert state_of(run_id) == ("Running", f"process {process.pid} lives")
+        assert state_of(run_id) == ("Running", f"process {process.pid} is alive")
 
 
 @pytest.mark.parametrize("change", ["host", "another process"])
@@ -118,6 +119,35 @@ def test_a_note_of_another_machine_or_another_server_harms_nobody(prefect_server
 
     assert report_dead(tmp_path) == []
     assert note.exists() == (change == "host")  # of a run that no server knows, whose process is gone
+
+
+LOOKS = """
+import sys
+from pathlib import Path
+from flows.services import runs
+runs.BEGIN_S = 0.0  # the run began more than a minute ago
+print(runs.report_dead(Path(sys.argv[1])))
+"""
+
+
+def test_a_process_does_not_declare_the_run_that_it_executes_dead(tmp_path, monkeypatch):
+    """The trainings of a comparison look for dead runs in its process: its own run, without a note, has one."""
+    for name in [name for name in os.environ if name.startswith("PREFECT_")]:
+        monkeypatch.delenv(name)
+    with prefect_api(tmp_path):
+        api = Api.of(tmp_path)
+        flow = api.ask("/flows/", {"name": "works"})["id"]
+        deployment = api.ask("/deployments/", {"name": "weekly", "flow_id": flow})["id"]
+        begun = {"state": {"type": "RUNNING"}, "name": "at-work"}
+        run = api.ask(f"/deployments/{deployment}/create_flow_run", begun)["id"]
+
+        def dead(**more: str) -> str:
+            command = [sys.executable, "-c", LOOKS, str(tmp_path)]
+            environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **more}
+            return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+
+        assert dead(PREFECT__FLOW_RUN_ID=run) == "[]\n"
+        assert dead() == "['at-work']\n"
 
 
 def test_the_automation_is_there_once_however_often_it_is_put(prefect_server):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +39,7 @@ from tasks.processes import marked
 pytestmark = pytest.mark.slow
 
 IDS = [f"clip{n:02d}" for n in range(14)]
+DONE = ("Completed", "Skipped")  # the latter beside a build that the schedule begins
 FINAL = ("Completed", "Failed", "Crashed", "Cancelled", "Skipped")
 BY_EVENT = "run-experiment/on-new-version"
 ENDS_WITHIN_S = 5.0
@@ -243,7 +245,7 @@ def test_what_dies_is_started_again_on_the_same_port(served, name):
     wait_for(lambda: _answers(api), "the server")
     run = api.begin("hourly")
     wait_for(lambda: api.state_of(run)[0] in FINAL, "a build after it")
-    assert api.state_of(run)[0] == "Completed"
+    assert api.state_of(run)[0] in DONE
 
 
 def _answers(api: Api) -> bool:
@@ -411,6 +413,39 @@ def test_a_signal_during_the_start_of_servers_leaves_none(host, tmp_path):
         assert process.wait(ENDS_WITHIN_S) == 128 + signal.SIGTERM, output.read_text()
 
     wait_for(lambda: not left_by(root), "the end of its servers")
+
+
+def test_beside_a_server_of_the_users_none_is_started_and_a_port_for_it_is_told_to_be_of_no_use(tmp_path):
+    own = tmp_path / "own"
+    with serving(own, tmp_path / "own.out") as (_, api):
+        given = {"PREFECT_API_URL": api.address, "PREFECT_API_AUTH_STRING": api.login}
+        output = tmp_path / "output"
+        (tmp_path / "root").mkdir()
+        command = ("serve", "--root", str(tmp_path / "root"), "--port", "65000")
+        with started(*command, output=output, **given) as process:
+            wait_for(lambda: "Deployments" in text_of(output) or process.poll() is not None, "serve")
+
+    told = output.read_text()
+    assert "--port 65000 is not used: another Prefect server is up" in told
+    assert f"port {urlsplit(api.address).port} is taken" not in told
+    assert not (tmp_path / "root" / "state" / "prefect" / "prefect.db").exists()
+
+
+def test_what_is_scheduled_uses_the_state_folder_that_serve_was_given(tmp_path):
+    root = tmp_path / "root"
+    with with_preset(root, tmp_path / "output"):
+        pass
+    shutil.rmtree(root / "state")
+    folder = tmp_path / "a state"
+
+    with started("serve", "--root", str(root), "--state", str(folder), output=tmp_path / "serve.out") as one:
+        wait_for(lambda: "Deployments" in text_of(tmp_path / "serve.out") or one.poll() is not None, "serve")
+        api = Api.of(folder)
+        run = api.begin("canary/hourly")
+        wait_for(lambda: api.state_of(run)[0] in FINAL, "the canary")
+
+    assert (folder / "canary.json").is_file() and not (root / "state").exists()
+    assert json.loads((root / "build.json").read_text())["preset"] == "tiny"
 
 
 def test_mlflow_asks_for_the_login_where_it_is_told_to(tmp_path):

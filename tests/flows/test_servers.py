@@ -15,11 +15,24 @@ import psutil
 import pytest
 from real_servers import REPOSITORY, answering, wait_for
 
-from flows.services.keeper import KEPT, Service, kept, running_in
+from flows.services.keeper import KEPT, Service, answers, kept, running_in
 from flows.services.servers import free_port, given_api, prefect_api, running
 from flows.services.watchdog import watched
 from tasks.processes import marked
 
+STOPS_LISTENING = """
+import sys, threading, time
+from http.server import HTTPServer, SimpleHTTPRequestHandler
+from pathlib import Path
+server = HTTPServer(("127.0.0.1", int(sys.argv[1])), SimpleHTTPRequestHandler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+while not Path(sys.argv[2]).exists():
+    time.sleep(0.1)
+Path(sys.argv[2]).unlink()
+server.shutdown()
+server.server_close()
+time.sleep(600)
+"""
 WAITS = """
 import sys
 from pathlib import Path
@@ -49,7 +62,7 @@ def test_a_server_whose_port_somebody_else_has_taken_is_not_taken_for_up(tmp_pat
 
     with (
         answering(SimpleHTTPRequestHandler) as address,
-        pytest.raises(RuntimeError, match="did not come up: address already in use"),
+        pytest.raises(RuntimeError, match="failed to start: address already in use"),
         running([sys.executable, "-c", waits], tmp_path / "log", f"{address}/"),
     ):
         pass
@@ -88,6 +101,23 @@ def test_a_stopped_keeper_ends_its_services_all_the_same(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_service_that_lives_without_listening_is_restarted(tmp_path):
+    """It would be missing until somebody restarts `serve`: its process has not ended, so nothing else would notice."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    stop_listening = tmp_path / "stop"
+    command = (sys.executable, "-c", STOPS_LISTENING, str(port), str(stop_listening))
+    service = Service("deaf", command, str(tmp_path / "log"), address, start_s=5.0)
+
+    with kept(tmp_path, [service], address):
+        (first,) = [one for one in marked(KEPT, str(tmp_path)) if STOPS_LISTENING in one.cmdline()]
+        stop_listening.touch()
+
+        wait_for(lambda: not first.is_running(), "the end of the one that does not listen", within_s=60)
+        wait_for(lambda: answers(address), "its successor", within_s=60)
+
+
+@pytest.mark.slow
 def test_a_stopped_service_goes_on(tmp_path):
     waits = Service("waits", (sys.executable, "-c", "import time; time.sleep(600)"), str(tmp_path / "log"))
 
@@ -103,9 +133,8 @@ def test_a_stopped_service_goes_on(tmp_path):
 
 def test_a_command_ends_whose_watchdog_is_stopped():
     with watched():
-        (watchdog,) = [
-            one for one in psutil.Process().children() if "flows.services.watchdog" in one.cmdline()
-        ]
+        children = [one for one in psutil.Process().children() if one.status() != psutil.STATUS_ZOMBIE]
+        (watchdog,) = [one for one in children if "flows.services.watchdog" in one.cmdline()]
         stopped(watchdog)
 
     assert not watchdog.is_running()
@@ -115,8 +144,10 @@ def test_two_commands_that_begin_at_once_start_one_server(tmp_path):
     code = (
         "import sys\nfrom pathlib import Path\nfrom flows.services.servers import prefect_api\n"
         "with prefect_api(Path(sys.argv[1])) as address:\n print(address, flush=True)\n sys.stdin.read()\n"
+        " from prefect import get_client\n with get_client(sync_client=True) as client:\n  client.read_flows()\n"
     )
     given = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    given["PREFECT_API_KEY"] = "of somebody else's server"  # which would go before our login
     command = [sys.executable, "-c", code, str(tmp_path)]
     both = [
         subprocess.Popen(
@@ -186,15 +217,25 @@ def test_without_a_profile_no_server_is_given(tmp_path, monkeypatch):
 
 def test_our_server_deletes_old_runs_and_events(prefect_server):
     """By default Prefect keeps every run for ever."""
-    user, _, password = os.environ["PREFECT_API_AUTH_STRING"].partition(":")
-    login = base64.b64encode(f"{user}:{password}".encode()).decode()
-    request = urllib.request.Request(
-        f"{prefect_server}/admin/settings", headers={"Authorization": f"Basic {login}"}
-    )
-
-    with urllib.request.urlopen(request) as answer:
-        vacuum = json.load(answer)["server"]["services"]["db_vacuum"]
+    vacuum = settings_of(prefect_server)["services"]["db_vacuum"]
 
     assert set(vacuum["enabled"]) == {"events", "flow_runs"}
     assert vacuum["retention_period"] == "P90D"
     assert vacuum["event_retention_overrides"] == {"prefect.flow-run.heartbeat": "P1D"}
+
+
+def test_our_server_keeps_leases_in_files(prefect_server):
+    """In memory they would be lost with it, and each run that renews one would be ended."""
+    leases = settings_of(prefect_server)["concurrency"]["lease_storage"]
+
+    assert leases == "prefect.server.concurrency.lease_storage.filesystem"
+
+
+def settings_of(address: str) -> dict:
+    """What a server of ours says of its own settings."""
+    user, _, password = os.environ["PREFECT_API_AUTH_STRING"].partition(":")
+    login = base64.b64encode(f"{user}:{password}".encode()).decode()
+    request = urllib.request.Request(f"{address}/admin/settings", headers={"Authorization": f"Basic {login}"})
+
+    with urllib.request.urlopen(request) as answer:
+        return json.load(answer)["server"]

@@ -31,13 +31,13 @@ def test_settings_are_of_the_kind_that_they_have():
     ("pair", "told"),
     [
         ("speed=3", "no setting 'speed'; there are seconds, steps, seed"),
-        ("seconds=fast", "seconds is float, as 600.0, and not 'fast'"),
-        ("seed=1.5", "seed is int, as 0, and not 1.5"),
-        ("patience=true", "patience is int"),
-        ("steps=Infinity", "steps is int, as 0, and not inf"),
-        ("seconds=null", "seconds is float, as 600.0, and not None"),
-        ("is_compiled=True", "is_compiled is true or false, and not 'True'"),
-        ("is_compiled=1", "is_compiled is true or false, and not 1"),
+        ("seconds=fast", "seconds must be of type float, like 600.0, and not 'fast'"),
+        ("seed=1.5", "seed must be of type int, like 0, and not 1.5"),
+        ("patience=true", "patience must be of type int"),
+        ("steps=Infinity", "steps must be of type int, like 0, and not inf"),
+        ("seconds=null", "seconds must be of type float, like 600.0, and not None"),
+        ("is_compiled=True", "is_compiled must be true or false, and not 'True'"),
+        ("is_compiled=1", "is_compiled must be true or false, and not 1"),
     ],
 )
 def test_a_slip_is_told_with_what_there_is(pair, told):
@@ -50,7 +50,7 @@ def test_a_deployments_settings_are_read_as_those_of_the_command():
     assert setting("config", {"width": 8}) == {"width": 8}
     with pytest.raises(ValueError, match="no setting 'speed'"):
         setting("speed", 3)
-    with pytest.raises(ValueError, match="seconds is float"):
+    with pytest.raises(ValueError, match="seconds must be of type float"):
         setting("seconds", "fast")
 
 

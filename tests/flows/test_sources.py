@@ -140,7 +140,7 @@ def test_choices_that_cannot_be_made_are_told(tmp_path, mcgurk):
     asked = (*root, "--segments", str(path), "--labels")
 
     assert "did you mean 'Drum'" in mcgurk(*asked, "Drums", code=2)
-    assert "name them too, by --segments" in mcgurk(*root, "--labels", "Drum", code=2)
+    assert "name them too, with --segments" in mcgurk(*root, "--labels", "Drum", code=2)
     assert "numbers of segments, from 1" in mcgurk(*asked, "Drum", "--sample", "0", code=2)
     write_videos(tmp_path / "videos", "a.mp4")
     windows = ("--source", f"folder:{tmp_path}/videos", "--window", "2")

@@ -58,4 +58,4 @@ def test_a_lane_whose_state_is_damaged_begins_anew_and_says_so(tmp_path, caplog)
 
     assert found == LaneState()
     assert f"{path} is damaged, or was edited" in caplog.text
-    assert "the lane begins without what it had learnt" in caplog.text
+    assert "the lane starts without what it had learnt" in caplog.text

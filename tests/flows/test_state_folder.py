@@ -12,7 +12,9 @@ import avc_fixtures as shards
 import pytest
 from roots import write_clips
 
+from flows.services.servers import free_port
 from schemas import mounts
+from schemas.identity import account
 
 MCGURK = str(Path(sys.executable).with_name("mcgurk"))
 
@@ -118,6 +120,37 @@ def test_reading_a_root_needs_no_right_to_write_there(tmp_path, mcgurk):
         assert "every byte matches what was recorded" in reading("verify", "--root", str(root))
         (failure,) = json.loads(reading("failures", "--root", str(root), "--json"))
     assert failure["key"] == "second_0_2000"
+
+
+def test_who_may_not_write_where_a_command_must_is_told_the_place_and_the_remedy(tmp_path):
+    root = tmp_path / "root"
+    (root / "state").mkdir(parents=True)
+    with shown(root):
+        prefix = BOUND if os.geteuid() == 0 else ()
+        given = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+        # Where another server has a usual port, a line more says so.
+        free = ("--port", str(free_port()), "--mlflow-port", str(free_port()))
+        done = subprocess.run(
+            [*prefix, MCGURK, "serve", "--root", str(root), *free],
+            env=given,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    assert done.returncode == 1
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith(f"mcgurk serve: stopped: {root}/state/")
+    assert f"Permission denied: give the account {account()} the right to it" in sentence
+    assert sentence.endswith(", or name another state folder by --state")
+
+
+def test_an_account_without_a_name_has_its_number(monkeypatch):
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 4_000_123)
+
+    assert account() == "4000123"
 
 
 @pytest.mark.slow

@@ -38,3 +38,13 @@ def test_what_is_due_is_built_with_the_same_state_folder(told, tmp_path):
 
     assert f"--state {tmp_path / 'elsewhere'}\n" in text
     assert "lane other: closed until" in text
+
+
+def test_a_lane_is_called_slow_only_where_it_is(told, tmp_path):
+    Lane(LaneConfig("fast"), tmp_path / "elsewhere").succeeded()
+
+    (fast,) = [
+        line for line in told("--state", str(tmp_path / "elsewhere")).splitlines() if "lane fast" in line
+    ]
+
+    assert fast == "lane fast: open; 0 video(s) today"

@@ -45,14 +45,14 @@ def test_a_training_is_what_was_asked_for(dataset):
     ("settings", "told"),
     [
         ({"config": {"widht": 8}}, "model contrastive has no setting widht; choose from width, "),
-        ({"config": {"width": "wide"}}, "width is int, as 16, and not 'wide'"),
+        ({"config": {"width": "wide"}}, "width must be of type int, like 16, and not 'wide'"),
         ({"augmentation": "wild"}, "no augmentation 'wild'; choose from none, usual, strong"),
         ({"precision": "half"}, "no precision 'half'; choose from auto, float32, bfloat16"),
         ({"negatives": ("alike",)}, "no negatives alike; choose from other_clip, same_class, shifted"),
         ({"model": "contrastive/huge"}, "model contrastive has no preset 'huge'; choose from small, "),
         ({"config": {"objective": "sigmod"}}, "no objective 'sigmod'; choose from infonce, sigmoid"),
         ({"config": {"frame_px": 0}}, "frame_px of model contrastive is 0: it must be 1 or more"),
-        ({"config": {"image_blocks": "1+x"}}, "image_blocks is int, as 1, and not 'x'"),
+        ({"config": {"image_blocks": "1+x"}}, "image_blocks must be of type int, like 1, and not 'x'"),
         ({"config": {"image_blocks": []}}, "image_blocks of model contrastive is empty"),
         (
             {"config": {"temperature": math.nan}},
@@ -70,7 +70,7 @@ def test_what_cannot_be_had_is_refused_before_anything_runs(dataset, settings, t
 def test_a_trunk_that_is_no_checkpoint_is_told_before_anything_runs(tmp_path):
     (tmp_path / "notes.txt").write_text("not a checkpoint")
 
-    with pytest.raises(ValueError, match=r"notes.txt is no checkpoint of tensors and plain values only"):
+    with pytest.raises(ValueError, match=r"notes.txt is not a checkpoint of tensors and plain values only"):
         check(TrainSettings("many_to_many", config={"trunk": str(tmp_path / "notes.txt")}))
     with pytest.raises(FileNotFoundError, match=r"missing.pt"):
         check(TrainSettings("many_to_many", config={"trunk": str(tmp_path / "missing.pt")}))

@@ -57,10 +57,15 @@ def upgraded(root: Path, verb: str, *options: str) -> str:
     info = root.parent / "tools" / "numpy-0.dist-info"
     info.mkdir(parents=True, exist_ok=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 99.1\n")
-    command = [Path(sys.executable).parent / "mcgurk", verb, "--root", str(root), *options]
-    environment = {**os.environ, "PYTHONPATH": str(info.parent)}
+    return run_with(info.parent, verb, "--root", str(root), *options)
+
+
+def run_with(modules: Path, *arguments: str, code: int = 0) -> str:
+    """What a command prints that finds the modules of this folder first."""
+    command = [Path(sys.executable).parent / "mcgurk", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(modules)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
@@ -88,6 +93,35 @@ def test_an_upgrade_asks_for_no_media_and_empties_no_corpus(corpus):
     for kind in ("md", "html"):
         card = (root / "versions" / f"{before.digest}.{kind}").read_text()
         assert "Made by earlier code or tools" in card and rows[0]["made_by"] in card
+
+
+STRICTER = """
+import schemas.rules
+schemas.rules.ClipRules.__init__.__defaults__ = (8_000, 11.0, 64)
+"""
+
+
+def test_rules_that_come_with_an_upgrade_remove_no_sample_until_they_are_accepted(tmp_path, prefect_server):
+    """The new mcgurk refuses films of 10 frames a second, and the last version has one."""
+    root = tmp_path / "root"
+    (tmp_path / "films").mkdir()
+    for frame_rate in (10, 25):
+        timecode.write(tmp_path / "films" / f"at{frame_rate}.mp4", Recipe(seconds=2, frame_rate=frame_rate))
+    source = ("--source", f"folder:{tmp_path / 'films'}", "--window", "2")
+    run_mcgurk("build", "--root", str(root), "--preset", "small", *source)
+    before = read_version(root)
+    assert before.num_samples == 2
+    newer = tmp_path / "newer"
+    newer.mkdir()
+    (newer / "sitecustomize.py").write_text(STRICTER)
+
+    told = run_with(newer, "build", "--root", str(root), code=1)  # what the schedule runs
+
+    assert f"1 sample(s) fewer than version {before.digest[:12]} (1 instead of 2)" in told
+    assert "the rules of its preset changed with mcgurk; to accept them, build with --preset" in told
+    assert read_version(root) == before
+    run_with(newer, "build", "--root", str(root), "--preset", "small")
+    assert read_version(root).num_samples == 1
 
 
 @pytest.mark.slow
