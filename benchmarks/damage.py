@@ -28,7 +28,7 @@ from schemas.files import sha256_of_file
 IDS = ["first", "second", "third", "fourth", "fifth"]
 # How it ended
 MENDED = "mended"  # every file has its old bytes
-ANEW = "made anew"  # verify is content, and a record has other dates or names fewer lists
+ANEW = "rebuilt"  # verify is content, and a record has other dates or names fewer lists
 NAMED = "named"  # it is not here: `left` says why, and what brings it back
 DIGEST = "[0-9a-f]" * 64
 LABELS = "index,mid,display_name\n0,/m/09x0r,Speech\n1,/m/04rlf,Music\n"
