@@ -26,13 +26,13 @@ demo: $(READY)  ## The whole job on generated scenes, offline, 6 to 8 minutes
 test: $(READY)  ## The tests that every change must pass (under 20 minutes on 2 cores)
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
-slow: $(READY) $(MOSAIC)  ## What takes longer: training goals, kills, damaged files, what is deployed (under 50 minutes)
+slow: $(READY) $(MOSAIC)  ## Slower tests: training goals, kills, damaged files, deployments (under 50 minutes)
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
-gpu: $(READY)  ## Whether training works on this machine's GPU, a line for each thing tried (8 minutes at most)
+gpu: $(READY)  ## Checks that training works on this machine's GPU, one line per check (at most 8 minutes)
 	$(BIN)/python -m benchmarks.gpu
 
-chaos: $(READY)  ## Accidents on what is deployed, for an hour or ROUNDS=n, drawn by SEED=n; goes on where it stopped
+chaos: $(READY)  ## Plays accidents on deployed services for an hour or ROUNDS=n, drawn with SEED=n; continues where it stopped
 	$(BIN)/python -m benchmarks.chaos $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED))
 
 check: $(READY) docs  ## Format, lint, types and documents

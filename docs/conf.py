@@ -27,3 +27,5 @@ html_theme = "alabaster"
 html_theme_options = {"page_width": "1240px", "body_max_width": "1000px"}  # a line of 120 characters fits
 html_show_sourcelink = False
 html_copy_source = False
+html_static_path = ["pages.css"]
+html_css_files = ["pages.css"]

@@ -38,16 +38,16 @@ CLIPS = pa.schema(
         ("source", pa.string()),
         # The fold of the attempts ledger, with the evidence of the last attempt. None of it enters a fingerprint.
         ("attempts", pa.int32()),  # failures that were the video's own fault, on different days
-        ("setbacks", pa.int32()),  # failures in a row that were the fault of the world
+        ("setbacks", pa.int32()),  # failures in a row that were the world's fault
         ("charged_at", pa.string()),  # ISO time of the last failure that counted
         ("tried_at", pa.string()),
         ("lane", pa.string()),
         ("tool", pa.string()),
-        ("status", pa.int32()),  # of HTTP
+        ("status", pa.int32()),  # the HTTP status
         ("next_attempt_at", pa.string()),  # ISO time; a part is due when a row is due
         (
             "stamp",
             pa.string(),
-        ),  # of the local file that was judged, by which another one is known; null for a host's
+        ),  # of the local file that was judged, to recognise a different file; null for a host's
     ]
 )

@@ -1,12 +1,12 @@
-"""Copies of SQLite databases: of one that is in use, and of one that another version of a program is about to open.
+"""SQLite databases: copies of one that is in use or about to be opened by another version of a program; their size.
 
-The database itself says who opened it last, in a number that SQLite keeps for its users (`user_version`): so a copy
-that is put back says so too.
+The database itself records which release opened it last, in a number that SQLite keeps for its users (`user_version`),
+so a restored copy records it too.
 """
 
 import re
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -14,15 +14,16 @@ from pathlib import Path
 from schemas.errors import OperationalError
 from schemas.storage import replacing
 
-WAIT_S = 60.0  # for another process that writes
-NUM_COPIES = 3  # of one database, the newest
-UNKNOWN = "unknown"  # the version, before it was noted
-DIGITS = 1000  # 3.17.2 is noted as 3,017,002
+WAIT_S = 60.0  # for another process that is writing
+NUM_COPIES = 3  # the newest copies of one database that are kept
+UNKNOWN = "unknown"  # the version, if none was recorded yet
+DIGITS = 1000  # 3.17.2 is stored as 3,017,002
 COPY = "*-[0-9]*T[0-9]*"
+LEAST_BYTES = 16 << 20  # smaller databases are not worth compacting
 
 
 def copy_database(database: Path, target: Path) -> None:
-    """Copies a database that others may be writing to; `target` appears whole or not at all."""
+    """Copies a database that others may be writing to; `target` appears complete or not at all."""
     with (
         replacing(target) as temporary,
         closing(sqlite3.connect(database, timeout=WAIT_S)) as source,
@@ -32,10 +33,10 @@ def copy_database(database: Path, target: Path) -> None:
 
 
 def keep_before(database: Path, package: str) -> Path | None:
-    """Keeps a copy beside a database, if another version of `package` opened it last; returns the copy.
+    """Keeps a copy beside a database if another version of `package` opened it last; returns the copy.
 
-    The copy is named by that version and by now, and the last three stay. None where the database is new, or was opened
-    by the installed version. Raises OperationalError where there is no room for the copy.
+    The copy is named after that version and the current time, and the last three are kept. Returns None if the database
+    is new or was last opened by the installed version. Raises OperationalError if there is no room for the copy.
     """
     if not database.is_file():
         return None
@@ -49,7 +50,7 @@ def keep_before(database: Path, package: str) -> Path | None:
         copy_database(database, copy)
     except (OSError, sqlite3.Error) as error:
         raise OperationalError(
-            f"no copy of {database} can be kept before {package} {installed} opens it ({error}): make room there, or "
+            f"no copy of {database} can be made before {package} {installed} opens it ({error}): make room there, or "
             "put a backup in its place, and the same command continues"
         ) from error
     for old in copies_of(database)[:-NUM_COPIES]:
@@ -58,14 +59,32 @@ def keep_before(database: Path, package: str) -> Path | None:
     return copy
 
 
+def compact(database: Path) -> None:
+    """Returns free pages to the disk if they are most of a database: SQLite itself keeps them, and its log.
+
+    A database that is small or in use by another process, or for which there is no room, is left as it is; this is
+    harmless.
+    """
+    if not database.is_file():
+        return
+    with suppress(sqlite3.Error), closing(sqlite3.connect(database, timeout=0)) as connection:
+        pages, free, page_bytes = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        if 2 * free > pages and pages * page_bytes >= LEAST_BYTES:
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 def copies_of(database: Path) -> list[Path]:
-    """The copies that `keep_before` has made, the oldest first."""
+    """The copies that `keep_before` has made, oldest first."""
     found = database.parent.glob(f"{database.stem}{COPY}{database.suffix}")
     return sorted(found, key=lambda path: path.stem.rpartition("-")[2])
 
 
 def opened_by(database: Path) -> str:
-    """The release that opened a database last, or `unknown`."""
+    """The release that last opened a database, or `unknown`."""
     with closing(sqlite3.connect(database, timeout=WAIT_S)) as connection:
         (number,) = connection.execute("PRAGMA user_version").fetchone()
     rest, micro = divmod(number, DIGITS)
@@ -73,7 +92,7 @@ def opened_by(database: Path) -> str:
 
 
 def note_opened(database: Path, package: str) -> None:
-    """Notes in a database, where there is one, that the installed version of `package` opens it."""
+    """Records in a database, if it exists, that the installed version of `package` opens it."""
     if not database.is_file():
         return
     major, minor, micro = map(int, _release(metadata.version(package)).split("."))

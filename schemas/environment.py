@@ -19,7 +19,7 @@ def changed(values: Mapping[str, str | None]) -> Iterator[None]:
 
 @contextmanager
 def restored(names: Iterable[str] | None = None) -> Iterator[None]:
-    """Gives the variables `names` (all, without any) the values after the block that they had before it."""
+    """After the block, gives the variables `names` (all, if omitted) the values that they had before it."""
     before = dict(os.environ)
     chosen = None if names is None else set(names)
     try:

@@ -1,32 +1,31 @@
-"""What can go wrong, as one tree; whatever is not in it is a mistake of ours, and shows its traceback.
+"""The errors that can occur, as one tree; any other error is a bug of ours and shows its traceback.
 
 McgurkError
  +- RequestError      the user's request can't be met: the message names the option, the problem and the remedy
- |   +- MissingError    a file or folder that was named is not there
- +- DataError         stored bytes are not what was written, or not what their name says
- +- OperationalError  the world failed: a host, a server, a disk, a process that was killed
- +- InternalError     a rule of ours does not hold: a mistake in mcgurk that it found itself
+ |   +- MissingError    a file or folder that was named does not exist
+ +- DataError         stored bytes are not what was written, or are not what their name says
+ +- OperationalError  something outside mcgurk failed: a host, a server, a disk, a process that was killed
+ +- InternalError     one of our own rules is broken: a bug in mcgurk that it found itself
 
-Each is also the built-in error that it stands for, so that `except ValueError` in a user's own code goes on to work.
+Each is also the built-in error that it stands for, so that `except ValueError` in a user's own code still works.
 """
 
 import errno
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 OF_THE_MACHINE = frozenset(
     {
-        errno.EACCES,
+        *FULL,
+        *DENIED,
         errno.EADDRINUSE,
         errno.ECONNREFUSED,
         errno.ECONNRESET,
-        errno.EDQUOT,
         errno.EFBIG,
         errno.EIO,
         errno.EMFILE,
         errno.ENFILE,
         errno.ENOMEM,
-        errno.ENOSPC,
-        errno.EPERM,
-        errno.EROFS,
         errno.ESTALE,
         errno.ETIMEDOUT,
     }
@@ -34,7 +33,7 @@ OF_THE_MACHINE = frozenset(
 
 
 class McgurkError(Exception):
-    """Whatever mcgurk raises for a user to read; never raised itself."""
+    """Base of every error that mcgurk raises for a user to read; never raised itself."""
 
 
 class RequestError(McgurkError, ValueError):
@@ -42,7 +41,7 @@ class RequestError(McgurkError, ValueError):
 
 
 class MissingError(RequestError, FileNotFoundError):
-    """A file or folder that the user named is not there."""
+    """A file or folder that the user named does not exist."""
 
 
 class DataError(McgurkError, ValueError):
@@ -54,7 +53,7 @@ class OperationalError(McgurkError, RuntimeError):
 
 
 class InternalError(McgurkError, RuntimeError):
-    """A mistake in mcgurk that it found itself: a law that every build holds does not hold."""
+    """A bug in mcgurk that it found itself: a rule that holds for every build is broken."""
 
 
 def is_of_the_machine(error: BaseException) -> bool:

@@ -30,17 +30,17 @@ class Profile:
 
     @property
     def num_frames(self) -> int:
-        """Frame k stands at (k + 0.5) / frame_rate_hz seconds from the segment's start."""
+        """Frame k lies at (k + 0.5) / frame_rate_hz seconds from the segment's start."""
         return round(self.length_ms * self.frame_rate_hz / 1000)
 
     @property
     def num_samples(self) -> int:
-        """Audio samples of one sample of the dataset, of each channel."""
+        """The number of audio samples in one sample of the dataset, per channel."""
         return self.length_ms * self.sample_rate_hz // 1000
 
     @property
     def has_log_mel(self) -> bool:
-        """The log-mel is defined for mono sound at its own rate; other front ends start from the wave."""
+        """The log-mel is defined for mono sound at its own rate; other front ends start from the waveform."""
         return self.channels == 1 and self.sample_rate_hz == waveforms.SAMPLE_RATE_HZ
 
     @property
@@ -53,9 +53,9 @@ class Profile:
 
 @dataclass(frozen=True)
 class ExtendedProfile(Profile):
-    """A profile with features beside those that its pictures and its sound give.
+    """A profile with features besides those from its pictures and its sound.
 
-    A class of its own, so that the digests of profiles without any stay what they are.
+    A separate class, so that the digests of profiles without any stay unchanged.
     """
 
     more_features: tuple[str, ...] = ()
@@ -73,7 +73,7 @@ def stored_profile(stored: Mapping[str, Any]) -> Profile:
     return ExtendedProfile(**{**stored, "more_features": tuple(stored["more_features"])})
 
 
-# The stock profiles, each with a preset of its own, smallest first.
+# The stock profiles, each with its own preset, smallest first.
 PROFILES = {
     profile.name: profile
     for profile in (
@@ -111,7 +111,7 @@ def sound_print(profile: Profile) -> np.dtype:
         [
             ("keys", "<u4", NUM_KEYS),
             ("open_bits", "u1", (NUM_KEYS, 2)),  # of each key, those most likely to change with encoding
-            ("frames", "<u2", NUM_KEYS),  # of 20 ms: when each key stands
+            ("frames", "<u2", NUM_KEYS),  # in units of 20 ms: the time of each key
             ("num_keys", "u1"),
             ("num_words", "<u2"),
             ("words", "<u2", num_words(profile)),
@@ -137,13 +137,13 @@ FEATURES = pa.schema(
         ("speech_share", pa.float64()),  # of the valid audio, by WebRTC's voice activity detector
         ("duration_gap_ms", pa.float64()),  # what the container declared of the segment minus what decoded
         ("made_by", pa.string()),  # code and tools, with their versions
-        ("recipe", pa.string()),  # digest of their settings: equal where only versions differ
+        ("recipe", pa.string()),  # digest of their settings: equal if only versions differ
         (
             "is_kept",
             pa.bool_(),
-        ),  # though other versions would be used now: its media are gone, or they reject it
-        ("decoder", pa.string()),  # pyav; ffmpeg in samples of before, where PyAV could not read the file
-        ("is_tone_mapped", pa.bool_()),  # its film has a higher dynamic range than pictures here have
+        ),  # though other versions would be used now: its media are gone, or those versions reject it
+        ("decoder", pa.string()),  # pyav; ffmpeg in earlier samples whose file PyAV could not read
+        ("is_tone_mapped", pa.bool_()),  # its film has a higher dynamic range than our pictures
         ("sound_print", pa.binary()),  # one `sound_print(profile)`
         ("picture_print", pa.binary()),  # one PICTURE_PRINT
         # The fingerprint of each feature (equal means: it need not be made again) and the digest of its members.

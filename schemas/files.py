@@ -1,8 +1,9 @@
-"""How our own files are written so that damage shows, and read so that it is told in one sentence.
+"""Writing our own files so that damage is detected, and reading them so that damage is reported in one sentence.
 
-Parquet has a checksum a page, for readers of some columns, and a seal: the digest of all its bytes, between the pages
-and the footer, where Parquet lets any bytes stand. JSON has the digest of its content under `#sha256`. A reader raises
-DataError, which names the file, the damage and the remedy. Files from before there were digests are read as they are.
+A Parquet file has a checksum per page, for readers of some columns, and a seal: the digest of all its bytes, between
+the pages and the footer, where Parquet allows any bytes. A JSON file has the digest of its content under `#sha256`. A
+reader raises DataError, which names the file, the damage and the remedy. Files from before there were digests are read
+unchecked.
 """
 
 import hashlib
@@ -21,24 +22,24 @@ from schemas.errors import DataError
 from schemas.storage import make_folder, naming, readable, remove, replacing, sync_folder
 
 LINE_DIGITS = 16  # of the digest of a line
-DIGEST = "#sha256"  # no video id, no digest and no name of a field has a `#`
-SEAL = b"sha256:"  # and the digest of all other bytes
-MEND = "`mcgurk verify --mend` says what comes back, and how"
+DIGEST = "#sha256"  # no video id, digest or field name contains a `#`
+SEAL = b"sha256:"  # followed by the digest of all other bytes
+MEND = "`mcgurk verify --mend` tells what can be restored, and how"
 
 
 def write_bytes(path: Path, data: bytes | pa.Buffer) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a file completely or not at all."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all."""
+    """Writes a text file completely or not at all."""
     write_bytes(path, text.encode())
 
 
 def write_secret(path: Path, text: str) -> None:
-    """Writes a local text file whole or not at all, which only this account can read."""
+    """Writes a local text file that only this account can read, completely or not at all."""
     with replacing(path) as temporary:
         made = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(made, "w") as file:
@@ -46,7 +47,7 @@ def write_secret(path: Path, text: str) -> None:
 
 
 def write_secret_once(path: Path, text: str) -> None:
-    """The same, but what a file there holds stays, though another process writes it just now."""
+    """The same, but keeps an existing file's content, even if another process is writing it at this moment."""
     if path.is_file() and path.stat().st_size:  # an empty one was left by a power loss
         return
     own = path.with_name(f".{path.name}.{os.getpid()}")
@@ -59,15 +60,15 @@ def write_secret_once(path: Path, text: str) -> None:
     except FileExistsError:
         pass  # the other process was first
     except OSError:
-        own.replace(path)  # a file system without links
+        own.replace(path)  # a file system without hard links
     remove(own)
     sync_folder(path.parent)
 
 
 def append_lines(path: Path, lines: Sequence[str]) -> None:
-    """Adds lines to a local file; they are on the disk when it returns.
+    """Appends lines to a local file; they are on the disk when it returns.
 
-    A last line that a kill tore is closed first, so that it spoils itself only.
+    A last line that was cut off by a kill is ended first, so that no other line is damaged.
     """
     make_folder(path.parent)
     is_new = not path.exists()
@@ -88,14 +89,14 @@ def _ends_in_newline(file: IO[bytes]) -> bool:
 
 
 def sealed_line(value: Mapping[str, Any]) -> str:
-    """A mapping as a line that says its digest, for `append_lines` and `opened_line`."""
+    """A mapping as a line that includes its digest, for `append_lines` and `opened_line`."""
     return json.dumps({DIGEST: digest_of(value)[:LINE_DIGITS], **value}, sort_keys=True)
 
 
 def opened_line(line: str, fields: Collection[str]) -> dict[str, Any] | None:
-    """What a sealed line says; None for one that a kill tore, or that has changed: it counts as not there.
+    """The content of a sealed line; None if the line was cut off by a kill or has changed: it is treated as missing.
 
-    Lines of before had no digest: such a one may have `fields`, and no others.
+    Lines from before there were digests are accepted if they have no fields but `fields`.
     """
     try:
         value = json.loads(line)
@@ -113,7 +114,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path, remedy: str = "restore it from a copy") -> Any:
-    """What a JSON file that mcgurk wrote holds. Raises DataError where it is damaged, or was edited."""
+    """The content of a JSON file that mcgurk wrote. Raises DataError if it is damaged or was edited."""
     try:
         stored = json.loads(path.read_bytes())
     except ValueError as error:
@@ -127,7 +128,7 @@ def read_json(path: Path, remedy: str = "restore it from a copy") -> Any:
 
 
 def read_text(path: Path, remedy: str = MEND) -> str:
-    """A text file of ours. Raises DataError where it is not text."""
+    """A text file of ours. Raises DataError if it is not text."""
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -135,7 +136,7 @@ def read_text(path: Path, remedy: str = MEND) -> str:
 
 
 def encoded_table(table: pa.Table, **options: Any) -> bytes:
-    """The bytes of a sealed Parquet file, made in memory: pyarrow writes a file in 30 small pieces."""
+    """The bytes of a sealed Parquet file, made in memory, because pyarrow would write the file in 30 small pieces."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, write_page_checksum=True, **options)
     return _sealed(sink.getvalue().to_pybytes())
@@ -147,7 +148,7 @@ def _sealed(content: bytes) -> bytes:
 
 
 def _is_whole(content: bytes) -> bool:
-    """Whether a Parquet file has the bytes that its seal says, or no seal."""
+    """Whether the bytes of a Parquet file match its seal; true if it has no seal."""
     at = _footer_start(content)
     begin = at - len(SEAL) - hashlib.sha256().digest_size
     if begin < 0 or content[begin : begin + len(SEAL)] != SEAL:
@@ -160,15 +161,15 @@ def _footer_start(content: bytes) -> int:
 
 
 def open_table(path: Path, remedy: str = MEND) -> pq.ParquetFile:
-    """A Parquet file of ours, whose pages are checked as they are read. Raises DataError where it is damaged."""
+    """A Parquet file of ours, whose pages are checked as they are read. Raises DataError if it is damaged."""
     with telling_damage(path, remedy):
         return pq.ParquetFile(readable(path), pre_buffer=False, page_checksum_verification=True)
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None, remedy: str = MEND) -> pa.Table:
-    """A Parquet file of ours, all its bytes checked; or only some columns of it, and their bytes.
+    """A Parquet file of ours with all its bytes checked; or only some of its columns, with only their bytes checked.
 
-    Raises DataError where it is damaged.
+    Raises DataError if it is damaged.
     """
     with telling_damage(path, remedy):
         if columns is not None:
@@ -181,7 +182,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None, remedy: str = M
 
 
 def read_kept(path: Path) -> pa.Table | None:
-    """A table that its reader can do without; None where it is not there or damaged."""
+    """A table that its reader can do without; None if it is missing or damaged."""
     try:
         return read_table(path) if path.is_file() else None
     except DataError:
@@ -190,28 +191,28 @@ def read_kept(path: Path) -> pa.Table | None:
 
 @contextmanager
 def telling_damage(path: Path, remedy: str = MEND) -> Iterator[None]:
-    """What Arrow raises about the bytes of `path`, as DataError; what a disk or a store raises, as it is."""
+    """Raises what Arrow reports about the bytes of `path` as DataError; errors of a disk or a store pass unchanged."""
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        # Arrow raises a bare OSError without a number where Parquet's bytes make no sense.
+        # Arrow raises a bare OSError without an errno if the bytes are not valid Parquet.
         if isinstance(error, pa.ArrowException) or (type(error) is OSError and error.errno is None):
             raise DataError(f"{path} is damaged: {' '.join(str(error).split())}; {remedy}") from error
         raise
 
 
 def digest_of(*values: Any) -> str:
-    """sha256 of values as canonical JSON; dataclasses count by their fields, so a new field changes it."""
+    """The sha256 of values as canonical JSON; dataclasses count by their fields, so a new field changes the digest."""
     return hashlib.sha256(canonical_json(values).encode()).hexdigest()
 
 
 def canonical_json(value: Any) -> str:
-    """JSON that depends on the value only: sorted keys, no spaces."""
+    """JSON that depends only on the value: sorted keys, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), default=_plain)
 
 
 def sha256_of_file(path: Path) -> str:
-    """sha256 of a file's bytes, as hex digits."""
+    """The sha256 of a file's bytes, as hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

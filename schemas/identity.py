@@ -1,5 +1,6 @@
 """Process identity: which process wrote something, so that another can tell whether it is still alive."""
 
+import getpass
 import os
 import platform
 from collections.abc import Mapping
@@ -15,6 +16,14 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 START_FIELD = 19  # of /proc/PID/stat behind the program's name: when it started
 
 
+def account() -> str:
+    """The name of this account; its number if it has no name, as in a container with an account of its own."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
 @dataclass(frozen=True)
 class Identity:
     """A process on a machine. The process id alone does not identify it, because ids are reused."""
@@ -22,7 +31,7 @@ class Identity:
     host: str
     boot: str  # of the machine's last start
     pid: int
-    started: float  # in ticks since the machine's start, which no change of a clock moves; else in seconds
+    started: float  # in ticks since the machine's start, which clock changes don't affect; else in seconds
 
     @staticmethod
     def own() -> "Identity":
@@ -41,7 +50,7 @@ class Identity:
 
     @property
     def is_here(self) -> bool:
-        """Whether it ran on this machine, since or before its last start."""
+        """Whether it ran on this machine, before or since its last start."""
         return self.host == platform.node()
 
     @property
@@ -71,7 +80,7 @@ def _start_of(pid: int) -> float:
 
 @cache
 def _boot() -> str:
-    """The kernel's name of this start of the machine; where it has none, the second in which it was."""
+    """The kernel's id of this start of the machine; if there is none, the second of the start."""
     with suppress(OSError):
         return BOOT_ID.read_text().strip()
     return str(round(psutil.boot_time()))

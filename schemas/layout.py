@@ -1,4 +1,4 @@
-"""Where everything lies under a root and under a state folder, and the facts of the eight stages.
+"""Where everything is under a root and under a state folder, and the facts of the eight stages.
 
 ROOT    segments/ clips/ clips/media/ features/ shards/ versions/ reports/ mlruns/
 STATE   attempts/ canary/ lanes/ leases/ logs/ prefect/ rebuild-*/ runs/ scratch/ serve/ studio/ tars/ trainings/
@@ -15,25 +15,25 @@ FEATURES = "features"
 SHARDS = "shards"
 VERSIONS = "versions"
 REPORTS = "reports"
-OVERVIEW = "index.html"  # what stands, for people
+OVERVIEW = "index.html"  # the state of the root, for people
 VALIDATION = "reports/validation"
 MLRUNS = "mlruns"
 RUN_REPORT = "report.html"  # in the folder of a run
-CHECKED = "checked"  # beside the parts of a manifest: those that were validated
+CHECKED = "checked"  # beside the parts of a manifest: the validated ones
 
 # Under a state folder.
 ATTEMPTS = "attempts"
-CANARY = "canary"  # a root of its own, with four scenes
+CANARY = "canary"  # a separate root, with four scenes
 LANES = "lanes"
 LEASES = "leases"
 LOGS = "logs"
 PREFECT = "prefect"
-RECHECKS = "rechecks.jsonl"  # what the sources last said of the videos that we hold
-REBUILD = "rebuild-"  # begins the name of a folder for each `verify --rebuild`
+RECHECKS = "rechecks.jsonl"  # what the sources last answered about the videos that we hold
+REBUILD = "rebuild-"  # prefix of a folder's name, one for each `verify --rebuild`
 RUNS = "runs"  # a note for each active run
-SCRATCH = "scratch"  # media between their host and their clips
+SCRATCH = "scratch"  # media between download and cutting
 SERVE = "serve"
-SIGNS = "signs.json"  # what fails and was told
+SIGNS = "signs.json"  # which signs of failure have been reported
 STUDIO = "studio"
 TARS = "tars"  # the index of each file of a source of archives
 TRAININGS = "trainings"
@@ -54,13 +54,13 @@ def checked(manifest: str) -> str:
 
 @dataclass(frozen=True)
 class StageFacts:
-    """A stage as data: from which manifest to which, and under which lease.
+    """A stage as data: which manifest it reads, which it writes, and under which lease.
 
     Attributes:
-        name: of the stage.
+        name: the name of the stage.
         reads: the manifest whose parts it reads, a folder under the root; empty for the lists.
         writes: the manifest whose parts it writes.
-        lease: what a build holds while the stage runs; who holds it is the only writer of `folders`.
+        lease: what a build holds while the stage runs; its holder is the only writer of `folders`.
         folders: where a killed writer of the stage leaves temporary files; patterns under the root.
     """
 
@@ -82,12 +82,12 @@ STAGES = (
     StageFacts("publish", SHARDS, VERSIONS, "features", ("", VERSIONS)),
 )
 STAGE_NAMES = tuple(one.name for one in STAGES)
-# From the last manifest to the first: the furthest one that has a part says what became of its rows.
+# From the last manifest to the first: the furthest one that has a part decides the fate of its rows.
 MANIFESTS = tuple(one.writes for one in reversed(STAGES) if one.writes != VERSIONS)
-# Those that have a suite of expectations; the one of `shards` is run by `publish`.
+# Those with a suite of expectations; `publish` runs the one for `shards`.
 JUDGED = (SEGMENTS, CLIPS, FEATURES, SHARDS)
 
 
 def stage_facts(name: str) -> StageFacts:
-    """The row of the stage `name`. Raises KeyError for none of them."""
+    """The row of the stage `name`. Raises KeyError if there is none."""
     return {one.name: one for one in STAGES}[name]

@@ -45,7 +45,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class PartHeader:
-    """What a part says of itself: who made it from what, its content, and the files that belong to it.
+    """What a part records about itself: what made it from what, its content, and the files that belong to it.
 
     `content` is the digest of its rows: the input digest of whatever reads this part. `facts` are what plans and
     versions need of the rows, so that they need not read them: `facts_of`.
@@ -59,7 +59,7 @@ class PartHeader:
 
 
 def part_path(folder: Path, part: int) -> Path:
-    """Where part number `part` of the manifest in `folder` lies."""
+    """The path of part number `part` of the manifest in `folder`."""
     return folder / f"{part:06d}.parquet"
 
 
@@ -72,13 +72,13 @@ def part_numbers(folder: Path) -> list[int]:
 
 
 def write_part(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema, header: PartHeader) -> None:
-    """Writes a part whole or not at all."""
+    """Writes a part completely or not at all."""
     table = pa.Table.from_pylist(list(rows), schema=schema)
     write_table(path, table, header)
 
 
 def write_table(path: Path, table: pa.Table, header: PartHeader) -> None:
-    """Writes `table` as a part whole or not at all; its metadata hold `header`, content digest and facts."""
+    """Writes `table` as a part, completely or not at all; its metadata hold `header`, content digest and facts."""
     write_bytes(path, encoded(table, header))
 
 
@@ -92,7 +92,7 @@ def encoded(table: pa.Table, header: PartHeader) -> bytes:
 
 
 def read_part(path: Path, columns: Sequence[str] | None = None) -> list[Row]:
-    """The rows of a part, in slot order. Raises DataError where it is damaged."""
+    """The rows of a part, in slot order. Raises DataError if it is damaged."""
     return read_table(path, columns).to_pylist()
 
 
@@ -119,7 +119,7 @@ def facts_of(table: pa.Table) -> dict[str, Any]:
 
 
 def read_header(path: Path) -> PartHeader | None:
-    """The header of the part at `path`; None where there is no such part, or it is damaged."""
+    """The header of the part at `path`; None if there is no such part, or it is damaged."""
     try:
         found = _found_in_footer(path) if is_local(path) else None
         stored = json.loads(found or (pq.read_schema(readable(path)).metadata or {})[METADATA_KEY])
@@ -133,8 +133,8 @@ def read_header(path: Path) -> PartHeader | None:
 def _found_in_footer(path: Path) -> bytes | None:
     """The header in the last bytes of a local part, found without parsing the rest (20 times as fast).
 
-    Parquet's footer is Thrift in its compact protocol: a string is the byte 0x18, its length as a varint, and
-    its bytes; key and value follow each other. None where this is not so, or the footer is large.
+    Parquet's footer is Thrift in its compact protocol: a string is the byte 0x18, its length as a varint, and its
+    bytes; key and value follow each other. None if this is not so, or the footer is large.
     """
     with path.open("rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size

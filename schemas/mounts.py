@@ -1,4 +1,4 @@
-"""What kind of file system a folder lies on, by the kernel's own list of mounts."""
+"""What kind of file system a folder is on, according to the kernel's list of mounts."""
 
 import re
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 from schemas.errors import RequestError
 
 MOUNTS = Path("/proc/self/mountinfo")
-# File systems of other machines. Their locks may be missing, or not seen by other hosts, and SQLite's log of writes
-# wants memory that processes share.
+# Network file systems. Their locks may be missing, or invisible to other hosts, and SQLite's write-ahead log needs
+# memory that processes share.
 NETWORK = re.compile(
     r"nfs4?|cifs|smb[23]?|smbfs|ncpfs|afs|coda|9p|lustre|lustre_lite|beegfs|gpfs|panfs|ceph|orangefs|pvfs2|glusterfs"
     r"|fuse\.(nfs|sshfs|s3fs|rclone|gcsfuse|goofys|geesefs|juicefs.*|ceph|ceph-fuse|glusterfs|cvmfs2?|moosefs|mfs.*"
@@ -18,8 +18,8 @@ NETWORK = re.compile(
 def file_system(path: Path, mounts: str) -> str:
     """The kind of file system of an absolute path, such as `ext4`; `mounts` is the text of the kernel's list.
 
-    Of several mounts above a path the one nearest to it counts, and of several on one folder the last. Empty where the
-    text has none.
+    If several mounts lie above a path, the nearest one counts; if several are on one folder, the last one. Empty if the
+    list has none.
     """
     found = ""
     deepest = -1
@@ -35,23 +35,23 @@ def file_system(path: Path, mounts: str) -> str:
 
 
 def _unescaped(field: str) -> str:
-    """A path as it is: the kernel writes blanks in octal."""
+    """A mount point as a plain path: the kernel writes spaces in octal."""
     return re.sub(r"\\([0-7]{3})", lambda digits: chr(int(digits[1], 8)), field)
 
 
 def network_file_system(path: Path) -> str | None:
-    """The kind of file system of a path, where it is one of other machines; None here, and where nobody can tell."""
+    """The kind of file system of a path if it is a network one; None if it is local or can't be determined."""
     try:
         kind = file_system(path.resolve(), MOUNTS.read_text(errors="surrogateescape"))
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return None
     return kind if NETWORK.fullmatch(kind) else None
 
 
 def require_local(state: Path) -> None:
-    """Raises RequestError for a state folder on a file system of other machines."""
+    """Raises RequestError if the state folder is on a network file system."""
     if kind := network_file_system(state):
         raise RequestError(
             f"the state folder {state} is on a network file system ({kind}), which breaks the locks and databases "
-            "there: name a folder on a disk of this machine by --state DIR"
+            "there: name a folder on a disk of this machine with --state DIR"
         )

@@ -1,6 +1,6 @@
 """Outcomes: what became of an item, `ok` or why not; and the errors that decide it.
 
-ItemError   this item is lost, waiting or rejected: it becomes a row, and its part goes on
+ItemError   this item is lost, waiting or rejected: it becomes a row, and its part continues
 Transient   the world is broken, not the item: retried in place, then a row to try again later
 (others)    a bug or a broken machine: stops the stage, except for a bug that the bytes of one item trigger, which
             quarantines that item as `bug`
@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, TypedDict
 
-BUG = "bug"  # the reason of a row on whose bytes our own code failed: tried again by the next VERSION
+BUG = "bug"  # the reason of a row whose bytes made our own code fail: tried again by the next VERSION
 TRACE = (
-    "trace: "  # how the detail of a row begins whose host answered what our code, or yt-dlp's, did not expect
+    "trace: "  # prefix of the detail of a row whose host answered what our code, or yt-dlp's, did not expect
 )
 
 
@@ -21,7 +21,7 @@ class Outcome(StrEnum):
     """The five fates of a segment; `reason` beside it names the class or the expectation."""
 
     OK = "ok"
-    WAITING = "waiting"  # failed, and to be tried again: not confirmed yet, or not its own fault
+    WAITING = "waiting"  # failed, and will be tried again: not confirmed yet, or not its own fault
     UNAVAILABLE = "unavailable"  # the source has lost it, or never had all of it
     QUARANTINED = "quarantined"  # an expectation rejects it; comes back when the rule changes
     FORGOTTEN = "forgotten"  # taken down on request
@@ -30,7 +30,7 @@ class Outcome(StrEnum):
 class ItemError(Exception):
     """This item ends as a row with `outcome`, `reason` (a class or an expectation) and `detail`.
 
-    `status` is what an HTTP host answered, where one did.
+    `status` is the HTTP status that a host answered with, if any.
     """
 
     def __init__(self, outcome: Outcome, reason: str, detail: str = "", status: int | None = None) -> None:
@@ -45,9 +45,9 @@ class ItemError(Exception):
 
 
 class Transient(Exception):  # noqa: N818  (the design's word)
-    """Passing trouble with the world around an item; `reason` is its class, as `network`.
+    """Passing trouble with the world around an item; `reason` is its class, such as `network`.
 
-    `after_s` is how long the host asks to be left alone, where it says so.
+    `after_s` is how long the host asks not to be contacted, if it does.
     """
 
     def __init__(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class SegmentRules:
-    """What a segment list may ask for."""
+    """What a segment list may request."""
 
     min_length_s: float = 1.0
     max_length_s: float = 60.0

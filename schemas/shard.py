@@ -2,7 +2,7 @@
 
 {key}.000.jpg ... {key}.0NN.jpg   frames; or {key}.mp4, one H.264 file with a key frame a second
 {key}.wav or {key}.flac           s16 at the profile's rate; wav has a 44-byte header
-{key}.log_mel.npy                 float16 (mels, frames), where the sound is mono at 16 kHz
+{key}.log_mel.npy                 float16 (mels, frames), if the sound is mono at 16 kHz
 {key}.json                        labels, times, valid_ms, provenance, checks
 """
 
@@ -37,12 +37,13 @@ VIDEO_SUFFIX = "mp4"
 AUDIO_SUFFIX = "wav"
 LOG_MEL_SUFFIX = "log_mel.npy"
 JSON_SUFFIX = "json"
+LATEST = "latest.json"  # in versions/: which is the newest
 HISTORY = "history.jsonl"  # in versions/: what was published when
-EMPTIED = "is_emptied"  # a fact of a version without a sample: all were taken down
+EMPTIED = "is_emptied"  # a fact of a version without samples: all were taken down
 SUPERSEDED = "superseded"  # in versions/: the records of versions that were pruned or replaced
-HISTORY_LINES = 1000  # that stay, beside those of versions that stand
+HISTORY_LINES = 1000  # the number of lines that are kept, besides those of existing versions
 
-# The sidecar of a tar, and the rows of the manifest `shards`: one row per slot, with members only where it is ok.
+# The sidecar of a tar, and the rows of the manifest `shards`: one row per slot, with members only if it is ok.
 SHARDS = pa.schema(
     [
         *ROW_FIELDS,
@@ -54,7 +55,7 @@ SHARDS = pa.schema(
         ("split", pa.string()),
         ("valid_ms", pa.int64()),
         ("size_bytes", pa.int64()),  # of the sample's members
-        # Where each member's bytes stand in the tar: (suffix after the key and its dot, offset, size).
+        # The position of each member in the tar: (suffix after the key and its dot, offset, size).
         (
             "members",
             pa.list_(
@@ -72,11 +73,11 @@ DUPLICATES = pa.schema(
         ("second", pa.string()),
         ("first_split", pa.string()),
         ("second_split", pa.string()),
-        ("kind", pa.string()),  # `sound_and_picture`, or `sound` where the pictures differ or show nothing
+        ("kind", pa.string()),  # `sound_and_picture`, or `sound` if the pictures differ or show nothing
         ("sound_error", pa.float64()),  # share of differing bits: strangers have 0.39 and more
-        ("picture_bits", pa.float64()),  # of 64, on average over the pictures; null where none shows anything
-        ("late_ms", pa.int64()),  # by how much the second has the same later
-        ("cluster", pa.int64()),  # of all that are near-duplicates by a chain of pairs; null for other kinds
+        ("picture_bits", pa.float64()),  # of 64, on average over the pictures; null if none shows anything
+        ("late_ms", pa.int64()),  # how much later the second has the same content
+        ("cluster", pa.int64()),  # of all near-duplicates connected by a chain of pairs; null for other kinds
     ]
 )
 
@@ -93,7 +94,7 @@ def shard_name(split: str, part: int, sha256: str) -> str:
 
 @dataclass(frozen=True)
 class Shard:
-    """One tar of a version; beside it lies `{name}.parquet`, with one row per slot."""
+    """One tar of a version; beside it is `{name}.parquet`, with one row per slot."""
 
     name: str
     split: str
@@ -140,12 +141,12 @@ def make_version(profile: Profile, fields: Sequence[str], shards: Sequence[Shard
 
 
 def tar_path(root: Path, shard: Shard) -> Path:
-    """Where the tar of `shard` lies under `root`."""
+    """The path of the tar of `shard` under `root`."""
     return root / layout.SHARDS / f"{shard.name}.tar"
 
 
 def index_path(root: Path, shard: Shard) -> Path:
-    """Where the sidecar of `shard` lies under `root`."""
+    """The path of the sidecar of `shard` under `root`."""
     return root / layout.SHARDS / f"{shard.name}.parquet"
 
 
@@ -170,7 +171,7 @@ def croissant_path(root: Path, digest: str) -> Path:
 
 
 def read_exclusions(root: Path, digest: str) -> frozenset[str]:
-    """The keys of a version's exclusion list; none where it has no list."""
+    """The keys of a version's exclusion list; empty if it has no list."""
     path = exclude_path(root, digest)
     return frozenset(read_text(path).split()) if path.is_file() else frozenset()
 
@@ -180,8 +181,8 @@ def write_version(
 ) -> Path:
     """Writes `versions/{digest}.json`, its list of tars and its line of the history; returns the JSON.
 
-    `latest.*` point at it, unless it `replaces` a version that was not the latest. `facts` stand beside the
-    version for people (counts, funnel); they are no part of the digest.
+    `latest.*` point at it, unless it `replaces` a version that was not the latest. `facts` are stored with the version
+    for people (counts, funnel); they are not part of the digest.
     """
     path = root / layout.VERSIONS / f"{version.digest}.json"
     if not path.is_file():
@@ -194,24 +195,24 @@ def write_version(
 
 
 def write_listing(root: Path, version: Version, name: str = "") -> None:
-    """Writes a version's list of tars, one a line for foreign readers, as `versions/{name or digest}.txt`."""
+    """Writes a version's list of tars, one per line, for other readers, as `versions/{name or digest}.txt`."""
     listing = "".join(f"../{layout.SHARDS}/{shard.name}.tar\n" for shard in version.shards)
     write_text(root / layout.VERSIONS / f"{name or version.digest}.txt", listing)
 
 
 def write_latest(root: Path, version: Version) -> None:
-    """Has `latest.*` point at a version."""
+    """Makes `latest.*` point at a version."""
     write_listing(root, version, "latest")
-    write_json(root / layout.VERSIONS / "latest.json", {"digest": version.digest})
+    write_json(root / layout.VERSIONS / LATEST, {"digest": version.digest})
 
 
 def read_facts(root: Path, digest: str) -> dict[str, Any]:
-    """The facts of a version for people, as they were given to `write_version`."""
+    """The facts of a version for people, as passed to `write_version`."""
     return read_json(root / layout.VERSIONS / f"{digest}.json", MEND)["facts"]
 
 
 def read_recorded_facts(root: Path, digest: str) -> dict[str, Any]:
-    """The facts of a version, retired or not; empty where its record is gone."""
+    """The facts of a version, retired or not; empty if its record is gone."""
     folder = root / layout.VERSIONS
     paths = (folder / f"{digest}.json", folder / SUPERSEDED / f"{digest}.json")
     path = next((path for path in paths if path.is_file()), None)
@@ -219,13 +220,14 @@ def read_recorded_facts(root: Path, digest: str) -> dict[str, Any]:
 
 
 def read_version(root: Path, digest: str | None = None) -> Version:
-    """The version `digest` under `root`, or the latest. Raises RequestError where there is none."""
+    """The version `digest` under `root`, or the latest. Raises RequestError if there is none."""
     folder = root / layout.VERSIONS
     digest = digest or latest_digest(root)
     path = folder / f"{digest}.json"
     if digest is None or not path.is_file():
+        named = f"version {digest}" if digest else "version"
         raise RequestError(
-            f"no dataset version {digest or ''} under {root} (there: {', '.join(published(root)) or 'none'}); "
+            f"no dataset {named} under {root} (there: {', '.join(published(root)) or 'none'}); "
             f"build one with `{shlex.join(['mcgurk', 'build', '--root', str(root)])}`"
         )
     return _parsed(path)
@@ -249,9 +251,15 @@ def without_forgotten(rows: Sequence[Row]) -> list[Row]:
 
 
 def latest_digest(root: Path) -> str | None:
-    """The digest of the newest version under `root`, or None."""
-    path = root / layout.VERSIONS / "latest.json"
-    return read_json(path, MEND)["digest"] if path.is_file() else None
+    """The digest of the newest version under `root`, or None. Raises DataError if a file names none."""
+    path = root / layout.VERSIONS / LATEST
+    if not path.is_file():
+        return None
+    stored = read_json(path, MEND)
+    digest = stored.get("digest") if isinstance(stored, dict) else None
+    if not isinstance(digest, str):
+        raise DataError(f"{path} is damaged: it names no version; {MEND}")
+    return digest
 
 
 def published(root: Path) -> list[str]:
@@ -270,13 +278,13 @@ def published(root: Path) -> list[str]:
         else:
             order = [digest if one == replaced else one for one in order]
     standing = standing_digests(root)
-    unrecorded = sorted(standing - set(order))  # of a time before the history
+    unrecorded = sorted(standing - set(order))  # from before there was a history
     return [*unrecorded, *(digest for digest in order if digest in standing)]
 
 
 def standing_digests(root: Path) -> set[str]:
-    """The digests whose records stand, readable or not."""
-    names = {path.name for path in (root / layout.VERSIONS).glob("*.json")} - {"latest.json"}
+    """The digests whose records exist, readable or not."""
+    names = {path.name for path in (root / layout.VERSIONS).glob("*.json")} - {LATEST}
     # A Croissant file has another suffix before its last.
     return {stem for name in names if "." not in (stem := name.removesuffix(".json"))}
 
@@ -293,7 +301,7 @@ def read_history(root: Path) -> list[Publication]:
 
 
 def parsed_line(line: bytes) -> Publication:
-    """A line of the history. Raises ValueError for what is none, or was changed."""
+    """A line of the history. Raises ValueError if it is not one, or was changed."""
     try:
         stored = json.loads(line)
         digest = stored.pop(DIGEST, None)
@@ -325,12 +333,12 @@ def _record(root: Path, digest: str, replaces: str | None) -> None:
 
 
 def shorten_history(root: Path, most: int = HISTORY_LINES) -> None:
-    """Leaves the last `most` publications, and those before them that give the standing versions their order."""
+    """Keeps the last `most` publications, and the earlier ones that determine the order of the existing versions."""
     lines = read_history(root)
     needed: set[str | None] = set(published(root))
     kept = []
     for number, line in reversed(list(enumerate(lines))):
-        names = {line["digest"], line["replaces"]} - {None}  # whose place it has, and whose it took
+        names = {line["digest"], line["replaces"]} - {None}  # the version, and the one it replaced
         if number >= len(lines) - most or names & needed:
             kept.append(line)
             needed |= names
@@ -341,7 +349,7 @@ def shorten_history(root: Path, most: int = HISTORY_LINES) -> None:
 def retire(root: Path, digest: str) -> None:
     """Retires a version: its JSON moves to `versions/superseded/`, its pages and lists are removed.
 
-    What remains says which shards a model was trained on, and names no sample.
+    What remains records which shards a model was trained on, and names no sample.
     """
     path = root / layout.VERSIONS / f"{digest}.json"
     pages = [path.with_suffix(suffix) for suffix in (".txt", ".md", ".html")]
@@ -357,7 +365,7 @@ def read_superseded(root: Path) -> list[Version]:
 
 
 def read_successors(root: Path, digest: str) -> list[Version]:
-    """The versions that took the place of a version, and of those, in order, as far as their records are left."""
+    """The versions that replaced a version, and the ones that replaced those, in order, as far as records are left."""
     standing = published(root)
     retired = {version.digest: version for version in read_superseded(root)}
     replaced = {line["replaces"]: line["digest"] for line in read_history(root) if line["replaces"]}
@@ -371,7 +379,7 @@ def read_successors(root: Path, digest: str) -> list[Version]:
 
 
 def drop_superseded(root: Path, needed: Collection[str]) -> list[str]:
-    """Removes the records of retired versions but for the digests `needed`; returns the digests of those removed."""
+    """Removes the records of retired versions except the digests `needed`; returns the digests of those removed."""
     old = [path for path in _superseded(root) if path.stem not in needed]
     remove(*old)
     return [path.stem for path in old]

@@ -1,7 +1,7 @@
 """Storage: local paths, or objects of any store that fsspec supports, behind pathlib's interface.
 
-A root is a `Path`, or for `s3://bucket/folder` and the like a `UPath`, which has the same methods. Files appear whole
-or not at all on both: by rename on a disk, by a single put of a finished local file on a store.
+A root is a `Path`, or for `s3://bucket/folder` and the like a `UPath`, which has the same methods. On both, files
+appear completely or not at all: by a rename on a disk, by a single put of a finished local file on a store.
 """
 
 import errno
@@ -15,10 +15,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar, cast
 
+from schemas.errors import RequestError
+
 T = TypeVar("T")
-TRIES = 5  # of a store's call; the first waits FIRST_WAIT_S, each later one twice as long
+TRIES = 5  # of a call to a store; the first wait is FIRST_WAIT_S, each later one twice as long
 FIRST_WAIT_S = 0.2
-SCRATCH = ".mcgurk-"  # how scratch folders in a root begin
+SCRATCH = ".mcgurk-"  # prefix of scratch folders in a root
 TEMPORARY = re.compile(r"\..+\.\d+\.[0-9a-f]{8}\.tmp")  # as `replacing` names files
 
 
@@ -38,9 +40,17 @@ def is_local(path: Path) -> bool:
 
 
 def is_writable(folder: Path) -> bool:
-    """Whether this account may write in a local folder, or make it."""
+    """Whether this account may write in a local folder, or create it."""
     there = next(path for path in (folder, *folder.parents) if path.is_dir())
     return os.access(there, os.W_OK)
+
+
+def require_folder(folder: Path, option: str) -> None:
+    """Raises RequestError, which names `option`, for a local path that is not a folder and can't become one."""
+    if is_local(folder):
+        there = next(path for path in (folder, *folder.parents) if path.is_symlink() or path.exists())
+        if not there.is_dir():
+            raise RequestError(f"{option} {folder}: {there} is not a folder: name another place")
 
 
 def path_under(root: Path, path: Path) -> str:
@@ -71,7 +81,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def make_folder(folder: Path) -> None:
-    """Makes a folder and those above it, their names on the disk: with a folder's name all that is in it is lost."""
+    """Makes a folder and its parents and syncs their names: if a folder's name is lost, so is everything in it."""
     if folder.is_dir():
         return
     if not is_local(folder):
@@ -83,7 +93,7 @@ def make_folder(folder: Path) -> None:
 
 
 def remove(*paths: Path) -> None:
-    """Removes those of the files that are there; their names are gone from the disk when it returns."""
+    """Removes those of the files that exist; their names are gone from the disk when it returns."""
     for path in paths:
         path.unlink(missing_ok=True)
     for folder in {path.parent for path in paths if is_local(path)}:
@@ -92,17 +102,17 @@ def remove(*paths: Path) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Removes a local folder with all that is in it; its name is gone from the disk when it returns."""
+    """Removes a local folder and everything in it; its name is gone from the disk when it returns."""
     shutil.rmtree(folder, ignore_errors=True)
     if folder.parent.is_dir():
         sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Has the names in a local folder on the disk when it returns: a rename may be lost with the power before that.
+    """Syncs the names in a local folder to the disk: before that, a power failure may undo a rename.
 
-    What is written later may then rely on them. A file system that can't do this for folders is left alone, and so is
-    a folder that may be entered and not read.
+    What is written later can then rely on them. Does nothing if the file system can't sync folders, or if the folder
+    may be entered but not read.
     """
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -119,7 +129,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Errors of writing in the block name `path`: the kernel reports a full disk without the file."""
+    """Makes errors of writing in the block name `path`: the kernel reports a full disk without the file."""
     try:
         yield
     except OSError as error:
@@ -143,13 +153,13 @@ def sweep(folder: Path) -> None:
 
 
 def place(file: Path, path: Path) -> None:
-    """Moves a finished local file to `path`, whole or not at all."""
+    """Moves a finished local file to `path`, completely or not at all."""
     with replacing(path) as temporary:
         shutil.move(file, temporary)
 
 
 def scratch_beside(folder: Path) -> str | None:
-    """Where to make a large file for `folder`: inside it, so that a rename moves it; None for a store."""
+    """Where to make a large file for `folder`: inside it, so that a rename can move it; None for a store."""
     if not is_local(folder):
         return None
     make_folder(folder)
@@ -169,7 +179,7 @@ def as_local(path: Path) -> Iterator[Path]:
 
 
 def lend(folder: Path, target: Path) -> None:
-    """Makes the files of `folder` readable at the local `target`: by a link, or a copy from a store."""
+    """Makes the files of `folder` readable at the local `target`: by a link, or by a copy if it is on a store."""
     make_folder(target.parent)
     if is_local(folder):
         target.symlink_to(folder, target_is_directory=True)
@@ -179,7 +189,7 @@ def lend(folder: Path, target: Path) -> None:
 
 
 def readable(path: Path) -> Any:
-    """What pyarrow reads `path` from: the path of a local file, an open file of a store."""
+    """What pyarrow reads `path` from: the path of a local file, or an open file on a store."""
     return str(path) if is_local(path) else retried(lambda: path.open("rb"))
 
 
@@ -192,7 +202,7 @@ def is_whole(path: Path, size_bytes: int) -> bool:
 
 
 def lost_files(root: Path, files: Mapping[str, int]) -> list[str]:
-    """Those of `files` (path under the root -> bytes) that do not exist with their size."""
+    """Those of `files` (path under the root -> bytes) that are missing or have another size."""
     if not is_local(root):
         return [name for name, size in files.items() if not is_whole(root / name, size)]
     folder = f"{root}/"  # without a `Path` for each: a root may own millions

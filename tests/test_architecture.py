@@ -39,8 +39,8 @@ ONLY_IN = {
         "flows/services/deployments.py",
         "flows/services/alarms.py",
     },
-    "dask": {"flows/compute.py"},
-    "distributed": {"flows/compute.py"},
+    "dask": {"flows/compute.py", "flows/services/local_cluster.py"},
+    "distributed": {"flows/compute.py", "flows/services/local_cluster.py"},
     "great_expectations": {"schemas/expectations.py"},
     "mlflow": {
         "training/tracking/connection.py",
@@ -244,7 +244,7 @@ def test_the_lock_holds_exact_versions_and_no_addresses():
 
 def test_each_exception_to_the_rules_of_security_bears_its_reason():
     """`# noqa: S603  (why that is safe)`."""
-    files = [*MODULES, *(REPOSITORY / "benchmarks").glob("*.py"), *(REPOSITORY / ".ci").glob("*.py")]
+    files = [*MODULES, *(REPOSITORY / "benchmarks").rglob("*.py"), *(REPOSITORY / ".ci").glob("*.py")]
     lines = [
         (path, line)
         for path in files

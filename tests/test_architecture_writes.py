@@ -52,11 +52,10 @@ ALLOWED = {
     "tasks/acquisition/ledger.py": {"unlink": (1, "lines of a generation that the Parquet file says it holds")},
     "tasks/acquisition/retention.py": {"unlink": (1, REDONE), "rmdir": (1, REDONE)},
     "tasks/export.py": {
-        "write_text": (1, EXPORT), "mkdir": (1, EXPORT), "replace": (1, EXPORT), "rmtree": (2, EXPORT),
-        "unlink": (1, EXPORT), "copyfile": (1, EXPORT),
+        "write_text": (1, EXPORT), "replace": (1, EXPORT), "rmtree": (2, EXPORT), "unlink": (1, EXPORT),
     },
     "tasks/exports/hf.py": {
-        "mkdir": (2, EXPORT), "write_text": (1, EXPORT), "copyfile": (2, EXPORT), "link": (1, EXPORT),
+        "mkdir": (2, EXPORT), "write_text": (1, EXPORT), "copyfile": (1, EXPORT), "link": (1, EXPORT),
     },
     "tasks/exports/litdata.py": {"mkdir": (1, EXPORT)},
     "tasks/extract.py": {"unlink": (3, REDONE)},
@@ -83,6 +82,7 @@ ALLOWED = {
     "tasks/versions/prune.py": {"unlink": (1, REDONE)},
     "tasks/versions/records.py": {"unlink": (2, REDONE)},
     "tasks/versions/traces.py": {"open": (1, f"{LOG}; synced"), "truncate": (1, f"{LOG}; synced")},
+    "tasks/versions/unpacking.py": {"copyfile": (1, EXPORT)},
     "training/networks/checkpoint.py": {"save": (1, TEMPORARY)},
     "training/reading/shards.py": {"copyfileobj": (1, TEMPORARY)},
     "training/report/figures.py": {"open": (1, STREAM)},

@@ -63,6 +63,15 @@ def test_its_services_run_what_the_image_has_and_name_what_there_is(composed):
     assert used == set(composed["secrets"])
 
 
+def test_each_pool_of_the_deployments_has_a_worker(composed):
+    """A run of a pool without one would wait for ever."""
+    deployed = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())["deployments"]
+    words = [" ".join(one.get("command", ())) for one in composed["services"].values()]
+
+    for pool in {one["work_pool"]["name"] for one in deployed}:
+        assert any(f"prefect worker start --pool {pool} " in f"{text} " for text in words), pool
+
+
 def test_its_secrets_are_made_once_and_for_this_account_only(composed, tmp_path):
     script = tmp_path / "make-secrets"
     script.write_text((REPOSITORY / "compose" / "make-secrets").read_text())

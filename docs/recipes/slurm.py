@@ -1,7 +1,8 @@
 """mcgurk on SLURM: `python docs/recipes/slurm.py 8 build --root s3://bucket/audioset --state state --preset standard`.
 
-Eight jobs of JOB are asked for; the command runs here, on a login node, and ends them. Traffic is encrypted with
-certificates made for this run. Needs `pip install dask-jobqueue`, and the same mcgurk on every node.
+It requests eight jobs with the settings in JOB, runs the command here, on a login node, and ends the jobs with it.
+Traffic is encrypted with certificates made for this run. Needs `pip install dask-jobqueue`, and the same mcgurk on
+every node.
 """
 
 import sys
@@ -15,17 +16,17 @@ from flows.commands.cli import main as mcgurk
 
 JOB = {
     "cores": 8,
-    "processes": 8,  # one thread a process: a clip's decoder is a process of its own anyway
+    "processes": 8,  # one thread per process: each clip's decoder is a separate process anyway
     "memory": "16GB",
-    "walltime": "12:00:00",  # a job that ends early costs a batch of eight clips a worker
-    "job_script_prologue": ["export TMPDIR=${SLURM_TMPDIR:-/tmp}"],  # clips under way, gone with the job
+    "walltime": "12:00:00",  # a job that ends early costs each worker a batch of eight clips
+    "job_script_prologue": ["export TMPDIR=${SLURM_TMPDIR:-/tmp}"],  # clips in progress; gone with the job
 }
-SHARED = Path.home()  # any folder that the nodes see: the certificates' place
-NETWORK = None  # the interface that nodes reach each other by, as ib0
+SHARED = Path.home()  # any folder that all nodes see: it holds the certificates
+NETWORK = None  # the interface through which nodes reach each other, such as ib0
 
 
 def main(num_jobs: int, arguments: list[str]) -> int:
-    """Runs one command of mcgurk on that many jobs; returns its exit code."""
+    """Runs one mcgurk command on `num_jobs` jobs; returns its exit code."""
     security = Security.temporary()
     options = {"security": security, "protocol": "tls://", "shared_temp_directory": str(SHARED)}
     with SLURMCluster(**JOB, **options, interface=NETWORK) as cluster:

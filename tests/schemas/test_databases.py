@@ -6,7 +6,16 @@ from importlib import metadata
 
 import pytest
 
-from schemas.databases import NUM_COPIES, copies_of, copy_database, keep_before, note_opened, opened_by
+from schemas.databases import (
+    LEAST_BYTES,
+    NUM_COPIES,
+    compact,
+    copies_of,
+    copy_database,
+    keep_before,
+    note_opened,
+    opened_by,
+)
 
 
 def write(database, value) -> None:
@@ -94,3 +103,44 @@ def test_a_new_database_is_noted(tmp_path):
 
     assert opened_by(tmp_path / "mlflow.db") == metadata.version("mlflow")
     assert keep_before(tmp_path / "mlflow.db", "mlflow") is None
+
+
+def emptied(database, num_bytes: int) -> None:
+    """A database in whose file as many bytes hold nothing any more, and whose log was not put away."""
+    write(database, "stays")
+    opened_before(database, (3, 8, 8))
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE large (value)")
+        connection.executemany("INSERT INTO large VALUES (zeroblob(?))", [(1 << 20,)] * (num_bytes >> 20))
+        connection.execute("DROP TABLE large")
+        connection.commit()
+
+
+def test_a_database_that_holds_little_any_more_gives_its_disk_back(tmp_path):
+    database = tmp_path / "prefect.db"
+    emptied(database, LEAST_BYTES)
+    assert database.stat().st_size > LEAST_BYTES
+
+    compact(database)
+
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 100_000
+    assert told(database) == ["stays"] and opened_by(database) == "3.8.8"
+
+
+def test_a_database_that_is_small_in_use_damaged_or_not_there_is_left_alone(tmp_path):
+    small = tmp_path / "small.db"
+    emptied(small, LEAST_BYTES // 2)
+    used = tmp_path / "used.db"
+    emptied(used, LEAST_BYTES)
+    damaged = tmp_path / "damaged.db"
+    damaged.write_bytes(b"no database" * 1000)
+    before = {path: path.read_bytes() for path in (small, used, damaged)}
+
+    with closing(sqlite3.connect(used)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        for path in (*before, tmp_path / "nowhere.db"):
+            compact(path)
+
+    assert {path: path.read_bytes() for path in before} == before
+    assert not (tmp_path / "nowhere.db").exists()

@@ -50,7 +50,7 @@ def test_a_flipped_bit_anywhere_in_a_table_is_told_but_in_the_name_of_its_seal(a
         assert read_table(path).equals(TABLE)
         return
     with pytest.raises(
-        DataError, match=f"^{path} is damaged: .*; `mcgurk verify --mend` says what comes back"
+        DataError, match=f"^{path} is damaged: .*; `mcgurk verify --mend` tells what can be restored"
     ):
         read_table(path)
 

@@ -171,7 +171,7 @@ def test_a_damaged_part_is_named_with_what_helps(tmp_path):
     path.write_bytes(b"PAR1" + bytes(100) + b"PAR1")
 
     with pytest.raises(
-        DataError, match=r"000000.parquet is damaged: .*; `mcgurk verify --mend` says what comes back"
+        DataError, match=r"000000.parquet is damaged: .*; `mcgurk verify --mend` tells what can be restored"
     ):
         read_part(path)
     with pytest.raises(FileNotFoundError):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.errors import DataError
 from schemas.feature import Profile
 from schemas.segment import VIDEO_ID, segment_key
 from schemas.shard import (
@@ -26,6 +27,7 @@ from schemas.shard import (
     write_version,
 )
 from tasks.features import member_suffixes
+from tasks.versions.records import check_records
 
 
 def shard(part=0, split="train", content="a"):
@@ -34,6 +36,16 @@ def shard(part=0, split="train", content="a"):
 
 
 VERSION = make_version(Profile(), member_suffixes(Profile()), [shard(1, "val", "b"), shard(0)])
+
+
+@pytest.mark.parametrize("content", ["{}", "[1]", '{"digest": 5}', "null"])
+def test_a_file_that_names_no_version_is_damage(tmp_path, content):
+    (tmp_path / "versions").mkdir()
+    (tmp_path / "versions" / "latest.json").write_text(content)
+
+    with pytest.raises(DataError, match="latest.json is damaged: it names no version; .* --mend"):
+        latest_digest(tmp_path)
+    assert [one.where for one in check_records(tmp_path).differences] == ["versions/latest.json"]
 
 
 @given(st.from_regex(VIDEO_ID, fullmatch=True), st.integers(0, 10**9), st.integers(0, 10**9))

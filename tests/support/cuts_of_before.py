@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from ffmpeg_runs import run_ffmpeg
 
-from tasks.media.streams import Probe, open_media, packets_of
+from tasks.media.streams import Probe, open_media, packets_as_read
 
 MP4 = {"h264", "hevc", "mpeg4", "av1", "aac", "mp3"}
 LEAD_S = 0.6
@@ -54,6 +54,6 @@ def _shift(source: Path, cut: Path, sought_s: float) -> float:
 
 def _packets(path: Path) -> Iterator[tuple[bytes, float]]:
     with open_media(path) as container:
-        for packet in packets_of(container):
+        for packet in packets_as_read(container):
             if packet.pts is not None:
                 yield bytes(packet)[-32:], float(packet.pts * packet.time_base)

@@ -233,9 +233,14 @@ def lag_s(wave: np.ndarray, played: np.ndarray, start_s: float) -> float | None:
 
 @dataclass(frozen=True)
 class Played:
-    """A file as libav plays it from the beginning: all its pictures and its sound by their own times."""
+    """A file as libav plays it from the beginning: all its pictures and its sound by their own times.
+
+    In MP4 these are those of the packets less where its edit list begins: what libav makes of it itself is off by up
+    to a picture.
+    """
 
     starts_s: float
+    sound_s: float  # when the sound begins, 0 if it does before
     times_s: np.ndarray
     shown: list[int]
     wave: np.ndarray  # mono at RATE, from `starts_s` on
@@ -245,8 +250,9 @@ class Played:
         """Decodes everything."""
         pictures: list[tuple[float, int]] = []
         sounds: list[tuple[float, np.ndarray, int]] = []
-        with av.open(str(path), options={"fflags": "+genpts"}) as container:
+        with av.open(str(path)) as container:
             starts_s = (container.start_time or 0) / av.time_base
+        with av.open(str(path), options={"fflags": "+genpts", "advanced_editlist": "0"}) as container:
             streams = [container.streams.video[0], container.streams.audio[0]]
             for packet in container.demux(streams):
                 for frame in packet.decode():
@@ -257,7 +263,8 @@ class Played:
                     else:
                         sounds.append((frame.time - starts_s, _mono(frame), frame.sample_rate))
         times_s = np.sort([at for at, _ in pictures])  # they come as they are to be shown
-        return cls(starts_s, times_s, [ms for _, ms in pictures], _placed(sounds))
+        sound_s = max(min(at for at, _, _ in sounds), 0.0)
+        return cls(starts_s, sound_s, times_s, [ms for _, ms in pictures], _placed(sounds))
 
     def may_show(self, at_s: float) -> set[int]:
         """What a picture at that moment may show, for all that containers and we round."""
@@ -281,6 +288,6 @@ def _placed(sounds: list[tuple[float, np.ndarray, int]]) -> np.ndarray:
     due = round(sounds[0][0] * rate)
     for at_s, samples, _ in sounds:
         due = round(at_s * rate) if abs(at_s * rate - due) > 0.005 * rate else due
-        wave[max(due, 0) : due + len(samples)] = samples[max(-due, 0) :]
+        wave[max(due, 0) : max(due + len(samples), 0)] = samples[max(-due, 0) :]
         due += len(samples)
     return soxr.resample(wave, rate, RATE)
