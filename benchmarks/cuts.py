@@ -42,7 +42,7 @@ from pathlib import Path
 from tasks.extract import answer_extract
 try:
     from tasks.media.cut import cut
-    from tasks.media.streams import probe
+    from tasks.media.probe import probe
 except ImportError:  # a checkout of before there were rooms
     from tasks.media import cut, probe
 is_spanned = "span_s" in inspect.signature(answer_extract).parameters

@@ -37,7 +37,8 @@ import av
 from schemas.feature import Profile
 from tasks import features
 from tasks.extract import answer_extract
-from tasks.media.streams import ffmpeg_path, media_streams, open_media, probe
+from tasks.media.probe import probe
+from tasks.media.streams import ffmpeg_path, media_streams, open_media
 from tasks.sources.scenes.corpus import CorpusConfig, media_path, render_scene
 
 NUM_SCENES = 10

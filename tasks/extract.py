@@ -33,8 +33,8 @@ from tasks.media import sandbox
 from tasks.media.decode import decode
 from tasks.media.measure import measure_clip
 from tasks.media.old_cuts import is_old, mended_begin_s
+from tasks.media.packets import RAW_CLOCK
 from tasks.media.perceptual_hash import prints_of
-from tasks.media.streams import RAW_CLOCK
 from tasks.parts import Inputs, Stage, check_bugs, commit_part, propagate_failure, read_inputs, reusable_rows
 from tasks.progress import MapItems, sign_of_life, tracked
 from tasks.standing import media_of, recipe, stands

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from flows.builds.options import BuildOptions
 from flows.builds.pipeline import Pipeline, resolve
-from flows.builds.plan import plan_one
+from flows.builds.plan import plan_all, plan_one, require_parts
 from flows.credentials import secrets_of
 from schemas.errors import OperationalError, RequestError
 from schemas.mounts import require_local
@@ -28,6 +28,8 @@ _HANDED_ON: ContextVar[Pipeline | None] = ContextVar("handed_on", default=None)
 def checked(options: BuildOptions) -> Pipeline:
     """The checked pipeline of a build. Raises RequestError, or OperationalError, as `check` does."""
     pipeline = resolve(options)
+    if options.parts:
+        require_parts(pipeline, plan_all(pipeline))
     check(pipeline)
     return pipeline
 

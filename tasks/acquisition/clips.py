@@ -13,7 +13,7 @@ from schemas.segment import MIN_OPEN_MS
 from schemas.storage import path_under, place
 from tasks.media import sandbox
 from tasks.media.cut import Cut
-from tasks.media.streams import Probe
+from tasks.media.probe import Probe
 from tasks.parts import Stage
 from tasks.transport.failure_classes import failure
 

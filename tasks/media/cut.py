@@ -24,18 +24,18 @@ from av.video.reformatter import VideoReformatter
 
 from schemas.outcome import ItemError, Outcome
 from tasks.media.colour import upright
+from tasks.media.packets import packets_of, span_of
 from tasks.media.passage import passage, shown_of, time_ms
+from tasks.media.probe import Probe
 from tasks.media.sound import samples_of
 from tasks.media.streams import (
     MS,
     UNDECODABLE,
     US_PER_MS,
     Clock,
-    Probe,
     in_ms,
     media_streams,
     open_media,
-    packets_of,
     video_stream,
 )
 
@@ -128,9 +128,10 @@ def _muxed(container: av.container.InputContainer, packets: Sequence[av.Packet],
     if not packets:
         raise ItemError(Outcome.QUARANTINED, "decodable", "the file holds nothing of the segment")
     times_ms = [at_ms for at_ms in map(time_ms, packets) if at_ms is not None]
-    has_times = len(times_ms) == len(packets) and not _is_packed(container, packets)
-    if not has_times or any(one.is_discard or one.has_sidedata(CHANGED) for one in packets):
+    if len(times_ms) < len(packets) or _is_packed(container, packets) or any(map(_is_bound, packets)):
         return None
+    if len({(one.stream_index, span_of(one)) for one in packets}) > len(media_streams(container)):
+        return None  # two parts of an edit list meet in it
     shift_ms = min(times_ms)
     said = _said(container, packets, shift_ms)
     try:
@@ -141,6 +142,15 @@ def _muxed(container: av.container.InputContainer, packets: Sequence[av.Packet],
         return None
     with open_media(target) as made:
         return shift_ms if _said(made, list(packets_of(made)), 0) == said else None
+
+
+def _is_bound(packet: av.Packet) -> bool:
+    """Whether a packet needs its file: an edit list hides some or all of it, or other parameters apply from it on."""
+    span = span_of(packet)
+    is_cut_off = False
+    if span and packet.pts is not None:
+        is_cut_off = packet.pts < span[0] or packet.pts + (packet.duration or 0) > span[1]
+    return packet.is_discard or is_cut_off or packet.has_sidedata(CHANGED)
 
 
 def _is_packed(container: av.container.InputContainer, packets: Sequence[av.Packet]) -> bool:

@@ -12,7 +12,8 @@ from statistics import median
 
 from schemas.clip import CLOCK
 from schemas.manifest import Row
-from tasks.media.streams import RAW_CLOCK, open_media, packets_as_read
+from tasks.media.packets import RAW_CLOCK, packets_as_read
+from tasks.media.streams import open_media
 
 MENDED = ".mp4"
 COMPARED_PACKETS = 128  # of both streams, as in the original measurement

@@ -9,17 +9,9 @@ import av
 import av.container
 import av.error
 
-from tasks.media.pictures import WITHHELD, is_key
-from tasks.media.streams import (
-    MS,
-    UNDECODABLE,
-    audio_stream,
-    in_ms,
-    media_streams,
-    open_media,
-    packets_of,
-    video_stream,
-)
+from tasks.media.packets import packets_of
+from tasks.media.pictures import WITHHELD, is_key, left_at_joint
+from tasks.media.streams import MS, UNDECODABLE, audio_stream, in_ms, media_streams, open_media, video_stream
 
 # Before a segment: overlapping windows and bit reservoirs settle, and packets lie up to 0.5 s off.
 SOUND_LEAD_MS = 600
@@ -170,7 +162,8 @@ def _is_clean(stream: av.VideoStream, frame: av.VideoFrame) -> bool:
 def shown_of(stream: av.VideoStream, packets: Sequence[av.Packet]) -> Iterator[av.VideoFrame]:
     """The pictures of packets, from a decoder that has been reset."""
     _forget(stream)
-    for packet in [*packets, None]:
+    for number, packet in enumerate([*packets, None]):
+        yield from left_at_joint(stream, packets, number)
         with suppress(*UNDECODABLE):
             yield from stream.codec_context.decode(packet)
 

@@ -8,6 +8,7 @@ decode.
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf
@@ -18,6 +19,7 @@ from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from tasks.media.colour import Picture, is_hdr, upright
+from tasks.media.packets import span_of
 from tasks.media.streams import MS, UNDECODABLE, Clock, in_ms
 
 EVEN = 2  # 4:2:0 requires even sizes
@@ -185,6 +187,8 @@ def _decoded(
     stream: av.VideoStream, packets: Sequence[av.Packet], modes: Sequence[Mode | None], taker: "_Taker"
 ) -> "_Taker":
     for n, packet in enumerate([*packets, None]):
+        for frame in left_at_joint(stream, packets, n):
+            taker.see(frame)
         mode = modes[n] if packet else ALL
         if mode is None:
             continue
@@ -195,6 +199,19 @@ def _decoded(
         except UNDECODABLE:
             taker.broken.append(n)
     return taker.ended()
+
+
+def left_at_joint(stream: av.VideoStream, packets: Sequence[av.Packet], number: int) -> list[av.VideoFrame]:
+    """The pictures that the decoder holds back at a packet with which another part of an edit list begins.
+
+    It is reset: to it, the next picture would come from the past, and HEVC's then drops some.
+    """
+    left: list[av.VideoFrame] = []
+    if 0 < number < len(packets) and span_of(packets[number]) != span_of(packets[number - 1]):
+        with suppress(*UNDECODABLE):
+            left += stream.codec_context.decode(None)
+        stream.codec_context.flush_buffers()
+    return left
 
 
 def is_key(frame: av.VideoFrame) -> bool:

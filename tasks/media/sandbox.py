@@ -25,7 +25,7 @@ from schemas.outcome import BUG, ItemError, Outcome
 from tasks.processes import PipedProcess, end_with_parent, limit
 
 # The functions that may be called, by name: they take JSON arguments and return (JSON, {name: bytes}).
-CALLS = {"probe": "tasks.media.streams", "cut": "tasks.media.cut", "extract": "tasks.extract"}
+CALLS = {"probe": "tasks.media.probe", "cut": "tasks.media.cut", "extract": "tasks.extract"}
 PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "TMPDIR", "SYSTEMROOT")  # from the environment: no secrets
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 TRIES = 2  # a process may have died because of the previous file: the verdict is that of a fresh process

@@ -1,7 +1,7 @@
 """The sound of a segment on its own clock: pieces are placed by presentation time and resampled once."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -13,6 +13,7 @@ from av.codec.context import Flags2
 
 from schemas.feature import Profile
 from tasks.media.downmix import as_floats, mixed, names_of, products_of, weights
+from tasks.media.packets import span_of
 from tasks.media.streams import UNDECODABLE, Clock
 
 AUDIO_LEAD_S = 0.1  # lets the overlapping windows and bit reservoirs of lossy audio settle
@@ -41,6 +42,11 @@ class Piece:
     def ends_s(self) -> float:
         """When the next piece is due."""
         return self.time_s + self.samples.shape[1] / self.rate_hz
+
+    def within(self, begins_s: float, ends_s: float) -> "Piece":
+        """What of it lies between two times."""
+        first, end = (max(round((time_s - self.time_s) * self.rate_hz), 0) for time_s in (begins_s, ends_s))
+        return replace(self, time_s=self.time_s + first / self.rate_hz, samples=self.samples[:, first:end])
 
 
 @dataclass
@@ -124,7 +130,7 @@ def heard(
     sound = Sound(profile.sample_rate_hz, profile.channels)
     time_s = clock.of(stream.time_base)
     stream.codec_context.flags2 |= Flags2.skip_manual
-    times_s = [None if packet.pts is None else time_s(packet.pts) for packet in packets]
+    times_s = [None if one.pts is None or one.is_discard else time_s(one.pts) for one in packets]
     for packet, at_s in islice(zip(packets, times_s, strict=True), _first(times_s), None):
         try:
             frames = stream.codec_context.decode(packet)
@@ -133,8 +139,10 @@ def heard(
                 sound.fault = sound.fault or f"its sound at {at_s:.3f} s does not decode"
             continue
         for frame in frames:
-            if frame.pts is not None:
+            if frame.pts is not None and not packet.is_discard:  # hidden by an edit list
                 piece = Piece(time_s(frame.pts), samples_of(frame), frame.sample_rate, frame.layout.name)
+                if span := span_of(packet):
+                    piece = piece.within(*map(time_s, span))
                 sound.hear(piece, length_s)
     if sound.pieces:
         sound.rate_hz = sound.pieces[0].rate_hz

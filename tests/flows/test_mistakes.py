@@ -9,9 +9,12 @@ import pytest
 from real_servers import run_mcgurk
 from roots import write_clips
 
+from flows.builds.checks import checked
+from flows.builds.options import BuildOptions
 from flows.commands.cli import main
 from flows.commands.logs import LOG
 from flows.services.servers import free_port
+from schemas.errors import RequestError
 from schemas.storage import naming
 
 SENTENCES = {
@@ -77,6 +80,14 @@ def test_a_part_that_is_not_there_is_named_with_those_that_are(one_video, tmp_pa
     assert f"{tmp_path}/root has no part 7: its parts are 0 to 0" in mcgurk(
         "plan", *one_video, "--parts", "0,7", code=2
     )
+
+
+def test_a_deployed_run_refuses_it_too(one_video, tmp_path):
+    _, root, _, segments, _, source = one_video
+
+    with pytest.raises(RequestError, match="has no part 7: its parts are 0 to 0"):
+        checked(BuildOptions(root, segments=(segments,), source=source, parts="0,7"))
+    assert not (tmp_path / "root").exists()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 from ffmpeg_runs import run_ffmpeg
 
-from tasks.media.streams import Probe, open_media, packets_as_read
+from tasks.media.packets import packets_as_read
+from tasks.media.probe import Probe
+from tasks.media.streams import open_media
 
 MP4 = {"h264", "hevc", "mpeg4", "av1", "aac", "mp3"}
 LEAD_S = 0.6

@@ -4,7 +4,9 @@ Each picture's bars say its own time in ms, in binary; the sound is noise from a
 piece of it is found by correlation to a fraction of a millisecond.
 """
 
+import struct
 import subprocess
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -103,9 +105,9 @@ class Film:
 
 
 @st.composite
-def films(draw: st.DrawFn) -> Film:
-    """Any of them."""
-    container = draw(st.sampled_from(sorted(CONTAINERS)))
+def films(draw: st.DrawFn, containers: Collection[str] = tuple(CONTAINERS)) -> Film:
+    """Any of them in these containers."""
+    container = draw(st.sampled_from(sorted(containers)))
     videos, audios = (names.split() for names in CONTAINERS[container])
     video = draw(st.sampled_from(videos))
     audio = draw(st.sampled_from(audios))
@@ -266,6 +268,21 @@ class Played:
         sound_s = max(min(at for at, _, _ in sounds), 0.0)
         return cls(starts_s, sound_s, times_s, [ms for _, ms in pictures], _placed(sounds))
 
+    def in_parts(self, parts: Sequence[tuple[float, float]]) -> "Played":
+        """What of it an edit list shows that has these parts: (when each begins in it, how long it lasts)."""
+        times_s: list[float] = []
+        shown: list[int] = []
+        waves: list[np.ndarray] = []
+        joint_s = 0.0
+        for begins_s, length_s in parts:
+            first = max(int(np.searchsorted(self.times_s, begins_s, "right")) - 1, 0)
+            last = int(np.searchsorted(self.times_s, begins_s + length_s))
+            times_s += [joint_s + max(at_s - begins_s, 0.0) for at_s in self.times_s[first:last]]
+            shown += self.shown[first:last]
+            waves.append(self.wave[round(begins_s * RATE) :][: round(length_s * RATE)])
+            joint_s += length_s
+        return Played(0.0, 0.0, np.array(times_s), shown, np.concatenate(waves))
+
     def may_show(self, at_s: float) -> set[int]:
         """What a picture at that moment may show, for all that containers and we round."""
         edges = (at_s - ROUNDING_S, at_s + ROUNDING_S, at_s + TIE_S + ROUNDING_S)
@@ -291,3 +308,40 @@ def _placed(sounds: list[tuple[float, np.ndarray, int]]) -> np.ndarray:
         wave[max(due, 0) : max(due + len(samples), 0)] = samples[max(-due, 0) :]
         due += len(samples)
     return soxr.resample(wave, rate, RATE)
+
+
+def shown_in_parts(film: bytes, parts: Sequence[tuple[float, float]]) -> bytes:
+    """An MP4 film that ends with its header, with an edit list that shows these parts of it: (begin, length) in s."""
+    ((begin, end),) = _boxes(film, (0, len(film)), b"moov")
+    (movie,) = _boxes(film, (begin, end), b"mvhd")
+    header = film[begin:end]
+    for track in reversed(list(_boxes(film, (begin, end), b"trak"))):
+        (media,) = _boxes(film, track, b"mdia", b"mdhd")
+        (old,) = _boxes(film, track, b"edts")
+        (edits,) = _boxes(film, old, b"elst")
+        (hidden,) = struct.unpack_from(">i", film, edits[0] + 12)  # encoders begin late
+        rates = [struct.unpack_from(">I", film, box[0] + 12)[0] for box in (movie, media)]
+        new = b"".join(
+            struct.pack(">IiI", round(length_s * rates[0]), hidden + round(begins_s * rates[1]), 1 << 16)
+            for begins_s, length_s in parts
+        )
+        new = _box(b"edts", _box(b"elst", struct.pack(">II", 0, len(parts)) + new))
+        inside = film[track[0] : old[0] - 8] + new + film[old[1] : track[1]]
+        header = header[: track[0] - 8 - begin] + _box(b"trak", inside) + header[track[1] - begin :]
+    return film[: begin - 8] + _box(b"moov", header)
+
+
+def _box(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(content), name) + content
+
+
+def _boxes(film: bytes, within: tuple[int, int], name: bytes, *names: bytes) -> Iterator[tuple[int, int]]:
+    """Where the content of boxes of a name, or of those inside it, begins and ends."""
+    at, end = within
+    while at < end:
+        size, kind = struct.unpack_from(">I4s", film, at)
+        if kind == name and names:
+            yield from _boxes(film, (at + 8, at + size), *names)
+        elif kind == name:
+            yield at + 8, at + size
+        at += size

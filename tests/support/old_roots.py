@@ -16,7 +16,7 @@ from schemas.manifest import PartHeader, Row, part_numbers, part_path, read_part
 from schemas.rules import Rules
 from tasks import download, validate
 from tasks.acquisition.fetching import DownloadConfig
-from tasks.media.streams import probe
+from tasks.media.probe import probe
 from tasks.parts import Stage, header_of, read_inputs
 
 OLD_CLIPS = pa.schema([field for field in CLIPS if field.name != "clock"])

@@ -1,18 +1,19 @@
 """The law: features of a cut are those of the uncut file, and both are where the file's own clock says."""
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from generated_films import RATE, Film, Played, films, lag_s, shown_ms
+from generated_films import EDITED, RATE, Film, Played, films, lag_s, shown_in_parts, shown_ms
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from schemas.feature import Profile
-from tasks.media import streams
 from tasks.media.cut import cut
 from tasks.media.decode import Decoded, decode
+from tasks.media.probe import probe
 
 PROFILE = Profile("law", length_ms=2000, frame_rate_hz=4.0, frame_short_side_px=96)
 SOUND_S = 0.001
@@ -21,7 +22,7 @@ SEGMENTS = 3  # of each film
 
 def hold(path: Path, segment_s: tuple[float, float], played: Played) -> float:
     """Asserts the law for one segment; returns by how many seconds the sound was off."""
-    facts = streams.probe(path)
+    facts = probe(path)
     start_s, length_s = segment_s
     made = cut(path, facts, (start_s, start_s + length_s), path.parent / "cut")
     of_cut = decode(made.path, made.begins_s, length_s, PROFILE)
@@ -95,3 +96,35 @@ def test_a_cut_is_its_source_on_its_own_clock(film, starts_s, length_s):
 @settings(max_examples=170, **CHECKED)
 def test_hundreds_of_cuts_are_their_sources_on_their_own_clocks(film, starts_s, length_s):
     obey(film, starts_s, length_s)
+
+
+PARTS = st.lists(st.tuples(st.floats(0.0, 4.9), st.floats(0.7, 2.0)), min_size=2, max_size=4)
+IN_PARTS = {"film": films(EDITED), "parts": PARTS, "share": st.floats(0.0, 1.0)}
+
+
+def obey_in_parts(film: Film, parts: list[tuple[float, float]], share: float) -> None:
+    """Asserts the law for a segment of a film that an edit list shows in parts."""
+    film = replace(film, clock_s=0.0, late_sound_s=0.0, late_picture_s=0.0, hidden_s=0.0, is_streamed=False)
+    film = replace(
+        film, is_refreshed=False
+    )  # libav decodes a part from a picture that refers to others before it
+    parts = [(round(begins_s, 3), round(length_s, 3)) for begins_s, length_s in parts]
+    start_s = round(share * (sum(length_s for _, length_s in parts) - 1), 3)
+    with tempfile.TemporaryDirectory() as folder:
+        path = film.write(Path(folder))
+        played = Played.of(path).in_parts(parts)
+        path.write_bytes(shown_in_parts(path.read_bytes(), parts))
+        hold(path, (start_s, 1.0), played)
+
+
+@given(**IN_PARTS)
+@settings(max_examples=6, **CHECKED)
+def test_a_film_in_parts_is_its_source_on_its_own_clock(film, parts, share):
+    obey_in_parts(film, parts, share)
+
+
+@pytest.mark.slow
+@given(**IN_PARTS)
+@settings(max_examples=100, **CHECKED)
+def test_a_hundred_films_in_parts_are_their_sources_on_their_own_clocks(film, parts, share):
+    obey_in_parts(film, parts, share)

@@ -19,7 +19,7 @@ from tasks import download
 from tasks.acquisition import ledger
 from tasks.acquisition.retry_schedule import LADDER_DAYS
 from tasks.download import DownloadConfig
-from tasks.media.streams import probe
+from tasks.media.probe import probe
 from tasks.parts import plan_stage, read_inputs
 from tasks.transport.failure_classes import GONE
 

@@ -21,8 +21,8 @@ from schemas.manifest import read_manifest
 from schemas.outcome import ItemError, Outcome
 from tasks import extract, features
 from tasks.media import sandbox
+from tasks.media.probe import Probe
 from tasks.media.sandbox import ProcessLimits
-from tasks.media.streams import Probe
 
 NAMES = list(features.of_profile(PROFILE))
 

@@ -13,6 +13,7 @@ from tasks.media.cut import cut
 from tasks.media.decode import decode
 from tasks.media.measure import measure_clip
 from tasks.media.passage import SOUND_LEAD_MS
+from tasks.media.probe import probe
 
 RATE = 16_000
 # Matroska stores milliseconds: a cut may move by half of one, the sound by as many samples.
@@ -44,7 +45,7 @@ def first_picture(path):
 
 
 def cut_of(path, start_s, end_s, folder):
-    return cut(path, streams.probe(path), (start_s, end_s), folder / ".cut")
+    return cut(path, probe(path), (start_s, end_s), folder / ".cut")
 
 
 @pytest.mark.parametrize("suffix", CONTAINERS)
@@ -73,7 +74,7 @@ def test_features_of_the_cut_and_of_the_uncut_file_agree(clips, suffix, tmp_path
     made = cut_of(source, start_s, start_s + 10, tmp_path)
 
     of_cut = decode(made.path, made.begins_s, 10.0, Profile())
-    uncut = decode(source, streams.probe(source).start_s + start_s, 10.0, Profile())
+    uncut = decode(source, probe(source).start_s + start_s, 10.0, Profile())
 
     for one, other in zip(of_cut.pictures, uncut.pictures, strict=True):
         assert np.array_equal(one.luma, other.luma) and np.array_equal(one.red, other.red)
@@ -123,7 +124,7 @@ def test_what_is_no_media_file_is_an_item_error(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
 
     with pytest.raises(ItemError) as raised:
-        streams.probe(tmp_path / name)
+        probe(tmp_path / name)
 
     assert raised.value.reason == "decodable"
 
@@ -157,7 +158,7 @@ def test_a_full_disk_is_no_fault_of_a_clip(clips, tmp_path):
     (tmp_path / "cut.mkv").symlink_to("/dev/full")
 
     with pytest.raises(OSError, match="No space left on device"):
-        cut(clips["mp4"], streams.probe(clips["mp4"]), (1.0, 2.0), tmp_path / "cut")
+        cut(clips["mp4"], probe(clips["mp4"]), (1.0, 2.0), tmp_path / "cut")
 
 
 def test_one_picture_stands_as_long_as_its_sound(tmp_path):

@@ -7,10 +7,10 @@ from cuts_of_before import old_cut
 from generated_films import RATE, Film, Played, lag_s, shown_ms
 
 from schemas.feature import Profile
-from tasks.media import streams
 from tasks.media.decode import decode
 from tasks.media.old_cuts import mended_begin_s
-from tasks.media.streams import RAW_CLOCK
+from tasks.media.packets import RAW_CLOCK
+from tasks.media.probe import probe
 
 FILM = Film("mp4", "libx264", "aac", "24", 44_100, 50, 2, False, 0.0, 0.0, 0.0, 0.0, False)
 FILMS = {
@@ -33,7 +33,7 @@ def source(request, tmp_path_factory):
 
 
 def test_an_old_cut_in_mp4_is_mended_from_itself(source, tmp_path):
-    facts = streams.probe(source)
+    facts = probe(source)
     path, begins_s = old_cut(source, facts, (START_S, START_S + LENGTH_S), tmp_path / "old")
 
     mended_s = mended_begin_s(path, begins_s)
@@ -50,7 +50,7 @@ def test_an_old_cut_in_mp4_is_mended_from_itself(source, tmp_path):
 
 def test_an_old_cut_in_matroska_cannot_be_known(tmp_path):
     source = replace(FILM, container="webm", video="libvpx", audio="libvorbis").write(tmp_path)
-    path, begins_s = old_cut(source, streams.probe(source), (START_S, START_S + LENGTH_S), tmp_path / "old")
+    path, begins_s = old_cut(source, probe(source), (START_S, START_S + LENGTH_S), tmp_path / "old")
 
     assert path.suffix == ".mkv"
     assert mended_begin_s(path, begins_s) is None

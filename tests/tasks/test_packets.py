@@ -7,8 +7,8 @@ import pytest
 import timecode
 from timecode import Recipe
 
-from tasks.media import streams
 from tasks.media.cut import cut
+from tasks.media.probe import probe
 
 RECIPE = Recipe(seconds=6, frame_rate=25, key_every=25)
 SPAN_S = (1.3, 4.1)
@@ -16,7 +16,7 @@ SPAN_S = (1.3, 4.1)
 
 def packets_of(path):
     """The digest of what a file holds of SPAN_S, as a download takes it."""
-    return cut(path, streams.probe(path), SPAN_S, path.parent / f"cut-{path.name}").packets
+    return cut(path, probe(path), SPAN_S, path.parent / f"cut-{path.name}").packets
 
 
 def remuxed(path, suffix):

@@ -11,7 +11,7 @@ from small_roots import RECIPE
 from yt_dlp.postprocessor.ffmpeg import FFmpegMergerPP
 
 from tasks.media.merging import merger
-from tasks.media.streams import probe
+from tasks.media.probe import probe
 from tasks.processes import write_confined
 
 SHOWN = "env; ulimit -t; ulimit -v"

@@ -15,9 +15,9 @@ from timecode import Recipe, read_number, read_time
 
 from schemas.feature import Profile
 from schemas.outcome import Transient
-from tasks.media import streams
 from tasks.media.cut import cut
 from tasks.media.decode import decode
+from tasks.media.probe import probe
 from tasks.transport.hls import MARGIN_S, smallest_playlist, trimmed
 from tasks.transport.policy import Access, DownloadLimits
 from tasks.transport.ytdlp import Downloader
@@ -102,7 +102,7 @@ def fetched(host, folder, spans, long_s=60.0):
 
 
 def decoded_cut(file, span, folder):
-    made = cut(file, streams.probe(file), span, folder / "cut")
+    made = cut(file, probe(file), span, folder / "cut")
     return decode(made.path, made.begins_s, span[1] - span[0], PROFILE)
 
 
@@ -150,7 +150,7 @@ def test_a_cut_of_a_file_with_holes_is_that_of_the_whole(host, span, tmp_path):
 def test_the_duration_of_a_file_with_holes_is_that_of_the_last_segment(host, tmp_path):
     file, _ = fetched(host, tmp_path / "some", SPANS)
 
-    assert SPANS[-1][1] <= streams.probe(file).duration_s <= SPANS[-1][1] + MARGIN_S + FRAGMENT_S
+    assert SPANS[-1][1] <= probe(file).duration_s <= SPANS[-1][1] + MARGIN_S + FRAGMENT_S
 
 
 @pytest.mark.parametrize(("spans", "long_s"), [(SPANS, SECONDS + 1), ([(0.0, 100.0)], 60.0), ([], 60.0)])

@@ -13,6 +13,7 @@ from schemas.outcome import ItemError
 from tasks.media import streams
 from tasks.media.cut import cut
 from tasks.media.decode import decode
+from tasks.media.probe import probe
 
 FILM = Film("ts", "libx264", "aac", "25", 48_000, 25, 0, False, 0.0, 0.0, 0.0, 0.0, False)
 PROFILE = Profile("strange", length_ms=6000, frame_rate_hz=2.0, frame_short_side_px=96)
@@ -52,7 +53,7 @@ def spliced(folder, *second):
 
 def test_sound_whose_rate_and_channels_change_keeps_its_pitch_and_place(tmp_path):
     both, played = spliced(tmp_path, "-ar", 22_050, "-ac", 2)
-    facts = streams.probe(both)
+    facts = probe(both)
 
     made = cut(both, facts, (0.0, 6.0), tmp_path / "cut")
     wave = decode(made.path, made.begins_s, 6.0, PROFILE).wave[:, 0] / 32768
@@ -67,7 +68,7 @@ def test_sound_whose_rate_and_channels_change_keeps_its_pitch_and_place(tmp_path
 
 def test_pictures_whose_size_changes_come_in_one_size(tmp_path):
     both, _ = spliced(tmp_path, "-vf", "scale=192:144")
-    facts = streams.probe(both)
+    facts = probe(both)
 
     made = cut(both, facts, (0.0, 6.0), tmp_path / "cut")
     pictures = decode(made.path, made.begins_s, 6.0, PROFILE).pictures
@@ -89,14 +90,14 @@ def test_pictures_whose_size_changes_come_in_one_size(tmp_path):
     ids=["live webm", "fragments", "flv", "late mkv", "wrapping ts"],
 )
 def test_a_film_is_as_long_as_its_packets_whatever_its_header_states(film, tmp_path):
-    assert streams.probe(film.write(tmp_path)).duration_s == pytest.approx(7.0, abs=0.15)
+    assert probe(film.write(tmp_path)).duration_s == pytest.approx(7.0, abs=0.15)
 
 
 def test_a_stream_whose_header_states_no_duration_is_as_long_as_its_packets(tmp_path):
     whole = replace(FILM, container="mkv").write(tmp_path)
     run_ffmpeg("-i", whole, "-c", "copy", "-f", "matroska", "-live", 1, tmp_path / "live.mkv")
 
-    assert streams.probe(tmp_path / "live.mkv").duration_s == pytest.approx(7.0, abs=0.1)
+    assert probe(tmp_path / "live.mkv").duration_s == pytest.approx(7.0, abs=0.1)
 
 
 def damaged(path, from_s, to_s):
@@ -142,7 +143,7 @@ def test_sound_in_long_packets_is_heard_from_the_beginning_of_a_segment(tmp_path
     path = tmp_path / f"long.{suffix}"
     run_ffmpeg("-i", FILM.write(tmp_path), "-c:v", "mpeg4", "-c:a", *codec.split(), path)
     played = Played.of(path)
-    facts = streams.probe(path)
+    facts = probe(path)
 
     for start_s in (1.3, 2.17, 3.7):
         made = cut(path, facts, (start_s, start_s + 1), tmp_path / "cut")
@@ -161,7 +162,7 @@ def test_sounds_of_every_rate_and_format_keep_their_place_and_level(tmp_path, su
     run_ffmpeg("-i", FILM.write(tmp_path), "-c:v", "mpeg4", "-c:a", *codec.split(), path)
     played = Played.of(path)
 
-    made = cut(path, streams.probe(path), (2.17, 3.17), tmp_path / "cut")
+    made = cut(path, probe(path), (2.17, 3.17), tmp_path / "cut")
     wave = decode(made.path, made.begins_s, 1.0, PROFILE).wave[:RATE, 0] / 32768
 
     lag = lag_s(wave, played.wave, 2.17)
@@ -178,7 +179,7 @@ def test_recordings_that_were_joined_are_not_mixed(tmp_path, suffix):
         run_ffmpeg(*span, "-i", whole, *codecs, tmp_path / f"{name}.{suffix}")
     both = tmp_path / f"both.{suffix}"
     both.write_bytes(b"".join((tmp_path / f"{name}.{suffix}").read_bytes() for name in ("first", "second")))
-    facts = streams.probe(both)
+    facts = probe(both)
 
     made = cut(both, facts, (0.0, 4.0), tmp_path / "cut")
     decoded = decode(made.path, made.begins_s, 4.0, PROFILE)
@@ -199,7 +200,7 @@ def test_what_an_edit_list_hides_at_the_end_is_not_missed(tmp_path):
         struct.pack_into(">I", data, at + 12, length * 4 // 7)  # of its seconds are shown
         at = data.find(b"elst", at + 1)
     path.write_bytes(data)
-    facts = streams.probe(path)
+    facts = probe(path)
 
     made = cut(path, facts, (2.5, 6.0), tmp_path / "cut")
     decoded = decode(made.path, made.begins_s, 3.5, PROFILE)

@@ -7,9 +7,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from schemas.feature import Profile
-from tasks.media import streams
 from tasks.media.cut import cut
 from tasks.media.decode import decode
+from tasks.media.probe import probe
 
 LFE = 3  # its place in 5.1 and 7.1
 PICTURE = ["-f", "lavfi", "-i", "testsrc2=s=64x48:r=10"]
@@ -31,7 +31,7 @@ def tone(hz: int) -> list[str]:
 
 def pitch_of(path, start_s=0.5) -> float:
     """The pitch of what extraction hears of a second, through a cut as builds make it."""
-    made = cut(path, streams.probe(path), (start_s, start_s + 1.0), path.with_name(".cut"))
+    made = cut(path, probe(path), (start_s, start_s + 1.0), path.with_name(".cut"))
     wave = decode(made.path, made.begins_s, 1.0, PROFILE).wave[:8192, 0].astype(float)
     return float(np.argmax(np.abs(np.fft.rfft(wave * np.hanning(len(wave)))))) * 16_000 / len(wave)
 
@@ -55,7 +55,7 @@ def test_of_several_pictures_the_default_one_is_seen(tmp_path):
     told = ["-disposition:v:0", "0", "-disposition:v:1", "default"]
     maps = ["-map", "0:v", "-map", "1:v", "-map", "2:a", "-t", "2"]
     run_ffmpeg(*still, *PICTURE, *tone(500), *maps, "-c:v", "libx264", "-c:a", "aac", *told, path)
-    made = cut(path, streams.probe(path), (0.5, 1.5), path.with_name(".cut"))
+    made = cut(path, probe(path), (0.5, 1.5), path.with_name(".cut"))
 
     assert decode(made.path, made.begins_s, 1.0, PROFILE).pictures[0].luma.std() > 20
 
@@ -86,7 +86,7 @@ def test_a_file_that_is_loud_in_any_channel_is_heard(tmp_path_factory, layout, c
     run_ffmpeg(*PICTURE, *tone(100), "-t", "2", "-af", pan, "-c:v", "libx264", "-c:a", codec, path)
     profile = Profile(frame_short_side_px=48, length_ms=2000, channels=channels)
 
-    made = cut(path, streams.probe(path), (0.0, 2.0), folder / ".cut")
+    made = cut(path, probe(path), (0.0, 2.0), folder / ".cut")
     wave = decode(made.path, made.begins_s, 2.0, profile).wave / 32768
 
     whole = 0.5 * 0.5**0.5  # RMS of the tone: sine has an eighth of full scale, times 4
@@ -102,7 +102,7 @@ def test_gaps_of_starts_and_spans_are_measured(tmp_path, suffix, late_s, longer_
     picture = ["-f", "lavfi", "-t", "4", "-i", "testsrc2=s=64x48:r=10"]
     run_ffmpeg(*picture, "-t", str(4 + longer_s), *sound, *lengths, path)
 
-    facts = streams.probe(path)
+    facts = probe(path)
 
     assert facts.start_gap_ms == pytest.approx(1000 * late_s, abs=120)  # a packet of sound, and a frame
     assert facts.span_gap_ms == pytest.approx(1000 * longer_s, abs=250)
@@ -111,6 +111,6 @@ def test_gaps_of_starts_and_spans_are_measured(tmp_path, suffix, late_s, longer_
 def test_without_sound_there_is_no_gap(tmp_path):
     run_ffmpeg(*PICTURE, "-t", "1", "-c:v", "libx264", tmp_path / "film.mp4")
 
-    facts = streams.probe(tmp_path / "film.mp4")
+    facts = probe(tmp_path / "film.mp4")
 
     assert (facts.start_gap_ms, facts.span_gap_ms) == (None, None)

@@ -1,0 +1,199 @@
+"""The packets of a media file, at the times that the file gives them.
+
+In MP4, edit lists say which parts of a track are shown, and when. libav shows a part from its first picture or packet
+of sound that lies inside: up to a frame or a packet off, and by another time in each stream and part.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from statistics import median_low
+
+import av
+import av.container
+import av.error
+
+from tasks.media.edit_lists import Due, Part, Read, Seen, Track, Where, parts_of, when_due
+from tasks.media.streams import media_streams, open_media
+
+RAW_CLOCK = {
+    "advanced_editlist": "0"
+}  # MP4 without libav's interpretation of its edit lists, but for the first part
+MOST_HIDDEN = 1 << 14  # packets that are searched for the first ones that an edit list shows
+COMPARED = 8  # of each stream
+MOST_MOVED_S = 1  # if it is more, the edit list is of a kind that is not understood
+
+
+@dataclass(frozen=True)
+class Edits:
+    """In what the edit lists of a file differ from libav's reading, by the index of each stream."""
+
+    moved: Mapping[int, int] = field(
+        default_factory=dict
+    )  # ticks by which a stream of one part is shown too early
+    due: Mapping[int, Mapping[Where, Due]] = field(
+        default_factory=dict
+    )  # packets shown, of a stream of several
+
+
+def packets_of(container: av.container.InputContainer) -> Iterator[av.Packet]:
+    """The packets of both streams in file order; if nothing more can be read, the file has ended.
+
+    Packets of MP4 have the times that its edit lists give them. `span_of` tells which part a packet belongs to.
+    """
+    edits = edits_of(container)
+    for packet in _demuxed(container):
+        of_parts = edits.due.get(packet.stream_index)
+        if of_parts is not None:
+            yield _in_its_part(packet, of_parts)
+        else:
+            shown = _unhidden(packet) if _is_hidden_before(packet) else packet
+            _move(shown, edits.moved.get(packet.stream_index, 0))
+            yield shown
+
+
+def packets_as_read(container: av.container.InputContainer) -> Iterator[av.Packet]:
+    """The same with the times that libav gives them."""
+    for packet in _demuxed(container):
+        yield _unhidden(packet) if _is_hidden_before(packet) else packet
+
+
+def span_of(packet: av.Packet) -> tuple[int, int] | None:
+    """When the part of its stream that a packet belongs to begins and ends, in ticks; None if there are not several."""
+    return packet.opaque if isinstance(packet.opaque, tuple) else None
+
+
+def edits_of(container: av.container.InputContainer) -> Edits:
+    """In what the edit lists of an MP4 file differ from libav's reading."""
+    if not container.format.name.startswith("mov") or RAW_CLOCK.items() <= container.options.items():
+        return Edits()
+    facts = Path(container.name).stat()
+    return _edits_of(container.name, facts.st_size, facts.st_mtime_ns)
+
+
+def _demuxed(container: av.container.InputContainer) -> Iterator[av.Packet]:
+    with suppress(av.error.InvalidDataError):
+        for packet in container.demux(media_streams(container)):
+            if packet.size:
+                yield packet
+
+
+def _is_hidden_before(packet: av.Packet) -> bool:
+    """Whether an edit list hides a packet before the beginning of its stream.
+
+    It is not visible there, and a cut has no edit lists: what a decoder shows must be the same.
+    """
+    starts = packet.stream.start_time
+    return packet.is_discard and packet.pts is not None and starts is not None and packet.pts < starts
+
+
+def _in_its_part(packet: av.Packet, of_parts: Mapping[Where, Due]) -> av.Packet:
+    due = None if packet.pts is None else of_parts.get((packet.pts, packet.pos))
+    if due is None or packet.pts is None:
+        return packet
+    if due.pts is not None:
+        ticks = due.pts - packet.pts
+        packet = _unhidden(packet) if packet.is_discard else packet
+        _move(packet, ticks)
+    # A copy: PyAV keeps it by its identity, and forgets it with the first of the packets that share it.
+    packet.opaque = (due.span[0], due.span[1])
+    return packet
+
+
+def _move(packet: av.Packet, ticks: int) -> None:
+    if packet.pts is not None:
+        packet.pts += ticks
+        packet.dts = None if packet.dts is None else packet.dts + ticks
+
+
+def _unhidden(packet: av.Packet) -> av.Packet:
+    """A copy of a packet that an edit list hides, not hidden."""
+    copy = av.Packet(
+        packet.size
+    )  # and not of its bytes: decoders read on after the end, where PyAV then has no zeros
+    memoryview(copy)[:] = bytes(packet)
+    copy.stream = packet.stream
+    copy.time_base = packet.time_base
+    copy.is_keyframe = packet.is_keyframe
+    copy.pts = packet.pts
+    copy.dts = packet.dts
+    copy.duration = packet.duration
+    return copy
+
+
+@lru_cache(maxsize=4)  # a file is read several times for one segment
+def _edits_of(name: str, size_bytes: int, written_ns: int) -> Edits:
+    del size_bytes, written_ns  # another file by the same name is another call
+    path = Path(name)
+    with open_media(path) as container:
+        tracks = _tracks(container, parts_of(path))
+        has_several = any(len(one.parts) > 1 for one in tracks.values())
+        seen = _all(container) if has_several else _first_shown(container)
+    with open_media(path, RAW_CLOCK) as container:
+        packets = islice(packets_as_read(container), None if has_several else MOST_HIDDEN)
+        read = _with_raw_times(seen, packets)
+    due = {index: when_due(tracks[index], own) for index, own in read.items() if len(tracks[index].parts) > 1}
+    moved = {
+        index: median_low(one.raw - one.seen.pts for one in own)
+        for index, own in read.items()
+        if index not in due
+    }
+    is_known = all(0 <= ticks <= tracks[index].reach for index, ticks in moved.items())
+    return Edits(moved if is_known else {}, due)
+
+
+def _tracks(container: av.container.InputContainer, parts: Mapping[int, list[Part]]) -> dict[int, Track]:
+    """What edit lists say of each stream, by its index."""
+    return {
+        one.index: Track(
+            parts.get(one.id, []), round(MOST_MOVED_S / (one.time_base or 1)), one.type == "video"
+        )
+        for one in media_streams(container)
+    }
+
+
+def _all(container: av.container.InputContainer) -> dict[int, list[Seen]]:
+    """All packets of each stream."""
+    seen: dict[int, list[Seen]] = {}
+    for packet in _demuxed(container):
+        if packet.pts is not None:
+            own = seen.setdefault(packet.stream_index, [])
+            own.append(Seen(packet.pts, packet.pos, packet.is_discard))
+    return seen
+
+
+def _first_shown(container: av.container.InputContainer) -> dict[int, list[Seen]]:
+    """The first packets of each stream that an edit list shows."""
+    shown: dict[int, list[Seen]] = {}
+    streams = media_streams(container)
+    for packet in islice(packets_as_read(container), MOST_HIDDEN):
+        begins = packet.stream.start_time or 0
+        own = shown.setdefault(packet.stream_index, [])
+        if packet.pts is not None and packet.pts >= begins and not packet.is_discard:
+            own.append(Seen(packet.pts, packet.pos, is_hidden=False))
+        if len(shown) == len(streams) and min(map(len, shown.values())) >= COMPARED:
+            break
+    return shown
+
+
+def _with_raw_times(
+    seen: Mapping[int, Sequence[Seen]], packets: Iterable[av.Packet]
+) -> dict[int, list[Read]]:
+    """The packets that the raw reading has, too, by stream."""
+    missing = {(index, one.place) for index, own in seen.items() for one in own}
+    raw: dict[tuple[int, int | None], int] = {}
+    for packet in packets:
+        where = (packet.stream_index, packet.pos)
+        if packet.pts is not None and where in missing:
+            raw[where] = packet.pts
+            missing.discard(where)
+        if not missing:
+            break
+    read = {
+        index: [Read(one, raw[index, one.place]) for one in own if (index, one.place) in raw]
+        for index, own in seen.items()
+    }
+    return {index: own for index, own in read.items() if own}

@@ -1,0 +1,91 @@
+"""Edit lists of MP4 files, read from boxes of every form."""
+
+import struct
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.media.edit_lists import MOST_EDITS, NOTHING, Part, parts_of
+
+TRACK = 7
+MOVIE_HZ = 600
+TRACK_HZ = 24_000
+SPEED = (1, 0)
+
+
+def box(name, content, form="short"):
+    """In one of the three forms that a box's size has."""
+    if form == "short":
+        return struct.pack(">I4s", 8 + len(content), name) + content
+    if form == "long":
+        return struct.pack(">I4sQ", 1, name, 16 + len(content)) + content
+    return struct.pack(">I4s", 0, name) + content  # to the end
+
+
+def clock(name, version, number):
+    """A box with times of 32 or 64 bits before the number that counts."""
+    return box(name, bytes([version, 0, 0, 0]) + bytes(16 if version else 8) + struct.pack(">I", number))
+
+
+def movie(edits, version=0, form="short", count=None):
+    """A film's boxes, with one track that has these edits: (length, beginning, *speed)."""
+    layout = ">Qqhh" if version else ">Iihh"
+    listed = b"".join(struct.pack(layout, *edit) for edit in edits)
+    head = struct.pack(">B3xI", version, len(edits) if count is None else count)
+    track = (
+        clock(b"tkhd", version, TRACK)
+        + box(b"mdia", clock(b"mdhd", version, TRACK_HZ))
+        + box(b"edts", box(b"elst", head + listed), "short" if form == "long" else form)
+    )
+    inside = clock(b"mvhd", version, MOVIE_HZ) + box(b"trak", track, form)
+    return box(b"ftyp", b"isom") + box(b"moov", inside, form)
+
+
+EDITS = st.lists(st.tuples(st.integers(1, 5_000), st.integers(NOTHING, 900_000)), max_size=6)
+
+
+@given(EDITS, st.sampled_from((0, 1)), st.sampled_from(("short", "long", "to the end")))
+def test_parts_are_read_from_every_form_of_box(tmp_path_factory, edits, version, form):
+    path = tmp_path_factory.mktemp("boxes") / "film.mp4"
+    path.write_bytes(movie([(*edit, *SPEED) for edit in edits], version, form))
+
+    shown = 0
+    expected = []
+    for length, media in edits:
+        ticks = length * TRACK_HZ // MOVIE_HZ
+        expected += [] if media == NOTHING else [Part(shown, media, ticks)]
+        shown += ticks
+    assert parts_of(path).get(TRACK, []) == expected
+
+
+@given(st.data())
+def test_damage_is_not_an_error(tmp_path_factory, data):
+    film = bytearray(movie([(600, 1000, *SPEED), (300, 90_000, *SPEED)], data.draw(st.sampled_from((0, 1)))))
+    for place in data.draw(st.lists(st.integers(0, len(film) - 1), max_size=8)):
+        film[place] = data.draw(st.sampled_from((0, 1, 7, 255)))
+    path = tmp_path_factory.mktemp("boxes") / "film.mp4"
+    path.write_bytes(film[: data.draw(st.integers(0, len(film)))])
+
+    assert all(one.length >= 0 for parts in parts_of(path).values() for one in parts)
+
+
+@pytest.mark.parametrize(
+    "film",
+    [
+        movie([(600, 0, 2, 0), (600, 0, *SPEED)]),  # shown at twice the speed
+        movie([(600, 0, 0, 0), (600, 0, *SPEED)]),  # a picture that is held
+        movie([(600, 0, *SPEED)], count=2),  # more edits than the box holds
+        movie([(1, k, *SPEED) for k in range(MOST_EDITS + 1)]),
+        movie([(600, 0, *SPEED), (600, 99_000, *SPEED)])[:-10],
+        movie([(600, 0, *SPEED), (600, 99_000, *SPEED)]).replace(struct.pack(">I", MOVIE_HZ), bytes(4)),
+        struct.pack(">I4s", 4, b"moov"),  # a box that is smaller than its head
+        b"no boxes at all",
+        b"",
+    ],
+)
+def test_what_is_not_understood_is_left_out(tmp_path, film):
+    path = tmp_path / "film.mp4"
+    path.write_bytes(film)
+
+    assert parts_of(path) == {}
