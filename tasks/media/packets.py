@@ -19,9 +19,8 @@ import av.error
 from tasks.media.edit_lists import Due, Part, Read, Seen, Track, Where, parts_of, when_due
 from tasks.media.streams import media_streams, open_media
 
-RAW_CLOCK = {
-    "advanced_editlist": "0"
-}  # MP4 without libav's interpretation of its edit lists, but for the first part
+# MP4 without libav's reading of its edit lists, but for where the first part begins.
+RAW_CLOCK = {"advanced_editlist": "0"}
 MOST_HIDDEN = 1 << 14  # packets that are searched for the first ones that an edit list shows
 COMPARED = 8  # of each stream
 MOST_MOVED_S = 1  # if it is more, the edit list is of a kind that is not understood
@@ -31,12 +30,10 @@ MOST_MOVED_S = 1  # if it is more, the edit list is of a kind that is not unders
 class Edits:
     """In what the edit lists of a file differ from libav's reading, by the index of each stream."""
 
-    moved: Mapping[int, int] = field(
-        default_factory=dict
-    )  # ticks by which a stream of one part is shown too early
-    due: Mapping[int, Mapping[Where, Due]] = field(
-        default_factory=dict
-    )  # packets shown, of a stream of several
+    # Of streams of one part: the ticks by which it is shown too early.
+    moved: Mapping[int, int] = field(default_factory=dict)
+    # Of streams of several parts: their packets. Empty if libav does something else with them.
+    due: Mapping[int, Mapping[Where, Due]] = field(default_factory=dict)
 
 
 def packets_of(container: av.container.InputContainer) -> Iterator[av.Packet]:
@@ -46,8 +43,7 @@ def packets_of(container: av.container.InputContainer) -> Iterator[av.Packet]:
     """
     edits = edits_of(container)
     for packet in _demuxed(container):
-        of_parts = edits.due.get(packet.stream_index)
-        if of_parts is not None:
+        if of_parts := edits.due.get(packet.stream_index):
             yield _in_its_part(packet, of_parts)
         else:
             shown = _unhidden(packet) if _is_hidden_before(packet) else packet
@@ -111,9 +107,8 @@ def _move(packet: av.Packet, ticks: int) -> None:
 
 def _unhidden(packet: av.Packet) -> av.Packet:
     """A copy of a packet that an edit list hides, not hidden."""
-    copy = av.Packet(
-        packet.size
-    )  # and not of its bytes: decoders read on after the end, where PyAV then has no zeros
+    # Not of its bytes: decoders read on after their end, and PyAV adds the zeros that they want only to a size.
+    copy = av.Packet(packet.size)
     memoryview(copy)[:] = bytes(packet)
     copy.stream = packet.stream
     copy.time_base = packet.time_base
