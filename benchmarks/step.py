@@ -39,9 +39,9 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--shipped", action="store_true")
-    asked = parser.parse_args()
-    num_steps = asked.steps
-    if asked.shipped:
+    options = parser.parse_args()
+    num_steps = options.steps
+    if options.shipped:
         with tempfile.TemporaryDirectory() as folder:
             print_shipped(Path(folder) / "root", num_steps)
         return

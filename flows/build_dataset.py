@@ -90,10 +90,10 @@ def _build(pipeline: Pipeline) -> str:
     templates.keep(pipeline.state, pipeline.secrets)
     remember(pipeline.root, pipeline.options, pipeline.state)
     finish_takedowns(pipeline)
-    with _told_of(pipeline):
+    with _announcing_signs(pipeline):
         digest = run_stages(pipeline, WHOLE)
     if digest:
-        _tell(pipeline, read_version(pipeline.root, digest), is_new=digest != before)
+        _announce(pipeline, read_version(pipeline.root, digest), is_new=digest != before)
         _show_links(pipeline, digest)
     return digest
 
@@ -130,7 +130,7 @@ def _blamed(stage: str) -> Iterator[None]:
 
 
 @contextmanager
-def _told_of(pipeline: Pipeline) -> Iterator[None]:
+def _announcing_signs(pipeline: Pipeline) -> Iterator[None]:
     """After the block, whether it failed or not, tells Prefect's server what started to fail and what works again.
 
     Only in a run of a deployment: a user who builds by hand sees it.
@@ -173,7 +173,7 @@ def _rounds(pipeline: Pipeline, rows: Sequence[BuildStage]) -> Iterator[tuple[Bu
         )
 
 
-def _tell(pipeline: Pipeline, version: Version, *, is_new: bool) -> None:
+def _announce(pipeline: Pipeline, version: Version, *, is_new: bool) -> None:
     """Tells Prefect about a new version, and about a training of this root that is due if none is waiting."""
     root = str(pipeline.root)
     resource = {"prefect.resource.id": f"mcgurk.dataset.{version.digest}", "mcgurk.root": root}

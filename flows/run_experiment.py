@@ -23,7 +23,7 @@ from flows.experiments.evaluate import evaluate, gate_score, measure_checkpoint,
 from flows.experiments.experiment import Experiment, ExperimentOptions, prepare
 from flows.experiments.fit import Training, planned
 from flows.experiments.run_marker import RunMarker, run_marker
-from flows.run_page import followed, mlflow_place, named, show_links, sound_alarms, tell
+from flows.run_page import followed, mlflow_place, named, show_links, show_progress, sound_alarms
 from flows.services.runs import is_scheduled, noted_run, record_result, take_over
 from flows.task_runs import task_of
 from schemas.errors import McgurkError, OperationalError
@@ -196,7 +196,7 @@ def _train(training: Training, folder: Path, run: runs.Run) -> list[dict[str, fl
     """Trains; returns the metrics of every step, and leaves the best weights in the folder."""
     history = runs.History(folder / HISTORY)
     with runs.system_metrics(run):
-        steps = _told(training.steps(folder))
+        steps = _logged(training.steps(folder))
         first = next(steps, None)
         for earlier in history.before(first["step"] if first else math.inf):
             run.log_step(earlier)  # steps that a kill kept from being sent
@@ -207,18 +207,18 @@ def _train(training: Training, folder: Path, run: runs.Run) -> list[dict[str, fl
     return history.steps
 
 
-def _told(steps: Iterator[dict[str, float]]) -> Iterator[dict[str, float]]:
+def _logged(steps: Iterator[dict[str, float]]) -> Iterator[dict[str, float]]:
     """The steps, with a log line about them every few seconds."""
     spoke = time.monotonic()
     auc = float("nan")
     for metrics in steps:
         auc = metrics.get("val_auc", auc)
-        tell(f"train: step {metrics['step']:.0f}, loss {metrics['loss']:.3f}", metrics["progress"])
+        show_progress(f"train: step {metrics['step']:.0f}, loss {metrics['loss']:.3f}", metrics["progress"])
         if time.monotonic() - spoke >= EVERY_S:
             spoke = time.monotonic()
             share = 100 * metrics["progress"]
-            told = "train: step %d (%.0f %%), loss %.3f, validation AUC %.3f"
-            log.info(told, metrics["step"], share, metrics["loss"], auc)
+            text = "train: step %d (%.0f %%), loss %.3f, validation AUC %.3f"
+            log.info(text, metrics["step"], share, metrics["loss"], auc)
         yield metrics
 
 

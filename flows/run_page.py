@@ -25,7 +25,7 @@ from flows.services.receivers import RESOURCE, SIGN, Message
 from flows.services.runs import UNREACHABLE
 from flows.services.servers import served_mlflow
 from schemas.outcome import Funnel
-from tasks.progress import telling
+from tasks.progress import observing
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def followed() -> Iterator[None]:
         teller.thread.join(LAST_S)
 
 
-def tell(text: str, share: float) -> None:
+def show_progress(text: str, share: float) -> None:
     """Sets what the run is doing, and which share of that is done."""
     if (teller := _TELLER.get()) is not None:
         teller.said = (text, round(100 * share, 1))
@@ -119,10 +119,10 @@ def rename(name: str) -> None:
 def stretch(begin: float, end: float) -> Iterator[None]:
     """Inside the block, the progress of what is `tracked` is shown between two shares of the whole."""
 
-    def told(what: str, done: int, total: int) -> None:
-        tell(f"{what}: {done:,} of {total:,}", begin + (end - begin) * done / total)
+    def show(what: str, done: int, total: int) -> None:
+        show_progress(f"{what}: {done:,} of {total:,}", begin + (end - begin) * done / total)
 
-    with telling(told):
+    with observing(show):
         yield
 
 

@@ -63,12 +63,12 @@ def _describe(root: Path, version: Version, read: str, folder: Path) -> None:
     """Writes the card, with its own way to read, and copies exclusion list and receipt beside the data."""
     library, _, _ = read.partition(".")
     _, _, body = card_of(root, version).removeprefix("---\n").partition("---\n")
-    told, _, _ = body.partition("## Reading it\n")
-    told = told.replace(
+    about, _, _ = body.partition("## Reading it\n")
+    about = about.replace(
         f"{layout.VERSIONS}/{version.digest}", version.digest
     )  # they lie beside the card, as do the files that it names
     (folder / README).write_text(
-        f"{told.strip()}\n\n## Reading it\n\n```python\nimport {library}\n\n{read}\n```\n"
+        f"{about.strip()}\n\n## Reading it\n\n```python\nimport {library}\n\n{read}\n```\n"
     )
     for path_of in (exclude_path, receipt_path):
         if (path := path_of(root, version.digest)).is_file():

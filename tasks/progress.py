@@ -13,8 +13,8 @@ T = TypeVar("T")
 MapItems = Callable[[Callable, Sequence], Iterable]
 EVERY_S = 5.0
 _LISTENER: ContextVar[Callable[[], None] | None] = ContextVar("listener", default=None)
-Told = Callable[[str, int, int], None]  # what, how much of it is done, of how much
-_TOLD: ContextVar[Told | None] = ContextVar("told", default=None)
+Observer = Callable[[str, int, int], None]  # what, how much of it is done, of how much
+_OBSERVER: ContextVar[Observer | None] = ContextVar("observer", default=None)
 
 
 @contextmanager
@@ -34,23 +34,23 @@ def sign_of_life() -> None:
 
 
 @contextmanager
-def telling(told: Told) -> Iterator[None]:
-    """Inside the block, `told` is called for each item that is `tracked`."""
-    token = _TOLD.set(told)
+def observing(observer: Observer) -> Iterator[None]:
+    """Inside the block, `observer` is called for each item that is `tracked`."""
+    token = _OBSERVER.set(observer)
     try:
         yield
     finally:
-        _TOLD.reset(token)
+        _OBSERVER.reset(token)
 
 
 def tracked(items: Iterable[T], total: int, what: str, log: logging.Logger) -> Iterator[T]:
     """The items as they come; now and then logs a line like `extract: 120 of 360 clips, 14/s, 17 s left`."""
-    told = _TOLD.get()
+    observer = _OBSERVER.get()
     began = spoke = time.monotonic()
     for done, item in enumerate(items, 1):
         yield item
-        if told:
-            told(what, done, total)
+        if observer:
+            observer(what, done, total)
         now = time.monotonic()
         if now - spoke >= EVERY_S:
             rate = done / (now - began)

@@ -35,8 +35,8 @@ def main() -> None:
     parser.add_argument(
         "--folder", type=Path, default=Path("build/chaos"), help="of clips, roots and the journal"
     )
-    asked = parser.parse_args()
-    folder = asked.folder.absolute()
+    options = parser.parse_args()
+    folder = options.folder.absolute()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     folder.mkdir(parents=True, exist_ok=True)
     corpus = Corpus(folder)
@@ -50,8 +50,8 @@ def main() -> None:
         True: Outgrown(folder / "outgrown", corpus, host),
     }
     try:
-        while played < asked.rounds if asked.rounds else time.monotonic() - began < HOUR_S:
-            draw = drawn(asked.seed, journal.rounds, asked.victim)
+        while played < options.rounds if options.rounds else time.monotonic() - began < HOUR_S:
+            draw = drawn(options.seed, journal.rounds, options.victim)
             ground = grounds[draw.is_outgrown]
             if not ground.is_served or ground.step == STEPS:
                 ground.renew()

@@ -25,12 +25,12 @@ def main() -> None:
     parser.add_argument(
         "--every", type=int, default=1, help="hours from one run to the next; 4 for a quarter of them"
     )
-    asked = parser.parse_args()
+    options = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}\n")
     print("| what | measured |\n|---|---:|")
-    for name in asked.of:
+    for name in options.of:
         with tempfile.TemporaryDirectory() as folder:
-            for what, value in OF[name](Path(folder), timedelta(hours=asked.every)):
+            for what, value in OF[name](Path(folder), timedelta(hours=options.every)):
                 print(f"| {what} | {value} |", flush=True)
 
 

@@ -45,34 +45,34 @@ class Sign:
 
 def news(root: Path, state: Path, now: datetime) -> list[Message]:
     """What a build finds that started to fail, or works again, since the last call; it is recorded as reported."""
-    return _told(root, state, now, lambda known: [*_lanes(state, known), *_availability(root, now)])
+    return _changes(root, state, now, lambda known: [*_lanes(state, known), *_availability(root, now)])
 
 
 def verdict_news(root: Path, state: Path, now: datetime, refusal: str) -> list[Message]:
     """The same for the gate's verdict on a model: `refusal` says why it was refused; empty for a new champion."""
-    return _told(
+    return _changes(
         root, state, now, lambda known: [Sign(PROMOTION, bool(refusal), refusal or "there is a new champion")]
     )
 
 
-def _told(
+def _changes(
     root: Path, state: Path, now: datetime, find: Callable[[Mapping[str, str]], Iterable[Sign]]
 ) -> list[Message]:
     """Messages about what is new in the signs from `find`, which gets what is known to fail, and since when."""
     path = state / SIGNS
-    told = []
+    messages = []
     with lease(state, "signs"):  # a build and a training may end at the same time
         known: dict[str, str] = read_json(path, REMEDY) if path.is_file() else {}
         failing = dict(known)
         for sign in find(known):
             if sign.is_failing and sign.about not in known:
                 failing[sign.about] = now.isoformat(timespec="seconds")
-                told.append(_message(sign, "fails", failing[sign.about], root))
+                messages.append(_message(sign, "fails", failing[sign.about], root))
             elif not sign.is_failing and sign.about in known:
-                told.append(_message(sign, "works again", failing.pop(sign.about), root))
+                messages.append(_message(sign, "works again", failing.pop(sign.about), root))
         if failing != known:
             write_json(path, failing)
-    return told
+    return messages
 
 
 def _message(sign: Sign, what: str, since: str, root: Path) -> Message:

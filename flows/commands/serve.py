@@ -96,12 +96,12 @@ def run(options: Options) -> int:
     require_free(doors)
     if options.database:
         Databases.parsed(options.database)  # before anything is written
-    with serving(root, state, doors, receivers) as asked:
+    with serving(root, state, doors, receivers) as login:
         page = Renewal(root, state)
         page.look()
         print(f"page     {overview_path(root, state).as_uri()}")
-        if asked:
-            print(f"login    {asked}" + ("  (of MLflow too)" if doors.mlflow_login else ""))
+        if login:
+            print(f"login    {login}" + ("  (of MLflow too)" if doors.mlflow_login else ""))
         print("Deployments: hourly builds, trainings when due, upkeep. Ctrl-C stops everything.", flush=True)
         try:
             watch(state, page)

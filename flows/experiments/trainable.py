@@ -25,7 +25,7 @@ def missing_to_train(root: Path, version: Version) -> str:
     """
     excluded = read_exclusions(root, version.digest)
     found = {split: _num_videos(root, version, split, excluded) for split in LEAST_VIDEOS}
-    return "; ".join(_told(split, found) for split, least in LEAST_VIDEOS.items() if found[split] < least)
+    return "; ".join(_shortage(split, found) for split, least in LEAST_VIDEOS.items() if found[split] < least)
 
 
 def _num_videos(root: Path, version: Version, split: str, excluded: frozenset[str]) -> int:
@@ -49,5 +49,5 @@ def shortest_usable_ms(profile: Profile) -> float:
     return next((time + STEP_MS / 2 for time in times_ms if time >= STEP_MS / 2), float("inf"))
 
 
-def _told(split: str, found: Mapping[str, int]) -> str:
+def _shortage(split: str, found: Mapping[str, int]) -> str:
     return f"{split} has {found[split]} of {LEAST_VIDEOS[split]} videos that are needed ({REMEDIES[split]})"

@@ -102,7 +102,7 @@ def longest_unasked(
     If `marked_first`, those that were gone at the last check come before them.
     """
     marks = read_marks(state)
-    asked: dict[str, tuple[bool, str]] = {}
+    order: dict[str, tuple[bool, str]] = {}
     held: dict[str, Segments] = {}
     columns = ("key", "video_id", "outcome", "source", "tried_at")
     for part, row in read_manifest(root / layout.CLIPS, columns):
@@ -111,10 +111,10 @@ def longest_unasked(
         video_id = row["video_id"]
         mark = marks.get(video_id, Mark(video_id, ""))
         is_later = not (marked_first and mark.sightings)
-        asked[video_id] = (is_later, max(row["tried_at"] or "", mark.asked_at))
+        order[video_id] = (is_later, max(row["tried_at"] or "", mark.asked_at))
         held.setdefault(video_id, []).append((part, row))
     chosen: dict[str, Segments] = {}
-    for video_id in heapq.nsmallest(most, asked, key=lambda one: (asked[one], one)):
+    for video_id in heapq.nsmallest(most, order, key=lambda one: (order[one], one)):
         if sum(map(len, chosen.values())) >= most:
             break
         chosen[video_id] = held[video_id]

@@ -142,8 +142,8 @@ def _description(version: Version, facts: Mapping[str, Any]) -> str:
         return "An empty version: every sample was taken down."
     splits = dict.fromkeys(shard.split for shard in version.shards)
     counts = {split: sum(shard.num_samples for shard in version.of_split(split)) for split in splits}
-    told = ", ".join(f"{count:,} in {split}" for split, count in counts.items())
-    return f"Pictures and sound of {version.num_samples:,} clips ({told}), for models of whether they correspond."
+    by_split = ", ".join(f"{count:,} in {split}" for split, count in counts.items())
+    return f"Pictures and sound of {version.num_samples:,} clips ({by_split}), for models of whether they correspond."
 
 
 def _file_object(shard: Shard, folder: str) -> dict[str, Any]:
@@ -241,8 +241,8 @@ def _missing(funnel: Funnel) -> str:
         + (f" ({', '.join(f'{reason} {n:,}' for reason, n in funnel[fate].items())})" if funnel[fate] else "")
         for fate in ("quarantined", "unavailable", "waiting")
     ]
-    told = "; ".join([*lost, f"{funnel['forgotten']:,} taken down"])
-    return f"Of {funnel['segments']:,} segments {funnel['in_shards']:,} are here; {told}."
+    without = "; ".join([*lost, f"{funnel['forgotten']:,} taken down"])
+    return f"Of {funnel['segments']:,} segments {funnel['in_shards']:,} are here; {without}."
 
 
 def _preprocessing(profile: Profile) -> list[str]:

@@ -24,7 +24,7 @@ from schemas.storage import open_root
 from tasks import exports
 from tasks.export import PARTIAL, export
 from tasks.leases import unread
-from tasks.progress import telling
+from tasks.progress import observing
 from tasks.versions.verify import check_shard, check_version, read_samples
 
 IDS = ["-dash", "_under", "plain", "zeta"]
@@ -333,7 +333,7 @@ def test_prune_leaves_alone_what_is_being_exported(root, tmp_path):
         with unread(root / "state", digest) as is_unread:
             found.append((what, done, total, is_unread))
 
-    with telling(look):
+    with observing(look):
         export(root, root / "state", "hf", tmp_path / "out")
 
     assert found == [("export", 1, 2, False), ("export", 2, 2, False)]
