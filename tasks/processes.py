@@ -68,6 +68,13 @@ def marked(name: str, value: str) -> list[psutil.Process]:
     return found
 
 
+def command_of(process: psutil.Process) -> list[str]:
+    """The words with which a process was started; none once it has ended."""
+    with suppress(psutil.Error):
+        return process.cmdline()
+    return []
+
+
 def end(processes: Iterable[psutil.Process], number: int = signal.SIGKILL, within_s: float = 0.0) -> None:
     """Sends a signal to each, and waits up to `within_s` for all to end. Processes that have ended are ignored."""
     processes = list(processes)

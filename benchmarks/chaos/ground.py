@@ -26,7 +26,7 @@ from schemas.shard import latest_digest
 from schemas.storage import open_root
 from tasks.index import index
 from tasks.leases import holder_of, lease
-from tasks.processes import end, marked
+from tasks.processes import command_of, end, marked
 
 DEPLOYMENT = "hourly"
 POOL = "cpu"  # of the worker that takes it
@@ -242,9 +242,9 @@ class Ground:
             "keeper of the worker": [_keeper(self.state / SERVE)],
             "server": _with(kept, "prefect", "server"),
             "worker": _with(kept, "prefect", "worker", POOL),
-            "mlflow": [one for one in _with(kept, "mlflow", "server") if "uvicorn" not in _command(one)],
+            "mlflow": [one for one in _with(kept, "mlflow", "server") if "uvicorn" not in command_of(one)],
             "flow": [flow],
-            "dask worker": [one for one in under if "spawn_main" in " ".join(_command(one))],
+            "dask worker": [one for one in under if "spawn_main" in " ".join(command_of(one))],
             "media process": _with(under, "tasks.media.sandbox"),
         }
         return {name: [one for one in them if one] for name, them in found.items()}
@@ -274,11 +274,5 @@ def below(process: psutil.Process | None) -> list[psutil.Process]:
     return []
 
 
-def _command(process: psutil.Process) -> list[str]:
-    with suppress(psutil.Error):
-        return process.cmdline()
-    return []
-
-
 def _with(processes: list[psutil.Process], *words: str) -> list[psutil.Process]:
-    return [one for one in processes if set(words) <= set(_command(one))]
+    return [one for one in processes if set(words) <= set(command_of(one))]

@@ -12,6 +12,7 @@ from schemas.errors import McgurkError
 from schemas.layout import REBUILD, SCRATCH
 from schemas.shard import read_version
 from tasks.funnel import measure_funnel
+from tasks.processes import command_of
 
 STATE_BYTES = 100 << 20  # of a state folder, at the end of a ground: databases, logs, validations
 AT_WORK = {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}}
@@ -83,11 +84,11 @@ def _of_processes(ground: Ground) -> Iterator[str]:
             try:
                 own = str(ground.folder) in one.environ().get("PREFECT_HOME", "")
                 is_of_run = own and OF_A_RUN in one.environ()
-                is_orphan = "tasks.media.sandbox" in one.cmdline() and one.ppid() == 1
+                is_orphan = "tasks.media.sandbox" in command_of(one) and one.ppid() == 1
             except (psutil.Error, OSError):
                 continue
             if (is_of_run or is_orphan) and is_alive(one):
-                found.append(f"{one.pid} {' '.join(one.cmdline())[:80]}")
+                found.append(f"{one.pid} {' '.join(command_of(one))[:80]}")
         return found
 
     try:

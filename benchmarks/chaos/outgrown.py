@@ -17,6 +17,7 @@ from real_servers import REPOSITORY, Api, started, wait_for
 from benchmarks.chaos.ground import DEPLOYMENT, POOL, Ground, below, is_alive
 from flows.services.keeper import answers
 from flows.services.servers import free_port
+from tasks.processes import command_of
 
 BUCKET = "bucket"
 NUM_WORKERS = 3
@@ -141,8 +142,8 @@ class Outgrown(Ground):
             "worker": [self.running["worker"]],
             "scheduler": [self.running["scheduler"]],
             "nanny": nannies,
-            "worker of the cluster": [one for one in under if "spawn_main" in " ".join(one.cmdline())],
-            "media process": [one for one in under if "tasks.media.sandbox" in one.cmdline()],
+            "worker of the cluster": [one for one in under if "spawn_main" in " ".join(command_of(one))],
+            "media process": [one for one in under if "tasks.media.sandbox" in command_of(one)],
             "flow": [flow] if flow else [],
         }
 

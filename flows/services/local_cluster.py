@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from threading import Event, Thread
 
@@ -15,7 +15,7 @@ from distributed import LocalCluster, Security
 
 from schemas.environment import restored
 from schemas.errors import InternalError, OperationalError
-from tasks.processes import end
+from tasks.processes import command_of, end
 
 log = logging.getLogger(__name__)
 
@@ -87,12 +87,8 @@ def _bounded_start() -> Iterator[None]:
 
 def _spawned() -> list[psutil.Process]:
     """The processes that Python's multiprocessing has started below this one."""
-    found = []
-    for one in psutil.Process().children():
-        with suppress(psutil.Error):
-            if any("spawn_main" in word for word in one.cmdline()):
-                found.append(one)
-    return found
+    children = psutil.Process().children()
+    return [one for one in children if any("spawn_main" in word for word in command_of(one))]
 
 
 def _own_security() -> Security:

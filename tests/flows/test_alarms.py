@@ -248,7 +248,10 @@ def test_a_gate_that_refuses_a_model_is_told_once_and_once_more_when_it_promotes
         (report,) = re.findall(r"\((/.+?)\)", refused)
         assert Path(report).is_file() and f"--root {root}" in refused
 
-        mlflow = MlflowClient(addresses_of(root / "state")["MLflow"])
+        address = addresses_of(root / "state")["MLflow"]
+        mlflow = MlflowClient(
+            address, address
+        )  # by default the registry is that of the last test in this process
         mlflow.delete_registered_model_alias(REGISTERED, CHAMPION)
         assert train(api) == "Completed"
         wait_for(lambda: len(receiver.subjects) > 1, "what works again")

@@ -13,6 +13,7 @@ from flows.services.databases import Databases, choose, databases_of
 from schemas.errors import OperationalError, RequestError
 from schemas.manifest import read_part
 from schemas.shard import index_path, read_version
+from tasks.processes import command_of
 from tasks.versions.server_traces import clean_server
 from tasks.versions.traces import DATABASE, Named
 from training.tracking.store import Store
@@ -101,7 +102,7 @@ def test_a_root_is_built_and_trained_on_and_taken_down_over_postgresql(postgres,
         assert [
             run["state_name"] for run in api.ask("/flow_runs/filter", {}) if not run["deployment_id"]
         ] == ["Completed"]
-        commands = [word for process in kept_processes(root) for word in process.cmdline()]
+        commands = [word for process in kept_processes(root) for word in command_of(process)]
         assert commands and not any(PASSWORD in word for word in commands)
     postgres.end()
     postgres.begin()

@@ -34,7 +34,7 @@ from flows.services.rotation import MOST_BYTES
 from flows.services.servers import addresses_of
 from flows.services.watchdog import MARK
 from schemas.shard import read_version
-from tasks.processes import marked
+from tasks.processes import command_of, marked
 
 pytestmark = pytest.mark.slow
 
@@ -223,7 +223,7 @@ def test_a_command_uses_the_server_that_serves_its_state_folder(served, host, tm
         assert process.wait(180) == 0, (tmp_path / "output").read_text()
 
     assert len(api.ask("/flow_runs/filter", {})) == before + 1
-    servers = [one for one in marked(KEPT, str(root / "state" / "prefect")) if "server" in one.cmdline()]
+    servers = [one for one in marked(KEPT, str(root / "state" / "prefect")) if "server" in command_of(one)]
     assert len(servers) == 1
 
 
@@ -232,14 +232,14 @@ def test_what_dies_is_started_again_on_the_same_port(served, name):
     root, _, api = served
     folder = str(root / "state" / ("prefect" if name == "server" else "serve"))
     (victim,) = [
-        one for one in marked(KEPT, folder) if name in one.cmdline() and "uvicorn" not in one.cmdline()
+        one for one in marked(KEPT, folder) if name in command_of(one) and "uvicorn" not in command_of(one)
     ]
-    arguments = victim.cmdline()
+    arguments = command_of(victim)
 
     victim.kill()
 
     def is_back() -> bool:
-        return any(one.cmdline() == arguments and one.pid != victim.pid for one in marked(KEPT, folder))
+        return any(command_of(one) == arguments and one.pid != victim.pid for one in marked(KEPT, folder))
 
     wait_for(is_back, "a new process")
     wait_for(lambda: _answers(api), "the server")
@@ -280,7 +280,7 @@ def test_a_server_that_is_killed_in_a_build_neither_ends_nor_delays_it(served, h
     host = _with_another_clip(host, tmp_path)
     with stalled(root, host, tmp_path / "output") as process:
         (server,) = [
-            one for one in marked(KEPT, str(root / "state" / "prefect")) if "server" in one.cmdline()
+            one for one in marked(KEPT, str(root / "state" / "prefect")) if "server" in command_of(one)
         ]
         server.kill()
         host[1].gate.set()
@@ -395,7 +395,7 @@ def test_a_training_whose_server_is_killed_ends_well(tmp_path):
     with started("train", "--root", str(root), output=output) as process:
         wait_for(lambda: "train: step" in text_of(output), "a step")
         (server,) = [
-            one for one in marked(KEPT, str(root / "state" / "prefect")) if "server" in one.cmdline()
+            one for one in marked(KEPT, str(root / "state" / "prefect")) if "server" in command_of(one)
         ]
         server.kill()
         assert process.wait(180) == 0, output.read_text()

@@ -18,7 +18,7 @@ from real_servers import REPOSITORY, answering, wait_for
 from flows.services.keeper import KEPT, Service, answers, kept, running_in
 from flows.services.servers import free_port, given_api, prefect_api, running
 from flows.services.watchdog import watched
-from tasks.processes import marked
+from tasks.processes import command_of, marked
 
 STOPS_LISTENING = """
 import sys, threading, time
@@ -76,7 +76,7 @@ def test_commands_of_one_state_folder_share_a_server_that_ends_with_the_last(tmp
     with kept(tmp_path, [service], "first") as address:
         with kept(tmp_path, [replace(service, name="another")], "second") as same:
             assert (address, same) == ("first", "first")
-            (server,) = [one for one in marked(KEPT, str(tmp_path)) if "http.server" in one.cmdline()]
+            (server,) = [one for one in marked(KEPT, str(tmp_path)) if "http.server" in command_of(one)]
         assert server.is_running()
 
     wait_for(lambda: not marked(KEPT, str(tmp_path)), "the end of the server")
@@ -110,7 +110,7 @@ def test_a_service_that_lives_without_listening_is_restarted(tmp_path):
     service = Service("deaf", command, str(tmp_path / "log"), address, start_s=5.0)
 
     with kept(tmp_path, [service], address):
-        (first,) = [one for one in marked(KEPT, str(tmp_path)) if STOPS_LISTENING in one.cmdline()]
+        (first,) = [one for one in marked(KEPT, str(tmp_path)) if STOPS_LISTENING in command_of(one)]
         stop_listening.touch()
 
         wait_for(lambda: not first.is_running(), "the end of the one that does not listen", within_s=60)
@@ -123,7 +123,7 @@ def test_a_stopped_service_goes_on(tmp_path):
 
     with kept(tmp_path, [waits], "address"):
         (one,) = [
-            one for one in marked(KEPT, str(tmp_path)) if "import time; time.sleep(600)" in one.cmdline()
+            one for one in marked(KEPT, str(tmp_path)) if "import time; time.sleep(600)" in command_of(one)
         ]
         stopped(one)
 
@@ -134,7 +134,7 @@ def test_a_stopped_service_goes_on(tmp_path):
 def test_a_command_ends_whose_watchdog_is_stopped():
     with watched():
         children = [one for one in psutil.Process().children() if one.status() != psutil.STATUS_ZOMBIE]
-        (watchdog,) = [one for one in children if "flows.services.watchdog" in one.cmdline()]
+        (watchdog,) = [one for one in children if "flows.services.watchdog" in command_of(one)]
         stopped(watchdog)
 
     assert not watchdog.is_running()
@@ -157,7 +157,7 @@ def test_two_commands_that_begin_at_once_start_one_server(tmp_path):
     ]
 
     addresses = [one.stdout.readline() for one in both if one.stdout]
-    servers = [one for one in marked(KEPT, str(tmp_path / "prefect")) if "server" in one.cmdline()]
+    servers = [one for one in marked(KEPT, str(tmp_path / "prefect")) if "server" in command_of(one)]
     for one in both:
         one.communicate("")
 

@@ -15,6 +15,7 @@ from roots import write_corpus
 
 from schemas.manifest import part_numbers, part_path, read_header
 from schemas.shard import read_version
+from tasks.processes import command_of
 from tasks.versions.verify import verify
 
 RENAMES = ("os.rename",)
@@ -150,7 +151,7 @@ def _reads_under(process: psutil.Process, folder: Path) -> bool:
     with suppress(psutil.NoSuchProcess, OSError):
         links = (link.readlink() for link in Path(f"/proc/{process.pid}/fd").iterdir())
         is_reading = any(link.suffix == ".mkv" and link.is_relative_to(folder) for link in links)
-        return is_reading and "tasks.media.sandbox" in process.cmdline()
+        return is_reading and "tasks.media.sandbox" in command_of(process)
     return False
 
 

@@ -23,6 +23,7 @@ from tasks import extract, features
 from tasks.media import sandbox
 from tasks.media.probe import Probe
 from tasks.media.sandbox import ProcessLimits
+from tasks.processes import command_of
 
 NAMES = list(features.of_profile(PROFILE))
 
@@ -68,12 +69,8 @@ def ended() -> Iterator[None]:
 
 
 def media_processes() -> list[psutil.Process]:
-    found = []
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):  # a zombie is one, too
-            if "tasks.media.sandbox" in child.cmdline():
-                found.append(child)
-    return found
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if "tasks.media.sandbox" in command_of(child)]
 
 
 def has_opened(process: psutil.Process, path: Path) -> bool:
