@@ -130,7 +130,9 @@ def _muxed(container: av.container.InputContainer, packets: Sequence[av.Packet],
     times_ms = [at_ms for at_ms in map(time_ms, packets) if at_ms is not None]
     if len(times_ms) < len(packets) or _is_packed(container, packets) or any(map(_is_bound, packets)):
         return None
-    if len({(one.stream_index, span_of(one)) for one in packets}) > len(media_streams(container)):
+    if len({(one.stream_index, span_of(one)) for one in packets}) > len(
+        {one.stream_index for one in packets}
+    ):
         return None  # two parts of an edit list meet in it
     shift_ms = min(times_ms)
     said = _said(container, packets, shift_ms)

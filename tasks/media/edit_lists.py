@@ -1,15 +1,15 @@
 """Edit lists of MP4 files: which parts of a track are shown, and when (ISO/IEC 14496-12, section 8.6.6).
 
-libav follows edit lists, but shows each part up to a frame or a packet of sound too early. `packets.py` puts that
-right, for which it must know where the parts are meant to be.
+libav follows edit lists, but not to the tick: a part may be up to a frame or a packet of sound off, in each stream by
+another time. `packets.py` puts that right, for which it must know where the parts are meant to be.
 """
 
 import struct
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,9 +23,9 @@ AT = {0: 12, LONG_FIELDS: 20}
 EDIT = {0: struct.Struct(">Iihh"), LONG_FIELDS: struct.Struct(">Qqhh")}
 NOTHING = -1  # the beginning in the track of an edit during which nothing is shown
 PLAIN_SPEED = (1, 0)
-FEW = 4  # a part that holds less than a fourth of the packets of a shift is another one that they happen to touch
-SAME = 10  # of the reach: parts whose shifts differ by less may be shifted alike
 MOST_EDITS = 1_000  # of a track: a list of more is not understood
+ALIKE = 10  # parts whose shifts differ by less than this fraction of the reach may be shifted alike
+LOST = 20  # if more than this fraction of the packets shown belongs to no part, the list is not understood
 Box = tuple[int, int]  # where its content begins and ends
 
 
@@ -53,7 +53,7 @@ class Track:
     """What the edit list of a track says."""
 
     parts: Sequence[Part]
-    reach: int  # ticks by which libav may be off
+    reach: int  # ticks: if libav's times are further off, the list is not understood
     is_picture: bool
 
 
@@ -68,10 +68,15 @@ class Seen:
 
 @dataclass(frozen=True)
 class Read:
-    """The same, and its time if the first part of the track were all of it."""
+    """A packet as libav reads it, and its time on the raw clock, whose zero is that of the first part."""
 
     seen: Seen
     raw: int
+
+    @property
+    def shift(self) -> int:
+        """By how much libav's time differs from the raw one: the same for all packets of a part."""
+        return self.seen.pts - self.raw
 
 
 @dataclass(frozen=True)
@@ -82,39 +87,37 @@ class Due:
     span: tuple[int, int]
 
 
-# A packet: libav's time of it, since it may be in several parts, and its place in the file.
-Where = tuple[int, int | None]
-
-
 def parts_of(path: Path) -> dict[int, list[Part]]:
     """The parts of each track that has an edit list, in order, by the track's number.
 
-    A track without shown parts, with a part at another speed, or with a damaged box is left out.
+    None for a list that is not understood: one with a part at another speed, with a gap after the first part, or with
+    too many edits. A track with a damaged box is left out.
     """
     found: dict[int, list[Part]] = {}
     with path.open("rb") as file:
-        size = path.stat().st_size
-        for movie in _inside(file, (0, size), b"moov"):
-            for track in _inside(file, movie, b"trak"):
-                try:
-                    number = _field(file, track, b"tkhd")
-                    rates = _field(file, movie, b"mvhd"), _field(file, track, b"mdia", b"mdhd")
-                    if parts := _parts(_edits(file, track), Fraction(rates[1], rates[0])):
-                        found[number] = parts
-                except (StopIteration, KeyError, struct.error, ZeroDivisionError):
-                    continue
+        movie = next(_inside(file, (0, path.stat().st_size), b"moov"), (0, 0))
+        for track in _inside(file, movie, b"trak"):
+            try:
+                number = _field(file, track, b"tkhd")
+                rates = _field(file, movie, b"mvhd"), _field(file, track, b"mdia", b"mdhd")
+                found[number] = _parts(_edits(file, track), Fraction(rates[1], rates[0]))
+            except (StopIteration, KeyError, struct.error, ZeroDivisionError):
+                continue
     return found
 
 
 def _parts(edits: Sequence[tuple[int, int, int, int]], ticks: Fraction) -> list[Part]:
     """Parts from edits; `ticks` of the track's clock make one of the movie's."""
-    ends = [0]
-    for length, *_ in edits:
-        ends.append(ends[-1] + round(length * ticks))
-    if any(tuple(speed) != PLAIN_SPEED for _, _, *speed in edits):
-        return []
-    spans = zip(edits, pairwise(ends), strict=True)
-    return [Part(begin, media, end - begin) for (_, media, *_), (begin, end) in spans if media != NOTHING]
+    parts: list[Part] = []
+    begins = 0
+    for number, (length, media, *speed) in enumerate(edits):
+        ends = begins + round(length * ticks)
+        if media != NOTHING:
+            parts.append(Part(begins, media, ends - begins))
+        if (media == NOTHING and number > 0) or (media != NOTHING and tuple(speed) != PLAIN_SPEED):
+            return []
+        begins = ends
+    return parts
 
 
 def _edits(file: BinaryIO, track: Box) -> list[tuple[int, int, int, int]]:
@@ -123,9 +126,8 @@ def _edits(file: BinaryIO, track: Box) -> list[tuple[int, int, int, int]]:
     file.seek(begin)
     version, count = struct.unpack(">B3xI", file.read(8))
     edit = EDIT[version]
-    if count > min(MOST_EDITS, (end - begin - 8) // edit.size):
-        raise KeyError(count)
-    return list(edit.iter_unpack(file.read(count * edit.size)))
+    is_possible = count <= min(MOST_EDITS, (end - begin - 8) // edit.size)
+    return list(edit.iter_unpack(file.read(count * edit.size))) if is_possible else []
 
 
 def _field(file: BinaryIO, within: Box, *names: bytes) -> int:
@@ -158,52 +160,94 @@ def _inside(file: BinaryIO, box: Box, name: bytes, *names: bytes) -> Iterator[Bo
         at = stop
 
 
-def when_due(track: Track, read: Sequence[Read]) -> dict[Where, Due]:
-    """When each packet of a track in several parts is shown.
+def when_due(track: Track, read: Sequence[Read]) -> dict[Seen, Due]:
+    """When each packet of a track in several parts is shown, from all of them in file order.
 
-    A part is known by how far libav shifts its packets against their raw times.
+    Empty if libav does something with them that is not understood.
     """
-    parts = track.parts
-    later = [one.shown - one.media - (parts[0].shown - parts[0].media) for one in parts]  # than the raw times
-    due: dict[Where, Due] = {}
-    covers: dict[int, tuple[int, Where]] = {}  # of each part, the last packet that begins before it
-    of_shift = _parts_of_shifts(track, later, read)
+    sorter = _Sorter(track, _parts_of_shifts(track, read))
     for one in read:
-        where = (one.seen.pts, one.seen.place)
-        for number in of_shift.get(one.seen.pts - one.raw, ()):
-            part = parts[number]
-            at = one.raw + later[number]
-            # Before the first part nothing is shown: decoders may begin with the track.
-            span = part.span if number else (part.shown - part.media, part.ends)
-            is_shown = at < part.ends and (at > part.shown or number == 0)
-            if is_shown or where not in due:
-                due[where] = Due(at if is_shown else None, span)
-            if at <= part.shown and number > 0:
-                covers[number] = max(covers.get(number, (at, where)), (at, where))
-    for number, (at, where) in covers.items():
-        # A picture comes on when its part begins. What a sound holds before that is cut off once it is decoded.
-        due[where] = Due(parts[number].shown if track.is_picture else at, parts[number].span)
-    return due
+        sorter.take(one)
+    shown = sum(not one.seen.is_hidden for one in read)
+    return {} if sorter.lost * LOST > shown else sorter.due | sorter.covers()
 
 
-def _parts_of_shifts(track: Track, later: Sequence[int], read: Sequence[Read]) -> dict[int, list[int]]:
-    """The numbers of the parts whose packets libav shifts by so many ticks: those in which they lie then."""
+def _later(parts: Sequence[Part]) -> list[int]:
+    """By how much each part is later on the file's clock than on the raw one."""
+    return [one.shown - one.media - (parts[0].shown - parts[0].media) for one in parts]
+
+
+class _Sorter:
+    """Assigns packets to parts: each part is decoded from a key picture before it, and up to one after it, hidden."""
+
+    def __init__(self, track: Track, of_shifts: Mapping[int, Sequence[int]]) -> None:
+        self._track = track
+        self._of_shifts = of_shifts
+        self._later = _later(track.parts)
+        first = track.parts[0]
+        # Before the first part nothing is shown: decoders may begin with the track.
+        self._spans = [(first.shown - first.media, first.ends), *(one.span for one in track.parts[1:])]
+        self._last: dict[int, tuple[int, Seen]] = {}  # of each part, the last packet that begins before it
+        self._number = 0  # of the part reached
+        self.due: dict[Seen, Due] = {}
+        self.lost = 0  # packets that libav shows, in no part
+
+    def take(self, one: Read) -> None:
+        """Finds the part of the next packet, and when it is shown."""
+        times = {k: one.raw + self._later[k] for k in self._of_shifts.get(one.shift, ())}
+        before = [k for k, at in times.items() if at <= self._track.parts[k].shown and k >= self._number]
+        after = [k for k, at in times.items() if at >= self._track.parts[k].ends and k <= self._number]
+        inside = [k for k, at in times.items() if self._track.parts[k].shown < at < self._track.parts[k].ends]
+        if not one.seen.is_hidden and inside:
+            self._number = inside[0]
+            self.due[one.seen] = Due(times[inside[0]], self._spans[inside[0]])
+        elif before and before[0] == 0:
+            self.due[one.seen] = Due(times[0], self._spans[0])
+        elif after and one.seen.is_hidden:
+            self.due[one.seen] = Due(None, self._spans[after[-1]])
+        elif before:
+            at = times[before[0]]
+            self.due[one.seen] = Due(None, self._spans[before[0]])
+            self._last[before[0]] = max(
+                self._last.get(before[0], (at, one.seen)), (at, one.seen), key=itemgetter(0)
+            )
+        else:
+            self.lost += not one.seen.is_hidden
+
+    def covers(self) -> dict[Seen, Due]:
+        """The packets that last into a part: they are on display, or heard, when it begins.
+
+        A picture comes on when its part begins. What a sound holds before that is cut off once it is decoded.
+        """
+        is_picture = self._track.is_picture
+        return {
+            seen: Due(self._track.parts[k].shown if is_picture else at, self._spans[k])
+            for k, (at, seen) in self._last.items()
+        }
+
+
+def _parts_of_shifts(track: Track, read: Sequence[Read]) -> dict[int, list[int]]:
+    """The numbers of the parts in which the packets lie that libav shifts by so many ticks."""
     shown: dict[int, list[int]] = {}  # raw times
     for one in read:
         if not one.seen.is_hidden:
-            shown.setdefault(one.seen.pts - one.raw, []).append(one.raw)
+            shown.setdefault(one.shift, []).append(one.raw)
     if len(shown) > 2 * len(track.parts):
         return {}  # libav does not shift whole parts
     found: dict[int, list[int]] = {}
+    later = _later(track.parts)
     for shift, raws in shown.items():
         raws.sort()
-        off: dict[int, int] = {}
-        for number, part in enumerate(track.parts):
-            first = bisect_right(raws, part.shown - later[number])
-            end = bisect_left(raws, part.ends - later[number])
-            if (end - first) * FEW >= len(raws):
-                off[number] = abs(later[number] - shift)
-        least = min(off.values(), default=track.reach)
+        held = {
+            number: bisect_left(raws, part.ends - later[number])
+            - bisect_right(raws, part.shown - later[number])
+            for number, part in enumerate(track.parts)
+        }
+        most = max(held.values())
+        off = {
+            k: abs(later[k] - shift) for k, count in held.items() if count == most or count > 1
+        }  # one may be touched
+        least = min(off.values())
         if least < track.reach:
-            found[shift] = [number for number, ticks in off.items() if ticks <= least + track.reach // SAME]
+            found[shift] = [k for k, ticks in off.items() if ticks <= least + track.reach // ALIKE]
     return found

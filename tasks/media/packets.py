@@ -16,14 +16,16 @@ import av
 import av.container
 import av.error
 
-from tasks.media.edit_lists import Due, Part, Read, Seen, Track, Where, parts_of, when_due
+from tasks.media.edit_lists import Due, Part, Read, Seen, Track, parts_of, when_due
 from tasks.media.streams import media_streams, open_media
 
 # MP4 without libav's reading of its edit lists, but for where the first part begins.
 RAW_CLOCK = {"advanced_editlist": "0"}
 MOST_HIDDEN = 1 << 14  # packets that are searched for the first ones that an edit list shows
 COMPARED = 8  # of each stream
+MOST_READ = 1 << 20  # packets of a file that is shown in parts: more are not sorted
 MOST_MOVED_S = 1  # if it is more, the edit list is of a kind that is not understood
+WHOLE = [Part(0, 0, 0)]
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Edits:
     # Of streams of one part: the ticks by which it is shown too early.
     moved: Mapping[int, int] = field(default_factory=dict)
     # Of streams of several parts: their packets. Empty if libav does something else with them.
-    due: Mapping[int, Mapping[Where, Due]] = field(default_factory=dict)
+    due: Mapping[int, Mapping[Seen, Due]] = field(default_factory=dict)
 
 
 def packets_of(container: av.container.InputContainer) -> Iterator[av.Packet]:
@@ -46,15 +48,14 @@ def packets_of(container: av.container.InputContainer) -> Iterator[av.Packet]:
         if of_parts := edits.due.get(packet.stream_index):
             yield _in_its_part(packet, of_parts)
         else:
-            shown = _unhidden(packet) if _is_hidden_before(packet) else packet
+            shown = _shown_before(packet)
             _move(shown, edits.moved.get(packet.stream_index, 0))
             yield shown
 
 
 def packets_as_read(container: av.container.InputContainer) -> Iterator[av.Packet]:
     """The same with the times that libav gives them."""
-    for packet in _demuxed(container):
-        yield _unhidden(packet) if _is_hidden_before(packet) else packet
+    return map(_shown_before, _demuxed(container))
 
 
 def span_of(packet: av.Packet) -> tuple[int, int] | None:
@@ -77,18 +78,21 @@ def _demuxed(container: av.container.InputContainer) -> Iterator[av.Packet]:
                 yield packet
 
 
-def _is_hidden_before(packet: av.Packet) -> bool:
-    """Whether an edit list hides a packet before the beginning of its stream.
+def _shown_before(packet: av.Packet) -> av.Packet:
+    """The packet, not hidden if an edit list hides it before the beginning of its stream.
 
     It is not visible there, and a cut has no edit lists: what a decoder shows must be the same.
     """
     starts = packet.stream.start_time
-    return packet.is_discard and packet.pts is not None and starts is not None and packet.pts < starts
+    is_before = packet.pts is not None and starts is not None and packet.pts < starts
+    return _unhidden(packet) if packet.is_discard and is_before else packet
 
 
-def _in_its_part(packet: av.Packet, of_parts: Mapping[Where, Due]) -> av.Packet:
-    due = None if packet.pts is None else of_parts.get((packet.pts, packet.pos))
-    if due is None or packet.pts is None:
+def _in_its_part(packet: av.Packet, of_parts: Mapping[Seen, Due]) -> av.Packet:
+    if packet.pts is None:
+        return packet
+    due = of_parts.get(Seen(packet.pts, packet.pos, packet.is_discard))
+    if due is None:
         return packet
     if due.pts is not None:
         ticks = due.pts - packet.pts
@@ -119,7 +123,7 @@ def _unhidden(packet: av.Packet) -> av.Packet:
     return copy
 
 
-@lru_cache(maxsize=4)  # a file is read several times for one segment
+@lru_cache(maxsize=2)  # a file is read several times for one segment
 def _edits_of(name: str, size_bytes: int, written_ns: int) -> Edits:
     del size_bytes, written_ns  # another file by the same name is another call
     path = Path(name)
@@ -128,32 +132,30 @@ def _edits_of(name: str, size_bytes: int, written_ns: int) -> Edits:
         has_several = any(len(one.parts) > 1 for one in tracks.values())
         seen = _all(container) if has_several else _first_shown(container)
     with open_media(path, RAW_CLOCK) as container:
-        packets = islice(packets_as_read(container), None if has_several else MOST_HIDDEN)
+        packets = islice(packets_as_read(container), MOST_READ if has_several else MOST_HIDDEN)
         read = _with_raw_times(seen, packets)
     due = {index: when_due(tracks[index], own) for index, own in read.items() if len(tracks[index].parts) > 1}
-    moved = {
-        index: median_low(one.raw - one.seen.pts for one in own)
-        for index, own in read.items()
-        if index not in due
-    }
+    whole = {index: own for index, own in read.items() if len(tracks[index].parts) == 1}
+    moved = {index: median_low(one.raw - one.seen.pts for one in own) for index, own in whole.items()}
     is_known = all(0 <= ticks <= tracks[index].reach for index, ticks in moved.items())
     return Edits(moved if is_known else {}, due)
 
 
 def _tracks(container: av.container.InputContainer, parts: Mapping[int, list[Part]]) -> dict[int, Track]:
-    """What edit lists say of each stream, by its index."""
-    return {
-        one.index: Track(
-            parts.get(one.id, []), round(MOST_MOVED_S / (one.time_base or 1)), one.type == "video"
-        )
-        for one in media_streams(container)
-    }
+    """What edit lists say of each stream, by its index; a stream without one is a single part."""
+    tracks = {}
+    for one in media_streams(container):
+        reach = round(MOST_MOVED_S / (one.time_base or 1))
+        tracks[one.index] = Track(parts.get(one.id, WHOLE), reach, is_picture=one.type == "video")
+    return tracks
 
 
 def _all(container: av.container.InputContainer) -> dict[int, list[Seen]]:
-    """All packets of each stream."""
+    """All packets of each stream; none if there are too many."""
     seen: dict[int, list[Seen]] = {}
-    for packet in _demuxed(container):
+    for number, packet in enumerate(_demuxed(container)):
+        if number == MOST_READ:
+            return {}
         if packet.pts is not None:
             own = seen.setdefault(packet.stream_index, [])
             own.append(Seen(packet.pts, packet.pos, packet.is_discard))

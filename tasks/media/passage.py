@@ -144,7 +144,7 @@ def _clean_start(stream: av.VideoStream, packets: Sequence[av.Packet], begins_ms
     is_early = first is not None and (first.pts is None or to_ms(first.pts) <= begins_ms)
     if first is not None and is_early and _is_clean(stream, first):
         return flagged[-1]
-    numbers = {packets[n].pts: n for n in before}
+    numbers = {packets[n].pts: n for n in before if not packets[n].is_discard}
     clean = None
     for frame in shown_of(stream, packets[flagged[0] : before[-1] + 1]):
         if is_key(frame):

@@ -31,7 +31,6 @@ FORMATS = (
 )
 # AVI stores no presentation times: libav derives them from the decoding order.
 OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "fflags": "+genpts"}
-RAW_CLOCK = {"advanced_editlist": "0"}  # MP4 without libav's interpretation of its edit lists
 FFMPEG_TIMEOUT_S = 120
 MEMORY_BYTES = 4 << 30  # address space of a media process
 MS = 1000

@@ -2,6 +2,8 @@
 
 import tempfile
 from dataclasses import replace
+from fractions import Fraction
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -98,33 +100,50 @@ def test_hundreds_of_cuts_are_their_sources_on_their_own_clocks(film, starts_s, 
     obey(film, starts_s, length_s)
 
 
-PARTS = st.lists(st.tuples(st.floats(0.0, 4.9), st.floats(0.7, 2.0)), min_size=2, max_size=4)
-IN_PARTS = {"film": films(EDITED), "parts": PARTS, "share": st.floats(0.0, 1.0)}
+LISTS = st.lists(st.tuples(st.floats(0.0, 4.9), st.floats(0.7, 2.0)), min_size=2, max_size=4)
+# Nothing is taken out: the film is only split, on pictures.
+SPLITS = st.lists(st.floats(0.5, 1.2), min_size=2, max_size=4)
+IN_PARTS = {
+    "film": films(EDITED),
+    "parts": LISTS | SPLITS,
+    "times": st.sampled_from(
+        (1, 1, 1, 12)
+    ),  # the longest beyond 30 s, before which a film is read from its beginning
+    "share": st.floats(0.0, 1.0),
+}
 
 
-def obey_in_parts(film: Film, parts: list[tuple[float, float]], share: float) -> None:
-    """Asserts the law for a segment of a film that an edit list shows in parts."""
+def obey_in_parts(film: Film, parts: list, times: int, share: float) -> None:
+    """Asserts the law for a segment of a film that an edit list shows in parts, several times over."""
     film = replace(film, clock_s=0.0, late_sound_s=0.0, late_picture_s=0.0, hidden_s=0.0, is_streamed=False)
     film = replace(
         film, is_refreshed=False
     )  # libav decodes a part from a picture that refers to others before it
-    parts = [(round(begins_s, 3), round(length_s, 3)) for begins_s, length_s in parts]
-    start_s = round(share * (sum(length_s for _, length_s in parts) - 1), 3)
+    spans = parts if isinstance(parts[0], tuple) else split(film, parts)
+    spans = [(round(begins_s, 3), round(length_s, 3)) for begins_s, length_s in spans] * times
+    start_s = round(share * (sum(length_s for _, length_s in spans) - 1), 3)
     with tempfile.TemporaryDirectory() as folder:
         path = film.write(Path(folder))
-        played = Played.of(path).in_parts(parts)
-        path.write_bytes(shown_in_parts(path.read_bytes(), parts))
+        played = Played.of(path).in_parts(spans)
+        path.write_bytes(shown_in_parts(path.read_bytes(), spans))
         hold(path, (start_s, 1.0), played)
+
+
+def split(film: Film, lengths_s: list[float]) -> list[tuple[float, float]]:
+    """Parts of about these lengths that follow one another, each beginning on a picture."""
+    rate = Fraction(film.frame_rate)
+    ends_s = [float(round(end_s * rate) / rate) for end_s in accumulate(lengths_s)]
+    return [(begins_s, ends_s - begins_s) for begins_s, ends_s in pairwise([0.0, *ends_s])]
 
 
 @given(**IN_PARTS)
 @settings(max_examples=6, **CHECKED)
-def test_a_film_in_parts_is_its_source_on_its_own_clock(film, parts, share):
-    obey_in_parts(film, parts, share)
+def test_a_film_in_parts_is_its_source_on_its_own_clock(film, parts, times, share):
+    obey_in_parts(film, parts, times, share)
 
 
 @pytest.mark.slow
 @given(**IN_PARTS)
 @settings(max_examples=100, **CHECKED)
-def test_a_hundred_films_in_parts_are_their_sources_on_their_own_clocks(film, parts, share):
-    obey_in_parts(film, parts, share)
+def test_a_hundred_films_in_parts_are_their_sources_on_their_own_clocks(film, parts, times, share):
+    obey_in_parts(film, parts, times, share)

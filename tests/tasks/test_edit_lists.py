@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.media.edit_lists import MOST_EDITS, NOTHING, Part, parts_of
+from tasks.media.edit_lists import MOST_EDITS, NOTHING, Part, Read, Seen, Track, parts_of, when_due
 
 TRACK = 7
 MOVIE_HZ = 600
@@ -56,7 +56,8 @@ def test_parts_are_read_from_every_form_of_box(tmp_path_factory, edits, version,
         ticks = length * TRACK_HZ // MOVIE_HZ
         expected += [] if media == NOTHING else [Part(shown, media, ticks)]
         shown += ticks
-    assert parts_of(path).get(TRACK, []) == expected
+    has_gap = NOTHING in [media for _, media in edits[1:]]
+    assert parts_of(path) == {TRACK: [] if has_gap else expected}
 
 
 @given(st.data())
@@ -67,7 +68,23 @@ def test_damage_is_not_an_error(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("boxes") / "film.mp4"
     path.write_bytes(film[: data.draw(st.integers(0, len(film)))])
 
-    assert all(one.length >= 0 for parts in parts_of(path).values() for one in parts)
+    parts_of(path)  # raises nothing
+
+
+@pytest.mark.parametrize(
+    "film",
+    [
+        movie([(600, 0, *SPEED), (600, 99_000, *SPEED)]).replace(struct.pack(">I", MOVIE_HZ), bytes(4)),
+        struct.pack(">I4s", 4, b"moov"),  # a box that is smaller than its head
+        b"no boxes at all",
+        b"",
+    ],
+)
+def test_what_is_damaged_is_left_out(tmp_path, film):
+    path = tmp_path / "film.mp4"
+    path.write_bytes(film)
+
+    assert parts_of(path) == {}
 
 
 @pytest.mark.parametrize(
@@ -76,16 +93,51 @@ def test_damage_is_not_an_error(tmp_path_factory, data):
         movie([(600, 0, 2, 0), (600, 0, *SPEED)]),  # shown at twice the speed
         movie([(600, 0, 0, 0), (600, 0, *SPEED)]),  # a picture that is held
         movie([(600, 0, *SPEED)], count=2),  # more edits than the box holds
-        movie([(1, k, *SPEED) for k in range(MOST_EDITS + 1)]),
         movie([(600, 0, *SPEED), (600, 99_000, *SPEED)])[:-10],
-        movie([(600, 0, *SPEED), (600, 99_000, *SPEED)]).replace(struct.pack(">I", MOVIE_HZ), bytes(4)),
-        struct.pack(">I4s", 4, b"moov"),  # a box that is smaller than its head
-        b"no boxes at all",
-        b"",
+        movie([(1, k, *SPEED) for k in range(MOST_EDITS + 1)]),
     ],
 )
-def test_what_is_not_understood_is_left_out(tmp_path, film):
+def test_a_list_that_is_not_understood_has_no_parts(tmp_path, film):
     path = tmp_path / "film.mp4"
     path.write_bytes(film)
 
-    assert parts_of(path) == {}
+    assert parts_of(path) == {TRACK: []}
+
+
+def read(raws, shift, hidden=()):
+    """Packets with these raw times, of which libav hides some."""
+    return [Read(Seen(raw + shift, 1000 + raw, raw in hidden), raw) for raw in raws]
+
+
+def test_hidden_packets_around_a_split_are_not_shown_twice():
+    """Nothing is taken out, so both parts are shifted alike: the tail of the first looks like the second."""
+    track = Track([Part(0, 0, 50), Part(50, 50, 50)], 1000, is_picture=True)
+    first = read(range(0, 80, 10), 0, hidden=(50, 60, 70))
+    second = read(range(20, 100, 10), 0, hidden=(20, 30, 40))
+
+    due = when_due(track, first + second)
+
+    shown = [due[one.seen].pts for one in first + second if due[one.seen].pts is not None]
+    assert shown == list(range(0, 100, 10))
+    assert {due[one.seen].span for one in first} == {(0, 50)}
+    assert {due[one.seen].span for one in second} == {(50, 100)}
+
+
+@pytest.mark.parametrize(("is_picture", "begins"), [(True, 50), (False, 45)])
+def test_what_lasts_into_a_part_is_shown_when_it_begins(is_picture, begins):
+    track = Track([Part(0, 0, 50), Part(50, 75, 50)], 1000, is_picture=is_picture)
+    whole = read(range(0, 50, 10), 0)
+    moved = read(
+        range(40, 120, 10), -30, hidden=(40, 50, 60, 70)
+    )  # libav shows what is due at 55 when the part begins
+
+    due = when_due(track, whole + moved)
+
+    assert [due[one.seen].pts for one in moved] == [None, None, None, begins, 55, 65, 75, 85]
+
+
+def test_a_list_that_libav_does_not_follow_is_left_to_it():
+    """In fragmented files it shows the whole track from the beginning of the first part on."""
+    track = Track([Part(0, 0, 50), Part(50, 75, 50)], 1000, is_picture=True)
+
+    assert when_due(track, read(range(0, 200, 10), 0)) == {}
