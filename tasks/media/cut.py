@@ -24,7 +24,7 @@ from av.video.reformatter import VideoReformatter
 
 from schemas.outcome import ItemError, Outcome
 from tasks.media.colour import upright
-from tasks.media.packets import packets_of, span_of
+from tasks.media.packets import is_hidden, packets_of, span_of
 from tasks.media.passage import passage, shown_of, time_ms
 from tasks.media.probe import Probe
 from tasks.media.sound import samples_of
@@ -118,7 +118,8 @@ def _digest(
         digest.update(stream.type.encode())
         for packet in packets:
             at_ms = time_ms(packet)
-            if packet.stream_index == stream.index and (at_ms is None or at_ms in span_ms):
+            is_due = at_ms in span_ms if at_ms is not None else not is_hidden(packet)
+            if packet.stream_index == stream.index and is_due:
                 digest.update(packet)
     return digest.hexdigest()[:DIGITS]
 
@@ -152,7 +153,7 @@ def _is_bound(packet: av.Packet) -> bool:
     is_cut_off = False
     if span and packet.pts is not None:
         is_cut_off = packet.pts < span[0] or packet.pts + (packet.duration or 0) > span[1]
-    return packet.is_discard or is_cut_off or packet.has_sidedata(CHANGED)
+    return is_hidden(packet) or is_cut_off or packet.has_sidedata(CHANGED)
 
 
 def _is_packed(container: av.container.InputContainer, packets: Sequence[av.Packet]) -> bool:

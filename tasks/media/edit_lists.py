@@ -6,10 +6,10 @@ another time. `packets.py` puts that right, for which it must know where the par
 
 import struct
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -83,7 +83,7 @@ class Read:
 class Due:
     """When a packet is shown, and when the part that it belongs to begins and ends; in ticks."""
 
-    pts: int | None  # None if it is never shown, and only decoded for the part
+    pts: int
     span: tuple[int, int]
 
 
@@ -161,69 +161,43 @@ def _inside(file: BinaryIO, box: Box, name: bytes, *names: bytes) -> Iterator[Bo
 
 
 def when_due(track: Track, read: Sequence[Read]) -> dict[Seen, Due]:
-    """When each packet of a track in several parts is shown, from all of them in file order.
+    """When each packet is shown of a track in several parts, from all its packets; those never shown are left out.
 
-    Empty if libav does something with them that is not understood.
+    libav reads a part from the key picture before it to the one after it, and hides what lies outside. Empty if it does
+    something that is not understood.
     """
-    sorter = _Sorter(track, _parts_of_shifts(track, read))
+    parts = track.parts
+    later = _later(parts)
+    of_shifts = _parts_of_shifts(track, read)
+    times_seen = Counter(one.seen for one in read)
+    due: dict[Seen, Due] = {}
+    last: dict[int, tuple[int, bool, Seen]] = {}  # of each part, the last packet that begins before it
+    lost = 0
     for one in read:
-        sorter.take(one)
-    shown = sum(not one.seen.is_hidden for one in read)
-    return {} if sorter.lost * LOST > shown else sorter.due | sorter.covers()
+        times = {k: one.raw + later[k] for k in of_shifts.get(one.shift, ())}
+        inside = [k for k, at in times.items() if parts[k].shown < at < parts[k].ends]
+        before = [k for k, at in times.items() if at <= parts[k].shown]
+        if inside and not one.seen.is_hidden:
+            due[one.seen] = Due(times[inside[0]], parts[inside[0]].span)
+        elif before and times_seen[one.seen] == 1:
+            k = min(before, key=lambda k: parts[k].shown)
+            rank = (
+                times[k],
+                not one.seen.is_hidden,
+            )  # at the joint itself, the end of the part before is hidden
+            if k not in last or rank > last[k][:2]:
+                last[k] = *rank, one.seen
+        elif not one.seen.is_hidden:
+            lost += 1
+    for k, (at, _, seen) in last.items():
+        # A picture comes on when its part begins. What a sound holds before that is cut off once it is decoded.
+        due[seen] = Due(parts[k].shown if track.is_picture else at, parts[k].span)
+    return {} if lost * LOST > sum(not one.seen.is_hidden for one in read) else due
 
 
 def _later(parts: Sequence[Part]) -> list[int]:
     """By how much each part is later on the file's clock than on the raw one."""
     return [one.shown - one.media - (parts[0].shown - parts[0].media) for one in parts]
-
-
-class _Sorter:
-    """Assigns packets to parts: each part is decoded from a key picture before it, and up to one after it, hidden."""
-
-    def __init__(self, track: Track, of_shifts: Mapping[int, Sequence[int]]) -> None:
-        self._track = track
-        self._of_shifts = of_shifts
-        self._later = _later(track.parts)
-        first = track.parts[0]
-        # Before the first part nothing is shown: decoders may begin with the track.
-        self._spans = [(first.shown - first.media, first.ends), *(one.span for one in track.parts[1:])]
-        self._last: dict[int, tuple[int, Seen]] = {}  # of each part, the last packet that begins before it
-        self._number = 0  # of the part reached
-        self.due: dict[Seen, Due] = {}
-        self.lost = 0  # packets that libav shows, in no part
-
-    def take(self, one: Read) -> None:
-        """Finds the part of the next packet, and when it is shown."""
-        times = {k: one.raw + self._later[k] for k in self._of_shifts.get(one.shift, ())}
-        before = [k for k, at in times.items() if at <= self._track.parts[k].shown and k >= self._number]
-        after = [k for k, at in times.items() if at >= self._track.parts[k].ends and k <= self._number]
-        inside = [k for k, at in times.items() if self._track.parts[k].shown < at < self._track.parts[k].ends]
-        if not one.seen.is_hidden and inside:
-            self._number = inside[0]
-            self.due[one.seen] = Due(times[inside[0]], self._spans[inside[0]])
-        elif before and before[0] == 0:
-            self.due[one.seen] = Due(times[0], self._spans[0])
-        elif after and one.seen.is_hidden:
-            self.due[one.seen] = Due(None, self._spans[after[-1]])
-        elif before:
-            at = times[before[0]]
-            self.due[one.seen] = Due(None, self._spans[before[0]])
-            self._last[before[0]] = max(
-                self._last.get(before[0], (at, one.seen)), (at, one.seen), key=itemgetter(0)
-            )
-        else:
-            self.lost += not one.seen.is_hidden
-
-    def covers(self) -> dict[Seen, Due]:
-        """The packets that last into a part: they are on display, or heard, when it begins.
-
-        A picture comes on when its part begins. What a sound holds before that is cut off once it is decoded.
-        """
-        is_picture = self._track.is_picture
-        return {
-            seen: Due(self._track.parts[k].shown if is_picture else at, self._spans[k])
-            for k, (at, seen) in self._last.items()
-        }
 
 
 def _parts_of_shifts(track: Track, read: Sequence[Read]) -> dict[int, list[int]]:

@@ -28,6 +28,14 @@ MOST_MOVED_S = 1  # if it is more, the edit list is of a kind that is not unders
 WHOLE = [Part(0, 0, 0)]
 
 
+@dataclass(frozen=True, eq=False)
+class Mark:
+    """What a packet carries in `opaque`, one for each: PyAV forgets it with the first packet that holds it."""
+
+    span: tuple[int, int] | None  # when its part begins and ends, in ticks; None for a hidden packet
+    hidden_pts: int | None = None
+
+
 @dataclass(frozen=True)
 class Edits:
     """In what the edit lists of a file differ from libav's reading, by the index of each stream."""
@@ -41,7 +49,8 @@ class Edits:
 def packets_of(container: av.container.InputContainer) -> Iterator[av.Packet]:
     """The packets of both streams in file order; if nothing more can be read, the file has ended.
 
-    Packets of MP4 have the times that its edit lists give them. `span_of` tells which part a packet belongs to.
+    Packets of MP4 have the times that its edit lists give them. Those that are never shown have none: `is_hidden`.
+    `span_of` tells which part a packet belongs to, `pts_of` when libav decodes it.
     """
     edits = edits_of(container)
     for packet in _demuxed(container):
@@ -50,17 +59,51 @@ def packets_of(container: av.container.InputContainer) -> Iterator[av.Packet]:
         else:
             shown = _shown_before(packet)
             _move(shown, edits.moved.get(packet.stream_index, 0))
-            yield shown
+            yield _hidden(shown) if shown.is_discard else shown
+
+
+def span_of(packet: av.Packet) -> tuple[int, int] | None:
+    """When the part of its stream that a packet belongs to begins and ends, in ticks; None if there are not several."""
+    return packet.opaque.span if isinstance(packet.opaque, Mark) else None
+
+
+def is_hidden(packet: av.Packet) -> bool:
+    """Whether an edit list hides a packet: it is only decoded, because pictures that are shown refer to it."""
+    return isinstance(packet.opaque, Mark) and packet.opaque.span is None
+
+
+def pts_of(packet: av.Packet) -> int | None:
+    """The time of a packet, in ticks; of a hidden one the time that it would have on the clock of its part."""
+    return packet.opaque.hidden_pts if isinstance(packet.opaque, Mark) and is_hidden(packet) else packet.pts
+
+
+def joints(packets: Sequence[av.Packet]) -> set[int]:
+    """The numbers of a stream's packets from which another part of an edit list is decoded: hidden ones first.
+
+    A decoder has to be reset there: to it, the next picture comes from the past, and HEVC's drops some.
+    """
+    found: set[int] = set()
+    shown: list[av.Packet] = []
+    begins: int | None = None  # of the hidden packets before a part
+    for number, packet in enumerate(packets):
+        if is_hidden(packet):
+            before = packets[number - 1] if number else None
+            goes_back = before is None or (packet.dts or 0) < (
+                before.dts or 0
+            )  # after the hidden end of a part
+            begins = number if before is None or not is_hidden(before) or goes_back else begins
+            continue
+        if shown and span_of(packet) != span_of(shown[-1]):
+            is_led = begins is not None and packets[begins].is_keyframe
+            found.add(begins if is_led and begins is not None else number)
+        shown = [packet]
+        begins = None
+    return found
 
 
 def packets_as_read(container: av.container.InputContainer) -> Iterator[av.Packet]:
     """The same with the times that libav gives them."""
     return map(_shown_before, _demuxed(container))
-
-
-def span_of(packet: av.Packet) -> tuple[int, int] | None:
-    """When the part of its stream that a packet belongs to begins and ends, in ticks; None if there are not several."""
-    return packet.opaque if isinstance(packet.opaque, tuple) else None
 
 
 def edits_of(container: av.container.InputContainer) -> Edits:
@@ -89,18 +132,26 @@ def _shown_before(packet: av.Packet) -> av.Packet:
 
 
 def _in_its_part(packet: av.Packet, of_parts: Mapping[Seen, Due]) -> av.Packet:
-    if packet.pts is None:
-        return packet
-    due = of_parts.get(Seen(packet.pts, packet.pos, packet.is_discard))
-    if due is None:
-        return packet
-    if due.pts is not None:
-        ticks = due.pts - packet.pts
-        packet = _unhidden(packet) if packet.is_discard else packet
-        _move(packet, ticks)
-    # A copy: PyAV keeps it by its identity, and forgets it with the first of the packets that share it.
-    packet.opaque = (due.span[0], due.span[1])
-    return packet
+    due = None
+    if packet.pts is not None:
+        due = of_parts.get(Seen(packet.pts, packet.pos, packet.is_discard))
+    if due is None or packet.pts is None:
+        return _hidden(packet) if packet.is_discard else packet
+    shown = _unhidden(packet) if packet.is_discard else packet
+    _move(shown, due.pts - packet.pts)
+    shown.opaque = Mark(due.span)
+    return shown
+
+
+def _hidden(packet: av.Packet) -> av.Packet:
+    """A copy without a time, from which decoders make pictures and sound without one.
+
+    libav's own mark would not do: it drops the pictures, and with them what says whether they are key pictures.
+    """
+    copy = _unhidden(packet)
+    copy.opaque = Mark(None, packet.pts)
+    copy.pts = None
+    return copy
 
 
 def _move(packet: av.Packet, ticks: int) -> None:
@@ -110,7 +161,7 @@ def _move(packet: av.Packet, ticks: int) -> None:
 
 
 def _unhidden(packet: av.Packet) -> av.Packet:
-    """A copy of a packet that an edit list hides, not hidden."""
+    """A copy of a packet without libav's mark that an edit list hides it."""
     # Not of its bytes: decoders read on after their end, and PyAV adds the zeros that they want only to a size.
     copy = av.Packet(packet.size)
     memoryview(copy)[:] = bytes(packet)

@@ -9,8 +9,8 @@ import av
 import av.container
 import av.error
 
-from tasks.media.packets import packets_of
-from tasks.media.pictures import WITHHELD, is_key, left_at_joint
+from tasks.media.packets import is_hidden, joints, packets_of, pts_of
+from tasks.media.pictures import WITHHELD, is_key, left_over
 from tasks.media.streams import MS, UNDECODABLE, audio_stream, in_ms, media_streams, open_media, video_stream
 
 # Before a segment: overlapping windows and bit reservoirs settle, and packets lie up to 0.5 s off.
@@ -87,7 +87,7 @@ def _due(container: av.container.InputContainer, begins_ms: int, ends_ms: int) -
     for packet in packets_of(container):
         index = packet.stream_index
         due = packet.pts if packet.dts is None else packet.dts
-        due_ms = None if due is None or packet.is_discard else in_ms(packet.time_base)(due)
+        due_ms = None if due is None or is_hidden(packet) else in_ms(packet.time_base)(due)
         if due_ms is not None and due_ms < latest_ms.get(index, due_ms) - SET_BACK_MS:
             open_streams.discard(index)
         if index in open_streams:
@@ -136,15 +136,20 @@ def _clean_start(stream: av.VideoStream, packets: Sequence[av.Packet], begins_ms
     The last one that the container marks as key, if it is one; else the last that turns out to be one.
     """
     to_ms = in_ms(stream.time_base)
-    before = [n for n, one in enumerate(packets) if one.pts is not None and to_ms(one.pts) <= begins_ms]
+    times = [pts_of(one) for one in packets]
+    before = [n for n, pts in enumerate(times) if pts is not None and to_ms(pts) <= begins_ms]
     flagged = [n for n in before if packets[n].is_keyframe]
     if not flagged:
         return None
-    first = next(shown_of(stream, packets[flagged[-1] :]), None)
-    is_early = first is not None and (first.pts is None or to_ms(first.pts) <= begins_ms)
-    if first is not None and is_early and _is_clean(stream, first):
-        return flagged[-1]
-    numbers = {packets[n].pts: n for n in before if not packets[n].is_discard}
+    frames = _frames_of(stream, packets[flagged[-1] :])
+    begun = next(frames, None)
+    if begun is not None and _is_clean(stream, begun):
+        first = begun
+        if is_hidden(packets[flagged[-1]]):
+            first = next((one for one in frames if one.pts is not None), None)
+        if first is not None and (first.pts is None or to_ms(first.pts) <= begins_ms):
+            return flagged[-1]
+    numbers = {packets[n].pts: n for n in before if not is_hidden(packets[n])}
     clean = None
     for frame in shown_of(stream, packets[flagged[0] : before[-1] + 1]):
         if is_key(frame):
@@ -160,10 +165,17 @@ def _is_clean(stream: av.VideoStream, frame: av.VideoFrame) -> bool:
 
 
 def shown_of(stream: av.VideoStream, packets: Sequence[av.Packet]) -> Iterator[av.VideoFrame]:
-    """The pictures of packets, from a decoder that has been reset."""
+    """The pictures of packets that are shown, from a decoder that has been reset."""
+    has_hidden = any(map(is_hidden, packets))
+    return (one for one in _frames_of(stream, packets) if one.pts is not None or not has_hidden)
+
+
+def _frames_of(stream: av.VideoStream, packets: Sequence[av.Packet]) -> Iterator[av.VideoFrame]:
+    """The same with those of hidden packets."""
     _forget(stream)
+    at_joints = joints(packets)
     for number, packet in enumerate([*packets, None]):
-        yield from left_at_joint(stream, packets, number)
+        yield from left_over(stream) if number in at_joints else ()
         with suppress(*UNDECODABLE):
             yield from stream.codec_context.decode(packet)
 

@@ -19,7 +19,7 @@ from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from tasks.media.colour import Picture, is_hdr, upright
-from tasks.media.packets import span_of
+from tasks.media.packets import is_hidden, joints
 from tasks.media.streams import MS, UNDECODABLE, Clock, in_ms
 
 EVEN = 2  # 4:2:0 requires even sizes
@@ -99,7 +99,7 @@ def _stamps(packets: Sequence[av.Packet], moments: Moments) -> list[Stamp] | Non
     if not packets:
         return None
     time_s = moments.clock.of(packets[0].time_base)
-    shown = [(packet.pts, n) for n, packet in enumerate(packets) if not packet.is_discard]
+    shown = [(packet.pts, n) for n, packet in enumerate(packets) if not is_hidden(packet)]
     stamps = [(time_s(pts), n) for pts, n in shown if pts is not None]
     return sorted(stamps) if len({at_s for at_s, _ in stamps}) == len(stamps) == len(shown) else None
 
@@ -186,8 +186,9 @@ def _unit_types(data: bytes, size: int) -> Iterator[int]:
 def _decoded(
     stream: av.VideoStream, packets: Sequence[av.Packet], modes: Sequence[Mode | None], taker: "_Taker"
 ) -> "_Taker":
+    at_joints = joints(packets)
     for n, packet in enumerate([*packets, None]):
-        for frame in left_at_joint(stream, packets, n):
+        for frame in left_over(stream) if n in at_joints else ():
             taker.see(frame)
         mode = modes[n] if packet else ALL
         if mode is None:
@@ -201,16 +202,12 @@ def _decoded(
     return taker.ended()
 
 
-def left_at_joint(stream: av.VideoStream, packets: Sequence[av.Packet], number: int) -> list[av.VideoFrame]:
-    """The pictures that the decoder holds back at a packet with which another part of an edit list begins.
-
-    It is reset: to it, the next picture would come from the past, and HEVC's then drops some.
-    """
+def left_over(stream: av.VideoStream) -> list[av.VideoFrame]:
+    """The pictures that the decoder still holds; it is reset."""
     left: list[av.VideoFrame] = []
-    if 0 < number < len(packets) and span_of(packets[number]) != span_of(packets[number - 1]):
-        with suppress(*UNDECODABLE):
-            left += stream.codec_context.decode(None)
-        stream.codec_context.flush_buffers()
+    with suppress(*UNDECODABLE):
+        left += stream.codec_context.decode(None)
+    stream.codec_context.flush_buffers()
     return left
 
 
@@ -254,7 +251,9 @@ def _leans_on_broken(packets: Sequence[av.Packet], decoded: "_Taker", shown_s: f
         return False
     times_s = [None if packet.pts is None else decoded.time_s(packet.pts) for packet in packets]
     own = times_s.index(shown_s) if shown_s in times_s else len(packets)
-    keys = [n for n, packet in enumerate(packets[: own + 1]) if decoded.seen.get(packet.pts)]
+    keys = [
+        n for n, one in enumerate(packets[: own + 1]) if one.pts is not None and decoded.seen.get(one.pts)
+    ]
     first = max(keys, default=0)
     return any(first <= n < own and not packets[n].is_disposable for n in broken)
 
@@ -284,7 +283,10 @@ class _Taker:
 
     def see(self, frame: av.VideoFrame) -> None:
         """Takes the next frame. Pictures before the first key picture were never really visible."""
-        if frame.pts is None or not (self.seen or self._may_begin_anywhere or is_key(frame)):
+        if not (self.seen or self._may_begin_anywhere or is_key(frame)):
+            return
+        if frame.pts is None:  # of a hidden packet
+            self.seen[None] = True
             return
         if frame.is_corrupt:
             self.damaged.append(frame.pts)

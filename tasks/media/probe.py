@@ -121,7 +121,7 @@ def _ends_s(path: Path, from_s: float | None) -> dict[int, float]:
             with suppress(av.error.FFmpegError):  # without seeking, it is read from the current position
                 container.seek(max(0, int(from_s * av.time_base)))
         for packet in packets_of(container):
-            if packet.pts is not None and not packet.is_discard:
+            if packet.pts is not None:
                 end_s = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                 ends_s[packet.stream_index] = max(end_s, ends_s.get(packet.stream_index, end_s))
     return ends_s

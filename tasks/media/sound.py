@@ -13,7 +13,7 @@ from av.codec.context import Flags2
 
 from schemas.feature import Profile
 from tasks.media.downmix import as_floats, mixed, names_of, products_of, weights
-from tasks.media.packets import span_of
+from tasks.media.packets import is_hidden, span_of
 from tasks.media.streams import UNDECODABLE, Clock
 
 AUDIO_LEAD_S = 0.1  # lets the overlapping windows and bit reservoirs of lossy audio settle
@@ -130,7 +130,7 @@ def heard(
     sound = Sound(profile.sample_rate_hz, profile.channels)
     time_s = clock.of(stream.time_base)
     stream.codec_context.flags2 |= Flags2.skip_manual
-    times_s = [None if one.pts is None or one.is_discard else time_s(one.pts) for one in packets]
+    times_s = [None if one.pts is None else time_s(one.pts) for one in packets]
     for packet, at_s in islice(zip(packets, times_s, strict=True), _first(times_s), None):
         try:
             frames = stream.codec_context.decode(packet)
@@ -139,7 +139,7 @@ def heard(
                 sound.fault = sound.fault or f"its sound at {at_s:.3f} s does not decode"
             continue
         for frame in frames:
-            if frame.pts is not None and not packet.is_discard:  # hidden by an edit list
+            if frame.pts is not None and not is_hidden(packet):
                 piece = Piece(time_s(frame.pts), samples_of(frame), frame.sample_rate, frame.layout.name)
                 if span := span_of(packet):
                     piece = piece.within(*map(time_s, span))

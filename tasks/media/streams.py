@@ -52,6 +52,7 @@ UNDECODABLE = (
     av.error.PatchWelcomeError,
     av.error.ExternalError,
     av.error.UnknownError,
+    av.error.BlockingIOError,  # VP9's, after some that it could not decode
 )
 Stream = TypeVar("Stream", bound=av.stream.Stream | None)
 

@@ -117,10 +117,9 @@ def test_hidden_packets_around_a_split_are_not_shown_twice():
 
     due = when_due(track, first + second)
 
-    shown = [due[one.seen].pts for one in first + second if due[one.seen].pts is not None]
-    assert shown == list(range(0, 100, 10))
-    assert {due[one.seen].span for one in first} == {(0, 50)}
-    assert {due[one.seen].span for one in second} == {(50, 100)}
+    assert [due[one.seen].pts for one in first + second if one.seen in due] == list(range(0, 100, 10))
+    assert {due[one.seen].span for one in first if one.seen in due} == {(0, 50)}
+    assert {due[one.seen].span for one in second if one.seen in due} == {(50, 100)}
 
 
 @pytest.mark.parametrize(("is_picture", "begins"), [(True, 50), (False, 45)])
@@ -133,7 +132,7 @@ def test_what_lasts_into_a_part_is_shown_when_it_begins(is_picture, begins):
 
     due = when_due(track, whole + moved)
 
-    assert [due[one.seen].pts for one in moved] == [None, None, None, begins, 55, 65, 75, 85]
+    assert [due[one.seen].pts for one in moved if one.seen in due] == [begins, 55, 65, 75, 85]
 
 
 def test_a_list_that_libav_does_not_follow_is_left_to_it():
