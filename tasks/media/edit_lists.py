@@ -8,8 +8,9 @@ import struct
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -169,27 +170,27 @@ def when_due(track: Track, read: Sequence[Read]) -> dict[Seen, Due]:
     parts = track.parts
     later = _later(parts)
     of_shifts = _parts_of_shifts(track, read)
-    times_seen = Counter(one.seen for one in read)
+    copies = Counter(one.seen for one in read)
     due: dict[Seen, Due] = {}
-    last: dict[int, tuple[int, bool, Seen]] = {}  # of each part, the last packet that begins before it
+    last: dict[int, tuple[tuple[int, bool], Seen]] = {}  # of each part, the last packet that begins before it
+    reached = 0  # the part of the last packet
     lost = 0
     for one in read:
+        seen = one.seen
         times = {k: one.raw + later[k] for k in of_shifts.get(one.shift, ())}
-        inside = [k for k, at in times.items() if parts[k].shown < at < parts[k].ends]
-        before = [k for k, at in times.items() if at <= parts[k].shown]
-        if inside and not one.seen.is_hidden:
-            due[one.seen] = Due(times[inside[0]], parts[inside[0]].span)
-        elif before and times_seen[one.seen] == 1:
-            k = min(before, key=lambda k: parts[k].shown)
-            rank = (
-                times[k],
-                not one.seen.is_hidden,
-            )  # at the joint itself, the end of the part before is hidden
-            if k not in last or rank > last[k][:2]:
-                last[k] = *rank, one.seen
-        elif not one.seen.is_hidden:
-            lost += 1
-    for k, (at, _, seen) in last.items():
+        inside = next((k for k, at in times.items() if parts[k].shown < at < parts[k].ends), None)
+        after = next((k for k, at in times.items() if at <= parts[k].shown), None)
+        # libav ends a part as much too early as it begins it. Other hidden packets inside lead to the next part.
+        is_cut_short = inside == reached and copies[seen] == 1 and replace(seen, is_hidden=False) not in due
+        if inside is not None and (is_cut_short or not seen.is_hidden):
+            reached = inside
+            due[seen] = Due(times[inside], parts[inside].span)
+        elif after is not None and copies[seen] == 1:
+            rank = (times[after], not seen.is_hidden)  # at the joint, a hidden one is of the part before
+            last[after] = max(last.get(after, (rank, seen)), (rank, seen), key=itemgetter(0))
+        else:
+            lost += not seen.is_hidden
+    for k, ((at, _), seen) in last.items():
         # A picture comes on when its part begins. What a sound holds before that is cut off once it is decoded.
         due[seen] = Due(parts[k].shown if track.is_picture else at, parts[k].span)
     return {} if lost * LOST > sum(not one.seen.is_hidden for one in read) else due
@@ -212,16 +213,16 @@ def _parts_of_shifts(track: Track, read: Sequence[Read]) -> dict[int, list[int]]
     later = _later(track.parts)
     for shift, raws in shown.items():
         raws.sort()
-        held = {
-            number: bisect_left(raws, part.ends - later[number])
-            - bisect_right(raws, part.shown - later[number])
-            for number, part in enumerate(track.parts)
-        }
-        most = max(held.values())
-        off = {
-            k: abs(later[k] - shift) for k, count in held.items() if count == most or count > 1
-        }  # one may be touched
+        held = [
+            _count(raws, part.shown - by, part.ends - by) for part, by in zip(track.parts, later, strict=True)
+        ]
+        # Of a part that is only touched, one packet may lie in another.
+        off = {k: abs(later[k] - shift) for k, count in enumerate(held) if count > 1 or count == max(held)}
         least = min(off.values())
         if least < track.reach:
             found[shift] = [k for k, ticks in off.items() if ticks <= least + track.reach // ALIKE]
     return found
+
+
+def _count(ascending: Sequence[int], after: int, before: int) -> int:
+    return bisect_left(ascending, before) - bisect_right(ascending, after)

@@ -83,21 +83,21 @@ def joints(packets: Sequence[av.Packet]) -> set[int]:
     A decoder has to be reset there: to it, the next picture comes from the past, and HEVC's drops some.
     """
     found: set[int] = set()
-    shown: list[av.Packet] = []
-    begins: int | None = None  # of the hidden packets before a part
+    shown: av.Packet | None = None
+    before: av.Packet | None = None
+    key = None  # the number of the key picture that leads to the next part
     for number, packet in enumerate(packets):
         if is_hidden(packet):
-            before = packets[number - 1] if number else None
-            goes_back = before is None or (packet.dts or 0) < (
-                before.dts or 0
-            )  # after the hidden end of a part
-            begins = number if before is None or not is_hidden(before) or goes_back else begins
-            continue
-        if shown and span_of(packet) != span_of(shown[-1]):
-            is_led = begins is not None and packets[begins].is_keyframe
-            found.add(begins if is_led and begins is not None else number)
-        shown = [packet]
-        begins = None
+            # Between two parts, the end of one comes first.
+            is_first = before is None or not is_hidden(before) or (packet.dts or 0) < (before.dts or 0)
+            if is_first:
+                key = number if packet.is_keyframe else None
+        else:
+            if shown is not None and span_of(packet) != span_of(shown):
+                found.add(number if key is None else key)
+            shown = packet
+            key = None
+        before = packet
     return found
 
 

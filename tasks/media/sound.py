@@ -1,7 +1,7 @@
 """The sound of a segment on its own clock: pieces are placed by presentation time and resampled once."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -42,11 +42,6 @@ class Piece:
     def ends_s(self) -> float:
         """When the next piece is due."""
         return self.time_s + self.samples.shape[1] / self.rate_hz
-
-    def within(self, begins_s: float, ends_s: float) -> "Piece":
-        """What of it lies between two times."""
-        first, end = (max(round((time_s - self.time_s) * self.rate_hz), 0) for time_s in (begins_s, ends_s))
-        return replace(self, time_s=self.time_s + first / self.rate_hz, samples=self.samples[:, first:end])
 
 
 @dataclass
@@ -140,13 +135,22 @@ def heard(
             continue
         for frame in frames:
             if frame.pts is not None and not is_hidden(packet):
-                piece = Piece(time_s(frame.pts), samples_of(frame), frame.sample_rate, frame.layout.name)
-                if span := span_of(packet):
-                    piece = piece.within(*map(time_s, span))
-                sound.hear(piece, length_s)
+                sound.hear(_piece(frame, span_of(packet), clock), length_s)
     if sound.pieces:
         sound.rate_hz = sound.pieces[0].rate_hz
     return sound
+
+
+def _piece(frame: av.AudioFrame, span: tuple[int, int] | None, clock: Clock) -> Piece:
+    """What of a decoded frame lies in its part of an edit list, if there is one, to the sample."""
+    samples = samples_of(frame)
+    begins = frame.pts or 0
+    if span and frame.time_base:
+        per_tick = frame.time_base * frame.sample_rate
+        first, end = (max(round((ticks - begins) * per_tick), 0) for ticks in span)
+        samples = samples[:, first:end]
+        begins = max(begins, span[0])
+    return Piece(clock.of(frame.time_base)(begins), samples, frame.sample_rate, frame.layout.name)
 
 
 def _first(times_s: Sequence[float | None]) -> int:

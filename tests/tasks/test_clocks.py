@@ -116,9 +116,7 @@ IN_PARTS = {
 def obey_in_parts(film: Film, parts: list, times: int, share: float) -> None:
     """Asserts the law for a segment of a film that an edit list shows in parts, several times over."""
     film = replace(film, clock_s=0.0, late_sound_s=0.0, late_picture_s=0.0, hidden_s=0.0, is_streamed=False)
-    film = replace(
-        film, is_refreshed=False
-    )  # libav decodes a part from a picture that refers to others before it
+    film = replace(film, is_refreshed=False)  # libav reads a part from no clean picture then
     spans = parts if isinstance(parts[0], tuple) else split(film, parts)
     spans = [(round(begins_s, 3), round(length_s, 3)) for begins_s, length_s in spans] * times
     start_s = round(share * (sum(length_s for _, length_s in spans) - 1), 3)

@@ -123,16 +123,15 @@ def test_hidden_packets_around_a_split_are_not_shown_twice():
 
 
 @pytest.mark.parametrize(("is_picture", "begins"), [(True, 50), (False, 45)])
-def test_what_lasts_into_a_part_is_shown_when_it_begins(is_picture, begins):
+def test_what_lasts_into_a_part_or_to_its_end_is_shown(is_picture, begins):
     track = Track([Part(0, 0, 50), Part(50, 75, 50)], 1000, is_picture=is_picture)
     whole = read(range(0, 50, 10), 0)
-    moved = read(
-        range(40, 120, 10), -30, hidden=(40, 50, 60, 70)
-    )  # libav shows what is due at 55 when the part begins
+    # libav shows what is due at 55 when the part begins, and hides what is due at 95 as if it came after the end.
+    moved = read(range(40, 130, 10), -30, hidden=(40, 50, 60, 70, 120))
 
     due = when_due(track, whole + moved)
 
-    assert [due[one.seen].pts for one in moved if one.seen in due] == [begins, 55, 65, 75, 85]
+    assert [due[one.seen].pts for one in moved if one.seen in due] == [begins, 55, 65, 75, 85, 95]
 
 
 def test_a_list_that_libav_does_not_follow_is_left_to_it():
