@@ -185,14 +185,15 @@ def when_due(track: Track, read: Sequence[Read]) -> dict[Seen, Due]:
         if inside is not None and (is_cut_short or not seen.is_hidden):
             reached = inside
             due[seen] = Due(times[inside], parts[inside].span)
-        elif after is not None and copies[seen] == 1:
+        elif after is not None:
             rank = (times[after], not seen.is_hidden)  # at the joint, a hidden one is of the part before
             last[after] = max(last.get(after, (rank, seen)), (rank, seen), key=itemgetter(0))
         else:
             lost += not seen.is_hidden
     for k, ((at, _), seen) in last.items():
         # A picture comes on when its part begins. What a sound holds before that is cut off once it is decoded.
-        due[seen] = Due(parts[k].shown if track.is_picture else at, parts[k].span)
+        if copies[seen] == 1:  # those of another part can't be told from it
+            due[seen] = Due(parts[k].shown if track.is_picture else at, parts[k].span)
     return {} if lost * LOST > sum(not one.seen.is_hidden for one in read) else due
 
 

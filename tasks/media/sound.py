@@ -17,6 +17,7 @@ from tasks.media.packets import is_hidden, span_of
 from tasks.media.streams import UNDECODABLE, Clock
 
 AUDIO_LEAD_S = 0.1  # lets the overlapping windows and bit reservoirs of lossy audio settle
+ROUNDING_S = 0.0015  # of two times, and of a sample
 JITTER_S = 0.03  # containers round time stamps, and some encoders are off by a packet
 # Decoding starts this long before a segment, with the same packet in a file and in its cut: codecs look back 0.1 s at
 # most, but some of them synthesise noise.
@@ -32,6 +33,7 @@ class Piece:
     samples: np.ndarray
     rate_hz: int
     layout: str  # of its channels, as libav names it
+    part: tuple[int, int] | None = None  # of an edit list
 
     @property
     def kind(self) -> tuple:
@@ -92,7 +94,8 @@ class Sound:
         """Sequences of pieces of the same kind that follow each other without a gap."""
         run: list[Piece] = []
         for piece in self.pieces:
-            if run and (piece.kind != run[-1].kind or abs(piece.time_s - run[-1].ends_s) > JITTER_S):
+            jitter_s = JITTER_S if not run or piece.part == run[-1].part else ROUNDING_S
+            if run and (piece.kind != run[-1].kind or abs(piece.time_s - run[-1].ends_s) > jitter_s):
                 yield run
                 run = []
             run.append(piece)
@@ -150,7 +153,7 @@ def _piece(frame: av.AudioFrame, span: tuple[int, int] | None, clock: Clock) -> 
         first, end = (max(round((ticks - begins) * per_tick), 0) for ticks in span)
         samples = samples[:, first:end]
         begins = max(begins, span[0])
-    return Piece(clock.of(frame.time_base)(begins), samples, frame.sample_rate, frame.layout.name)
+    return Piece(clock.of(frame.time_base)(begins), samples, frame.sample_rate, frame.layout.name, span)
 
 
 def _first(times_s: Sequence[float | None]) -> int:
