@@ -217,11 +217,13 @@ def _parts_of_shifts(track: Track, read: Sequence[Read]) -> dict[int, list[int]]
         held = [
             _count(raws, part.shown - by, part.ends - by) for part, by in zip(track.parts, later, strict=True)
         ]
-        # Of a part that is only touched, one packet may lie in another.
-        off = {k: abs(later[k] - shift) for k, count in enumerate(held) if count > 1 or count == max(held)}
-        least = min(off.values())
-        if least < track.reach:
-            found[shift] = [k for k, ticks in off.items() if ticks <= least + track.reach // ALIKE]
+        off = [abs(by - shift) for by in later]
+        best = max(range(len(off)), key=lambda k: (held[k], -off[k]))
+        alike = [
+            k for k, count in enumerate(held) if count > 1 and abs(off[k] - off[best]) <= track.reach // ALIKE
+        ]
+        if off[best] < track.reach:
+            found[shift] = sorted({best, *alike})
     return found
 
 

@@ -17,7 +17,7 @@ from tasks.media.packets import is_hidden, span_of
 from tasks.media.streams import UNDECODABLE, Clock
 
 AUDIO_LEAD_S = 0.1  # lets the overlapping windows and bit reservoirs of lossy audio settle
-ROUNDING_S = 0.0015  # of two times, and of a sample
+ROUNDING_S = 0.0006  # of a time to a millisecond
 JITTER_S = 0.03  # containers round time stamps, and some encoders are off by a packet
 # Decoding starts this long before a segment, with the same packet in a file and in its cut: codecs look back 0.1 s at
 # most, but some of them synthesise noise.
