@@ -25,6 +25,7 @@ EDIT = {0: struct.Struct(">Iihh"), LONG_FIELDS: struct.Struct(">Qqhh")}
 NOTHING = -1  # the beginning in the track of an edit during which nothing is shown
 PLAIN_SPEED = (1, 0)
 MOST_EDITS = 1_000  # of a track: a list of more is not understood
+EDGES = 2  # packets, of which a part does not hold all
 ALIKE = 10  # parts whose shifts differ by less than this fraction of the reach may be shifted alike
 LOST = 20  # if more than this fraction of the packets shown belongs to no part, the list is not understood
 Box = tuple[int, int]  # where its content begins and ends
@@ -217,13 +218,11 @@ def _parts_of_shifts(track: Track, read: Sequence[Read]) -> dict[int, list[int]]
         held = [
             _count(raws, part.shown - by, part.ends - by) for part, by in zip(track.parts, later, strict=True)
         ]
-        off = [abs(by - shift) for by in later]
-        best = max(range(len(off)), key=lambda k: (held[k], -off[k]))
-        alike = [
-            k for k, count in enumerate(held) if count > 1 and abs(off[k] - off[best]) <= track.reach // ALIKE
-        ]
-        if off[best] < track.reach:
-            found[shift] = sorted({best, *alike})
+        off = {k: abs(by - shift) for k, by in enumerate(later) if abs(by - shift) < track.reach}
+        if off:
+            most = max(held[k] for k in off)
+            nearest = min(off[k] for k in off if held[k] >= most - EDGES)
+            found[shift] = [k for k in off if held[k] and abs(off[k] - nearest) <= track.reach // ALIKE]
     return found
 
 

@@ -134,6 +134,16 @@ def test_what_lasts_into_a_part_or_to_its_end_is_shown(is_picture, begins):
     assert [due[one.seen].pts for one in moved if one.seen in due] == [begins, 55, 65, 75, 85, 95]
 
 
+def test_a_part_that_holds_all_of_another_is_not_taken_for_it():
+    track = Track([Part(0, 30, 40), Part(40, 0, 100)], 1000, is_picture=True)
+    first = read(range(0, 40, 10), 0)
+    second = read(range(-30, 70, 10), 70)
+
+    due = when_due(track, first + second)
+
+    assert [due[one.seen].pts for one in first + second] == list(range(0, 140, 10))
+
+
 def test_a_list_that_libav_does_not_follow_is_left_to_it():
     """In fragmented files it shows the whole track from the beginning of the first part on."""
     track = Track([Part(0, 0, 50), Part(50, 75, 50)], 1000, is_picture=True)
