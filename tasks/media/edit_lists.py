@@ -8,7 +8,7 @@ import struct
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from operator import itemgetter
 from pathlib import Path
@@ -174,17 +174,20 @@ def when_due(track: Track, read: Sequence[Read]) -> dict[Seen, Due]:
     copies = Counter(one.seen for one in read)
     due: dict[Seen, Due] = {}
     last: dict[int, tuple[tuple[int, bool], Seen]] = {}  # of each part, the last packet that begins before it
+    shown: set[tuple[int, int | None]] = set()  # packets by part and place
     reached = 0  # the part of the last packet
     lost = 0
     for one in read:
         seen = one.seen
         times = {k: one.raw + later[k] for k in of_shifts.get(one.shift, ())}
-        inside = next((k for k, at in times.items() if parts[k].shown < at < parts[k].ends), None)
+        within = [k for k, at in times.items() if parts[k].shown < at < parts[k].ends]
+        inside = min(within, key=lambda k, seen=seen: abs(times[k] - seen.pts), default=None)
         after = next((k for k, at in times.items() if at <= parts[k].shown), None)
         # libav ends a part as much too early as it begins it. Other hidden packets inside lead to the next part.
-        is_cut_short = inside == reached and copies[seen] == 1 and replace(seen, is_hidden=False) not in due
+        is_cut_short = inside == reached and copies[seen] == 1 and (inside, seen.place) not in shown
         if inside is not None and (is_cut_short or not seen.is_hidden):
             reached = inside
+            shown.add((inside, seen.place))
             due[seen] = Due(times[inside], parts[inside].span)
         elif after is not None:
             rank = (times[after], not seen.is_hidden)  # at the joint, a hidden one is of the part before
