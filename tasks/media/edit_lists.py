@@ -26,7 +26,7 @@ NOTHING = -1  # the beginning in the track of an edit during which nothing is sh
 PLAIN_SPEED = (1, 0)
 MOST_EDITS = 1_000  # of a track: a list of more is not understood
 EDGES = 2  # packets, of which a part does not hold all
-ALIKE = 10  # parts whose shifts differ by less than this fraction of the reach may be shifted alike
+ALIKE = 500  # parts whose shifts differ by less than this fraction of the reach are one, with a cut in it
 LOST = 20  # if more than this fraction of the packets shown belongs to no part, the list is not understood
 Box = tuple[int, int]  # where its content begins and ends
 
