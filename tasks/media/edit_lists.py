@@ -6,7 +6,6 @@ another time. `packets.py` puts that right, for which it must know where the par
 
 import struct
 from bisect import bisect_left, bisect_right
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -26,7 +25,7 @@ NOTHING = -1  # the beginning in the track of an edit during which nothing is sh
 PLAIN_SPEED = (1, 0)
 MOST_EDITS = 1_000  # of a track: a list of more is not understood
 EDGES = 2  # packets, of which a part does not hold all
-ALIKE = 500  # parts whose shifts differ by less than this fraction of the reach are one, with a cut in it
+ALIKE = 50  # parts whose shifts differ by less than this fraction of the reach can't be told apart
 LOST = 20  # if more than this fraction of the packets shown belongs to no part, the list is not understood
 Box = tuple[int, int]  # where its content begins and ends
 
@@ -168,36 +167,27 @@ def when_due(track: Track, read: Sequence[Read]) -> dict[Seen, Due]:
     libav reads a part from the key picture before it to the one after it, and hides what lies outside. Empty if it does
     something that is not understood.
     """
-    parts = track.parts
-    later = _later(parts)
+    later = _later(track.parts)
     of_shifts = _parts_of_shifts(track, read)
-    copies = Counter(one.seen for one in read)
     due: dict[Seen, Due] = {}
-    last: dict[int, tuple[tuple[int, bool], Seen]] = {}  # of each part, the last packet that begins before it
-    shown: set[tuple[int, int | None]] = set()  # packets by part and place
-    reached = 0  # the part of the last packet
+    last: dict[int, tuple[int, Seen]] = {}  # of each part, the last packet that begins before it
     lost = 0
     for one in read:
-        seen = one.seen
-        times = {k: one.raw + later[k] for k in of_shifts.get(one.shift, ())}
-        within = [k for k, at in times.items() if parts[k].shown < at < parts[k].ends]
-        inside = min(within, key=lambda k, seen=seen: abs(times[k] - seen.pts), default=None)
-        after = next((k for k, at in times.items() if at <= parts[k].shown), None)
-        # libav ends a part as much too early as it begins it. Other hidden packets inside lead to the next part.
-        is_cut_short = inside == reached and copies[seen] == 1 and (inside, seen.place) not in shown
-        if inside is not None and (is_cut_short or not seen.is_hidden):
-            reached = inside
-            shown.add((inside, seen.place))
-            due[seen] = Due(times[inside], parts[inside].span)
-        elif after is not None:
-            rank = (times[after], not seen.is_hidden)  # at the joint, a hidden one is of the part before
-            last[after] = max(last.get(after, (rank, seen)), (rank, seen), key=itemgetter(0))
+        number = of_shifts.get(one.shift)
+        part = None if number is None else track.parts[number]
+        at = one.raw + (0 if number is None else later[number])
+        if (
+            part is not None and part.shown < at < part.ends
+        ):  # hidden or not: libav ends parts too early as well
+            due[one.seen] = Due(at, part.span)
+        elif part is not None and number is not None and at <= part.shown:
+            last[number] = max(last.get(number, (at, one.seen)), (at, one.seen), key=itemgetter(0))
         else:
-            lost += not seen.is_hidden
-    for k, ((at, _), seen) in last.items():
+            lost += not one.seen.is_hidden
+    for number, (at, seen) in last.items():
         # A picture comes on when its part begins. What a sound holds before that is cut off once it is decoded.
-        if copies[seen] == 1:  # those of another part can't be told from it
-            due[seen] = Due(parts[k].shown if track.is_picture else at, parts[k].span)
+        part = track.parts[number]
+        due[seen] = Due(part.shown if track.is_picture else at, part.span)
     return {} if lost * LOST > sum(not one.seen.is_hidden for one in read) else due
 
 
@@ -206,15 +196,18 @@ def _later(parts: Sequence[Part]) -> list[int]:
     return [one.shown - one.media - (parts[0].shown - parts[0].media) for one in parts]
 
 
-def _parts_of_shifts(track: Track, read: Sequence[Read]) -> dict[int, list[int]]:
-    """The numbers of the parts in which the packets lie that libav shifts by so many ticks."""
+def _parts_of_shifts(track: Track, read: Sequence[Read]) -> dict[int, int]:
+    """The number of the part in which the packets lie that libav shifts by so many ticks.
+
+    Empty if parts can't be told apart by that: where nothing is taken out between them.
+    """
     shown: dict[int, list[int]] = {}  # raw times
     for one in read:
         if not one.seen.is_hidden:
             shown.setdefault(one.shift, []).append(one.raw)
     if len(shown) > 2 * len(track.parts):
         return {}  # libav does not shift whole parts
-    found: dict[int, list[int]] = {}
+    found: dict[int, int] = {}
     later = _later(track.parts)
     for shift, raws in shown.items():
         raws.sort()
@@ -224,8 +217,10 @@ def _parts_of_shifts(track: Track, read: Sequence[Read]) -> dict[int, list[int]]
         off = {k: abs(by - shift) for k, by in enumerate(later) if abs(by - shift) < track.reach}
         if off:
             most = max(held[k] for k in off)
-            nearest = min(off[k] for k in off if held[k] >= most - EDGES)
-            found[shift] = [k for k in off if held[k] and abs(off[k] - nearest) <= track.reach // ALIKE]
+            best = min((k for k in off if held[k] >= most - EDGES), key=lambda k, off=off: off[k])
+            if any(k != best and abs(later[k] - later[best]) <= track.reach // ALIKE for k in off):
+                return {}
+            found[shift] = best
     return found
 
 

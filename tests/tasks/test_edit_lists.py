@@ -109,17 +109,13 @@ def read(raws, shift, hidden=()):
     return [Read(Seen(raw + shift, 1000 + raw, raw in hidden), raw) for raw in raws]
 
 
-def test_hidden_packets_around_a_split_are_not_shown_twice():
-    """Nothing is taken out, so both parts are shifted alike: the tail of the first looks like the second."""
+def test_parts_between_which_nothing_is_taken_out_are_left_to_libav():
+    """They are shifted alike: the hidden tail of the first looks like the second."""
     track = Track([Part(0, 0, 50), Part(50, 50, 50)], 1000, is_picture=True)
     first = read(range(0, 80, 10), 0, hidden=(50, 60, 70))
     second = read(range(20, 100, 10), 0, hidden=(20, 30, 40))
 
-    due = when_due(track, first + second)
-
-    assert [due[one.seen].pts for one in first + second if one.seen in due] == list(range(0, 100, 10))
-    assert {due[one.seen].span for one in first if one.seen in due} == {(0, 50)}
-    assert {due[one.seen].span for one in second if one.seen in due} == {(50, 100)}
+    assert when_due(track, first + second) == {}
 
 
 @pytest.mark.parametrize(("is_picture", "begins"), [(True, 50), (False, 45)])
