@@ -25,8 +25,8 @@ NOTHING = -1  # the beginning in the track of an edit during which nothing is sh
 PLAIN_SPEED = (1, 0)
 MOST_EDITS = 1_000  # of a track: a list of more is not understood
 EDGES = 2  # packets, of which a part does not hold all
-ALIKE = 50  # parts whose shifts differ by less than this fraction of the reach can't be told apart
-LOST = 20  # if more than this fraction of the packets shown belongs to no part, the list is not understood
+ALIKE = 50  # parts whose shifts differ by less than one in so many of the reach can't be told apart
+LOST = 20  # if more than one in so many of the packets shown belongs to no part, the list is not understood
 Box = tuple[int, int]  # where its content begins and ends
 
 
@@ -91,8 +91,8 @@ class Due:
 def parts_of(path: Path) -> dict[int, list[Part]]:
     """The parts of each track that has an edit list, in order, by the track's number.
 
-    None for a list that is not understood: one with a part at another speed, with a gap after the first part, or with
-    too many edits. A track with a damaged box is left out.
+    A list that is not understood has no parts: one with a part at another speed, with a gap after the first part, or
+    with too many edits. A track with a damaged box is left out.
     """
     found: dict[int, list[Part]] = {}
     with path.open("rb") as file:
